@@ -1,0 +1,24 @@
+# Arrays of any element type that has a codec.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, uint32_t
+
+from headrace._core.codecs.base cimport Codec
+
+cdef enum:
+    MAX_DIMENSIONS = 6          # MAXDIM in the server's array.h
+
+# Decoders hand over their reference; a list or row steals it, and no counter is touched on the way.
+ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
+
+
+cdef class ArrayCodec(Codec):
+    cdef:
+        readonly Codec element
+        int32_t lower           # the lower bound that is sent: 1, but 0 for int2vector and oidvector
+        char delimiter          # between elements of the text form: a comma for all types but box
+        bint nests              # whether a list inside a list is a dimension; False where elements are arrays themselves
+        bint nests_tuples       # whether a tuple is one too: not where a tuple may be a value of the element type
+
+cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=*)
+cdef list as_list(object value)

@@ -1,0 +1,263 @@
+"""Arrays: nested lists, one level a dimension.
+
+The format is that of array_send() in the server's arrayfuncs.c: the number of dimensions, whether there are NULLs, the
+element type's OID, length and lower bound of each dimension, then the elements in row-major order, each with its length.
+Lower bounds are dropped on the way in and 1 on the way out. An array without elements has no dimensions: [].
+
+Where the elements' own codec works in text, so does the array: see literal.pyx.
+
+Python values: any sized iterable that is no str, no buffer and no mapping; nested lists must be rectangular, six deep
+at most. A tuple inside is a dimension too, unless it can be a value of the element type: point, range, composite ...
+"""
+
+from collections.abc import Mapping
+
+from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE, PyList_New
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_Check, PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.stdint cimport int32_t, int64_t, uint32_t
+
+from headrace._core.buffer cimport (
+    WriteBuffer, begin_length, end_length, load_i32, load_u32, put_i32, reserve, store_u32,
+)
+from headrace._core.codecs.array_types import ARRAY_TYPES
+from headrace._core.codecs.base cimport Codec, builtin, enter
+from headrace._core.codecs.literal cimport decode_array_text, encode_array_text
+
+import headrace._core.codecs.families  # noqa: F401  the element types come first
+from headrace._core.record import Record
+
+from headrace.errors import ProtocolError
+from headrace.types import BitString, Path
+
+cdef extern from "Python.h":
+    void PyList_SET_RAW "PyList_SET_ITEM" (object target, Py_ssize_t i, PyObject *value) noexcept    # steals `value`
+
+# Sized iterables that are values, never dimensions.
+cdef tuple LEAVES = (str, bytes, bytearray, memoryview, Mapping, Record, BitString, Path)
+
+
+cdef struct shape:
+    int dimensions
+    int32_t length[MAX_DIMENSIONS]
+
+
+# --- reading
+
+cdef object decode_array(Codec self, const char *data, Py_ssize_t size):
+    cdef:
+        ArrayCodec codec = <ArrayCodec>self
+        const char *end = data + size
+        shape dims
+        int64_t count = 1
+        int64_t room
+        int32_t length
+        int i
+        list result
+    if size < 12:
+        raise ProtocolError(f'a {codec.name} value of {size} bytes from the server: an array has a head of 12')
+    dims.dimensions = load_i32(data)
+    if dims.dimensions < 0 or dims.dimensions > MAX_DIMENSIONS:
+        raise ProtocolError(f'a {codec.name} value with {dims.dimensions} dimensions from the server')
+    if load_u32(data + 4) > 1:
+        raise ProtocolError(f'a {codec.name} value with unknown flags from the server')
+    if load_u32(data + 8) != codec.element.oid:
+        raise ProtocolError(
+            f'a {codec.name} value from the server with elements of OID {load_u32(data + 8)}, not {codec.element.oid}'
+        )
+    data += 12
+    if end - data < 8 * dims.dimensions:
+        raise ProtocolError(f'a {codec.name} value from the server is cut short')
+    # Each element has at least its length word: what could not fit is refused before anything is allocated.
+    room = (end - data - 8 * dims.dimensions) // 4
+    for i in range(dims.dimensions):
+        length = load_i32(data)
+        if length < 0:
+            raise ProtocolError(f'a {codec.name} value from the server with a dimension of {length} elements')
+        dims.length[i] = length
+        count *= length
+        if count > room:
+            raise ProtocolError(f'a {codec.name} value from the server is too short for its {count} elements')
+        data += 8
+    if dims.dimensions == 0 or count == 0:
+        result = []
+    else:
+        result = read_level(codec, &dims, 0, &data, end)
+    if data != end:
+        raise ProtocolError(f'a {codec.name} value from the server has {end - data} bytes too many')
+    return result
+
+
+cdef list read_level(ArrayCodec codec, const shape *dims, int level, const char **place, const char *end):
+    """Read one list of the dimension `level`, and what is nested in it."""
+    cdef:
+        Py_ssize_t count = dims.length[level]
+        Py_ssize_t i
+        list result
+        list row
+    if level == dims.dimensions - 1:
+        return read_elements(codec, count, place, end)
+    result = PyList_New(count)
+    for i in range(count):
+        row = read_level(codec, dims, level + 1, place, end)
+        Py_INCREF(row)
+        PyList_SET_RAW(result, i, <PyObject *>row)
+    return result
+
+
+cdef list read_elements(ArrayCodec codec, Py_ssize_t count, const char **cursor, const char *end):
+    cdef:
+        PyObject *element = <PyObject *>codec.element
+        raw_decode_t decode = <raw_decode_t>codec.element.decode
+        const char *place = cursor[0]
+        Py_ssize_t i
+        int32_t length
+        list result = PyList_New(count)
+    for i in range(count):
+        if end - place < 4:
+            raise ProtocolError(f'a {codec.name} value from the server is cut short')
+        length = load_i32(place)
+        place += 4
+        if length < 0:
+            if length != -1:
+                raise ProtocolError(f'a {codec.name} value from the server with an element of {length} bytes')
+            Py_INCREF(None)
+            PyList_SET_RAW(result, i, <PyObject *>None)
+        else:
+            if end - place < length:
+                raise ProtocolError(
+                    f'a {codec.name} value from the server with an element of {length} bytes where {end - place} are left'
+                )
+            PyList_SET_RAW(result, i, decode(element, place, length))
+            place += length
+    cursor[0] = place
+    return result
+
+
+# --- writing
+
+cdef list as_list(object value):
+    """The elements of a sized iterable; raises TypeError for everything else."""
+    kind = type(value)
+    if isinstance(value, LEAVES) or not hasattr(kind, '__len__') or not hasattr(kind, '__iter__'):
+        raise TypeError(f'a sized iterable container expected (got type {kind.__name__!r})')
+    return list(value)
+
+
+cdef bint is_nested(ArrayCodec codec, object value) except -1:
+    """Whether an element is not a value but a list of the next dimension."""
+    if not codec.nests:
+        return False
+    if PyList_CheckExact(value):
+        return True
+    if PyTuple_Check(value):
+        return codec.nests_tuples and PyTuple_CheckExact(value)
+    if value is None or isinstance(value, LEAVES):
+        return False
+    kind = type(value)
+    return hasattr(kind, '__len__') and hasattr(kind, '__iter__')
+
+
+cdef int measure(ArrayCodec codec, object value, shape *dims) except -1:
+    """Find the dimensions of nested lists by their first elements."""
+    dims.dimensions = 0
+    while True:
+        if dims.dimensions == MAX_DIMENSIONS:
+            raise ValueError(f'number of array dimensions exceeds the maximum of {MAX_DIMENSIONS}')
+        if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
+            value = as_list(value)
+        if len(value) > 0x7fffffff:
+            raise ValueError(f'too many elements in array: {len(value)}')
+        dims.length[dims.dimensions] = <int32_t>len(value)
+        dims.dimensions += 1
+        if len(value) == 0:
+            return 0
+        value = value[0]
+        if not is_nested(codec, value):
+            return 0
+
+
+cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
+    cdef:
+        ArrayCodec codec = <ArrayCodec>self
+        shape dims
+        Py_ssize_t mark, head
+        bint nulls = False
+        char *place
+        int i
+    if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
+        value = as_list(value)
+    measure(codec, value, &dims)
+    mark = begin_length(out)
+    head = out.length
+    place = reserve(out, 12 + 8 * dims.dimensions)
+    store_u32(place, <uint32_t>dims.dimensions)
+    store_u32(place + 4, 0)
+    store_u32(place + 8, codec.element.oid)
+    for i in range(dims.dimensions):
+        store_u32(place + 12 + 8 * i, <uint32_t>dims.length[i])
+        store_u32(place + 16 + 8 * i, <uint32_t>codec.lower)
+    write_level(codec, out, value, &dims, 0, &nulls)
+    if dims.length[dims.dimensions - 1] == 0:
+        # [[], []] as well: the server knows but one empty array.
+        out.length = head + 12
+        store_u32(out.data + head, 0)
+    elif nulls:
+        store_u32(out.data + head + 4, 1)
+    return end_length(out, mark)
+
+
+cdef int write_level(ArrayCodec codec, WriteBuffer out, object value, const shape *dims, int level, bint *nulls) except -1:
+    """Write one list of the dimension `level`, and what is nested in it."""
+    cdef:
+        Py_ssize_t count = dims.length[level]
+        Py_ssize_t i
+        object row
+    if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
+        value = as_list(value)
+    if len(value) != count:
+        not_rectangular()
+    if level == dims.dimensions - 1:
+        return write_elements(codec, out, value, count, nulls)
+    for i in range(count):
+        row = item(value, i)
+        if not is_nested(codec, row):
+            not_rectangular()
+        try:
+            write_level(codec, out, row, dims, level + 1, nulls)
+        except BadElement as error:
+            error.path.append(i)
+            raise
+    return 0
+
+
+cdef int write_elements(ArrayCodec codec, WriteBuffer out, object value, Py_ssize_t count, bint *nulls) except -1:
+    cdef:
+        Codec element = codec.element
+        Py_ssize_t i = 0
+        object each
+    try:
+        for i in range(count):
+            each = item(value, i)
+            if each is None:
+                nulls[0] = True
+                put_i32(out, -1)
+                continue
+            if PyList_CheckExact(each) and codec.nests:
+                not_rectangular()
+            element.encode(element, out, each)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, NotRectangular):
+            raise
+        raise bad_element(i, error) from error
+    return 0
+
+
+cdef inline object item(object value, Py_ssize_t i):
+    """An item of a list or tuple; an encoder may be Python code that changes the list meanwhile."""
+    if PyList_CheckExact(value):
+        if i >= PyList_GET_SIZE(value):
+            raise ValueError('the list changed size while it was encoded')
+        return <object>PyList_GET_ITEM(value, i)
+    return <object>PyTuple_GET_ITEM(value, i)

@@ -1,0 +1,51 @@
+"""The codec of one PostgreSQL type, and the table of those whose OIDs are fixed.
+
+The families of types are modules beside this one; each registers its codecs when it is imported. OIDs below 10,000 are
+assigned by hand in the server's own catalogue and never change (bki-overview, "OID Assignment").
+"""
+
+from headrace.errors import ProtocolError
+
+cdef dict BUILTIN = {}
+
+
+cdef class Codec:
+    """How values of one PostgreSQL type are read from and written to the wire."""
+
+    def __repr__(self) -> str:
+        return f'<Codec {self.schema}.{self.name} oid={self.oid} {"binary" if self.format else "text"}>'
+
+
+cdef Codec scalar(uint32_t oid, str name, str python, encode_t encode, decode_t decode, int format=1):
+    """Make a codec for a type of pg_catalog and enter it into the table of fixed OIDs."""
+    cdef Codec codec = Codec.__new__(Codec)
+    codec.oid = oid
+    codec.name = name
+    codec.schema = 'pg_catalog'
+    codec.kind = 'scalar'
+    codec.python = python
+    codec.format = format
+    codec.encode = encode
+    codec.decode = decode
+    BUILTIN[oid] = codec
+    return codec
+
+
+cdef Codec builtin(uint32_t oid):
+    """The codec of a fixed OID, or None."""
+    return <Codec>BUILTIN.get(oid)
+
+
+def builtin_codecs() -> dict:
+    """All codecs with fixed OIDs, by OID."""
+    return dict(BUILTIN)
+
+
+cdef int bad_length(Codec codec, Py_ssize_t size, str expected) except -1:
+    """Refuse a value whose length its type does not allow."""
+    raise ProtocolError(f'a {codec.name} value of {size} bytes from the server: expected {expected}')
+
+
+cdef object wrong_type(str expected, object value):
+    """Refuse a Python value of a type the codec does not take."""
+    raise TypeError(f'expected {expected}, got {type(value).__name__}')

@@ -1,0 +1,82 @@
+"""bit and varbit as BitString: bit_send() and varbit_send() send the number of bits and then the bits, eight a byte.
+
+BitString is a slotted class of our own, made through its slots: its constructors check what is checked here already.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_Check
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
+
+from headrace.errors import ProtocolError
+from headrace.types import BitString
+
+from headrace._core.buffer cimport WriteBuffer, load_i32, reserve, store_u32, value_too_long
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
+from headrace._core.codecs.slots cimport slot_fill, slot_offset, slotted_new
+
+cdef enum:
+    HEAD = 4
+
+cdef:
+    Py_ssize_t BYTES = slot_offset(BitString, '_bytes')
+    Py_ssize_t LENGTH = slot_offset(BitString, '_length')
+
+if BYTES == 0 or LENGTH == 0:
+    raise ImportError('headrace.types.BitString must have the slots _bytes and _length')
+
+
+cdef object decode_bits(Codec codec, const char *data, Py_ssize_t size):
+    cdef:
+        int64_t count
+        int unused
+        bytes packed
+        object value
+    if size < HEAD:
+        bad_length(codec, size, 'at least 4 bytes')
+    count = load_i32(data)
+    if count < 0 or size - HEAD != (count + 7) // 8:
+        raise ProtocolError(f'a {codec.name} value of {count} bits in {size - HEAD} bytes from the server')
+    packed = PyBytes_FromStringAndSize(data + HEAD, size - HEAD)
+    unused = 8 * len(packed) - count
+    if unused > 0:
+        PyBytes_AS_STRING(packed)[size - HEAD - 1] &= <char>(0xff << unused)
+    value = slotted_new(BitString)
+    slot_fill(value, BYTES, packed)
+    slot_fill(value, LENGTH, count)
+    return value
+
+
+cdef int encode_bits(Codec codec, WriteBuffer out, object value) except -1:
+    """A BitString, or bytes, all of whose bits count. A str is refused: '101' could be meant as either."""
+    cdef:
+        bytes data
+        Py_ssize_t count, size
+        char *place
+    if isinstance(value, BitString):
+        data = value.bytes
+        count = len(value)
+    else:
+        data = whole_bytes(value)
+        count = 8 * len(data)
+    size = len(data)
+    if count > 0x7fffffff:
+        value_too_long(size)
+    place = reserve(out, size + 8)
+    store_u32(place, <uint32_t>size + HEAD)
+    store_u32(place + 4, <uint32_t>count)
+    memcpy(place + 8, <const char *>data, <size_t>size)
+    return 0
+
+
+cdef bytes whole_bytes(object value):
+    if PyUnicode_Check(value):
+        raise TypeError(f'expected BitString or bytes, got str: write BitString({value[:40]!r})')
+    try:
+        return memoryview(value).tobytes()
+    except TypeError:
+        raise TypeError(f'expected BitString or bytes, got {type(value).__name__}') from None
+
+
+scalar(1560, 'bit', 'headrace.BitString', encode_bits, decode_bits)
+scalar(1562, 'varbit', 'headrace.BitString', encode_bits, decode_bits)

@@ -1,0 +1,76 @@
+"""bytea and "char", which are bytes: byteasend() and charsend() send them as they are."""
+
+from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyBuffer_ToContiguous
+from cpython.buffer cimport PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_Check
+from libc.stdint cimport uint32_t
+
+from headrace._core.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
+from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.coercion cimport enum_value
+
+
+cdef object decode_bytea(Codec codec, const char *data, Py_ssize_t size):
+    return PyBytes_FromStringAndSize(data, size)
+
+
+cdef int encode_bytea(Codec codec, WriteBuffer out, object value) except -1:
+    if PyBytes_CheckExact(value):
+        return put_value(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    return put_buffer(out, value)
+
+
+cdef int put_buffer(WriteBuffer out, object value) except -1:
+    """Write the memory behind any buffer, gathered in its logical (C) order where it is not contiguous."""
+    cdef:
+        Py_buffer view
+        char *place
+    value = enum_value(value)
+    if not PyObject_CheckBuffer(value):
+        wrong_type('bytes or another buffer (bytearray, memoryview)', value)
+    PyObject_GetBuffer(value, &view, PyBUF_FULL_RO)
+    try:
+        if PyBuffer_IsContiguous(&view, c'C'):
+            return put_value(out, <const char *>view.buf, view.len)
+        if view.len > 0x7fffffff:
+            value_too_long(view.len)
+        place = reserve(out, view.len + 4)
+        store_u32(place, <uint32_t>view.len)
+        PyBuffer_ToContiguous(place + 4, &view, view.len, c'C')
+    finally:
+        PyBuffer_Release(&view)
+    return 0
+
+
+cdef object decode_char(Codec codec, const char *data, Py_ssize_t size):
+    """One byte, which need not be a character of any encoding."""
+    if size != 1:
+        bad_length(codec, size, '1 byte')
+    return PyBytes_FromStringAndSize(data, 1)
+
+
+cdef int encode_char(Codec codec, WriteBuffer out, object value) except -1:
+    """One byte, or a str of one ASCII character; empty stands for the zero byte, as it does in the server."""
+    cdef:
+        bytes byte
+        char *place
+    value = enum_value(value)
+    if PyUnicode_Check(value):
+        if len(value) > 1 or not value.isascii():
+            raise ValueError(f'expected one byte or one ASCII character, got {value!r}')
+        byte = value.encode('ascii')
+    elif PyObject_CheckBuffer(value):
+        byte = bytes(value)
+        if len(byte) > 1:
+            raise ValueError(f'expected one byte or one ASCII character, got {len(byte)} bytes')
+    else:
+        wrong_type('one byte or one ASCII character', value)
+    place = reserve(out, 5)
+    store_u32(place, 1)
+    place[4] = byte[0] if byte else 0
+    return 0
+
+
+scalar(17, 'bytea', 'bytes', encode_bytea, decode_bytea)
+scalar(18, 'char', 'bytes', encode_char, decode_char)

@@ -1,0 +1,61 @@
+"""Dates and times as the server prints them under DateStyle ISO.
+
+Needed for what PostgreSQL can hold and Python cannot: years before 1 and after 9999 (datatype-datetime), the time
+24:00:00. The texts are those of EncodeDateOnly() and EncodeDateTime() in the server's datetime.c.
+"""
+
+from libc.stdint cimport int64_t
+
+
+cdef str date_text(int64_t days):
+    """The date so many days after 2000-01-01, such as "0044-03-15 BC"."""
+    cdef civil date = civil_from_days(days)
+    if date.year > 0:
+        return f'{date.year:04}-{date.month:02}-{date.day:02}'
+    return f'{1 - date.year:04}-{date.month:02}-{date.day:02} BC'
+
+
+cdef str time_text(int64_t microseconds):
+    """The time of day, with as many digits of the second as it needs: "04:05:06.7"."""
+    cdef:
+        int64_t seconds = microseconds // 1_000_000
+        int64_t fraction = microseconds % 1_000_000
+        str text = f'{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}'
+    if fraction:
+        text += f'.{fraction:06}'.rstrip('0')
+    return text
+
+
+cdef str timestamp_text(int64_t microseconds, str zone):
+    """The moment so many microseconds after 2000-01-01, with `zone` behind it, such as "20000-01-01 00:00:00+00"."""
+    cdef:
+        int64_t days = microseconds // DAY
+        int64_t rest = microseconds - days * DAY
+        str date
+    if rest < 0:
+        rest += DAY
+        days -= 1
+    date = date_text(days)
+    # The era comes last: "0044-03-15 12:00:00 BC".
+    return f'{date.removesuffix(" BC")} {time_text(rest)}{zone}{" BC" if date.endswith(" BC") else ""}'
+
+
+cdef str interval_text(int64_t months, int64_t days, int64_t microseconds):
+    """The interval under IntervalStyle postgres, such as "1 year 2 mons -3 days +04:05:06.7"."""
+    cdef:
+        list parts = []
+        bint after_negative = False
+        int64_t number
+        str unit, sign
+        object total
+    # Years and months have one sign, days and time their own; a plus is written only behind something negative.
+    for number, unit in ((months // 12, 'year'), (months % 12, 'mon'), (days, 'day')):
+        if number != 0:
+            sign = '+' if number > 0 and after_negative else ''
+            parts.append(f'{sign}{number} {unit}{"" if number == 1 else "s"}')
+            after_negative = number < 0
+    if microseconds != 0 or not parts:
+        total = abs(<object>microseconds)
+        sign = '-' if microseconds < 0 else '+' if after_negative else ''
+        parts.append(sign + time_text(min(total, 2 ** 63 - 1)))
+    return ' '.join(parts)

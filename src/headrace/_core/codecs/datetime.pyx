@@ -1,0 +1,302 @@
+"""date, time, timetz, timestamp and timestamptz.
+
+The formats are those of date_send(), time_send(), timetz_send(), timestamp_send() and timestamptz_send() in the server's
+date.c and timestamp.c: days or microseconds from 2000-01-01, and for time zones the seconds *west* of Greenwich.
+
+Infinity is date.max or datetime.max, and minus infinity date.min or datetime.min: naive for timestamptz too, so that they
+equal the constants. What Python has no value for, a year before 1 or after 9999 or the time 24:00:00, raises ValueError
+or OverflowError; see lenient.pyx for codecs that give such values as text.
+"""
+
+import datetime
+
+from cpython.datetime cimport (
+    PyDate_Check, PyDate_CheckExact, PyDateTime_Check, PyDateTime_CheckExact, PyTime_Check, PyTime_CheckExact,
+    date_day, date_month, date_new, date_year, datetime_day, datetime_hour, datetime_microsecond, datetime_minute,
+    datetime_month, datetime_new, datetime_second, datetime_tzinfo, datetime_year, import_datetime, time_hour,
+    time_microsecond, time_minute, time_new, time_second, time_tzinfo, timedelta_days, timedelta_microseconds,
+    timedelta_seconds,
+)
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
+
+from headrace._core.buffer cimport WriteBuffer, load_i32, load_i64, reserve, store_u32, store_u64
+from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.calendar cimport (
+    DAY, FIRST_DAY, LAST_DAY, civil, civil_from_days, date_text, days_from_civil, time_text, timestamp_text,
+)
+
+from headrace.errors import ProtocolError
+
+import_datetime()
+
+cdef:
+    object UTC = datetime.timezone.utc
+    object DATE_MAX = datetime.date.max
+    object DATE_MIN = datetime.date.min
+    object DATETIME_MAX = datetime.datetime.max
+    object DATETIME_MIN = datetime.datetime.min
+    # Offset in seconds -> timezone: few zones are in use at once, and making one takes longer than the rest of a timetz.
+    dict ZONES = {}
+
+
+# --- date
+
+cdef int put_date(WriteBuffer out, int64_t days) except -1:
+    cdef char *place = reserve(out, 8)
+    store_u32(place, 4)
+    store_u32(place + 4, <uint32_t><int32_t>days)
+    return 0
+
+
+cdef int date_encode(Codec codec, WriteBuffer out, object value) except -1:
+    cdef int64_t days
+    if not PyDate_Check(value):
+        wrong_type('datetime.date', value)
+    if PyDate_CheckExact(value) or PyDateTime_CheckExact(value):
+        days = days_from_civil(date_year(value), <uint32_t>date_month(value), <uint32_t>date_day(value))
+    else:
+        days = days_of_subclass(value)
+    if days == LAST_DAY:
+        days = INT32_MAX
+    elif days == FIRST_DAY:
+        days = INT32_MIN
+    return put_date(out, days)
+
+
+cdef object date_decode(Codec codec, const char *data, Py_ssize_t size):
+    cdef:
+        int32_t days
+        civil date
+    if size != 4:
+        bad_length(codec, size, '4 bytes')
+    days = load_i32(data)
+    if days < FIRST_DAY or days > LAST_DAY:
+        if days == INT32_MAX:
+            return DATE_MAX
+        if days == INT32_MIN:
+            return DATE_MIN
+        raise ValueError(f'the date {date_text(days)} does not fit datetime.date, which holds the years 1 to 9999')
+    date = civil_from_days(days)
+    return date_new(date.year, date.month, date.day)
+
+
+cdef int64_t days_of_subclass(object value) except? -1:
+    """The days of a subclass of date, by its attributes: pandas' NaT, say, is a datetime whose year is not a number."""
+    cdef:
+        int64_t year = value.year
+        int64_t month = value.month
+        int64_t day = value.day
+    if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= 31):
+        raise ValueError(f'{value!r} is not a date')
+    return days_from_civil(year, <uint32_t>month, <uint32_t>day)
+
+
+# --- time and timetz
+
+cdef int64_t microseconds_of(object value) except -1:
+    """The microseconds since midnight of a time."""
+    cdef int64_t hour, minute, second, microsecond
+    if PyTime_CheckExact(value):
+        hour = time_hour(value)
+        minute = time_minute(value)
+        second = time_second(value)
+        microsecond = time_microsecond(value)
+    else:
+        hour = value.hour
+        minute = value.minute
+        second = value.second
+        microsecond = value.microsecond
+        if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59 and 0 <= microsecond <= 999_999):
+            raise ValueError(f'{value!r} is not a time')
+    return ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
+
+
+cdef object time_of(Codec codec, int64_t value, object zone):
+    cdef:
+        int seconds
+    if value < 0 or value >= DAY:
+        if value == DAY:
+            raise ValueError('the time 24:00:00 does not fit datetime.time, which ends at 23:59:59.999999')
+        raise ProtocolError(f'a {codec.name} value from the server of {value} microseconds: a day has {DAY}')
+    seconds = <int>(<uint64_t>value // 1_000_000)
+    return time_new(seconds // 3600, seconds // 60 % 60, seconds % 60, <int>(<uint64_t>value % 1_000_000), zone)
+
+
+cdef int time_encode(Codec codec, WriteBuffer out, object value) except -1:
+    cdef char *place
+    if not PyTime_Check(value):
+        wrong_type('datetime.time', value)
+    if time_tzinfo(value) is not None:
+        raise ValueError('expected a naive datetime.time, got one with a time zone: use timetz, or drop its tzinfo')
+    cdef int64_t microseconds = microseconds_of(value)
+    place = reserve(out, 12)
+    store_u32(place, 8)
+    store_u64(place + 4, <uint64_t>microseconds)
+    return 0
+
+
+cdef object time_decode(Codec codec, const char *data, Py_ssize_t size):
+    if size != 8:
+        bad_length(codec, size, '8 bytes')
+    return time_of(codec, load_i64(data), None)
+
+
+cdef int timetz_encode(Codec codec, WriteBuffer out, object value) except -1:
+    cdef:
+        char *place
+        int64_t offset, microseconds
+        object delta
+    if not PyTime_Check(value):
+        wrong_type('datetime.time with a tzinfo', value)
+    if time_tzinfo(value) is None:
+        raise ValueError('expected a datetime.time with a tzinfo, got a naive one: use time, or give it a tzinfo')
+    delta = value.utcoffset()
+    if delta is None:
+        raise ValueError(
+            f'the offset of {value.tzinfo!r} depends on the date: give the time a fixed one, such as datetime.timezone'
+        )
+    offset = <int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)
+    if timedelta_microseconds(delta):
+        raise ValueError(f'expected an offset in whole seconds, got {delta}')
+    if not -57600 < offset < 57600:          # MAX_TZDISP_HOUR in the server's timestamp.h
+        raise ValueError(f'expected an offset of less than 16 hours, got {delta}')
+    microseconds = microseconds_of(value)
+    place = reserve(out, 16)
+    store_u32(place, 12)
+    store_u64(place + 4, <uint64_t>microseconds)
+    store_u32(place + 12, <uint32_t><int32_t>-offset)
+    return 0
+
+
+cdef object timetz_decode(Codec codec, const char *data, Py_ssize_t size):
+    if size != 12:
+        bad_length(codec, size, '12 bytes')
+    return time_of(codec, load_i64(data), zone_of(-<int64_t>load_i32(data + 8)))
+
+
+cdef object zone_of(int64_t offset):
+    """The time zone so many seconds east of Greenwich."""
+    zone = UTC if offset == 0 else ZONES.get(offset)
+    if zone is None:
+        if not -86400 < offset < 86400:
+            raise ProtocolError(f'a time zone from the server that is {offset} seconds off')
+        zone = datetime.timezone(datetime.timedelta(seconds=offset))
+        if len(ZONES) >= 1024:
+            ZONES.clear()
+        ZONES[offset] = zone
+    return zone
+
+
+# --- timestamp and timestamptz
+
+cdef int put_moment(WriteBuffer out, int64_t value) except -1:
+    cdef char *place = reserve(out, 12)
+    store_u32(place, 8)
+    store_u64(place + 4, <uint64_t>value)
+    return 0
+
+
+cdef int64_t moment_of(object value) except? -1:
+    """The microseconds from 2000-01-01 of a datetime, whatever its time zone."""
+    cdef int64_t hour, minute, second, microsecond
+    if PyDateTime_CheckExact(value):
+        return days_from_civil(
+            datetime_year(value), <uint32_t>datetime_month(value), <uint32_t>datetime_day(value)
+        ) * DAY + (
+            (<int64_t>datetime_hour(value) * 60 + datetime_minute(value)) * 60 + datetime_second(value)
+        ) * 1_000_000 + datetime_microsecond(value)
+    hour = value.hour
+    minute = value.minute
+    second = value.second
+    microsecond = value.microsecond
+    if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59 and 0 <= microsecond <= 999_999):
+        raise ValueError(f'{value!r} is not a time')
+    return days_of_subclass(value) * DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
+
+
+cdef inline int64_t or_infinity(int64_t moment) noexcept:
+    """The moment, or the infinity that it stands for."""
+    if moment == (LAST_DAY + 1) * DAY - 1:
+        return INT64_MAX
+    if moment == FIRST_DAY * DAY:
+        return INT64_MIN
+    return moment
+
+
+cdef object decode_moment(Codec codec, const char *data, Py_ssize_t size, object zone):
+    cdef:
+        int64_t value
+        uint64_t elapsed, of_day
+        civil date
+        int seconds
+    if size != 8:
+        bad_length(codec, size, '8 bytes')
+    value = load_i64(data)
+    if value < FIRST_DAY * DAY or value >= (LAST_DAY + 1) * DAY:
+        if value == INT64_MAX:
+            return DATETIME_MAX
+        if value == INT64_MIN:
+            return DATETIME_MIN
+        text = timestamp_text(value, '' if zone is None else '+00')
+        raise OverflowError(
+            f'the {codec.name} {text} does not fit datetime.datetime, which holds the years 1 to 9999'
+        )
+    elapsed = <uint64_t>(value - FIRST_DAY * DAY)
+    of_day = elapsed % <uint64_t>DAY
+    date = civil_from_days(<int64_t>(elapsed // <uint64_t>DAY) + FIRST_DAY)
+    seconds = <int>(of_day // 1_000_000)
+    return datetime_new(
+        date.year, date.month, date.day, seconds // 3600, seconds // 60 % 60, seconds % 60,
+        <int>(of_day % 1_000_000), zone,
+    )
+
+
+cdef int timestamp_encode(Codec codec, WriteBuffer out, object value) except -1:
+    if PyDateTime_Check(value):
+        if datetime_tzinfo(value) is not None:
+            raise ValueError(
+                'expected a naive datetime, got one with a time zone: use timestamptz, or value.replace(tzinfo=None)'
+            )
+        return put_moment(out, or_infinity(moment_of(value)))
+    if PyDate_Check(value):
+        return put_moment(out, days_of_subclass(value) * DAY)
+    wrong_type('datetime.datetime', value)
+
+
+cdef object timestamp_decode(Codec codec, const char *data, Py_ssize_t size):
+    return decode_moment(codec, data, size, None)
+
+
+cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -1:
+    """Write an aware datetime; a naive one is in the local time zone of this process, as datetime.astimezone() has it."""
+    cdef:
+        int64_t moment, offset
+        object delta
+    if not PyDateTime_Check(value):
+        if not PyDate_Check(value):
+            wrong_type('datetime.datetime with a tzinfo', value)
+        value = datetime_new(value.year, value.month, value.day, 0, 0, 0, 0, None).astimezone(UTC)
+        return put_moment(out, moment_of(value))
+    moment = moment_of(value)
+    if datetime_tzinfo(value) is UTC:
+        return put_moment(out, or_infinity(moment))
+    delta = value.utcoffset()
+    if delta is None:
+        if or_infinity(moment) == moment:
+            moment = moment_of(value.astimezone(UTC))
+        return put_moment(out, or_infinity(moment))
+    offset = (
+        <int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)
+    ) * 1_000_000 + timedelta_microseconds(delta)
+    return put_moment(out, or_infinity(moment) if offset == 0 else moment - offset)
+
+
+cdef object timestamptz_decode(Codec codec, const char *data, Py_ssize_t size):
+    return decode_moment(codec, data, size, UTC)
+
+
+scalar(1082, 'date', 'datetime.date', date_encode, date_decode)
+scalar(1083, 'time', 'datetime.time', time_encode, time_decode)
+scalar(1266, 'timetz', 'datetime.time', timetz_encode, timetz_decode)
+scalar(1114, 'timestamp', 'datetime.datetime', timestamp_encode, timestamp_decode)
+scalar(1184, 'timestamptz', 'datetime.datetime', timestamptz_encode, timestamptz_decode)

@@ -1,0 +1,17 @@
+"""Register every codec with a fixed OID: importing this module imports each family of types once."""
+
+import headrace._core.codecs.bits
+import headrace._core.codecs.boolean
+import headrace._core.codecs.bytea
+import headrace._core.codecs.datetime
+import headrace._core.codecs.floats
+import headrace._core.codecs.integers
+import headrace._core.codecs.interval
+import headrace._core.codecs.json
+import headrace._core.codecs.macaddr
+import headrace._core.codecs.network
+import headrace._core.codecs.numeric
+import headrace._core.codecs.passed
+import headrace._core.codecs.system
+import headrace._core.codecs.text
+import headrace._core.codecs.uuid  # noqa: F401

@@ -1,0 +1,97 @@
+"""The string types, and the text form in which values of any other type can travel.
+
+Connections speak UTF-8 (client_encoding). The format of text, varchar, bpchar, name, refcursor, unknown and cstring is
+the same in both format codes: the characters, nothing else (textsend(), varcharsend(), bpcharsend(), namesend(),
+unknownsend(), cstring_send()).
+"""
+
+from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
+from libc.stdint cimport uint32_t
+from libc.string cimport memchr
+
+from headrace._core.buffer cimport WriteBuffer, put_value
+from headrace._core.codecs.base cimport Codec, scalar, wrong_type
+from headrace._core.codecs.coercion cimport enum_value
+
+cdef extern from 'Python.h':
+    const char *PyUnicode_AsUTF8AndSize(object value, Py_ssize_t *size) except NULL
+
+
+cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL:
+    """The UTF-8 of a str, owned by it. A NUL is refused, and UnicodeEncodeError refuses a lone surrogate: no server text can hold either."""
+    cdef:
+        const char *data = PyUnicode_AsUTF8AndSize(value, size)
+        const char *nul = <const char *>memchr(data, 0, <size_t>size[0])
+    if nul != NULL:
+        raise ValueError(
+            f'PostgreSQL text cannot hold the NUL character (found at position {value.index(chr(0))}): '
+            'use bytea, or take it out')
+    return data
+
+
+cdef int not_utf8(Codec codec, object error) except -1:
+    raise UnicodeDecodeError(
+        error.encoding, error.object, error.start, error.end,
+        f'{error.reason}; the {codec.name} value is not UTF-8, as happens in a SQL_ASCII database: '
+        "cast it to bytea, or convert it with convert_from(value::bytea, 'LATIN1')") from None
+
+
+cdef object decode_text(Codec codec, const char *data, Py_ssize_t size):
+    try:
+        return PyUnicode_DecodeUTF8(data, size, NULL)
+    except UnicodeDecodeError as error:
+        not_utf8(codec, error)
+
+
+cdef int encode_text(Codec codec, WriteBuffer out, object value) except -1:
+    cdef:
+        Py_ssize_t size = 0
+        const char *data
+    if not PyUnicode_Check(value):
+        value = enum_value(value)
+        if not PyUnicode_Check(value):
+            wrong_type('str', value)
+    data = utf8_of(value, &size)
+    return put_value(out, data, size)
+
+
+cdef int encode_unlearnt(Codec codec, WriteBuffer out, object value) except -1:
+    value = enum_value(value)
+    if not PyUnicode_Check(value):
+        raise TypeError(
+            f'expected str, got {type(value).__name__}: nothing is known of the type {codec.schema}.{codec.name}, so its '
+            'values travel as text; pass its text form, or register a codec with set_type_codec()')
+    return encode_text(codec, out, value)
+
+
+cdef Codec text_fallback(uint32_t oid, str name, str schema):
+    """A codec that passes values of a type nothing is known of as text, both ways. It is not entered in any table."""
+    cdef Codec codec = Codec.__new__(Codec)
+    codec.oid = oid
+    codec.name = name
+    codec.schema = schema
+    codec.kind = 'scalar'
+    codec.python = 'str'
+    codec.format = 0
+    codec.encode = encode_unlearnt
+    codec.decode = decode_text
+    return codec
+
+
+cdef int _register() except -1:
+    cdef uint32_t oid
+    cdef str name
+    for oid, name in (
+        (25, 'text'),
+        (1043, 'varchar'),
+        (1042, 'bpchar'),
+        (19, 'name'),
+        (1790, 'refcursor'),
+        (705, 'unknown'),
+        (2275, 'cstring'),
+    ):
+        scalar(oid, name, 'str', encode_text, decode_text)
+    return 0
+
+
+_register()

@@ -1,0 +1,101 @@
+"""uuid, as uuid_send() has it: the 16 bytes in network order.
+
+Decoding makes genuine uuid.UUID objects, but fills their slots directly: the constructor is Python code and costs ten
+times as much. Where the class is not laid out as expected the constructor is used after all.
+"""
+
+from uuid import UUID, SafeUUID
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_Check
+
+from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
+from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.coercion cimport enum_value
+from headrace._core.codecs.hexadecimal cimport hex_digit
+from headrace._core.codecs.slots cimport load_u128, slot_fill, slot_offset, slot_value, slotted_new, store_u128
+from headrace._core.codecs.text cimport utf8_of
+
+cdef:
+    Py_ssize_t INT = slot_offset(UUID, 'int')
+    Py_ssize_t IS_SAFE = slot_offset(UUID, 'is_safe')
+    object UNKNOWN = SafeUUID.unknown
+    bint slotted = INT > 0 and IS_SAFE > 0
+
+
+cdef object decode_uuid(Codec codec, const char *data, Py_ssize_t size):
+    cdef object value
+    if size != 16:
+        bad_length(codec, size, '16 bytes')
+    if not slotted:
+        return UUID(bytes=PyBytes_FromStringAndSize(data, 16))
+    value = slotted_new(UUID)
+    slot_fill(value, INT, load_u128(data))
+    slot_fill(value, IS_SAFE, UNKNOWN)
+    return value
+
+
+cdef int encode_uuid(Codec codec, WriteBuffer out, object value) except -1:
+    if type(value) is UUID and slotted:
+        return write_uuid(out, slot_value(value, INT))
+    value = enum_value(value)
+    if isinstance(value, UUID):
+        return write_uuid(out, value.int)
+    if PyUnicode_Check(value):
+        return encode_hex(out, value)
+    wrong_type('UUID, or its text in a str', value)
+
+
+cdef inline int write_uuid(WriteBuffer out, object number) except -1:
+    cdef char *place = reserve(out, 20)
+    store_u32(place, 16)
+    return store_u128(place + 4, number)
+
+
+cdef int encode_hex(WriteBuffer out, object value) except -1:
+    """32 hexadecimal digits, with or without hyphens; the rarer forms (braces, urn:uuid:) are left to uuid.UUID."""
+    cdef:
+        Py_ssize_t size = 0
+        const char *text = utf8_of(value, &size)
+        const char *end = text + size
+        char digits[32]
+        int count = 0, digit, index
+        char *place
+    while text < end:
+        digit = hex_digit(text[0])
+        if digit >= 0:
+            if count == 32:
+                break
+            digits[count] = <char>digit
+            count += 1
+        elif text[0] != c'-':
+            break
+        text += 1
+    if text < end or count < 32:
+        return write_uuid(out, unusual(value))
+    place = reserve(out, 20)
+    store_u32(place, 16)
+    for index in range(16):
+        place[4 + index] = digits[2 * index] << 4 | digits[2 * index + 1]
+    return 0
+
+
+cdef object unusual(str text):
+    try:
+        return UUID(text).int
+    except ValueError:
+        raise ValueError(f'invalid UUID {text[:80]!r}: expected 32 hexadecimal digits') from None
+
+
+cdef int _check_slots() except -1:
+    """Keep to the constructor unless an object made through its slots equals one that the constructor made."""
+    global slotted
+    cdef object usual = UUID(bytes=bytes(range(16))), made
+    if slotted:
+        made = decode_uuid(None, usual.bytes, 16)
+        slotted = made == usual and made.is_safe is usual.is_safe and hash(made) == hash(usual)
+    return 0
+
+
+_check_slots()
+scalar(2950, 'uuid', 'uuid.UUID', encode_uuid, decode_uuid)

@@ -1,0 +1,42 @@
+"""Rows: the Record type and the description shared by the rows of one statement."""
+
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+
+cdef extern from "recordobj.h":
+    int record_ready() except -1
+    PyTypeObject RecordType
+    object record_alloc(PyTypeObject *type, object desc, Py_ssize_t size)
+
+record_ready()
+Record = <object>&RecordType
+
+
+cdef tuple describe(tuple names):
+    """The description of rows with these column names; of columns named alike the last is found by name."""
+    cdef dict index = {}
+    cdef Py_ssize_t i
+    for i in range(len(names)):
+        index[names[i]] = i
+    return names, index
+
+
+cdef object record_new(object record_class, tuple desc, Py_ssize_t size):
+    """An empty row of Record or a subclass, to be filled with record_set() before anyone sees it."""
+    return record_alloc(<PyTypeObject *>record_class, desc, size)
+
+
+def make_record(record_class: type, names: tuple, values: tuple):
+    """A row made by hand: for tests and for types that are rows within rows."""
+    cdef object record
+    cdef Py_ssize_t i
+    if not issubclass(record_class, Record):
+        raise TypeError(f'record_class must be a subclass of headrace.Record, got {record_class!r}')
+    if len(names) != len(values):
+        raise ValueError(f'{len(names)} names for {len(values)} values')
+    record = record_new(record_class, describe(names), len(values))
+    for i in range(len(values)):
+        Py_INCREF(values[i])
+        record_set(record, i, <PyObject *>values[i])
+    record_track(record)
+    return record

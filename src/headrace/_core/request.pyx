@@ -1,0 +1,456 @@
+"""Requests: one class for each thing that is asked of the server, from its first byte sent to its ReadyForQuery.
+
+A request owns the wire up to its Sync (or, for Startup and Script, up to the ReadyForQuery that the protocol sends of
+itself). The session calls, in this order: `encode` in the caller, where a bad argument must raise; `more` while the
+request is streaming; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
+ones; `finished` to check that the reply was whole; `settle`.
+
+A request knows neither the session nor any event loop; its waiter is whatever has set_result, set_exception and done.
+
+Source: PostgreSQL documentation, "Message Flow" (protocol-flow).
+"""
+
+from headrace._core.backend cimport command_tag, parameter_description, row_description
+from headrace._core.buffer cimport load_i32
+from headrace._core.frontend cimport (
+    put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync,
+)
+
+from headrace.errors import DataError, FeatureNotSupportedError, InterfaceError, ProtocolError
+from headrace.lexer import classify
+
+cdef Py_ssize_t CHUNK = 1 << 16
+# A portal that cannot exist: executing it makes the server roll back what a half-sent batch has done (34000).
+cdef bytes NO_PORTAL = b'headrace: the rest of the batch could not be encoded'
+
+COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or fetch()'
+COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
+
+
+cdef class Request:
+    """What all requests share."""
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        """Put the message together; raises on bad arguments, before anything is sent."""
+        self.ready = True
+        return 0
+
+    cdef bytes more(self, WriteBuffer out):
+        """The next bytes of a streaming request; it clears `streaming` with the last."""
+        raise NotImplementedError
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        return self.unexpected(kind)
+
+    cdef int unexpected(self, char kind) except -1:
+        raise ProtocolError(f'unexpected message {chr(<unsigned char>kind)!r} from the server '
+                            f'in reply to {type(self).__name__}')
+
+    cdef int finished(self) except -1:
+        """ReadyForQuery came without an error: was the reply whole?"""
+        return 0
+
+    cdef object result(self):
+        return None
+
+    cdef int settle(self) except -1:
+        """Give the outcome to the waiter."""
+        cdef object waiter = self.waiter
+        self.state = DONE
+        if waiter is None or waiter.done():
+            return 0
+        if self.error is not None:
+            waiter.set_exception(self.error)
+        else:
+            try:
+                value = self.result()
+            except Exception as error:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(value)
+        return 0
+
+    cdef int fail(self, object error) except -1:
+        """Settle with the error, unless the request has one of its own."""
+        if self.error is None:
+            self.error = error
+        return self.settle()
+
+    cdef bint repeatable(self) except -1:
+        """Whether running it again after a 57014 that was not meant for it changes nothing."""
+        return False
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.query!r}>'
+
+
+cdef class Startup(Request):
+    """From the startup message to the first ReadyForQuery (protocol-flow-start-up).
+
+    `on_authentication(code, payload)` is called for each Authentication message; what it wants to answer is written by
+    the driver. ParameterStatus and BackendKeyData are the session's. ReadyForQuery before AuthenticationOk is refused.
+    """
+
+    def __cinit__(self, object waiter, bytes message, object on_authentication):
+        self.waiter = waiter
+        self.query = ''
+        self.message = message
+        self.on_authentication = on_authentication
+        self.barrier = True
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        cdef int code
+        if kind != b'R' or self.authenticated:
+            return self.unexpected(kind)
+        if size < 4:
+            raise ProtocolError('an Authentication message from the server is cut short')
+        code = load_i32(data)
+        if code == 0:
+            if size != 4:
+                raise ProtocolError(f'AuthenticationOk from the server has {size - 4} bytes too many')
+            self.authenticated = True
+        self.on_authentication(code, data[4:size])
+        return 0
+
+    cdef int finished(self) except -1:
+        if not self.authenticated:
+            raise ProtocolError('the server is ready for queries before it has authenticated the user')
+        return 0
+
+
+cdef class Prepare(Request):
+    """Parse and Describe of one statement; its replies are kept until ReadyForQuery says that they hold."""
+
+    def __cinit__(self, Statement statement not None):
+        self.statement = statement
+        self.query = statement.query
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        cdef bytes name = self.statement.name
+        self.statement.put_parse(out)
+        put_describe(out, b'S', name)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b't' and self.stage == 1:
+            self.parameter_oids = parameter_description(data, size)
+            self.stage = 2
+        elif kind == b'T' and self.stage == 2:
+            self.columns = row_description(data, size)
+            self.stage = 3
+        elif kind == b'n' and self.stage == 2:
+            self.stage = 3
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 3:
+            raise ProtocolError('the server is ready for queries before it has described the statement')
+        return 0
+
+    cdef bint repeatable(self) except -1:
+        return True
+
+
+cdef class Bound(Request):
+    """A request that binds a prepared statement."""
+
+    cdef int start(self, WriteBuffer out) except -1:
+        """Note which preparation of the statement this is bound to."""
+        if classify_copy(self.statement):
+            raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        self.generation = self.statement.generation
+        # What an earlier run left behind is void: a request is bound again after its statement was prepared again.
+        self.stage = 0 if not self.statement.name else 1
+        self.rows = []
+        self.error = None
+        self.status = None
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 3:
+            raise ProtocolError('the server is ready for queries before the command was complete')
+        return 0
+
+
+cdef bint classify_copy(Statement statement) except -1:
+    """Whether it is a COPY that would take over the wire."""
+    cdef str start
+    if statement.returns_rows or statement.parameter_oids:
+        return False
+    return 'copy' in statement.query.lower() and classify(statement.query).copy is not None
+
+
+cdef class Query(Bound):
+    """Bind and Execute of one statement, whose rows are decoded as they come.
+
+    `portal` b'' is the unnamed one, gone at the Sync. A named portal lives until the end of the transaction: one
+    request opens it, others fetch from it `limit` rows at a time (0: all, -1: bind it only).
+    """
+
+    def __cinit__(self, object waiter, Statement statement not None, object args, int kind, int limit, object column,
+                  object record_class, bint shared=False, bytes portal=b'', bint opens=True):
+        self.waiter = waiter
+        self.statement = statement
+        self.query = statement.query
+        self.args = args
+        self.kind = <Result>kind
+        self.limit = limit
+        self.column = column
+        self.record_class = record_class
+        self.shared = shared
+        self.portal = portal
+        self.opens = opens
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        self.start(out)
+        if self.opens:
+            self.statement.put_bind(out, self.portal, self.args, -1)
+        else:
+            self.stage = 2
+        if self.limit >= 0:
+            put_execute(out, self.portal, self.limit)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'D' and self.stage == 2:
+            if self.error is None and self.kind != STATUS and not self.abandoned:
+                try:
+                    self.rows.append(self.statement.row(data, size, self.record_class))
+                except ProtocolError:
+                    raise
+                except Exception as error:
+                    # The wire is intact: this query fails, the rest of its rows are passed over.
+                    self.error = error
+        elif kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.stage = 3
+        elif kind == b'2' and self.stage == 1:
+            self.stage = 2 if self.limit >= 0 else 3
+        elif kind == b's' and self.stage == 2:
+            self.suspended = True
+            self.stage = 3
+        elif kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b'I' and self.stage == 2:
+            self.stage = 3
+        elif kind == b'G' and self.stage == 2:
+            self.error = refuse_copy(self)
+        elif kind == b'H' and self.stage == 2:
+            self.error = FeatureNotSupportedError(COPY_REFUSED)
+        elif (kind == b'd' or kind == b'c') and self.error is not None:
+            pass
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef object result(self):
+        if self.kind == ROWS:
+            return self.rows
+        if self.kind == STATUS:
+            return self.status if self.status is not None else ''
+        if not self.rows:
+            return None
+        return self.rows[0] if self.kind == FIRST_ROW else self.rows[0][self.column]
+
+    cdef bint repeatable(self) except -1:
+        return not self.portal and classify(self.query).plain
+
+
+cdef object refuse_copy(Request request):
+    """CopyInResponse where no COPY was announced: end it.
+
+    The server has ignored the Sync sent behind it (protocol-copy), so another one goes with CopyFail.
+    """
+    cdef WriteBuffer out = WriteBuffer()
+    put_copy_fail(out, COPY_REFUSED.encode())
+    if not isinstance(request, Script):
+        put_sync(out)
+    request.urgent = out.take()
+    return FeatureNotSupportedError(COPY_REFUSED)
+
+
+cdef class Batch(Bound):
+    """One statement executed for each element of a sequence, as one implicit transaction.
+
+    The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in
+    the caller; where a later element is bad, what was sent is rolled back by the server and the error is the caller's.
+    """
+
+    def __cinit__(self, object waiter, Statement statement not None, object elements, object record_class,
+                  bint collects, bint shared=False):
+        self.waiter = waiter
+        self.statement = statement
+        self.query = statement.query
+        self.elements = iter(elements)
+        self.record_class = record_class
+        self.collects = collects
+        self.shared = shared
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        if self.generation:
+            # Its elements are gone: a batch is not bound a second time.
+            raise InterfaceError('executemany() and fetchmany() cannot be repeated')
+        self.start(out)
+        self.streaming = True
+        self.message = self._chunk(out)
+        self.ready = True
+        return 0
+
+    cdef bytes _chunk(self, WriteBuffer out):
+        cdef object args
+        while out.length < CHUNK:
+            try:
+                args = next(self.elements)
+            except StopIteration:
+                self.streaming = False
+                put_sync(out)
+                break
+            if not isinstance(args, (tuple, list)):
+                args = checked_element(args, self.element)
+            self.statement.put_bind(out, b'', args, self.element)
+            put_execute(out, b'', 0)
+            self.element += 1
+        return out.take()
+
+    cdef bytes more(self, WriteBuffer out):
+        try:
+            if self.error is None:
+                return self._chunk(out)
+        except BaseException as error:
+            self.error = error
+            out.length = 0
+        # The server must not commit what it has: an error there rolls it back, and Sync ends the request.
+        self.streaming = False
+        put_execute(out, NO_PORTAL, 0)
+        put_sync(out)
+        return out.take()
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.stage = 3
+        elif kind == b'2' and (self.stage == 1 or self.stage == 3):
+            self.stage = 2
+        elif kind == b'D' and self.stage == 2:
+            if self.collects and self.error is None:
+                try:
+                    self.rows.append(self.statement.row(data, size, self.record_class))
+                except ProtocolError:
+                    raise
+                except Exception as error:
+                    self.error = error
+        elif kind == b'1' and (self.stage == 0 or self.stage == 3):
+            self.stage = 1
+        elif kind == b'I' and self.stage == 2:
+            self.stage = 3
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.error is None and self.element and self.stage != 3:
+            raise ProtocolError('the server is ready for queries before the batch was complete')
+        return 0
+
+    cdef object result(self):
+        return self.rows if self.collects else None
+
+
+cdef object checked_element(object args, Py_ssize_t element):
+    if isinstance(args, (str, bytes, bytearray)) or not hasattr(args, '__getitem__') or not hasattr(args, '__len__') \
+            or isinstance(args, dict):
+        raise DataError(
+            f'invalid input in executemany() sequence element #{element}: expected a sequence, '
+            f'got {type(args).__name__} {args!r:.100}',
+            hint='Pass one tuple or list of arguments for each execution.')
+    return args
+
+
+cdef class Script(Request):
+    """A simple Query message: any number of statements, no arguments, the last command tag as the result.
+
+    Source: protocol-flow-simple-query.
+    """
+
+    def __cinit__(self, object waiter, str query not None, bint kept=False):
+        self.waiter = waiter
+        self.query = query
+        self.kept = kept
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        if 'copy' in self.query.lower() and classify(self.query).copy is not None:
+            raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        try:
+            put_query(out, self.query.encode())
+        except ValueError:
+            out.length = 0
+            raise InterfaceError('the query must not contain a NUL character') from None
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'C':
+            self.status = command_tag(data, size)
+            self.stage = 2
+        elif kind == b'I':
+            self.stage = 2
+        elif kind == b'T':
+            self.stage = 1
+        elif kind == b'D' and self.stage == 1:
+            pass
+        elif kind == b'G':
+            self.error = refuse_copy(self)
+        elif kind == b'H':
+            self.error = FeatureNotSupportedError(COPY_REFUSED)
+        elif (kind == b'd' or kind == b'c') and self.error is not None:
+            pass
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 2 and self.error is None:
+            raise ProtocolError('the server is ready for queries before the command was complete')
+        return 0
+
+    cdef object result(self):
+        return self.status if self.status is not None else ''
+
+
+cdef class Closing(Request):
+    """Close of prepared statements or portals that nobody needs any more."""
+
+    def __cinit__(self, object waiter, str what not None, list names not None):
+        self.waiter = waiter
+        self.query = 'CLOSE'
+        self.what = what
+        self.names = names
+        self.kept = True
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        cdef bytes name
+        for name in self.names:
+            put_close(out, <char>ord(self.what), name)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind != b'3':
+            return self.unexpected(kind)
+        return 0
+
+    cdef bint repeatable(self) except -1:
+        return True

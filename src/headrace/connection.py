@@ -1,0 +1,281 @@
+"""The public connection: what a program asks of one backend.
+
+Calls on one connection may run at once, from `gather`, tasks or a TaskGroup: they are pipelined, and the server
+carries them out in the order of the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from headrace._core.record import Record
+from headrace.cursor import CursorFactory
+from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
+from headrace.errors import InterfaceError
+from headrace.lexer import classify
+from headrace.prepared import PreparedStatement
+from headrace.transaction import Transaction, commit_refused
+from headrace.types import ServerVersion, parse_server_version
+from headrace.waiting import checked_timeout, wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace.driver import Driver
+    from headrace.params import ConnectParams
+
+RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
+
+
+class Connection:
+    """A connection to a PostgreSQL server; made by `headrace.connect()`.
+
+    Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
+    default the connection's `command_timeout`; past it TimeoutError is raised. A call that is cancelled or times out
+    never disturbs its neighbours: the connection stays usable, or is closed where that cannot be made sure of.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        params: ConnectParams,
+        *,
+        record_class: type[Record] = Record,
+        command_timeout: float | None = None,
+    ) -> None:
+        self._driver = driver
+        self._params = params
+        self._record_class = record_class
+        self._command_timeout = command_timeout
+        self._transaction: Transaction | None = None
+        self._lease = 0
+        driver.attach(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed() else f"pid:{self._driver.session.backend_pid}"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {state} {id(self):#x}>"
+
+    # -- queries ---------------------------------------------------------------------------------------------------
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+        """Run a query and return the last command tag, such as "INSERT 0 1".
+
+        Without arguments the text may hold several statements, which run as one implicit transaction
+        (protocol-flow-multi-statement); with arguments it holds one.
+        """
+        driver = self._driver
+        if args:
+            request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
+            return await wait(driver, request, self._timeout(timeout))  # type: ignore[no-any-return]
+        cause = driver.session.failed_by
+        tag: str = await wait(driver, driver.script(query), self._timeout(timeout))
+        if tag == "ROLLBACK" and classify(query).commits:
+            raise commit_refused(cause)
+        return tag
+
+    async def executemany(
+        self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+    ) -> None:
+        """Run a command once for each element of `args`: all of it, or nothing where any of it fails.
+
+        The elements are encoded while the server works on those before; an element that cannot be encoded undoes all.
+        """
+        request = self._driver.batch(command, args, self._record_class, False)
+        await wait(self._driver, request, self._timeout(timeout))
+
+    async def fetch(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+    ) -> list[Any]:
+        """Run a query and return all rows as `Record`s, or as `record_class`, a subclass of it."""
+        request = self._driver.query(query, args, KIND_ROWS, 0, 0, self._rows_as(record_class))
+        return await wait(self._driver, request, self._timeout(timeout))  # type: ignore[no-any-return]
+
+    async def fetchrow(
+        self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+    ) -> Any:
+        """Run a query and return its first row, None where there is none."""
+        request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class))
+        return await wait(self._driver, request, self._timeout(timeout))
+
+    async def fetchval(
+        self, query: str, *args: object, column: int | str = 0, timeout: float | None = None
+    ) -> Any:
+        """Run a query and return one column (by index or name) of its first row, None where there is no row."""
+        request = self._driver.query(query, args, KIND_VALUE, 1, column, self._record_class)
+        return await wait(self._driver, request, self._timeout(timeout))
+
+    async def fetchmany(
+        self,
+        query: str,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+    ) -> list[Any]:
+        """Run a query once for each element of `args`, as one atomic request, and return the rows of all."""
+        request = self._driver.batch(query, args, self._rows_as(record_class), True)
+        return await wait(self._driver, request, self._timeout(timeout))  # type: ignore[no-any-return]
+
+    async def prepare(
+        self,
+        query: str,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+    ) -> PreparedStatement:
+        """Have the server parse a query; returns the prepared statement.
+
+        `name` gives it a name of the caller's choice on the server; it must not be taken.
+        """
+        record_class = self._rows_as(record_class)
+        driver = self._driver
+        statement = driver.session.statement(query, name=name)
+        try:
+            await wait(driver, driver.prepare(statement), self._timeout(timeout))
+        except BaseException:
+            driver.release(statement)
+            raise
+        return PreparedStatement(self, statement, record_class)
+
+    def cursor(
+        self,
+        query: str,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+    ) -> CursorFactory:
+        """Return a cursor over the rows of a query; it needs a transaction.
+
+        `async for row in connection.cursor(...)` fetches `prefetch` rows (50 by default) at a time;
+        `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n).
+        """
+        self._check_open()
+        return CursorFactory(
+            self, query, None, args, prefetch=prefetch, timeout=timeout, record_class=self._rows_as(record_class)
+        )
+
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> Transaction:
+        """Return a transaction, to be used by `async with` or by hand; inside another it is a savepoint.
+
+        `isolation`: 'serializable', 'repeatable_read', 'read_committed' or 'read_uncommitted'; None for the server's
+        default.
+        """
+        self._check_open()
+        return Transaction(self, isolation, readonly, deferrable)
+
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction block is open, as the server said last."""
+        return self._driver.session.status in ("T", "E")
+
+    # -- what the server says of itself ----------------------------------------------------------------------------
+
+    def get_server_pid(self) -> int:
+        """Return the process id of the backend."""
+        return self._driver.session.backend_pid
+
+    def get_server_version(self) -> ServerVersion:
+        """Return the server's version."""
+        return parse_server_version(self._driver.session.parameters["server_version"])
+
+    def get_settings(self) -> Settings:
+        """Return the run-time parameters that the server reports, as attributes and items."""
+        return Settings(self._driver.session.parameters)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def is_closed(self) -> bool:
+        """Return whether the connection is closed, by either side."""
+        return self._driver.is_closed
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close the connection gracefully: what runs is cancelled, what was not sent fails.
+
+        Raises TimeoutError where that takes longer than `timeout` seconds; the connection is dropped then.
+        """
+        await self._driver.close(checked_timeout(timeout, None))
+
+    def terminate(self) -> None:
+        """Drop the connection at once, without telling the server."""
+        self._driver.terminate()
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at the start."""
+        self._check_open()
+        driver = self._driver
+        if await self._status() != "I":
+            await wait(driver, driver.script("ROLLBACK", kept=True), self._timeout(timeout))
+        self._transaction = None
+        query = self.get_reset_query()
+        if query:
+            await wait(driver, driver.script(query), self._timeout(timeout))
+
+    def get_reset_query(self) -> str:
+        """Return what `reset()` sends; '' for nothing. For subclasses to override."""
+        return RESET
+
+    # -- for the modules of the package ----------------------------------------------------------------------------
+
+    def on_notice(self, message: Any) -> None:
+        """Take a notice from the driver."""
+
+    def on_notification(self, pid: int, channel: str, payload: str) -> None:
+        """Take a notification from the driver."""
+
+    def on_lost(self, reason: object) -> None:
+        """Learn from the driver that the connection is no more."""
+
+    def _timeout(self, timeout: float | None) -> float | None:
+        return self._command_timeout if timeout is None else checked_timeout(timeout, None)
+
+    def _rows_as(self, record_class: type[Record] | None) -> type[Record]:
+        if record_class is None:
+            return self._record_class
+        return checked_record_class(record_class)
+
+    def _check_open(self) -> None:
+        if self.is_closed():
+            raise InterfaceError("connection is closed")
+
+    def _in_own_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._driver.loop
+        except RuntimeError:
+            return False
+
+    async def _status(self) -> str:
+        """Return the transaction status once everything asked so far is done."""
+        driver = self._driver
+        if driver.load and driver.session.status != "I":
+            await wait(driver, driver.script(""), self._timeout(None))
+        return driver.session.status
+
+
+def checked_record_class(record_class: object) -> type[Record]:
+    """Return the class; raises InterfaceError for anything but a subclass of Record."""
+    if not (isinstance(record_class, type) and issubclass(record_class, Record)):
+        raise InterfaceError(f"record_class is expected to be a subclass of headrace.Record, got {record_class!r}")
+    return record_class
+
+
+class Settings:
+    """Run-time parameters that the server reports, by attribute or item; a snapshot."""
+
+    def __init__(self, parameters: dict[str, str]) -> None:
+        self._parameters = dict(parameters)
+
+    def __getattr__(self, name: str) -> str:
+        try:
+            return self._parameters[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __getitem__(self, name: str) -> str:
+        return self._parameters[name]
+
+    def __repr__(self) -> str:
+        return f"<Settings {self._parameters!r}>"

@@ -1,0 +1,401 @@
+"""The driver: one socket, one event loop, one session between them.
+
+The only asyncio in compiled code. It writes what the session has once a loop turn, in one go; it reads into the
+session's buffer; it carries out cancellations and deadlines. Reading goes on whatever happens to writing: a backend
+that cannot get rid of its replies stops reading, and both sides would wait for ever.
+"""
+
+import asyncio
+from asyncio import get_running_loop
+
+from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Batch, Closing, Query, Request, Script, Startup
+from headrace._core.session cimport SIGNAL, Session
+from headrace._core.statement cimport Statement
+
+from headrace.errors import ConnectionDoesNotExistError, InterfaceError, ProtocolError
+
+# Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
+CANCEL_TIMEOUT = 5.0
+# Seconds an abandoned request may go on at the head before it is cancelled on the server.
+ABANDONED_GRACE = 0.5
+# Seconds that closing waits where the caller set no limit.
+CLOSE_TIMEOUT = 10.0
+
+
+cdef class DriverCore:
+    """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
+
+    cdef:
+        readonly Session session
+        readonly object loop
+        readonly object transport
+        readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
+        readonly object owner            # told of notices, notifications, parameters and the end
+        bint paused
+        bint flush_scheduled
+        readonly bint connected
+        object flush_later
+        object cancel_deadline
+        object grace
+        object drained
+        object ended
+        set tasks
+        readonly bint leased             # for the pool: not to be shared
+
+    def __init__(self, loop, Session session not None, canceller=None):
+        self.loop = loop
+        self.session = session
+        session.events = self
+        self.canceller = canceller
+        self.flush_later = self._flush_now
+        self.tasks = set()
+
+    # -- asyncio's BufferedProtocol --------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.connected = True
+        self.ended = self.loop.create_future()
+
+    def get_buffer(self, sizehint):
+        return self.session.incoming.writable()
+
+    def buffer_updated(self, Py_ssize_t size):
+        try:
+            self.session.received(size)
+            if self.session.wants_output():
+                self._flush()
+        except BaseException as error:
+            self._break_off(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        if self.drained is not None and self.session.sent.count == 0:
+            if not self.drained.done():
+                self.drained.set_result(None)
+
+    def eof_received(self):
+        return False
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+        self._flush()
+
+    def connection_lost(self, exc):
+        reason = exc if exc is not None else 'the server closed the connection'
+        self._lost(reason)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    cdef int _flush(self) except -1:
+        """Write what the session has, until it has no more or the transport asks for a pause."""
+        cdef bytes data
+        if not self.connected:
+            return 0
+        if not self.paused or self.session.urgent:
+            data = self.session.take_output()
+            if data:
+                self.transport.write(data)
+                if not self.paused and self.session.wants_output():
+                    self._schedule()
+        return 0
+
+    cdef int _schedule(self) except -1:
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
+            self.loop.call_soon(self.flush_later)
+        return 0
+
+    def _flush_now(self):
+        self.flush_scheduled = False
+        try:
+            self._flush()
+        except BaseException as error:
+            self._break_off(error)
+            if not isinstance(error, Exception):
+                raise
+
+    cdef int _submitted(self) except -1:
+        # While replies are outstanding the window may be full: the next reply flushes then.
+        if not self.flush_scheduled and self.session.wants_output():
+            self._schedule()
+        return 0
+
+    def flush_soon(self) -> None:
+        """See to it that what the session has queued is written in this turn of the loop."""
+        self._submitted()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    cdef object _waiter(self):
+        if get_running_loop() is not self.loop:
+            raise InterfaceError(
+                'cannot perform operation: the connection belongs to another event loop',
+                hint='Use a connection only in the event loop that opened it; open another one here.')
+        return self.loop.create_future()
+
+    def query(self, str query not None, tuple args, int kind, int limit, column, record_class, bint shared=False):
+        """Queue one execution of a statement, prepared first where it is new; returns the request.
+
+        `kind`: ROWS, FIRST_ROW, VALUE (of `column`) or STATUS. Bad arguments raise here, where the statement is known.
+        """
+        cdef Session session = self.session
+        session.check_open()
+        cdef Query request = Query(self._waiter(), session.statement_for(query), args, kind, limit, column,
+                                   record_class, shared)
+        session.bind(request)
+        if not self.flush_scheduled:
+            self._submitted()
+        return request
+
+    def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
+                          bytes portal=b'', bint opens=True):
+        """Queue one execution of a prepared statement, or of a portal; returns the request."""
+        cdef Query request = Query(self._waiter(), statement, args, kind, limit, column, record_class, False,
+                                   portal, opens)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def script(self, str query not None, bint kept=False):
+        """Queue a simple query of any number of statements; returns the request, whose result is the last tag."""
+        cdef Script request = Script(self._waiter(), query, kept)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def background(self, str query not None):
+        """Queue a simple query that nobody waits for: it is sent and drained, its error passed over."""
+        cdef Script request
+        if self.session.failure is None:
+            request = Script(None, query, True)
+            self.session.submit(request)
+            self._submitted()
+
+    def batch(self, str query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
+        """Queue one statement for each element as one atomic request; returns the request."""
+        cdef Batch request
+        self.session.check_open()
+        waiter = self._waiter()
+        if statement is None:
+            statement = self.session.statement_for(query)
+        request = Batch(waiter, statement, elements, record_class, collects, shared)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def close_portal(self, bytes portal not None):
+        """Queue the close of a named portal; nobody waits for it."""
+        if self.session.failure is None:
+            self.session.submit(Closing(None, 'P', [portal]))
+            self._submitted()
+
+    def prepare(self, Statement statement not None):
+        """Queue the preparation of a statement; returns the request, whose result is the statement."""
+        waiter = self._waiter()
+        request = self.session.prepare(statement, waiter)
+        self._submitted()
+        return request
+
+    def release(self, Statement statement not None):
+        """A prepared statement object is gone."""
+        if self.session.failure is None:
+            self.session.release(statement)
+            if get_running() is self.loop:
+                self._submitted()
+
+    def start(self, bytes message not None, on_authentication):
+        """Send the startup message; returns the request, done at the first ReadyForQuery."""
+        cdef Startup request = Startup(self._waiter(), message, on_authentication)
+        request.ready = True
+        self.session.submit(request)
+        self._flush()
+        return request
+
+    def answer(self, bytes data not None):
+        """Write the answer to an authentication message."""
+        self.session.send_now(data)
+        self._flush()
+
+    # -- giving up -----------------------------------------------------------------------------------------------------
+
+    def give_up(self, Request request not None):
+        """The caller no longer waits for the request: drop it, drain it or cancel it on the server."""
+        if request.state == DONE:
+            return
+        if self.session.cancel(request) == SIGNAL:
+            self._signal()
+        if self.connected:
+            if self.session.urgent:
+                self._flush()
+            self._submitted()
+
+    def time_out(self, Request request not None):
+        """The request's time is up: its waiter gets TimeoutError."""
+        if request.waiter is not None and not request.waiter.done():
+            request.waiter.set_exception(TimeoutError('the command timed out'))
+        self.give_up(request)
+
+    cdef int _signal(self) except -1:
+        """Deliver a CancelRequest; the connection is closed where the outcome stays uncertain past the deadline."""
+        if self.canceller is None:
+            self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
+            return 0
+        self.cancel_deadline = self.loop.call_later(CANCEL_TIMEOUT, self._cancel_overdue)
+        task = self.loop.create_task(self._deliver())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return 0
+
+    async def _deliver(self):
+        try:
+            await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
+                                   CANCEL_TIMEOUT)
+        except Exception as error:
+            failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
+            failure.__cause__ = error
+            self._break_off(failure)
+        else:
+            self.session.cancel_delivered()
+
+    def _cancel_overdue(self):
+        self.cancel_deadline = None
+        self._break_off(ConnectionDoesNotExistError(
+            f'the server did not answer a CancelRequest within {CANCEL_TIMEOUT:g} seconds'))
+
+    # -- what the session tells ------------------------------------------------------------------------------------------
+
+    def writable(self):
+        """The cancel window is over."""
+        if self.cancel_deadline is not None:
+            self.cancel_deadline.cancel()
+            self.cancel_deadline = None
+        self._submitted()
+
+    def abandoned_head(self):
+        """Nobody waits for what the server works on: it is cancelled unless it ends soon by itself."""
+        if self.grace is None:
+            self.grace = self.loop.call_later(ABANDONED_GRACE, self._grace_over)
+
+    def _grace_over(self):
+        self.grace = None
+        if self.session.cancel_head() == SIGNAL:
+            self._signal()
+
+    def notice(self, message):
+        if self.owner is not None:
+            self.owner.on_notice(message)
+
+    def notification(self, pid, channel, payload):
+        if self.owner is not None:
+            self.owner.on_notification(pid, channel, payload)
+
+    def parameter(self, name, value):
+        pass
+
+    def attach(self, owner):
+        """Name the connection that is told of notices (on_notice), notifications (on_notification) and the end (on_lost)."""
+        self.owner = owner
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    def _break_off(self, error):
+        """The connection can no longer be trusted: settle everything and drop the socket."""
+        self._lost(error)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _lost(self, reason):
+        if self.connected:
+            self.connected = False
+            for handle in (self.cancel_deadline, self.grace):
+                if handle is not None:
+                    handle.cancel()
+            self.cancel_deadline = self.grace = None
+            self.session.lost(reason)
+            for waiter in (self.drained, self.ended):
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(None)
+            if self.owner is not None:
+                self.owner.on_lost(reason)
+
+    async def close(self, timeout=None):
+        """Cancel what is running, say goodbye and wait for the server to close.
+
+        What had not been sent fails with an error that says so. Raises TimeoutError where `timeout` seconds do not
+        suffice; the connection is dropped then, as it is on cancellation.
+        """
+        if not self.connected:
+            return
+        terminate = self.session.close('connection is closed')
+        try:
+            async with asyncio.timeout(timeout if timeout is not None else CLOSE_TIMEOUT):
+                while self.session.sent.count and self.connected:
+                    self.drained = self.loop.create_future()
+                    if self.session.interrupt() == SIGNAL:
+                        self._signal()
+                    await self.drained
+                if self.connected:
+                    self.transport.write(terminate)
+                    await self.ended
+        except TimeoutError:
+            self.terminate()
+            if timeout is not None:
+                raise
+        except BaseException:
+            self.terminate()
+            raise
+        else:
+            if self.transport is not None:
+                self.transport.close()
+
+    def terminate(self):
+        """Drop the socket at once; whatever was asked fails."""
+        self._break_off('the connection was terminated')
+
+    # -- for the pool --------------------------------------------------------------------------------------------------------
+
+    @property
+    def load(self) -> int:
+        """Requests in flight and queued."""
+        return self.session.sent.count + self.session.unsent.count
+
+    @property
+    def is_closed(self) -> bool:
+        return not self.connected or self.session.failure is not None
+
+
+cdef object get_running():
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class Driver(DriverCore, asyncio.BufferedProtocol):
+    """One connection's socket and session, as a protocol of asyncio."""
+
+
+def least_loaded(list drivers not None):
+    """The driver with the fewest requests in flight and queued; the first of equals."""
+    cdef:
+        DriverCore driver, best = None
+        Py_ssize_t load, least = 0
+    for driver in drivers:
+        load = driver.session.sent.count + driver.session.unsent.count
+        if best is None or load < least:
+            best = driver
+            least = load
+            if load == 0:
+                break
+    return best
+
+
+KIND_ROWS = <int>ROWS
+KIND_FIRST_ROW = <int>FIRST_ROW
+KIND_VALUE = <int>VALUE
+KIND_STATUS = <int>STATUS

@@ -1,0 +1,256 @@
+"""The base classes of every error, warning and log message.
+
+Two families. What the *server* said is a `PostgresMessage`: `PostgresError` (an ErrorResponse) or
+`PostgresLogMessage` (a NoticeResponse), with one subclass per SQLSTATE in `_sqlstate.py`. What the *driver*
+found by itself is an `InterfaceError`, an `InterfaceWarning` or an `InternalClientError`. `ArgumentError`
+alone belongs to both.
+
+Whatever can be raised here can be pickled and copied: `args` holds the message alone, all else is in the
+instance's `__dict__`, which is what `BaseException.__reduce__` carries over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+__all__ = [
+    "ClientConfigurationError",
+    "FatalPostgresError",
+    "InterfaceError",
+    "InterfaceMessage",
+    "InterfaceWarning",
+    "InternalClientError",
+    "OutdatedSchemaCacheError",
+    "PostgresError",
+    "PostgresLogMessage",
+    "PostgresMessage",
+    "ProtocolError",
+    "TargetServerAttributeNotMatched",
+    "UnknownPostgresError",
+    "UnsupportedClientFeatureError",
+    "UnsupportedServerFeatureError",
+]
+
+FIELDS: Final[dict[str, str]] = {
+    "S": "severity",
+    "V": "severity_en",
+    "C": "sqlstate",
+    "M": "message",
+    "D": "detail",
+    "H": "hint",
+    "P": "position",
+    "p": "internal_position",
+    "q": "internal_query",
+    "W": "context",
+    "s": "schema_name",
+    "t": "table_name",
+    "c": "column_name",
+    "d": "data_type_name",
+    "n": "constraint_name",
+    "F": "server_source_filename",
+    "L": "server_source_line",
+    "R": "server_source_function",
+}
+"""Field code on the wire -> attribute (PostgreSQL documentation, "Error and Notice Message Fields")."""
+
+
+def _explain(message: str, detail: str | None, hint: str | None) -> str:
+    """Put detail and hint under the message, laid out as psql does."""
+    if detail:
+        message += f"\nDETAIL:  {detail}"
+    if hint:
+        message += f"\nHINT:  {hint}"
+    return message
+
+
+class PostgresMessage:
+    """What an ErrorResponse or a NoticeResponse says, field by field.
+
+    Every field is the server's own text, also the numbers: positions count characters of the query from 1.
+    A field that the server did not send is None. `severity` is in the server's language, `severity_en`
+    never is.
+    """
+
+    severity: str | None = None
+    severity_en: str | None = None
+    sqlstate: str | None = None
+    message: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+    position: str | None = None
+    internal_position: str | None = None
+    internal_query: str | None = None
+    context: str | None = None
+    schema_name: str | None = None
+    table_name: str | None = None
+    column_name: str | None = None
+    data_type_name: str | None = None
+    constraint_name: str | None = None
+    server_source_filename: str | None = None
+    server_source_line: str | None = None
+    server_source_function: str | None = None
+
+    query: str | None = None
+    """The text of the query that was answered so, where there was one."""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields that are set, by attribute name, in the order of the protocol's documentation."""
+        return {name: value for name in FIELDS.values() if (value := getattr(self, name)) is not None}
+
+
+class PostgresError(PostgresMessage, Exception):
+    """An error reported by the server, or by the driver in the server's terms."""
+
+    safe_to_retry: bool = False
+    """True only where the request had provably never been sent: running it again cannot do its work twice."""
+
+    def __init__(
+        self,
+        *args: object,
+        detail: str | None = None,
+        hint: str | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        super().__init__(*args)
+        if detail is not None:
+            self.detail = detail
+        if hint is not None:
+            self.hint = hint
+        if safe_to_retry:
+            self.safe_to_retry = True
+
+    def __str__(self) -> str:
+        # Not super(): in ArgumentError that is InterfaceMessage, which would add detail and hint once more.
+        return _explain(Exception.__str__(self), self.detail, self.hint)
+
+
+class FatalPostgresError(PostgresError):
+    """An error after which the server closes the connection."""
+
+
+class UnknownPostgresError(FatalPostgresError):
+    """An error whose SQLSTATE, and the class of that SQLSTATE, stand for no error known to the driver."""
+
+
+class PostgresLogMessage(PostgresMessage):
+    """A notice, warning or other message for the log: never raised by the driver, and immutable."""
+
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.__dict__["message"] = message
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.severity} {self.sqlstate}: {self.message!r}>"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python itself sets __traceback__, __notes__ and the like on a warning that somebody raises.
+        if not name.startswith("__"):
+            raise TypeError(f"cannot set {name!r}: a {type(self).__name__} is immutable")
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        # BaseException.__setstate__ would go through __setattr__ when a warning is unpickled or copied.
+        self.__dict__.update(state or {})
+
+
+class InterfaceMessage:
+    """What the driver has to say about its own use."""
+
+    detail: str | None
+    hint: str | None
+
+    def __init__(self, *, detail: str | None = None, hint: str | None = None) -> None:
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        # The message is args[0] of the exception or warning that this is mixed into.
+        return _explain(super().__str__(), self.detail, self.hint)
+
+
+class InterfaceError(InterfaceMessage, Exception):
+    """The driver was used in a way that cannot work."""
+
+    safe_to_retry: bool = False
+    """True only where the request had provably never been sent: running it again cannot do its work twice."""
+
+    def __init__(
+        self,
+        msg: str,
+        *,
+        detail: str | None = None,
+        hint: str | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        InterfaceMessage.__init__(self, detail=detail, hint=hint)
+        Exception.__init__(self, msg)
+        if safe_to_retry:
+            self.safe_to_retry = True
+
+    def with_msg(self, msg: str) -> Self:
+        """Return a copy of this error with another message, and the same traceback, cause and context."""
+        copy = type(self)(msg)
+        copy.__dict__.update(self.__dict__)
+        copy.__context__ = self.__context__
+        copy.__cause__ = self.__cause__
+        copy.__suppress_context__ = self.__suppress_context__
+        return copy.with_traceback(self.__traceback__)
+
+
+class ClientConfigurationError(InterfaceError, ValueError):
+    """The connection parameters are wrong or contradict one another."""
+
+
+class UnsupportedClientFeatureError(InterfaceError):
+    """The driver does not support what was asked of it."""
+
+
+class UnsupportedServerFeatureError(InterfaceError):
+    """The server does not support what was asked of the driver."""
+
+
+class InterfaceWarning(InterfaceMessage, UserWarning):
+    """The driver was used in a way that works but is hardly meant."""
+
+    def __init__(self, msg: str, *, detail: str | None = None, hint: str | None = None) -> None:
+        InterfaceMessage.__init__(self, detail=detail, hint=hint)
+        UserWarning.__init__(self, msg)
+
+
+class InternalClientError(Exception):
+    """The driver found itself in a state it should never be in, or facing a peer that breaks the rules."""
+
+    safe_to_retry: bool = False
+    """True only where the request had provably never been sent: running it again cannot do its work twice."""
+
+
+class ProtocolError(InternalClientError):
+    """The server sent what the protocol does not allow; the connection cannot be used any further."""
+
+
+class TargetServerAttributeNotMatched(InternalClientError):
+    """None of the hosts is of the kind that target_session_attrs asks for."""
+
+
+class OutdatedSchemaCacheError(InternalClientError):
+    """What the driver knew of a type no longer matches the database; it must be looked up again."""
+
+    schema_name: str | None
+    data_type_name: str | None
+    position: int | None
+
+    def __init__(
+        self,
+        msg: str,
+        *,
+        schema: str | None = None,
+        data_type: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        super().__init__(msg)
+        self.schema_name = schema
+        self.data_type_name = data_type
+        self.position = position

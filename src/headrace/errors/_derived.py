@@ -1,0 +1,20 @@
+"""Errors of the driver's own that derive from the classes of SQLSTATEs."""
+
+from __future__ import annotations
+
+from ._base import InterfaceError
+from ._sqlstate import DataError, FeatureNotSupportedError
+
+__all__ = ["ArgumentError", "InvalidCachedStatementError"]
+
+
+class InvalidCachedStatementError(FeatureNotSupportedError):
+    """The result of a prepared statement has other columns or types than when the statement was prepared."""
+
+
+class ArgumentError(DataError, InterfaceError, ValueError):
+    """A query argument cannot be encoded; nothing of its query has been sent.
+
+    Programs may catch it as DataError, which is also what the server raises for bad values (class 22), as
+    InterfaceError or as ValueError. `safe_to_retry` is False all the same: the same argument fails again.
+    """

@@ -1,0 +1,452 @@
+"""Cut SQL text into tokens, and say what the driver must know of it before it is sent.
+
+The rules are the server's own (PostgreSQL documentation, "Lexical Structure"; src/backend/parser/scan.l),
+for all supported versions at once: where they differ, as in `1_000`, the difference moves no boundary that
+matters here.
+
+No text makes the lexer raise or run for more than linear time, and the tokens always join to the text
+again. What the server would refuse, such as a string that never ends, comes as a last token of kind
+UNTERMINATED; `classify` then answers for the worst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple
+
+__all__ = ["Kind", "Token", "Traits", "classify", "split_statements", "tokens"]
+
+
+class Kind(Enum):
+    """What a token is."""
+
+    SPACE = "white space"
+    COMMENT = "comment"
+    WORD = "keyword or identifier"
+    QUOTED = "quoted identifier"
+    STRING = "string or bit string constant"
+    NUMBER = "numeric constant"
+    PARAMETER = "parameter"
+    OPERATOR = "operator"
+    PUNCTUATION = "punctuation"
+    OTHER = "a character that begins nothing in SQL"
+    UNTERMINATED = "a constant, quoted identifier or comment that never ends"
+
+
+class Token(NamedTuple):
+    """A piece of SQL text and where it starts, in characters from 0."""
+
+    kind: Kind
+    text: str
+    start: int
+
+
+class Traits(NamedTuple):
+    """What `classify` found in a text."""
+
+    statements: int
+    """Number of statements; empty ones are not counted."""
+
+    keywords: tuple[str, ...]
+    """First keyword of each statement in upper case, behind any parentheses; "" where it begins with
+    something else."""
+
+    plain: bool
+    """One SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES or TABLE alone, with or without WITH, that leaves
+    nothing behind in the session and creates no table: the server undoes it whole when it fails, and it may
+    then be run again."""
+
+    session_state: bool
+    """Changes or needs state of its session or a transaction around it, so it must not run on a shared
+    connection."""
+
+    copy: Literal["in", "out"] | None
+    """COPY FROM STDIN ("in", also where there are both) or COPY TO STDOUT ("out") is among the statements."""
+
+    commits: bool
+    """A COMMIT or END is among the statements (not COMMIT PREPARED, which ends another transaction)."""
+
+
+# Patterns. Each is written so that it can match in one way only, which keeps a failing match linear.
+
+_SPACE = r"[ \t\n\r\f\v]"
+_LETTER = r"[A-Za-z_\u0080-\U0010ffff]"
+_WORD = rf"{_LETTER}[A-Za-z0-9_$\u0080-\U0010ffff]*"
+_TAG = rf"{_LETTER}[A-Za-z0-9_\u0080-\U0010ffff]*"
+_DIGITS = r"[0-9](?:_?[0-9])*"
+_NUMBER = (
+    r"0[xX](?:_?[0-9A-Fa-f])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
+    rf"|(?:{_DIGITS}(?:\.(?!\.)(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?"
+)
+_OPERATOR = r"::|:=|(?:(?!--|/\*)[~!@#^&|`?+\-*/%<>=])+"
+_IDENTIFIER = r'(?:[uU]&)?"[^"]*(?:""[^"]*)*"(?!")'
+
+# Between the parts of a constant that goes on in another line ('foo' newline 'bar'). Escapes stay as they
+# were in the first part, so E'foo' newline 'it\'s' must be one token.
+_NEXT_LINE = rf"(?:[ \t\f\v]|--[^\n\r]*(?![^\n\r]))*[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*"
+
+
+def _constant(prefix: str, body: str) -> str:
+    return rf"{prefix}'{body}(?:{_NEXT_LINE}'{body})*(?!{_NEXT_LINE}')"
+
+
+_STANDARD = r"[^']*(?:''[^']*)*'(?!')"
+_ESCAPED = r"[^'\\]*(?:(?:\\[\s\S]|'')[^'\\]*)*'(?!')"
+_BITS = r"[^']*'"
+
+
+def _pattern(plain: str) -> re.Pattern[str]:
+    """Compile the lexer for one meaning of '...' and N'...' (standard_conforming_strings on or off)."""
+    constants = (
+        _constant("[eE]", _ESCAPED),
+        _constant("[bBxX]", _BITS),
+        _constant("[uU]&", _STANDARD),
+        _constant("[nN]?", plain),
+    )
+    groups = {
+        "SPACE": rf"{_SPACE}+",
+        "WORD": rf"(?![eEbBxXnN]'|[uU]&['\"]){_WORD}",
+        "COMMENT": r"--[^\n\r]*",
+        "BLOCK": r"/\*",
+        "STRING": "|".join(constants),
+        "QUOTED": _IDENTIFIER,
+        "UNTERMINATED": "(?:[eEbBxXnN]|[uU]&)?'|(?:[uU]&)?\"",
+        "PARAMETER": r"\$[0-9]+",
+        "DOLLAR": rf"\$(?:{_TAG})?\$",
+        "NUMBER": _NUMBER,
+        "OPERATOR": _OPERATOR,
+        "PUNCTUATION": r"\.\.|[()\[\],;:.]",
+        "OTHER": r"[\s\S]",
+    }
+    return re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in groups.items()))
+
+
+_CONFORMING: Final = _pattern(_STANDARD)
+_BACKSLASHES: Final = _pattern(_ESCAPED)
+_COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
+_OPERATOR_SIGNS: Final = frozenset("~!@#^&|`?%")
+_BEGUN: Final = frozenset(("BLOCK", "DOLLAR", "UNTERMINATED"))
+
+
+def _comment_end(sql: str, start: int) -> int:
+    """Find where the block comment at `start` ends; they nest. -1 if it never does."""
+    depth = 0
+    for edge in _COMMENT_EDGE.finditer(sql, start):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return -1
+
+
+def _jump(sql: str, name: str, start: int, end: int) -> tuple[str, int]:
+    """Say what the token beginning with `sql[start:end]` is and where it ends; -1 if it never does."""
+    if name == "BLOCK":
+        return "COMMENT", _comment_end(sql, start)
+    if name == "DOLLAR":
+        tag = sql[start:end]
+        close = sql.find(tag, end)
+        return "STRING", close + len(tag) if close >= 0 else -1
+    return name, -1
+
+
+def _scan(sql: str, conforming: bool) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of the kind, the start and the end of every token."""
+    finditer = (_CONFORMING if conforming else _BACKSLASHES).finditer
+    end, length = 0, len(sql)
+    while end < length:
+        for found in finditer(sql, end):
+            name = found.lastgroup
+            assert name is not None  # the last group takes any character
+            start, end = found.span()
+            if name in _BEGUN:
+                name, end = _jump(sql, name, start, end)
+                if end < 0:
+                    yield "UNTERMINATED", start, length
+                    return
+                yield name, start, end
+                break
+            if name == "OPERATOR" and end - start > 1 and sql[end - 1] in "+-":
+                # An operator ends in + or - only if certain other signs are in it: `=-1` is `=`, `-`, `1`.
+                operator = found[0]
+                if _OPERATOR_SIGNS.isdisjoint(operator):
+                    first = start + max(1, len(operator.rstrip("+-")))
+                    yield name, start, first
+                    for sign in range(first, end):
+                        yield name, sign, sign + 1
+                    continue
+            yield name, start, end
+
+
+def tokens(sql: str, *, standard_conforming_strings: bool = True) -> Iterator[Token]:
+    """Cut SQL text into tokens, white space and comments included: joined they are the text.
+
+    `standard_conforming_strings` is the session's setting; off, a backslash in a plain '...' escapes.
+    """
+    for name, start, end in _scan(sql, standard_conforming_strings):
+        yield Token(Kind[name], sql[start:end], start)
+
+
+# Statements are judged as lists of words, with white space and comments left out: keywords and bare
+# identifiers in upper case, quoted identifiers with their quotes, operators and punctuation as they stand,
+# and one sign for a constant.
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_CONSTANT: Final = "'"
+_CONSTANTS: Final = frozenset(("STRING", "NUMBER", "PARAMETER"))
+_ROUTINES: Final = frozenset(("FUNCTION", "PROCEDURE"))
+
+
+class _Statement(NamedTuple):
+    words: list[str]
+    start: int
+    end: int
+    sound: bool
+    """False where the server must refuse the text, or where its end is doubtful."""
+
+
+def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
+    """Cut a text at its semicolons, but not at those in parentheses (CREATE RULE) or BEGIN ATOMIC ... END."""
+    words: list[str] = []
+    start = depth = body = 0
+    sound = True
+    for name, at, end in _scan(sql, conforming):
+        if name == "SPACE" or name == "COMMENT":
+            continue
+        word = sql[at:end]
+        if name == "WORD":
+            # Python would fold "\u017fET", with a long s, to "SET"; the server folds ASCII alone.
+            if word.isascii():
+                word = word.upper()
+            if word == "ATOMIC":
+                routine = words[:1] == ["CREATE"] and not _ROUTINES.isdisjoint(words[:4])
+                body += routine and depth == 0 and words[-1:] == ["BEGIN"]
+            elif body and words[-1] not in ("AS", "."):
+                body += (word == "CASE") - (word == "END")
+        elif name == "PUNCTUATION":
+            if word == "(":
+                depth += 1
+            elif word == ")":
+                depth -= 1
+                sound = sound and depth >= 0
+            elif word == ";" and depth <= 0 and body <= 0:
+                if words:
+                    yield _Statement(words, start, at, sound)
+                words, start, depth, body, sound = [], end, 0, 0, True
+                continue
+        elif name in _CONSTANTS:
+            word = _CONSTANT
+        elif name == "UNTERMINATED" or name == "OTHER":
+            sound = False
+        words.append(word)
+    if words:
+        yield _Statement(words, start, len(sql), sound and depth <= 0 and body <= 0)
+
+
+def split_statements(sql: str, *, standard_conforming_strings: bool = True) -> list[str]:
+    """Return the statements of a text one by one, without their semicolons and outer white space.
+
+    Empty statements are left out, comments stay where they are. An UNTERMINATED token belongs to the last
+    statement.
+    """
+    return [
+        sql[statement.start : statement.end].strip(" \t\n\r\f\v")
+        for statement in _statements(sql, standard_conforming_strings)
+    ]
+
+
+_MAIN: Final = _names("SELECT INSERT UPDATE DELETE MERGE VALUES TABLE")
+
+# Statements that leave the session as it was, unless something in them says otherwise. Everything else
+# (BEGIN, SET, LISTEN, DECLARE, CALL, DO ..., and what no PostgreSQL of today knows) counts as session
+# state.
+_SHARED: Final = _MAIN | _names(
+    """
+    ALTER ANALYSE ANALYZE CHECKPOINT CLUSTER COMMENT COPY CREATE DROP EXPLAIN GRANT IMPORT NOTIFY REASSIGN
+    REFRESH REINDEX REVOKE SECURITY SHOW TRUNCATE VACUUM WITH
+    """
+)
+
+# Functions whose effect outlives their statement, or which look at what an earlier statement of the session
+# left behind (on a shared connection lastval() would tell of somebody else's row). The
+# pg_advisory_xact_lock family ends with its statement's transaction and is not among them.
+_SESSION_FUNCTIONS: Final = _names(
+    """
+    set_config setseed set_limit currval lastval pg_export_snapshot
+    pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
+    pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all
+    lo_open lo_close loread lowrite lo_lseek lo_lseek64 lo_tell lo_tell64 lo_truncate lo_truncate64
+    dblink_connect dblink_connect_u dblink_disconnect dblink_open dblink_fetch dblink_close
+    dblink_send_query dblink_get_result dblink_cancel_query dblink_exec
+    pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup
+    pg_create_logical_replication_slot pg_create_physical_replication_slot
+    pg_copy_logical_replication_slot pg_copy_physical_replication_slot
+    pg_replication_origin_session_setup pg_replication_origin_session_reset
+    pg_replication_origin_xact_setup pg_replication_origin_xact_reset
+    """
+)
+# A name can stand bare or quoted.
+_SESSION_CALLS: Final = frozenset(form for name in _SESSION_FUNCTIONS for form in (name.upper(), f'"{name}"'))
+_SETTINGS: Final = frozenset(("PG_SETTINGS", '"pg_settings"'))
+_TEMPORARY: Final = frozenset(("TEMP", "TEMPORARY"))
+_TEMPORARY_SCHEMA: Final = re.compile(r'"pg_temp(?:_[0-9]+)?"|PG_TEMP(?:_[0-9]+)?')
+_QUERY: Final = _names("( SELECT VALUES TABLE WITH")
+_NAME_FOLLOWS: Final = _names("WITH RECURSIVE , BY SET USING TO DEFAULT")
+
+
+def _lead(words: list[str], at: int = 0) -> int:
+    """Skip opening parentheses."""
+    while at < len(words) and words[at] == "(":
+        at += 1
+    return at
+
+
+def _main(words: list[str]) -> int:
+    """Find the keyword that says what is done, behind parentheses and WITH; len(words) if there is none."""
+    at = _lead(words)
+    depth = 0
+    behind_with = False
+    while at < len(words):
+        word, before = words[at], words[at - 1]
+        if behind_with and word == "(" and depth == 0 and before == ")":
+            # WITH a AS (...) (SELECT ...)
+            at = _lead(words, at)
+            behind_with = False
+            continue
+        if not behind_with:
+            if word != "WITH":
+                return at
+            behind_with = True
+            depth = 0
+        elif word == "(":
+            depth += 1
+        elif word == ")":
+            depth -= 1
+        elif depth == 0 and word in _MAIN and before not in _NAME_FOLLOWS:
+            return at
+        at += 1
+    return at
+
+
+def _explained(words: list[str]) -> list[str]:
+    """Return the statement behind EXPLAIN and its options."""
+    at = 1
+    while at < len(words) and words[at] in ("ANALYZE", "ANALYSE", "VERBOSE"):
+        at += 1
+    if words[at : at + 1] == ["("] and _QUERY.isdisjoint(words[at + 1 : at + 2]):
+        while at < len(words) and words[at] != ")":
+            at += 1
+        at += 1
+    return words[at:]
+
+
+def _creates_temporary(words: list[str]) -> bool:
+    """Whether CREATE makes something temporary, also within CREATE SCHEMA, or runs a prepared statement."""
+    for at, word in enumerate(words):
+        if word == "CREATE":
+            at += 3 if words[at + 1 : at + 3] == ["OR", "REPLACE"] else 1
+            at += words[at : at + 1] in (["LOCAL"], ["GLOBAL"])
+            if at < len(words) and words[at] in _TEMPORARY:
+                return True
+        elif word == "EXECUTE" and words[at - 1] == "AS":
+            return True
+    return False
+
+
+def _into(words: list[str]) -> list[str]:
+    """Return the word behind each INTO of a SELECT INTO (not of INSERT or MERGE, nor a column's name)."""
+    return [
+        target
+        for before, word, target in zip(words, words[1:], words[2:], strict=False)
+        if word == "INTO" and before not in ("INSERT", "MERGE", "AS", ".")
+    ]
+
+
+def _needs_session(words: list[str]) -> bool:
+    """Whether a statement changes or needs state of its session, as far as its text shows."""
+    if words[0] == "EXPLAIN":
+        words = _explained(words)
+    lead = _lead(words)
+    keyword = words[lead] if lead < len(words) else ""
+    if keyword not in _SHARED or (keyword == "CREATE" and _creates_temporary(words)):
+        return True
+    if "INTO" in words:
+        for target in _into(words):
+            if target in _TEMPORARY or target in ("LOCAL", "GLOBAL"):
+                return True
+    if not _SESSION_CALLS.isdisjoint(words):
+        for name, after in pairwise(words):
+            if after == "(" and name in _SESSION_CALLS:
+                return True
+    # UPDATE of the view pg_settings is SET by another name.
+    return "UPDATE" in words and not _SETTINGS.isdisjoint(words)
+
+
+def _is_plain(words: list[str]) -> bool:
+    """Whether a statement reads or changes rows and does nothing else."""
+    main = _main(words)
+    return main < len(words) and words[main] in _MAIN and not ("INTO" in words and _into(words))
+
+
+def _copies(words: list[str]) -> Literal["in", "out"] | None:
+    """Which way COPY takes data over this connection: not at all where it names a file or program."""
+    depth = 0
+    for word, after in pairwise(words[1:]):
+        if word in ("(", ")"):
+            depth += 1 if word == "(" else -1
+        elif depth == 0 and word in ("FROM", "TO"):
+            # The server takes STDIN and STDOUT for the same; the direction is that of FROM or TO.
+            if after not in ("STDIN", "STDOUT"):
+                return None
+            return "in" if word == "FROM" else "out"
+    return None
+
+
+def _judge(sql: str, conforming: bool) -> Traits:
+    keywords: list[str] = []
+    copies: set[Literal["in", "out"] | None] = set()
+    plain, session_state, commits = True, False, False
+    names_temporary = "pg_temp" in sql.lower()
+    for words, _, _, sound in _statements(sql, conforming):
+        lead = _lead(words)
+        keyword = words[lead] if lead < len(words) else ""
+        keywords.append(keyword if keyword[:1].isalpha() else "")
+        temporary = names_temporary and any(map(_TEMPORARY_SCHEMA.fullmatch, words))
+        session_state = session_state or not sound or temporary or _needs_session(words)
+        plain = plain and _is_plain(words)
+        if words[0] == "COPY":
+            copies.add(_copies(words))
+        commits = commits or (words[0] in ("COMMIT", "END") and words[1:2] != ["PREPARED"])
+    return Traits(
+        statements=len(keywords),
+        keywords=tuple(keywords),
+        plain=plain and len(keywords) == 1 and not session_state,
+        session_state=session_state,
+        copy="in" if "in" in copies else "out" if "out" in copies else None,
+        commits=commits,
+    )
+
+
+_CACHED_TEXTS: Final = 1024
+_LONGEST_CACHED: Final = 8_192
+_judge_cached = lru_cache(_CACHED_TEXTS)(_judge)
+
+
+def classify(sql: str, *, standard_conforming_strings: bool = True) -> Traits:
+    """Say what the driver must know of a text before sending it.
+
+    Works on what the text shows: a function may still change the session unseen. What cannot be told, such
+    as a text the server must refuse or a statement it does not know yet, is taken for session state and
+    never for plain.
+
+    The answers for the last 1,024 texts of up to 8,192 characters are kept.
+    """
+    judge = _judge_cached if len(sql) <= _LONGEST_CACHED else _judge
+    return judge(sql, standard_conforming_strings)

@@ -1,0 +1,174 @@
+"""Prepared statements: a query parsed once, run many times."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from headrace import cursor as cursors
+from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
+from headrace.errors import InterfaceError
+from headrace.types import Attribute, Type
+from headrace.waiting import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace._core.record import Record
+    from headrace._core.request import Request
+    from headrace._core.statement import Statement
+    from headrace.connection import Connection
+
+
+class PreparedStatement:
+    """A statement that the server has parsed; made by `Connection.prepare()`.
+
+    It lives as long as this object; once it is gone, or its connection was given back to the pool, the methods raise
+    InterfaceError. Where DDL or a DEALLOCATE makes the server refuse it, it is prepared again unseen, outside of
+    transactions.
+    """
+
+    __slots__ = ("_connection", "_lease", "_record_class", "_statement", "_status", "__weakref__")
+
+    def __init__(self, connection: Connection, statement: Statement, record_class: type[Record]) -> None:
+        self._connection = connection
+        self._lease = connection._lease
+        self._statement = statement
+        self._record_class = record_class
+        self._status = ""
+
+    def __del__(self) -> None:
+        # Attributes are missing where __init__ never ran.
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection._driver.release(self._statement)
+
+    def _check(self, method: str) -> Statement:
+        where = f"cannot call PreparedStatement.{method}()"
+        if self._lease != self._connection._lease:
+            raise InterfaceError(f"{where}: the underlying connection has been released back to the pool")
+        if self._connection.is_closed():
+            raise InterfaceError(f"{where}: the underlying connection is closed")
+        return self._statement
+
+    async def _run(self, request: Request, timeout: float | None) -> Any:
+        result = await wait(self._connection._driver, request, self._connection._timeout(timeout))
+        self._status = request.status or ""
+        return result
+
+    def get_name(self) -> str:
+        """Return the name of the statement on the server; '' where it is unnamed."""
+        return self._check("get_name").name.decode()
+
+    def get_query(self) -> str:
+        """Return the text of the query."""
+        return self._check("get_query").query
+
+    def get_statusmsg(self) -> str:
+        """Return the command tag of the last execution, such as "SELECT 1"; '' before the first."""
+        self._check("get_statusmsg")
+        return self._status
+
+    def get_parameters(self) -> tuple[Type, ...]:
+        """Return the type of each parameter."""
+        return tuple(Type(*fields) for fields in self._check("get_parameters").parameter_types())
+
+    def get_attributes(self) -> tuple[Attribute, ...]:
+        """Return the name and type of each column of the result; empty where there is none."""
+        return tuple(
+            Attribute(name, Type(oid, type_name, kind, schema))
+            for name, oid, type_name, kind, schema in self._check("get_attributes").column_types()
+        )
+
+    def cursor(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None
+    ) -> cursors.CursorFactory:
+        """Return a cursor over the result: for `async for`, or to be awaited. See `Connection.cursor()`."""
+        self._check("cursor")
+        return cursors.CursorFactory(
+            self._connection,
+            self._statement.query,
+            self._statement,
+            args,
+            prefetch=prefetch,
+            timeout=timeout,
+            record_class=self._record_class,
+        )
+
+    async def explain(self, *args: object, analyze: bool = False) -> Any:
+        """Return the server's plan for the statement as parsed JSON.
+
+        With `analyze` the statement is executed, inside a transaction that is rolled back.
+        """
+        statement = self._check("explain")
+        options = "FORMAT JSON, VERBOSE, ANALYZE" if analyze else "FORMAT JSON, VERBOSE"
+        query = f"EXPLAIN ({options}) {statement.query}"
+        if not analyze:
+            return _parsed(await self._connection.fetchval(query, *args))
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            return _parsed(await self._connection.fetchval(query, *args))
+        finally:
+            await transaction.rollback()
+
+    async def fetch(
+        self, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+    ) -> list[Any]:
+        """Run the statement and return all rows."""
+        return await self._run(self._execute("fetch", args, KIND_ROWS, 0, 0, record_class), timeout)  # type: ignore[no-any-return]
+
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+    ) -> Any:
+        """Run the statement and return its first row, None where there is none."""
+        return await self._run(self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, record_class), timeout)
+
+    async def fetchval(self, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
+        """Run the statement and return one column of its first row, None where there is no row."""
+        return await self._run(self._execute("fetchval", args, KIND_VALUE, 1, column, None), timeout)
+
+    async def fetchmany(
+        self,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+    ) -> list[Any]:
+        """Run the statement for each element of `args`, as one atomic request, and return the rows of all."""
+        statement = self._check("fetchmany")
+        driver = self._connection._driver
+        request = driver.batch(
+            statement.query, args, self._rows_as(record_class), True, statement=statement
+        )
+        return await self._run(request, timeout)  # type: ignore[no-any-return]
+
+    async def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
+        """Run the statement for each element of `args`, as one atomic request."""
+        statement = self._check("executemany")
+        driver = self._connection._driver
+        request = driver.batch(statement.query, args, self._record_class, False, statement=statement)
+        await self._run(request, timeout)
+
+    def _execute(
+        self,
+        method: str,
+        args: tuple[object, ...],
+        kind: int,
+        limit: int,
+        column: int | str,
+        record_class: type[Record] | None,
+    ) -> Request:
+        statement = self._check(method)
+        return self._connection._driver.execute_statement(
+            statement, args, kind, limit, column, self._rows_as(record_class)
+        )
+
+    def _rows_as(self, record_class: type[Record] | None) -> type[Record]:
+        return self._record_class if record_class is None else self._connection._rows_as(record_class)
+
+
+def _parsed(plan: Any) -> Any:
+    """Return the plan parsed, whether or not a codec for json has done so already."""
+    return json.loads(plan) if isinstance(plan, str) else plan
+
