@@ -7,28 +7,52 @@ carries them out in the order of the calls.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Unpack
 
+import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
+from headrace._core.codecs.typemap import TypeMap
 from headrace._core.record import Record
+from headrace._core.session import Session
+from headrace.connect import open_driver
 from headrace.cursor import CursorFactory
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import InterfaceError
 from headrace.lexer import classify
+from headrace.params import resolve
 from headrace.prepared import PreparedStatement
 from headrace.transaction import Transaction, commit_refused
 from headrace.types import ServerVersion, parse_server_version
 from headrace.waiting import checked_timeout, wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from headrace.driver import Driver
-    from headrace.params import ConnectParams
+    from headrace.params import ConnectArguments, ConnectParams
+
+
+
+class ConnectionType(type):
+    """The class of Connection: a pool's proxy counts as an instance of the class of what it stands for."""
+
+    _proxy: type | None = None
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        if type.__instancecheck__(cls, instance):
+            return True
+        proxy = ConnectionType._proxy
+        return proxy is not None and type(instance) is proxy and isinstance(instance._connection, cls)  # type: ignore[attr-defined]
+
+    def register_proxy(cls, proxy: type) -> None:
+        """Name the class of a pool's proxies."""
+        ConnectionType._proxy = proxy
+
 
 RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
 
 
-class Connection:
+class Connection(metaclass=ConnectionType):
     """A connection to a PostgreSQL server; made by `headrace.connect()`.
 
     Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
@@ -50,6 +74,7 @@ class Connection:
         self._command_timeout = command_timeout
         self._transaction: Transaction | None = None
         self._lease = 0
+        self._lost_callback: Callable[[Connection], None] | None = None
         driver.attach(self)
 
     def __repr__(self) -> str:
@@ -228,6 +253,17 @@ class Connection:
 
     def on_lost(self, reason: object) -> None:
         """Learn from the driver that the connection is no more."""
+        if self._lost_callback is not None:
+            self._lost_callback(self)
+
+    def when_lost(self, callback: Callable[[Connection], None]) -> None:
+        """Name who is told when the connection is no more: its pool."""
+        self._lost_callback = callback
+
+    def lease_over(self) -> None:
+        """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more."""
+        self._lease += 1
+        self._transaction = None
 
     def _timeout(self, timeout: float | None) -> float | None:
         return self._command_timeout if timeout is None else checked_timeout(timeout, None)
@@ -279,3 +315,85 @@ class Settings:
 
     def __repr__(self) -> str:
         return f"<Settings {self._parameters!r}>"
+
+
+async def connect(
+    dsn: str | None = None,
+    *,
+    timeout: float = 60,
+    statement_cache_size: int = 100,
+    max_cached_statement_lifetime: float = 300,
+    max_cacheable_statement_size: int = 1024 * 15,
+    command_timeout: float | None = None,
+    max_pipeline: int = 100,
+    connection_class: type[Connection] = Connection,
+    record_class: type[Record] = Record,
+    loop: asyncio.AbstractEventLoop | None = None,
+    **arguments: Unpack[ConnectArguments],
+) -> Connection:
+    """Connect to a PostgreSQL server.
+
+    `dsn` is a URI (`postgresql://user:password@host:5432/database`) or libpq's keyword/value text; keyword arguments
+    (host, port, user, password, database, ssl, server_settings ... and every option of libpq) come before it, the
+    service file and the PG* environment variables after it. See "Connecting" in the documentation for all of them.
+
+    `timeout` seconds bound the whole of connecting; `command_timeout` is the default for every call. Statements are
+    prepared once and kept: `statement_cache_size` of them (0: none, for poolers that switch backends), for
+    `max_cached_statement_lifetime` seconds (0: for ever), none longer than `max_cacheable_statement_size` characters.
+    `max_pipeline` bounds the requests in flight; 1 turns pipelining off.
+
+    Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
+    PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.
+    """
+    if loop is not None and loop is not asyncio.get_running_loop():
+        raise InterfaceError("loop is expected to be the running event loop")
+    if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
+        raise InterfaceError(
+            f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
+        )
+    checked_record_class(record_class)
+    limits = SessionLimits(
+        statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size, max_pipeline
+    )
+    if command_timeout is not None and not _positive(command_timeout):
+        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {command_timeout!r})")
+    params = resolve(dsn, **arguments)
+    async with asyncio.timeout(checked_timeout(timeout, None)):
+        driver, _, _ = await open_driver(params, limits.session)
+    return connection_class(driver, params, record_class=record_class, command_timeout=command_timeout)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What a session keeps and how much it sends ahead; checked when it is made."""
+
+    statement_cache_size: int
+    max_cached_statement_lifetime: float
+    max_cacheable_statement_size: int
+    max_pipeline: int
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("statement_cache_size", 0),
+            ("max_cached_statement_lifetime", 0),
+            ("max_cacheable_statement_size", 0),
+            ("max_pipeline", 1),
+        ):
+            value = getattr(self, name)
+            number = (int, float) if name == "max_cached_statement_lifetime" else int
+            if isinstance(value, bool) or not isinstance(value, number) or value < least:
+                raise ValueError(f"{name} is expected to be greater or equal to {least}, got {value!r}")
+
+    def session(self) -> Session:
+        """Return a new session."""
+        return Session(
+            TypeMap(),
+            statement_cache_size=self.statement_cache_size,
+            max_cached_statement_lifetime=self.max_cached_statement_lifetime,
+            max_cacheable_statement_size=self.max_cacheable_statement_size,
+            max_pipeline=self.max_pipeline,
+        )

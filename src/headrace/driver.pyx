@@ -13,7 +13,8 @@ from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Batch,
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.statement cimport Statement
 
-from headrace.errors import ConnectionDoesNotExistError, InterfaceError, ProtocolError
+from headrace._core.session import Continuation
+from headrace.errors import ConnectionDoesNotExistError, InterfaceError
 
 # Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
 CANCEL_TIMEOUT = 5.0
@@ -41,7 +42,6 @@ cdef class DriverCore:
         object drained
         object ended
         set tasks
-        readonly bint leased             # for the pool: not to be shared
 
     def __init__(self, loop, Session session not None, canceller=None):
         self.loop = loop
@@ -168,13 +168,20 @@ cdef class DriverCore:
         self._submitted()
         return request
 
-    def background(self, str query not None):
-        """Queue a simple query that nobody waits for: it is sent and drained, its error passed over."""
+    def background(self, str query not None, bint vital=False):
+        """Queue a simple query that nobody waits for: it is sent and drained.
+
+        Its error is passed over; where it is `vital`, the connection is dropped instead.
+        """
         cdef Script request
         if self.session.failure is None:
-            request = Script(None, query, True)
+            request = Script(Continuation(self._after_vital) if vital else None, query, True)
             self.session.submit(request)
             self._submitted()
+
+    def _after_vital(self, tag, error):
+        if error is not None:
+            self._break_off(error)
 
     def batch(self, str query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
         """Queue one statement for each element as one atomic request; returns the request."""
@@ -323,6 +330,13 @@ cdef class DriverCore:
             if self.owner is not None:
                 self.owner.on_lost(reason)
 
+    async def drain(self):
+        """Wait until nothing is in flight or queued, or the connection is gone."""
+        while self.connected and (self.session.sent.count or self.session.unsent.count):
+            self.drained = self.loop.create_future()
+            self._submitted()
+            await self.drained
+
     async def close(self, timeout=None):
         """Cancel what is running, say goodbye and wait for the server to close.
 
@@ -363,6 +377,16 @@ cdef class DriverCore:
     def load(self) -> int:
         """Requests in flight and queued."""
         return self.session.sent.count + self.session.unsent.count
+
+    @property
+    def asked(self) -> int:
+        """Requests ever queued."""
+        return self.session.unsent.total
+
+    @property
+    def pristine(self) -> bool:
+        """Whether no transaction block is open, as the server said last."""
+        return self.session.status_byte == b'I'
 
     @property
     def is_closed(self) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
@@ -68,7 +68,8 @@ class Traits(NamedTuple):
     """COPY FROM STDIN ("in", also where there are both) or COPY TO STDOUT ("out") is among the statements."""
 
     commits: bool
-    """A COMMIT or END is among the statements (not COMMIT PREPARED, which ends another transaction)."""
+    """The last statement, whose command tag answers the text, is COMMIT or END (not COMMIT PREPARED, which
+    ends another transaction)."""
 
 
 # Patterns. Each is written so that it can match in one way only, which keeps a failing match linear.
@@ -99,8 +100,10 @@ _ESCAPED = r"[^'\\]*(?:(?:\\[\s\S]|'')[^'\\]*)*'(?!')"
 _BITS = r"[^']*'"
 
 
-def _pattern(plain: str) -> re.Pattern[str]:
+@cache  # compiled when first used, which spares the import some 10 ms for each
+def _pattern(conforming: bool) -> re.Pattern[str]:
     """Compile the lexer for one meaning of '...' and N'...' (standard_conforming_strings on or off)."""
+    plain = _STANDARD if conforming else _ESCAPED
     constants = (
         _constant("[eE]", _ESCAPED),
         _constant("[bBxX]", _BITS),
@@ -125,8 +128,6 @@ def _pattern(plain: str) -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in groups.items()))
 
 
-_CONFORMING: Final = _pattern(_STANDARD)
-_BACKSLASHES: Final = _pattern(_ESCAPED)
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 _OPERATOR_SIGNS: Final = frozenset("~!@#^&|`?%")
 _BEGUN: Final = frozenset(("BLOCK", "DOLLAR", "UNTERMINATED"))
@@ -155,7 +156,7 @@ def _jump(sql: str, name: str, start: int, end: int) -> tuple[str, int]:
 
 def _scan(sql: str, conforming: bool) -> Iterator[tuple[str, int, int]]:
     """Yield the name of the kind, the start and the end of every token."""
-    finditer = (_CONFORMING if conforming else _BACKSLASHES).finditer
+    finditer = _pattern(conforming).finditer
     end, length = 0, len(sql)
     while end < length:
         for found in finditer(sql, end):
@@ -423,7 +424,7 @@ def _judge(sql: str, conforming: bool) -> Traits:
         plain = plain and _is_plain(words)
         if words[0] == "COPY":
             copies.add(_copies(words))
-        commits = commits or (words[0] in ("COMMIT", "END") and words[1:2] != ["PREPARED"])
+        commits = words[0] in ("COMMIT", "END") and words[1:2] != ["PREPARED"]
     return Traits(
         statements=len(keywords),
         keywords=tuple(keywords),

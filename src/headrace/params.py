@@ -351,14 +351,16 @@ def _keepalives(values: Values) -> Keepalives:
 
 
 def _protocol_versions(values: Values) -> dict[str, int]:
-    words = {name: values.choice(name) for name in ("min_protocol_version", "max_protocol_version")}
-    least, most = (PROTOCOL_VERSIONS[word] for word in words.values())
-    if least > most:
-        raise ClientConfigurationError(
-            f"min_protocol_version={words['min_protocol_version']} is above"
-            f" max_protocol_version={words['max_protocol_version']}"
-        )
-    return {"min_protocol_version": least, "max_protocol_version": most}
+    least = values.choice("min_protocol_version")
+    most = values.choice("max_protocol_version") if values.given("max_protocol_version") else None
+    if most is None:
+        most = "3.0" if least == "3.0" else "latest"
+    if PROTOCOL_VERSIONS[least] > PROTOCOL_VERSIONS[most]:
+        raise ClientConfigurationError(f"min_protocol_version={least} is above max_protocol_version={most}")
+    return {
+        "min_protocol_version": PROTOCOL_VERSIONS[least],
+        "max_protocol_version": PROTOCOL_VERSIONS[most],
+    }
 
 
 def _oauth_token(values: Values, keywords: Keywords) -> Secret | AskedSecret | None:

@@ -1,5 +1,4 @@
-"""Values of PostgreSQL's types that Python has none of its own for, and what describes types, columns and
-servers.
+"""Values of PostgreSQL's types that Python has no type for, and what describes types, columns and servers.
 
 All are immutable, hashable and picklable, and compare by value. The names, constructors and attributes are
 asyncpg's.

@@ -16,7 +16,7 @@ from headrace._core.frontend cimport (
     put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync,
 )
 
-from headrace.errors import DataError, FeatureNotSupportedError, InterfaceError, ProtocolError
+from headrace.errors import ArgumentError, FeatureNotSupportedError, InterfaceError, ProtocolError
 from headrace.lexer import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
@@ -369,7 +369,7 @@ cdef class Batch(Bound):
 cdef object checked_element(object args, Py_ssize_t element):
     if isinstance(args, (str, bytes, bytearray)) or not hasattr(args, '__getitem__') or not hasattr(args, '__len__') \
             or isinstance(args, dict):
-        raise DataError(
+        raise ArgumentError(
             f'invalid input in executemany() sequence element #{element}: expected a sequence, '
             f'got {type(args).__name__} {args!r:.100}',
             hint='Pass one tuple or list of arguments for each execution.')

@@ -16,6 +16,7 @@ cdef class Queue:
         Request first
         Request last
         readonly Py_ssize_t count
+        readonly Py_ssize_t total            # ever entered
 
     cdef int append(self, Request request) except -1
     cdef int push_front(self, Request request) except -1

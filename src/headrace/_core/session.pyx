@@ -88,6 +88,7 @@ cdef class Queue:
             self.last.next = request
         self.last = request
         self.count += 1
+        self.total += 1
         return 0
 
     cdef int push_front(self, Request request) except -1:
@@ -96,6 +97,7 @@ cdef class Queue:
         if self.last is None:
             self.last = request
         self.count += 1
+        self.total += 1
         return 0
 
     cdef int insert_before(self, Request request, Request place) except -1:
@@ -111,6 +113,7 @@ cdef class Queue:
         request.next = place
         ahead.next = request
         self.count += 1
+        self.total += 1
         return 0
 
     cdef Request pop(self):

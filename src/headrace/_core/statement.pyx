@@ -21,7 +21,7 @@ from headrace._core.codecs.text cimport text_fallback
 from headrace._core.frontend cimport put_parse
 from headrace._core.record cimport describe, record_new, record_set, record_track
 
-from headrace.errors import DataError, InterfaceError, ProtocolError, argument_hint
+from headrace.errors import ArgumentError, InterfaceError, ProtocolError, argument_hint
 
 cdef long names_given = 0
 
@@ -168,7 +168,7 @@ cdef class Statement:
             hint = (f'Pass {codec.python}, or cast the parameter in the query: ${i + 1}::text.'
                     if codec.name != 'text' else 'Pass str, or cast the parameter to the type meant: '
                     f'${i + 1}::int for instance.')
-        return DataError(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)
+        return ArgumentError(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)
 
     cdef object row(self, const char *data, Py_ssize_t size, object record_class):
         """Decode one DataRow."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from headrace._params.options import OPTIONS, canonical, unknown_option
+from headrace._params.options import OPTIONS, canonical, is_secret, unknown_option
 from headrace._params.uri import SCHEMES, parse_uri
 from headrace.errors import ClientConfigurationError
 
@@ -79,7 +79,7 @@ def parse_conninfo(conninfo: str) -> dict[str, str]:
         value, at = _value(conninfo, _skip_blanks(conninfo, at + 1))
         name, value = canonical(name, value)
         if name not in OPTIONS:
-            raise unknown_option(name, "DSN", after=previous)
+            raise unknown_option(name, "DSN", hidden=is_secret(previous))
         values[name] = value
         previous = name
 

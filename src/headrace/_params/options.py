@@ -439,10 +439,11 @@ OPTIONS: Final[dict[str, Option]] = {
         Option(
             name="max_protocol_version",
             variable="PGMAXPROTOCOLVERSION",
-            default="3.0",
             kind="choice",
             choices=("3.0", "3.2", "latest"),
-            meaning="Newest version of the protocol, asked for first. `latest` is 3.2.",
+            meaning="Newest version of the protocol, asked for first; `latest` is 3.2. Default: 3.0, because"
+            " old servers and poolers cannot negotiate; latest where min_protocol_version is newer than"
+            " that.",
         ),
     )
 }
@@ -470,16 +471,21 @@ def canonical(name: str, value: str) -> tuple[str, str]:
     return name, value
 
 
-def unknown_option(name: str, source: str, *, after: str | None = None) -> ClientConfigurationError:
-    """Build the error for an option that is in no table. `after` is the option before it in the same text.
+def is_secret(name: str | None) -> bool:
+    """Tell whether the value of an option is to be shown nowhere."""
+    return name is not None and name in OPTIONS and OPTIONS[name].secret
 
-    A password with an unescaped space, `&` or `=` in it falls apart into options, so what follows a secret is
-    not shown: it may be the rest of the secret.
+
+def unknown_option(name: str, source: str, *, hidden: bool = False) -> ClientConfigurationError:
+    """Build the error for an option that is in no table.
+
+    `hidden`: the name may be a piece of a password, which falls apart into options where a space, `&`, `=` or
+    `@` in it was not escaped.
     """
-    if after is not None and after in OPTIONS and OPTIONS[after].secret:
+    if hidden:
         return ClientConfigurationError(
-            f'unknown connection option right after "{after}" in the {source}'
-            f" (its name is not shown: it may be a part of the {after})",
+            f"unknown connection option in the {source}"
+            " (its name is not shown: it may be a part of the password before it)",
             hint="In a keyword/value DSN put quotes around a value with spaces, in a URI write it"
             " percent-encoded. Server settings are given as server_settings={...}.",
         )

@@ -30,11 +30,12 @@ def find_password(path: str, hosts: Sequence[str], port: int, database: str, use
     except OSError as reason:
         _warn(path, f"cannot be read: {reason.strerror}", None)
         return None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        _warn(path, "is not a plain file", None)
+        return None
     with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            _warn(path, "is not a plain file", None)
-            return None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             _warn(
                 path,

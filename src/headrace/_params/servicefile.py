@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 
 from headrace._params.environment import home
-from headrace._params.options import OPTIONS, canonical, unknown_option
+from headrace._params.options import OPTIONS, canonical, is_secret, unknown_option
 from headrace.errors import ClientConfigurationError
 
 
@@ -83,7 +83,7 @@ def _section(lines: list[str], service: str, path: str) -> dict[str, str] | None
             )
         name, value = canonical(name, value)
         if name not in OPTIONS:
-            raise unknown_option(name, where, after=previous)
+            raise unknown_option(name, where, hidden=is_secret(previous))
         # As in libpq, the first of two lines for one option counts.
         values.setdefault(name, value)
         previous = name

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from headrace._params.options import OPTIONS, canonical, unknown_option
+from headrace._params.options import OPTIONS, canonical, is_secret, unknown_option
 from headrace.errors import ClientConfigurationError
 
 SCHEMES: Final = ("postgresql://", "postgres://")
@@ -33,8 +33,7 @@ def parse_uri(uri: str) -> tuple[dict[str, str], bool]:
 
     # User and password: up to the first "@", where there is one before the first "/".
     before_slash = rest.partition("/")[0]
-    identified = "@" in before_slash
-    if identified:
+    if "@" in before_slash:
         identity, _, rest = rest.partition("@")
         user, _, password = identity.partition(":")
         if user:
@@ -47,7 +46,7 @@ def parse_uri(uri: str) -> tuple[dict[str, str], bool]:
         if joined := ",".join(parts):
             values[name] = _decode(joined, name)
     authority_ports = any(ports)
-    _refuse_stray_at(hosts, rest, identified)
+    _refuse_stray_at(hosts, rest)
 
     if rest.startswith("/"):
         dbname, question, query = rest[1:].partition("?")
@@ -95,13 +94,13 @@ def _until(text: str, ends: str) -> tuple[str, str]:
     return text[:at], text[at:]
 
 
-def _refuse_stray_at(hosts: list[str], rest: str, identified: bool) -> None:
+def _refuse_stray_at(hosts: list[str], rest: str) -> None:
     """Refuse an `@` that can only be part of a password that was not percent-encoded.
 
     libpq goes on to a host or database that has half of the password for its name.
     """
     in_host = any("@" in host[1:] for host in hosts)
-    in_database = not identified and rest.startswith("/") and "@" in rest.partition("?")[0]
+    in_database = rest.startswith("/") and "@" in rest.partition("?")[0]
     if in_host or in_database:
         raise ClientConfigurationError(
             'the DSN has an "@" too many: user and password end at the first one before any "/"',
@@ -113,6 +112,8 @@ def _query(query: str, values: dict[str, str]) -> bool:
     """Read `option=value&option=value` into `values`; return whether it left host and port alone."""
     untouched = True
     previous: str | None = None
+    # What comes before an "@" down here may be a password that came apart.
+    stray_at = "@" in query
     while query:
         parameter, _, query = query.partition("&")
         name, separator, value = parameter.partition("=")
@@ -134,7 +135,7 @@ def _query(query: str, values: dict[str, str]) -> bool:
             name, value = "sslmode", "require"
         name, value = canonical(name, value)
         if name not in OPTIONS:
-            raise unknown_option(name, "DSN", after=previous)
+            raise unknown_option(name, "DSN", hidden=stray_at or is_secret(previous))
         values[name] = value
         previous = name
         untouched = untouched and name not in ("host", "port")

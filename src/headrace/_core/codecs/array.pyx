@@ -13,19 +13,19 @@ at most. A tuple inside is a dimension too, unless it can be a value of the elem
 from collections.abc import Mapping
 
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE, PyList_New
+from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_Check, PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_Check, PyTuple_CheckExact, PyTuple_GET_ITEM
+from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from headrace._core.buffer cimport (
-    WriteBuffer, begin_length, end_length, load_i32, load_u32, put_i32, reserve, store_u32,
+    WriteBuffer, begin_length, end_length, load_i32, load_u32, put_byte, put_bytes, put_i32, reserve, store_u32,
 )
-from headrace._core.codecs.array_types import ARRAY_TYPES
-from headrace._core.codecs.base cimport Codec, builtin, enter
-from headrace._core.codecs.literal cimport decode_array_text, encode_array_text
+from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
 
-import headrace._core.codecs.families  # noqa: F401  the element types come first
 from headrace._core.record import Record
 
 from headrace.errors import ProtocolError
@@ -37,10 +37,40 @@ cdef extern from "Python.h":
 # Sized iterables that are values, never dimensions.
 cdef tuple LEAVES = (str, bytes, bytearray, memoryview, Mapping, Record, BitString, Path)
 
+# Python types of elements that no tuple stands for.
+cdef frozenset PLAIN = frozenset((
+    'bool', 'bytes', 'datetime.date', 'datetime.datetime', 'datetime.time', 'datetime.timedelta', 'decimal.Decimal',
+    'float', 'int', 'str', 'uuid.UUID',
+))
+
 
 cdef struct shape:
     int dimensions
     int32_t length[MAX_DIMENSIONS]
+    # Of a value being written: where in it the encoder is, and what it has met.
+    Py_ssize_t at[MAX_DIMENSIONS]
+    bint in_element
+    bint nulls
+
+
+cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=b','):
+    """Make the codec of an array type; in no table yet."""
+    cdef ArrayCodec codec = ArrayCodec.__new__(ArrayCodec)
+    codec.oid = oid
+    codec.name = name
+    codec.schema = schema
+    codec.kind = 'array'
+    codec.python = f'list[{element.python}]'
+    codec.element = element
+    codec.format = element.format
+    codec.decode = decode_array if element.format == 1 else decode_array_text
+    codec.encode = encode_array
+    codec.lower = 1
+    codec.delimiter = delimiter
+    # Of a list of lists for int[][] the server makes one array; for an array of a domain over int[] it is two.
+    codec.nests = not element.python.startswith('list[')
+    codec.nests_tuples = codec.nests and element.python in PLAIN
+    return codec
 
 
 # --- reading
@@ -135,6 +165,49 @@ cdef list read_elements(ArrayCodec codec, Py_ssize_t count, const char **cursor,
     return result
 
 
+cdef object decode_array_text(Codec self, const char *data, Py_ssize_t size):
+    cdef:
+        ArrayCodec codec = <ArrayCodec>self
+        Scanner scanner = scan(codec, data, size)
+        list result
+    if scanner.peek() == b'[':
+        # Lower bounds other than 1 stand in front: [0:1][-1:1]={{1,2,3},{4,5,6}}
+        while scanner.peek() != b'=':
+            scanner.place += 1
+        scanner.place += 1
+    result = read_list(codec, scanner, 1)
+    if scanner.place != scanner.end:
+        scanner.bad()
+    return result
+
+
+cdef list read_list(ArrayCodec codec, Scanner scanner, int level):
+    """Read from one brace to the other."""
+    cdef:
+        list result = []
+        char *stops = [codec.delimiter, b'{', b'}', 0]
+    if level > MAX_DIMENSIONS:
+        scanner.bad()
+    scanner.expect(b'{')
+    if scanner.peek() != b'}':
+        while True:
+            if scanner.peek() == b'{':
+                result.append(read_list(codec, scanner, level + 1))
+            else:
+                scanner.read_word(stops, False)
+                if scanner.word.length == 0 and not scanner.quoted:
+                    scanner.bad()
+                if scanner.is_word(b'null', 4):
+                    result.append(None)
+                else:
+                    result.append(scanner.decode_word(codec.element))
+            if scanner.peek() != codec.delimiter:
+                break
+            scanner.place += 1
+    scanner.expect(b'}')
+    return result
+
+
 # --- writing
 
 cdef list as_list(object value):
@@ -153,7 +226,7 @@ cdef bint is_nested(ArrayCodec codec, object value) except -1:
         return True
     if PyTuple_Check(value):
         return codec.nests_tuples and PyTuple_CheckExact(value)
-    if value is None or isinstance(value, LEAVES):
+    if value is None or PyLong_CheckExact(value) or PyUnicode_CheckExact(value) or isinstance(value, LEAVES):
         return False
     kind = type(value)
     return hasattr(kind, '__len__') and hasattr(kind, '__iter__')
@@ -162,6 +235,8 @@ cdef bint is_nested(ArrayCodec codec, object value) except -1:
 cdef int measure(ArrayCodec codec, object value, shape *dims) except -1:
     """Find the dimensions of nested lists by their first elements."""
     dims.dimensions = 0
+    dims.in_element = False
+    dims.nulls = False
     while True:
         if dims.dimensions == MAX_DIMENSIONS:
             raise ValueError(f'number of array dimensions exceeds the maximum of {MAX_DIMENSIONS}')
@@ -182,33 +257,41 @@ cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
     cdef:
         ArrayCodec codec = <ArrayCodec>self
         shape dims
-        Py_ssize_t mark, head
-        bint nulls = False
+        Py_ssize_t mark
         char *place
         int i
     if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
         value = as_list(value)
     measure(codec, value, &dims)
     mark = begin_length(out)
-    head = out.length
-    place = reserve(out, 12 + 8 * dims.dimensions)
-    store_u32(place, <uint32_t>dims.dimensions)
-    store_u32(place + 4, 0)
-    store_u32(place + 8, codec.element.oid)
-    for i in range(dims.dimensions):
-        store_u32(place + 12 + 8 * i, <uint32_t>dims.length[i])
-        store_u32(place + 16 + 8 * i, <uint32_t>codec.lower)
-    write_level(codec, out, value, &dims, 0, &nulls)
-    if dims.length[dims.dimensions - 1] == 0:
-        # [[], []] as well: the server knows but one empty array.
-        out.length = head + 12
-        store_u32(out.data + head, 0)
-    elif nulls:
-        store_u32(out.data + head + 4, 1)
+    if codec.format == 1:
+        place = reserve(out, 12 + 8 * dims.dimensions)
+        store_u32(place, <uint32_t>dims.dimensions)
+        store_u32(place + 8, codec.element.oid)
+        for i in range(dims.dimensions):
+            store_u32(place + 12 + 8 * i, <uint32_t>dims.length[i])
+            store_u32(place + 16 + 8 * i, <uint32_t>codec.lower)
+    try:
+        write_level(codec, out, value, &dims, 0)
+    except (TypeError, ValueError, OverflowError) as error:
+        if not dims.in_element:
+            raise
+        raise bad_element(&dims, error) from error
+    # The server knows but one empty array: [[], []] is it as well.
+    if codec.format == 0:
+        if dims.length[dims.dimensions - 1] == 0:
+            out.length = mark
+            put_bytes(out, b'{}', 2)
+    elif dims.length[dims.dimensions - 1] == 0:
+        out.length = mark + 12
+        store_u32(out.data + mark, 0)
+        store_u32(out.data + mark + 4, 0)
+    else:
+        store_u32(out.data + mark + 4, 1 if dims.nulls else 0)
     return end_length(out, mark)
 
 
-cdef int write_level(ArrayCodec codec, WriteBuffer out, object value, const shape *dims, int level, bint *nulls) except -1:
+cdef int write_level(ArrayCodec codec, WriteBuffer out, object value, shape *dims, int level) except -1:
     """Write one list of the dimension `level`, and what is nested in it."""
     cdef:
         Py_ssize_t count = dims.length[level]
@@ -217,40 +300,65 @@ cdef int write_level(ArrayCodec codec, WriteBuffer out, object value, const shap
     if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
         value = as_list(value)
     if len(value) != count:
-        not_rectangular()
+        raise ValueError('non-homogeneous array')
     if level == dims.dimensions - 1:
-        return write_elements(codec, out, value, count, nulls)
+        if codec.format == 0:
+            return write_text_elements(codec, out, value, dims, level)
+        return write_elements(codec, out, value, dims, level)
     for i in range(count):
+        if codec.format == 0:
+            put_byte(out, codec.delimiter if i else b'{')
         row = item(value, i)
         if not is_nested(codec, row):
-            not_rectangular()
-        try:
-            write_level(codec, out, row, dims, level + 1, nulls)
-        except BadElement as error:
-            error.path.append(i)
-            raise
+            raise ValueError('non-homogeneous array')
+        dims.at[level] = i
+        write_level(codec, out, row, dims, level + 1)
+    if codec.format == 0:
+        put_byte(out, b'}')
     return 0
 
 
-cdef int write_elements(ArrayCodec codec, WriteBuffer out, object value, Py_ssize_t count, bint *nulls) except -1:
+cdef int write_elements(ArrayCodec codec, WriteBuffer out, object value, shape *dims, int level) except -1:
     cdef:
         Codec element = codec.element
-        Py_ssize_t i = 0
+        Py_ssize_t count = dims.length[level]
+        Py_ssize_t i
         object each
-    try:
-        for i in range(count):
-            each = item(value, i)
-            if each is None:
-                nulls[0] = True
-                put_i32(out, -1)
-                continue
-            if PyList_CheckExact(each) and codec.nests:
-                not_rectangular()
-            element.encode(element, out, each)
-    except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, NotRectangular):
-            raise
-        raise bad_element(i, error) from error
+    for i in range(count):
+        each = item(value, i)
+        if each is None:
+            dims.nulls = True
+            put_i32(out, -1)
+            continue
+        if PyList_CheckExact(each) and codec.nests:
+            raise ValueError('non-homogeneous array')
+        dims.at[level] = i
+        dims.in_element = True
+        element.encode(element, out, each)
+        dims.in_element = False
+    return 0
+
+
+cdef int write_text_elements(ArrayCodec codec, WriteBuffer out, object value, shape *dims, int level) except -1:
+    cdef:
+        Py_ssize_t count = dims.length[level]
+        Py_ssize_t i
+        object each
+    put_byte(out, b'{')
+    for i in range(count):
+        if i:
+            put_byte(out, codec.delimiter)
+        each = item(value, i)
+        if each is None:
+            put_bytes(out, b'NULL', 4)
+            continue
+        if PyList_CheckExact(each) and codec.nests:
+            raise ValueError('non-homogeneous array')
+        dims.at[level] = i
+        dims.in_element = True
+        put_quoted(out, codec.element, each, False)
+        dims.in_element = False
+    put_byte(out, b'}')
     return 0
 
 
@@ -258,6 +366,19 @@ cdef inline object item(object value, Py_ssize_t i):
     """An item of a list or tuple; an encoder may be Python code that changes the list meanwhile."""
     if PyList_CheckExact(value):
         if i >= PyList_GET_SIZE(value):
-            raise ValueError('the list changed size while it was encoded')
+            raise ValueError('the list changed its size while it was encoded')
         return <object>PyList_GET_ITEM(value, i)
     return <object>PyTuple_GET_ITEM(value, i)
+
+
+cdef object bad_element(const shape *dims, object error):
+    """The element's error with its place; of the same kind where that takes a text alone, UnicodeEncodeError does not."""
+    cdef str where = ''.join([f'[{dims.at[i]}]' for i in range(dims.dimensions)])
+    if dims.dimensions == 1:
+        where = str(dims.at[0])
+    for kind in (TypeError, OverflowError):
+        if isinstance(error, kind):
+            break
+    else:
+        kind = ValueError
+    return kind(f'invalid array element at index {where}: {error}')

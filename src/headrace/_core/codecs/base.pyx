@@ -27,7 +27,12 @@ cdef Codec scalar(uint32_t oid, str name, str python, encode_t encode, decode_t 
     codec.format = format
     codec.encode = encode
     codec.decode = decode
-    BUILTIN[oid] = codec
+    return enter(codec)
+
+
+cdef Codec enter(Codec codec):
+    """Enter a codec into the table of fixed OIDs."""
+    BUILTIN[codec.oid] = codec
     return codec
 
 

@@ -26,7 +26,8 @@ cdef object whole_number(object value):
     numbers of other kinds (float, Decimal, Fraction) that are whole: 2.0, but not 2.5, which no integer type can hold.
     """
     cdef object number
-    value = enum_value(value)
+    if not PyLong_Check(value):
+        value = enum_value(value)
     if PyLong_Check(value):
         return value
     if PyIndex_Check(value):

@@ -14,4 +14,9 @@ import headrace._core.codecs.numeric
 import headrace._core.codecs.passed
 import headrace._core.codecs.system
 import headrace._core.codecs.text
-import headrace._core.codecs.uuid  # noqa: F401
+import headrace._core.codecs.uuid
+
+# isort: split
+
+# What is made of the types above.
+import headrace._core.codecs.fixed  # noqa: F401

@@ -2,42 +2,42 @@
 
 A value is the address family, the number of network bits, whether it is a cidr, the number of address bytes, and the
 address. An inet whose network is the single address becomes an IPv4Address or IPv6Address, any other an Interface; a cidr
-is always a Network. As with uuid, plain addresses are made through their slots.
+is always a Network.
 """
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from ipaddress import ip_interface, ip_network
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.long cimport PyLong_AsUnsignedLong, PyLong_FromUnsignedLong
+from cpython.long cimport PyLong_AsUnsignedLong
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint32_t
+from libc.string cimport memchr, memcpy
 
 from headrace.errors import ProtocolError
 
-from headrace._core.buffer cimport WriteBuffer, load_u32, reserve, store_u32
+from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
+from headrace._core.codecs.addresses cimport make_address, make_interface, make_network, number_of
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
-from headrace._core.codecs.slots cimport load_u128, slot_fill, slot_offset, slot_value, slotted_new, store_u128
+from headrace._core.codecs.slots cimport store_u128
+from headrace._core.codecs.text cimport utf8_of
+
+cdef extern from 'arpa/inet.h' nogil:
+    int AF_INET
+    int AF_INET6
+    int inet_pton(int family, const char *text, void *address)
 
 cdef enum:
     HEAD = 4
-    INET = 2    # PGSQL_AF_INET, not the AF_INET6 of any operating system's own headers
+    INET = 2    # PGSQL_AF_INET and PGSQL_AF_INET6, which are the same on every operating system
     INET6 = 3
-
-cdef:
-    Py_ssize_t IP4 = slot_offset(IPv4Address, '_ip')
-    Py_ssize_t IP6 = slot_offset(IPv6Address, '_ip')
-    Py_ssize_t SCOPE_ID = slot_offset(IPv6Address, '_scope_id')
-    bint slotted = IP4 > 0 and IP6 > 0 and SCOPE_ID > 0
 
 
 # From the server
 
 cdef int check_head(Codec codec, const char *data, Py_ssize_t size) except -1:
     """The number of address bytes, 4 or 16, after everything about it has been checked."""
-    cdef:
-        int family, bits, count
+    cdef int family, bits, count
     if size < HEAD:
         bad_length(codec, size, 'at least 4 bytes')
     family = <unsigned char>data[0]
@@ -51,111 +51,139 @@ cdef int check_head(Codec codec, const char *data, Py_ssize_t size) except -1:
     return count
 
 
-cdef object address4(const char *data):
-    cdef object value
-    if not slotted:
-        return IPv4Address(PyBytes_FromStringAndSize(data, 4))
-    value = slotted_new(IPv4Address)
-    slot_fill(value, IP4, PyLong_FromUnsignedLong(load_u32(data)))
-    return value
-
-
-cdef object address6(const char *data):
-    cdef object value
-    if not slotted:
-        return IPv6Address(PyBytes_FromStringAndSize(data, 16))
-    value = slotted_new(IPv6Address)
-    slot_fill(value, IP6, load_u128(data))
-    slot_fill(value, SCOPE_ID, None)
-    return value
-
-
 cdef object decode_inet(Codec codec, const char *data, Py_ssize_t size):
     cdef int count = check_head(codec, data, size)
     cdef int bits = <unsigned char>data[1]
-    if count == 4:
-        if bits == 32:
-            return address4(data + HEAD)
-        return IPv4Interface((PyBytes_FromStringAndSize(data + HEAD, 4), bits))
-    if bits == 128:
-        return address6(data + HEAD)
-    return IPv6Interface((PyBytes_FromStringAndSize(data + HEAD, 16), bits))
+    if bits == 8 * count:
+        return make_address(data + HEAD, count)
+    return make_interface(data + HEAD, count, bits)
 
 
 cdef object decode_cidr(Codec codec, const char *data, Py_ssize_t size):
     cdef int count = check_head(codec, data, size)
     cdef int bits = <unsigned char>data[1]
-    cdef bytes address = PyBytes_FromStringAndSize(data + HEAD, count)
-    try:
-        return IPv4Network((address, bits)) if count == 4 else IPv6Network((address, bits))
-    except ValueError as error:  # bits to the right of the network, which the server never lets in
-        raise ProtocolError(f'a cidr value that is no network from the server: {error}') from None
+    if not ends_in_zeros(data + HEAD, count, bits):  # the server lets no such cidr in
+        raise ProtocolError(f'a cidr value with bits set to the right of its {bits} network bits from the server')
+    return make_network(data + HEAD, count, bits)
+
+
+cdef bint ends_in_zeros(const char *address, int count, int bits) noexcept:
+    """Whether every bit of the address behind its network's is zero."""
+    cdef int index
+    for index in range(count):
+        if bits < 8:
+            if address[index] & (0xff >> bits):
+                return False
+            bits = 0
+        else:
+            bits -= 8
+    return True
 
 
 # To the server
 
-cdef int write_inet(WriteBuffer out, object address, int bits, bint is_cidr) except -1:
-    """Write an IPv4Address or IPv6Address (or one of their interfaces) and the length of its network."""
-    cdef:
-        char *place
-        bint six = isinstance(address, IPv6Address)
-        object number
-    if six and address.scope_id is not None:
-        raise ValueError(f'PostgreSQL cannot hold the scope id of {address}: pass the address without %{address.scope_id}')
-    number = slot_value(address, IP6 if six else IP4) if slotted else int(address)
-    place = reserve(out, 4 + HEAD + (16 if six else 4))
-    store_u32(place, HEAD + (16 if six else 4))
-    place[4] = INET6 if six else INET
+cdef char *start(WriteBuffer out, int count, int bits, bint is_cidr) except NULL:
+    """Write everything before the address and return the place for its `count` bytes."""
+    cdef char *place = reserve(out, 4 + HEAD + count)
+    store_u32(place, HEAD + count)
+    place[4] = INET if count == 4 else INET6
     place[5] = <char>bits
     place[6] = is_cidr
-    place[7] = 16 if six else 4
+    place[7] = <char>count
+    return place + 8
+
+
+cdef int write_address(WriteBuffer out, object address, int bits, bint is_cidr) except -1:
+    """Write an IPv4Address or IPv6Address (or the address of one of their interfaces) and the length of its network."""
+    cdef:
+        object number
+        bint six = isinstance(address, IPv6Address)
+    if six and address.scope_id is not None:
+        raise ValueError(f'PostgreSQL cannot hold the scope id of {address}: pass the address without %{address.scope_id}')
+    number = number_of(address, six)
     if six:
-        store_u128(place + 8, number)
+        store_u128(start(out, 16, bits, is_cidr), number)
     else:
-        store_u32(place + 8, <uint32_t>PyLong_AsUnsignedLong(number))
+        store_u32(start(out, 4, bits, is_cidr), <uint32_t>PyLong_AsUnsignedLong(number))
     return 0
+
+
+cdef bint write_text(WriteBuffer out, object value, bint is_cidr) except -1:
+    """Write an address, with or without /bits, from its text. False where that needs the patience of ipaddress.
+
+    That is so for masks written as addresses, scope ids, a cidr with bits to the right of its network, and for text that
+    is wrong: ipaddress says in what way.
+    """
+    cdef:
+        Py_ssize_t size = 0
+        const char *text = utf8_of(value, &size)
+        const char *slash = <const char *>memchr(text, c'/', <size_t>size)
+        const char *end = text + size
+        char alone[64]
+        char address[16]
+        int count, bits
+    if slash != NULL:
+        if slash - text >= <Py_ssize_t>sizeof(alone) or end - slash < 2 or end - slash > 4:
+            return False
+        memcpy(alone, text, <size_t>(slash - text))
+        alone[slash - text] = 0
+        text = alone
+    if inet_pton(AF_INET, text, address) == 1:
+        count = 4
+    elif inet_pton(AF_INET6, text, address) == 1:
+        count = 16
+    else:
+        return False
+    bits = 8 * count
+    if slash != NULL:
+        bits = 0
+        slash += 1
+        while slash < end:
+            if slash[0] < c'0' or slash[0] > c'9':
+                return False
+            bits = bits * 10 + (slash[0] - c'0')
+            slash += 1
+        if bits > 8 * count:
+            return False
+    if is_cidr and not ends_in_zeros(address, count, bits):
+        return False
+    memcpy(start(out, count, bits, is_cidr), address, <size_t>count)
+    return True
 
 
 cdef int encode_inet(Codec codec, WriteBuffer out, object value) except -1:
     cdef object kind = type(value)
     if kind is IPv4Address:
-        return write_inet(out, value, 32, False)
+        return write_address(out, value, 32, False)
     if kind is IPv6Address:
-        return write_inet(out, value, 128, False)
+        return write_address(out, value, 128, False)
     value = enum_value(value)
     if PyUnicode_Check(value):
+        if write_text(out, value, False):
+            return 0
         value = ip_interface(value)
     if isinstance(value, (IPv4Interface, IPv6Interface)):
-        return write_inet(out, value, value.network.prefixlen, False)
+        return write_address(out, value, value.network.prefixlen, False)
     if isinstance(value, (IPv4Network, IPv6Network)):
-        return write_inet(out, value.network_address, value.prefixlen, False)
+        return write_address(out, value.network_address, value.prefixlen, False)
     if isinstance(value, IPv4Address):
-        return write_inet(out, value, 32, False)
+        return write_address(out, value, 32, False)
     if isinstance(value, IPv6Address):
-        return write_inet(out, value, 128, False)
+        return write_address(out, value, 128, False)
     wrong_type('an address, interface or network of ipaddress, or its text in a str', value)
 
 
 cdef int encode_cidr(Codec codec, WriteBuffer out, object value) except -1:
     value = enum_value(value)
     if not isinstance(value, (IPv4Network, IPv6Network)):
-        if not PyUnicode_Check(value) and not isinstance(value, (IPv4Address, IPv6Address)):
+        if PyUnicode_Check(value):
+            if write_text(out, value, True):
+                return 0
+        elif not isinstance(value, (IPv4Address, IPv6Address)):
             wrong_type('a network of ipaddress, or its text in a str', value)
         value = ip_network(value)  # refuses an address with bits to the right of its network
-    return write_inet(out, value.network_address, value.prefixlen, True)
+    return write_address(out, value.network_address, value.prefixlen, True)
 
 
-cdef int _check_slots() except -1:
-    """Keep to the constructors unless objects made through their slots equal those that the constructors made."""
-    global slotted
-    cdef object four = IPv4Address('192.0.2.1'), six = IPv6Address('2001:db8::1')
-    if slotted:
-        slotted = (
-            address4(four.packed) == four and str(address4(four.packed)) == str(four)
-            and address6(six.packed) == six and str(address6(six.packed)) == str(six))
-    return 0
-
-
-_check_slots()
 scalar(869, 'inet', 'ipaddress.IPv4Address, IPv6Address, IPv4Interface or IPv6Interface', encode_inet, decode_inet)
 scalar(650, 'cidr', 'ipaddress.IPv4Network or IPv6Network', encode_cidr, decode_cidr)

@@ -7,6 +7,7 @@
 #define HEADRACE_SLOTS_H
 
 #include <Python.h>
+#include "wire.h"
 
 #if PY_VERSION_HEX < 0x030C0000
 #include <structmember.h>
@@ -52,8 +53,41 @@ static inline PyObject *slot_value(PyObject *object, Py_ssize_t offset) {
     return value;
 }
 
-/* An unsigned 128-bit integer in network byte order, as an int. */
+/* An unsigned 128-bit integer in network byte order, as an int.
+ *
+ * Python's own conversions go byte by byte. Where an int's digits have 30 bits and can be set (up to 3.13 through
+ * _PyLong_New, as Cython does; from 3.14 on by PyLongWriter) they are cut out of the two halves directly.
+ */
 static inline PyObject *load_u128(const char *place) {
+#if PYLONG_BITS_IN_DIGIT == 30
+    uint64_t high = load_u64(place), low = load_u64(place + 8);
+    digit digits[5];
+    digits[0] = (digit)(low & PyLong_MASK);
+    digits[1] = (digit)((low >> 30) & PyLong_MASK);
+    digits[2] = (digit)((low >> 60 | high << 4) & PyLong_MASK);
+    digits[3] = (digit)((high >> 26) & PyLong_MASK);
+    digits[4] = (digit)(high >> 56);
+    if (digits[4] != 0) {
+#if PY_VERSION_HEX >= 0x030E0000
+        void *place_of_digits;
+        PyLongWriter *writer = PyLongWriter_Create(0, 5, &place_of_digits);
+        if (writer == NULL)
+            return NULL;
+        memcpy(place_of_digits, digits, sizeof digits);
+        return PyLongWriter_Finish(writer);
+#else
+        PyLongObject *number = _PyLong_New(5);
+        if (number == NULL)
+            return NULL;
+#if PY_VERSION_HEX >= 0x030C0000
+        memcpy(number->long_value.ob_digit, digits, sizeof digits);
+#else
+        memcpy(number->ob_digit, digits, sizeof digits);
+#endif
+        return (PyObject *)number;
+#endif
+    }
+#endif
 #if PY_VERSION_HEX >= 0x030D0000
     return PyLong_FromUnsignedNativeBytes(place, 16, Py_ASNATIVEBYTES_BIG_ENDIAN);
 #else

@@ -4,8 +4,9 @@ A tid is the block and the row's place in it (tidsend()); a snapshot is xmin, xm
 between the two (pg_snapshot_send(); functions-info, "Snapshot Components").
 """
 
-from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from headrace.errors import ProtocolError
@@ -23,10 +24,13 @@ cdef uint64_t MAX_XID = 0x7fffffffffffffff
 
 cdef uint64_t number_within(object value, uint64_t high, str meaning) except? 0xdead:
     """A whole number from 0 to `high`; `meaning` names it in errors."""
-    cdef object number = whole_number(value)
-    if number < 0 or number > high:
+    cdef:
+        object number = whole_number(value)
+        int overflow = 0
+        long long plain = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if overflow != 0 or plain < 0 or <uint64_t>plain > high:
         raise OverflowError(f'value out of range: expected {meaning} from 0 to {high}, got {number}')
-    return number
+    return <uint64_t>plain
 
 
 cdef object decode_tid(Codec codec, const char *data, Py_ssize_t size):

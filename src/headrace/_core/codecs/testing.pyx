@@ -9,6 +9,7 @@ from libc.stdint cimport uint32_t
 
 from headrace._core.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec, builtin
+from headrace._core.codecs.text cimport text_fallback
 
 
 cdef Codec codec_of(uint32_t oid):
@@ -58,3 +59,18 @@ def decode_each(oid: int, values: list) -> list:
 def format_of(oid: int) -> int:
     """The format code the type's values travel in: 0 text, 1 binary."""
     return codec_of(oid).format
+
+
+def encode_unlearnt(oid: int, name: str, schema: str, value: object) -> bytes:
+    """What encode() gives for a type that no codec is known for."""
+    cdef:
+        Codec codec = text_fallback(oid, name, schema)
+        WriteBuffer out = WriteBuffer()
+    codec.encode(codec, out, value)
+    return out.take()
+
+
+def decode_unlearnt(oid: int, name: str, schema: str, data: bytes) -> object:
+    """What decode() gives for a type that no codec is known for."""
+    cdef Codec codec = text_fallback(oid, name, schema)
+    return codec.decode(codec, <const char *>data, len(data))

@@ -8,6 +8,7 @@ from uuid import UUID, SafeUUID
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_Check
+from libc.string cimport memcpy
 
 from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
@@ -53,30 +54,31 @@ cdef inline int write_uuid(WriteBuffer out, object number) except -1:
 
 
 cdef int encode_hex(WriteBuffer out, object value) except -1:
-    """32 hexadecimal digits, with or without hyphens; the rarer forms (braces, urn:uuid:) are left to uuid.UUID."""
+    """32 hexadecimal digits, a hyphen allowed after every byte; the rarer forms (braces, urn:uuid:) are left to uuid.UUID."""
     cdef:
         Py_ssize_t size = 0
         const char *text = utf8_of(value, &size)
         const char *end = text + size
-        char digits[32]
-        int count = 0, digit, index
+        char data[16]
         char *place
-    while text < end:
-        digit = hex_digit(text[0])
-        if digit >= 0:
-            if count == 32:
-                break
-            digits[count] = <char>digit
-            count += 1
-        elif text[0] != c'-':
+        int count = 0, byte
+    # At the end of the text there is a NUL, which is no digit either.
+    while count < 16:
+        byte = hex_digit(text[0])
+        if byte >= 0:
+            byte = byte << 4 | hex_digit(text[1])
+        if byte < 0:
             break
-        text += 1
-    if text < end or count < 32:
+        data[count] = <char>byte
+        count += 1
+        text += 2
+        if text[0] == c'-' and count < 16:
+            text += 1
+    if count < 16 or text != end:
         return write_uuid(out, unusual(value))
     place = reserve(out, 20)
     store_u32(place, 16)
-    for index in range(16):
-        place[4 + index] = digits[2 * index] << 4 | digits[2 * index + 1]
+    memcpy(place + 4, data, 16)
     return 0
 
 

@@ -1,0 +1,48 @@
+"""headrace: a non-blocking PostgreSQL driver whose connections are pipelined."""
+
+from headrace import errors as exceptions
+from headrace._core.record import Record
+from headrace._version import __version__
+from headrace.compat import install_as_asyncpg
+from headrace.connection import Connection, connect
+from headrace.errors import *  # noqa: F403
+from headrace.errors import __all__ as _errors
+from headrace.pool import Pool, create_pool
+from headrace.types import (
+    Attribute,
+    BitString,
+    Box,
+    Circle,
+    Line,
+    LineSegment,
+    Path,
+    Point,
+    Polygon,
+    Range,
+    ServerVersion,
+    Type,
+)
+
+__all__ = [  # noqa: PLE0604
+    "Attribute",
+    "BitString",
+    "Box",
+    "Circle",
+    "Connection",
+    "Line",
+    "LineSegment",
+    "Path",
+    "Point",
+    "Polygon",
+    "Pool",
+    "Range",
+    "Record",
+    "ServerVersion",
+    "Type",
+    "__version__",
+    "connect",
+    "create_pool",
+    "exceptions",
+    "install_as_asyncpg",
+    *_errors,
+]

@@ -1,0 +1,32 @@
+"""Codecs of the arrays, ranges and multiranges of pg_catalog, whose OIDs are the same on every server."""
+
+from headrace._core.codecs.array cimport ArrayCodec, array_codec
+from headrace._core.codecs.base cimport Codec, builtin, enter
+
+from headrace._core.codecs.fixed_types import ARRAYS
+
+
+cdef int _register_arrays() except -1:
+    cdef:
+        Codec element
+        ArrayCodec array
+        str name, delimiter
+    for oid, name, element_oid, delimiter in sorted(ARRAYS, key=depends_on_arrays):
+        element = builtin(element_oid)
+        if element is None:
+            continue
+        array = array_codec(oid, element.name + '[]', 'pg_catalog', element, <char>ord(delimiter))
+        if not name.startswith('_'):
+            # int2vectorrecv() and oidvectorrecv() take arrays that begin at 0 and nothing else.
+            array.name = name
+            array.lower = 0
+        enter(array)
+    return 0
+
+
+def depends_on_arrays(row: tuple) -> bool:
+    """Whether the elements are arrays themselves, as in int2vector[]: those come last."""
+    return row[2] in {other[0] for other in ARRAYS}
+
+
+_register_arrays()

@@ -1,0 +1,25 @@
+# The text forms of arrays, composites and ranges, taken apart and put together.
+
+from headrace._core.buffer cimport WriteBuffer
+from headrace._core.codecs.base cimport Codec
+
+
+cdef class Scanner:
+    # A cursor over one text form. `word` holds what the last item was after its quotes and escapes were taken off.
+    cdef:
+        Codec codec
+        const char *place
+        const char *end
+        WriteBuffer word
+        bint quoted
+
+    cdef int bad(self) except -1
+    cdef int skip_space(self) except -1
+    cdef char peek(self) except? -1
+    cdef int expect(self, char wanted) except -1
+    cdef int read_word(self, const char *stops, bint doubled) except -1
+    cdef bint is_word(self, const char *text, Py_ssize_t size) noexcept
+    cdef object decode_word(self, Codec codec)
+
+cdef Scanner scan(Codec codec, const char *data, Py_ssize_t size)
+cdef int put_quoted(WriteBuffer out, Codec codec, object value, bint doubled) except -1

@@ -1,0 +1,118 @@
+"""The text forms of arrays, composites and ranges, taken apart and put together.
+
+They are needed where values inside can only travel as text: types without binary functions (aclitem), types whose text
+says more than their binary form (regclass), and types given a text codec by set_type_codec(). Sources: arrays-io,
+rowtypes-io and rangetypes-io in the PostgreSQL documentation; array_out(), record_out() and range_out() in the server.
+
+One rule differs: within quotes an array escapes by backslash, a composite or a range doubles the character. Each is
+*read* either way, as the server does; `doubled` says which way is written.
+"""
+
+from libc.string cimport memchr
+
+from headrace._core.buffer cimport WriteBuffer, load_i32, put_byte, put_bytes
+from headrace._core.codecs.base cimport Codec
+
+from headrace.errors import ProtocolError
+
+
+cdef class Scanner:
+    """A cursor over one text form from the server."""
+
+    cdef int bad(self) except -1:
+        raise ProtocolError(f'a malformed {self.codec.name} value in text form from the server')
+
+    cdef int skip_space(self) except -1:
+        while self.place < self.end and self.place[0] in b' \t\n\r\v\f':
+            self.place += 1
+        return 0
+
+    cdef char peek(self) except? -1:
+        """The next character; there must be one."""
+        if self.place >= self.end:
+            self.bad()
+        return self.place[0]
+
+    cdef int expect(self, char wanted) except -1:
+        if self.place >= self.end or self.place[0] != wanted:
+            self.bad()
+        self.place += 1
+        return 0
+
+    cdef int read_word(self, const char *stops, bint doubled) except -1:
+        """Read up to one of the characters `stops` outside quotes, and leave the cursor at it."""
+        cdef:
+            char each
+            bint inside = False
+            char *start
+        self.word.length = 0
+        self.quoted = False
+        while True:
+            each = self.peek()
+            if each == b'\\':
+                self.place += 1
+                each = self.peek()
+            elif each == b'"':
+                self.place += 1
+                if inside and doubled and self.place < self.end and self.place[0] == b'"':
+                    pass                      # "" within quotes is one quote
+                else:
+                    inside = not inside
+                    self.quoted = True
+                    continue
+            elif not inside and is_one_of(each, stops):
+                return 0
+            put_byte(self.word, each)
+            self.place += 1
+
+    cdef bint is_word(self, const char *text, Py_ssize_t size) noexcept:
+        """Whether the word is `text`, unquoted, in whatever case."""
+        cdef Py_ssize_t i
+        if self.quoted or self.word.length != size:
+            return False
+        for i in range(size):
+            if self.word.data[i] | 0x20 != text[i]:
+                return False
+        return True
+
+    cdef object decode_word(self, Codec codec):
+        # The decoder may be Python code, which must not find its bytes overwritten by a scanner it starts itself.
+        cdef bytes word = self.word.data[:self.word.length] if self.word.length else b''
+        return codec.decode(codec, <const char *>word, len(word))
+
+
+cdef inline bint is_one_of(char each, const char *characters) noexcept:
+    while characters[0] != 0:
+        if characters[0] == each:
+            return True
+        characters += 1
+    return False
+
+
+cdef Scanner scan(Codec codec, const char *data, Py_ssize_t size):
+    """A scanner for a value of the codec's type; its errors name that type."""
+    cdef Scanner scanner = Scanner.__new__(Scanner)
+    scanner.codec = codec
+    scanner.place = data
+    scanner.end = data + size
+    scanner.word = WriteBuffer()
+    return scanner
+
+
+cdef int put_quoted(WriteBuffer out, Codec codec, object value, bint doubled) except -1:
+    """Write the text that a codec makes of a value, in quotes."""
+    cdef:
+        WriteBuffer text = WriteBuffer()
+        Py_ssize_t i
+        char each
+    codec.encode(codec, text, value)
+    if load_i32(text.data) < 0:
+        raise ValueError('an encoder must not turn a value within another one into NULL')
+    put_byte(out, b'"')
+    for i in range(4, text.length):
+        each = text.data[i]
+        if each == b'"' or each == b'\\':
+            put_byte(out, each if doubled else b'\\')
+        put_byte(out, each)
+    put_byte(out, b'"')
+    return 0

@@ -1,0 +1,727 @@
+"""Connection parameters mean to headrace what they mean to libpq itself.
+
+libpq 18 comes with psycopg. Two of its functions are asked: PQconninfoParse, which reads a DSN and nothing
+else, and PQconnectStart, which puts DSN, service file, environment, passfile and defaults together before it
+opens a socket. The sockets are in directories that do not exist, or ports of the loopback address where
+nobody listens.
+
+Where headrace means to differ, `DIFFERENCES` says how and why, and a test shows that both do as it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import pwd
+import string
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from headrace._params.address import DEFAULT_HOSTS
+from headrace._params.conninfo import parse_dsn
+from headrace._params.options import OPTIONS
+from headrace.errors import ClientConfigurationError
+from headrace.params import ConnectParams, resolve
+
+pytestmark = pytest.mark.skipif(pq.version() < 180000, reason="the table of options is libpq 18's")
+
+FAST = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+# ---- what libpq says
+
+
+@dataclass
+class Said:
+    """What libpq made of DSN, environment and files."""
+
+    error: str | None
+    options: dict[str, str] = field(default_factory=dict)
+    password: str = ""
+
+
+def libpq_parse(dsn: str) -> dict[str, str] | None:
+    """Return what PQconninfoParse reads, None where it refuses."""
+    try:
+        found = pq.Conninfo.parse(dsn.encode("utf-8", "surrogateescape"))
+    except Exception:
+        return None
+    return {
+        option.keyword.decode(): option.val.decode("utf-8", "surrogateescape")
+        for option in found
+        if option.val is not None
+    }
+
+
+def libpq_start(dsn: str, environ: Mapping[str, str]) -> Said:
+    """Return what PQconnectStart makes of it all; a connection that fails because nobody listens is no
+    error."""
+    with environment(environ):
+        connection = pq.PGconn.connect_start(dsn.encode("utf-8", "surrogateescape"))
+        try:
+            message = connection.error_message.decode()
+            refused = connection.status == pq.ConnStatus.BAD and not (
+                message.startswith("connection to server") and "invalid integer" not in message
+            )
+            return Said(
+                error=message if refused else None,
+                options={
+                    option.keyword.decode(): option.val.decode("utf-8", "surrogateescape")
+                    for option in connection.info
+                    if option.val is not None
+                },
+                password="" if refused else connection.password.decode("utf-8", "surrogateescape"),
+            )
+        finally:
+            connection.finish()
+
+
+@contextmanager
+def environment(environ: Mapping[str, str]) -> Iterator[None]:
+    """Set the variables that connecting reads to just these."""
+    before = {name: text for name, text in os.environ.items() if name.startswith("PG") or name == "HOME"}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(environ)
+    try:
+        yield
+    finally:
+        for name in environ:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+# ---- a DSN is read the same
+
+NAMES = sorted(name for name, option in OPTIONS.items() if option.status != "own")
+CHARACTERS = "aZ09 =&?/:@,%[]'\\\t\n.+-_~é€#;"
+TEXTS = st.text(alphabet=CHARACTERS, max_size=12)
+WORDS = st.text(alphabet=string.ascii_letters + string.digits + ".-_+é", max_size=8)
+
+
+def agree(dsn: str) -> None:
+    """Check that both read the same options out of a DSN, or that both refuse it."""
+    expected = libpq_parse(dsn)
+    try:
+        found = parse_dsn(dsn).values
+    except ClientConfigurationError as refusal:
+        # Difference "an @ too many".
+        assume('"@" too many' not in str(refusal))
+        assert expected is None, f"headrace alone refuses {dsn!r}: {refusal}"
+    else:
+        assert found == expected
+
+
+@FAST
+@given(st.text(alphabet=CHARACTERS, max_size=40))
+def test_any_text_after_the_scheme_reads_the_same(text: str) -> None:
+    agree("postgresql://" + text)
+    agree("postgres://" + text)
+
+
+@FAST
+@given(st.text(alphabet=CHARACTERS + "hostuserpassworddbname", max_size=40))
+@example("user")
+@example("=x")
+@example("host=a\\")
+@example("host='a'port=1")
+@example("host='a")
+@example("host = a")
+@example("host=a\xa0b")
+@example("requiressl=1 user=u")
+@example("requiressl=0")
+@example("Postgres://h")
+def test_any_text_reads_the_same(text: str) -> None:
+    agree(text)
+
+
+def percent_encoded(text: str) -> str:
+    """Encode all but letters and digits."""
+    return "".join(
+        chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02x}" for byte in text.encode()
+    )
+
+
+@st.composite
+def uris(draw: st.DrawFn) -> str:
+    """URIs that are well formed, now and then with one character that makes them not so."""
+    encoded = TEXTS.map(percent_encoded) | WORDS
+    identity = draw(
+        st.one_of(
+            st.just(""), encoded.map("{}@".format), st.tuples(encoded, encoded).map("{0[0]}:{0[1]}@".format)
+        )
+    )
+    host = encoded | st.sampled_from(["[::1]", "[fe80::1%25eth0]", "%2Ftmp", "@abstract", "127.0.0.1", ""])
+    port = st.sampled_from(["", ":5432", ":", ":1", ":x"])
+    hosts = ",".join("".join(pair) for pair in draw(st.lists(st.tuples(host, port), max_size=3)))
+    database = draw(st.one_of(st.just(""), encoded.map("/{}".format)))
+    parameters = draw(
+        st.lists(
+            st.tuples(st.sampled_from([*NAMES, "ssl", "requiressl", "nonsense"]), encoded | st.just("true")),
+            max_size=3,
+        )
+    )
+    query = "?" + "&".join(map("=".join, parameters)) if parameters else draw(st.sampled_from(["", "?"]))
+    uri = f"postgresql://{identity}{hosts}{database}{query}"
+    if draw(st.integers(0, 9)) == 0:
+        at = draw(st.integers(len("postgresql://"), len(uri)))
+        uri = uri[:at] + draw(st.sampled_from(list("@/?&=%[]: ,"))) + uri[at:]
+    return uri
+
+
+@FAST
+@given(uris())
+@example("postgres://u:p@@abstract/db")
+@example("postgres://host?user=a@b")
+@example("postgres://a%2Cb:%31/")
+@example("postgres://h?ssl=true&sslmode=disable")
+@example("postgres:// h / d ?user= u ")
+@example("postgres://h/ a b")
+@example("postgres://[::1]x/")
+@example("postgres://h/%00")
+@example("postgres://h/%F")
+@example("postgres://h/%ff%fe")
+@example("postgres://,/")
+@example("postgres://h?&")
+def test_uris_read_the_same(uri: str) -> None:
+    agree(uri)
+
+
+@st.composite
+def conninfos(draw: st.DrawFn) -> str:
+    """Keyword/value texts, quoted or not."""
+    parts = []
+    for name, value in draw(
+        st.lists(st.tuples(st.sampled_from([*NAMES, "requiressl", "nonsense"]), TEXTS), max_size=4)
+    ):
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        written = draw(st.sampled_from([f"'{quoted}'", value]))
+        parts.append(name + draw(st.sampled_from(["=", " = "])) + written)
+    return draw(st.sampled_from([" ", "\n", ""])).join(parts)
+
+
+@FAST
+@given(conninfos())
+def test_keyword_value_texts_read_the_same(conninfo: str) -> None:
+    agree(conninfo)
+
+
+def test_the_comparison_does_compare() -> None:
+    dsn = "postgres://u:p%40@h1:1,[::1]/db?application_name=a%20b"
+    assert parse_dsn(dsn).values == conninfo_to_dict(dsn)
+    assert parse_dsn(dsn).values["password"] == "p@"
+
+
+# ---- all sources together mean the same
+
+
+def addresses(options: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """Pair libpq's lists as its documentation says ("Specifying Multiple Hosts")."""
+    hosts, hostaddrs, ports = (options.get(name, "").split(",") for name in ("host", "hostaddr", "port"))
+    count = len(hostaddrs) if options.get("hostaddr") else len(hosts)
+    if not options.get("host"):
+        hosts = [""] * count
+    if not options.get("hostaddr"):
+        hostaddrs = [""] * count
+    ports = ports * count if len(ports) == 1 else ports
+    found = []
+    for host, hostaddr, port in zip(hosts, hostaddrs, ports, strict=True):
+        # Difference "default hosts".
+        names = (host,) if host or hostaddr else DEFAULT_HOSTS
+        found += [(name, hostaddr, int(port or 5432)) for name in names]
+    return found
+
+
+def number(text: str | None) -> int | None:
+    """Return what a keepalive option sets: nothing where libpq leaves the system's setting alone."""
+    return max(int(text or 0), 0) or None
+
+
+COMPARED: dict[str, tuple[Callable[[ConnectParams], object], Callable[[Mapping[str, str]], object]]] = {
+    "addresses": (
+        lambda params: [(each.host or "", each.hostaddr or "", each.port) for each in params.addresses],
+        addresses,
+    ),
+    "user": (lambda params: params.user, lambda options: options["user"]),
+    "database": (lambda params: params.database, lambda options: options["dbname"]),
+    "options": (
+        lambda params: params.server_settings.get("options", ""),
+        lambda options: options.get("options", ""),
+    ),
+    "application_name": (
+        lambda params: params.server_settings.get("application_name", ""),
+        lambda options: options.get("application_name") or options.get("fallback_application_name", ""),
+    ),
+    "sslmode": (lambda params: params.tls.mode, lambda options: options["sslmode"]),
+    "sslnegotiation": (lambda params: params.tls.negotiation, lambda options: options["sslnegotiation"]),
+    "sslrootcert": (lambda params: params.tls.rootcert or "", lambda options: options.get("sslrootcert", "")),
+    "sslcert": (lambda params: params.tls.cert or "", lambda options: options.get("sslcert", "")),
+    "sslkey": (lambda params: params.tls.key or "", lambda options: options.get("sslkey", "")),
+    "sslcrl": (lambda params: params.tls.crl or "", lambda options: options.get("sslcrl", "")),
+    "sslcertmode": (lambda params: params.tls.certmode, lambda options: options["sslcertmode"]),
+    "sslsni": (lambda params: params.tls.sni, lambda options: options["sslsni"] == "1"),
+    "ssl_min_protocol_version": (
+        lambda params: (params.tls.min_version or "").lower(),
+        lambda options: options.get("ssl_min_protocol_version", "").lower(),
+    ),
+    "ssl_max_protocol_version": (
+        lambda params: (params.tls.max_version or "").lower(),
+        lambda options: options.get("ssl_max_protocol_version", "").lower(),
+    ),
+    "channel_binding": (
+        lambda params: params.auth.channel_binding,
+        lambda options: options["channel_binding"],
+    ),
+    "require_auth": (
+        lambda params: params.auth.require_auth.text if params.auth.require_auth else "",
+        lambda options: options.get("require_auth", ""),
+    ),
+    "krbsrvname": (lambda params: params.auth.krbsrvname, lambda options: options["krbsrvname"]),
+    "requirepeer": (lambda params: params.requirepeer or "", lambda options: options.get("requirepeer", "")),
+    "target_session_attrs": (
+        lambda params: params.target_session_attrs,
+        lambda options: options["target_session_attrs"],
+    ),
+    "load_balance_hosts": (
+        lambda params: params.load_balance_hosts,
+        lambda options: options["load_balance_hosts"] == "random",
+    ),
+    "keepalives": (
+        lambda params: params.keepalives.enabled,
+        lambda options: int(options.get("keepalives", 1)) != 0,
+    ),
+    "keepalives_idle": (
+        lambda params: params.keepalives.idle,
+        lambda options: number(options.get("keepalives_idle")),
+    ),
+    "keepalives_count": (
+        lambda params: params.keepalives.count,
+        lambda options: number(options.get("keepalives_count")),
+    ),
+    "tcp_user_timeout": (
+        lambda params: params.keepalives.user_timeout,
+        lambda options: number(options.get("tcp_user_timeout")),
+    ),
+    "connect_timeout": (
+        lambda params: params.connect_timeout,
+        lambda options: number(options.get("connect_timeout")),
+    ),
+    "min_protocol_version": (
+        lambda params: params.min_protocol_version == 0x30002,
+        lambda options: options.get("min_protocol_version", "3.0") != "3.0",
+    ),
+    "max_protocol_version": (
+        lambda params: params.max_protocol_version == 0x30002,
+        lambda options: (
+            (options.get("max_protocol_version") or options.get("min_protocol_version", "3.0")) != "3.0"
+        ),
+    ),
+}
+
+VALUES: dict[str, st.SearchStrategy[str]] = {
+    "host": st.sampled_from(
+        ["127.0.0.1", "/nowhere", "/nowhere,/nobody", "127.0.0.1,/nowhere", "@none", "/a,", ""]
+    ),
+    "hostaddr": st.sampled_from(["127.0.0.1", "127.0.0.1,::1", "", "::1"]),
+    "port": st.sampled_from(["1", "2", "1,2", "", ",", "65535", "0", "65536", "x", " 7 "]),
+    "user": WORDS,
+    "password": st.sampled_from(["secret", "", "it's", "\\"]),
+    "dbname": WORDS,
+    "options": WORDS,
+    "application_name": WORDS,
+    "fallback_application_name": WORDS,
+    "sslmode": st.sampled_from(
+        ["disable", "allow", "prefer", "require", "verify-ca", "verify-full", "verify", "Require"]
+    ),
+    "sslnegotiation": st.sampled_from(["postgres", "direct", "Direct"]),
+    "sslrootcert": st.sampled_from(["system", "/nowhere/root.crt", ""]),
+    "sslcert": st.sampled_from(["/nowhere/a.crt", ""]),
+    "sslkey": st.sampled_from(["/nowhere/a.key", ""]),
+    "sslcrl": st.sampled_from(["/nowhere/a.crl", ""]),
+    "sslcertmode": st.sampled_from(["disable", "allow", "require", "deny"]),
+    "sslsni": st.sampled_from(["1"]),
+    "ssl_min_protocol_version": st.sampled_from(["", "TLSv1.2", "tlsv1.3", "SSLv3"]),
+    "ssl_max_protocol_version": st.sampled_from(["", "TLSv1.2", "TLSV1.3", "1.3"]),
+    "channel_binding": st.sampled_from(["disable", "prefer", "require", "yes"]),
+    "require_auth": st.sampled_from(
+        [
+            "",
+            "md5",
+            "md5,password",
+            "!md5",
+            "!md5,!none",
+            "none",
+            "md5,!password",
+            "md5,md5",
+            "md5, password",
+            "scram",
+        ]
+    ),
+    "krbsrvname": st.sampled_from(["postgres", "pg"]),
+    "requirepeer": st.sampled_from(["", "postgres"]),
+    "target_session_attrs": st.sampled_from(
+        ["any", "read-write", "read-only", "primary", "standby", "prefer-standby", "master"]
+    ),
+    "load_balance_hosts": st.sampled_from(["disable", "random", "on"]),
+    "keepalives": st.sampled_from(["0", "1"]),
+    "keepalives_idle": st.sampled_from(["0", "5", "-3", " 60 "]),
+    "keepalives_count": st.sampled_from(["0", "5"]),
+    "tcp_user_timeout": st.sampled_from(["0", "5000"]),
+    "connect_timeout": st.sampled_from(["0", "5", "-1", ""]),
+    "min_protocol_version": st.sampled_from(["3.0", "3.2", "latest", "3.1"]),
+    "max_protocol_version": st.sampled_from(["3.0", "3.2", "latest", "3"]),
+}
+CHOSEN = st.dictionaries(st.sampled_from(sorted(VALUES)), st.just(None), max_size=5).flatmap(
+    lambda names: st.fixed_dictionaries({name: VALUES[name] for name in names})
+)
+PASSFILE_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["*", "127.0.0.1", "localhost", "/nowhere", "::1"]),
+        st.sampled_from(["*", "5432", "1"]),
+        st.sampled_from(["*", "db", "a\\:b"]),
+        st.sampled_from(["*", "user", "u\\\\"]),
+        st.sampled_from(["one", "t\\:wo", "th\\\\ree", "fo:ur", ""]),
+    ).map(":".join)
+    | st.sampled_from(["# a comment", "", "malformed", "*:*", "*:*:*:*"]),
+    max_size=4,
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home directory for service files and passfiles."""
+    return tmp_path_factory.mktemp("home")
+
+
+def differs_on_purpose(options: Mapping[str, str]) -> bool:
+    """Tell whether a case is one of `DIFFERENCES`, so that it cannot be compared."""
+    several = len(addresses_or_none(options) or [0]) > 1
+    port = options.get("port", "")
+    return (
+        # "ports are checked before connecting"
+        (
+            several
+            and any(
+                not text.strip().isdigit() or not 0 < int(text) < 65536 for text in port.split(",") if text
+            )
+        )
+        # "empty words"
+        or any(options.get(name) == "" for name in ("sslmode", "keepalives", "keepalives_idle"))
+    )
+
+
+def addresses_or_none(options: Mapping[str, str]) -> list[tuple[str, str, int]] | None:
+    try:
+        return addresses({**options, "port": ""})
+    except ValueError:
+        return None
+
+
+@settings(FAST, max_examples=2000)
+@given(
+    dsn=CHOSEN,
+    service=CHOSEN,
+    environ=CHOSEN,
+    lines=PASSFILE_LINES,
+    as_uri=st.booleans(),
+    in_environment=st.booleans(),
+)
+def test_all_sources_together_mean_the_same(
+    home: Path,
+    dsn: dict[str, str],
+    service: dict[str, str],
+    environ: dict[str, str],
+    lines: list[str],
+    as_uri: bool,
+    in_environment: bool,
+) -> None:
+    variables = {"HOME": str(home)}
+    for name, text in environ.items():
+        if (variable := OPTIONS[name].variable) and text:
+            variables[variable] = text
+    (home / ".pg_service.conf").write_text(
+        "[other]\nuser=wrong\n[test]\n"
+        + "".join(f"{name}={text}\n" for name, text in service.items() if text == text.strip())
+    )
+    passfile = home / ".pgpass"
+    passfile.write_text("\n".join(lines) + "\n")
+    passfile.chmod(0o600)
+    given = dict(dsn)
+    if in_environment:
+        variables["PGSERVICE"] = "test"
+    else:
+        given["service"] = "test"
+    text = uri_of(given) if as_uri else conninfo_of(given)
+
+    said = libpq_start(text, variables)
+    assume(not differs_on_purpose(said.options or {**environ, **service, **dsn}))
+    try:
+        params = resolve(text, environ=variables)
+    except ClientConfigurationError as refusal:
+        assert said.error is not None, f"headrace alone refuses {text!r} with {variables}: {refusal}"
+        return
+    assert said.error is None, f"libpq alone refuses {text!r} with {variables}: {said.error}"
+    for name, (ours, theirs) in COMPARED.items():
+        assert ours(params) == theirs(said.options), name
+    first = params.addresses[0]
+    if first.hostaddr or first.host == "127.0.0.1":
+        # libpq goes on to the next host at once where a socket does not exist, so only here is its password
+        # the first one's.
+        found = asyncio.run(params.password_for(first))
+        assert (found.reveal() if found else "") == said.password
+
+
+def conninfo_of(options: Mapping[str, str]) -> str:
+    """Write a keyword/value DSN."""
+    return " ".join(
+        "{}='{}'".format(name, text.replace("\\", "\\\\").replace("'", "\\'"))
+        for name, text in options.items()
+    )
+
+
+def uri_of(options: Mapping[str, str]) -> str:
+    """Write a URI that has all in its query."""
+    return "postgresql://?" + "&".join(f"{name}={percent_encoded(text)}" for name, text in options.items())
+
+
+# ---- the table of options is libpq's
+
+
+def test_every_option_of_libpq_is_in_the_table() -> None:
+    with environment({}):
+        theirs = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults()}
+    ours = {name: option for name, option in OPTIONS.items() if option.status != "own"}
+    assert set(ours) == set(theirs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variables_defaults_and_secrets_are_libpqs(name: str) -> None:
+    theirs = {option.keyword.decode(): option for option in pq.Conninfo.get_defaults()}[name]
+    ours = OPTIONS[name]
+    # libpq 18 reads PGSERVICEFILE without having an option for it.
+    assert (ours.variable or "") == (theirs.envvar or b"").decode()
+    if name not in {"client_encoding", "keepalives", "min_protocol_version", "sslcertmode"}:
+        # These have their defaults elsewhere in libpq's code; headrace always asks for UTF8.
+        assert (ours.default or "") == (theirs.compiled or b"").decode()
+    if theirs.dispchar == b"*":
+        assert ours.secret
+
+
+# ---- where headrace differs on purpose
+
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A DSN that headrace and libpq do not treat alike, and the reason."""
+
+    name: str
+    reason: str
+    dsn: str
+    libpq: bool
+    """Whether libpq takes it."""
+    headrace: bool
+    """Whether headrace takes it."""
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+DIFFERENCES = [
+    Difference(
+        "an @ too many in the host",
+        "It is half of a password that was not percent-encoded: libpq looks it up as the name of a host,"
+        " which shows it.",
+        "postgres://u:pass@word@h/db?hostaddr=127.0.0.1&port=1",
+        True,
+        False,
+    ),
+    Difference(
+        "an @ too many in the database",
+        "The same for a password with a slash.",
+        "postgres://127.0.0.1:1/word@host/db",
+        True,
+        False,
+    ),
+    Difference(
+        "empty words",
+        "An empty choice or number means the default, as an empty text does: a deployment that leaves a"
+        " variable empty"
+        " should not fail.",
+        "host=/nowhere sslmode=''",
+        False,
+        True,
+    ),
+    Difference(
+        "an empty variable",
+        "PGSERVICE= is no service.",
+        "host=/nowhere",
+        False,
+        True,
+        {"PGSERVICE": ""},
+    ),
+    Difference(
+        "ports are checked before connecting",
+        "A wrong list is found at the start, not on the day that the first host fails.",
+        "hostaddr=127.0.0.1,127.0.0.1 port=1,x",
+        True,
+        False,
+    ),
+    Difference(
+        "addresses are checked before connecting",
+        "The same for hostaddr.",
+        "hostaddr=127.0.0.1,localhost port=1",
+        True,
+        False,
+    ),
+    Difference(
+        "short addresses",
+        "127.1 is a form of the last century that means different things to different systems.",
+        "hostaddr=127.1 port=1",
+        True,
+        False,
+    ),
+    Difference(
+        "keepalives are checked",
+        "libpq does so only where the first server that answers is reached by TCP.",
+        "host=/nowhere keepalives_idle=x",
+        True,
+        False,
+    ),
+    Difference(
+        "a time-out that is no number",
+        "libpq takes it for zero, which is to wait for ever.",
+        "hostaddr=127.0.0.1 port=1 connect_timeout=soon",
+        True,
+        False,
+    ),
+    Difference(
+        "a time-out with a fraction",
+        "Seconds are a float everywhere in headrace.",
+        "hostaddr=127.0.0.1 port=1 connect_timeout=0.5",
+        True,
+        True,
+    ),
+    Difference(
+        "encodings",
+        "Values are Python texts, so the session's encoding is UTF-8.",
+        "host=/nowhere client_encoding=LATIN1",
+        True,
+        False,
+    ),
+    Difference(
+        "replication",
+        "headrace does not speak that protocol.",
+        "host=/nowhere replication=database",
+        True,
+        False,
+    ),
+    Difference(
+        "TLS compression",
+        "It is insecure, and Python has none.",
+        "host=/nowhere sslcompression=1",
+        True,
+        False,
+    ),
+    Difference(
+        "booleans are checked",
+        "libpq reads the first character alone, so that sslsni=yes turns it off.",
+        "host=/nowhere sslsni=maybe",
+        True,
+        False,
+    ),
+    Difference(
+        "sslsni=0 with verify-full",
+        "Python's ssl module verifies only a name that it sends.",
+        "host=/nowhere sslsni=0 sslmode=verify-full",
+        True,
+        False,
+    ),
+    Difference("gsslib", "SSPI is for Windows.", "host=/nowhere gsslib=sspi", True, False),
+    Difference(
+        "one SCRAM key alone",
+        "Without the server's key the server could not be verified.",
+        f"host=/nowhere scram_client_key={KEY}",
+        True,
+        False,
+    ),
+    Difference(
+        "OAuth without a token",
+        "headrace runs no OAuth flow: without oauth_token the options would do nothing.",
+        "host=/nowhere oauth_issuer=https://issuer oauth_client_id=x",
+        True,
+        False,
+    ),
+    Difference(
+        "servicefile",
+        "asyncpg's keyword argument; libpq 18 has the variable alone.",
+        "host=/nowhere servicefile=/nowhere",
+        False,
+        True,
+    ),
+    Difference(
+        "database", "asyncpg's name for dbname.", "postgres:///?database=x&host=/nowhere", False, True
+    ),
+    Difference(
+        "consent to cleartext passwords",
+        "libpq sends them to whoever asks.",
+        "host=/nowhere allow_cleartext_password=1",
+        False,
+        True,
+    ),
+    Difference(
+        "limits for SCRAM",
+        "libpq has none.",
+        "host=/nowhere scram_max_iterations=5000 scram_min_iterations=4096",
+        False,
+        True,
+    ),
+    Difference(
+        "OAuth token",
+        "libpq runs a flow of its own.",
+        "host=/nowhere oauth_token=t oauth_scope=s",
+        False,
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.name)
+def test_headrace_differs_from_libpq_as_listed(difference: Difference, tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), **difference.environ}
+    assert (libpq_start(difference.dsn, environ).error is None) is difference.libpq
+    try:
+        resolve(difference.dsn, environ=environ)
+    except ClientConfigurationError:
+        assert not difference.headrace, difference.reason
+    else:
+        assert difference.headrace, difference.reason
+
+
+def test_without_a_host_the_usual_socket_directories_and_localhost_are_tried() -> None:
+    # libpq tries one directory, which its packager chose; asyncpg tries these.
+    assert [address.host for address in resolve("", environ={}).addresses] == list(DEFAULT_HOSTS)
+
+
+def test_the_user_is_the_operating_systems(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "USER": "somebody", "LOGNAME": "else"}
+    assert resolve("", environ=environ).user == pwd.getpwuid(os.geteuid()).pw_name
+    assert libpq_start("host=/nowhere", environ).options["user"] == pwd.getpwuid(os.geteuid()).pw_name
+
+
+def test_variables_for_settings_of_the_session_are_those_of_libpq() -> None:
+    environ: dict[str, Any] = {"PGTZ": "UTC", "PGDATESTYLE": "German", "PGGEQO": "DEFAULT"}
+    assert dict(resolve("", environ=environ).server_settings) == {
+        "client_encoding": "UTF8",
+        "timezone": "UTC",
+        "datestyle": "German",
+    }
