@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
@@ -48,6 +49,7 @@ from headrace.scram import (
 
 OAUTHBEARER: Final = "OAUTHBEARER"
 
+_BEARER_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
 _PAYLOAD_MAX: Final = 65_536
 _MECHANISMS_MAX: Final = 1_024
 
@@ -267,7 +269,7 @@ class Authenticator:
 
     def _ok(self, payload: bytes) -> None:
         _expect_length("AuthenticationOk", payload, 0)
-        if self._state not in (_State.START, _State.ANSWERED):
+        if self._state not in (_State.START, _State.ANSWERED, _State.OAUTH):
             raise ProtocolError(
                 f"the server says AuthenticationOk in the middle of the exchange for {self._method}: it has"
                 " not proved"
@@ -399,6 +401,10 @@ class Authenticator:
             )
         self._need_privacy("OAuth token")
         token = self._token.to_bytes()
+        if not _BEARER_TOKEN.fullmatch(token):
+            raise ClientConfigurationError(
+                "oauth_token is no bearer token: it has characters that RFC 6750, 2.1, does not allow"
+            )
         self._state = _State.OAUTH
         # No AuthenticationSASLFinal follows: the server says AuthenticationOk at once (RFC 7628, 3.1).
         return _initial_response(OAUTHBEARER, b"n,,\x01auth=Bearer " + token + b"\x01\x01")
@@ -436,6 +442,8 @@ class Authenticator:
                 " given",
                 hint="Give password=..., put it into the DSN or the passfile (~/.pgpass), or set PGPASSWORD.",
             )
+        if b"\0" in self._password.to_bytes():
+            raise ClientConfigurationError("the password contains a NUL character, which no password may")
         return self._password
 
     def _need_privacy(self, what: str) -> None:

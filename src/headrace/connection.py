@@ -23,7 +23,7 @@ from headrace.params import resolve
 from headrace.prepared import PreparedStatement
 from headrace.transaction import Transaction, commit_refused
 from headrace.types import ServerVersion, parse_server_version
-from headrace.waiting import checked_timeout, wait
+from headrace.waiting import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,9 +92,9 @@ class Connection(metaclass=ConnectionType):
         driver = self._driver
         if args:
             request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
-            return await wait(driver, request, self._timeout(timeout))  # type: ignore[no-any-return]
+            return await driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
         cause = driver.session.failed_by
-        tag: str = await wait(driver, driver.script(query), self._timeout(timeout))
+        tag: str = await driver.reply(driver.script(query), self._timeout(timeout))
         if tag == "ROLLBACK" and classify(query).commits:
             raise commit_refused(cause)
         return tag
@@ -107,28 +107,28 @@ class Connection(metaclass=ConnectionType):
         The elements are encoded while the server works on those before; an element that cannot be encoded undoes all.
         """
         request = self._driver.batch(command, args, self._record_class, False)
-        await wait(self._driver, request, self._timeout(timeout))
+        await self._driver.reply(request, self._timeout(timeout))
 
     async def fetch(
         self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
     ) -> list[Any]:
         """Run a query and return all rows as `Record`s, or as `record_class`, a subclass of it."""
         request = self._driver.query(query, args, KIND_ROWS, 0, 0, self._rows_as(record_class))
-        return await wait(self._driver, request, self._timeout(timeout))  # type: ignore[no-any-return]
+        return await self._driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
 
     async def fetchrow(
         self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
     ) -> Any:
         """Run a query and return its first row, None where there is none."""
         request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class))
-        return await wait(self._driver, request, self._timeout(timeout))
+        return await self._driver.reply(request, self._timeout(timeout))
 
     async def fetchval(
         self, query: str, *args: object, column: int | str = 0, timeout: float | None = None
     ) -> Any:
         """Run a query and return one column (by index or name) of its first row, None where there is no row."""
         request = self._driver.query(query, args, KIND_VALUE, 1, column, self._record_class)
-        return await wait(self._driver, request, self._timeout(timeout))
+        return await self._driver.reply(request, self._timeout(timeout))
 
     async def fetchmany(
         self,
@@ -140,7 +140,7 @@ class Connection(metaclass=ConnectionType):
     ) -> list[Any]:
         """Run a query once for each element of `args`, as one atomic request, and return the rows of all."""
         request = self._driver.batch(query, args, self._rows_as(record_class), True)
-        return await wait(self._driver, request, self._timeout(timeout))  # type: ignore[no-any-return]
+        return await self._driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
 
     async def prepare(
         self,
@@ -158,7 +158,7 @@ class Connection(metaclass=ConnectionType):
         driver = self._driver
         statement = driver.session.statement(query, name=name)
         try:
-            await wait(driver, driver.prepare(statement), self._timeout(timeout))
+            await driver.reply(driver.prepare(statement), self._timeout(timeout))
         except BaseException:
             driver.release(statement)
             raise
@@ -233,11 +233,11 @@ class Connection(metaclass=ConnectionType):
         self._check_open()
         driver = self._driver
         if await self._status() != "I":
-            await wait(driver, driver.script("ROLLBACK", kept=True), self._timeout(timeout))
+            await driver.reply(driver.script("ROLLBACK", kept=True), self._timeout(timeout))
         self._transaction = None
         query = self.get_reset_query()
         if query:
-            await wait(driver, driver.script(query), self._timeout(timeout))
+            await driver.reply(driver.script(query), self._timeout(timeout))
 
     def get_reset_query(self) -> str:
         """Return what `reset()` sends; '' for nothing. For subclasses to override."""
@@ -287,7 +287,7 @@ class Connection(metaclass=ConnectionType):
         """Return the transaction status once everything asked so far is done."""
         driver = self._driver
         if driver.load and driver.session.status != "I":
-            await wait(driver, driver.script(""), self._timeout(None))
+            await driver.reply(driver.script(""), self._timeout(None))
         return driver.session.status
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.driver import KIND_ROWS
 from headrace.errors import InterfaceError, NoActiveSQLTransactionError
-from headrace.waiting import wait
 
 if TYPE_CHECKING:
     from headrace._core.record import Record
@@ -131,12 +130,12 @@ class _Portal:
             self._statement = driver.session.statement(self._query)
             self._held = True
         if not self.opened:
-            await wait(driver, driver.prepare(self._statement), timeout)
+            await driver.reply(driver.prepare(self._statement), timeout)
         request: Query = driver.execute_statement(
             self._statement, self._args, KIND_ROWS, limit, 0, self._record_class, self.name.encode(), not self.opened
         )
         self.opened = True
-        rows: list[Any] = await wait(driver, request, timeout)
+        rows: list[Any] = await driver.reply(request, timeout)
         self.exhausted = limit >= 0 and not request.suspended
         if self.exhausted:
             self.close()

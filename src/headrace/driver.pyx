@@ -177,7 +177,10 @@ cdef class DriverCore:
         if self.session.failure is None:
             request = Script(Continuation(self._after_vital) if vital else None, query, True)
             self.session.submit(request)
-            self._submitted()
+            if not self.flush_scheduled:
+                # One turn later than usual, so that whoever gets the connection next sends in the same write.
+                self.flush_scheduled = True
+                self.loop.call_soon(self.loop.call_soon, self.flush_later)
 
     def _after_vital(self, tag, error):
         if error is not None:
@@ -227,6 +230,21 @@ cdef class DriverCore:
         """Write the answer to an authentication message."""
         self.session.send_now(data)
         self._flush()
+
+    def reply(self, Request request not None, timeout):
+        """The awaitable for the request's result.
+
+        On cancellation the request is dropped where it was not sent, drained where it waits behind others, and
+        cancelled on the server where that is what runs; the caller gets CancelledError at once. After `timeout` seconds
+        (None: no limit) the same happens, and the caller gets TimeoutError.
+        """
+        request.owner = self
+        if timeout is not None and request.state != DONE:
+            if timeout <= 0:
+                self.time_out(request)
+            else:
+                request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        return request
 
     # -- giving up -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from headrace import cursor as cursors
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
 from headrace.errors import InterfaceError
 from headrace.types import Attribute, Type
-from headrace.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +51,7 @@ class PreparedStatement:
         return self._statement
 
     async def _run(self, request: Request, timeout: float | None) -> Any:
-        result = await wait(self._connection._driver, request, self._connection._timeout(timeout))
+        result = await self._connection._driver.reply(request, self._connection._timeout(timeout))
         self._status = request.status or ""
         return result
 

@@ -11,7 +11,6 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from headrace.errors import InFailedSQLTransactionError, InterfaceError
-from headrace.waiting import wait
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -120,7 +119,7 @@ class Transaction:
         try:
             request = driver.script(begin)
             try:
-                await wait(driver, request, connection._timeout(None))
+                await driver.reply(request, connection._timeout(None))
             except (CancelledError, TimeoutError):
                 if request.abandoned:
                     driver.background(undo)
@@ -162,7 +161,7 @@ class Transaction:
         driver = connection._driver
         request = driver.script(query, kept=True)
         try:
-            tag: str = await wait(driver, request, connection._timeout(None))
+            tag: str = await driver.reply(request, connection._timeout(None))
         except BaseException:
             self._ended(State.FAILED)
             raise

@@ -19,6 +19,9 @@ cdef class Request:
     cdef:
         Request next                 # the one behind it in its queue
         readonly object waiter       # set_result(value), set_exception(error), done(); None where nobody waits
+        object owner                 # give_up(request): told when whoever awaits the request is cancelled
+        object deadline              # cancel(): the timer that ends the wait
+        object turn                  # the iterator of the waiter being awaited
         readonly str query
         readonly RequestState state
         bytes message                # what it sends
@@ -42,6 +45,7 @@ cdef class Request:
     cdef int finished(self) except -1
     cdef object result(self)
     cdef int settle(self) except -1
+    cdef int forget_deadline(self) except -1
     cdef int fail(self, object error) except -1
     cdef bint repeatable(self) except -1
     cdef int unexpected(self, char kind) except -1
@@ -65,6 +69,7 @@ cdef class Bound(Request):
         bint shared                  # not a barrier for others while its statement is being prepared
         object record_class
         list rows
+        object row                   # the first one, where no more are wanted
 
     cdef int start(self, WriteBuffer out) except -1
 

@@ -57,6 +57,7 @@ cdef class Request:
         """Give the outcome to the waiter."""
         cdef object waiter = self.waiter
         self.state = DONE
+        self.forget_deadline()
         if waiter is None or waiter.done():
             return 0
         if self.error is not None:
@@ -69,6 +70,41 @@ cdef class Request:
             else:
                 waiter.set_result(value)
         return 0
+
+    cdef int forget_deadline(self) except -1:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+        return 0
+
+    # A request is awaited directly: the iterator of its waiter is passed through, and the owner learns of a
+    # cancellation. That spares every query a coroutine of its own.
+
+    def __await__(self):
+        self.turn = self.waiter.__await__()
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.turn)
+
+    def send(self, value):
+        return next(self.turn)
+
+    def throw(self, kind, value=None, traceback=None):
+        self.turn = None
+        if self.state != DONE and self.owner is not None:
+            self.owner.give_up(self)
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value
+
+    def close(self):
+        self.turn = None
+        if self.state != DONE and self.owner is not None:
+            self.owner.give_up(self)
 
     cdef int fail(self, object error) except -1:
         """Settle with the error, unless the request has one of its own."""
@@ -168,7 +204,8 @@ cdef class Bound(Request):
         self.generation = self.statement.generation
         # What an earlier run left behind is void: a request is bound again after its statement was prepared again.
         self.stage = 0 if not self.statement.name else 1
-        self.rows = []
+        self.rows = None
+        self.row = None
         self.error = None
         self.status = None
         return 0
@@ -225,7 +262,12 @@ cdef class Query(Bound):
         if kind == b'D' and self.stage == 2:
             if self.error is None and self.kind != STATUS and not self.abandoned:
                 try:
-                    self.rows.append(self.statement.row(data, size, self.record_class))
+                    if self.kind == ROWS:
+                        if self.rows is None:
+                            self.rows = []
+                        self.rows.append(self.statement.row(data, size, self.record_class))
+                    elif self.row is None:
+                        self.row = self.statement.row(data, size, self.record_class)
                 except ProtocolError:
                     raise
                 except Exception as error:
@@ -255,12 +297,10 @@ cdef class Query(Bound):
 
     cdef object result(self):
         if self.kind == ROWS:
-            return self.rows
+            return self.rows if self.rows is not None else []
         if self.kind == STATUS:
             return self.status if self.status is not None else ''
-        if not self.rows:
-            return None
-        return self.rows[0] if self.kind == FIRST_ROW else self.rows[0][self.column]
+        return self.row if self.row is None or self.kind == FIRST_ROW else self.row[self.column]
 
     cdef bint repeatable(self) except -1:
         return not self.portal and classify(self.query).plain
@@ -344,6 +384,8 @@ cdef class Batch(Bound):
         elif kind == b'D' and self.stage == 2:
             if self.collects and self.error is None:
                 try:
+                    if self.rows is None:
+                        self.rows = []
                     self.rows.append(self.statement.row(data, size, self.record_class))
                 except ProtocolError:
                     raise
@@ -363,7 +405,9 @@ cdef class Batch(Bound):
         return 0
 
     cdef object result(self):
-        return self.rows if self.collects else None
+        if not self.collects:
+            return None
+        return self.rows if self.rows is not None else []
 
 
 cdef object checked_element(object args, Py_ssize_t element):

@@ -259,11 +259,11 @@ cdef class Session:
         """Make sure that the statement is READY; the waiter gets it, or the error."""
         cdef Preparation request
         self.check_open()
-        if statement.state == READY:
-            waiter.set_result(statement)
-            return None
         request = Preparation(waiter, statement)
-        self.bind(request)
+        if statement.state == READY:
+            request.settle()
+        else:
+            self.bind(request)
         return request
 
     def release(self, Statement statement not None):
@@ -720,6 +720,7 @@ cdef class Session:
             Bound other
         request.state = DONE
         request.message = None
+        request.forget_deadline()
         if isinstance(request, Bound):
             statement = (<Bound>request).statement
             if statement.prepare is not None:

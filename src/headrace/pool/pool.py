@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.record import Record
@@ -20,7 +20,7 @@ from headrace.errors import ConnectionDoesNotExistError, InterfaceError
 from headrace.lexer import classify
 from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.routing import Member, Router
-from headrace.waiting import checked_timeout, wait
+from headrace.waiting import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -205,14 +205,12 @@ class Pool:
 
     async def _acquire(self, timeout: float | None) -> PoolConnectionProxy:
         self._check()
-        member = self._router.lease()
-        if member is not None and not self._router.line:
-            if member.driver.load and self._router.may_open():
-                self._grow()
-        else:
-            if member is not None:
-                self._router.give_back(member)
-            member = self._router.members[await self._stand_in_line(True, timeout)]
+        router = self._router
+        member = router.lease()
+        if member is None:
+            member = router.members[await self._stand_in_line(True, timeout)]
+        elif member.driver.load and router.may_open():
+            self._grow()
         member.asked_at_lease = member.driver.asked
         proxy = PoolConnectionProxy(self, member)
         self._proxies[member.driver] = proxy
@@ -234,6 +232,8 @@ class Pool:
         if router.may_open():
             self._grow()
         try:
+            if timeout is None:
+                return await waiter
             async with asyncio.timeout(timeout):
                 return await waiter
         except BaseException:
@@ -325,6 +325,7 @@ class Pool:
         self._note_all_back()
 
     # -- the shared query methods ----------------------------------------------------------------------------------
+    # Some return the coroutine of _shared() instead of being coroutine functions around it: one frame less a query.
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
         """Run a query on a shared connection and return its command tag. See `Connection.execute()`."""
@@ -339,23 +340,23 @@ class Pool:
         """Run a command for each element of `args`, all or nothing. See `Connection.executemany()`."""
         await self._shared_batch("executemany", command, args, False, None, timeout)
 
-    async def fetch(
+    def fetch(
         self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
-    ) -> list[Any]:
+    ) -> Coroutine[Any, Any, list[Any]]:
         """Run a query on a shared connection and return all rows. See `Connection.fetch()`."""
-        return await self._shared(query, args, KIND_ROWS, 0, 0, record_class, timeout, "fetch")  # type: ignore[no-any-return]
+        return self._shared(query, args, KIND_ROWS, 0, 0, record_class, timeout, "fetch")
 
-    async def fetchrow(
+    def fetchrow(
         self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Run a query on a shared connection and return the first row or None. See `Connection.fetchrow()`."""
-        return await self._shared(query, args, KIND_FIRST_ROW, 1, 0, record_class, timeout, "fetchrow")
+        return self._shared(query, args, KIND_FIRST_ROW, 1, 0, record_class, timeout, "fetchrow")
 
-    async def fetchval(
+    def fetchval(
         self, query: str, *args: object, column: int | str = 0, timeout: float | None = None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Run a query on a shared connection and return one value. See `Connection.fetchval()`."""
-        return await self._shared(query, args, KIND_VALUE, 1, column, None, timeout, "fetchval")
+        return self._shared(query, args, KIND_VALUE, 1, column, None, timeout, "fetchval")
 
     async def fetchmany(
         self,
@@ -400,7 +401,7 @@ class Pool:
             else:
                 request = driver.query(query, args, kind, limit, column, record_class, True)
             try:
-                return await wait(driver, request, timeout)
+                return await driver.reply(request, timeout)
             except ConnectionDoesNotExistError as error:
                 if not error.safe_to_retry or self._closed:
                     raise
@@ -431,7 +432,7 @@ class Pool:
             self._grow()
         request: Request = driver.batch(query, args, record_class, collects, shared=True)
         try:
-            return await wait(driver, request, timeout)
+            return await driver.reply(request, timeout)
         finally:
             if not driver.pristine:
                 self._quarantine(driver)

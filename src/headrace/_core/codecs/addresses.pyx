@@ -1,9 +1,9 @@
 """Objects of ipaddress, made by filling in their attributes.
 
-The constructors of ipaddress are Python code and take half a microsecond for an address, two or three for a network or an
-interface. What they leave behind is little: an int in a slot, and two or three attributes. At import such an object is
-compared with one from the constructor, attribute by attribute; should a version of Python differ, the constructors are
-used after all.
+The constructors of ipaddress are Python code and take half a microsecond for an address, two or three for a
+network or an interface. What they leave behind is little: an int in a slot, and two or three attributes. At
+import such an object is compared with one from the constructor, attribute by attribute; should a version of
+Python differ, the constructors are used after all.
 """
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -42,7 +42,8 @@ cdef object make_address(const char *data, int count):
 
 
 cdef object make_network(const char *data, int count, int bits):
-    """An IPv4Network or IPv6Network; the caller has seen to it that the bits behind the network's are zero."""
+    """An IPv4Network or IPv6Network; the caller has seen to it that the bits behind the network's are zero.
+    """
     cdef object cls = IPv4Network if count == 4 else IPv6Network, network
     if not slotted or bits >= 8 * count - 1:  # the constructor gives the two smallest a `hosts` of their own
         return cls((data[:count], bits))
@@ -78,10 +79,10 @@ cdef object number_of(object address, bint six):
 
 
 cdef bint same(object made, object usual) except -1:
-    cdef object mine = dict(getattr(made, '__dict__', {})), theirs = dict(getattr(usual, '__dict__', {}))
+    """Whether the two agree in all that their class's methods go by."""
     return (
-        type(made) is type(usual) and made == usual and str(made) == str(usual) and hash(made) == hash(usual)
-        and mine == theirs and int(made if not mine else made.netmask) == int(usual if not theirs else usual.netmask))
+        getattr(made, '__dict__', None) == getattr(usual, '__dict__', None)
+        and made == usual and hash(made) == hash(usual) and str(made) == str(usual))
 
 
 cdef int _check_slots() except -1:

@@ -1,6 +1,7 @@
-"""bit and varbit as BitString: bit_send() and varbit_send() send the number of bits and then the bits, eight a byte.
+"""bit and varbit as BitString: the number of bits, and then the bits, eight a byte.
 
-BitString is a slotted class of our own, made through its slots: its constructors check what is checked here already.
+The format is that of bit_send() and varbit_send() in utils/adt/varbit.c. BitString is a slotted class of our own, made through its slots: its constructors check what is checked here
+already.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

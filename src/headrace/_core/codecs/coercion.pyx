@@ -1,6 +1,7 @@
 """What an encoder does with a value that is not of the one type it takes at full speed.
 
-Nothing here guesses: a value is taken where it can be sent without loss, and refused by TypeError or ValueError otherwise.
+Nothing here guesses: a value is taken where it can be sent without loss, and refused by TypeError or
+ValueError otherwise.
 """
 
 from enum import Enum
@@ -22,8 +23,9 @@ cdef object enum_value(object value):
 cdef object whole_number(object value):
     """An int equal to `value`.
 
-    Taken are ints and their subclasses, what has `__index__` (numpy's integers), enum members with such a value, and
-    numbers of other kinds (float, Decimal, Fraction) that are whole: 2.0, but not 2.5, which no integer type can hold.
+    Taken are ints and their subclasses, what has `__index__` (numpy's integers), enum members with such a
+    value, and numbers of other kinds (float, Decimal, Fraction) that are whole: 2.0, but not 2.5, which no
+    integer type can hold.
     """
     cdef object number
     if not PyLong_Check(value):

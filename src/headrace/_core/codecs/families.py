@@ -5,6 +5,7 @@ import headrace._core.codecs.boolean
 import headrace._core.codecs.bytea
 import headrace._core.codecs.datetime
 import headrace._core.codecs.floats
+import headrace._core.codecs.geometry
 import headrace._core.codecs.integers
 import headrace._core.codecs.interval
 import headrace._core.codecs.json

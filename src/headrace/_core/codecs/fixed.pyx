@@ -2,8 +2,18 @@
 
 from headrace._core.codecs.array cimport ArrayCodec, array_codec
 from headrace._core.codecs.base cimport Codec, builtin, enter
+from headrace._core.codecs.range cimport RangeCodec, multirange_codec, range_codec
 
-from headrace._core.codecs.fixed_types import ARRAYS
+from headrace._core.codecs.fixed_types import ARRAYS, RANGES
+
+
+cdef int _register_ranges() except -1:
+    cdef RangeCodec made
+    for oid, name, subtype_oid, multirange_oid, multirange_name in RANGES:
+        made = range_codec(oid, name, 'pg_catalog', builtin(subtype_oid))
+        enter(made)
+        enter(multirange_codec(multirange_oid, multirange_name, 'pg_catalog', made))
+    return 0
 
 
 cdef int _register_arrays() except -1:
@@ -29,4 +39,5 @@ def depends_on_arrays(row: tuple) -> bool:
     return row[2] in {other[0] for other in ARRAYS}
 
 
+_register_ranges()
 _register_arrays()

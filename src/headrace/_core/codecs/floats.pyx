@@ -10,7 +10,10 @@ from headrace._core.codecs.coercion cimport enum_value
 
 
 cdef double other_number(object value) except? -1.0:
-    """A float for what has `__float__` or `__index__`: int, Decimal, Fraction, numpy's scalars, enum members with such a value."""
+    """A float for what has `__float__` or `__index__`, and for enum members with such a value.
+
+    That takes in int, Decimal, Fraction and numpy's scalars, and leaves out str.
+    """
     value = enum_value(value)
     try:
         return PyFloat_AsDouble(value)
@@ -30,7 +33,8 @@ cdef int encode_float4(Codec codec, WriteBuffer out, object value) except -1:
         float narrowed = <float>number
         char *place
     if isinf(narrowed) and not isinf(number):
-        raise OverflowError(f'value out of float32 range: expected at most 3.4028235e+38 either way, got {number!r}')
+        raise OverflowError(
+            f'value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {number!r}')
     place = reserve(out, 8)
     store_u32(place, 4)
     store_f32(place + 4, narrowed)

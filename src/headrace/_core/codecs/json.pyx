@@ -1,7 +1,7 @@
 """json, jsonb and jsonpath as str: what the text means is for the caller, or a codec of the user's, to say.
 
-json travels as its text (json_send()). jsonb and jsonpath have one byte before it, the version of the format, which is 1
-(jsonb_send(), jsonpath_send()).
+json travels as its text (json_send()). jsonb and jsonpath have one byte before it, the version of the format,
+which is 1 (jsonb_send(), jsonpath_send()).
 """
 
 from cpython.unicode cimport PyUnicode_Check
@@ -23,7 +23,8 @@ cdef object decode_versioned(Codec codec, const char *data, Py_ssize_t size):
     if size < 1:
         bad_length(codec, size, 'at least 1 byte')
     if data[0] != VERSION:
-        raise ProtocolError(f'a {codec.name} value of version {<unsigned char>data[0]} from the server: expected version 1')
+        raise ProtocolError(
+            f'a {codec.name} value of version {<unsigned char>data[0]} from the server: expected version 1')
     return decode_text(codec, data + 1, size - 1)
 
 
@@ -56,7 +57,9 @@ cdef int encode_json(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef str as_str(Codec codec, object value):
-    """The str in an enum member; for anything else, which asks for a document to be serialised, say how to have that."""
+    """The str in an enum member; for anything else, which asks for a document to be serialised, say how to
+    have that.
+    """
     value = enum_value(value)
     if PyUnicode_Check(value):
         return str(value)

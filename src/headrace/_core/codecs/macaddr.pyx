@@ -1,7 +1,7 @@
 """macaddr and macaddr8 as str, in the notation the server prints: 08:00:2b:01:02:03.
 
-On the wire they are their 6 or 8 bytes (macaddr_send(), macaddr8_send()). What the server's own input functions accept
-is accepted here (datatype-net-types, macaddr).
+On the wire they are their 6 or 8 bytes (macaddr_send(), macaddr8_send()). What the server's own input
+functions accept is accepted here (datatype-net-types, macaddr).
 """
 
 from cpython.unicode cimport PyUnicode_Check
@@ -48,10 +48,11 @@ cdef str colon_separated(const char *data, Py_ssize_t size):
 
 
 cdef int parse(object value, char *bytes_, int limit) except -1:
-    """Read bytes of two hexadecimal digits, with one kind of separator (: - or .) wherever it is wanted between them.
+    """Read bytes of two hexadecimal digits, with one kind of separator (: - or .) wherever it is wanted
+    between them.
 
-    Where every two bytes are separated, a byte may be one digit: 8:0:2b:1:2:3. Returns how many bytes there were, -2 if
-    the text is nothing of this.
+    Where every two bytes are separated, a byte may be one digit: 8:0:2b:1:2:3. Returns how many bytes there
+    were, -2 if the text is nothing of this.
     """
     cdef:
         object text = value.strip(' \t\n\v\f\r')
@@ -109,7 +110,8 @@ cdef int encode_macaddr8(Codec codec, WriteBuffer out, object value) except -1:
         address[3] = <char>0xff
         address[4] = <char>0xfe
     elif count != 8:
-        raise ValueError(f'expected a MAC address of 8 or 6 bytes such as 08:00:2b:01:02:03:04:05, got {value[:80]!r}')
+        raise ValueError(
+            f'expected a MAC address of 8 or 6 bytes such as 08:00:2b:01:02:03:04:05, got {value[:80]!r}')
     return put_value(out, address, 8)
 
 

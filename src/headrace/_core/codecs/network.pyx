@@ -1,8 +1,8 @@
 """inet and cidr, as inet_send() and inet_recv() in utils/adt/network.c have them.
 
-A value is the address family, the number of network bits, whether it is a cidr, the number of address bytes, and the
-address. An inet whose network is the single address becomes an IPv4Address or IPv6Address, any other an Interface; a cidr
-is always a Network.
+A value is the address family, the number of network bits, whether it is a cidr, the number of address bytes,
+and the address. An inet whose network is the single address becomes an IPv4Address or IPv6Address, any other
+an Interface; a cidr is always a Network.
 """
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -43,9 +43,9 @@ cdef int check_head(Codec codec, const char *data, Py_ssize_t size) except -1:
     family = <unsigned char>data[0]
     bits = <unsigned char>data[1]
     count = <unsigned char>data[3]
-    if not (family == INET and count == 4 and bits <= 32) and not (family == INET6 and count == 16 and bits <= 128):
+    if count != (4 if family == INET else 16 if family == INET6 else 0) or bits > 8 * count:
         raise ProtocolError(
-            f'a {codec.name} value of family {family} with {bits} network bits and {count} bytes from the server')
+            f'a {codec.name} value of family {family} with {bits} bits and {count} bytes from the server')
     if size != HEAD + count:
         bad_length(codec, size, f'{HEAD + count} bytes')
     return count
@@ -63,7 +63,7 @@ cdef object decode_cidr(Codec codec, const char *data, Py_ssize_t size):
     cdef int count = check_head(codec, data, size)
     cdef int bits = <unsigned char>data[1]
     if not ends_in_zeros(data + HEAD, count, bits):  # the server lets no such cidr in
-        raise ProtocolError(f'a cidr value with bits set to the right of its {bits} network bits from the server')
+        raise ProtocolError(f'a cidr value with bits set behind its {bits} network bits from the server')
     return make_network(data + HEAD, count, bits)
 
 
@@ -94,12 +94,15 @@ cdef char *start(WriteBuffer out, int count, int bits, bint is_cidr) except NULL
 
 
 cdef int write_address(WriteBuffer out, object address, int bits, bint is_cidr) except -1:
-    """Write an IPv4Address or IPv6Address (or the address of one of their interfaces) and the length of its network."""
+    """Write an IPv4Address or IPv6Address (or the address of one of their interfaces) and the length of its
+    network.
+    """
     cdef:
         object number
         bint six = isinstance(address, IPv6Address)
     if six and address.scope_id is not None:
-        raise ValueError(f'PostgreSQL cannot hold the scope id of {address}: pass the address without %{address.scope_id}')
+        raise ValueError(
+            f'PostgreSQL cannot hold the scope id of {address}: pass the address without %{address.scope_id}')
     number = number_of(address, six)
     if six:
         store_u128(start(out, 16, bits, is_cidr), number)
@@ -109,10 +112,11 @@ cdef int write_address(WriteBuffer out, object address, int bits, bint is_cidr) 
 
 
 cdef bint write_text(WriteBuffer out, object value, bint is_cidr) except -1:
-    """Write an address, with or without /bits, from its text. False where that needs the patience of ipaddress.
+    """Write an address, with or without /bits, from its text. False where that needs the patience of
+    ipaddress.
 
-    That is so for masks written as addresses, scope ids, a cidr with bits to the right of its network, and for text that
-    is wrong: ipaddress says in what way.
+    That is so for masks written as addresses, scope ids, a cidr with bits to the right of its network, and
+    for text that is wrong: ipaddress says in what way.
     """
     cdef:
         Py_ssize_t size = 0
@@ -185,5 +189,6 @@ cdef int encode_cidr(Codec codec, WriteBuffer out, object value) except -1:
     return write_address(out, value.network_address, value.prefixlen, True)
 
 
-scalar(869, 'inet', 'ipaddress.IPv4Address, IPv6Address, IPv4Interface or IPv6Interface', encode_inet, decode_inet)
+scalar(869, 'inet', 'ipaddress.IPv4Address, IPv6Address, IPv4Interface or IPv6Interface',
+       encode_inet, decode_inet)
 scalar(650, 'cidr', 'ipaddress.IPv4Network or IPv6Network', encode_cidr, decode_cidr)

@@ -1,11 +1,11 @@
 """numeric, as numeric_send() and numeric_recv() in utils/adt/numeric.c have it.
 
-A value is a head of four 16-bit words (number of digits, weight of the first digit, sign, display scale) and then its
-digits in base 10000. Zero digits at either end are left out: the weight says where the digits stand and the display
-scale how many decimals are shown, so 1.50 is the digits [1, 5000], weight 0, scale 2.
+A value is a head of four 16-bit words (number of digits, weight of the first digit, sign, display scale) and
+then its digits in base 10000. Zero digits at either end are left out: the weight says where the digits stand
+and the display scale how many decimals are shown, so 1.50 is the digits [1, 5000], weight 0, scale 2.
 
-Both directions go through the number's decimal notation, which _decimal reads and writes much faster than it makes a
-tuple of digits, and which keeps every trailing zero.
+Both directions go through the number's decimal notation, which _decimal reads and writes much faster than it
+makes a tuple of digits, and which keeps every trailing zero.
 """
 
 from decimal import Context, Decimal, InvalidOperation
@@ -194,7 +194,8 @@ cdef int too_large() except -1:
     raise OverflowError('value out of numeric range: expected at most 131072 digits before the decimal point')
 
 
-cdef inline char *write_head(char *place, Py_ssize_t count, Py_ssize_t weight, uint16_t sign, Py_ssize_t scale) noexcept:
+cdef inline char *write_head(
+        char *place, Py_ssize_t count, Py_ssize_t weight, uint16_t sign, Py_ssize_t scale) noexcept:
     """Write the length word and the head; return where the digits begin."""
     store_u32(place, <uint32_t>(HEAD + 2 * count))
     store_u16(place + 4, <uint16_t>count)
@@ -217,15 +218,17 @@ cdef int write_int64(WriteBuffer out, int64_t number) except -1:
     while trailing < total and digits[trailing] == 0:
         trailing += 1
     count = total - trailing
-    place = write_head(
-        reserve(out, 4 + HEAD + 2 * count), count, total - 1 if total else 0, NEGATIVE if number < 0 else POSITIVE, 0)
+    place = reserve(out, 4 + HEAD + 2 * count)
+    place = write_head(place, count, total - 1 if total else 0, NEGATIVE if number < 0 else POSITIVE, 0)
     for index in range(count):
         store_u16(place + 2 * index, digits[total - 1 - index])
     return 0
 
 
 cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) except -1:
-    """Write a number given as str(Decimal) gives it: digits, at most one point, at most one exponent; or a special name."""
+    """Write a number given as str(Decimal) gives it: digits, at most one point, at most one exponent; or a
+    special name.
+    """
     cdef:
         const char *end = text + size
         uint16_t sign = POSITIVE
@@ -273,7 +276,8 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
     exponent -= decimals  # of the last digit
     if exponent < -MAX_SCALE:
         raise ValueError(
-            f'the exponent is too small: numeric holds at most {MAX_SCALE} digits after the decimal point, got {-exponent}')
+            f'the exponent is too small: numeric holds at most {MAX_SCALE} digits after the decimal point, '
+            f'got {-exponent}')
     scale = -exponent if exponent < 0 else 0
     if digits == 0:
         write_head(reserve(out, 4 + HEAD), 0, 0, POSITIVE, scale)  # numeric has no negative zero

@@ -1,8 +1,8 @@
 """Types passed as str in the server's own text form, and void.
 
-Their binary form is missing, depends on the server's version, or says less than the text: money's has no currency, a
-reg* type's is an OID instead of a name, tsvector's leaves the quoting to the client. Parameters are str; what the text
-means is checked by the server.
+Their binary form is missing, depends on the server's version, or says less than the text: money's has no
+currency, a reg* type's is an OID instead of a name, tsvector's leaves the quoting to the client. Parameters
+are str; what the text means is checked by the server.
 """
 
 from libc.stdint cimport uint32_t
@@ -13,7 +13,7 @@ from headrace._core.codecs.text cimport decode_text, encode_text
 
 cdef tuple PASSED = (
     (790, 'money'),
-    # xml_recv() reads the bytes in the encoding that the XML declaration names; the text form is always taken as UTF-8.
+    # xml_recv() reads the bytes in the encoding that an XML declaration names; the text form is always UTF-8.
     (142, 'xml'),
     (3614, 'tsvector'),
     (3615, 'tsquery'),
@@ -40,8 +40,8 @@ cdef tuple PASSED = (
     (4601, 'pg_brin_minmax_multi_summary'),
 )
 
-# What may stand for any type as a function's argument or result (datatype-pseudo). Values reach a client where a
-# catalogue's column is declared so: pg_stats.most_common_vals is an anyarray.
+# What may stand for any type as a function's argument or result (datatype-pseudo). Values reach a client where
+# a catalogue's column is declared so: pg_stats.most_common_vals is an anyarray.
 cdef tuple PSEUDO = (
     (2276, 'any'),
     (2283, 'anyelement'),

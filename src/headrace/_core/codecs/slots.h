@@ -1,7 +1,7 @@
-/* Objects of slotted Python classes (uuid.UUID, ipaddress.IPv4Address), made and read without running their Python code.
+/* Objects of slotted Python classes (uuid.UUID, ipaddress.IPv4Address), made and read without their Python code.
  *
- * The offset of a slot comes from the class's own member descriptor, so nothing is assumed about the class's layout; a
- * class that keeps the attribute any other way has offset 0, and callers then use its constructor.
+ * The offset of a slot comes from the class's own member descriptor, so nothing is assumed about the class's
+ * layout; a class that keeps the attribute any other way has offset 0, and callers then use its constructor.
  */
 #ifndef HEADRACE_SLOTS_H
 #define HEADRACE_SLOTS_H
@@ -55,8 +55,8 @@ static inline PyObject *slot_value(PyObject *object, Py_ssize_t offset) {
 
 /* An unsigned 128-bit integer in network byte order, as an int.
  *
- * Python's own conversions go byte by byte. Where an int's digits have 30 bits and can be set (up to 3.13 through
- * _PyLong_New, as Cython does; from 3.14 on by PyLongWriter) they are cut out of the two halves directly.
+ * Python's own conversions go byte by byte. Where an int's digits have 30 bits they are cut out of the two halves
+ * directly, and put in place through _PyLong_New, from 3.14 on through PyLongWriter.
  */
 static inline PyObject *load_u128(const char *place) {
 #if PYLONG_BITS_IN_DIGIT == 30
@@ -95,7 +95,7 @@ static inline PyObject *load_u128(const char *place) {
 #endif
 }
 
-/* Write an int as an unsigned 128-bit integer in network byte order. Returns -1 with an exception if it is none. */
+/* Write an int as an unsigned 128-bit integer in network byte order. -1 and an exception if it does not fit. */
 static inline int store_u128(char *place, PyObject *number) {
     if (!PyLong_Check(number)) {
         PyErr_Format(PyExc_TypeError, "expected int, got %.100s", Py_TYPE(number)->tp_name);

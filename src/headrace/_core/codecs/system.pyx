@@ -1,7 +1,7 @@
 """tid, pg_snapshot and txid_snapshot as tuples of numbers.
 
-A tid is the block and the row's place in it (tidsend()); a snapshot is xmin, xmax and the transactions in progress
-between the two (pg_snapshot_send(); functions-info, "Snapshot Components").
+A tid is the block and the row's place in it (tidsend()); a snapshot is xmin, xmax and the transactions in
+progress between the two (pg_snapshot_send(); functions-info, "Snapshot Components").
 """
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow

@@ -1,8 +1,8 @@
 """The string types, and the text form in which values of any other type can travel.
 
-Connections speak UTF-8 (client_encoding). The format of text, varchar, bpchar, name, refcursor, unknown and cstring is
-the same in both format codes: the characters, nothing else (textsend(), varcharsend(), bpcharsend(), namesend(),
-unknownsend(), cstring_send()).
+Connections speak UTF-8 (client_encoding). The format of text, varchar, bpchar, name, refcursor, unknown and
+cstring is the same in both format codes: the characters, nothing else (textsend(), varcharsend(),
+bpcharsend(), namesend(), unknownsend(), cstring_send()).
 """
 
 from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
@@ -18,7 +18,10 @@ cdef extern from 'Python.h':
 
 
 cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL:
-    """The UTF-8 of a str, owned by it. A NUL is refused, and UnicodeEncodeError refuses a lone surrogate: no server text can hold either."""
+    """The UTF-8 of a str, owned by the str.
+
+    Raises ValueError for a NUL and UnicodeEncodeError for a lone surrogate: no text in the server can hold either.
+    """
     cdef:
         const char *data = PyUnicode_AsUTF8AndSize(value, size)
         const char *nul = <const char *>memchr(data, 0, <size_t>size[0])
@@ -59,13 +62,16 @@ cdef int encode_unlearnt(Codec codec, WriteBuffer out, object value) except -1:
     value = enum_value(value)
     if not PyUnicode_Check(value):
         raise TypeError(
-            f'expected str, got {type(value).__name__}: nothing is known of the type {codec.schema}.{codec.name}, so its '
-            'values travel as text; pass its text form, or register a codec with set_type_codec()')
+            f'expected str, got {type(value).__name__}: nothing is known of the type {codec.schema}.{codec.name}, '
+            'so its values travel as text; pass its text form, or register a codec with set_type_codec()')
     return encode_text(codec, out, value)
 
 
 cdef Codec text_fallback(uint32_t oid, str name, str schema):
-    """A codec that passes values of a type nothing is known of as text, both ways. It is not entered in any table."""
+    """A codec that passes values of a type nothing is known of as text, both ways.
+
+    It is entered in no table: once the type has been learnt, or the user has set a codec, another takes its place.
+    """
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = oid
     codec.name = name

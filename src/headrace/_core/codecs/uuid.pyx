@@ -1,7 +1,7 @@
 """uuid, as uuid_send() has it: the 16 bytes in network order.
 
-Decoding makes genuine uuid.UUID objects, but fills their slots directly: the constructor is Python code and costs ten
-times as much. Where the class is not laid out as expected the constructor is used after all.
+Decoding makes genuine uuid.UUID objects, but fills their slots directly: the constructor is Python code and
+costs ten times as much. Where the class is not laid out as expected the constructor is used after all.
 """
 
 from uuid import UUID, SafeUUID
@@ -14,7 +14,8 @@ from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.hexadecimal cimport hex_digit
-from headrace._core.codecs.slots cimport load_u128, slot_fill, slot_offset, slot_value, slotted_new, store_u128
+from headrace._core.codecs.slots cimport load_u128, store_u128
+from headrace._core.codecs.slots cimport slot_fill, slot_offset, slot_value, slotted_new
 from headrace._core.codecs.text cimport utf8_of
 
 cdef:
@@ -54,7 +55,9 @@ cdef inline int write_uuid(WriteBuffer out, object number) except -1:
 
 
 cdef int encode_hex(WriteBuffer out, object value) except -1:
-    """32 hexadecimal digits, a hyphen allowed after every byte; the rarer forms (braces, urn:uuid:) are left to uuid.UUID."""
+    """32 hexadecimal digits, a hyphen allowed after every byte; the rarer forms (braces, urn:uuid:) are left
+    to uuid.UUID.
+    """
     cdef:
         Py_ssize_t size = 0
         const char *text = utf8_of(value, &size)
@@ -90,7 +93,8 @@ cdef object unusual(str text):
 
 
 cdef int _check_slots() except -1:
-    """Keep to the constructor unless an object made through its slots equals one that the constructor made."""
+    """Keep to the constructor unless an object made through its slots equals one that the constructor made.
+    """
     global slotted
     cdef object usual = UUID(bytes=bytes(range(16))), made
     if slotted:
