@@ -255,25 +255,22 @@ class Authenticator:
                 f"the server asks for the authentication method {method} in the middle of {self._method}"
             )
         self._method = method
+        if method == "none":
+            said = "the server lets the client in without authentication"
+        else:
+            said = f"the server asks for the authentication method {method}"
         required = self._settings.require_auth
         if required is not None and method not in required:
-            raise InterfaceError(
-                f"the server asks for the authentication method {method}, which require_auth={required.text}"
-                " forbids"
-            )
+            raise InterfaceError(f"{said}, which require_auth={required.text} forbids")
         if self._settings.channel_binding == "require" and method != "scram-sha-256":
-            raise InterfaceError(
-                f"the server asks for the authentication method {method}, which has no channel binding, but"
-                " channel_binding=require"
-            )
+            raise InterfaceError(f"{said}, hence without channel binding, but channel_binding=require")
 
     def _ok(self, payload: bytes) -> None:
         _expect_length("AuthenticationOk", payload, 0)
         if self._state not in (_State.START, _State.ANSWERED, _State.OAUTH):
             raise ProtocolError(
-                f"the server says AuthenticationOk in the middle of the exchange for {self._method}: it has"
-                " not proved"
-                " that it is the right server"
+                f"the server says AuthenticationOk in the middle of the exchange for {self._method}:"
+                " it has not proved that it is the right server"
             )
         if self._state is _State.START:
             self._begin("none")

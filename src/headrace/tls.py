@@ -74,8 +74,7 @@ class TLSSettings:
         if self.rootcert == SYSTEM and self.mode != "verify-full":
             raise ClientConfigurationError(
                 f"sslrootcert=system needs sslmode=verify-full, got sslmode={self.mode}: anybody can get a"
-                " certificate"
-                " from one of the system's authorities, so only the name in it proves something"
+                " certificate from one of the system's authorities, so only the name in it proves something"
             )
         if not self.sni and self.mode == "verify-full":
             raise ClientConfigurationError(
@@ -183,6 +182,10 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
         watch_certificate_request(context)
     if settings.keylogfile is not None:
         try:
+            # Made here, as OpenSSL would make it readable by all.
+            os.close(
+                os.open(settings.keylogfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            )
             context.keylog_filename = settings.keylogfile
         except OSError as reason:
             raise _unreadable("sslkeylogfile", settings.keylogfile, reason) from None
@@ -306,7 +309,7 @@ def _check_key(path: str) -> None:
 def _unreadable(name: str, path: str, reason: Exception, hint: str | None = None) -> ClientConfigurationError:
     # An SSLError is an OSError too; its reason is a constant of OpenSSL, never a part of the file.
     why = getattr(reason, "reason", None) or getattr(reason, "strerror", None) or "malformed"
-    return ClientConfigurationError(f"{name} cannot be loaded from {path!r}: {why}", hint=hint)
+    return ClientConfigurationError(f"{name} {path!r} cannot be used: {why}", hint=hint)
 
 
 # ---- sslcertmode=require

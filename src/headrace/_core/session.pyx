@@ -605,7 +605,7 @@ cdef class Session:
             request.stage = 0
             request.state = QUEUED
             request.encode(self.out)
-            self.unsent.push_front(request)
+            self.unsent.insert_before(request, self.behind_revived())
             return True
         if not isinstance(request, Query) or not (
                 sqlstate == '26000' or
@@ -625,15 +625,25 @@ cdef class Session:
         bound.state = QUEUED
         if statement.state == READY:
             bound.encode(self.out)
-            self.unsent.push_front(bound)
+            self.unsent.insert_before(bound, self.behind_revived())
         else:
             bound.ready = False
             statement.waiting.append(bound)
             if not bound.shared:
-                self.unsent.push_front(bound)
+                self.unsent.insert_before(bound, self.behind_revived())
             if statement.state == NEW:
                 self.begin_prepare(statement, None if bound.shared else bound)
         return True
+
+    cdef Request behind_revived(self):
+        """The place of a request that is run again: ahead of all that was never sent, behind those revived before it.
+
+        Ahead of them it would wait for a preparation that it holds back itself.
+        """
+        cdef Request place = self.unsent.first
+        while place is not None and (place.repeated or isinstance(place, Prepare)):
+            place = place.next
+        return place
 
     # -- cancellation --------------------------------------------------------------------------------------------
 

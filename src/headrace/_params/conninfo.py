@@ -72,9 +72,8 @@ def parse_conninfo(conninfo: str) -> dict[str, str]:
             raise ClientConfigurationError(
                 f'the DSN has no "=" after its word at character {start + 1} (words are not shown: one may be'
                 " part of the password)",
-                hint='A DSN is either "postgresql://user@host/database" or "host=... dbname=..."; a value'
-                " with spaces"
-                " needs quotes: password='two words'.",
+                hint='A DSN is either "postgresql://user@host/database" or "host=... dbname=...";'
+                " a value with spaces needs quotes: password='two words'.",
             )
         value, at = _value(conninfo, _skip_blanks(conninfo, at + 1))
         name, value = canonical(name, value)

@@ -66,27 +66,38 @@ def _warn(path: str, reason: str, hint: str | None) -> None:
 def _match(line: bytes, wanted: tuple[bytes, ...]) -> bytes | None:
     """Return the password of a line whose fields are the wanted ones."""
     for field in wanted:
-        if line.startswith(b"*:"):
-            line = line[2:]
-            continue
-        found, colon, line = _field(line)
-        if not colon or found != field:
+        rest = _after(line, field)
+        if rest is None:
             return None
-    return _field(line)[0]
+        line = rest
+    return _password(line)
 
 
-def _field(text: bytes) -> tuple[bytes, bool, bytes]:
-    """Split off the text up to the first colon that is not escaped: the field, whether a colon ended it, the
-    rest."""
-    field = bytearray()
+def _after(line: bytes, field: bytes) -> bytes | None:
+    """Return what follows a field and its colon, None where the line goes on with something else.
+
+    As in libpq a colon inside of the field need not be escaped where the wanted one has it there too: so an
+    IPv6 address may be written as it is.
+    """
+    if line.startswith(b"*:"):
+        return line[2:]
     at = 0
-    while at < len(text):
-        character = text[at : at + 1]
-        if character == b":":
-            return bytes(field), True, text[at + 1 :]
-        if character == b"\\" and at + 1 < len(text):
+    for expected in field:
+        if line[at : at + 1] == b"\\":
             at += 1
-            character = text[at : at + 1]
-        field += character
+        if at >= len(line) or line[at] != expected:
+            return None
         at += 1
-    return bytes(field), False, b""
+    return line[at + 1 :] if line[at : at + 1] == b":" else None
+
+
+def _password(text: bytes) -> bytes:
+    """Return the text up to the first colon that is not escaped, without its backslashes."""
+    password = bytearray()
+    at = 0
+    while at < len(text) and text[at] != ord(":"):
+        if text[at] == ord("\\") and at + 1 < len(text):
+            at += 1
+        password.append(text[at])
+        at += 1
+    return bytes(password)

@@ -1,7 +1,7 @@
 """bit and varbit as BitString: the number of bits, and then the bits, eight a byte.
 
-The format is that of bit_send() and varbit_send() in utils/adt/varbit.c. BitString is a slotted class of our own, made through its slots: its constructors check what is checked here
-already.
+The format is that of bit_send() and varbit_send() in utils/adt/varbit.c. BitString is a class of our own and
+made through its slots: its constructors would check again what is checked here.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize

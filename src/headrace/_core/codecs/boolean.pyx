@@ -22,7 +22,7 @@ cdef int encode_bool(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef object plain_bool(object value):
-    """True or False for an enum member that has one as its value, or for numpy's bool; nothing else is one."""
+    """True or False for an enum member that has one as its value, or for numpy's bool; else an error."""
     value = enum_value(value)
     if type(value).__module__ == 'numpy' and type(value).__name__ in ('bool', 'bool_'):
         value = bool(value)

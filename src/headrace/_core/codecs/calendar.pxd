@@ -51,5 +51,6 @@ cdef inline int64_t days_from_civil(int64_t year, uint32_t month, uint32_t day) 
 
 cdef str date_text(int64_t days)
 cdef str time_text(int64_t microseconds)
+cdef str zone_text(int64_t offset)
 cdef str timestamp_text(int64_t microseconds, str zone)
 cdef str interval_text(int64_t months, int64_t days, int64_t microseconds)

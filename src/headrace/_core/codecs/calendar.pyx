@@ -26,6 +26,22 @@ cdef str time_text(int64_t microseconds):
     return text
 
 
+cdef str zone_text(int64_t offset):
+    """A time zone by its seconds east of Greenwich, such as "+05:30"."""
+    cdef:
+        str text = '-' if offset < 0 else '+'
+        int64_t minutes
+    if offset < 0:
+        offset = -offset
+    minutes = offset // 60
+    text += f'{minutes // 60:02}'
+    if offset % 3600:
+        text += f':{minutes % 60:02}'
+    if offset % 60:
+        text += f':{offset % 60:02}'
+    return text
+
+
 cdef str timestamp_text(int64_t microseconds, str zone):
     """The moment so many microseconds after 2000-01-01, with `zone` behind it, such as "20000-01-01 00:00:00+00"."""
     cdef:
@@ -59,3 +75,8 @@ cdef str interval_text(int64_t months, int64_t days, int64_t microseconds):
         sign = '-' if microseconds < 0 else '+' if after_negative else ''
         parts.append(sign + time_text(min(total, 2 ** 63 - 1)))
     return ' '.join(parts)
+
+
+def interval_form(months: int, days: int, microseconds: int) -> str:
+    """interval_text() for Python."""
+    return interval_text(months, days, microseconds)

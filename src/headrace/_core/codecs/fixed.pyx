@@ -1,8 +1,9 @@
-"""Codecs of the arrays, ranges and multiranges of pg_catalog, whose OIDs are the same on every server."""
+"""Codecs of the arrays, ranges, multiranges and anonymous rows of pg_catalog, with the same OIDs on every server."""
 
 from headrace._core.codecs.array cimport ArrayCodec, array_codec
 from headrace._core.codecs.base cimport Codec, builtin, enter
 from headrace._core.codecs.range cimport RangeCodec, multirange_codec, range_codec
+from headrace._core.codecs.record cimport CodecSource, record_codec
 
 from headrace._core.codecs.fixed_types import ARRAYS, RANGES
 
@@ -40,4 +41,5 @@ def depends_on_arrays(row: tuple) -> bool:
 
 
 _register_ranges()
+enter(record_codec(CodecSource()))
 _register_arrays()

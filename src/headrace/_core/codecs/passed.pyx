@@ -40,8 +40,8 @@ cdef tuple PASSED = (
     (4601, 'pg_brin_minmax_multi_summary'),
 )
 
-# What may stand for any type as a function's argument or result (datatype-pseudo). Values reach a client where
-# a catalogue's column is declared so: pg_stats.most_common_vals is an anyarray.
+# What may stand for any type as a function's argument or result (datatype-pseudo). Values reach a client
+# where a catalogue's column is declared so: pg_stats.most_common_vals is an anyarray.
 cdef tuple PSEUDO = (
     (2276, 'any'),
     (2283, 'anyelement'),

@@ -1,4 +1,4 @@
-/* Objects of slotted Python classes (uuid.UUID, ipaddress.IPv4Address), made and read without their Python code.
+/* Objects of slotted Python classes (uuid.UUID, ipaddress.IPv4Address), made and read without their code.
  *
  * The offset of a slot comes from the class's own member descriptor, so nothing is assumed about the class's
  * layout; a class that keeps the attribute any other way has offset 0, and callers then use its constructor.
@@ -55,8 +55,8 @@ static inline PyObject *slot_value(PyObject *object, Py_ssize_t offset) {
 
 /* An unsigned 128-bit integer in network byte order, as an int.
  *
- * Python's own conversions go byte by byte. Where an int's digits have 30 bits they are cut out of the two halves
- * directly, and put in place through _PyLong_New, from 3.14 on through PyLongWriter.
+ * Python's own conversions go byte by byte. Where an int's digits have 30 bits they are cut out of the two
+ * halves directly, and put in place through _PyLong_New, from 3.14 on through PyLongWriter.
  */
 static inline PyObject *load_u128(const char *place) {
 #if PYLONG_BITS_IN_DIGIT == 30
@@ -95,7 +95,7 @@ static inline PyObject *load_u128(const char *place) {
 #endif
 }
 
-/* Write an int as an unsigned 128-bit integer in network byte order. -1 and an exception if it does not fit. */
+/* Write an int as an unsigned 128-bit integer, big-endian; -1 and an exception if it does not fit. */
 static inline int store_u128(char *place, PyObject *number) {
     if (!PyLong_Check(number)) {
         PyErr_Format(PyExc_TypeError, "expected int, got %.100s", Py_TYPE(number)->tp_name);

@@ -74,3 +74,18 @@ def decode_unlearnt(oid: int, name: str, schema: str, data: bytes) -> object:
     """What decode() gives for a type that no codec is known for."""
     cdef Codec codec = text_fallback(oid, name, schema)
     return codec.decode(codec, <const char *>data, len(data))
+
+
+def encode_with(codec: Codec, value: object) -> bytes:
+    """encode() for a codec at hand, such as one that a TypeMap found."""
+    cdef:
+        Codec chosen = codec
+        WriteBuffer out = WriteBuffer()
+    chosen.encode(chosen, out, value)
+    return out.take()
+
+
+def decode_with(codec: Codec, data: bytes) -> object:
+    """decode() for a codec at hand."""
+    cdef Codec chosen = codec
+    return chosen.decode(chosen, <const char *>data, len(data))

@@ -20,7 +20,7 @@ cdef extern from 'Python.h':
 cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL:
     """The UTF-8 of a str, owned by the str.
 
-    Raises ValueError for a NUL and UnicodeEncodeError for a lone surrogate: no text in the server can hold either.
+    Raises ValueError for a NUL and UnicodeEncodeError for a lone surrogate: no text there holds either.
     """
     cdef:
         const char *data = PyUnicode_AsUTF8AndSize(value, size)
@@ -62,15 +62,16 @@ cdef int encode_unlearnt(Codec codec, WriteBuffer out, object value) except -1:
     value = enum_value(value)
     if not PyUnicode_Check(value):
         raise TypeError(
-            f'expected str, got {type(value).__name__}: nothing is known of the type {codec.schema}.{codec.name}, '
-            'so its values travel as text; pass its text form, or register a codec with set_type_codec()')
+            f'expected str, got {type(value).__name__}: nothing is known of the type '
+            f'{codec.schema}.{codec.name}, so its values travel as text; pass its text form, '
+            'or register a codec with set_type_codec()')
     return encode_text(codec, out, value)
 
 
 cdef Codec text_fallback(uint32_t oid, str name, str schema):
     """A codec that passes values of a type nothing is known of as text, both ways.
 
-    It is entered in no table: once the type has been learnt, or the user has set a codec, another takes its place.
+    It is entered in no table: once the type is learnt, or the user sets a codec, another takes its place.
     """
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = oid

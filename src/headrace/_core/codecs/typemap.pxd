@@ -3,11 +3,33 @@
 from libc.stdint cimport uint32_t
 
 from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.record cimport CodecSource
 
 
-cdef class TypeMap:
+cdef class TypeCatalogue:
+    cdef:
+        dict infos                 # OID -> TypeInfo
+        set outdated               # OIDs to be looked up again
+        object maps                # the TypeMaps in use
+
+    cdef int changed(self) except -1
+
+
+cdef class TypeMap(CodecSource):
     cdef:
         readonly int version       # changes whenever a codec may have changed: plans made earlier are made again
-        dict _codecs               # OID -> Codec
+        readonly TypeCatalogue catalogue
+        readonly set unseen        # OIDs met within records that nothing is known of
+        dict _codecs               # OID -> codec, as found so far
+        dict _customs              # OID -> (form, encoder, decoder), or (codec, its format)
+        bint _lenient
+        int _depth
+        object __weakref__
 
-    cdef Codec find(self, uint32_t oid)
+    cdef int _changed(self) except -1
+    cdef Codec _resolve(self, uint32_t oid)
+    cdef Codec _plain(self, uint32_t oid)
+    cdef Codec _rebuilt(self, Codec codec)
+    cdef Codec _built(self, object info)
+    cdef Codec _part(self, uint32_t oid)
+    cdef Codec _known(self, uint32_t oid)

@@ -1,0 +1,221 @@
+"""Codecs that users set with set_type_codec().
+
+The encoder's result and the decoder's argument have one of three forms:
+
+    text     str in the type's text form. Where its binary form is that same text (json, enums ...), or holds it
+             (jsonb), it travels in binary all the same, so that the codec works in arrays, composites and COPY.
+    binary   bytes in the type's binary form.
+    tuple    the numbers that the binary form of a date or time is made of, see LAYOUTS; for a composite type a tuple
+             of its attributes' values, Record on the way in.
+
+What the functions raise fails the query they were called for and nothing else. None never comes to them: NULL is None.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int64_t, uint32_t
+
+from headrace._core.buffer cimport (
+    WriteBuffer, load_i32, load_i64, put_i32, put_i64, put_value,
+)
+from headrace._core.codecs.base cimport Codec, bad_length
+from headrace._core.codecs.composite cimport CompositeCodec
+from headrace._core.codecs.text cimport decode_text, encode_text
+
+from headrace._core.codecs.text_forms import SAME_TEXT
+
+from headrace.errors import InterfaceError, UnsupportedClientFeatureError
+
+# OID -> (size in bytes, name in messages, how many numbers): date, time, timetz, timestamp, timestamptz, interval.
+# The order is asyncpg's, and an interval's not that of the wire: (months, days, microseconds).
+cdef dict LAYOUTS = {
+    1082: (4, 'date', 1),
+    1083: (8, 'time', 1),
+    1266: (12, 'timetz', 2),
+    1114: (8, 'timestamp', 1),
+    1184: (8, 'timestamptz', 1),
+    1186: (16, 'interval', 3),
+}
+
+
+cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder):
+    """Make a codec for base's type of a user's functions; in no table yet.
+
+    Raises InterfaceError or UnsupportedClientFeatureError where the type does not take such a codec.
+    """
+    cdef CustomCodec codec = CustomCodec.__new__(CustomCodec)
+    check_form(base, form)
+    codec.oid = base.oid
+    codec.name = base.name
+    codec.schema = base.schema
+    codec.kind = base.kind
+    codec.python = 'a value that its encoder takes'
+    codec.form = form
+    codec.encoder = encoder
+    codec.decoder = decoder
+    codec.format = 1
+    if form == 'text':
+        if base.kind == 'enum' or base.oid in SAME_TEXT:
+            codec.inner = base
+        else:
+            codec.inner = plain_text(base, 0)
+        codec.format = codec.inner.format
+        codec.decode = decode_inner
+        codec.encode = encode_inner
+    elif form == 'binary':
+        codec.decode = decode_binary
+        codec.encode = encode_binary
+    elif isinstance(base, CompositeCodec):
+        codec.inner = base
+        codec.format = base.format
+        codec.decode = decode_inner
+        codec.encode = encode_inner
+    else:
+        codec.decode = decode_numbers
+        codec.encode = encode_numbers
+    return codec
+
+
+cdef CustomCodec with_inner(CustomCodec codec, Codec inner):
+    """The same functions for values that travel another way."""
+    cdef CustomCodec made = CustomCodec.__new__(CustomCodec)
+    made.oid = codec.oid
+    made.name = codec.name
+    made.schema = codec.schema
+    made.kind = codec.kind
+    made.python = codec.python
+    made.form = codec.form
+    made.encoder = codec.encoder
+    made.decoder = codec.decoder
+    made.format = inner.format
+    made.inner = inner
+    made.decode = decode_inner
+    made.encode = encode_inner
+    return made
+
+
+cdef Codec plain_text(Codec base, int format):
+    """A codec that passes the text of base's type as str; in format 1 for types whose binary form is their text."""
+    cdef Codec codec = Codec.__new__(Codec)
+    codec.oid = base.oid
+    codec.name = base.name
+    codec.schema = base.schema
+    codec.kind = 'scalar'
+    codec.python = 'str'
+    codec.format = format
+    codec.decode = decode_text
+    codec.encode = encode_text
+    return codec
+
+
+def check_form(base: Codec, form: str) -> None:
+    """Refuse a codec in this form for that type; the messages are asyncpg's."""
+    if form not in ('text', 'binary', 'tuple'):
+        raise InterfaceError(f"invalid `format` argument, expected 'text', 'binary' or 'tuple', got {form!r}")
+    if base.kind == 'domain':
+        raise UnsupportedClientFeatureError(
+            'custom codecs on domain types are not supported',
+            hint='Set the codec on the base type.',
+            detail='PostgreSQL does not distinguish domains from their base types in query results at the protocol '
+                   'level.',
+        )
+    if base.kind == 'composite':
+        if form != 'tuple':
+            raise UnsupportedClientFeatureError(
+                'only tuple-format codecs can be used on composite types',
+                hint="Use set_type_codec(..., format='tuple') and pass and interpret data as a Python tuple.",
+            )
+        return
+    if base.kind not in ('scalar', 'enum', 'pseudo'):
+        raise InterfaceError(
+            f'cannot use custom codec on type {base.schema}.{base.name}: it is neither a scalar type nor a composite '
+            'type',
+            hint='Set the codec on the type of its elements: arrays, ranges and multiranges follow it.',
+        )
+    if form == 'tuple' and base.oid not in LAYOUTS:
+        raise InterfaceError(f"{base.name} type does not support the 'tuple' exchange format")
+
+
+# --- text, and the tuples of composites
+
+cdef object decode_inner(Codec self, const char *data, Py_ssize_t size):
+    cdef CustomCodec codec = <CustomCodec>self
+    return codec.decoder(codec.inner.decode(codec.inner, data, size))
+
+
+cdef int encode_inner(Codec self, WriteBuffer out, object value) except -1:
+    cdef:
+        CustomCodec codec = <CustomCodec>self
+        object encoded = codec.encoder(value)
+    if encoded is None:
+        raise TypeError(f'expected {codec.inner.python} from the encoder, got NoneType')
+    return codec.inner.encode(codec.inner, out, encoded)
+
+
+# --- binary
+
+cdef object decode_binary(Codec self, const char *data, Py_ssize_t size):
+    return (<CustomCodec>self).decoder(PyBytes_FromStringAndSize(data, size))
+
+
+cdef int encode_binary(Codec self, WriteBuffer out, object value) except -1:
+    cdef:
+        object encoded = (<CustomCodec>self).encoder(value)
+        bytes data
+    if isinstance(encoded, bytes):
+        data = <bytes>encoded
+    elif isinstance(encoded, (bytearray, memoryview)):
+        data = bytes(encoded)
+    else:
+        raise TypeError(f"expected bytes from the encoder, got {type(encoded).__name__!r}")
+    return put_value(out, <const char *>data, len(data))
+
+
+# --- tuples of numbers
+
+cdef object decode_numbers(Codec self, const char *data, Py_ssize_t size):
+    cdef:
+        object expected = LAYOUTS[self.oid][0]
+        tuple numbers
+    if size != expected:
+        bad_length(self, size, f'{expected} bytes')
+    if self.oid == 1082:
+        numbers = (load_i32(data),)
+    elif self.oid == 1266:
+        numbers = (load_i64(data), load_i32(data + 8))
+    elif self.oid == 1186:
+        numbers = (load_i32(data + 12), load_i32(data + 8), load_i64(data))
+    else:
+        numbers = (load_i64(data),)
+    return (<CustomCodec>self).decoder(numbers)
+
+
+cdef int encode_numbers(Codec self, WriteBuffer out, object value) except -1:
+    cdef:
+        object encoded = (<CustomCodec>self).encoder(value)
+        object size, name, count
+    size, name, count = LAYOUTS[self.oid]
+    if not isinstance(encoded, (tuple, list)):
+        raise TypeError(f'{name} tuple encoder: expected a tuple, got {type(encoded).__name__}')
+    if len(encoded) != count:
+        raise ValueError(
+            f'{name} tuple encoder: expecting {count} element{"" if count == 1 else "s"} in tuple, got {len(encoded)}'
+        )
+    put_i32(out, size)
+    if self.oid == 1082:
+        return put_i32(out, <int>number(encoded[0], INT32_MIN, INT32_MAX))
+    if self.oid == 1186:
+        put_i64(out, number(encoded[2], INT64_MIN, INT64_MAX))
+        put_i32(out, <int>number(encoded[1], INT32_MIN, INT32_MAX))
+        return put_i32(out, <int>number(encoded[0], INT32_MIN, INT32_MAX))
+    put_i64(out, number(encoded[0], INT64_MIN, INT64_MAX))
+    if self.oid == 1266:
+        put_i32(out, <int>number(encoded[1], INT32_MIN, INT32_MAX))
+    return 0
+
+
+cdef int64_t number(object value, int64_t low, int64_t high) except? -1:
+    if not isinstance(value, int):
+        raise TypeError(f'expected int from the tuple encoder, got {type(value).__name__}')
+    if not low <= value <= high:
+        raise OverflowError(f'expected a number from {low} to {high} from the tuple encoder, got {value}')
+    return value

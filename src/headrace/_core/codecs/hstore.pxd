@@ -1,0 +1,7 @@
+# hstore, an extension's type.
+
+from libc.stdint cimport uint32_t
+
+from headrace._core.codecs.base cimport Codec
+
+cdef Codec hstore_codec(uint32_t oid, str name, str schema)

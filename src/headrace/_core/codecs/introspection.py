@@ -1,0 +1,153 @@
+"""The question that is put to a server about types the driver has not met, and what its answer says.
+
+One query for any number of types, and for all they are made of: element types, base types of domains,
+subtypes of ranges, ranges of multiranges, attributes of composites, all the way down. It works on PostgreSQL
+12 and newer, changes no setting, and its parameter and columns have built-in types only.
+
+Source: PostgreSQL documentation, "System Catalogs", pg_type, pg_range and pg_attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+__all__ = ["COLUMNS", "QUERY", "TYPE_BY_NAME", "TypeInfo", "type_infos"]
+
+# pg_range.rngmultitypid came with PostgreSQL 14: taken from the row as JSON it may be missing. Length tells
+# arrays from types such as point that are just subscripted. The recursion ends: no type holds itself. Twice
+# ARRAY(SELECT ...) stands where a join would do: that keeps the planner's estimate of the cost, which grows
+# tenfold a step otherwise, well below jit_above_cost. Compiling would take longer than the query.
+QUERY: Final = """\
+WITH RECURSIVE needed (oid) AS (
+    SELECT given.oid FROM pg_catalog.pg_type AS given
+    WHERE given.oid = ANY (ARRAY(SELECT pg_catalog.unnest($1::pg_catalog.oid[])))
+  UNION
+    SELECT part.oid
+    FROM needed
+    JOIN pg_catalog.pg_type AS whole ON whole.oid = needed.oid
+    CROSS JOIN LATERAL (
+        SELECT whole.typelem WHERE whole.typelem <> 0 AND whole.typlen = -1
+        UNION ALL
+        SELECT whole.typbasetype WHERE whole.typtype = 'd'
+        UNION ALL
+        SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE whole.typtype = 'r' AND r.rngtypid = whole.oid
+        UNION ALL
+        SELECT r.rngtypid FROM pg_catalog.pg_range AS r
+        WHERE whole.typtype = 'm'
+            AND (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid = whole.oid
+        UNION ALL
+        SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
+        WHERE whole.typtype = 'c' AND a.attrelid = whole.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS part (oid)
+)
+SELECT
+    t.oid,
+    t.typname::pg_catalog.text AS name,
+    n.nspname::pg_catalog.text AS schema,
+    t.typtype::pg_catalog.text AS kind,
+    CASE WHEN t.typlen = -1 THEN t.typelem ELSE 0::pg_catalog.oid END AS element,
+    e.typdelim::pg_catalog.text AS delimiter,
+    t.typbasetype AS base,
+    (SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid) AS subtype,
+    CASE WHEN t.typtype = 'm' THEN (
+        SELECT r.rngtypid FROM pg_catalog.pg_range AS r
+        WHERE (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::pg_catalog.oid = t.oid
+    ) END AS range,
+    CASE WHEN t.typtype = 'c' THEN ARRAY(
+        SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+    ) END AS attribute_names,
+    CASE WHEN t.typtype = 'c' THEN ARRAY(
+        SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+    ) END AS attribute_types,
+    t.typsend::pg_catalog.oid <> 0 AND t.typreceive::pg_catalog.oid <> 0 AS binary,
+    f.proname::pg_catalog.text AS send
+FROM pg_catalog.pg_type AS t
+JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
+LEFT JOIN pg_catalog.pg_proc AS f ON f.oid = t.typsend
+WHERE t.oid = ANY (ARRAY(SELECT needed.oid FROM needed))"""
+
+_OID, _TEXT, _BOOL, _OID_ARRAY, _TEXT_ARRAY = 26, 25, 16, 1028, 1009
+
+COLUMNS: Final = [
+    ("oid", _OID),
+    ("name", _TEXT),
+    ("schema", _TEXT),
+    ("kind", _TEXT),
+    ("element", _OID),
+    ("delimiter", _TEXT),
+    ("base", _OID),
+    ("subtype", _OID),
+    ("range", _OID),
+    ("attribute_names", _TEXT_ARRAY),
+    ("attribute_types", _OID_ARRAY),
+    ("binary", _BOOL),
+    ("send", _TEXT),
+]
+"""Name and type OID of each column of QUERY: its RowDescription, which need not be asked for."""
+
+TYPE_BY_NAME: Final = """\
+SELECT t.oid
+FROM pg_catalog.pg_type AS t
+JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+WHERE t.typname = $1 AND n.nspname = $2"""
+"""The OID of the type $1 in the schema $2, both of type name."""
+
+
+class TypeInfo(NamedTuple):
+    """One type as the server describes it."""
+
+    oid: int
+    name: str
+    schema: str
+    kind: str
+    """pg_type.typtype: b base, c composite, d domain, e enum, p pseudo, r range, m multirange."""
+
+    element: int
+    """The type of an array's elements, 0 where this is no array."""
+
+    delimiter: str
+    base: int
+    """The type a domain is based on, 0 where this is none."""
+
+    subtype: int
+    """The type of a range's bounds, 0 where this is none."""
+
+    range: int
+    """The range of a multirange, 0 where this is none."""
+
+    attribute_names: tuple[str, ...]
+    attribute_types: tuple[int, ...]
+    binary: bool
+    """Whether values can travel in binary both ways."""
+
+    send: str
+    """The name of the function that makes the binary form, '' where there is none."""
+
+
+def type_infos(rows: Iterable[Iterable[Any]]) -> list[TypeInfo]:
+    """Read the rows that QUERY returned."""
+    infos = []
+    for row in rows:
+        (oid, name, schema, kind, element, delimiter, base, subtype, range_, names, types, binary, send) = row
+        infos.append(
+            TypeInfo(
+                oid,
+                name,
+                schema,
+                kind,
+                element or 0,
+                delimiter or ",",
+                base or 0,
+                subtype or 0,
+                range_ or 0,
+                tuple(names or ()),
+                tuple(types or ()),
+                bool(binary),
+                send or "",
+            )
+        )
+    return infos

@@ -1,0 +1,60 @@
+"""Dates and times of which no value is an error: what Python cannot hold is passed as the server's text.
+
+The opt-in for reading columns whose values may lie before year 1 or after 9999, be 24:00:00 or an infinite interval.
+Everything else, and everything on the way out, is as in datetime.pyx and interval.pyx.
+"""
+
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int64_t, uint32_t
+
+from headrace._core.buffer cimport load_i32, load_i64
+from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.calendar cimport date_text, interval_text, time_text, timestamp_text, zone_text
+from headrace._core.codecs.domain cimport AliasCodec, alias_codec
+
+cdef enum:
+    DATE = 1082
+    TIME = 1083
+    TIMESTAMP = 1114
+    TIMESTAMPTZ = 1184
+    INTERVAL = 1186
+    TIMETZ = 1266
+
+cdef frozenset LENIENT = frozenset((DATE, TIME, TIMESTAMP, TIMESTAMPTZ, INTERVAL, TIMETZ))
+
+
+cdef Codec lenient(Codec base):
+    """The lenient variant of a date's or time's codec; any other codec itself."""
+    cdef AliasCodec codec
+    if base.oid not in LENIENT:
+        return base
+    codec = alias_codec(base.oid, base.name, base.schema, base.kind, base)
+    codec.python = f'{base.python} | str'
+    codec.decode = decode_lenient
+    return codec
+
+
+cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
+    cdef Codec base = (<AliasCodec>self).base
+    try:
+        return base.decode(base, data, size)
+    except (ValueError, OverflowError):
+        # The size is right: anything else is a ProtocolError.
+        return as_text(base.oid, data)
+
+
+cdef str as_text(uint32_t oid, const char *data):
+    if oid == DATE:
+        return date_text(load_i32(data))
+    if oid == TIME:
+        return time_text(load_i64(data))
+    if oid == TIMETZ:
+        return time_text(load_i64(data)) + zone_text(-<int64_t>load_i32(data + 8))
+    if oid == TIMESTAMP:
+        return timestamp_text(load_i64(data), '')
+    if oid == TIMESTAMPTZ:
+        return timestamp_text(load_i64(data), '+00')
+    if load_i32(data + 12) == INT32_MAX and load_i32(data + 8) == INT32_MAX and load_i64(data) == INT64_MAX:
+        return 'infinity'
+    if load_i32(data + 12) == INT32_MIN and load_i32(data + 8) == INT32_MIN and load_i64(data) == INT64_MIN:
+        return '-infinity'
+    return interval_text(load_i32(data + 12), load_i32(data + 8), load_i64(data))

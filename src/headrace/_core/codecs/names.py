@@ -1,0 +1,51 @@
+"""The names that types go by in SQL, where they differ from those in pg_type.
+
+Source: PostgreSQL documentation, "Data Types", the table of names and aliases.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from headrace._core.codecs.base import builtin_codecs
+
+__all__ = ["builtin_oid", "catalogue_name"]
+
+ALIASES: Final = {
+    "bigint": "int8",
+    "bit varying": "varbit",
+    "boolean": "bool",
+    "character": "bpchar",
+    "character varying": "varchar",
+    "decimal": "numeric",
+    "double precision": "float8",
+    "float": "float8",
+    "int": "int4",
+    "integer": "int4",
+    "real": "float4",
+    "smallint": "int2",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+}
+
+
+def catalogue_name(typename: str, schema: str) -> str:
+    """Return the name in pg_type of a type given by name: SQL's spellings are those of pg_catalog alone.
+
+    "char" is left as it is: pg_type has a type of that name, which is not what SQL calls char.
+    """
+    return ALIASES.get(typename, typename) if schema == "pg_catalog" else typename
+
+
+_BY_NAME: Final[dict[str, int]] = {}
+
+
+def builtin_oid(name: str) -> int | None:
+    """Return the OID of a type of pg_catalog that has a codec of its own, or None."""
+    if not _BY_NAME:
+        for oid, codec in builtin_codecs().items():
+            # The codec of an array is called int4[], a name that pg_type does not know.
+            _BY_NAME.setdefault(codec.name, oid)
+    return _BY_NAME.get(catalogue_name(name, "pg_catalog"))

@@ -1,0 +1,19 @@
+# Anonymous rows, whose columns' types are known only when they come.
+
+from libc.stdint cimport uint32_t
+
+from headrace._core.codecs.base cimport Codec
+
+
+cdef class CodecSource:
+    # Where a record finds the codecs of its columns: what a TypeMap is to it.
+    cdef Codec find(self, uint32_t oid)
+    cdef int unknown(self, uint32_t oid) except -1
+
+
+cdef class RecordCodec(Codec):
+    cdef:
+        CodecSource source
+        dict columns               # OID -> codec in binary
+
+cdef RecordCodec record_codec(CodecSource source)

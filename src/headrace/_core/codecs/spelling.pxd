@@ -1,0 +1,9 @@
+# The same type in the other format: as text inside what travels as text, in binary inside what travels in binary.
+
+from libc.stdint cimport uint32_t
+
+from headrace._core.codecs.base cimport Codec
+
+cdef Codec spelled(Codec codec)
+cdef Codec embedded(Codec codec, bint last_resort=*)
+cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attributes)

@@ -1,0 +1,236 @@
+"""Values of the built-in types as the server prints them, and back.
+
+Needed in two places, both off the usual path. A text codec set by the user, asked for a value inside a
+composite, gets the text made here of what came in binary. And a composite that can only travel as text,
+because one of its columns can, has the others read and written here.
+
+The forms are those of the output functions under DateStyle ISO, IntervalStyle postgres and bytea_output hex.
+Time zones are UTC, whatever the session's. A type that is not in TEXT_FORMS is passed as str.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+import struct
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from headrace._core.codecs.calendar import interval_form
+from headrace.types import BitString
+
+__all__ = ["SAME_TEXT", "TEXT_FORMS", "Form"]
+
+
+class Form(NamedTuple):
+    """How one type is written as text, and read."""
+
+    to_text: Callable[[Any], str]
+    from_text: Callable[[str], Any]
+
+
+def _same(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"expected str, got {type(text).__name__}")
+    return text
+
+
+def _write_bool(value: object) -> str:
+    return "t" if value else "f"
+
+
+def _read_bool(text: str) -> bool:
+    if text not in ("t", "f", "true", "false"):
+        raise ValueError(f"expected t or f, got {text!r}")
+    return text.startswith("t")
+
+
+def _write_int(value: Any) -> str:
+    return str(int(value.__index__()))
+
+
+_SPECIAL: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def _write_float8(value: Any) -> str:
+    """The shortest text that reads as the same number, as float8out() has it since PostgreSQL 12."""
+    text = repr(float(value)).removesuffix(".0")
+    return _SPECIAL.get(text, text)
+
+
+def _write_float4(value: Any) -> str:
+    number = float(value)
+    (single,) = struct.unpack("f", struct.pack("f", number))
+    for digits in range(6, 10):
+        text = f"{single:.{digits}g}"
+        if struct.unpack("f", struct.pack("f", float(text)))[0] == single:
+            break
+    return _SPECIAL.get(text, text)
+
+
+def _write_numeric(value: Any) -> str:
+    number = Decimal(value)
+    return _SPECIAL[str(float(number))] if not number.is_finite() else f"{number:f}"
+
+
+def _write_bytea(value: Any) -> str:
+    return "\\x" + bytes(value).hex()
+
+
+def _read_bytea(text: str) -> bytes:
+    if text.startswith("\\x"):
+        return bytes.fromhex(text[2:])
+    # bytea_output = escape
+    octal = re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8),)), text.encode())
+    return octal.replace(b"\\\\", b"\\")
+
+
+def _write_date(value: Any) -> str:
+    if value == datetime.date.max:
+        return "infinity"
+    return "-infinity" if value == datetime.date.min else f"{value.year:04}-{value.month:02}-{value.day:02}"
+
+
+def _read_date(text: str) -> datetime.date:
+    if text == "infinity":
+        return datetime.date.max
+    return datetime.date.min if text == "-infinity" else datetime.date.fromisoformat(text)
+
+
+def _write_time(value: Any) -> str:
+    return _trimmed(value.isoformat())
+
+
+def _as_datetime(value: datetime.date) -> datetime.datetime:
+    if isinstance(value, datetime.datetime):
+        return value
+    return datetime.datetime(value.year, value.month, value.day)
+
+
+def _write_timestamp(value: datetime.date) -> str:
+    moment = _as_datetime(value)
+    if moment.replace(tzinfo=None) == datetime.datetime.max:
+        return "infinity"
+    if moment.replace(tzinfo=None) == datetime.datetime.min:
+        return "-infinity"
+    return _trimmed(moment.isoformat(" "))
+
+
+def _write_timestamptz(value: datetime.date) -> str:
+    text = _write_timestamp(value)
+    return (
+        text if text.endswith("infinity") else _write_timestamp(_as_datetime(value).astimezone(datetime.UTC))
+    )
+
+
+def _read_timestamp(text: str) -> datetime.datetime:
+    if text == "infinity":
+        return datetime.datetime.max
+    return datetime.datetime.min if text == "-infinity" else datetime.datetime.fromisoformat(text)
+
+
+def _read_timestamptz(text: str) -> datetime.datetime:
+    value = _read_timestamp(text)
+    return value if text.endswith("infinity") else value.astimezone(datetime.UTC)
+
+
+def _trimmed(text: str) -> str:
+    """Take the zeros off the end of the fraction, and the minutes off a zone of whole hours."""
+    text = re.sub(r"(\.\d*[1-9])0+(?!\d)", r"\1", text)
+    return re.sub(r"([+-]\d\d):00$", r"\1", text)
+
+
+_INTERVAL: Final = re.compile(
+    r"(?:([+-]?\d+) years? ?)?(?:([+-]?\d+) mons? ?)?(?:([+-]?\d+) days? ?)?"
+    r"(?:([+-]?)(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?"
+)
+
+
+def _write_interval(value: Any) -> str:
+    return interval_form(0, value.days, value.seconds * 1_000_000 + value.microseconds)
+
+
+def _read_interval(text: str) -> datetime.timedelta:
+    found = _INTERVAL.fullmatch(text)
+    if found is None or not text:
+        raise ValueError(f"expected an interval as under IntervalStyle postgres, got {text!r}")
+    years, months, days = (int(part or 0) for part in found.group(1, 2, 3))
+    months += years * 12
+    hours, minutes, seconds = (int(part or 0) for part in found.group(5, 6, 7))
+    time = datetime.timedelta(
+        hours=hours, minutes=minutes, seconds=seconds, microseconds=int((found[8] or "0").ljust(6, "0"))
+    )
+    whole, rest = divmod(abs(months), 12)
+    spread = (whole * 365 + rest * 30) * (1 if months >= 0 else -1)
+    return datetime.timedelta(days=days + spread) + (-time if found[4] == "-" else time)
+
+
+def _read_inet(text: str) -> object:
+    return ipaddress.ip_interface(text) if "/" in text else ipaddress.ip_address(text)
+
+
+def _write_tid(value: Any) -> str:
+    block, offset = value
+    return f"({block:d},{offset:d})"
+
+
+def _read_tid(text: str) -> tuple[int, int]:
+    block, offset = text.strip("()").split(",")
+    return int(block), int(offset)
+
+
+def _write_lsn(value: Any) -> str:
+    return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}"
+
+
+def _read_lsn(text: str) -> int:
+    high, low = text.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def _write_bits(value: Any) -> str:
+    return BitString(value).as_string().replace(" ", "")
+
+
+def _write_vector(value: Any) -> str:
+    return " ".join(map(str, value))
+
+
+def _read_vector(text: str) -> list[int]:
+    return [int(number) for number in text.split()]
+
+
+_TEXT: Final = Form(_same, _same)
+_INT: Final = Form(_write_int, int)
+
+TEXT_FORMS: Final[dict[int, Form]] = {
+    16: Form(_write_bool, _read_bool),
+    17: Form(_write_bytea, _read_bytea),
+    # int2vector and oidvector are arrays, but do not look it.
+    **dict.fromkeys((22, 30), Form(_write_vector, _read_vector)),
+    **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), _INT),
+    **dict.fromkeys((19, 25, 114, 142, 705, 774, 829, 1042, 1043, 1790, 2275, 3802, 4072), _TEXT),
+    27: Form(_write_tid, _read_tid),
+    650: Form(str, ipaddress.ip_network),
+    700: Form(_write_float4, float),
+    701: Form(_write_float8, float),
+    869: Form(str, _read_inet),
+    1082: Form(_write_date, _read_date),
+    1083: Form(_write_time, datetime.time.fromisoformat),
+    1114: Form(_write_timestamp, _read_timestamp),
+    1184: Form(_write_timestamptz, _read_timestamptz),
+    1186: Form(_write_interval, _read_interval),
+    1266: Form(_write_time, datetime.time.fromisoformat),
+    1560: Form(_write_bits, BitString),
+    1562: Form(_write_bits, BitString),
+    1700: Form(_write_numeric, Decimal),
+    2950: Form(str, uuid.UUID),
+    3220: Form(_write_lsn, _read_lsn),
+}
+"""OID of a built-in type -> its form; the objects are those that the type's binary codec makes."""
+
+SAME_TEXT: Final = frozenset(oid for oid, form in TEXT_FORMS.items() if form is _TEXT)
+"""The types whose codecs pass the server's own text as str."""

@@ -1,0 +1,248 @@
+"""The pool: leases, sharing, isolation between users, the line of waiters, closing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import headrace
+
+
+async def test_it_opens_min_size_and_grows_to_max_size(pool: Any) -> None:
+    made = await pool(min_size=2, max_size=4)
+    assert (made.get_size(), made.get_min_size(), made.get_max_size(), made.get_idle_size()) == (2, 2, 4, 2)
+    leases = [await made.acquire() for _ in range(4)]
+    assert (made.get_size(), made.get_idle_size()) == (4, 0)
+    assert len({lease.get_server_pid() for lease in leases}) == 4
+    for lease in leases:
+        await made.release(lease)
+    assert made.get_idle_size() == 4
+
+
+async def test_a_lease_is_a_connection_until_it_is_given_back(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    async with made.acquire() as lease:
+        assert isinstance(lease, headrace.Connection)
+        assert await lease.fetchval("SELECT 1") == 1
+    with pytest.raises(headrace.InterfaceError, match="released back to the pool"):
+        await lease.fetchval("SELECT 1")
+    await made.release(lease)
+    with pytest.raises(headrace.InterfaceError, match="not a member of this pool"):
+        await made.release(object())
+
+
+async def test_the_next_user_finds_the_session_pristine(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    async with made.acquire() as lease:
+        await lease.execute("SET work_mem = '1234kB'; SELECT pg_advisory_lock(7); LISTEN somewhere; BEGIN")
+    async with made.acquire() as lease:
+        assert not lease.is_in_transaction() or await lease.fetchval("SELECT 1") == 1
+        assert await lease.fetchval("SHOW work_mem") != "1234kB"
+        assert not lease.is_in_transaction()
+        assert await lease.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+        assert await lease.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+        async with lease.transaction():
+            pass
+
+
+async def test_shared_methods(pool: Any) -> None:
+    made = await pool(min_size=2, max_size=2)
+    await made.execute("CREATE TABLE shared (a int)")
+    await made.executemany("INSERT INTO shared VALUES ($1)", [(i,) for i in range(100)])
+    assert await made.execute("INSERT INTO shared VALUES ($1)", 100) == "INSERT 0 1"
+    assert await made.fetchval("SELECT count(*) FROM shared") == 101
+    assert await made.fetchrow("SELECT min(a), max(a) FROM shared") == (0, 100)
+    assert len(await made.fetch("SELECT * FROM shared")) == 101
+    assert await made.fetchmany("SELECT $1::int", [(1,), (2,)]) == [(1,), (2,)]
+    answers = await asyncio.gather(*(made.fetchval("SELECT a FROM shared WHERE a = $1", i) for i in range(100)))
+    assert answers == list(range(100))
+    assert made.get_idle_size() == 2
+
+
+async def test_sharing_is_not_held_back_by_a_statement_being_prepared(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    await made.fetchval("SELECT 1")
+    cold, warm = await asyncio.gather(made.fetchval("SELECT 'cold'"), made.fetchval("SELECT 1"))
+    assert (cold, warm) == ("cold", 1)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["SET work_mem = '1234kB'", "BEGIN", "LISTEN x", "CREATE TEMP TABLE t (a int)", "PREPARE p AS SELECT 1",
+     "SELECT set_config('work_mem', '1234kB', false)", "SELECT pg_advisory_lock(9)", "DO $$ BEGIN END $$"],
+)  # fmt: skip
+async def test_what_changes_the_session_gets_a_lease_and_a_reset(pool: Any, query: str) -> None:
+    made = await pool(min_size=1, max_size=1)
+    await made.execute(query)
+    assert await made.fetchval("SHOW work_mem") != "1234kB"
+    assert await made.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert await made.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+    async with made.acquire() as lease:
+        assert not lease.is_in_transaction()
+
+
+async def test_waiters_are_served_first_come_first_served(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    lease = await made.acquire()
+    order: list[int] = []
+
+    async def use(number: int) -> None:
+        async with made.acquire():
+            order.append(number)
+
+    async def share(number: int) -> None:
+        await made.fetchval("SELECT 1")
+        order.append(number)
+
+    tasks = [asyncio.create_task(use(i) if i % 2 else share(i)) for i in range(6)]
+    await asyncio.sleep(0)
+    await made.release(lease)
+    await asyncio.gather(*tasks)
+    assert [i for i in order if i % 2] == [1, 3, 5]
+    assert [i for i in order if not i % 2] == [0, 2, 4]
+
+
+async def test_acquire_times_out_and_leaves_the_line(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    lease = await made.acquire()
+    with pytest.raises(TimeoutError):
+        await made.acquire(timeout=0.01)
+    waiting = asyncio.create_task(made.acquire().__aenter__())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await made.release(lease)
+    async with made.acquire(timeout=5):
+        pass
+
+
+async def test_a_waiter_cancelled_as_it_is_served_loses_nothing(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    for turns in range(5):
+        lease = await made.acquire()
+        waiting = asyncio.create_task(made.acquire().__aenter__())
+        await asyncio.sleep(0)
+        await made.release(lease)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
+        if not isinstance(outcome, BaseException):
+            await made.release(outcome)
+        async with made.acquire(timeout=5) as again:
+            assert await again.fetchval("SELECT 1") == 1
+
+
+async def test_setup_init_and_reset_callbacks(pool: Any) -> None:
+    calls: list[str] = []
+
+    async def init(connection: headrace.Connection) -> None:
+        calls.append("init")
+        await connection.execute("SELECT 1")
+
+    async def setup(connection: headrace.Connection) -> None:
+        calls.append("setup")
+        await connection.execute("SET work_mem = '1234kB'")
+
+    async def reset(connection: headrace.Connection) -> None:
+        calls.append("reset")
+
+    made = await pool(min_size=1, max_size=1, init=init, setup=setup, reset=reset)
+    assert await made.fetchval("SHOW work_mem") == "1234kB"
+    async with made.acquire() as lease:
+        assert await lease.fetchval("SHOW work_mem") == "1234kB"
+    assert calls == ["init", "setup", "reset", "setup", "reset"]
+
+
+async def test_a_setup_that_fails_loses_no_room(pool: Any) -> None:
+    async def setup(connection: headrace.Connection) -> None:
+        raise RuntimeError("not today")
+
+    made = await pool(min_size=1, max_size=1, setup=setup)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="not today"):
+            await made.acquire(timeout=5)
+
+
+async def test_a_backend_that_dies_is_replaced(pool: Any, conn: headrace.Connection) -> None:
+    made = await pool(min_size=1, max_size=1)
+    async with made.acquire() as lease:
+        pid = lease.get_server_pid()
+        await conn.execute("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises((headrace.AdminShutdownError, headrace.ConnectionDoesNotExistError, headrace.InterfaceError)):
+            await lease.fetchval("SELECT pg_sleep(600)")
+    assert await made.fetchval("SELECT pg_backend_pid()") != pid
+
+
+async def test_expire_connections(pool: Any) -> None:
+    made = await pool(min_size=2, max_size=2)
+    lease = await made.acquire()
+    before = lease.get_server_pid()
+    await made.expire_connections()
+    await made.release(lease)
+    async with made.acquire() as lease:
+        assert lease.get_server_pid() != before
+
+
+async def test_max_queries(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1, max_queries=3)
+    pids = set()
+    for _ in range(8):
+        async with made.acquire() as lease:
+            pids.add(await lease.fetchval("SELECT pg_backend_pid()"))
+    assert len(pids) > 1
+
+
+async def test_close_waits_for_leases_and_queries(connect_kwargs: dict[str, Any]) -> None:
+    made = await headrace.create_pool(min_size=2, max_size=2, **connect_kwargs)
+    lease = await made.acquire()
+    slow = asyncio.create_task(made.fetchval("SELECT 5 FROM pg_sleep(0.05)"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(made.close())
+    await asyncio.sleep(0)
+    assert made.is_closing()
+    with pytest.raises(headrace.InterfaceError, match="pool is closing"):
+        await made.acquire()
+    assert await lease.fetchval("SELECT 1") == 1
+    assert not closing.done()
+    await made.release(lease)
+    await closing
+    assert await slow == 5
+    with pytest.raises(headrace.InterfaceError, match="pool is closed"):
+        await made.fetch("SELECT 1")
+
+
+async def test_terminate_fails_everybody(connect_kwargs: dict[str, Any]) -> None:
+    made = await headrace.create_pool(min_size=1, max_size=1, **connect_kwargs)
+    lease = await made.acquire()
+    running = asyncio.create_task(lease.fetch("SELECT pg_sleep(600)"))
+    waiting = asyncio.create_task(made.acquire().__aenter__())
+    await asyncio.sleep(0)
+    made.terminate()
+    outcomes = await asyncio.gather(running, waiting, return_exceptions=True)
+    assert all(isinstance(outcome, (headrace.InterfaceError, headrace.PostgresError)) for outcome in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "text"),
+    [
+        ({"max_size": 0}, "max_size"), ({"min_size": -1}, "min_size"), ({"min_size": 5, "max_size": 2}, "greater than"),
+        ({"max_queries": 0}, "max_queries"), ({"max_inactive_connection_lifetime": -1}, "max_inactive"),
+    ],
+)  # fmt: skip
+def test_sizes_that_make_no_sense(kwargs: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        headrace.create_pool("postgresql://nowhere", **kwargs)
+
+
+async def test_a_pool_that_is_not_open(connect_kwargs: dict[str, Any]) -> None:
+    made = headrace.create_pool(min_size=0, **connect_kwargs)
+    with pytest.raises(headrace.InterfaceError, match="not initialized"):
+        await made.fetch("SELECT 1")
+
+
+async def test_no_server(pool: Any) -> None:
+    with pytest.raises(OSError, match="cannot connect"):
+        await headrace.create_pool(host="127.0.0.1", port=1, user="x", min_size=2)
