@@ -76,6 +76,12 @@ def test_fields_may_hold_escaped_colons(write: Write) -> None:
     assert found(path, "::1", database="a:b", user="c\\d") == "secret"
 
 
+def test_an_ipv6_address_needs_no_escapes(write: Write) -> None:
+    path = write("::1:5432:db:me:secret")
+    assert found(path, "::1") == "secret"
+    assert found(path, "") is None
+
+
 def test_a_password_may_be_no_utf_8(write: Write) -> None:
     path = write(b"host:5432:db:me:\xff\xe9")
     password = find_password(path, ("host",), 5432, "db", "me")

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -21,11 +22,14 @@ from headrace.scram import Challenge, ScramClient, ScramKeys, derive_keys
 # RFC 7677, section 3.
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 SERVER_FIRST = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
-CLIENT_FINAL = b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+CLIENT_FINAL = (
+    b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+    b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+)
 SERVER_FINAL = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
 
-def begun(**options: int) -> ScramClient:
+def begun(**options: Any) -> ScramClient:
     """Return a client that has sent its first message, as in RFC 7677."""
     client = ScramClient(username="user", nonce=NONCE, **options)
     client.client_first()

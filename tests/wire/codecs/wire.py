@@ -1,7 +1,7 @@
 """What a test of a codec says: which bytes a value is, which values come of bytes, and what is refused how.
 
-The golden bytes in the tests beside this file were taken from PostgreSQL 18 with the types' send functions, such as
-`SELECT encode(numeric_send('1.50'), 'hex')`.
+The golden bytes in the tests beside this file were taken from PostgreSQL 18 with the types' send functions,
+as by `SELECT encode(numeric_send('1.50'), 'hex')`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def decoded(oid: int, wire: str) -> object:
 
 
 def check_both_ways(oid: int, wire: str, value: object) -> None:
-    """Check that the value is sent as these bytes, and that they are read as an equal value of the same type."""
+    """Check that the value is sent as these bytes, and that they are read as an equal of the same type."""
     assert encoded(oid, value) == wire
     result = decoded(oid, wire)
     assert result == value

@@ -1,0 +1,341 @@
+"""Real PostgreSQL servers for tests: each a cluster of its own, gone when the tests end.
+
+    with Cluster(installation) as cluster:
+        cluster.sql("SELECT version()")
+        with cluster.database() as name:
+            dsn = cluster.dsn(name)
+
+A cluster listens on 127.0.0.1 and on a Unix socket, both with trust authentication; `hba` and `settings`
+change that for the length of a `with` block. Durability is switched off. Everything here is synchronous and
+goes by psycopg, so that nothing of the driver under test takes part in judging it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote
+
+import psycopg
+
+from tests.installations import Installation
+from tests.postmaster import HOST, PATIENCE, Account, Postmaster, ServerError, ShutdownMode, until
+
+__all__ = ["HOST", "PATIENCE", "SUPERUSER", "Backend", "Cluster", "ServerError", "until"]
+
+SUPERUSER = "postgres"
+
+MONITOR = "monitor"
+"""The role this module connects as; it gets in whatever `hba` says, so no test can lock its harness out."""
+
+SETTINGS = {
+    "listen_addresses": HOST,
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    # A worker busy in template1 would make CREATE DATABASE wait, and nothing here lives long enough to need
+    # one.
+    "autovacuum": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "max_prepared_transactions": "10",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    "log_line_prefix": "%m [%p] %q%a@%d ",
+    # The default leaves files in /dev/shm when a server is killed; these stay in the data directory.
+    "dynamic_shared_memory_type": "mmap",
+}
+
+TRUST = (
+    "local all all trust",
+    "host all all 127.0.0.1/32 trust",
+    "local replication all trust",
+    "host replication all 127.0.0.1/32 trust",
+)
+
+Rows = list[tuple[Any, ...]]
+
+
+class Backend(NamedTuple):
+    """One client backend, as pg_stat_activity shows it."""
+
+    pid: int
+    user: str
+    database: str
+    application: str
+    state: str | None
+    query: str
+
+
+class Cluster:
+    """A PostgreSQL server with a data directory, a TCP port and a Unix socket of its own; a context manager.
+
+    Made by initdb, or with `standby_of` as a streaming standby of another cluster of the same version. A
+    server that does not do in PATIENCE seconds what it is told to raises ServerError. Its process and its
+    files are gone when the `with` block is left, and soon after the test process was killed. Not thread-safe.
+    """
+
+    def __init__(self, installation: Installation, *, standby_of: Cluster | None = None) -> None:
+        self._account = Account()
+        self.directory = self._account.private_directory()
+        self._values: dict[str, str] = dict(SETTINGS)
+        self._rules: tuple[str, ...] = TRUST
+        self._monitor: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._numbers = itertools.count(1)
+        try:
+            if not self._account.may_enter(installation.bin):
+                installation = installation.copied_to(self.directory)
+            self.postmaster = Postmaster(installation, self.directory, self._account)
+            if standby_of is None:
+                self._initialise()
+            else:
+                self._follow(standby_of)
+        except BaseException:
+            self.remove()
+            raise
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.stop("immediate")
+        finally:
+            self.remove()
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name} on port {self.port}{'' if self.is_running else ', stopped'}>"
+
+    # Where it is
+
+    @property
+    def name(self) -> str:
+        """The installation's name, such as `pg18`."""
+        return self.postmaster.installation.name
+
+    @property
+    def version(self) -> int:
+        """The server's major version."""
+        return self.postmaster.installation.version
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also the number in the Unix socket's name; 0 before the first start."""
+        return self.postmaster.port
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server was started and has not ended."""
+        return self.postmaster.is_running
+
+    def host(self, *, unix: bool = False) -> str:
+        """Return the address, or with `unix` the directory of the Unix socket."""
+        return str(self.directory) if unix else HOST
+
+    def dsn(
+        self,
+        database: str = SUPERUSER,
+        *,
+        user: str = SUPERUSER,
+        password: str | None = None,
+        unix: bool = False,
+    ) -> str:
+        """Return a connection URI, by TCP, or by the Unix socket with `unix`."""
+        login = quote(user, safe="")
+        if password is not None:
+            login += ":" + quote(password, safe="")
+        place = f"host={quote(self.host(unix=unix), safe='')}&port={self.port}"
+        return f"postgresql://{login}@/{quote(database, safe='')}?{place}"
+
+    # Life
+
+    def start(self) -> None:
+        """Start the server, on the port it had if it had one; returns when it accepts connections."""
+        self.postmaster.start()
+
+    def stop(self, mode: ShutdownMode = "fast") -> None:
+        """Shut the server down and wait for its end; nothing happens where it is not running."""
+        self._forget_monitor()
+        self.postmaster.stop(mode)
+
+    def restart(self, mode: ShutdownMode = "fast") -> None:
+        """Stop in the given mode and start again, on the same port and socket."""
+        self.stop(mode)
+        self.start()
+
+    def reload(self) -> None:
+        """Have the server read its configuration; connections made after the return go by the new one."""
+        before = self.sql("SELECT pg_conf_load_time()")[0][0]
+        os.kill(self.postmaster.pid, signal.SIGHUP)
+
+        def is_loaded() -> bool:
+            # A backend inherits the load time of the postmaster that forked it, so each look needs a new one.
+            with self._connect() as connection:
+                row = connection.execute("SELECT pg_conf_load_time() > %s", (before,)).fetchone()
+            return row == (True,)
+
+        until(is_loaded, "the server reloads its configuration")
+
+    def promote(self) -> None:
+        """Make a standby a primary; returns when it takes writes."""
+        self.postmaster.run("pg_ctl", "promote", "-w", "-D", str(self.postmaster.data))
+
+    def remove(self) -> None:
+        """Delete the server's files; it must have been stopped."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    # Configuration
+
+    @contextmanager
+    def settings(self, *, restart: bool = False, **values: str) -> Iterator[None]:
+        """Run the block with other server settings, after a reload, or a restart for those that need one."""
+        before = self._values
+        self._values = {**before, **values}
+        try:
+            self._configure(restart=restart)
+            yield
+        finally:
+            self._values = before
+            self._configure(restart=restart)
+
+    @contextmanager
+    def hba(self, *rules: str) -> Iterator[None]:
+        """Run the block with these pg_hba.conf lines ahead of the ones that trust everybody."""
+        before = self._rules
+        self._rules = (*rules, *before)
+        try:
+            self._configure()
+            yield
+        finally:
+            self._rules = before
+            self._configure()
+
+    # Contents
+
+    def sql(self, query: str, *parameters: object, database: str | None = None) -> Rows:
+        """Run a query as a superuser, in a transaction of its own, and return its rows; `%s` is a parameter.
+
+        It runs in the database `postgres` on a connection that is kept, or with `database` there on a new
+        one.
+        """
+        if database is not None:
+            with self._connect(database) as connection:
+                return _rows(connection, query, parameters)
+        if self._monitor is not None:
+            try:
+                return _rows(self._monitor, query, parameters)
+            except psycopg.OperationalError:
+                # A test may have ended every backend there is, this one among them.
+                if not self._monitor.broken:
+                    raise
+                self._forget_monitor()
+        self._monitor = self._connect()
+        return _rows(self._monitor, query, parameters)
+
+    @contextmanager
+    def database(self, *, template: str = "template1") -> Iterator[str]:
+        """Run the block with a new database, a copy of `template`; dropped then, whoever is connected."""
+        name = f"test_{next(self._numbers)}"
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield name
+        finally:
+            if self.is_running:
+                self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def backends(self, database: str | None = None) -> list[Backend]:
+        """Return the client backends, of one database or of all, without those of this module."""
+        rows = self.sql(
+            "SELECT pid, usename, datname, application_name, state, query FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND usename <> %s"
+            " AND datname = coalesce(%s::text, datname) ORDER BY pid",
+            MONITOR,
+            database,
+        )
+        return [Backend(*row) for row in rows]
+
+    # How it is done
+
+    def _initialise(self) -> None:
+        data = self.postmaster.data
+        self.postmaster.run(
+            "initdb",
+            *("--pgdata", str(data), "--username", SUPERUSER, "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+        )
+        # A single-user backend reads its script from standard input: no server has to be up for it.
+        create = f"CREATE ROLE {MONITOR} SUPERUSER LOGIN\n"
+        self.postmaster.run("postgres", "--single", "-D", str(data), SUPERUSER, script=create)
+        with (data / "postgresql.conf").open("a") as file:
+            file.write("include 'tests.conf'\n")
+        self._write_configuration()
+
+    def _follow(self, primary: Cluster) -> None:
+        self.postmaster.run(
+            "pg_basebackup",
+            *("--pgdata", str(self.postmaster.data), "--write-recovery-conf", "--wal-method", "stream"),
+            *("--checkpoint", "fast", "--no-sync", "--dbname", primary.dsn()),
+        )
+        self._write_configuration()
+
+    def _configure(self, *, restart: bool = False) -> None:
+        """Write the configuration and have a running server use it; ServerError where it does not like it."""
+        self._write_configuration()
+        if restart:
+            self.restart()
+        elif self.is_running:
+            self.reload()
+        else:
+            return
+        wrong = self.sql(
+            "SELECT format('%s = %s: %s', name, setting, error) FROM pg_file_settings"
+            " WHERE error IS NOT NULL UNION ALL"
+            " SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules"
+            " WHERE error IS NOT NULL"
+        )
+        if wrong:
+            raise ServerError("; ".join(text for (text,) in wrong))
+
+    def _write_configuration(self) -> None:
+        escaped = {name: value.replace("'", "''") for name, value in self._values.items()}
+        self._write("tests.conf", [f"{name} = '{value}'" for name, value in escaped.items()])
+        self._write("pg_hba.conf", [f"local all {MONITOR} trust", *self._rules])
+
+    def _write(self, name: str, lines: Sequence[str]) -> None:
+        path = self.postmaster.data / name
+        path.write_text("".join(f"{line}\n" for line in lines))
+        self._account.own(path)
+
+    def _connect(self, database: str = SUPERUSER) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host=str(self.directory),
+            port=self.port,
+            user=MONITOR,
+            dbname=database,
+            application_name=MONITOR,
+            autocommit=True,
+            connect_timeout=10,
+        )
+
+    def _forget_monitor(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+
+
+def _rows(
+    connection: psycopg.Connection[tuple[Any, ...]], query: str, parameters: tuple[object, ...]
+) -> Rows:
+    cursor = connection.execute(query.encode(), parameters or None)
+    return cursor.fetchall() if cursor.description else []

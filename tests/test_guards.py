@@ -1,0 +1,72 @@
+"""The checks after every test: what they catch, shown by a run of pytest inside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.installations import installations
+
+pytest_plugins = ("pytester",)
+
+ROOT = Path(__file__).parent.parent
+
+CONFTEST = """
+pytest_plugins = "tests.fixtures", "tests.guards"
+
+def pytest_configure(config):
+    config.pluginmanager.get_plugin("tests.guards").GRACE = 0.1
+"""
+
+TESTS = """
+import asyncio, psycopg, pytest
+
+async def test_leaves_a_task():
+    globals()["task"] = asyncio.create_task(asyncio.Event().wait())
+
+async def test_leaves_a_connection():
+    globals()["server"] = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    await asyncio.open_connection(*server.sockets[0].getsockname())
+
+def test_leaves_a_transaction(server, database):
+    globals()["connection"] = psycopg.connect(server.dsn(database))
+    connection.execute("SELECT 1")
+
+def test_leaves_the_server_down(server, database):
+    server.stop()
+
+def test_finds_it_up_again(server, database):
+    assert server.sql("SELECT 1") == [(1,)]
+
+def test_fails_and_shows_the_log(server, database):
+    with psycopg.connect(server.dsn(database)) as connection:
+        connection.execute("SELECT nonsense")
+
+@pytest.mark.leaves_tasks
+async def test_may_leave_a_task():
+    globals()["task"] = asyncio.create_task(asyncio.Event().wait())
+"""
+
+
+def test_what_is_left_behind_fails_the_test(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(TESTS)
+    options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(pytester.path))
+    result = pytester.runpytest_subprocess(*options, "--pg", str(installations()[0].version))
+    result.assert_outcomes(passed=6, failed=1, errors=4)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*ERROR at teardown of test_leaves_a_task*",
+            "the test left 1 task(s) running:",
+            "*ERROR at teardown of test_leaves_a_connection*",
+            "the test left something unclosed:",
+            "  ResourceWarning*unclosed*",
+            "*ERROR at teardown of test_leaves_a_transaction*",
+            "the test left 1 backend(s) in a transaction:",
+            "*ERROR at teardown of test_leaves_the_server_down*",
+            "the test left the shared server down",
+            "*PostgreSQL log*",
+            '*ERROR:  column "nonsense" does not exist*',
+        ]
+    )
