@@ -168,7 +168,7 @@ class Pool:
                     raise
         finally:
             router.opening -= 1
-        if self._closed or connection.is_closed():
+        if self._closed or self._closing or connection.is_closed():
             connection.terminate()
             return
         connection.when_lost(self._on_lost)

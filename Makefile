@@ -1,0 +1,112 @@
+# Every target sets itself up in .venv first; nothing is written outside this directory.
+#
+#   make PYTHON=python3.13 demo      another Python
+#   make test TEST_ARGS='-k pool'    arguments for the program behind a target: DEMO_ARGS, TEST_ARGS, BENCH_ARGS
+#   make build HEADRACE_DEBUG=1      a debug build (see setup.py)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install
+
+# pip's cache would be the one thing left behind outside the clone.
+PIP_CACHE_DIR ?= $(CURDIR)/$(VENV)/pip-cache
+export PIP_CACHE_DIR
+
+MODE := $(if $(HEADRACE_ASAN),asan,$(if $(HEADRACE_DEBUG),debug,release))
+BUILT := build/built-$(MODE)
+SOURCES := $(shell find src \( -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.c' \) -print)
+
+# What pip is to install for each kind of work: the extras of headrace, and those of the storefront.
+HEADRACE_demo :=
+HEADRACE_test := [test]
+HEADRACE_check := [dev]
+HEADRACE_bench := [bench]
+HEADRACE_docs := [docs]
+STOREFRONT_demo := [embedded]
+STOREFRONT_test := [test]
+STOREFRONT_check := [test]
+STOREFRONT_bench := [embedded]
+STOREFRONT_docs := [embedded]
+
+CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors
+TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/peers \
+	$(wildcard tests/typing/sample.py)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench docs build format clean distclean $(CHECKS)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a PostgreSQL of its own
+	@$(BIN)/storefront demo $(DEMO_ARGS)
+
+test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs and generated code
+	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
+
+bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; results in bench/results
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+docs: $(VENV)/ready-docs ## Build the documentation into build/docs
+	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+	@echo "documentation: build/docs/index.html"
+
+build: $(BUILT) ## Compile the extension modules in place
+
+format: $(VENV)/ready-check ## Format the code, and mend what the linter can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+clean: ## Remove everything that was built, but for .venv
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src storefront tests bench tools -name __pycache__ -prune -exec rm -rf {} +
+	find src -name '*.so' -delete
+
+distclean: clean ## Remove .venv as well
+	rm -rf $(VENV) src/*.egg-info storefront/src/*.egg-info
+
+check-format:
+	@$(BIN)/ruff format --check --quiet || { echo "not formatted: run make format" >&2; exit 1; }
+
+check-lint:
+	@$(BIN)/ruff check --quiet
+
+check-types:
+	@$(BIN)/mypy --strict $(TYPED)
+
+check-imports:
+	@$(BIN)/lint-imports --no-logo
+
+check-layers:
+	@$(BIN)/python tools/check_layers.py
+
+check-stubs:
+	@$(BIN)/python tools/check_stubs.py
+
+check-errors:
+	@$(BIN)/python tools/generate_errors.py --check
+
+$(VENV)/created:
+	@$(PYTHON) tools/preflight.py
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) $$($(BIN)/python tools/build_requires.py)
+	@touch $@
+
+# One stamp for each kind of work. The extension modules are compiled before pip looks at them, where it can be seen.
+$(VENV)/ready-%: pyproject.toml storefront/pyproject.toml $(VENV)/created | $(BUILT)
+	@echo "installing what \`make $*\` needs"
+	@$(INSTALL) --no-build-isolation --editable '.$(HEADRACE_$*)' --editable 'storefront$(STOREFRONT_$*)'
+	@touch $@
+
+$(BUILT): setup.py $(SOURCES) | $(VENV)/created
+	@echo "compiling headrace"
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@rm -f build/built-*
+	@touch $@
