@@ -1,0 +1,5 @@
+"""headrace's benchmark: every driver on the same work, in one run, on one server.
+
+``python -m bench`` prints the table, ``python -m bench.profile`` runs one workload in a loop for a profiler,
+``python -m bench.instructions`` counts the instructions of one.
+"""

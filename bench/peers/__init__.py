@@ -1,0 +1,1 @@
+"""One small adapter for each driver, all behind the protocols of ``bench.peers.peer``."""

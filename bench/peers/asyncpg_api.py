@@ -1,0 +1,128 @@
+"""asyncpg, and headrace, which keeps its public API: one adapter, told which module to use."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
+
+
+class AsyncpgConnection:
+    """A connection of a module with asyncpg's API."""
+
+    def __init__(self, connection: Any, overlapping: bool) -> None:
+        self._connection = connection
+        self._overlapping = overlapping
+
+    async def fetch(self, sql: str, *args: object) -> Rows:
+        rows: Rows = await self._connection.fetch(sql, *args)
+        return rows
+
+    async def execute(self, sql: str) -> None:
+        await self._connection.execute(sql)
+
+    async def fetchrow_each(self, sql: str, keys: Sequence[int]) -> Rows:
+        connection = self._connection
+        return [await connection.fetchrow(sql, key) for key in keys]
+
+    async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
+        if not self._overlapping:
+            raise Unsupported("a connection runs one query at a time")
+        connection = self._connection
+        return await asyncio.gather(*[connection.fetchrow(sql, key) for key in keys])
+
+    async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        await self._connection.executemany(sql, rows)
+
+    async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        copy = _method(self._connection, "copy_records_to_table")
+        await copy(table.name, records=rows, columns=table.columns, schema_name=table.schema)
+
+    async def copy_out(self, table: Table) -> int:
+        size = 0
+
+        async def sink(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+
+        copy = _method(self._connection, "copy_from_table")
+        await copy(table.name, output=sink, schema_name=table.schema, format="binary")
+        return size
+
+    async def stream(self, sql: str, prefetch: int) -> int:
+        seen = 0
+        async with self._connection.transaction():
+            async for _ in self._connection.cursor(sql, prefetch=prefetch):
+                seen += 1
+        return seen
+
+
+class AsyncpgPool:
+    """A pool of a module with asyncpg's API."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
+        pool = self._pool
+        return await asyncio.gather(*[pool.fetchrow(sql, key) for key in keys])
+
+    async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
+        pool = self._pool
+
+        async def fetchrow(key: int) -> object:
+            async with pool.acquire() as connection:
+                return await connection.fetchrow(sql, key)
+
+        return await asyncio.gather(*[fetchrow(key) for key in keys])
+
+
+class AsyncpgApi:
+    """A module with asyncpg's API; ``overlapping`` where calls on one connection may overlap."""
+
+    only_at_once = False
+
+    def __init__(self, module: str, *, overlapping: bool) -> None:
+        self.name = module
+        self.overlapping = overlapping
+        self._module: Any = importlib.import_module(module)
+
+    def version(self) -> str:
+        return str(self._module.__version__)
+
+    @asynccontextmanager
+    async def connection(self, dsn: str) -> AsyncIterator[PeerConnection]:
+        connection = await self._module.connect(dsn)
+        try:
+            yield AsyncpgConnection(connection, self.overlapping)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
+        async with self._module.create_pool(dsn, min_size=size, max_size=size) as pool:
+            yield AsyncpgPool(pool)
+
+    async def connect_each(self, dsn: str, count: int) -> None:
+        connect = self._module.connect
+        for _ in range(count):
+            connection = await connect(dsn)
+            await connection.close()
+
+    def json(self, document: str) -> object:
+        return document
+
+    def range(self, lower: object, upper: object) -> object:
+        return _method(self._module, "Range")(lower, upper)
+
+
+def _method(holder: Any, name: str) -> Any:
+    """Return an attribute of a connection or a module; Unsupported where it is not there yet."""
+    try:
+        return getattr(holder, name)
+    except AttributeError:
+        raise Unsupported(f"no {name} yet") from None

@@ -1,0 +1,118 @@
+"""psqlpy, a driver on Rust's tokio-postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import psqlpy
+
+from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
+
+
+class PsqlpyConnection:
+    """A connection of psqlpy; calls that overlap are pipelined by its Rust part."""
+
+    def __init__(self, connection: psqlpy.Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, *args: object) -> Rows:
+        return (await self._connection.fetch(sql, list(args))).records()
+
+    async def execute(self, sql: str) -> None:
+        await self._connection.execute(sql)
+
+    async def fetchrow_each(self, sql: str, keys: Sequence[int]) -> Rows:
+        return [await _fetchrow(self._connection, sql, key) for key in keys]
+
+    async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
+        return await asyncio.gather(*[_fetchrow(self._connection, sql, key) for key in keys])
+
+    async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        async with self._connection.transaction() as transaction:
+            # It takes lists only; making them is part of its price.
+            await transaction.execute_many(sql, [list(row) for row in rows])
+
+    async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        # Measured: with 100,000 rows every call hangs, with 10,000 one in ten, the GIL and a lock of its own
+        # held crosswise.
+        raise Unsupported("copy_records_to_table hangs with many rows (psqlpy 0.13.1)")
+
+    async def copy_out(self, table: Table) -> int:
+        raise Unsupported("no COPY TO STDOUT")
+
+    async def stream(self, sql: str, prefetch: int) -> int:
+        seen = 0
+        async with self._connection.transaction() as transaction:
+            # The third argument is the number of rows a time; its name differs between stub and module.
+            cursor = transaction.cursor(sql, None, prefetch)
+            await cursor.start()
+            async for result in cursor:
+                seen += len(result.records())
+            cursor.close()
+        return seen
+
+
+class PsqlpyPool:
+    """A pool of psqlpy; it has no query methods of its own, so every query acquires."""
+
+    def __init__(self, pool: psqlpy.ConnectionPool) -> None:
+        self._pool = pool
+
+    async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
+        return await self.fetchrow_leased(sql, keys)
+
+    async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
+        pool = self._pool
+
+        async def fetchrow(key: int) -> object:
+            async with pool.acquire() as connection:
+                return await _fetchrow(connection, sql, key)
+
+        return await asyncio.gather(*[fetchrow(key) for key in keys])
+
+
+class Psqlpy:
+    """psqlpy as a peer."""
+
+    name = "psqlpy"
+    overlapping = True
+    only_at_once = False
+
+    def version(self) -> str:
+        return version("psqlpy")
+
+    @asynccontextmanager
+    async def connection(self, dsn: str) -> AsyncIterator[PeerConnection]:
+        connection = await psqlpy.connect(dsn)
+        try:
+            yield PsqlpyConnection(connection)
+        finally:
+            connection.close()
+
+    @asynccontextmanager
+    async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
+        pool = psqlpy.ConnectionPool(dsn=dsn, max_db_pool_size=size)
+        try:
+            yield PsqlpyPool(pool)
+        finally:
+            pool.close()
+
+    async def connect_each(self, dsn: str, count: int) -> None:
+        for _ in range(count):
+            connection = await psqlpy.connect(dsn)
+            connection.close()
+
+    def json(self, document: str) -> object:
+        return json.loads(document)
+
+    def range(self, lower: object, upper: object) -> object:
+        raise Unsupported("no range types")
+
+
+async def _fetchrow(connection: psqlpy.Connection, sql: str, key: int) -> object:
+    return (await connection.fetch_row(sql, [key])).result(as_tuple=True)

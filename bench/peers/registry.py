@@ -1,0 +1,37 @@
+"""The peers by name, in the order of the table's columns."""
+
+from __future__ import annotations
+
+from bench.peers.peer import Peer
+
+NAMES = ("headrace", "asyncpg", "psycopg", "psycopg-pipeline", "psqlpy")
+
+
+def load_peer(name: str) -> Peer:
+    """Import a driver and return its adapter.
+
+    Raises ImportError where the driver is not installed, ValueError where the name is none of NAMES.
+    """
+    # Imported only here, so that a peer's process holds that peer and no other.
+    match name:
+        case "headrace":
+            from bench.peers.asyncpg_api import AsyncpgApi
+
+            return AsyncpgApi("headrace", overlapping=True)
+        case "asyncpg":
+            from bench.peers.asyncpg_api import AsyncpgApi
+
+            return AsyncpgApi("asyncpg", overlapping=False)
+        case "psycopg":
+            from bench.peers.psycopg import Psycopg
+
+            return Psycopg()
+        case "psycopg-pipeline":
+            from bench.peers.psycopg import PsycopgPipeline
+
+            return PsycopgPipeline()
+        case "psqlpy":
+            from bench.peers.psqlpy import Psqlpy
+
+            return Psqlpy()
+    raise ValueError(f"peer: expected one of {', '.join(NAMES)}, got {name!r}")

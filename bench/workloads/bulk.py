@@ -1,0 +1,118 @@
+"""Rows written and read in bulk: executemany and COPY, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from bench.data import SCHEMA, SKUS
+from bench.peers.peer import Peer, PeerConnection, Table
+from bench.workloads.workload import AtLeast, Job, Open, Scale, Workload, expect
+
+ITEM_COLUMNS = ("id", "code", "name", "weight", "available", "due", "made_at")
+ITEM_TYPES = ("int4", "int8", "text", "float8", "bool", "date", "timestamptz")
+ITEM = Table(SCHEMA, "item", ITEM_COLUMNS, ITEM_TYPES)
+ITEM_FULL = Table(SCHEMA, "item_full", ITEM_COLUMNS, ITEM_TYPES)
+
+SKU_COLUMNS = ("sku_id", "product_id", "product_size_id", "product_color_id")
+SKU = Table(SCHEMA, "sku", SKU_COLUMNS, ("int4",) * 4)
+SKU_COPY = Table(SCHEMA, "sku_copy", SKU_COLUMNS, ("int4",) * 4)
+
+MakeRows = Callable[[int], list[tuple[Any, ...]]]
+Write = Callable[[PeerConnection, list[tuple[Any, ...]]], Awaitable[None]]
+
+INSERT = f"INSERT INTO {ITEM.qualified} VALUES ($1, $2, $3, $4, $5, $6, $7)"
+
+
+def workloads(scale: Scale) -> list[Workload]:
+    """Return the workloads of this subject."""
+    rows = scale.bulk_rows
+
+    def workload(name: str, title: str, opened: Open, batch: int | None) -> Workload:
+        return Workload(name, title, "rows/s", "bulk", opened, batch=batch, requirement=AtLeast(1.0))
+
+    return [
+        workload("executemany", f"executemany, {rows:,} rows of 7", _executemany(rows), rows),
+        workload(
+            "copy-in-items",
+            f"copy_records_to_table, {rows:,} rows of 7",
+            _copy_in(ITEM, item_rows, rows),
+            rows,
+        ),
+        workload(
+            "copy-in-skus", f"copy_records_to_table, {rows:,} SKUs", _copy_in(SKU_COPY, sku_rows, rows), rows
+        ),
+        workload("copy-out-items", f"copy_from_table, {SKUS:,} rows of 7", _copy_out(ITEM_FULL), None),
+        workload("copy-out-skus", f"copy_from_table, {SKUS:,} SKUs", _copy_out(SKU), None),
+    ]
+
+
+def item_rows(count: int) -> list[tuple[Any, ...]]:
+    """Return rows of the seven-column table."""
+    day, moment = date(2025, 1, 1), datetime(2025, 1, 1, tzinfo=UTC)
+    return [
+        (
+            i,
+            i * 10_000_000_000,
+            f"item number {i}",
+            i / 7,
+            i % 2 == 0,
+            day + timedelta(i % 1000),
+            moment + timedelta(0, i),
+        )
+        for i in range(count)
+    ]
+
+
+def sku_rows(count: int) -> list[tuple[Any, ...]]:
+    """Return rows of the SKU table."""
+    return [(i, i % 1000 + 1, i % 3 + 1, i % 2 + 1) for i in range(count)]
+
+
+def _write(table: Table, make: MakeRows, count: int, write: Write) -> Open:
+    """Return the opener of a workload that writes rows into an empty table; an operation is one row."""
+
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        rows = make(count)
+        async with peer.connection(dsn) as connection:
+
+            async def run(n: int) -> object:
+                await write(connection, rows[:n])
+                return n
+
+            async def check(written: Any) -> None:
+                count = await connection.fetch(f"SELECT count(*)::int FROM {table.qualified}")
+                expect(count[0][0] == written, f"{written} rows are in the table, not {count[0][0]}")
+
+            yield Job(run=run, check=check, reset=lambda: connection.execute(f"TRUNCATE {table.qualified}"))
+
+    return opened
+
+
+def _executemany(count: int) -> Open:
+    return _write(ITEM, item_rows, count, lambda connection, rows: connection.executemany(INSERT, rows))
+
+
+def _copy_in(table: Table, make: MakeRows, count: int) -> Open:
+    return _write(table, make, count, lambda connection, rows: connection.copy_in(table, rows))
+
+
+def _copy_out(table: Table) -> Open:
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        async with peer.connection(dsn) as connection:
+
+            async def run(n: int) -> object:
+                for _ in range(n - 1):
+                    await connection.copy_out(table)
+                return await connection.copy_out(table)
+
+            async def check(size: Any) -> None:
+                expect(size > SKUS * len(table.columns) * 5, f"the whole table comes, not {size} bytes")
+
+            yield Job(run=run, check=check, units=SKUS)
+
+    return opened

@@ -1,0 +1,33 @@
+"""Connections opened and closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bench.peers.peer import Peer
+from bench.workloads.workload import AtLeast, Job, Limit, Scale, Workload
+
+
+def workloads(scale: Scale) -> list[Workload]:
+    """Return the workloads of this subject."""
+    return [
+        Workload(
+            "connect",
+            "connect and close, one after another",
+            "connections/s",
+            "connections",
+            _connect,
+            requirement=AtLeast(1.0),
+            # No statement in it: pgbench connects for the transaction, finds nothing to send and closes.
+            limit=Limit("\\set nothing 1\n", clients=1, queries=scale.lookups // 50, reconnect=True),
+        )
+    ]
+
+
+@asynccontextmanager
+async def _connect(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+    async def check(_: object) -> None:
+        """Nothing to check: connecting raises where it fails."""
+
+    yield Job(run=lambda count: peer.connect_each(dsn, count), check=check)

@@ -1,0 +1,78 @@
+"""An online shop's product catalogue on headrace: what partners order from, and what the driver is for.
+
+Each command of the program `storefront` is a function here. They take a connection or a pool of headrace, or
+the DSN of a database, and know nothing of the command line; `EmbeddedServer` is a server to try them on.
+"""
+
+from storefront.batch import Batch, answer
+from storefront.benchmark import Measurement, Plan, Query, Way, bench
+from storefront.brands import (
+    BrandWithColor,
+    add_brand_with_color,
+    add_brands,
+    add_brands_by_hand,
+    remove_brands,
+)
+from storefront.catalogue import look_up, parse_product_id
+from storefront.checkpoint import Checkpoint, Tally
+from storefront.database import connection, create_database
+from storefront.embedded import EmbeddedServer
+from storefront.errors import (
+    CatalogueNotEmptyError,
+    EmbeddedServerError,
+    StorefrontError,
+    UnknownProductError,
+    UsageError,
+)
+from storefront.iteration import take
+from storefront.loading import Loaded, Method, load
+from storefront.orders import Line, Order
+from storefront.rows import RowWriter
+from storefront.sample import Sample, read_words
+from storefront.schema import create_schema
+from storefront.stream import export, stream_catalogue
+from storefront.timing import timed
+from storefront.tour import demo
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "BrandWithColor",
+    "CatalogueNotEmptyError",
+    "Checkpoint",
+    "EmbeddedServer",
+    "EmbeddedServerError",
+    "Line",
+    "Loaded",
+    "Measurement",
+    "Method",
+    "Order",
+    "Plan",
+    "Query",
+    "RowWriter",
+    "Sample",
+    "StorefrontError",
+    "Tally",
+    "UnknownProductError",
+    "UsageError",
+    "Way",
+    "add_brand_with_color",
+    "add_brands",
+    "add_brands_by_hand",
+    "answer",
+    "bench",
+    "connection",
+    "create_database",
+    "create_schema",
+    "demo",
+    "export",
+    "load",
+    "look_up",
+    "parse_product_id",
+    "read_words",
+    "remove_brands",
+    "stream_catalogue",
+    "take",
+    "timed",
+]

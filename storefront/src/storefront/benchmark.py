@@ -1,0 +1,236 @@
+"""Measure how many look-ups a second each way of making them gives.
+
+The same 10,000 look-ups four times: one after another, which is what code that awaits each gets; at once
+through a pool, a connection for each; at once on a single connection; at once by the pool's own methods.
+Every answer is checked against the id asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+import headrace
+from storefront.catalogue import LOOK_UP
+from storefront.database import connection
+from storefront.errors import StorefrontError, UsageError
+from storefront.timing import timed
+
+LOOK_UPS = 10_000
+POOL_SIZE = 6
+WARM_UP = 200
+"""Look-ups before the first measurement: connections are opened and statements prepared outside of it."""
+
+UNINDEXED_SCHEMA = "storefront_without_index"
+"""Where the copy of the table sku lives, while look-ups without the index are measured."""
+
+
+class Query(StrEnum):
+    """What a look-up asks for."""
+
+    JOIN = "join"
+    """A product's first SKU with size and colour by name: the four-way join of catalogue.LOOK_UP."""
+    KEY = "key"
+    """A product by its primary key, the least work a server can have; what is left is the driver."""
+
+    @property
+    def sql(self) -> str:
+        """The statement."""
+        key = "SELECT product_id, product_name, brand_id FROM product WHERE product_id = $1"
+        return LOOK_UP if self is Query.JOIN else key
+
+    @property
+    def subject(self) -> str:
+        """The look-up in words, for headings."""
+        return "a product's SKU, a four-way join" if self is Query.JOIN else "a product by primary key"
+
+
+class Way(StrEnum):
+    """How the look-ups are made."""
+
+    ONE_AFTER_ANOTHER = "one after another"
+    POOL_ACQUIRE = "at once, pool.acquire()"
+    ONE_CONNECTION = "at once, ONE connection"
+    POOL_METHODS = "at once, pool.fetchrow()"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The outcome of one way: `seconds` the median of the rounds, `speed_up` against one after another."""
+
+    query: Query
+    way: Way
+    connections: int
+    indexed: bool
+    look_ups: int
+    seconds: float
+    speed_up: float
+
+    @property
+    def rate(self) -> float:
+        """Look-ups a second."""
+        return self.look_ups / self.seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure; UsageError for numbers that cannot be.
+
+    Pool sizes are for the two ways that use a pool; the first one also serves the other two.
+    """
+
+    query: Query = Query.JOIN
+    look_ups: int = LOOK_UPS
+    pool_sizes: Sequence[int] = (POOL_SIZE,)
+    rounds: int = 1
+    without_index: bool = False
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.look_ups < 1:
+            raise UsageError(f"the number of look-ups must be at least 1, got {self.look_ups}")
+        if self.rounds < 1:
+            raise UsageError(f"the number of rounds must be at least 1, got {self.rounds}")
+        if not self.pool_sizes or min(self.pool_sizes) < 1:
+            sizes = ",".join(map(str, self.pool_sizes))
+            raise UsageError(f"pool sizes must be whole numbers of at least 1, got {sizes!r}")
+
+
+Answers = list[headrace.Record | None]
+Run = Callable[[headrace.Pool, str, Sequence[int]], Coroutine[Any, Any, Answers]]
+
+
+async def _acquire_and_fetch(pool: headrace.Pool, sql: str, product_id: int) -> headrace.Record | None:
+    async with pool.acquire() as leased:
+        record: headrace.Record | None = await leased.fetchrow(sql, product_id)
+    return record
+
+
+async def one_after_another(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+    """Look up each id when the one before it is done."""
+    return [await _acquire_and_fetch(pool, sql, product_id) for product_id in ids]
+
+
+async def at_once_acquiring(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+    """Look up all ids at once, each with a connection of its own from the pool."""
+    return await asyncio.gather(*(_acquire_and_fetch(pool, sql, product_id) for product_id in ids))
+
+
+async def at_once_on_one_connection(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+    """Look up all ids at once on a single connection."""
+    async with pool.acquire() as leased:
+        answers: Answers = await asyncio.gather(*(leased.fetchrow(sql, product_id) for product_id in ids))
+    return answers
+
+
+async def at_once_by_pool_methods(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+    """Look up all ids at once by the pool's own fetchrow."""
+    answers: Answers = await asyncio.gather(*(pool.fetchrow(sql, product_id) for product_id in ids))
+    return answers
+
+
+RUNS: dict[Way, Run] = {
+    Way.ONE_AFTER_ANOTHER: one_after_another,
+    Way.POOL_ACQUIRE: at_once_acquiring,
+    Way.ONE_CONNECTION: at_once_on_one_connection,
+    Way.POOL_METHODS: at_once_by_pool_methods,
+}
+
+
+async def bench(dsn: str, plan: Plan) -> list[Measurement]:
+    """Measure every way of `plan`, with the index and, if asked, then without, and return the measurements.
+
+    Raises StorefrontError where the catalogue has no SKUs to look up, or an answer is not the one asked for.
+    """
+    ids = await _choose_ids(dsn, plan)
+    measurements = await _measure(dsn, plan, ids, None)
+    if plan.without_index:
+        async with _unindexed(dsn) as search_path:
+            measurements += await _measure(dsn, plan, ids, search_path)
+    return measurements
+
+
+async def _choose_ids(dsn: str, plan: Plan) -> list[int]:
+    async with connection(dsn) as opened:
+        records = await opened.fetch("SELECT DISTINCT product_id FROM sku ORDER BY product_id")
+    if not records:
+        raise StorefrontError("the catalogue holds no SKUs to look up: run `storefront load` first")
+    known = [record["product_id"] for record in records]
+    random = Random(plan.seed)
+    return [known[int(random.random() * len(known))] for _ in range(plan.look_ups)]
+
+
+@asynccontextmanager
+async def _unindexed(dsn: str) -> AsyncIterator[str]:
+    """Copy the table sku without its indexes; yield the search path under which the same SQL finds the copy.
+
+    The table itself keeps its index, for whoever else is using it. The copy is dropped at the end.
+    """
+    async with connection(dsn) as opened:
+        schema = await opened.fetchval("SELECT quote_ident(current_schema())")
+        await opened.execute(f"""
+            DROP SCHEMA IF EXISTS {UNINDEXED_SCHEMA} CASCADE;
+            CREATE SCHEMA {UNINDEXED_SCHEMA};
+            CREATE TABLE {UNINDEXED_SCHEMA}.sku AS TABLE sku;
+            ANALYZE {UNINDEXED_SCHEMA}.sku;
+        """)
+        try:
+            yield f"{UNINDEXED_SCHEMA}, {schema}"
+        finally:
+            await opened.execute(f"DROP SCHEMA {UNINDEXED_SCHEMA} CASCADE")
+
+
+async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None) -> list[Measurement]:
+    """Run every way `plan.rounds` times, in turns: a slow moment of the machine falls on all of them."""
+    settings = {"search_path": search_path} if search_path else None
+    async with AsyncExitStack() as stack:
+        tasks: list[tuple[Way, int, headrace.Pool]] = []
+        for number, size in enumerate(plan.pool_sizes):
+            pool = await stack.enter_async_context(
+                headrace.create_pool(dsn, min_size=size, max_size=size, server_settings=settings)
+            )
+            tasks += [
+                (way, _connections(way, size), pool) for way in Way if number == 0 or _depends_on_pool(way)
+            ]
+        # By way, and within a way by size: the order of the table.
+        tasks.sort(key=lambda task: list(Way).index(task[0]))
+        for way, _, pool in tasks:
+            await RUNS[way](pool, plan.query.sql, ids[:WARM_UP])
+        seconds: list[list[float]] = [[] for _ in tasks]
+        for _ in range(plan.rounds):
+            for (way, _, pool), times in zip(tasks, seconds, strict=True):
+                times.append(await run_way(way, plan.query, ids, pool))
+    medians = [statistics.median(times) for times in seconds]
+    return [
+        Measurement(plan.query, way, connections, search_path is None, len(ids), median, medians[0] / median)
+        for (way, connections, _), median in zip(tasks, medians, strict=True)
+    ]
+
+
+def _depends_on_pool(way: Way) -> bool:
+    return way in (Way.POOL_ACQUIRE, Way.POOL_METHODS)
+
+
+def _connections(way: Way, size: int) -> int:
+    """How many connections a way can keep busy in a pool of this size."""
+    return size if _depends_on_pool(way) else 1
+
+
+@timed
+async def run_way(way: Way, query: Query, ids: Sequence[int], pool: headrace.Pool) -> float:
+    """Look up all ids in one way and return the seconds; answers are checked when the clock has stopped."""
+    started = time.perf_counter()
+    answers = await RUNS[way](pool, query.sql, ids)
+    seconds = time.perf_counter() - started
+    for product_id, answer in zip(ids, answers, strict=True):
+        if answer is None or answer["product_id"] != product_id:
+            got = "nothing" if answer is None else f"product {answer['product_id']}"
+            raise StorefrontError(f"{way}: the look-up of product {product_id} answered with {got}")
+    return seconds

@@ -1,0 +1,80 @@
+"""Which database a DSN means, and how to make it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import headrace
+from storefront.errors import UsageError
+
+DATABASE = "products"
+"""The database the storefront uses where a DSN names none."""
+
+MAINTENANCE_DATABASE = "postgres"
+"""The database every server has, to connect to while ours is made."""
+
+_DATABASE_PARAMETERS = ("dbname", "database")
+
+
+def named_database(dsn: str) -> str | None:
+    """The database that a DSN names, in its path or as a parameter; None where it names none.
+
+    Raises UsageError for what is not a postgresql:// URI; the message does not repeat it, there may be a
+    password in it.
+    """
+    try:
+        parts = urlsplit(dsn)
+    except ValueError as error:
+        raise UsageError(f"--dsn is not a URI: {error}") from error
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise UsageError("--dsn expects a URI such as postgresql://user@host:5432/products")
+    if name := unquote(parts.path.removeprefix("/")):
+        return name
+    given = dict(parse_qsl(parts.query))
+    return next((given[key] for key in _DATABASE_PARAMETERS if given.get(key)), None)
+
+
+def with_database(dsn: str, database: str) -> str:
+    """The same server's other database: the DSN with `database` in the place of whichever it names."""
+    parts = urlsplit(dsn)
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in _DATABASE_PARAMETERS]
+    rebuilt = f"{parts.scheme}://{parts.netloc}/{quote(database, safe='')}"
+    return f"{rebuilt}?{urlencode(query)}" if query else rebuilt
+
+
+def complete(dsn: str) -> str:
+    """The DSN with the storefront's database where it names none."""
+    return dsn if named_database(dsn) else with_database(dsn, DATABASE)
+
+
+@asynccontextmanager
+async def connection(dsn: str) -> AsyncIterator[headrace.Connection]:
+    """A connection for the time of a `with` block; closed after it, at once where the block fails."""
+    opened = await headrace.connect(dsn)
+    try:
+        yield opened
+    except BaseException:
+        opened.terminate()
+        raise
+    await opened.close()
+
+
+async def create_database(dsn: str) -> str | None:
+    """Create the database that `dsn` names and return the statement's status, or None where it exists."""
+    try:
+        existing = await headrace.connect(dsn)
+    except headrace.InvalidCatalogNameError:
+        pass
+    else:
+        await existing.close()
+        return None
+    name = (named_database(dsn) or DATABASE).replace('"', '""')
+    async with connection(with_database(dsn, MAINTENANCE_DATABASE)) as maintenance:
+        try:
+            status: str = await maintenance.execute(f'CREATE DATABASE "{name}"')
+        except headrace.DuplicateDatabaseError:
+            # Somebody else made it a moment ago, which is as good.
+            return None
+    return status

@@ -1,0 +1,119 @@
+"""Become the user a server may run as, tie its life to its parent's, and turn into the server.
+
+PostgreSQL refuses to run as root, and a server must not outlive the command that started it. Both have to be
+arranged in the new process itself, between fork and exec, where a multi-threaded Python parent must not run
+code of its own; so this file is run as a program: `python launcher.py --parent PID [--user UID GID] [--reach
+PATH]... -- PROGRAM [ARGUMENT]...`. It imports nothing of the package.
+
+Three things happen, the last two on Linux alone:
+
+1. With --user the process becomes that user for good. 2. A directory that root has closed to others (/root
+itself, most often) would shut that user out from the very files it is to
+   serve. Where a PATH cannot be reached, and only there, the process keeps one capability, CAP_DAC_OVERRIDE,
+   as an ambient one (capabilities(7)). It is still not root, which is all that PostgreSQL asks for, and no
+   file's mode is changed.
+3. The kernel is told to send the process a signal when its parent dies (prctl(2), PR_SET_PDEATHSIG): SIGINT,
+which a postmaster
+   takes as a fast shutdown ("Shutting Down the Server"). A parent killed outright leaves no server behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+
+# From <linux/prctl.h> and <linux/capability.h>.
+PR_SET_PDEATHSIG = 1
+PR_SET_KEEPCAPS = 8
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+CAP_DAC_OVERRIDE = 1
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+CANNOT_LAUNCH = 126
+"""Exit status when the program was never started; stderr says why."""
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _CapabilitySet(ctypes.Structure):
+    _fields_ = [
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    ]
+
+
+def _linux(function: str, *arguments: object) -> None:
+    """Call a function of the C library that answers 0; raise OSError with its errno otherwise."""
+    if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{function}: {os.strerror(code)}")
+
+
+def become(uid: int, gid: int, *, keep_capabilities: bool) -> None:
+    """Change to uid and gid, without supplementary groups; there is no way back."""
+    if keep_capabilities:
+        # Kept in the permitted set only: the effective set is emptied, so access(2) below answers for the
+        # plain user.
+        _linux("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def override_file_modes() -> None:
+    """Hold CAP_DAC_OVERRIDE, and nothing else, across the coming exec; OSError where that is forbidden."""
+    mask = 1 << CAP_DAC_OVERRIDE
+    header = _CapabilityHeader(LINUX_CAPABILITY_VERSION_3, 0)
+    sets = (_CapabilitySet * 2)(_CapabilitySet(mask, mask, mask), _CapabilitySet(0, 0, 0))
+    _linux("capset", ctypes.byref(header), ctypes.byref(sets))
+    _linux("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
+
+
+def die_with(parent: int) -> None:
+    """Have SIGINT sent to this process when the process `parent` ends; exit at once where it has already."""
+    # After the change of user, which clears the setting.
+    _linux("prctl", PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(CANNOT_LAUNCH)
+
+
+def launch(command: list[str], *, parent: int, user: tuple[int, int] | None, reach: list[str]) -> None:
+    """Prepare this process as the module says, then replace it by `command`; OSError if that fails."""
+    linux = sys.platform == "linux"
+    if user is not None:
+        become(*user, keep_capabilities=linux)
+        shut_out = [path for path in reach if not os.access(path, os.R_OK | os.X_OK)]
+        if shut_out and linux:
+            override_file_modes()
+        elif shut_out:
+            raise OSError(f"user id {user[0]} may not enter {shut_out[0]}")
+    if linux:
+        die_with(parent)
+    os.execv(command[0], command)
+
+
+def main() -> None:
+    """Read the command line and launch; one line on stderr and exit status 126 where that fails."""
+    parser = argparse.ArgumentParser(prog="launcher")
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--user", type=int, nargs=2, metavar=("UID", "GID"))
+    parser.add_argument("--reach", action="append", default=[])
+    parser.add_argument("command", nargs="+")
+    options = parser.parse_args()
+    user = (options.user[0], options.user[1]) if options.user else None
+    try:
+        launch(options.command, parent=options.parent, user=user, reach=options.reach)
+    except OSError as error:
+        print(f"cannot start {options.command[0]}: {error}", file=sys.stderr)
+        sys.exit(CANNOT_LAUNCH)
+
+
+if __name__ == "__main__":
+    main()

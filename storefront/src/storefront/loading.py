@@ -1,0 +1,129 @@
+"""Put sample data into the catalogue: all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+
+import headrace
+from storefront.errors import CatalogueNotEmptyError, UsageError
+from storefront.sample import Sample
+from storefront.schema import advance_sequence
+from storefront.timing import timed
+
+CHUNK = 5_000
+"""Rows sent between two reports of progress."""
+
+Row = tuple[int | str, ...]
+Progress = Callable[[str, int, int], None]
+"""Called with a table, the rows it has by now and the rows it is to have."""
+
+
+class Method(StrEnum):
+    """How rows travel: as the parameters of one prepared INSERT, or as a COPY stream."""
+
+    EXECUTEMANY = "executemany"
+    COPY = "copy"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How many rows there are, or were loaded, of each kind."""
+
+    brands: int
+    products: int
+    skus: int
+
+    def __str__(self) -> str:
+        return f"{self.brands:,} brands, {self.products:,} products and {self.skus:,} SKUs"
+
+
+@timed
+async def load(
+    connection: headrace.Connection,
+    sample: Sample,
+    *,
+    method: Method = Method.EXECUTEMANY,
+    replace: bool = False,
+    progress: Progress = lambda table, done, total: None,
+) -> Loaded:
+    """Load the sample in one transaction and return what was loaded.
+
+    With `replace` the brands, products and SKUs that are there go first, in the same transaction; without it
+    CatalogueNotEmptyError is raised where there are any. On any error, and on cancellation, the catalogue
+    stays as it was.
+    """
+    tables: tuple[tuple[str, tuple[str, ...], Iterable[Row], int], ...] = (
+        ("brand", ("brand_id", "brand_name"), sample.brands(), sample.brand_count),
+        ("product", ("product_id", "product_name", "brand_id"), sample.products(), sample.product_count),
+        (
+            "sku",
+            ("sku_id", "product_id", "product_size_id", "product_color_id"),
+            sample.skus(),
+            sample.sku_count,
+        ),
+    )
+    async with connection.transaction():
+        # Against two loads at once, which would both find the tables empty. Readers are not kept waiting.
+        await connection.execute("LOCK TABLE brand, product, sku IN SHARE ROW EXCLUSIVE MODE")
+        if replace:
+            await connection.execute("TRUNCATE brand, product, sku")
+        else:
+            present = await count_rows(connection)
+            if present != Loaded(0, 0, 0):
+                raise CatalogueNotEmptyError(
+                    f"the catalogue already holds {present}: nothing was loaded; "
+                    "--replace puts the sample in their place"
+                )
+        for table, columns, rows, total in tables:
+            progress(table, 0, total)
+            counted = _counted(rows, partial(progress, table), total)
+            if method is Method.COPY:
+                await _copy(connection, table, columns, counted)
+            else:
+                await _insert(connection, table, columns, counted)
+            progress(table, total, total)
+            await connection.execute(advance_sequence(table))
+        # The planner knows nothing of the new rows until the tables are analyzed.
+        await connection.execute("ANALYZE brand, product, sku")
+    return Loaded(sample.brand_count, sample.product_count, sample.sku_count)
+
+
+async def count_rows(connection: headrace.Connection) -> Loaded:
+    """Count what the catalogue holds."""
+    counts = await connection.fetchrow(
+        "SELECT (SELECT count(*) FROM brand), (SELECT count(*) FROM product), (SELECT count(*) FROM sku)"
+    )
+    assert counts is not None
+    return Loaded(*counts)
+
+
+async def _insert(
+    connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]
+) -> None:
+    """Insert by executemany, a chunk at a time: each is one request, all are in the caller's transaction."""
+    parameters = ", ".join(f"${position}" for position in range(1, len(columns) + 1))
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({parameters})"
+    while chunk := list(islice(rows, CHUNK)):
+        await connection.executemany(statement, chunk)
+
+
+async def _copy(
+    connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]
+) -> None:
+    """Insert by one COPY, whose rows are generated while it runs."""
+    copy = getattr(connection, "copy_records_to_table", None)
+    if copy is None:
+        raise UsageError(f"headrace {headrace.__version__} has no COPY yet: load by executemany")
+    await copy(table, records=rows, columns=columns)
+
+
+def _counted(rows: Iterable[Row], report: Callable[[int, int], None], total: int) -> Iterator[Row]:
+    """The same rows, reporting how many have gone by after every chunk."""
+    for number, row in enumerate(rows):
+        if number and number % CHUNK == 0:
+            report(number, total)
+        yield row

@@ -1,0 +1,63 @@
+"""Say when a coroutine function starts, with what, and in how many seconds it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import re
+import reprlib
+import time
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, ParamSpec, TypeVar
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# A list of 10,000 ids shows as its first few: enough to recognise a call by.
+_short = reprlib.Repr()
+_short.maxlist = _short.maxtuple = 4
+_short.maxstring = 60
+_short.maxother = 80
+
+
+def timed(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Decorate a coroutine function so that it logs its start, what with, its end and the seconds between.
+
+    Everything goes to the logger `storefront.timing` at the level INFO: failure and cancellation too, for the
+    exception passes on unchanged and is its caller's to judge. Seconds are wall-clock, from the first step of
+    the coroutine to its last.
+    """
+
+    @functools.wraps(function)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        name = function.__name__
+        logger.info("%s starts, with %s", name, _arguments(args, kwargs))
+        started = time.perf_counter()
+        try:
+            result = await function(*args, **kwargs)
+        except asyncio.CancelledError:
+            logger.info("%s was cancelled after %.3f s", name, time.perf_counter() - started)
+            raise
+        except Exception as error:
+            seconds = time.perf_counter() - started
+            logger.info("%s failed after %.3f s: %s: %s", name, seconds, type(error).__name__, error)
+            raise
+        logger.info("%s finished in %.3f s", name, time.perf_counter() - started)
+        return result
+
+    return wrapper
+
+
+def _arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> str:
+    """The arguments as a call would show them, each cut short, objects without their addresses in memory."""
+    shown = [_show(value) for value in args]
+    shown += [f"{name}={_show(value)}" for name, value in kwargs.items()]
+    return re.sub(r" (?:object )?at 0x[0-9a-f]+", "", ", ".join(shown)) or "no arguments"
+
+
+def _show(value: object) -> str:
+    return _short.repr(value.value if isinstance(value, Enum) else value)

@@ -1,0 +1,193 @@
+"""Show a newcomer everything once: schema, data, transactions, a stream, and what pipelining is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+import headrace
+from storefront import benchmark, brands, figures, loading, stream
+from storefront.database import connection, create_database
+from storefront.errors import reason
+from storefront.progress import loading_progress
+from storefront.sample import Sample
+from storefront.schema import COLORS, create_schema, headline
+from storefront.timing import timed
+
+SKIP, TAKE = 500, 100
+"""What the partial stream leaves out and what it takes."""
+
+BRANDS = ("Aurora & Sons", "Boreal", "Cirrus", "Dune", "Ember")
+"""Names that no sample holds; removed again at the end, and at the start in case a demo was cut off."""
+
+SHORT_SKUS = 10_000
+SHORT_LOOK_UPS = 1_000
+
+
+class Tour:
+    """The demo, chapter by chapter, on the database of `dsn`; `short` with less data and fewer look-ups.
+
+    A catalogue that holds rows already is used as it is, unless `replace` is set.
+    """
+
+    def __init__(self, dsn: str, console: Console, *, short: bool = False, replace: bool = False) -> None:
+        self.dsn = dsn
+        self.console = console
+        self.replace = replace
+        self.sample = Sample(sku_count=SHORT_SKUS) if short else Sample()
+        self.look_ups = SHORT_LOOK_UPS if short else benchmark.LOOK_UPS
+        self._chapter = 0
+
+    async def run(self) -> list[benchmark.Measurement]:
+        """Run every chapter and return what the last one measured."""
+        created = await create_database(self.dsn)
+        async with connection(self.dsn) as opened:
+            await self._schema(opened, created)
+            await self._data(opened)
+            await brands.remove_brands(opened, BRANDS)
+            try:
+                await self._commit(opened)
+                await self._rollback(opened)
+                await self._savepoint(opened)
+                await self._stream(opened)
+            finally:
+                if not opened.is_closed():
+                    await brands.remove_brands(opened, BRANDS)
+        return await self._look_ups()
+
+    def _heading(self, title: str, text: str) -> None:
+        self._chapter += 1
+        self.console.print(f"\n[bold]{self._chapter}. {title}[/bold]")
+        self._say(text, style="italic")
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(Padding(Text(text, style), (0, 0, 0, 3), expand=False))
+
+    async def _schema(self, opened: headrace.Connection, created: str | None) -> None:
+        version = opened.get_server_version()
+        self._heading(
+            "The schema",
+            f"Five tables on PostgreSQL {version.major}, in one transaction; each statement's status:",
+        )
+        if created:
+            self._say(f"{created:<16} the database")
+
+        def report(statement: str, status: str) -> None:
+            self._say(f"{status:<16} {headline(statement)}")
+
+        await create_schema(opened, report)
+
+    async def _data(self, opened: headrace.Connection) -> None:
+        sample = self.sample
+        self._heading(
+            "The sample data",
+            f"{sample.brand_count:,} brands, {sample.product_count:,} products, {sample.sku_count:,} SKUs, "
+            "by executemany, in one transaction:",
+        )
+        present = await loading.count_rows(opened)
+        if present.brands and not self.replace:
+            self._say(f"There are {present} already, and they are kept; --replace loads them anew.")
+            return
+        with loading_progress(self.console) as progress:
+            await loading.load(opened, sample, replace=self.replace, progress=progress)
+
+    async def _count(self, opened: headrace.Connection) -> int:
+        count: int = await opened.fetchval("SELECT count(*) FROM brand")
+        return count
+
+    async def _commit(self, opened: headrace.Connection) -> None:
+        first, second = BRANDS[:2]
+        self._heading(
+            "A transaction, committed",
+            f"async with connection.transaction(): {first} and {second} are added.",
+        )
+        before = await self._count(opened)
+        ids = await brands.add_brands(opened, (first, second))
+        after = await self._count(opened)
+        self._say(f"They have the ids {ids[0]} and {ids[1]}; brands before: {before}, after: {after}.")
+
+    async def _rollback(self, opened: headrace.Connection) -> None:
+        self._heading(
+            "A transaction, rolled back", f"{BRANDS[2]} is new, {BRANDS[0]} is not: neither is added."
+        )
+        before = await self._count(opened)
+        try:
+            await brands.add_brands(opened, (BRANDS[2], BRANDS[0]))
+        except headrace.UniqueViolationError as error:
+            self._say(f"The server said: {reason(error)}")
+        self._say(f"Brands before: {before}, after: {await self._count(opened)}.")
+        await brands.add_brands_by_hand(opened, (BRANDS[3],), keep=False)
+        self._say(
+            f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(opened)}."
+        )
+
+    async def _savepoint(self, opened: headrace.Connection) -> None:
+        taken, color = next(iter(COLORS.items()))
+        self._heading(
+            "A transaction with a savepoint",
+            f"{BRANDS[4]} is added, and inside a savepoint a colour whose id, {taken}, is {color}'s.",
+        )
+        before = await self._count(opened)
+        outcome = await brands.add_brand_with_color(opened, BRANDS[4], taken, "Green")
+        assert outcome.color_error is not None
+        after = await self._count(opened)
+        self._say(f"The colour was refused, the brand is kept; brands before: {before}, after: {after}.")
+
+    async def _stream(self, opened: headrace.Connection) -> None:
+        self._heading(
+            "A cursor",
+            f"The whole catalogue, {stream.PREFETCH} rows at a time, never all in memory; then a part of it.",
+        )
+        rows = await timed(count_catalogue)(opened)
+        self._say(f"{rows:,} rows went by.")
+        part = stream.stream_catalogue(opened, skip=SKIP, limit=TAKE)
+        async with aclosing(part) as records:
+            ids = [record["sku_id"] async for record in records]
+        if ids:
+            self._say(f"Without the first {SKIP}, the next {len(ids)}: SKUs {ids[0]:,} to {ids[-1]:,}.")
+
+    async def _look_ups(self) -> list[benchmark.Measurement]:
+        self._heading(
+            f"{self.look_ups:,} look-ups, four ways",
+            "One after another, then all at once: a connection for each, ONE for all, the pool's own method.",
+        )
+        measurements: list[benchmark.Measurement] = []
+        for query in benchmark.Query:
+            measurements += await benchmark.bench(self.dsn, benchmark.Plan(query, self.look_ups))
+        self._close(measurements)
+        return measurements
+
+    def _close(self, measurements: Sequence[benchmark.Measurement]) -> None:
+        for table in figures.tables(measurements):
+            self.console.print()
+            self.console.print(table)
+        by_way = {m.way: m for m in measurements if m.query is benchmark.Query.KEY}
+        one = by_way[benchmark.Way.ONE_CONNECTION]
+        pool = by_way[benchmark.Way.POOL_METHODS]
+        self.console.print(
+            f"\nBy primary key, all at once on a single connection: [bold]{one.rate:,.0f}[/bold] look-ups "
+            f"a second, [bold]{one.speed_up:.1f} times[/bold] as many as one after another;\n"
+            f"by the pool's own method: [bold]{pool.rate:,.0f}[/bold] a second, "
+            f"[bold]{pool.speed_up:.1f} times[/bold].",
+            highlight=False,
+        )
+
+
+async def count_catalogue(opened: headrace.Connection) -> int:
+    """Stream the catalogue and count its rows."""
+    count = 0
+    async with aclosing(stream.stream_catalogue(opened)) as records:
+        async for _ in records:
+            count += 1
+    return count
+
+
+async def demo(
+    dsn: str, console: Console, *, short: bool = False, replace: bool = False
+) -> list[benchmark.Measurement]:
+    """Run the demo and return its measurements; any error of the database passes on."""
+    return await Tour(dsn, console, short=short, replace=replace).run()

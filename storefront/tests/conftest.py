@@ -1,0 +1,121 @@
+"""A server for the storefront's tests, and databases on it: with a small catalogue, empty, or not there yet.
+
+The server is the one that STOREFRONT_TEST_DSN names (its user may create databases), else an embedded one
+that is made for the run and removed after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+# Under --import-mode=importlib pytest calls this file storefront.tests.conftest, and so takes the directory
+# storefront/ for the package of that name. It makes way for the real one.
+if getattr(sys.modules.get("storefront"), "__file__", None) is None:
+    sys.modules.pop("storefront", None)
+
+from storefront import EmbeddedServer, Sample, connection, create_schema, load
+from storefront.database import with_database
+
+_SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
+
+_numbers = itertools.count(1)
+
+
+def execute(dsn: str, *statements: str) -> None:
+    """Run statements on a connection of their own."""
+
+    async def run() -> None:
+        async with connection(dsn) as opened:
+            for statement in statements:
+                await opened.execute(statement)
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of a server to make databases on."""
+    if dsn := os.environ.get("STOREFRONT_TEST_DSN"):
+        yield with_database(dsn, "postgres")
+        return
+    with EmbeddedServer(tmp_path_factory.mktemp("server")) as server:
+        yield server.dsn()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str) -> Iterator[Callable[[str | None], str]]:
+    """A function that makes a database, a copy of a template if one is given; all are dropped at the end."""
+    made: list[str] = []
+
+    def create(template: str | None = None) -> str:
+        name = f"storefront_test_{os.getpid()}_{next(_numbers)}"
+        execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        made.append(name)
+        return name
+
+    yield create
+    for name in made:
+        execute(postgres, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Sample:
+    """What the small catalogue holds: 10 brands, 50 products, 1,000 SKUs."""
+    return _SAMPLE
+
+
+@pytest.fixture(scope="session")
+def loaded(postgres: str, new_database: Callable[[str | None], str]) -> str:
+    """The name of a database with the small catalogue, to copy; nobody may be connected to it."""
+    name = new_database(None)
+
+    async def fill() -> None:
+        async with connection(with_database(postgres, name)) as opened:
+            await create_schema(opened)
+            await load(opened, _SAMPLE)
+
+    asyncio.run(fill())
+    return name
+
+
+@pytest.fixture
+def dsn(postgres: str, loaded: str, new_database: Callable[[str | None], str]) -> str:
+    """The DSN of a database of the test's own, with the small catalogue in it."""
+    return with_database(postgres, new_database(loaded))
+
+
+@pytest.fixture
+def empty(postgres: str, new_database: Callable[[str | None], str]) -> str:
+    """The DSN of a database of the test's own, with the schema and no brands, products or SKUs."""
+    dsn = with_database(postgres, new_database(None))
+
+    async def fill() -> None:
+        async with connection(dsn) as opened:
+            await create_schema(opened)
+
+    asyncio.run(fill())
+    return dsn
+
+
+@pytest.fixture
+def bare(postgres: str) -> Iterator[str]:
+    """The DSN of a database that does not exist; the test may make it."""
+    name = f"storefront_test_{os.getpid()}_{next(_numbers)}"
+    yield with_database(postgres, name)
+    execute(postgres, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Give the storefront's logger back as it was: commands send it to their own standard error."""
+    logger = logging.getLogger("storefront")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before

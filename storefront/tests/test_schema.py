@@ -1,0 +1,110 @@
+"""The schema: five tables that can be created twice."""
+
+from __future__ import annotations
+
+import pytest
+
+import headrace
+from storefront import connection, create_database, create_schema
+from storefront.schema import COLORS, INDEXES, SIZES, STATEMENTS, headline
+
+
+async def test_the_database_is_created_where_it_is_missing(bare: str) -> None:
+    assert await create_database(bare) == "CREATE DATABASE"
+    assert await create_database(bare) is None
+
+
+async def test_each_statement_reports_its_status(bare: str) -> None:
+    await create_database(bare)
+    reported: list[tuple[str, str]] = []
+    async with connection(bare) as opened:
+        statuses = await create_schema(opened, lambda statement, status: reported.append((statement, status)))
+    assert statuses == ["CREATE TABLE"] * 5 + ["CREATE INDEX"] * 2 + ["INSERT 0 1"] * 5 + ["SELECT 1"] * 2
+    assert reported == list(zip(STATEMENTS, statuses, strict=True))
+
+
+async def test_creating_it_twice_changes_nothing(dsn: str) -> None:
+    async with connection(dsn) as opened:
+        before = await opened.fetch("SELECT oid, relname FROM pg_class ORDER BY oid")
+        statuses = await create_schema(opened)
+        assert await opened.fetch("SELECT oid, relname FROM pg_class ORDER BY oid") == before
+        assert await opened.fetchval("SELECT count(*) FROM sku") == 1_000
+    assert statuses.count("INSERT 0 0") == 5
+
+
+async def test_the_columns_are_the_ones_partners_know(empty: str) -> None:
+    async with connection(empty) as opened:
+        rows = await opened.fetch(
+            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+            " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
+        )
+    assert [tuple(row) for row in rows] == [
+        ("brand", "brand_id", "integer", "NO"),
+        ("brand", "brand_name", "text", "NO"),
+        ("product", "product_id", "integer", "NO"),
+        ("product", "product_name", "text", "NO"),
+        ("product", "brand_id", "integer", "NO"),
+        ("product_color", "product_color_id", "integer", "NO"),
+        ("product_color", "product_color_name", "text", "NO"),
+        ("product_size", "product_size_id", "integer", "NO"),
+        ("product_size", "product_size_name", "text", "NO"),
+        ("sku", "sku_id", "integer", "NO"),
+        ("sku", "product_id", "integer", "NO"),
+        ("sku", "product_size_id", "integer", "NO"),
+        ("sku", "product_color_id", "integer", "NO"),
+    ]
+
+
+async def test_colours_and_sizes_are_there_and_their_ids_go_on_after_them(empty: str) -> None:
+    async with connection(empty) as opened:
+        assert dict(await opened.fetch("SELECT * FROM product_color")) == COLORS == {1: "Blue", 2: "Black"}
+        assert dict(await opened.fetch("SELECT * FROM product_size")) == SIZES
+        added = "INSERT INTO product_color (product_color_name) VALUES ('Red') RETURNING product_color_id"
+        assert await opened.fetchval(added) == 3
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO product (product_name, brand_id) VALUES ('orphan', 12345)",
+        "INSERT INTO sku (product_id, product_size_id, product_color_id) VALUES (12345, 1, 1)",
+        "INSERT INTO sku (product_id, product_size_id, product_color_id) VALUES (1, 4, 1)",
+        "INSERT INTO sku (product_id, product_size_id, product_color_id) VALUES (1, 1, 3)",
+    ],
+)
+async def test_references_are_foreign_keys(dsn: str, statement: str) -> None:
+    async with connection(dsn) as opened:
+        with pytest.raises(headrace.ForeignKeyViolationError):
+            await opened.execute(statement)
+
+
+async def test_a_name_cannot_be_null_nor_a_brand_be_twice(dsn: str) -> None:
+    async with connection(dsn) as opened:
+        with pytest.raises(headrace.NotNullViolationError):
+            await opened.execute("INSERT INTO brand (brand_name) VALUES (NULL)")
+        with pytest.raises(headrace.UniqueViolationError):
+            await opened.execute("INSERT INTO brand (brand_name) SELECT brand_name FROM brand")
+
+
+async def test_a_look_up_has_an_index_to_use(dsn: str) -> None:
+    async with connection(dsn) as opened:
+        await opened.execute("SET enable_seqscan = off")
+        plan = await opened.fetch("EXPLAIN SELECT * FROM sku WHERE product_id = 1")
+    assert "sku_product_id_idx" in "".join(row[0] for row in plan)
+
+
+async def test_half_a_schema_is_never_left(bare: str) -> None:
+    await create_database(bare)
+    async with connection(bare) as opened:
+        # IF NOT EXISTS takes it for the table, and the reference to it fails.
+        await opened.execute("CREATE VIEW product_size AS SELECT 1 AS product_size_id")
+        with pytest.raises(headrace.PostgresError):
+            await create_schema(opened)
+        assert await opened.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+
+
+async def test_a_headline_is_short_and_says_what_it_is_about() -> None:
+    assert headline(STATEMENTS[0]) == "CREATE TABLE brand"
+    assert headline(INDEXES[1]) == "CREATE INDEX sku_product_id_idx ON sku (product_id)"
+    assert headline("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING") == "INSERT INTO t VALUES (1)"
+    assert len(headline(STATEMENTS[-1], 40)) == 40

@@ -1,0 +1,113 @@
+"""Streaming the catalogue, and taking the first of anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from storefront import RowWriter, Sample, connection, export, stream_catalogue, take
+from storefront.stream import COLUMNS
+
+
+async def count_to(limit: int, given: list[int]) -> AsyncIterator[int]:
+    """Yield 1, 2, 3 ... and note in `given` what was asked for."""
+    for number in range(1, limit + 1):
+        given.append(number)
+        yield number
+
+
+@pytest.mark.parametrize(("n", "taken"), [(0, []), (2, [1, 2]), (5, [1, 2, 3, 4, 5]), (9, [1, 2, 3, 4, 5])])
+async def test_take_yields_the_first(n: int, taken: list[int]) -> None:
+    given: list[int] = []
+    assert [item async for item in take(n, count_to(5, given))] == taken
+    assert given == taken
+
+
+async def test_what_take_leaves_can_be_read_on() -> None:
+    numbers = count_to(5, [])
+    assert [item async for item in take(2, numbers)] == [1, 2]
+    assert [item async for item in numbers] == [3, 4, 5]
+
+
+async def test_take_of_a_negative_number_is_an_error() -> None:
+    with pytest.raises(ValueError, match="n must be 0 or more, got -1"):
+        await anext(take(-1, count_to(5, [])))
+
+
+async def test_take_works_on_a_cursor(dsn: str) -> None:
+    async with connection(dsn) as opened, opened.transaction():
+        cursor = opened.cursor("SELECT generate_series(1, 1000)", prefetch=10)
+        assert [row[0] async for row in take(3, cursor)] == [1, 2, 3]
+
+
+async def sku_ids(dsn: str, **options: int | None) -> list[int]:
+    async with connection(dsn) as opened, aclosing(stream_catalogue(opened, **options)) as records:  # type: ignore[arg-type]
+        return [record["sku_id"] async for record in records]
+
+
+@pytest.mark.parametrize("prefetch", [1, 50, 999, 1_000, 5_000])
+async def test_the_stream_is_the_whole_catalogue_whatever_is_fetched_at_a_time(
+    dsn: str, prefetch: int
+) -> None:
+    assert await sku_ids(dsn, prefetch=prefetch) == list(range(1, 1_001))
+
+
+@pytest.mark.parametrize(
+    ("skip", "limit", "expected"),
+    [
+        (500, 100, range(501, 601)),
+        (0, 10, range(1, 11)),
+        (990, None, range(991, 1_001)),
+        (995, 100, range(996, 1_001)),
+        (1_000, None, range(0)),
+        (5_000, 10, range(0)),
+        (10, 0, range(0)),
+    ],
+)
+async def test_a_part_of_the_catalogue(dsn: str, skip: int, limit: int | None, expected: range) -> None:
+    assert await sku_ids(dsn, skip=skip, limit=limit) == list(expected)
+
+
+async def test_a_record_tells_everything_by_name(dsn: str, sample: Sample) -> None:
+    brands = dict(sample.brands())
+    products = {product_id: (name, brand_id) for product_id, name, brand_id in sample.products()}
+    async with connection(dsn) as opened, aclosing(stream_catalogue(opened, limit=1)) as records:
+        record = await anext(records)
+    _, product_id, size_id, color_id = next(sample.skus())
+    name, brand_id = products[product_id]
+    color, size = {1: "Blue", 2: "Black"}[color_id], {1: "Small", 2: "Medium", 3: "Large"}[size_id]
+    assert tuple(record) == (1, product_id, name, brand_id, brands[brand_id], color, size)
+
+
+async def test_a_stream_left_early_leaves_no_transaction(dsn: str) -> None:
+    async with connection(dsn) as opened:
+        async with aclosing(stream_catalogue(opened)) as records:
+            await anext(records)
+            assert opened.is_in_transaction()
+        assert not opened.is_in_transaction()
+        assert await opened.fetchval("SELECT count(*) FROM sku") == 1_000
+
+
+async def test_a_stream_is_one_snapshot(dsn: str) -> None:
+    async with connection(dsn) as opened, connection(dsn) as another:
+        async with aclosing(stream_catalogue(opened, prefetch=10)) as records:
+            await anext(records)
+            await another.execute("DELETE FROM sku")
+            assert len([record async for record in records]) == 999
+
+
+async def test_the_catalogue_is_exported_as_csv(dsn: str) -> None:
+    file = io.BytesIO()
+    async with connection(dsn) as opened:
+        await opened.execute("UPDATE product SET product_name = $1", 'a "quoted", name\nof two lines')
+        writer = RowWriter(file)
+        assert await export(opened, writer, skip=500, limit=100) == 100
+    assert writer.position == len(file.getvalue())
+    header, *rows = csv.reader(io.StringIO(file.getvalue().decode(), newline=""))
+    assert tuple(header) == COLUMNS
+    assert [int(row[0]) for row in rows] == list(range(501, 601))
+    assert {row[2] for row in rows} == {'a "quoted", name\nof two lines'}
