@@ -1,0 +1,203 @@
+"""Check that headrace's modules import downwards only, compiled ones included, and that the core stays pure.
+
+The layers are those of the import-linter contract "layers" in pyproject.toml, which lint-imports holds the
+Python modules to; this check reads Cython's cimports as well, and imports between Python and compiled
+modules, which it cannot see. Where it finds something, it prints one line for each and exits with status 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "headrace"
+SOURCE = ROOT / "src"
+CONTRACT = "layers"
+
+IO = ("asyncio", "socket", "ssl", "select", "selectors", "threading", "concurrent", "subprocess", "uvloop")
+
+# What a module and those below it must not import, from anywhere.
+PURE = {
+    "_core": IO,  # knows bytes, values and requests; tests drive it without a loop and without a server
+    "lexer": IO,
+    "pool.routing": IO,  # decides, and leaves it to others to carry it out
+    "scram": IO,
+}
+
+SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
+
+# `from a.b cimport c, d`, `from a.b import (`, `cimport a.b as c`, at any indentation; names in brackets may
+# follow on further lines.
+CYTHON_FROM = re.compile(r"^[ \t]*from[ \t]+([.\w]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
+CYTHON_IMPORT = re.compile(r"^[ \t]*c?import[ \t]+([^\n#(]+)", re.MULTILINE)
+
+
+class Import(NamedTuple):
+    """One import: the line it is on, and the dotted name of the module or of the thing in it."""
+
+    line: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module belongs: its layer, counted from the top, and its entry in the table."""
+
+    level: int
+    entry: str
+    independent: bool
+    """Whether entries of this layer must not import each other."""
+
+
+class Layers:
+    """The table: which entry each module falls under."""
+
+    def __init__(self, rows: Iterable[str]) -> None:
+        self._places: dict[str, Place] = {}
+        for level, row in enumerate(rows):
+            for entry in re.split(r"[|:]", row):
+                name = entry.strip().strip("()")
+                self._places[name] = Place(level, name, "|" in row)
+
+    def place(self, module: str) -> Place | None:
+        """Return where a module, named without `headrace.`, belongs: by its name or the nearest above."""
+        while module:
+            if module in self._places:
+                return self._places[module]
+            module = module.rpartition(".")[0]
+        return None
+
+    def is_above_entries(self, module: str) -> bool:
+        """Whether `module` is a package such as _core: its modules have entries, itself none."""
+        return any(name.startswith(module + ".") for name in self._places)
+
+
+def read_layers() -> Layers:
+    """Return the table of pyproject.toml."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (rows,) = (contract["layers"] for contract in contracts if contract["id"] == CONTRACT)
+    return Layers(rows)
+
+
+def module_name(path: Path) -> str:
+    """Return the name of a source file's module without `headrace.`; empty for the package itself."""
+    parts = path.relative_to(SOURCE / PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def absolute(name: str, package: str) -> str:
+    """Return a possibly relative module name as an absolute one; `package` is the importing module's."""
+    dots = len(name) - len(name.lstrip("."))
+    if not dots:
+        return name
+    base = package.split(".")[: len(package.split(".")) - dots + 1]
+    return ".".join([*base, *filter(None, [name[dots:]])])
+
+
+def python_imports(text: str, package: str) -> Iterator[Import]:
+    """Yield the imports of Python source, but for those under `if TYPE_CHECKING`."""
+    waiting: list[ast.AST] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting.extend(node.orelse)
+        elif isinstance(node, ast.Import):
+            yield from (Import(node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = absolute("." * node.level + (node.module or ""), package)
+            yield from (Import(node.lineno, f"{module}.{alias.name}") for alias in node.names)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def cython_imports(text: str, package: str) -> Iterator[Import]:
+    """Yield the imports and cimports of Cython source."""
+    for found in CYTHON_FROM.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        names = re.sub(r"#[^\n]*", "", found[2]).strip("() \t\n").split(",")
+        for name in filter(None, (each.split(" as ")[0].strip() for each in names)):
+            yield Import(line, f"{absolute(found[1], package)}.{name}")
+    for found in CYTHON_IMPORT.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        for each in found[1].split(","):
+            yield Import(line, each.split(" as ")[0].strip())
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """Yield every import of a source file, by absolute name."""
+    module = f"{PACKAGE}.{module_name(path)}".rstrip(".")
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    read = python_imports if path.suffix in (".py", ".pyi") else cython_imports
+    yield from read(path.read_text(), package)
+
+
+def target(name: str, modules: set[str]) -> str | None:
+    """Return which of headrace's modules an import reaches: empty for the package itself, None for none."""
+    if name != PACKAGE and not name.startswith(PACKAGE + "."):
+        return None
+    inside = name[len(PACKAGE) + 1 :]
+    while inside and inside not in modules:
+        inside = inside.rpartition(".")[0]
+    return inside
+
+
+def complaint(importer: str, each: Import, modules: set[str], layers: Layers) -> str | None:
+    """Return what is wrong with an import in module `importer`, or None."""
+    for pure, banned in PURE.items():
+        if (importer == pure or importer.startswith(pure + ".")) and each.name.split(".")[0] in banned:
+            return f"imports {each.name}, and {pure} must do no I/O"
+    imported = target(each.name, modules)
+    if imported is None:
+        return None
+    if imported == "":
+        return f"imports {each.name} from the package itself, which only re-exports"
+    here, there = layers.place(importer), layers.place(imported)
+    if here is None or there is None or here.entry == there.entry:
+        return None  # a module without a place is reported once, by itself
+    if here.level == there.level and here.independent:
+        return f"imports {imported}, which is beside it and independent of it"
+    if here.level > there.level:
+        return f"imports {imported}, which is in a layer above it"
+    return None
+
+
+def check(paths: Iterable[Path], layers: Layers) -> Iterator[str]:
+    """Yield a line for everything wrong in these source files."""
+    named = [(path, module_name(path)) for path in sorted(paths)]
+    modules = {module for _, module in named if module}
+    unplaced: set[str] = set()
+    for path, module in named:
+        shown = path.relative_to(ROOT)
+        if module == "":
+            continue  # the public names, re-exported
+        if layers.place(module) is None and not layers.is_above_entries(module) and module not in unplaced:
+            unplaced.add(module)
+            yield f"{shown}: {module} has no layer: add it to the contract {CONTRACT!r} in pyproject.toml"
+        complaints = ((each.line, complaint(module, each, modules, layers)) for each in imports(path))
+        # Several names from one module make one complaint.
+        for line, found in dict.fromkeys(complaints):
+            if found is not None:
+                yield f"{shown}:{line}: {module} {found}"
+
+
+def main() -> int:
+    """Check the package; return the exit status."""
+    paths = [path for path in (SOURCE / PACKAGE).rglob("*") if path.suffix in SUFFIXES]
+    found = list(check(paths, read_layers()))
+    for line in found:
+        print(line, file=sys.stderr)
+    if not found:
+        print(f"layers: {len(paths)} source files import downwards only")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
