@@ -26,8 +26,9 @@ async def test_leaves_a_task():
     globals()["task"] = asyncio.create_task(asyncio.Event().wait())
 
 async def test_leaves_a_connection():
-    globals()["server"] = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    await asyncio.open_connection(*server.sockets[0].getsockname())
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0) as server:
+        cycle = [await asyncio.open_connection(*server.sockets[0].getsockname())]
+        cycle.append(cycle)
 
 def test_leaves_a_transaction(server, database):
     globals()["connection"] = psycopg.connect(server.dsn(database))
@@ -52,7 +53,7 @@ async def test_may_leave_a_task():
 def test_what_is_left_behind_fails_the_test(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(TESTS)
-    options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(pytester.path))
+    options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(pytester.path), str(pytester.path))
     result = pytester.runpytest_subprocess(*options, "--pg", str(installations()[0].version))
     result.assert_outcomes(passed=6, failed=1, errors=4)
     result.stdout.fnmatch_lines_random(

@@ -9,6 +9,7 @@ import asyncio
 from asyncio import get_running_loop
 
 from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.copying cimport Copy, CopyIn, CopyOut
 from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Batch, Closing, Query, Request, Script, Startup
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.statement cimport Statement
@@ -34,6 +35,7 @@ cdef class DriverCore:
         readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
         readonly object owner            # told of notices, notifications, parameters and the end
         bint paused
+        bint unread                      # the socket is left unread until the reader of a COPY has caught up
         bint flush_scheduled
         readonly bint connected
         object flush_later
@@ -41,6 +43,7 @@ cdef class DriverCore:
         object grace
         object drained
         object ended
+        list room                        # futures of those who wait for the transport to take more
         set tasks
 
     def __init__(self, loop, Session session not None, canceller=None):
@@ -49,6 +52,7 @@ cdef class DriverCore:
         session.events = self
         self.canceller = canceller
         self.flush_later = self._flush_now
+        self.room = []
         self.tasks = set()
 
     # -- asyncio's BufferedProtocol --------------------------------------------------------------------------------
@@ -71,6 +75,8 @@ cdef class DriverCore:
             if not isinstance(error, Exception):
                 raise
             return
+        if self.session.sent.first is not None and self.session.sent.first.barrier:
+            self._hold_back()
         if self.drained is not None and self.session.sent.count == 0:
             if not self.drained.done():
                 self.drained.set_result(None)
@@ -84,6 +90,8 @@ cdef class DriverCore:
     def resume_writing(self):
         self.paused = False
         self._flush()
+        if not self.paused:
+            self._make_room()
 
     def connection_lost(self, exc):
         reason = exc if exc is not None else 'the server closed the connection'
@@ -132,10 +140,13 @@ cdef class DriverCore:
     # -- requests ----------------------------------------------------------------------------------------------------
 
     cdef object _waiter(self):
+        cdef Request last = self.session.sent.last
         if get_running_loop() is not self.loop:
             raise InterfaceError(
                 'cannot perform operation: the connection belongs to another event loop',
                 hint='Use a connection only in the event loop that opened it; open another one here.')
+        if last is not None and last.barrier:
+            self._check_copy(last)
         return self.loop.create_future()
 
     def query(self, str query not None, tuple args, int kind, int limit, column, record_class, bint shared=False):
@@ -246,6 +257,73 @@ cdef class DriverCore:
                 request.deadline = self.loop.call_later(timeout, self.time_out, request)
         return request
 
+    # -- COPY --------------------------------------------------------------------------------------------------------
+
+    cdef int _check_copy(self, Request last) except -1:
+        """Refuse what the task that runs a COPY asks meanwhile: it would wait for itself."""
+        if isinstance(last, Copy) and not last.abandoned and (<Copy>last).flowing \
+                and (<Copy>last).task is asyncio.current_task():
+            raise InterfaceError(
+                'cannot perform operation: this task is in the middle of a COPY on the connection',
+                hint='End the COPY first, or use another connection inside it.')
+        return 0
+
+    def copy_in(self, str query not None):
+        """Queue a COPY FROM STDIN; returns the request, to be sent data once `began` has a result."""
+        cdef CopyIn request = CopyIn(self._waiter(), self.loop.create_future(), query, asyncio.current_task())
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def copy_out(self, str query not None, Statement statement=None, record_class=None):
+        """Queue a COPY TO STDOUT; returns the request, which holds what comes: bytes, or rows of `statement`.
+
+        While it holds much the socket is left unread; whoever takes it then calls read_on().
+        """
+        cdef CopyOut request = CopyOut(self._waiter(), self.loop.create_future(), query, asyncio.current_task(),
+                                       statement, record_class)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def send_data(self, CopyIn request not None, bytes messages not None) -> bool:
+        """Write CopyData or CopyDone of the COPY under way; returns whether the transport takes more.
+
+        Does nothing where the server has ended the COPY: the request's waiter says why.
+        """
+        if request.state != DONE and self.connected:
+            self.transport.write(messages)
+        return not self.paused
+
+    async def wait_for_room(self):
+        """Wait until the transport takes more, or the connection is gone."""
+        while self.paused and self.connected:
+            waiter = self.loop.create_future()
+            self.room.append(waiter)
+            await waiter
+
+    cdef int _make_room(self) except -1:
+        waiters, self.room = self.room, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        return 0
+
+    cdef int _hold_back(self) except -1:
+        """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
+        cdef Request head = self.session.sent.first
+        if isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
+            self.unread = True
+            self.transport.pause_reading()
+        return 0
+
+    def read_on(self) -> None:
+        """The reader of a COPY has caught up."""
+        if self.unread:
+            self.unread = False
+            if self.connected:
+                self.transport.resume_reading()
+
     # -- giving up -----------------------------------------------------------------------------------------------------
 
     def give_up(self, Request request not None):
@@ -254,6 +332,7 @@ cdef class DriverCore:
             return
         if self.session.cancel(request) == SIGNAL:
             self._signal()
+        self.read_on()
         if self.connected:
             if self.session.urgent:
                 self._flush()
@@ -345,6 +424,7 @@ cdef class DriverCore:
             for waiter in (self.drained, self.ended):
                 if waiter is not None and not waiter.done():
                     waiter.set_result(None)
+            self._make_room()
             if self.owner is not None:
                 self.owner.on_lost(reason)
 
@@ -356,7 +436,7 @@ cdef class DriverCore:
             await self.drained
 
     async def close(self, timeout=None):
-        """Cancel what is running, say goodbye and wait for the server to close.
+        """Cancel what is running, say goodbye and close the socket.
 
         What had not been sent fails with an error that says so. Raises TimeoutError where `timeout` seconds do not
         suffice; the connection is dropped then, as it is on cancellation.
@@ -370,9 +450,11 @@ cdef class DriverCore:
                     self.drained = self.loop.create_future()
                     if self.session.interrupt() == SIGNAL:
                         self._signal()
+                    self._discard_copy()
                     await self.drained
                 if self.connected:
                     self.transport.write(terminate)
+                    self.transport.close()
                     await self.ended
         except TimeoutError:
             self.terminate()
@@ -381,9 +463,16 @@ cdef class DriverCore:
         except BaseException:
             self.terminate()
             raise
-        else:
-            if self.transport is not None:
-                self.transport.close()
+
+    cdef int _discard_copy(self) except -1:
+        """Get a COPY that is being interrupted out of the way, whoever takes part in it."""
+        cdef Request head = self.session.sent.first
+        if isinstance(head, CopyOut):
+            (<CopyOut>head).drop()
+        self.read_on()
+        if self.session.urgent:
+            self._flush()
+        return 0
 
     def terminate(self):
         """Drop the socket at once; whatever was asked fails."""

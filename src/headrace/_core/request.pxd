@@ -48,6 +48,7 @@ cdef class Request:
     cdef int forget_deadline(self) except -1
     cdef int fail(self, object error) except -1
     cdef bint repeatable(self) except -1
+    cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
 
 

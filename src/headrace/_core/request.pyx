@@ -116,6 +116,10 @@ cdef class Request:
         """Whether running it again after a 57014 that was not meant for it changes nothing."""
         return False
 
+    cdef bytes withdrawal(self, WriteBuffer out):
+        """What must be sent for the server to end the request now that nobody wants it, or None."""
+        return None
+
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.query!r}>'
 

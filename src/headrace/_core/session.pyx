@@ -668,6 +668,12 @@ cdef class Session:
                 request.error = InterfaceError('the caller has given up')
             self.urgent.append(request.more(self.out))
             self.streaming = None
+        withdrawal = request.withdrawal(self.out)
+        if withdrawal is not None:
+            # What else is needed is seen when it has stayed at the head for a while.
+            self.urgent.append(withdrawal)
+            self.events.abandoned_head()
+            return DRAINED
         if request is not self.sent.first or self.holding or request.kept or self.backend_secret is None:
             return DRAINED
         if request.next is not None:
@@ -701,6 +707,9 @@ cdef class Session:
         cdef Request head = self.sent.first
         if head is None or self.holding or self.backend_secret is None:
             return DRAINED
+        withdrawal = head.withdrawal(self.out)
+        if withdrawal is not None:
+            self.urgent.append(withdrawal)
         head.cancelled = True
         self.cancelling = head
         self.delivered = False

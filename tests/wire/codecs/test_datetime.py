@@ -165,7 +165,8 @@ def test_infinite_moments_are_the_constants_and_naive() -> None:
     for value in (datetime.min, datetime.min.replace(tzinfo=UTC)):
         assert encoded(TIMESTAMPTZ, value) == "8000000000000000"
     # The last moment in India is none in UTC.
-    assert encoded(TIMESTAMPTZ, datetime.max.replace(tzinfo=INDIA)) == "0380e70675b297ff"
+    last = datetime(9999, 12, 31, 18, 29, 59, 999999)
+    assert encoded(TIMESTAMPTZ, datetime.max.replace(tzinfo=INDIA)) == encoded(TIMESTAMP, last)
 
 
 def test_a_moment_before_year_1_in_utc_can_be_sent() -> None:
@@ -174,7 +175,7 @@ def test_a_moment_before_year_1_in_utc_can_be_sent() -> None:
         decode(TIMESTAMPTZ, data)
 
 
-def test_a_naive_datetime_is_in_the_local_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_naive_datetime_is_in_the_local_zone() -> None:
     local = datetime(2024, 7, 1, 12).astimezone()
     assert encoded(TIMESTAMPTZ, datetime(2024, 7, 1, 12)) == encoded(TIMESTAMPTZ, local)
     midnight = datetime(2024, 7, 1).astimezone()
