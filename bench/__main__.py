@@ -38,31 +38,19 @@ stderr = Console(stderr=True)
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer rounds and rows.")] = False,
-    only: Annotated[
-        str | None, typer.Option(help="Workloads by name: a part of it, or a shell pattern.")
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Samples of each peer [default: 5, quick 3].")
-    ] = None,
+    only: Annotated[str | None, typer.Option(help="Workloads by name: a part of it, or a shell pattern.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Samples of each peer [default: 5, quick 3].")] = None,
     peers: Annotated[str, typer.Option(help="Peers to measure, separated by commas.")] = ",".join(NAMES),
     loop: Annotated[str, typer.Option(help="Event loop: asyncio, uvloop or both.")] = "asyncio",
     json: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS / "benchmark.json",
     picture_file: Annotated[Path, typer.Option("--picture", help="Where the picture goes.")] = RESULTS
     / "benchmark.png",
-    update_docs: Annotated[
-        bool, typer.Option("--update-docs", help="Put the table into docs/benchmarks.md.")
-    ] = False,
+    update_docs: Annotated[bool, typer.Option("--update-docs", help="Put the table into docs/benchmarks.md.")] = False,
     dsn: Annotated[str | None, typer.Option(help="A server to use instead of the embedded one.")] = None,
     tcp: Annotated[bool, typer.Option("--tcp", help="Loopback TCP instead of a Unix socket.")] = False,
-    bin_directory: Annotated[
-        Path | None, typer.Option(help="PostgreSQL's programs, instead of the embedded.")
-    ] = None,
-    collect: Annotated[
-        bool, typer.Option("--gc/--no-gc", help="Garbage collection while the clock runs.")
-    ] = True,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit status 1 where a requirement is missed.")
-    ] = False,
+    bin_directory: Annotated[Path | None, typer.Option(help="PostgreSQL's programs, instead of the embedded.")] = None,
+    collect: Annotated[bool, typer.Option("--gc/--no-gc", help="Garbage collection while the clock runs.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a requirement is missed.")] = False,
     list_workloads: Annotated[bool, typer.Option("--list", help="List the workloads and stop.")] = False,
 ) -> None:
     """Measure headrace against its peers, in one run on one server."""
@@ -143,9 +131,7 @@ def _measure(
         "method": f"median of {pace.rounds} rounds ({2 * pace.rounds + 1} where a sample is short), "
         "every peer a sample in each; a process for each peer",
         "slow peers": f"a batch that would take longer than {pace.longest:g} s is cut, but not asyncpg's",
-        "garbage collection": "on while the clock runs, collected before"
-        if collect
-        else "off while the clock runs",
+        "garbage collection": "on while the clock runs, collected before" if collect else "off while the clock runs",
     }
     return Report(machine.facts(server.dsn, server.description), method, versions, names, runs)
 
@@ -166,9 +152,7 @@ def _lines(
 ) -> list[Line]:
     columns = (TextColumn("{task.fields[step]}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     lines = []
-    with Progress(
-        *columns, TimeElapsedColumn(), console=stderr, transient=True, refresh_per_second=2
-    ) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=stderr, transient=True, refresh_per_second=2) as progress:
         task = progress.add_task(loop, total=len(workloads), step=loop)
         for workload in workloads:
 

@@ -125,9 +125,7 @@ def _instructions_per_unit(
     return (many - few) / (many_units - few_units)
 
 
-def _run(
-    counter: Counter, workload: Workload, peer: str, loop: str, dsn: str, operations: int
-) -> tuple[int, int]:
+def _run(counter: Counter, workload: Workload, peer: str, loop: str, dsn: str, operations: int) -> tuple[int, int]:
     command = [sys.executable, "-m", "bench.profile", workload.name, "--peer", peer, "--loop", loop]
     command += ["--operations", str(operations), "--dsn", dsn, "--filled"]
     done = subprocess.run(counter.command(command), capture_output=True, text=True)

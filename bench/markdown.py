@@ -47,9 +47,7 @@ def update(page: Path, report: Report) -> None:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(
-            f"{page.name}: expected the lines {BEGIN!r} and {END!r} around the table; put them back"
-        )
+        raise ValueError(f"{page.name}: expected the lines {BEGIN!r} and {END!r} around the table; put them back")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(f"{before}{BEGIN}\n\n{_measured(report)}\n\n{END}{after}")
 
@@ -94,7 +92,5 @@ def _notes(run: Run) -> str:
         for peer, cell in line.cells.items():
             if cell.note or cell.missing:
                 notes.setdefault(f"{peer}: {cell.note or cell.missing}", []).append(line.workload.name)
-    places = {
-        note: f" ({', '.join(names)})" if len(names) <= MOST_NAMES else "" for note, names in notes.items()
-    }
+    places = {note: f" ({', '.join(names)})" if len(names) <= MOST_NAMES else "" for note, names in notes.items()}
     return "\n".join(f"- {note}{place}" for note, place in places.items())

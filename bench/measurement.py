@@ -126,9 +126,7 @@ class Report:
             "facts": self.facts,
             "method": self.method,
             "versions": self.versions,
-            "runs": [
-                {"loop": run.loop, "workloads": [_line_json(line) for line in run.lines]} for run in self.runs
-            ],
+            "runs": [{"loop": run.loop, "workloads": [_line_json(line) for line in run.lines]} for run in self.runs],
         }
 
 

@@ -94,6 +94,4 @@ class PeerProcess:
         assert self._process is not None
         self._process.join(2)
         code = self._process.exitcode
-        return (
-            f"its process died (signal {-code})" if code and code < 0 else f"its process died (status {code})"
-        )
+        return f"its process died (signal {-code})" if code and code < 0 else f"its process died (status {code})"

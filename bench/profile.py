@@ -36,9 +36,7 @@ def profile(
     seconds: Annotated[float, typer.Option(min=0, help="How long to go on.")] = 10.0,
     operations: Annotated[int | None, typer.Option(min=1, help="Do so many operations once instead.")] = None,
     dsn: Annotated[str | None, typer.Option(help="A server to use instead of the embedded one.")] = None,
-    filled: Annotated[
-        bool, typer.Option("--filled", help="The server of --dsn has the data already.")
-    ] = False,
+    filled: Annotated[bool, typer.Option("--filled", help="The server of --dsn has the data already.")] = False,
     tcp: Annotated[bool, typer.Option("--tcp", help="Loopback TCP instead of a Unix socket.")] = False,
 ) -> None:
     """Run one workload of one peer in a loop; print what was done as JSON."""

@@ -99,15 +99,11 @@ def embedded_server(*, tcp: bool = False, bin_directory: Path | None = None) -> 
 
 
 @contextlib.contextmanager
-def _running(
-    home: Path, programs: Path, log: Path, user: str | None, port: int, *, tcp: bool
-) -> Iterator[None]:
+def _running(home: Path, programs: Path, log: Path, user: str | None, port: int, *, tcp: bool) -> Iterator[None]:
     data = home / "data"
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--auth=trust", "--no-sync"]
     initdb += ["--encoding=UTF8", "--locale=C"]
-    made = subprocess.run(
-        initdb, user=user, extra_groups=_groups(user), capture_output=True, text=True, cwd=home
-    )
+    made = subprocess.run(initdb, user=user, extra_groups=_groups(user), capture_output=True, text=True, cwd=home)
     if made.returncode:
         raise ServerError(f"initdb failed: {made.stderr.strip()[-2000:]}")
     settings = SETTINGS | {
@@ -164,9 +160,7 @@ def _unprivileged_user(home: Path) -> str | None:
     try:
         account = pwd.getpwnam(UNPRIVILEGED_USER)
     except KeyError:
-        raise ServerError(
-            f"running as root needs a user {UNPRIVILEGED_USER!r} for the server; there is none"
-        ) from None
+        raise ServerError(f"running as root needs a user {UNPRIVILEGED_USER!r} for the server; there is none") from None
     os.chown(home, account.pw_uid, account.pw_gid)
     return UNPRIVILEGED_USER
 

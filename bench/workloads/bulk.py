@@ -41,9 +41,7 @@ def workloads(scale: Scale) -> list[Workload]:
             _copy_in(ITEM, item_rows, rows),
             rows,
         ),
-        workload(
-            "copy-in-skus", f"copy_records_to_table, {rows:,} SKUs", _copy_in(SKU_COPY, sku_rows, rows), rows
-        ),
+        workload("copy-in-skus", f"copy_records_to_table, {rows:,} SKUs", _copy_in(SKU_COPY, sku_rows, rows), rows),
         workload("copy-out-items", f"copy_from_table, {SKUS:,} rows of 7", _copy_out(ITEM_FULL), None),
         workload("copy-out-skus", f"copy_from_table, {SKUS:,} SKUs", _copy_out(SKU), None),
     ]

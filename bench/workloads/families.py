@@ -104,9 +104,7 @@ DAY = date(2025, 1, 1)
 MOMENT = datetime(2025, 1, 1)
 MOMENT_UTC = datetime(2025, 1, 1, tzinfo=UTC)
 DOCUMENT = '{{"id": {0}, "name": "product {0}", "tags": ["a", "b"], "price": 1.5}}'
-DOCUMENT_SQL = (
-    "jsonb_build_object('id', g, 'name', 'product ' || g, 'tags', jsonb_build_array('a', 'b'), 'price', 1.5)"
-)
+DOCUMENT_SQL = "jsonb_build_object('id', g, 'name', 'product ' || g, 'tags', jsonb_build_array('a', 'b'), 'price', 1.5)"
 
 FAMILIES = (
     Family(

@@ -110,9 +110,7 @@ def _one_connection(count: int) -> Open:
         keys = keys_of(count)
         if peer.overlapping:
             async with peer.connection(dsn) as connection:
-                yield Job(
-                    run=lambda n: connection.fetchrow_at_once(PRODUCT, keys[:n]), check=_right_rows(keys)
-                )
+                yield Job(run=lambda n: connection.fetchrow_at_once(PRODUCT, keys[:n]), check=_right_rows(keys))
         else:
             # What a user of such a driver does instead, and what the required ratio is stated against.
             async with peer.pool(dsn, POOL_SIZE) as pool:

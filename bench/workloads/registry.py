@@ -25,9 +25,7 @@ def select(scale: Scale, pattern: str | None) -> list[Workload]:
         return known
     found = [w for w in known if fnmatchcase(w.name, pattern) or pattern in w.name]
     if not found:
-        raise ValueError(
-            f"expected a pattern that matches one of {', '.join(w.name for w in known)}; got {pattern!r}"
-        )
+        raise ValueError(f"expected a pattern that matches one of {', '.join(w.name for w in known)}; got {pattern!r}")
     return found
 
 

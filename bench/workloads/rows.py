@@ -36,9 +36,7 @@ def workloads(scale: Scale) -> list[Workload]:
         workload("fetch-ints", "1,000 ints", "SELECT generate_series(1, 1000)", rows=1000),
         workload("fetch-pg-type", "pg_type, 12 columns", PG_TYPE, -1, True),
         workload("fetch-bytea", "100 x 1 kB of bytea", f"SELECT content FROM {SCHEMA}.blob", rows=100),
-        workload(
-            "fetch-arrays", "100 arrays of 100 ints", f"SELECT numbers FROM {SCHEMA}.int_array", rows=100
-        ),
+        workload("fetch-arrays", "100 arrays of 100 ints", f"SELECT numbers FROM {SCHEMA}.int_array", rows=100),
         workload("fetch-skus", f"{SKUS:,} SKUs, 4 ints", f"SELECT * FROM {SCHEMA}.sku", rows=SKUS),
         workload(
             "fetch-mixed",

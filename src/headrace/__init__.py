@@ -23,7 +23,7 @@ from headrace.types import (
     Type,
 )
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "Attribute",
     "BitString",
     "Box",

@@ -173,9 +173,7 @@ class Authenticator:
     @property
     def channel_bound(self) -> bool:
         """Whether both sides have proved to hold the ends of the same TLS connection."""
-        return (
-            self._scram is not None and self._scram.mechanism == SCRAM_SHA_256_PLUS and self._scram.verified
-        )
+        return self._scram is not None and self._scram.mechanism == SCRAM_SHA_256_PLUS and self._scram.verified
 
     def respond(self, code: int, payload: bytes) -> Reply:
         """Answer an Authentication message: its code and what follows it.
@@ -184,9 +182,7 @@ class Authenticator:
         """
         if len(payload) > _PAYLOAD_MAX:
             self._fail(
-                ProtocolError(
-                    f"an Authentication message of {len(payload)} bytes, at most {_PAYLOAD_MAX} are taken"
-                )
+                ProtocolError(f"an Authentication message of {len(payload)} bytes, at most {_PAYLOAD_MAX} are taken")
             )
         try:
             return self._answer(code, payload)
@@ -275,13 +271,9 @@ class Authenticator:
         if self._state is _State.START:
             self._begin("none")
         if self._settings.channel_binding == "require" and not self.channel_bound:
-            raise InterfaceError(
-                "channel_binding=require, but the server let the client in without channel binding"
-            )
+            raise InterfaceError("channel_binding=require, but the server let the client in without channel binding")
         if self._settings.certificate_required and not self._certificate_sent:
-            raise InterfaceError(
-                "sslcertmode=require, but the server did not ask for the client's certificate"
-            )
+            raise InterfaceError("sslcertmode=require, but the server did not ask for the client's certificate")
         self._state = _State.DONE
 
     def _cleartext_password(self, payload: bytes) -> bytes:
@@ -346,22 +338,17 @@ class Authenticator:
                 )
             return None
         if not self._encrypted:
-            raise ProtocolError(
-                "the server offers SCRAM-SHA-256-PLUS although the connection is not encrypted"
-            )
+            raise ProtocolError("the server offers SCRAM-SHA-256-PLUS although the connection is not encrypted")
         if wanted == "disable":
             if SCRAM_SHA_256 not in offered:
-                raise InterfaceError(
-                    "channel_binding=disable, but the server offers SCRAM-SHA-256-PLUS alone"
-                )
+                raise InterfaceError("channel_binding=disable, but the server offers SCRAM-SHA-256-PLUS alone")
             return None
         binding = None if self._certificate is None else tls_server_end_point(self._certificate)
         if binding is None:
             raise InterfaceError(
                 "the server offers channel binding, but the signature of its certificate has no hash"
                 " function to bind to (RFC 5929 defines none for Ed25519)",
-                hint="Give the server a certificate signed with RSA or ECDSA, or set"
-                " channel_binding=disable.",
+                hint="Give the server a certificate signed with RSA or ECDSA, or set channel_binding=disable.",
             )
         return binding
 
@@ -416,9 +403,7 @@ class Authenticator:
                 "the server asks for GSSAPI authentication, which needs the name of the server",
                 hint="Give host=...",
             )
-        gss = GssExchange(
-            service=self._settings.krbsrvname, host=self._host, delegate=self._settings.gssdelegation
-        )
+        gss = GssExchange(service=self._settings.krbsrvname, host=self._host, delegate=self._settings.gssdelegation)
         self._gss = gss
         self._state = _State.GSS_WORK
         return Work(lambda: gss.step(None))
@@ -435,8 +420,7 @@ class Authenticator:
     def _need_password(self) -> Secret:
         if self._password is None:
             raise ClientConfigurationError(
-                f"the server asks for a password ({self._method}) for the role {self._user!r}, and none is"
-                " given",
+                f"the server asks for a password ({self._method}) for the role {self._user!r}, and none is given",
                 hint="Give password=..., put it into the DSN or the passfile (~/.pgpass), or set PGPASSWORD.",
             )
         if b"\0" in self._password.to_bytes():
@@ -447,8 +431,7 @@ class Authenticator:
         """Refuse to send a secret as it is where others could read it."""
         if not (self._encrypted or self._local or self._settings.allow_cleartext_password):
             raise InterfaceError(
-                f"the server asks for the {what} in cleartext, and the connection is not encrypted: it was"
-                " not sent",
+                f"the server asks for the {what} in cleartext, and the connection is not encrypted: it was not sent",
                 hint="Use TLS (sslmode=verify-full), or scram-sha-256 in pg_hba.conf;"
                 " allow_cleartext_password=True sends it.",
             )

@@ -58,7 +58,9 @@ class Place:
     hostname: str | None = None
 
 
-async def open_driver(params: ConnectParams, make_session: Callable[[], Session]) -> tuple[Driver, Place, Authenticator]:
+async def open_driver(
+    params: ConnectParams, make_session: Callable[[], Session]
+) -> tuple[Driver, Place, Authenticator]:
     """Connect to the first address that answers and suits `target_session_attrs`.
 
     Raises what the last address failed with (OSError, ssl.SSLError, PostgresError, TimeoutError ...), with a note for
@@ -79,7 +81,8 @@ async def open_driver(params: ConnectParams, make_session: Callable[[], Session]
     where, error = failures[-1]
     if len(failures) > 1:
         error.add_note(
-            "All addresses failed:\n" + "\n".join(f"  {where}: {type(each).__name__}: {each}" for where, each in failures)
+            "All addresses failed:\n"
+            + "\n".join(f"  {where}: {type(each).__name__}: {each}" for where, each in failures)
         )
     elif isinstance(error, (OSError, ConnectionDoesNotExistError)):
         error.add_note(f"While connecting to {where}.")
@@ -327,9 +330,7 @@ async def _start(params: ConnectParams, driver: Driver, authenticator: Authentic
         elif reply is not None:
             driver.answer(reply)
 
-    request = driver.start(
-        startup_message(params.max_protocol_version, params.startup_parameters()), on_authentication
-    )
+    request = driver.start(startup_message(params.max_protocol_version, params.startup_parameters()), on_authentication)
     try:
         await request.waiter
     finally:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from headrace.params import ConnectArguments, ConnectParams
 
 
-
 class ConnectionType(type):
     """The class of Connection: a pool's proxy counts as an instance of the class of what it stands for."""
 
@@ -123,9 +122,7 @@ class Connection(metaclass=ConnectionType):
         request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class))
         return await self._driver.reply(request, self._timeout(timeout))
 
-    async def fetchval(
-        self, query: str, *args: object, column: int | str = 0, timeout: float | None = None
-    ) -> Any:
+    async def fetchval(self, query: str, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
         """Run a query and return one column (by index or name) of its first row, None where there is no row."""
         request = self._driver.query(query, args, KIND_VALUE, 1, column, self._record_class)
         return await self._driver.reply(request, self._timeout(timeout))

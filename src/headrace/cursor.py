@@ -67,9 +67,7 @@ class CursorFactory:
         return Cursor(portal)
 
     def _portal(self) -> _Portal:
-        return _Portal(
-            self._connection, self._query, self._statement, self._args, self._timeout, self._record_class
-        )
+        return _Portal(self._connection, self._query, self._statement, self._args, self._timeout, self._record_class)
 
 
 class _Portal:

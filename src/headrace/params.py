@@ -234,9 +234,7 @@ def _server_settings(values: Values, keywords: Keywords, environ: Mapping[str, s
         settings["application_name"] = application_name
     if options := values.text("options"):
         settings["options"] = options
-    _check_encoding(
-        "client_encoding", values.raw("client_encoding") or "UTF8", values.source("client_encoding")
-    )
+    _check_encoding("client_encoding", values.raw("client_encoding") or "UTF8", values.source("client_encoding"))
     for name, value in environment.startup_settings(environ).items():
         if "\0" in value:
             raise ClientConfigurationError(f"the environment variable for {name} contains a NUL character")
@@ -370,16 +368,13 @@ def _oauth_token(values: Values, keywords: Keywords) -> Secret | AskedSecret | N
             if values.given(name):
                 raise ClientConfigurationError(
                     f"{name} ({values.source(name)}) needs oauth_token: headrace gets no tokens by itself",
-                    hint="Give oauth_token=..., a callable or coroutine function that returns a bearer"
-                    " token.",
+                    hint="Give oauth_token=..., a callable or coroutine function that returns a bearer token.",
                 )
     return token
 
 
 def _check_startup_length(params: ConnectParams) -> None:
-    length = 9 + sum(
-        len(f"{name}\0{value}\0".encode()) for name, value in params.startup_parameters().items()
-    )
+    length = 9 + sum(len(f"{name}\0{value}\0".encode()) for name, value in params.startup_parameters().items())
     if length > STARTUP_MAX:
         raise ClientConfigurationError(
             f"the startup message would be {length} bytes long, a server takes {STARTUP_MAX}",

@@ -27,7 +27,7 @@ class PreparedStatement:
     transactions.
     """
 
-    __slots__ = ("_connection", "_lease", "_record_class", "_statement", "_status", "__weakref__")
+    __slots__ = ("__weakref__", "_connection", "_lease", "_record_class", "_statement", "_status")
 
     def __init__(self, connection: Connection, statement: Statement, record_class: type[Record]) -> None:
         self._connection = connection
@@ -79,9 +79,7 @@ class PreparedStatement:
             for name, oid, type_name, kind, schema in self._check("get_attributes").column_types()
         )
 
-    def cursor(
-        self, *args: object, prefetch: int | None = None, timeout: float | None = None
-    ) -> cursors.CursorFactory:
+    def cursor(self, *args: object, prefetch: int | None = None, timeout: float | None = None) -> cursors.CursorFactory:
         """Return a cursor over the result: for `async for`, or to be awaited. See `Connection.cursor()`."""
         self._check("cursor")
         return cursors.CursorFactory(
@@ -137,9 +135,7 @@ class PreparedStatement:
         """Run the statement for each element of `args`, as one atomic request, and return the rows of all."""
         statement = self._check("fetchmany")
         driver = self._connection._driver
-        request = driver.batch(
-            statement.query, args, self._rows_as(record_class), True, statement=statement
-        )
+        request = driver.batch(statement.query, args, self._rows_as(record_class), True, statement=statement)
         return await self._run(request, timeout)  # type: ignore[no-any-return]
 
     async def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
@@ -170,4 +166,3 @@ class PreparedStatement:
 def _parsed(plan: Any) -> Any:
     """Return the plan parsed, whether or not a codec for json has done so already."""
     return json.loads(plan) if isinstance(plan, str) else plan
-

@@ -199,10 +199,7 @@ class ScramClient:
         if match is None:
             self._fail("the server's final SCRAM message is malformed")
         if not hmac.compare_digest(self._base64(match[1]), self._server_signature):
-            self._fail(
-                "the server's SCRAM signature is wrong: it does not know the password, so it is not the"
-                " server"
-            )
+            self._fail("the server's SCRAM signature is wrong: it does not know the password, so it is not the server")
 
     def _step(self, expected: _State, following: _State) -> None:
         if self._state is not expected:

@@ -87,13 +87,10 @@ class TLSSettings:
             ("ssl_max_protocol_version", self.max_version),
         ):
             if version is not None and version not in VERSIONS:
-                raise ClientConfigurationError(
-                    f"{name} must be one of {', '.join(VERSIONS)}, got {version!r}"
-                )
+                raise ClientConfigurationError(f"{name} must be one of {', '.join(VERSIONS)}, got {version!r}")
         if self.min_version and self.max_version and VERSIONS[self.min_version] > VERSIONS[self.max_version]:
             raise ClientConfigurationError(
-                f"ssl_min_protocol_version={self.min_version} is newer than"
-                f" ssl_max_protocol_version={self.max_version}"
+                f"ssl_min_protocol_version={self.min_version} is newer than ssl_max_protocol_version={self.max_version}"
             )
 
 
@@ -183,9 +180,7 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
     if settings.keylogfile is not None:
         try:
             # Made here, as OpenSSL would make it readable by all.
-            os.close(
-                os.open(settings.keylogfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            )
+            os.close(os.open(settings.keylogfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
             context.keylog_filename = settings.keylogfile
         except OSError as reason:
             raise _unreadable("sslkeylogfile", settings.keylogfile, reason) from None
@@ -230,8 +225,7 @@ def _load_authorities(context: ssl.SSLContext, settings: TLSSettings) -> bool:
             where = os.path.join(settings.directory or "~/.postgresql", "root.crt")
             raise ClientConfigurationError(
                 f"sslmode={settings.mode} needs certificate authorities, but {where!r} does not exist",
-                hint="Name a file as sslrootcert, or use the system's with sslrootcert=system and"
-                " sslmode=verify-full.",
+                hint="Name a file as sslrootcert, or use the system's with sslrootcert=system and sslmode=verify-full.",
             )
         return False
     try:
@@ -274,8 +268,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TLSSettings) -> None:
     if key is None:
         raise ClientConfigurationError(
             f"there is a client certificate, {cert!r}, but no key for it",
-            hint="Name the key as sslkey, put it into ~/.postgresql/postgresql.key, or set"
-            " sslcertmode=disable.",
+            hint="Name the key as sslkey, put it into ~/.postgresql/postgresql.key, or set sslcertmode=disable.",
         )
     _check_key(key)
     password = settings.password
@@ -296,9 +289,7 @@ def _check_key(path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ClientConfigurationError(f"sslkey {path!r} is not a plain file")
     # Root's keys may be readable by a group, as distributions set them up for services.
-    forbidden = (
-        stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO if status.st_uid == 0 else stat.S_IRWXG | stat.S_IRWXO
-    )
+    forbidden = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO if status.st_uid == 0 else stat.S_IRWXG | stat.S_IRWXO
     if status.st_mode & forbidden:
         raise ClientConfigurationError(
             f"sslkey {path!r} can be used by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",

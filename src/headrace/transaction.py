@@ -52,9 +52,7 @@ class Transaction:
 
     def __init__(self, connection: Connection, isolation: str | None, readonly: bool, deferrable: bool) -> None:
         if isolation is not None and isolation not in ISOLATION_LEVELS:
-            raise ValueError(
-                f"isolation is expected to be either of {set(ISOLATION_LEVELS)!r}, got {isolation!r}"
-            )
+            raise ValueError(f"isolation is expected to be either of {set(ISOLATION_LEVELS)!r}, got {isolation!r}")
         self._connection = connection
         self._lease = connection._lease
         self._isolation = isolation
@@ -191,8 +189,7 @@ class Transaction:
             level = str(await self._connection.fetchval("SHOW transaction_isolation")).replace(" ", "_")
         if level != self._isolation:
             raise InterfaceError(
-                "nested transaction has a different isolation level: "
-                f"current {self._isolation!r} != outer {level!r}"
+                f"nested transaction has a different isolation level: current {self._isolation!r} != outer {level!r}"
             )
 
     def _check_connection(self, method: str) -> None:

@@ -44,16 +44,13 @@ async def test_any_constraint_takes_all_of_them_back(dsn: str) -> None:
         assert await names(opened) == set()
 
 
-async def test_a_brand_is_kept_while_its_colour_is_refused(
-    dsn: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_brand_is_kept_while_its_colour_is_refused(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
     async with connection(dsn) as opened:
         outcome = await add_brand_with_color(opened, "Aurora", 1, "Green")
         assert isinstance(outcome.color_error, headrace.UniqueViolationError)
         assert await names(opened) == {"Aurora"}
         assert (
-            await opened.fetchval("SELECT product_color_name FROM product_color WHERE product_color_id = 1")
-            == "Blue"
+            await opened.fetchval("SELECT product_color_name FROM product_color WHERE product_color_id = 1") == "Blue"
         )
     (record,) = [each for each in caplog.records if each.name == "storefront.brands"]
     assert record.levelno == logging.WARNING
@@ -66,8 +63,7 @@ async def test_a_brand_and_its_colour_are_both_added_where_both_are_new(dsn: str
         outcome = await add_brand_with_color(opened, "Aurora", 3, "Green")
         assert outcome.color_error is None
         assert (
-            await opened.fetchval("SELECT product_color_name FROM product_color WHERE product_color_id = 3")
-            == "Green"
+            await opened.fetchval("SELECT product_color_name FROM product_color WHERE product_color_id = 3") == "Green"
         )
 
 

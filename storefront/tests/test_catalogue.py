@@ -18,9 +18,7 @@ def expected(sample: Sample) -> dict[int, list[tuple[object, ...]]]:
     products = {product_id: (name, brand_id) for product_id, name, brand_id in sample.products()}
     found: dict[int, list[tuple[object, ...]]] = defaultdict(list)
     for sku_id, product_id, size_id, color_id in sample.skus():
-        found[product_id].append(
-            (product_id, *products[product_id], sku_id, COLORS[color_id], SIZES[size_id])
-        )
+        found[product_id].append((product_id, *products[product_id], sku_id, COLORS[color_id], SIZES[size_id]))
     return found
 
 
@@ -81,16 +79,12 @@ async def test_pages_put_together_are_the_whole(dsn: str, sample: Sample, page: 
     assert found == expected(sample)[2]
 
 
-@pytest.mark.parametrize(
-    ("text", "product_id"), [("1", 1), (" 42\t", 42), ("007", 7), ("2147483647", 2**31 - 1)]
-)
+@pytest.mark.parametrize(("text", "product_id"), [("1", 1), (" 42\t", 42), ("007", 7), ("2147483647", 2**31 - 1)])
 def test_an_id_is_a_whole_number(text: str, product_id: int) -> None:
     assert parse_product_id(text) == product_id
 
 
-@pytest.mark.parametrize(
-    "text", ["", "0", "-1", "+1", "1.0", "1e3", "1_000", "x", "٣", "2147483648", "9" * 5_000]
-)
+@pytest.mark.parametrize("text", ["", "0", "-1", "+1", "1.0", "1e3", "1_000", "x", "٣", "2147483648", "9" * 5_000])
 def test_what_is_not_an_id_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected a whole number from 1 to 2147483647") as caught:
         parse_product_id(text)

@@ -70,9 +70,7 @@ async def test_a_load_that_is_cancelled_leaves_nothing(empty: str) -> None:
 
 async def test_a_catalogue_that_holds_rows_is_not_touched(dsn: str) -> None:
     async with connection(dsn) as opened:
-        with pytest.raises(
-            CatalogueNotEmptyError, match=r"10 brands, 50 products and 1,000 SKUs: nothing was loaded"
-        ):
+        with pytest.raises(CatalogueNotEmptyError, match=r"10 brands, 50 products and 1,000 SKUs: nothing was loaded"):
             await load(opened, SMALL)
         assert await count_rows(opened) == Loaded(10, 50, 1_000)
 

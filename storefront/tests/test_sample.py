@@ -28,9 +28,7 @@ def test_another_seed_gives_other_rows() -> None:
 
 
 def test_the_rows_of_a_seed_are_the_same_on_every_machine() -> None:
-    sample = Sample(
-        brand_count=3, product_count=2, sku_count=3, seed=1, words=["red", "green", "blue", "white"]
-    )
+    sample = Sample(brand_count=3, product_count=2, sku_count=3, seed=1, words=["red", "green", "blue", "white"])
     assert list(sample.brands()) == [(1, "red"), (2, "blue"), (3, "green")]
     assert list(sample.products()) == [
         (1, "green red white blue green red white blue white blue", 2),

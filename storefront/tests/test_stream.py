@@ -50,9 +50,7 @@ async def sku_ids(dsn: str, **options: int | None) -> list[int]:
 
 
 @pytest.mark.parametrize("prefetch", [1, 50, 999, 1_000, 5_000])
-async def test_the_stream_is_the_whole_catalogue_whatever_is_fetched_at_a_time(
-    dsn: str, prefetch: int
-) -> None:
+async def test_the_stream_is_the_whole_catalogue_whatever_is_fetched_at_a_time(dsn: str, prefetch: int) -> None:
     assert await sku_ids(dsn, prefetch=prefetch) == list(range(1, 1_001))
 
 

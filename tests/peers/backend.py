@@ -221,9 +221,7 @@ def row_description(*fields: Field | Text) -> bytes:
     for field in fields:
         each = field if isinstance(field, Field) else Field(field)
         body.append(string(each.name))
-        body.append(
-            struct.pack("!IhIhih", each.table, each.column, each.oid, each.size, each.modifier, each.format)
-        )
+        body.append(struct.pack("!IhIhih", each.table, each.column, each.oid, each.size, each.modifier, each.format))
     return message(b"T", b"".join(body))
 
 

@@ -253,9 +253,7 @@ class FakeServer:
         # After an error the client may never do what its script waits for.
         await self._all_played(PATIENCE if error is None else 0)
         for task, peer in self._playing.items():
-            self.failures.append(
-                ClientError(f"the script of connection {peer.number} was not played to its end")
-            )
+            self.failures.append(ClientError(f"the script of connection {peer.number} was not played to its end"))
             task.cancel()
         await self._all_played(PATIENCE)
         missing = len(self._scripts) - len(self.peers)

@@ -221,9 +221,7 @@ def _bind(reader: Reader, raw: bytes) -> Bind:
 
 _DECODERS: dict[bytes, Callable[[Reader, bytes], Message]] = {
     b"Q": lambda reader, raw: Query(reader.string(), raw=raw),
-    b"P": lambda reader, raw: Parse(
-        reader.string(), reader.string(), _counted(reader, reader.int32), raw=raw
-    ),
+    b"P": lambda reader, raw: Parse(reader.string(), reader.string(), _counted(reader, reader.int32), raw=raw),
     b"B": _bind,
     b"D": lambda reader, raw: Describe(reader.take(1).decode(), reader.string(), raw=raw),
     b"E": lambda reader, raw: Execute(reader.string(), reader.int32(), raw=raw),

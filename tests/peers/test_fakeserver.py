@@ -64,9 +64,7 @@ def script_answering(*reply: bytes) -> Script:
 
 async def test_rows_reach_the_client(fake: Fake) -> None:
     rows = (
-        backend.row_description(
-            Field("name", format=backend.TEXT), Field("id", oid=23, size=4, format=backend.TEXT)
-        ),
+        backend.row_description(Field("name", format=backend.TEXT), Field("id", oid=23, size=4, format=backend.TEXT)),
         backend.data_row("Schreibtisch", "1"),
         backend.data_row(None, "-2"),
         backend.command_complete("SELECT 2"),

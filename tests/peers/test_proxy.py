@@ -29,9 +29,7 @@ def through(proxy: Proxy, database: str) -> Connecting:
     """`await through(proxy)`: an asyncpg connection that goes through a proxy, by default the fixture's."""
 
     async def connect(by: Proxy = proxy, **kwargs: Any) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            host=by.host, port=by.port, user=SUPERUSER, database=database, ssl=False, **kwargs
-        )
+        return await asyncpg.connect(host=by.host, port=by.port, user=SUPERUSER, database=database, ssl=False, **kwargs)
 
     return connect
 
@@ -156,9 +154,7 @@ async def test_refused_and_heard_again(proxy: Proxy, through: Connecting) -> Non
     await connection.close()
 
 
-async def test_retargeted_to_another_server(
-    proxy: Proxy, server: Cluster, own_server: Cluster, database: str
-) -> None:
+async def test_retargeted_to_another_server(proxy: Proxy, server: Cluster, own_server: Cluster, database: str) -> None:
     async def port() -> int:
         connection = await asyncpg.connect(
             host=proxy.host, port=proxy.port, user=SUPERUSER, database=SUPERUSER, ssl=False

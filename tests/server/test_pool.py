@@ -171,7 +171,9 @@ async def test_a_backend_that_dies_is_replaced(pool: Any, conn: headrace.Connect
     async with made.acquire() as lease:
         pid = lease.get_server_pid()
         await conn.execute("SELECT pg_terminate_backend($1)", pid)
-        with pytest.raises((headrace.AdminShutdownError, headrace.ConnectionDoesNotExistError, headrace.InterfaceError)):
+        with pytest.raises(
+            (headrace.AdminShutdownError, headrace.ConnectionDoesNotExistError, headrace.InterfaceError)
+        ):
             await lease.fetchval("SELECT pg_sleep(600)")
     assert await made.fetchval("SELECT pg_backend_pid()") != pid
 

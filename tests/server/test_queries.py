@@ -178,7 +178,7 @@ async def test_another_event_loop(connect_kwargs: dict[str, Any]) -> None:
 
 async def test_server_facts(conn: headrace.Connection) -> None:
     version = conn.get_server_version()
-    assert version.major == int((await conn.fetchval("SHOW server_version_num"))) // 10_000
+    assert version.major == int(await conn.fetchval("SHOW server_version_num")) // 10_000
     assert conn.get_server_pid() == await conn.fetchval("SELECT pg_backend_pid()")
     assert conn.get_settings().client_encoding == "UTF8"
     assert conn.get_settings()["TimeZone"]

@@ -233,9 +233,7 @@ def test_gssapi_needs_its_package() -> None:
         client().respond(GSS, b"")
 
 
-@pytest.mark.parametrize(
-    ("code", "payload"), [(SSPI, b""), (2, b""), (6, b""), (SASL, b"SCRAM-SHA-1\0PLAIN\0\0")]
-)
+@pytest.mark.parametrize(("code", "payload"), [(SSPI, b""), (2, b""), (6, b""), (SASL, b"SCRAM-SHA-1\0PLAIN\0\0")])
 def test_methods_that_are_not_supported_are_named(code: int, payload: bytes) -> None:
     with pytest.raises(UnsupportedClientFeatureError, match="SSPI|KERBEROS|SCM|SCRAM-SHA-1, PLAIN"):
         client().respond(code, payload)
@@ -416,9 +414,7 @@ def test_17_without_binding(offered: bytes, encrypted: bool, channel_binding: st
         ((OK, b""), True),
     ],
 )
-def test_17_when_binding_is_required_nothing_else_will_do(
-    request_: tuple[int, bytes], encrypted: bool
-) -> None:
+def test_17_when_binding_is_required_nothing_else_will_do(request_: tuple[int, bytes], encrypted: bool) -> None:
     authenticator = client(encrypted=encrypted, certificate=CERTIFICATE, token="t", channel_binding="require")
     with pytest.raises(InterfaceError, match="channel_binding=require"):
         authenticator.respond(*request_)

@@ -65,9 +65,7 @@ class TestClasses:
 
     @pytest.mark.parametrize("cls", RAISABLE)
     @pytest.mark.parametrize("again", [lambda v: pickle.loads(pickle.dumps(v)), copy.copy, copy.deepcopy])
-    def test_a_pickle_or_a_copy_is_the_same(
-        self, cls: type[BaseException], again: Callable[[Any], Any]
-    ) -> None:
+    def test_a_pickle_or_a_copy_is_the_same(self, cls: type[BaseException], again: Callable[[Any], Any]) -> None:
         error = cls("what happened")
         error.__dict__.update(hint="what to do", safe_to_retry=True)
         twin = again(error)
@@ -179,10 +177,7 @@ class TestErrors:
 
     def test_a_stale_plan_says_what_to_do(self) -> None:
         error = new_error({"C": "0A000", "M": "cached plan must not change result type"})
-        assert (
-            error.hint
-            == "The schema has changed since the statement was prepared. Run the transaction again."
-        )
+        assert error.hint == "The schema has changed since the statement was prepared. Run the transaction again."
 
     def test_nothing_is_safe_to_retry_unless_said_so(self) -> None:
         assert not new_error({"C": "08006"}).safe_to_retry
@@ -256,9 +251,7 @@ class TestInterfaceErrors:
             try:
                 raise asyncio.CancelledError
             except asyncio.CancelledError as cancelled:
-                raise errors.UnsupportedServerFeatureError(
-                    "wrong", hint="how", safe_to_retry=True
-                ) from cancelled
+                raise errors.UnsupportedServerFeatureError("wrong", hint="how", safe_to_retry=True) from cancelled
         except errors.InterfaceError as raised:
             error = raised
         other = error.with_msg("quite wrong")
@@ -295,9 +288,7 @@ class TestHints:
             ("select a fron $1", "$1", None),
         ],
     )
-    def test_a_syntax_error_at_the_parameter_says_what_to_write(
-        self, query: str, near: str, cure: str | None
-    ) -> None:
+    def test_a_syntax_error_at_the_parameter_says_what_to_write(self, query: str, near: str, cure: str | None) -> None:
         hint = self.hint(query, near)
         if cure is None:
             assert hint is None
@@ -318,9 +309,7 @@ class TestHints:
     def test_an_error_in_a_query_of_the_server_gets_none(self) -> None:
         assert self.hint("select 1 where a in $1", "$1", q="select 2") is None
 
-    @pytest.mark.parametrize(
-        "value", [[1, 2], (1, 2), {1, 2}, frozenset([1]), range(3), {1: 2}.keys()], ids=repr
-    )
+    @pytest.mark.parametrize("value", [[1, 2], (1, 2), {1, 2}, frozenset([1]), range(3), {1: 2}.keys()], ids=repr)
     def test_a_list_for_one_value_says_what_to_write(self, value: object) -> None:
         hint = argument_hint("select a from t where b in ($1)", 1, "integer", value)
         assert hint == (

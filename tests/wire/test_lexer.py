@@ -111,9 +111,7 @@ class TestTokens:
     def test_words(self, word: str) -> None:
         assert significant(word) == [(WORD, word)]
 
-    @pytest.mark.parametrize(
-        "quoted", ['"a b"', '"a""b"', '"--"', '"/*"', '"a\nb"', 'U&"d\\0061t"', 'u&"a"""']
-    )
+    @pytest.mark.parametrize("quoted", ['"a b"', '"a""b"', '"--"', '"/*"', '"a\nb"', 'U&"d\\0061t"', 'u&"a"""'])
     def test_quoted_identifiers(self, quoted: str) -> None:
         assert significant(quoted) == [(QUOTED, quoted)]
 
@@ -155,9 +153,7 @@ class TestTokens:
     def test_a_lone_dollar_is_nothing(self) -> None:
         assert significant("$a b") == [(OTHER, "$"), (WORD, "a"), (WORD, "b")]
 
-    @pytest.mark.parametrize(
-        "comment", ["--", "-- a 'b", "/* a */", "/* ' */", "/* /* ; */ */", "/*/**/*/", "/***/"]
-    )
+    @pytest.mark.parametrize("comment", ["--", "-- a 'b", "/* a */", "/* ' */", "/* /* ; */ */", "/*/**/*/", "/***/"])
     def test_comments(self, comment: str) -> None:
         assert significant(comment) == [(COMMENT, comment)]
         assert significant(f"{comment}\n1")[-1] == (NUMBER, "1")
@@ -278,9 +274,7 @@ class TestSplitting:
         assert split_statements(f"{routine}; SELECT 1") == [routine, "SELECT 1"]
 
     def test_begin_without_atomic_opens_no_body(self) -> None:
-        assert (
-            len(split_statements("create function begin() returns int return 1; begin; select 1; end")) == 4
-        )
+        assert len(split_statements("create function begin() returns int return 1; begin; select 1; end")) == 4
 
     @given(SQL)
     def test_splitting_loses_no_statement(self, sql: str) -> None:

@@ -142,9 +142,7 @@ def test_random_order_is_a_permutation_each_time_anew() -> None:
 
 def test_keyword_beats_dsn_beats_service_beats_environment_beats_default(tmp_path: Path) -> None:
     file = tmp_path / "services"
-    file.write_text(
-        "[one]\nuser=of service\ndbname=of service\noptions=of service\napplication_name=of service\n"
-    )
+    file.write_text("[one]\nuser=of service\ndbname=of service\noptions=of service\napplication_name=of service\n")
     given = resolve(
         "service=one user='of dsn' dbname='of dsn' options='of dsn'",
         environ={"PGAPPNAME": "of environment", "PGPORT": "7", "PGUSER": "x", "PGSERVICEFILE": str(file)},
@@ -275,9 +273,7 @@ def test_the_system_wide_file_is_looked_into_after_the_users(tmp_path: Path) -> 
 
 
 def test_the_startup_message_has_user_database_and_settings() -> None:
-    given = params(
-        "postgres://u@h/db?application_name=me&options=-c%20geqo%3Doff", server_settings={"jit": "off"}
-    )
+    given = params("postgres://u@h/db?application_name=me&options=-c%20geqo%3Doff", server_settings={"jit": "off"})
     assert given.startup_parameters() == {
         "user": "u",
         "database": "db",
@@ -351,19 +347,13 @@ def test_a_startup_message_that_no_server_takes_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name
-        for name, option in OPTIONS.items()
-        if option.kind in ("text", "path", "choice", "number", "integer")
-    ],
+    [name for name, option in OPTIONS.items() if option.kind in ("text", "path", "choice", "number", "integer")],
 )
 def test_18_a_nul_in_any_keyword_argument_is_refused(name: str) -> None:
     assert "NUL" in refused(**{name: "a\0b"})
 
 
-@pytest.mark.parametrize(
-    "dsn", ["host=a\0b", "postgres://a\0b", "postgres://u:p%00@h", "postgres://h?options=%00"]
-)
+@pytest.mark.parametrize("dsn", ["host=a\0b", "postgres://a\0b", "postgres://u:p%00@h", "postgres://h?options=%00"])
 def test_18_a_nul_in_a_dsn_is_refused(dsn: str) -> None:
     assert "NUL" in refused(dsn)
 
@@ -515,9 +505,7 @@ def test_values_that_make_no_sense(arguments: dict[str, Any], reason: str) -> No
     assert SECRET not in said
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(True, True), (False, False), (1, True), ("0", False), ("off", False)]
-)
+@pytest.mark.parametrize(("value", "expected"), [(True, True), (False, False), (1, True), ("0", False), ("off", False)])
 def test_booleans_are_bools_numbers_or_words(value: Any, expected: bool) -> None:
     assert params(keepalives=value).keepalives.enabled is expected
 

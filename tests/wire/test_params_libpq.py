@@ -147,9 +147,7 @@ def test_any_text_reads_the_same(text: str) -> None:
 
 def percent_encoded(text: str) -> str:
     """Encode all but letters and digits."""
-    return "".join(
-        chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02x}" for byte in text.encode()
-    )
+    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02x}" for byte in text.encode())
 
 
 @st.composite
@@ -157,9 +155,7 @@ def uris(draw: st.DrawFn) -> str:
     """URIs that are well formed, now and then with one character that makes them not so."""
     encoded = TEXTS.map(percent_encoded) | WORDS
     identity = draw(
-        st.one_of(
-            st.just(""), encoded.map("{}@".format), st.tuples(encoded, encoded).map("{0[0]}:{0[1]}@".format)
-        )
+        st.one_of(st.just(""), encoded.map("{}@".format), st.tuples(encoded, encoded).map("{0[0]}:{0[1]}@".format))
     )
     host = encoded | st.sampled_from(["[::1]", "[fe80::1%25eth0]", "%2Ftmp", "@abstract", "127.0.0.1", ""])
     port = st.sampled_from(["", ":5432", ":", ":1", ":x"])
@@ -322,16 +318,12 @@ COMPARED: dict[str, tuple[Callable[[ConnectParams], object], Callable[[Mapping[s
     ),
     "max_protocol_version": (
         lambda params: params.max_protocol_version == 0x30002,
-        lambda options: (
-            (options.get("max_protocol_version") or options.get("min_protocol_version", "3.0")) != "3.0"
-        ),
+        lambda options: (options.get("max_protocol_version") or options.get("min_protocol_version", "3.0")) != "3.0",
     ),
 }
 
 VALUES: dict[str, st.SearchStrategy[str]] = {
-    "host": st.sampled_from(
-        ["127.0.0.1", "/nowhere", "/nowhere,/nobody", "127.0.0.1,/nowhere", "@none", "/a,", ""]
-    ),
+    "host": st.sampled_from(["127.0.0.1", "/nowhere", "/nowhere,/nobody", "127.0.0.1,/nowhere", "@none", "/a,", ""]),
     "hostaddr": st.sampled_from(["127.0.0.1", "127.0.0.1,::1", "", "::1"]),
     "port": st.sampled_from(["1", "2", "1,2", "", ",", "65535", "0", "65536", "x", " 7 "]),
     "user": WORDS,
@@ -409,12 +401,7 @@ def differs_on_purpose(options: Mapping[str, str]) -> bool:
     port = options.get("port", "")
     return (
         # "ports are checked before connecting"
-        (
-            several
-            and any(
-                not text.strip().isdigit() or not 0 < int(text) < 65536 for text in port.split(",") if text
-            )
-        )
+        (several and any(not text.strip().isdigit() or not 0 < int(text) < 65536 for text in port.split(",") if text))
         # "empty words"
         or any(options.get(name) == "" for name in ("sslmode", "keepalives", "keepalives_idle"))
     )
@@ -504,8 +491,7 @@ def mean_the_same(home: Path, sources: Sources) -> None:
 def conninfo_of(options: Mapping[str, str]) -> str:
     """Write a keyword/value DSN."""
     return " ".join(
-        "{}='{}'".format(name, text.replace("\\", "\\\\").replace("'", "\\'"))
-        for name, text in options.items()
+        "{}='{}'".format(name, text.replace("\\", "\\\\").replace("'", "\\'")) for name, text in options.items()
     )
 
 
@@ -688,9 +674,7 @@ DIFFERENCES = [
         False,
         True,
     ),
-    Difference(
-        "database", "asyncpg's name for dbname.", "postgres:///?database=x&host=/nowhere", False, True
-    ),
+    Difference("database", "asyncpg's name for dbname.", "postgres:///?database=x&host=/nowhere", False, True),
     Difference(
         "consent to cleartext passwords",
         "libpq sends them to whoever asks.",

@@ -22,9 +22,7 @@ def write(tmp_path: Path) -> Write:
 
     def write(*lines: str | bytes, mode: int = 0o600) -> str:
         path = tmp_path / "passfile"
-        path.write_bytes(
-            b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines)
-        )
+        path.write_bytes(b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines))
         path.chmod(mode)
         return str(path)
 
@@ -144,10 +142,7 @@ async def test_the_file_is_read_again_for_each_connection(write: Write) -> None:
 def test_the_file_is_named_or_in_the_home_directory(how: str) -> None:
     environ = {"HOME": "/home/me"}
     if how == "keyword":
-        assert (
-            resolve("passfile=/b", passfile=Path("/a"), environ={**environ, "PGPASSFILE": "/c"}).passfile
-            == "/a"
-        )
+        assert resolve("passfile=/b", passfile=Path("/a"), environ={**environ, "PGPASSFILE": "/c"}).passfile == "/a"
     elif how == "DSN":
         assert resolve("passfile=/b", environ={**environ, "PGPASSFILE": "/c"}).passfile == "/b"
     elif how == "variable":

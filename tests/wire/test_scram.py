@@ -23,8 +23,7 @@ from headrace.scram import Challenge, ScramClient, ScramKeys, derive_keys
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 SERVER_FIRST = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
 CLIENT_FINAL = (
-    b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-    b"p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
 )
 SERVER_FINAL = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
@@ -81,9 +80,7 @@ def test_keys_stand_in_for_the_password() -> None:
     client = begun()
     challenge = client.challenge(SERVER_FIRST)
     salted = hashlib.pbkdf2_hmac("sha256", b"pencil", challenge.salt, 4096)
-    keys = ScramKeys(
-        hmac.digest(salted, b"Client Key", "sha256"), hmac.digest(salted, b"Server Key", "sha256")
-    )
+    keys = ScramKeys(hmac.digest(salted, b"Client Key", "sha256"), hmac.digest(salted, b"Server Key", "sha256"))
     assert client.client_final(keys) == CLIENT_FINAL
 
 
@@ -122,9 +119,7 @@ def test_a_first_message_that_breaks_the_rules_ends_the_exchange(message: bytes,
         client.challenge(SERVER_FIRST)
 
 
-@pytest.mark.parametrize(
-    ("least", "most", "allowed"), [(4096, 4096, True), (4097, 10_000, False), (1, 4095, False)]
-)
+@pytest.mark.parametrize(("least", "most", "allowed"), [(4096, 4096, True), (4097, 10_000, False), (1, 4095, False)])
 def test_the_iterations_have_limits_that_can_be_set(least: int, most: int, allowed: bool) -> None:
     client = begun(min_iterations=least, max_iterations=most)
     if allowed:
@@ -213,11 +208,7 @@ def verifier_fits(verifier: str, password: str) -> bool:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    password=st.text(
-        st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8
-    )
-)
+@given(password=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8))
 @example(password="pencil")
 @example(password="I\u00adX")  # the soft hyphen goes away (RFC 4013, 3)
 @example(password="\u00aa")  # becomes a

@@ -158,9 +158,7 @@ def shake_hands(
         context.sni_callback = lambda end, name, context: sees(name)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(to_server, to_client, server_side=True)
-    client = make_context(settings).wrap_bio(
-        to_client, to_server, server_hostname=server_hostname(settings, host)
-    )
+    client = make_context(settings).wrap_bio(to_client, to_server, server_hostname=server_hostname(settings, host))
     pending = [client, server]
     for end in pending * 4:
         try:
@@ -342,9 +340,7 @@ def test_a_key_must_be_a_plain_file(pki: Pki, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["rootcert", "cert", "key", "crl", "crldir"])
 @pytest.mark.parametrize("mode", ["prefer", "verify-full"])
-def test_a_file_that_is_named_must_be_there_and_make_sense(
-    pki: Pki, tmp_path: Path, name: str, mode: str
-) -> None:
+def test_a_file_that_is_named_must_be_there_and_make_sense(pki: Pki, tmp_path: Path, name: str, mode: str) -> None:
     def named(path: Path) -> TLSSettings:
         changes: dict[str, Any] = {name: str(path)}
         return client_settings(pki, mode=mode, **changes)

@@ -50,9 +50,7 @@ EVERY_KIND = [
 
 @pytest.mark.parametrize("value", EVERY_KIND, ids=repr)
 @pytest.mark.parametrize("again", [lambda v: pickle.loads(pickle.dumps(v)), copy.copy, copy.deepcopy])
-def test_a_pickle_or_a_copy_is_equal_and_of_the_same_class(
-    value: object, again: Callable[[Any], Any]
-) -> None:
+def test_a_pickle_or_a_copy_is_equal_and_of_the_same_class(value: object, again: Callable[[Any], Any]) -> None:
     twin = again(value)
     assert twin == value
     assert hash(twin) == hash(value)
@@ -221,9 +219,7 @@ class TestBitString:
 
     @pytest.mark.parametrize(("data", "length"), [(b"\xff", 9), (b"\xff\xff", 8), (b"\xff", 0), (b"", -1)])
     def test_a_bit_length_that_does_not_fit_the_bytes_is_an_error(self, data: bytes, length: int) -> None:
-        with pytest.raises(
-            ValueError, match=f"expected a bit length that needs {len(data)} bytes, got {length}"
-        ):
+        with pytest.raises(ValueError, match=f"expected a bit length that needs {len(data)} bytes, got {length}"):
             BitString.frombytes(data, length)
 
     def test_integers_in_both_orders(self) -> None:

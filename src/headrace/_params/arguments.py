@@ -215,8 +215,7 @@ def _read_ssl(arguments: Mapping[str, object], keywords: Keywords) -> None:
         useless = [name for name in _CONTEXT_DECIDES if name in keywords.values]
         if useless:
             raise ClientConfigurationError(
-                f"{', '.join(useless)} cannot be given together with an SSLContext, which decides that"
-                " itself",
+                f"{', '.join(useless)} cannot be given together with an SSLContext, which decides that itself",
                 hint="Load the files into the SSLContext, or give ssl as an sslmode.",
             )
         keywords.context = value
@@ -254,8 +253,7 @@ def _server_settings(settings: object) -> dict[str, str]:
             raise ClientConfigurationError(
                 f"server_settings must be a dict of str to str, got {name!r}: {type(value).__name__}"
                 if isinstance(name, str)
-                else "server_settings must be a dict of str to str, got a name of type"
-                f" {type(name).__name__}",
+                else f"server_settings must be a dict of str to str, got a name of type {type(name).__name__}",
                 hint="Write numbers and booleans as text: {'jit': 'off'}.",
             )
         if not name:

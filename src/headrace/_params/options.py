@@ -52,8 +52,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="list",
             meaning="Names or addresses of the servers, tried in order; one that starts with `/` is the"
             " directory of a Unix socket, one that starts with `@` an abstract Unix socket.",
-            note="Without it the usual socket directories are tried in order, then localhost, as asyncpg"
-            " does.",
+            note="Without it the usual socket directories are tried in order, then localhost, as asyncpg does.",
         ),
         Option(
             name="hostaddr",
@@ -159,8 +158,7 @@ OPTIONS: Final[dict[str, Option]] = {
             variable="PGSERVICEFILE",
             kind="path",
             status="own",
-            meaning="Service file. Default: ~/.pg_service.conf, then pg_service.conf in the directory"
-            " PGSYSCONFDIR.",
+            meaning="Service file. Default: ~/.pg_service.conf, then pg_service.conf in the directory PGSYSCONFDIR.",
             note="libpq 18 knows the variable alone.",
         ),
         Option(
@@ -206,8 +204,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="choice",
             choices=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
             keyword="ssl",
-            meaning="Whether TLS is used and what is verified. Only `verify-full` proves which server"
-            " answers.",
+            meaning="Whether TLS is used and what is verified. Only `verify-full` proves which server answers.",
             note="The keyword argument `ssl` takes an ssl.SSLContext, True or False as well.",
         ),
         Option(
@@ -223,8 +220,7 @@ OPTIONS: Final[dict[str, Option]] = {
             name="sslrootcert",
             variable="PGSSLROOTCERT",
             kind="path",
-            meaning="File with the certificate authorities to trust, or `system`. Default:"
-            " ~/.postgresql/root.crt.",
+            meaning="File with the certificate authorities to trust, or `system`. Default: ~/.postgresql/root.crt.",
             status="narrower",
             note="A file that is named but missing is an error in every sslmode.",
         ),
@@ -298,8 +294,7 @@ OPTIONS: Final[dict[str, Option]] = {
         Option(
             name="sslkeylogfile",
             kind="path",
-            meaning="File that the session's keys are appended to, for debugging alone: who has it reads the"
-            " traffic.",
+            meaning="File that the session's keys are appended to, for debugging alone: who has it reads the traffic.",
         ),
         Option(
             name="sslcompression",
@@ -323,8 +318,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="prefer",
             kind="choice",
             choices=("disable", "prefer", "require"),
-            meaning="Whether SCRAM is tied to the server's certificate; `require` keeps anyone in between"
-            " out.",
+            meaning="Whether SCRAM is tied to the server's certificate; `require` keeps anyone in between out.",
         ),
         Option(
             name="allow_cleartext_password",
@@ -360,8 +354,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="1000000",
             kind="integer",
             status="own",
-            meaning="Most SCRAM iterations the server may ask for: a bound on the time a false server can"
-            " burn.",
+            meaning="Most SCRAM iterations the server may ask for: a bound on the time a false server can burn.",
         ),
         Option(
             name="krbsrvname",
@@ -491,9 +484,7 @@ def unknown_option(name: str, source: str, *, hidden: bool = False) -> ClientCon
         )
     shown = name if name.isidentifier() or name.replace(".", "_").isidentifier() else ""
     if not shown:
-        return ClientConfigurationError(
-            f"the name of a connection option in the {source} is no name (not shown)"
-        )
+        return ClientConfigurationError(f"the name of a connection option in the {source} is no name (not shown)")
     close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
     meant = f'Did you mean "{close[0]}"? ' if close else ""
     return ClientConfigurationError(

@@ -51,9 +51,7 @@ class Secret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a secret cannot be pickled: hand over the name of a passfile, or a callable, instead"
-        )
+        raise TypeError("a secret cannot be pickled: hand over the name of a passfile, or a callable, instead")
 
 
 class AskedSecret:
@@ -81,9 +79,7 @@ class AskedSecret:
                 f"the callable given as {self._name} must return str, got {type(answer).__name__}"
             )
         if "\0" in answer:
-            raise ClientConfigurationError(
-                f"the callable given as {self._name} returned a text with a NUL in it"
-            )
+            raise ClientConfigurationError(f"the callable given as {self._name} returned a text with a NUL in it")
         return Secret(answer)
 
     def __repr__(self) -> str:
@@ -97,6 +93,4 @@ class AskedSecret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"the callable given as {self._name} cannot be pickled: give it anew where it is needed"
-        )
+        raise TypeError(f"the callable given as {self._name} cannot be pickled: give it anew where it is needed")

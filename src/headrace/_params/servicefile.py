@@ -39,9 +39,7 @@ def read_service(service: str, servicefile: str | None, environ: Mapping[str, st
                 raise ClientConfigurationError(f"the service file {path!r} does not exist") from None
             continue
         except OSError as reason:
-            raise ClientConfigurationError(
-                f"the service file {path!r} cannot be read: {reason.strerror}"
-            ) from None
+            raise ClientConfigurationError(f"the service file {path!r} cannot be read: {reason.strerror}") from None
         found = _section(lines, service, path)
         if found is not None:
             return found
@@ -72,15 +70,11 @@ def _section(lines: list[str], service: str, path: str) -> dict[str, str] | None
         where = f"service file {path!r}, line {number}"
         name, separator, value = line.partition("=")
         if not separator:
-            raise ClientConfigurationError(
-                f"{where}: expected option=value, found no '=' (the line is not shown)"
-            )
+            raise ClientConfigurationError(f"{where}: expected option=value, found no '=' (the line is not shown)")
         if name in ("service", "servicefile"):
             raise ClientConfigurationError(f"{where}: a service cannot refer to another one by {name!r}")
         if name != name.strip():
-            raise ClientConfigurationError(
-                f"{where}: there must be no space before the '=' of {name.strip()!r}"
-            )
+            raise ClientConfigurationError(f"{where}: there must be no space before the '=' of {name.strip()!r}")
         name, value = canonical(name, value)
         if name not in OPTIONS:
             raise unknown_option(name, where, hidden=is_secret(previous))

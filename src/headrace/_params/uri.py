@@ -67,9 +67,7 @@ def _authority(text: str) -> tuple[list[str], list[str], str]:
         if text.startswith("["):
             host, bracket, text = text[1:].partition("]")
             if not bracket:
-                raise ClientConfigurationError(
-                    'the DSN has no "]" for the "[" of an IPv6 address', hint=_ENCODE_HINT
-                )
+                raise ClientConfigurationError('the DSN has no "]" for the "[" of an IPv6 address', hint=_ENCODE_HINT)
             if not host:
                 raise ClientConfigurationError('the DSN has an empty IPv6 address, "[]"')
             if text and text[0] not in ":/?,":
@@ -119,8 +117,7 @@ def _query(query: str, values: dict[str, str]) -> bool:
         name, separator, value = parameter.partition("=")
         if not separator:
             raise ClientConfigurationError(
-                'the query of the DSN has a parameter without "=" (not shown: it may be part of the'
-                " password)",
+                'the query of the DSN has a parameter without "=" (not shown: it may be part of the password)',
                 hint=_ENCODE_HINT,
             )
         if "=" in value:
@@ -153,9 +150,7 @@ def _decode(text: str, part: str) -> str:
     """
     encoded = text.strip(" ").encode("utf-8", "surrogateescape")
     if b" " in encoded:
-        raise ClientConfigurationError(
-            f"the {part} in the DSN contains a space", hint="Write a space as %20."
-        )
+        raise ClientConfigurationError(f"the {part} in the DSN contains a space", hint="Write a space as %20.")
     decoded = _ESCAPE.sub(lambda escape: _byte(escape, part), encoded)
     return decoded.decode("utf-8", "surrogateescape")
 

@@ -31,9 +31,7 @@ class Values:
         """Take over what is not yet there. A NUL in any value is a ClientConfigurationError."""
         for name, text in values.items():
             if "\0" in text:
-                raise ClientConfigurationError(
-                    f"{name} ({source}) contains a NUL character, which no parameter may"
-                )
+                raise ClientConfigurationError(f"{name} ({source}) contains a NUL character, which no parameter may")
             if name not in self._texts:
                 self._texts[name] = text
                 self._sources[name] = source
@@ -112,9 +110,7 @@ class Values:
         text = self.raw(name) or option.default or ""
         if text not in option.choices:
             if option.status == "refused":
-                raise self.error(
-                    name, "nothing: the option is not supported", found=text, hint=option.meaning
-                )
+                raise self.error(name, "nothing: the option is not supported", found=text, hint=option.meaning)
             choices = ", ".join(repr(choice) for choice in option.choices if choice)
             raise self.error(name, f"one of {choices}", found=text, hint=option.note or None)
         return text

@@ -23,7 +23,7 @@ class PoolConnectionProxy:
     of a `connection_class` work too.
     """
 
-    __slots__ = ("_connection", "_member", "_pool", "__weakref__")
+    __slots__ = ("__weakref__", "_connection", "_member", "_pool")
 
     def __init__(self, pool: Pool, member: Member) -> None:
         self._pool = pool
@@ -33,9 +33,7 @@ class PoolConnectionProxy:
     def __getattr__(self, name: str) -> Any:
         connection = self._connection
         if connection is None:
-            raise InterfaceError(
-                f"cannot access Connection.{name}: connection has been released back to the pool"
-            )
+            raise InterfaceError(f"cannot access Connection.{name}: connection has been released back to the pool")
         return getattr(connection, name)
 
     def __repr__(self) -> str:

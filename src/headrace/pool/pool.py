@@ -535,9 +535,7 @@ class Pool:
         router = self._router
         for driver in list(router.free):
             member = router.members[driver]
-            if driver.load == 0 and driver.asked == member.asked_when_swept and len(router.members) > self._min_size:
-                self._retire(member, gently=True)
-            elif driver.load == 0 and router.outworn(member, self._max_queries):
+            if (driver.load == 0 and driver.asked == member.asked_when_swept and len(router.members) > self._min_size) or (driver.load == 0 and router.outworn(member, self._max_queries)):
                 self._retire(member, gently=True)
             member.asked_when_swept = driver.asked
         self._sweep_later()
@@ -590,7 +588,6 @@ class Pool:
             f"<{type(self).__name__} {state} size:{self.get_size()}/{self._max_size} idle:{self.get_idle_size()} "
             f"{id(self):#x}>"
         )
-
 
 
 def create_pool(

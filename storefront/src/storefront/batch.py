@@ -159,9 +159,7 @@ class Batch:
             self._skip(order, checkpoint)
             with open_binary(self.output_path, "r+b") as sink:
                 if sink.seek(0, os.SEEK_END) < checkpoint.output_offset:
-                    raise StorefrontError(
-                        f"{self.output_path} is shorter than when the batch was cut off: begin anew"
-                    )
+                    raise StorefrontError(f"{self.output_path} is shorter than when the batch was cut off: begin anew")
                 sink.truncate(checkpoint.output_offset)
                 sink.seek(checkpoint.output_offset)
                 output = RowWriter(sink, checkpoint.output_offset)

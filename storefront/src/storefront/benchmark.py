@@ -196,9 +196,7 @@ async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None
             pool = await stack.enter_async_context(
                 headrace.create_pool(dsn, min_size=size, max_size=size, server_settings=settings)
             )
-            tasks += [
-                (way, _connections(way, size), pool) for way in Way if number == 0 or _depends_on_pool(way)
-            ]
+            tasks += [(way, _connections(way, size), pool) for way in Way if number == 0 or _depends_on_pool(way)]
         # By way, and within a way by size: the order of the table.
         tasks.sort(key=lambda task: list(Way).index(task[0]))
         for way, _, pool in tasks:

@@ -53,9 +53,7 @@ async def add_brand_with_color(
     return BrandWithColor(brand_id, None)
 
 
-async def add_brands_by_hand(
-    connection: headrace.Connection, names: Iterable[str], *, keep: bool = True
-) -> list[int]:
+async def add_brands_by_hand(connection: headrace.Connection, names: Iterable[str], *, keep: bool = True) -> list[int]:
     """Add brands as `add_brands` does, calling start, commit and rollback by hand.
 
     With keep=False all is rolled back at the end. Returns the ids the brands got, or would have got. Where

@@ -63,6 +63,4 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise StorefrontError(
-                f"{path} is not a checkpoint of the storefront: remove it to begin anew"
-            ) from error
+            raise StorefrontError(f"{path} is not a checkpoint of the storefront: remove it to begin anew") from error

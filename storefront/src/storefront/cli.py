@@ -123,9 +123,7 @@ app = typer.Typer(
 )
 
 
-def run(
-    dsn: str | None, data_dir: Path, work: Callable[[str], Coroutine[Any, Any, T]], *, make: bool = False
-) -> T:
+def run(dsn: str | None, data_dir: Path, work: Callable[[str], Coroutine[Any, Any, T]], *, make: bool = False) -> T:
     """Run `work` with the DSN of the storefront's database: on the server of `dsn`, or on an embedded one.
 
     An embedded server's cluster is made only where `make` is set; elsewhere StorefrontError says that there

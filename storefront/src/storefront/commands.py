@@ -124,9 +124,7 @@ def load(
 @app.command()
 def lookup(
     ids: Annotated[list[int], typer.Argument(metavar="ID...", parser=_product_id, help="Ids of products.")],
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV, for other programs, in place of tables.")
-    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for other programs, in place of tables.")] = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
@@ -179,9 +177,7 @@ def batch(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the SKUs go, as CSV; else stdout.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a batch into --output was cut off.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a batch into --output was cut off.")] = False,
     window: Annotated[int, typer.Option(min=1, help="Lines looked up at once.")] = batches.WINDOW,
     pool_size: Annotated[int, typer.Option(min=1, help="Connections.")] = benchmark.POOL_SIZE,
     dsn: DsnOption = None,
@@ -209,19 +205,13 @@ def batch(
                 return await batches.Batch(file, output, resume, window).run(pool, report)
             with open_binary(file, "rb") as source, output_file(None) as rows:
                 rows.write(catalogue.COLUMNS)
-                return await batches.answer(
-                    pool, Order(source), rows, report=report, tally=Tally(), window=window
-                )
+                return await batches.answer(pool, Order(source), rows, report=report, tally=Tally(), window=window)
 
     with _quiet_pipe():
         try:
             tally = run(dsn, data_dir, work)
         except (headrace.PostgresError, headrace.InterfaceError, OSError) as error:
-            if (
-                output is not None
-                and Checkpoint.path_for(output).exists()
-                and not isinstance(error, BrokenPipeError)
-            ):
+            if output is not None and Checkpoint.path_for(output).exists() and not isinstance(error, BrokenPipeError):
                 why = reason(error) if isinstance(error, headrace.PostgresError) else str(error)
                 raise StorefrontError(f"the batch was cut off, --resume goes on with it: {why}") from error
             raise
@@ -270,9 +260,7 @@ def add(
     try:
         ids = run(dsn, data_dir, work)
     except headrace.IntegrityConstraintViolationError as error:
-        raise StorefrontError(
-            f"rolled back, none of the {len(names)} brands was added: {reason(error)}"
-        ) from error
+        raise StorefrontError(f"rolled back, none of the {len(names)} brands was added: {reason(error)}") from error
     for brand_id, name in zip(ids, names, strict=True):
         typer.echo(f"{'rolled back' if roll_back else 'added'}: brand {brand_id}, {name}")
 
@@ -306,12 +294,8 @@ def add_with_color(
 
 @app.command("export")
 def export_catalogue(
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the rows go; else stdout.")
-    ] = None,
-    prefetch: Annotated[
-        int, typer.Option(min=1, help="Rows asked of the server at a time.")
-    ] = stream.PREFETCH,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the rows go; else stdout.")] = None,
+    prefetch: Annotated[int, typer.Option(min=1, help="Rows asked of the server at a time.")] = stream.PREFETCH,
     skip: Annotated[int, typer.Option(min=0, help="Leave out the first rows.")] = 0,
     take: Annotated[int | None, typer.Option(min=0, help="Stop after so many rows.")] = None,
     dsn: DsnOption = None,
@@ -352,9 +336,7 @@ def bench(
         bool, typer.Option("--no-index", help="Measure the join without the index on sku.product_id as well.")
     ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the figures: .png, .svg or .pdf.")
-    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the figures: .png, .svg or .pdf.")] = None,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
@@ -394,9 +376,7 @@ def bench(
 @app.command("demo")
 def show_demo(
     short: Annotated[bool, typer.Option("--short", help="A tenth of the data and of the look-ups.")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Load the sample data anew where there is data.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Load the sample data anew where there is data.")] = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
@@ -411,9 +391,7 @@ def show_demo(
 
     run(dsn, data_dir, work, make=True)
     if dsn is None:
-        console.print(
-            f"\nThe server is stopped; its data stays in {data_dir}. Go on with `storefront lookup 5`."
-        )
+        console.print(f"\nThe server is stopped; its data stays in {data_dir}. Go on with `storefront lookup 5`.")
 
 
 def _show_version(wanted: bool) -> None:

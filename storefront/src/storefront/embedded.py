@@ -271,9 +271,7 @@ class EmbeddedServer:
                 os.kill(pid, signal.SIGINT)
                 while os.path.realpath(f"/proc/{pid}/cwd") == os.path.realpath(self.data):
                     if time.monotonic() > deadline:
-                        raise EmbeddedServerError(
-                            f"a server left behind, process {pid}, does not stop: end it by hand"
-                        )
+                        raise EmbeddedServerError(f"a server left behind, process {pid}, does not stop: end it by hand")
                     time.sleep(0.02)
         except (ProcessLookupError, PermissionError):
             pass
@@ -304,9 +302,7 @@ class EmbeddedServer:
             if len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready":
                 return
             time.sleep(0.02)
-        raise EmbeddedServerError(
-            f"the embedded server was not ready within {START_TIMEOUT:g} s (see {self.log})"
-        )
+        raise EmbeddedServerError(f"the embedded server was not ready within {START_TIMEOUT:g} s (see {self.log})")
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         for request in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
@@ -316,9 +312,7 @@ class EmbeddedServer:
                 return
             except subprocess.TimeoutExpired:
                 continue
-        raise EmbeddedServerError(
-            f"the embedded server, process {process.pid}, does not stop: end it by hand"
-        )
+        raise EmbeddedServerError(f"the embedded server, process {process.pid}, does not stop: end it by hand")
 
     def _socket_directory_setting(self) -> str:
         """Where the server puts its socket: a long path is named from its data directory instead."""

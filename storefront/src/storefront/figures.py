@@ -91,9 +91,7 @@ def draw(measurements: Sequence[Measurement], path: Path) -> None:
             [measurement.rate for measurement in chart],
             color=["#2f6f9f" if measurement.indexed else "#b5b5b5" for measurement in chart],
         )
-        axes.bar_label(
-            bars, [f" {measurement.rate:,.0f}/s, {measurement.speed_up:.1f} x" for measurement in chart]
-        )
+        axes.bar_label(bars, [f" {measurement.rate:,.0f}/s, {measurement.speed_up:.1f} x" for measurement in chart])
         axes.invert_yaxis()
         axes.margins(x=0.25)
         axes.set_xlabel("look-ups per second")

@@ -101,9 +101,7 @@ async def count_rows(connection: headrace.Connection) -> Loaded:
     return Loaded(*counts)
 
 
-async def _insert(
-    connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]
-) -> None:
+async def _insert(connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
     """Insert by executemany, a chunk at a time: each is one request, all are in the caller's transaction."""
     parameters = ", ".join(f"${position}" for position in range(1, len(columns) + 1))
     statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({parameters})"
@@ -111,9 +109,7 @@ async def _insert(
         await connection.executemany(statement, chunk)
 
 
-async def _copy(
-    connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]
-) -> None:
+async def _copy(connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
     """Insert by one COPY, whose rows are generated while it runs."""
     copy = getattr(connection, "copy_records_to_table", None)
     if copy is None:

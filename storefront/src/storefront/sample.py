@@ -65,9 +65,7 @@ class Sample:
         if self.sku_count and not self.product_count:
             raise UsageError(f"{self.sku_count} SKUs need at least one product")
         if self.brand_count > 1 and len(self.words) < 2:
-            raise UsageError(
-                f"{self.brand_count} distinct brand names take at least two words, the list has one"
-            )
+            raise UsageError(f"{self.brand_count} distinct brand names take at least two words, the list has one")
 
     def brands(self) -> Iterator[tuple[int, str]]:
         """Yield (brand_id, brand_name), every name once: of one word while there are enough, else of more."""
@@ -87,9 +85,7 @@ class Sample:
         """Yield (product_id, product_name, brand_id), each named by ten words and of a random brand."""
         random = self._random("products")
         for product_id in range(1, self.product_count + 1):
-            name = " ".join(
-                self.words[_below(random, len(self.words))] for _ in range(WORDS_IN_A_PRODUCT_NAME)
-            )
+            name = " ".join(self.words[_below(random, len(self.words))] for _ in range(WORDS_IN_A_PRODUCT_NAME))
             yield product_id, name, 1 + _below(random, self.brand_count)
 
     def skus(self) -> Iterator[tuple[int, int, int, int]]:

@@ -111,9 +111,7 @@ class Tour:
         self._say(f"They have the ids {ids[0]} and {ids[1]}; brands before: {before}, after: {after}.")
 
     async def _rollback(self, opened: headrace.Connection) -> None:
-        self._heading(
-            "A transaction, rolled back", f"{BRANDS[2]} is new, {BRANDS[0]} is not: neither is added."
-        )
+        self._heading("A transaction, rolled back", f"{BRANDS[2]} is new, {BRANDS[0]} is not: neither is added.")
         before = await self._count(opened)
         try:
             await brands.add_brands(opened, (BRANDS[2], BRANDS[0]))
@@ -121,9 +119,7 @@ class Tour:
             self._say(f"The server said: {reason(error)}")
         self._say(f"Brands before: {before}, after: {await self._count(opened)}.")
         await brands.add_brands_by_hand(opened, (BRANDS[3],), keep=False)
-        self._say(
-            f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(opened)}."
-        )
+        self._say(f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(opened)}.")
 
     async def _savepoint(self, opened: headrace.Connection) -> None:
         taken, color = next(iter(COLORS.items()))

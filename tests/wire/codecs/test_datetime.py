@@ -119,9 +119,7 @@ def test_a_zone_needs_an_offset_that_does_not_depend_on_the_date() -> None:
     assert encoded(TIMETZ, time(10, tzinfo=ZoneInfo("UTC"))) == "0000000861c4680000000000"
 
 
-@pytest.mark.parametrize(
-    "offset", [timedelta(hours=16), -timedelta(hours=16), timedelta(hours=1, microseconds=1)]
-)
+@pytest.mark.parametrize("offset", [timedelta(hours=16), -timedelta(hours=16), timedelta(hours=1, microseconds=1)])
 def test_offsets_that_the_server_does_not_take(offset: timedelta) -> None:
     check_refused(TIMETZ, time(10, tzinfo=timezone(offset)), ValueError, "expected an offset")
 

@@ -32,9 +32,7 @@ def test_golden(oid: int, wire: str, value: str) -> None:
     check_both_ways(oid, wire, value)
 
 
-@given(
-    st.sampled_from([JSON, JSONB, JSONPATH]), st.text(st.characters(codec="utf-8", exclude_characters="\0"))
-)
+@given(st.sampled_from([JSON, JSONB, JSONPATH]), st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_every_text_comes_back(oid: int, value: str) -> None:
     assert decode(oid, encode(oid, value)[4:]) == value
 

@@ -140,9 +140,7 @@ def test_other_text_is_refused(oid: int, value: str) -> None:
     check_refused(oid, value, ValueError, repr(value)[1:-1])
 
 
-@pytest.mark.parametrize(
-    "value", ["192.0.2.1/24", IPv4Interface("192.0.2.1/24"), "::1/64", IPv6Interface("::1/64")]
-)
+@pytest.mark.parametrize("value", ["192.0.2.1/24", IPv4Interface("192.0.2.1/24"), "::1/64", IPv6Interface("::1/64")])
 def test_a_cidr_ends_with_its_network(value: object) -> None:
     check_refused(CIDR, value, ValueError, "has host bits set")
 

@@ -28,9 +28,7 @@ class Subclass(UUID):
     pass
 
 
-@pytest.mark.parametrize(
-    "wire", [WIRE, "00" * 16, "ff" * 16, "00" * 15 + "01", "00" + "ff" * 15, "80" + "00" * 15]
-)
+@pytest.mark.parametrize("wire", [WIRE, "00" * 16, "ff" * 16, "00" * 15 + "01", "00" + "ff" * 15, "80" + "00" * 15])
 def test_golden(wire: str) -> None:
     check_both_ways(UUID_OID, wire, UUID(wire))
 
@@ -73,9 +71,7 @@ def test_other_text_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("value", [bytes.fromhex(WIRE), 1, None])
 def test_other_types_are_refused(value: object) -> None:
-    check_refused(
-        UUID_OID, value, TypeError, f"expected UUID, or its text in a str, got {type(value).__name__}"
-    )
+    check_refused(UUID_OID, value, TypeError, f"expected UUID, or its text in a str, got {type(value).__name__}")
 
 
 def test_other_lengths_are_refused() -> None:

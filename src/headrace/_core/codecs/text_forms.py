@@ -121,9 +121,7 @@ def _write_timestamp(value: datetime.date) -> str:
 
 def _write_timestamptz(value: datetime.date) -> str:
     text = _write_timestamp(value)
-    return (
-        text if text.endswith("infinity") else _write_timestamp(_as_datetime(value).astimezone(datetime.UTC))
-    )
+    return text if text.endswith("infinity") else _write_timestamp(_as_datetime(value).astimezone(datetime.UTC))
 
 
 def _read_timestamp(text: str) -> datetime.datetime:

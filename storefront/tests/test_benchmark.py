@@ -1,0 +1,176 @@
+"""The benchmark: what it measures, what it checks, and how it shows the figures."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import headrace
+from storefront import (
+    Measurement,
+    Plan,
+    Query,
+    StorefrontError,
+    UsageError,
+    Way,
+    bench,
+    benchmark,
+    connection,
+    figures,
+)
+from storefront.database import named_database
+
+FEW = 60
+
+
+async def test_every_way_is_measured_against_one_after_another(dsn: str) -> None:
+    measurements = await bench(dsn, Plan(look_ups=FEW))
+    assert [(each.way, each.connections) for each in measurements] == [
+        (Way.ONE_AFTER_ANOTHER, 1),
+        (Way.POOL_ACQUIRE, 6),
+        (Way.ONE_CONNECTION, 1),
+        (Way.POOL_METHODS, 6),
+    ]
+    assert {each.look_ups for each in measurements} == {FEW}
+    baseline = measurements[0]
+    assert baseline.speed_up == 1
+    for each in measurements:
+        assert each.seconds > 0
+        assert each.rate == pytest.approx(FEW / each.seconds)
+        assert each.speed_up == pytest.approx(each.rate / baseline.rate)
+
+
+async def test_pool_sizes_are_compared_for_the_ways_that_use_a_pool(dsn: str) -> None:
+    measurements = await bench(dsn, Plan(query=Query.KEY, look_ups=FEW, pool_sizes=(1, 3), rounds=3))
+    assert [(each.way, each.connections) for each in measurements] == [
+        (Way.ONE_AFTER_ANOTHER, 1),
+        (Way.POOL_ACQUIRE, 1),
+        (Way.POOL_ACQUIRE, 3),
+        (Way.ONE_CONNECTION, 1),
+        (Way.POOL_METHODS, 1),
+        (Way.POOL_METHODS, 3),
+    ]
+    assert {each.query for each in measurements} == {Query.KEY}
+
+
+async def test_without_the_index_a_copy_is_measured_and_the_index_stays(dsn: str) -> None:
+    measurements = await bench(dsn, Plan(look_ups=FEW, without_index=True))
+    assert [each.indexed for each in measurements] == [True] * 4 + [False] * 4
+    async with connection(dsn) as opened:
+        assert await opened.fetchval("SELECT to_regclass('public.sku_product_id_idx') IS NOT NULL")
+        assert await opened.fetchval(f"SELECT to_regnamespace('{benchmark.UNINDEXED_SCHEMA}') IS NULL")
+
+
+async def test_without_the_index_look_ups_read_the_copy(dsn: str) -> None:
+    async with benchmark._unindexed(dsn) as search_path:
+        settings = {"search_path": search_path}
+        async with headrace.create_pool(dsn, min_size=1, max_size=1, server_settings=settings) as pool:
+            plan = await pool.fetch("EXPLAIN SELECT * FROM sku JOIN product USING (product_id) WHERE product_id = 1")
+            schema = await pool.fetchval(
+                "SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'sku'::regclass"
+            )
+    assert schema == benchmark.UNINDEXED_SCHEMA
+    assert "Seq Scan on sku" in "".join(row[0] for row in plan)
+
+
+async def test_no_connection_is_left(dsn: str) -> None:
+    await bench(dsn, Plan(look_ups=FEW, pool_sizes=(2, 4)))
+    async with connection(dsn) as opened:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+        while await opened.fetchval(others, named_database(dsn)):
+            # A backend takes a moment to notice that its client has left.
+            pass
+
+
+async def test_a_wrong_answer_ends_the_benchmark(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def muddle(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> benchmark.Answers:
+        return list(reversed(await benchmark.at_once_on_one_connection(pool, sql, ids)))
+
+    monkeypatch.setitem(benchmark.RUNS, Way.ONE_CONNECTION, muddle)
+    with pytest.raises(StorefrontError, match=r"ONE connection: the look-up of product \d+ answered with product \d+"):
+        await bench(dsn, Plan(look_ups=FEW))
+
+
+async def test_an_empty_catalogue_cannot_be_measured(empty: str) -> None:
+    with pytest.raises(StorefrontError, match="no SKUs to look up: run `storefront load` first"):
+        await bench(empty, Plan(look_ups=FEW))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"look_ups": 0}, "look-ups must be at least 1, got 0"),
+        ({"rounds": 0}, "rounds must be at least 1, got 0"),
+        ({"pool_sizes": ()}, "pool sizes must be whole numbers of at least 1, got ''"),
+        ({"pool_sizes": (2, 0)}, "pool sizes must be whole numbers of at least 1, got '2,0'"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Plan(**wrong)  # type: ignore[arg-type]
+
+
+MEASUREMENTS = [
+    Measurement(Query.JOIN, Way.ONE_AFTER_ANOTHER, 1, True, 10_000, 4.0, 1.0),
+    Measurement(Query.JOIN, Way.POOL_METHODS, 6, True, 10_000, 0.5, 8.0),
+    Measurement(Query.JOIN, Way.ONE_AFTER_ANOTHER, 1, False, 10_000, 5.0, 1.0),
+    Measurement(Query.KEY, Way.ONE_AFTER_ANOTHER, 1, True, 10_000, 1.0, 1.0),
+]
+
+
+def test_the_tables_show_rates_and_speed_ups_in_eighty_columns() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    tables = list(figures.tables(MEASUREMENTS))
+    for table in tables:
+        console.print(table)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert len(tables) == 3
+    assert "10,000 look-ups of a product by primary key" in shown
+    assert "without the index on" in shown
+    row = next(line for line in shown.splitlines() if "pool.fetchrow()" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "at once, pool.fetchrow()", "6", "0.50", "20,000", "8.0 x",
+    ]  # fmt: skip
+
+
+def test_json_holds_every_figure_and_what_it_was_measured_on(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    figures.write_json(MEASUREMENTS, path, server="PostgreSQL 18")
+    document = json.loads(path.read_text())
+    assert document["server"] == "PostgreSQL 18"
+    assert document["headrace"] == headrace.__version__
+    assert document["machine"]["processors"] >= 1
+    assert document["measurements"][1] == {
+        "query": "join",
+        "way": "at once, pool.fetchrow()",
+        "connections": 6,
+        "indexed": True,
+        "look_ups": 10_000,
+        "seconds": 0.5,
+        "speed_up": 8.0,
+        "rate": 20_000.0,
+    }
+
+
+@pytest.mark.parametrize(("name", "magic"), [("figures.png", b"\x89PNG"), ("figures.svg", b"<?xml")])
+def test_the_picture_is_in_the_format_of_its_name(tmp_path: Path, name: str, magic: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    figures.draw(MEASUREMENTS, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(magic)
+
+
+def test_a_picture_or_json_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(UsageError, match=r"cannot write .*figures.xyz"):
+        figures.draw(MEASUREMENTS, tmp_path / "figures.xyz")
+    for write in (
+        lambda path: figures.draw(MEASUREMENTS, path),
+        lambda path: figures.write_json(MEASUREMENTS, path, server=""),
+    ):
+        with pytest.raises(UsageError, match="No such file or directory"):
+            write(tmp_path / "missing" / "figures.png")
