@@ -276,7 +276,9 @@ async def _ask_for_tls(sock: socket.socket, place: Place) -> bool:
     raise ConnectionError(f"{place.address} did not answer the SSLRequest as a PostgreSQL server does")
 
 
-async def _make_transport(loop: asyncio.AbstractEventLoop, protocol: Callable[[], Any], sock: socket.socket, place: Place) -> None:  # fmt: skip
+async def _make_transport(
+    loop: asyncio.AbstractEventLoop, protocol: Callable[[], Any], sock: socket.socket, place: Place
+) -> None:
     if place.family == socket.AF_UNIX:
         await loop.create_unix_connection(protocol, sock=sock)
     elif place.encrypted:

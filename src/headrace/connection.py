@@ -226,7 +226,7 @@ class Connection(metaclass=ConnectionType):
         self._driver.terminate()
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at the start."""
+        """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at first."""
         self._check_open()
         driver = self._driver
         if await self._status() != "I":

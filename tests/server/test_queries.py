@@ -28,7 +28,7 @@ async def test_several_statements_are_one_implicit_transaction(conn: headrace.Co
 async def test_fetch_gives_records(conn: headrace.Connection) -> None:
     rows = await conn.fetch("SELECT i AS a, i * 2 AS b FROM generate_series(1, 3) AS i")
     assert rows == [(1, 2), (2, 4), (3, 6)]
-    assert [dict(row) for row in rows][0] == {"a": 1, "b": 2}
+    assert dict(rows[0]) == {"a": 1, "b": 2}
     assert rows[0]["b"] == rows[0][1] == rows[0][-1] == 2
     assert repr(rows[0]) == "<Record a=1 b=2>"
     assert await conn.fetch("SELECT 1 WHERE false") == []
@@ -93,7 +93,7 @@ async def test_executemany_where_the_iterable_itself_raises(conn: headrace.Conne
     await conn.execute("CREATE TEMP TABLE t (a text)")
 
     def elements() -> Any:
-        for i in range(5_000):
+        for _ in range(5_000):
             yield ("x" * 100,)
         raise RuntimeError("no more rows")
 

@@ -535,7 +535,8 @@ class Pool:
         router = self._router
         for driver in list(router.free):
             member = router.members[driver]
-            if (driver.load == 0 and driver.asked == member.asked_when_swept and len(router.members) > self._min_size) or (driver.load == 0 and router.outworn(member, self._max_queries)):
+            unused = driver.asked == member.asked_when_swept and len(router.members) > self._min_size
+            if driver.load == 0 and (unused or router.outworn(member, self._max_queries)):
                 self._retire(member, gently=True)
             member.asked_when_swept = driver.asked
         self._sweep_later()
@@ -565,7 +566,7 @@ class Pool:
     def _check_initialized(self) -> None:
         if not self._initialized:
             raise InterfaceError(
-                "pool is being initialized, but not yet ready: likely there is a race between creating a pool and using it"
+                "pool is being initialized, but not yet ready: await create_pool() before using the pool"
                 if self._initializing
                 else "pool is not initialized"
             )
