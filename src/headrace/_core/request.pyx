@@ -56,17 +56,23 @@ cdef class Request:
     cdef int settle(self) except -1:
         """Give the outcome to the waiter."""
         cdef object waiter = self.waiter
+        cdef object error = self.error
         self.state = DONE
         self.forget_deadline()
+        if self.turn is not None:
+            # Whoever awaits holds the waiter. Kept here, an error would hold this request through its traceback's
+            # frames: a cycle for each query that fails.
+            self.waiter = None
+            self.error = None
         if waiter is None or waiter.done():
             return 0
-        if self.error is not None:
-            waiter.set_exception(self.error)
+        if error is not None:
+            waiter.set_exception(error)
         else:
             try:
                 value = self.result()
-            except Exception as error:
-                waiter.set_exception(error)
+            except Exception as failure:
+                waiter.set_exception(failure)
             else:
                 waiter.set_result(value)
         return 0

@@ -85,6 +85,7 @@ cdef class Session:
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef bint revive(self, Request request) except -1
+    cdef int bind_again(self, Bound bound) except -1
     cdef Request behind_revived(self)
     cdef int end_cancel_window(self) except -1
 

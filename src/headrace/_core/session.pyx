@@ -284,9 +284,9 @@ cdef class Session:
     cdef int let_go(self, Statement statement) except -1:
         """Close a statement on the server once neither the cache nor any user needs it."""
         if not statement.cached and statement.users == 0 and not statement.waiting and statement.state == READY:
-            statement.state = NEW
-            if statement.name and self.failure is None:
-                self.close_names('S', statement.name)
+            name = statement.rename()
+            if name and self.failure is None:
+                self.close_names('S', name)
         return 0
 
     cdef int close_names(self, str what, bytes name) except -1:
@@ -597,15 +597,14 @@ cdef class Session:
                 return False
             request.repeated = True
             request.exposed = False
-            if isinstance(request, Bound):
-                bound = <Bound>request
-                if bound.statement.state != READY:
-                    return False
             request.error = None
             request.stage = 0
             request.state = QUEUED
-            request.encode(self.out)
-            self.unsent.insert_before(request, self.behind_revived())
+            if isinstance(request, Bound):
+                self.bind_again(<Bound>request)
+            else:
+                request.encode(self.out)
+                self.unsent.insert_before(request, self.behind_revived())
             return True
         if not isinstance(request, Query) or not (
                 sqlstate == '26000' or
@@ -623,17 +622,22 @@ cdef class Session:
         bound.repeated = True
         bound.error = None
         bound.state = QUEUED
+        self.bind_again(bound)
+        return True
+
+    cdef int bind_again(self, Bound bound) except -1:
+        """Queue a request once more, after its statement was prepared again where it has to be."""
+        cdef Statement statement = bound.statement
         if statement.state == READY:
             bound.encode(self.out)
+            return self.unsent.insert_before(bound, self.behind_revived())
+        bound.ready = False
+        statement.waiting.append(bound)
+        if not bound.shared:
             self.unsent.insert_before(bound, self.behind_revived())
-        else:
-            bound.ready = False
-            statement.waiting.append(bound)
-            if not bound.shared:
-                self.unsent.insert_before(bound, self.behind_revived())
-            if statement.state == NEW:
-                self.begin_prepare(statement, None if bound.shared else bound)
-        return True
+        if statement.state == NEW:
+            self.begin_prepare(statement, None if bound.shared else bound)
+        return 0
 
     cdef Request behind_revived(self):
         """The place of a request that is run again: ahead of all that was never sent, behind those revived before it.
