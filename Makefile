@@ -106,7 +106,8 @@ $(VENV)/ready-%: pyproject.toml storefront/pyproject.toml $(VENV)/created | $(BU
 	@touch $@
 
 $(BUILT): setup.py $(SOURCES) | $(VENV)/created
-	@echo "compiling headrace"
-	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@mkdir -p build
+	@echo "compiling headrace (a minute or two the first time, then only what has changed)"
+	@$(BIN)/python setup.py --quiet build_ext --inplace >build/compile.log || { cat build/compile.log >&2; exit 1; }
 	@rm -f build/built-*
 	@touch $@

@@ -50,8 +50,7 @@ subjectKeyIdentifier = hash
 
 
 def openssl(*arguments: str | Path) -> bytes:
-    """Run openssl and return what it prints; CalledProcessError, with what it complains of, where it"
-    " fails."""
+    """Run openssl and return what it prints; RuntimeError, with what it complains of, where it fails."""
     done = subprocess.run(["openssl", *arguments], capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"openssl {' '.join(map(str, arguments))}:\n{done.stderr.decode()}")
@@ -104,21 +103,22 @@ class Authority:
         *,
         names: Sequence[str] = (),
         addresses: Sequence[str] = (),
+        common_name: str | None = None,
         key: str = "ec",
         expired: bool = False,
         pss: bool = False,
     ) -> Issued:
-        """Issue a certificate for the common name `name` and the given host names and IP addresses.
+        """Issue a certificate for the given host names and IP addresses, in files called `name`.
 
-        `expired`: it was good until some years ago. `pss`: signed by RSASSA-PSS, for authorities with an RSA
-        key.
+        `common_name` is `name` unless given. `expired`: it was good until some years ago. `pss`: signed by RSASSA-PSS,
+        for authorities with an RSA key.
         """
         made = Issued(self._directory / f"{name}.crt", self._make_key(name, key))
         request = self._directory / f"{name}.csr"
         also = [*(f"DNS:{each}" for each in names), *(f"IP:{each}" for each in addresses)]
         extensions = ["-addext", f"subjectAltName={','.join(also)}"] if also else []
         openssl(
-            *("req", "-new", "-config", self._configuration, "-key", made.key, "-subj", f"/CN={name}"),
+            *("req", "-new", "-config", self._configuration, "-key", made.key, "-subj", f"/CN={common_name or name}"),
             *extensions,
             *("-out", request),
         )

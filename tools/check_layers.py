@@ -132,10 +132,12 @@ def cython_imports(text: str, package: str) -> Iterator[Import]:
 
 
 def imports(path: Path) -> Iterator[Import]:
-    """Yield every import of a source file, by absolute name."""
+    """Yield every import of a source file, by absolute name; a stub has none, what it names is for type checkers."""
+    if path.suffix == ".pyi":
+        return
     module = f"{PACKAGE}.{module_name(path)}".rstrip(".")
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    read = python_imports if path.suffix in (".py", ".pyi") else cython_imports
+    read = python_imports if path.suffix == ".py" else cython_imports
     yield from read(path.read_text(), package)
 
 
@@ -181,7 +183,11 @@ def check(paths: Iterable[Path], layers: Layers) -> Iterator[str]:
         if layers.place(module) is None and not layers.is_above_entries(module) and module not in unplaced:
             unplaced.add(module)
             yield f"{shown}: {module} has no layer: add it to the contract {CONTRACT!r} in pyproject.toml"
-        complaints = ((each.line, complaint(module, each, modules, layers)) for each in imports(path))
+        try:
+            complaints = [(each.line, complaint(module, each, modules, layers)) for each in imports(path)]
+        except SyntaxError as error:
+            yield f"{shown}:{error.lineno}: {error.msg}"
+            continue
         # Several names from one module make one complaint.
         for line, found in dict.fromkeys(complaints):
             if found is not None:

@@ -91,10 +91,12 @@ class AuthSettings:
 class Work:
     """A step that takes time and touches no state: run it in a thread, and hand the result to `resume()`."""
 
-    __slots__ = ("_step",)
+    __slots__ = ("_step", "hashes")
 
-    def __init__(self, step: Callable[[], object]) -> None:
+    def __init__(self, step: Callable[[], object], *, hashes: bool = False) -> None:
         self._step = step
+        self.hashes = hashes
+        """Whether it keeps a processor busy; otherwise it waits for somebody."""
 
     def run(self) -> object:
         """Do the work. Raises what the step raises."""
@@ -367,7 +369,7 @@ class Authenticator:
         if keys is not None:
             return self.resume(keys)
         assert password is not None
-        return Work(lambda: derive_keys(password, challenge))
+        return Work(lambda: derive_keys(password, challenge), hashes=True)
 
     def _sasl_final(self, payload: bytes) -> None:
         if self._state is not _State.SCRAM_FINAL:

@@ -7,6 +7,7 @@ carries them out in the order of the calls.
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,12 +16,17 @@ from headrace._core.codecs.typemap import TypeMap
 from headrace._core.record import Record
 from headrace._core.session import Session
 from headrace.connect import open_driver
+from headrace.copy import CopyMethods
 from headrace.cursor import CursorFactory
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.errors import InterfaceError
+from headrace.errors import InterfaceError, InterfaceWarning
+from headrace.introspect import TypeMethods
 from headrace.lexer import classify
+from headrace.listen import ListenerMethods, Listeners
 from headrace.params import resolve
 from headrace.prepared import PreparedStatement
+from headrace.querylog import LoggedQuery as LoggedQuery
+from headrace.querylog import QueryLogMethods
 from headrace.transaction import Transaction, commit_refused
 from headrace.types import ServerVersion, parse_server_version
 from headrace.waiting import checked_timeout
@@ -51,7 +57,7 @@ class ConnectionType(type):
 RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
 
 
-class Connection(metaclass=ConnectionType):
+class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionType):
     """A connection to a PostgreSQL server; made by `headrace.connect()`.
 
     Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
@@ -74,6 +80,9 @@ class Connection(metaclass=ConnectionType):
         self._transaction: Transaction | None = None
         self._lease = 0
         self._lost_callback: Callable[[Connection], None] | None = None
+        self.lost_with: object = None
+        self._listeners: Listeners | None = None
+        self._proxy: object = None
         driver.attach(self)
 
     def __repr__(self) -> str:
@@ -232,6 +241,7 @@ class Connection(metaclass=ConnectionType):
         if await self._status() != "I":
             await driver.reply(driver.script("ROLLBACK", kept=True), self._timeout(timeout))
         self._transaction = None
+        self.drop_listeners()
         query = self.get_reset_query()
         if query:
             await driver.reply(driver.script(query), self._timeout(timeout))
@@ -242,14 +252,10 @@ class Connection(metaclass=ConnectionType):
 
     # -- for the modules of the package ----------------------------------------------------------------------------
 
-    def on_notice(self, message: Any) -> None:
-        """Take a notice from the driver."""
-
-    def on_notification(self, pid: int, channel: str, payload: str) -> None:
-        """Take a notification from the driver."""
-
     def on_lost(self, reason: object) -> None:
         """Learn from the driver that the connection is no more."""
+        self.lost_with = self._driver.session.fatal or reason
+        self.tell_of_end()
         if self._lost_callback is not None:
             self._lost_callback(self)
 
@@ -257,10 +263,22 @@ class Connection(metaclass=ConnectionType):
         """Name who is told when the connection is no more: its pool."""
         self._lost_callback = callback
 
-    def lease_over(self) -> None:
-        """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more."""
+    def lease_begins(self, proxy: object) -> None:
+        """Begin a lease; the proxy stands for the connection towards its listeners."""
+        self._proxy = proxy
+
+    def lease_over(self) -> list[InterfaceWarning]:
+        """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.
+
+        Returns warnings about listeners that were left.
+        """
         self._lease += 1
         self._transaction = None
+        self._proxy = None
+        return self.drop_listeners()
+
+    def _copying(self) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self)
 
     def _timeout(self, timeout: float | None) -> float | None:
         return self._command_timeout if timeout is None else checked_timeout(timeout, None)
@@ -355,9 +373,15 @@ async def connect(
     if command_timeout is not None and not _positive(command_timeout):
         raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {command_timeout!r})")
     params = resolve(dsn, **arguments)
-    async with asyncio.timeout(checked_timeout(timeout, None)):
-        driver, _, _ = await open_driver(params, limits.session)
-    return connection_class(driver, params, record_class=record_class, command_timeout=command_timeout)
+    # From here on nothing in this frame shows a password to whoever collects the locals of a traceback.
+    del dsn, arguments
+    driver = (await open_driver(params, limits.session, checked_timeout(timeout, None))).driver
+    try:
+        return connection_class(driver, params, record_class=record_class, command_timeout=command_timeout)
+    except BaseException:
+        # A subclass may raise, and nobody else knows the driver.
+        driver.terminate()
+        raise
 
 
 def _positive(value: object) -> bool:

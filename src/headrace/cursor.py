@@ -73,8 +73,8 @@ class CursorFactory:
 class _Portal:
     """One portal on the server, opened by the first request that needs it."""
 
-    __slots__ = ("_args", "_connection", "_held", "_lease", "_query", "_record_class", "_statement", "_timeout",
-                 "exhausted", "name", "opened")  # fmt: skip
+    __slots__ = ("_args", "_connection", "_held", "_lease", "_opener", "_query", "_record_class", "_statement",
+                 "_timeout", "exhausted", "name", "opened")  # fmt: skip
 
     def __init__(
         self,
@@ -89,6 +89,7 @@ class _Portal:
         self._lease = connection._lease
         self._query = query
         self._statement = statement
+        self._opener: Query | None = None
         self._held = False
         self._args = args
         self._timeout = timeout
@@ -129,10 +130,12 @@ class _Portal:
             self._held = True
         if not self.opened:
             await driver.reply(driver.prepare(self._statement), timeout)
-        request: Query = driver.execute_statement(
-            self._statement, self._args, KIND_ROWS, limit, 0, self._record_class, self.name.encode(), not self.opened
+        request = driver.execute_statement(
+            self._statement, self._args, KIND_ROWS, limit, 0, self._record_class, self.name.encode(), self._opener
         )
-        self.opened = True
+        if not self.opened:
+            self.opened = True
+            self._opener = request
         rows: list[Any] = await driver.reply(request, timeout)
         self.exhausted = limit >= 0 and not request.suspended
         if self.exhausted:

@@ -6,23 +6,43 @@ that cannot get rid of its replies stops reading, and both sides would wait for 
 """
 
 import asyncio
-from asyncio import get_running_loop
+from asyncio import current_task, get_running_loop
 
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
 from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Batch, Closing, Query, Request, Script, Startup
+from headrace._core.preparation cimport Preparation
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.statement cimport Statement
 
-from headrace._core.session import Continuation
 from headrace.errors import ConnectionDoesNotExistError, InterfaceError
 
 # Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
 CANCEL_TIMEOUT = 5.0
+# Seconds until another CancelRequest follows one that had no effect; twice as long before each further one.
+CANCEL_PAUSE = 0.02
 # Seconds an abandoned request may go on at the head before it is cancelled on the server.
 ABANDONED_GRACE = 0.5
 # Seconds that closing waits where the caller set no limit.
 CLOSE_TIMEOUT = 10.0
+
+
+class Continuation:
+    """A waiter that calls a function instead of waking a task."""
+
+    __slots__ = ('_then',)
+
+    def __init__(self, then):
+        self._then = then
+
+    def done(self):
+        return False
+
+    def set_result(self, value):
+        self._then(value, None)
+
+    def set_exception(self, error):
+        self._then(None, error)
 
 
 cdef class DriverCore:
@@ -33,6 +53,7 @@ cdef class DriverCore:
         readonly object loop
         readonly object transport
         readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
+        public object observer           # watch(request, timeout), refused(query, args, error): sees every request
         readonly object owner            # told of notices, notifications, parameters and the end
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY has caught up
@@ -41,8 +62,7 @@ cdef class DriverCore:
         object flush_later
         object cancel_deadline
         object grace
-        object drained
-        object ended
+        list watchers                    # futures of those who wait until it is quiet
         list room                        # futures of those who wait for the transport to take more
         set tasks
 
@@ -52,6 +72,7 @@ cdef class DriverCore:
         session.events = self
         self.canceller = canceller
         self.flush_later = self._flush_now
+        self.watchers = []
         self.room = []
         self.tasks = set()
 
@@ -60,7 +81,6 @@ cdef class DriverCore:
     def connection_made(self, transport):
         self.transport = transport
         self.connected = True
-        self.ended = self.loop.create_future()
 
     def get_buffer(self, sizehint):
         return self.session.incoming.writable()
@@ -77,9 +97,8 @@ cdef class DriverCore:
             return
         if self.session.sent.first is not None and self.session.sent.first.barrier:
             self._hold_back()
-        if self.drained is not None and self.session.sent.count == 0:
-            if not self.drained.done():
-                self.drained.set_result(None)
+        if self.watchers and self.session.sent.count == 0:
+            self._wake_watchers()
 
     def eof_received(self):
         return False
@@ -158,17 +177,25 @@ cdef class DriverCore:
         session.check_open()
         cdef Query request = Query(self._waiter(), session.statement_for(query), args, kind, limit, column,
                                    record_class, shared)
-        session.bind(request)
+        try:
+            session.bind(request)
+        except Exception as error:
+            self._refused(query, args, error)
+            raise
         if not self.flush_scheduled:
             self._submitted()
         return request
 
     def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
-                          bytes portal=b'', bint opens=True):
-        """Queue one execution of a prepared statement, or of a portal; returns the request."""
+                          bytes portal=b'', Query opener=None):
+        """Queue one execution of a prepared statement, or of a portal, which `opener` has bound; returns the request."""
         cdef Query request = Query(self._waiter(), statement, args, kind, limit, column, record_class, False,
-                                   portal, opens)
-        self.session.submit(request)
+                                   portal, opener)
+        try:
+            self.session.submit(request)
+        except Exception as error:
+            self._refused(statement.query, args, error)
+            raise
         self._submitted()
         return request
 
@@ -205,7 +232,11 @@ cdef class DriverCore:
         if statement is None:
             statement = self.session.statement_for(query)
         request = Batch(waiter, statement, elements, record_class, collects, shared)
-        self.session.submit(request)
+        try:
+            self.session.submit(request)
+        except Exception as error:
+            self._refused(statement.query, elements, error)
+            raise
         self._submitted()
         return request
 
@@ -229,9 +260,12 @@ cdef class DriverCore:
             if get_running() is self.loop:
                 self._submitted()
 
-    def start(self, bytes message not None, on_authentication):
-        """Send the startup message; returns the request, done at the first ReadyForQuery."""
-        cdef Startup request = Startup(self._waiter(), message, on_authentication)
+    def start(self, bytes message not None, on_authentication, int minimum=0x30000):
+        """Send the startup message; returns the request, done at the first ReadyForQuery.
+
+        `minimum` is the oldest version of the protocol to put up with, as in the startup message.
+        """
+        cdef Startup request = Startup(self._waiter(), message, on_authentication, minimum)
         request.ready = True
         self.session.submit(request)
         self._flush()
@@ -255,7 +289,15 @@ cdef class DriverCore:
                 self.time_out(request)
             else:
                 request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        if self.observer is not None and not isinstance(request, Preparation):
+            return self.observer.watch(request, timeout)
         return request
+
+    cdef int _refused(self, str query, args, error) except -1:
+        """Tell the observer of a request that was not queued."""
+        if self.observer is not None:
+            self.observer.refused(query, args, error)
+        return 0
 
     # -- COPY --------------------------------------------------------------------------------------------------------
 
@@ -350,21 +392,32 @@ cdef class DriverCore:
             self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
             return 0
         self.cancel_deadline = self.loop.call_later(CANCEL_TIMEOUT, self._cancel_overdue)
-        task = self.loop.create_task(self._deliver())
+        task = self.loop.create_task(self._deliver(self.session.cancelling))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return 0
 
-    async def _deliver(self):
+    async def _deliver(self, target):
+        """Send CancelRequests until the server has let go of what it is to let go of.
+
+        One may come too early: a backend that has not begun with the request yet passes it over.
+        """
+        pause = CANCEL_PAUSE
         try:
-            await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
-                                   CANCEL_TIMEOUT)
+            while True:
+                await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
+                                       CANCEL_TIMEOUT)
+                self.session.cancel_delivered()
+                if not self.session.holding:
+                    return
+                await asyncio.sleep(pause)
+                pause *= 2
+                if not self.session.cancel_again(target):
+                    return
         except Exception as error:
             failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
             failure.__cause__ = error
             self._break_off(failure)
-        else:
-            self.session.cancel_delivered()
 
     def _cancel_overdue(self):
         self.cancel_deadline = None
@@ -378,6 +431,7 @@ cdef class DriverCore:
         if self.cancel_deadline is not None:
             self.cancel_deadline.cancel()
             self.cancel_deadline = None
+        self._wake_watchers()
         self._submitted()
 
     def abandoned_head(self):
@@ -420,20 +474,33 @@ cdef class DriverCore:
                 if handle is not None:
                     handle.cancel()
             self.cancel_deadline = self.grace = None
+            for task in self.tasks:
+                if task is not current_task(self.loop):
+                    task.cancel()
             self.session.lost(reason)
-            for waiter in (self.drained, self.ended):
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
+            self._wake_watchers()
             self._make_room()
             if self.owner is not None:
                 self.owner.on_lost(reason)
 
     async def drain(self):
-        """Wait until nothing is in flight or queued, or the connection is gone."""
-        while self.connected and (self.session.sent.count or self.session.unsent.count):
-            self.drained = self.loop.create_future()
+        """Wait until nothing is in flight or waiting, or the connection is gone."""
+        while self.connected and self.session.under_way():
             self._submitted()
-            await self.drained
+            await self._change()
+
+    cdef object _change(self):
+        """A future, done once nothing is in flight, a cancel window has closed, or the connection is gone."""
+        watcher = self.loop.create_future()
+        self.watchers.append(watcher)
+        return watcher
+
+    cdef int _wake_watchers(self) except -1:
+        watchers, self.watchers = self.watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        return 0
 
     async def close(self, timeout=None):
         """Cancel what is running, say goodbye and close the socket.
@@ -447,15 +514,15 @@ cdef class DriverCore:
         try:
             async with asyncio.timeout(timeout if timeout is not None else CLOSE_TIMEOUT):
                 while self.session.sent.count and self.connected:
-                    self.drained = self.loop.create_future()
                     if self.session.interrupt() == SIGNAL:
                         self._signal()
                     self._discard_copy()
-                    await self.drained
+                    await self._change()
                 if self.connected:
                     self.transport.write(terminate)
                     self.transport.close()
-                    await self.ended
+                while self.connected:
+                    await self._change()
         except TimeoutError:
             self.terminate()
             if timeout is not None:
@@ -482,8 +549,8 @@ cdef class DriverCore:
 
     @property
     def load(self) -> int:
-        """Requests in flight and queued."""
-        return self.session.sent.count + self.session.unsent.count
+        """Requests in flight and waiting."""
+        return self.session.under_way()
 
     @property
     def asked(self) -> int:
@@ -517,7 +584,7 @@ def least_loaded(list drivers not None):
         DriverCore driver, best = None
         Py_ssize_t load, least = 0
     for driver in drivers:
-        load = driver.session.sent.count + driver.session.unsent.count
+        load = driver.session.under_way()
         if best is None or load < least:
             best = driver
             least = load

@@ -119,7 +119,8 @@ class Transaction:
             try:
                 await driver.reply(request, connection._timeout(None))
             except (CancelledError, TimeoutError):
-                if request.abandoned:
+                if request.abandoned or request.status:
+                    # It was sent, or even answered in the very turn of the cancellation.
                     driver.background(undo)
                 raise
         except BaseException:

@@ -7,7 +7,6 @@ that is made for the run and removed after it.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import sys
@@ -23,9 +22,9 @@ if getattr(sys.modules.get("storefront"), "__file__", None) is None:
 from storefront import EmbeddedServer, Sample, connection, create_schema, load
 from storefront.database import with_database
 
-_SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
+SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
 
-_numbers = itertools.count(1)
+GIVEN = os.environ.get("STOREFRONT_TEST_DSN")
 
 
 def execute(dsn: str, *statements: str) -> None:
@@ -42,59 +41,72 @@ def execute(dsn: str, *statements: str) -> None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The DSN of a server to make databases on."""
-    if dsn := os.environ.get("STOREFRONT_TEST_DSN"):
-        yield with_database(dsn, "postgres")
+    if GIVEN:
+        yield with_database(GIVEN, "postgres")
         return
     with EmbeddedServer(tmp_path_factory.mktemp("server")) as server:
         yield server.dsn()
 
 
 @pytest.fixture(scope="session")
-def new_database(postgres: str) -> Iterator[Callable[[str | None], str]]:
-    """A function that makes a database, a copy of a template if one is given; all are dropped at the end."""
-    made: list[str] = []
+def new_name(postgres: str) -> Iterator[Callable[[], str]]:
+    """A function that returns the name of a database that is not there yet.
 
-    def create(template: str | None = None) -> str:
-        name = f"storefront_test_{os.getpid()}_{next(_numbers)}"
-        execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
-        made.append(name)
+    What the tests make is dropped at the end on a server that was given; an embedded one goes as a whole.
+    """
+    given: list[str] = []
+
+    def name() -> str:
+        given.append(f"storefront_test_{os.getpid()}_{len(given) + 1}")
+        return given[-1]
+
+    yield name
+    if GIVEN:
+        execute(postgres, *(f"DROP DATABASE IF EXISTS {each} WITH (FORCE)" for each in given))
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str, new_name: Callable[[], str]) -> Callable[[str], str]:
+    """A function that makes a database, a copy of another, and returns its name."""
+
+    def create(template: str) -> str:
+        name = new_name()
+        execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
-    yield create
-    for name in made:
-        execute(postgres, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    return create
 
 
 @pytest.fixture(scope="session")
 def sample() -> Sample:
     """What the small catalogue holds: 10 brands, 50 products, 1,000 SKUs."""
-    return _SAMPLE
+    return SAMPLE
 
 
 @pytest.fixture(scope="session")
-def loaded(postgres: str, new_database: Callable[[str | None], str]) -> str:
+def loaded(postgres: str, new_database: Callable[[str], str]) -> str:
     """The name of a database with the small catalogue, to copy; nobody may be connected to it."""
-    name = new_database(None)
+    name = new_database("template0")
 
     async def fill() -> None:
         async with connection(with_database(postgres, name)) as opened:
             await create_schema(opened)
-            await load(opened, _SAMPLE)
+            await load(opened, SAMPLE)
 
     asyncio.run(fill())
     return name
 
 
 @pytest.fixture
-def dsn(postgres: str, loaded: str, new_database: Callable[[str | None], str]) -> str:
+def dsn(postgres: str, loaded: str, new_database: Callable[[str], str]) -> str:
     """The DSN of a database of the test's own, with the small catalogue in it."""
     return with_database(postgres, new_database(loaded))
 
 
 @pytest.fixture
-def empty(postgres: str, new_database: Callable[[str | None], str]) -> str:
+def empty(postgres: str, new_database: Callable[[str], str]) -> str:
     """The DSN of a database of the test's own, with the schema and no brands, products or SKUs."""
-    dsn = with_database(postgres, new_database(None))
+    dsn = with_database(postgres, new_database("template0"))
 
     async def fill() -> None:
         async with connection(dsn) as opened:
@@ -105,11 +117,9 @@ def empty(postgres: str, new_database: Callable[[str | None], str]) -> str:
 
 
 @pytest.fixture
-def bare(postgres: str) -> Iterator[str]:
+def bare(postgres: str, new_name: Callable[[], str]) -> str:
     """The DSN of a database that does not exist; the test may make it."""
-    name = f"storefront_test_{os.getpid()}_{next(_numbers)}"
-    yield with_database(postgres, name)
-    execute(postgres, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    return with_database(postgres, new_name())
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from storefront import (
     connection,
     look_up,
 )
+from storefront.batch import WINDOW
 from storefront.catalogue import COLUMNS, PAGE
 
 ORDER = "7\n3\nabc\n999\n7\n50\n1\n"
@@ -50,7 +51,7 @@ class CutOff(Exception):
     """Stands for whatever ends a batch early."""
 
 
-async def run(dsn: str, order: str, **options: int) -> tuple[Tally, str, Reports]:
+async def run(dsn: str, order: str, window: int = WINDOW) -> tuple[Tally, str, Reports]:
     """Answer an order from memory to memory."""
     output, reports = io.BytesIO(), Reports()
     async with headrace.create_pool(dsn, min_size=1, max_size=3) as pool:
@@ -60,7 +61,7 @@ async def run(dsn: str, order: str, **options: int) -> tuple[Tally, str, Reports
             RowWriter(output),
             report=reports,
             tally=Tally(),
-            **options,
+            window=window,
         )
     return tally, output.getvalue().decode(), reports
 
@@ -207,7 +208,7 @@ async def test_a_batch_between_files(dsn: str, order: Path, output: Path) -> Non
     assert rows == await rows_of(dsn, 7, 3, 50, 1)
     assert reports == REPORTS
     assert (tally.lines, tally.skus) == (7, len(rows))
-    assert [path.name for path in output.parent.iterdir()] == [order.name, output.name]
+    assert {path.name for path in output.parent.iterdir()} == {order.name, output.name}
 
 
 @pytest.mark.parametrize("line", [3, 4, 5])

@@ -7,16 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-import headrace
 from storefront import CatalogueNotEmptyError, Loaded, Method, Sample, connection, load
 from storefront.loading import CHUNK, count_rows
 
 SMALL = Sample(brand_count=5, product_count=20, sku_count=300, seed=11)
-
-needs_copy = pytest.mark.skipif(
-    not hasattr(headrace.Connection, "copy_records_to_table"), reason="this headrace has no COPY yet"
-)
-METHODS = [Method.EXECUTEMANY, pytest.param(Method.COPY, marks=needs_copy)]
 
 
 class Interrupted(Exception):
@@ -33,7 +27,7 @@ class BrokenSample(Sample):
             yield row
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", Method)
 async def test_every_row_of_the_sample_is_loaded(empty: str, method: Method) -> None:
     async with connection(empty) as opened:
         assert await load(opened, SMALL, method=method) == Loaded(5, 20, 300)
@@ -42,7 +36,7 @@ async def test_every_row_of_the_sample_is_loaded(empty: str, method: Method) -> 
             assert [tuple(row) for row in found] == list(rows)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", Method)
 async def test_a_load_that_fails_leaves_nothing(empty: str, method: Method) -> None:
     async with connection(empty) as opened:
         with pytest.raises(Interrupted):

@@ -1,6 +1,7 @@
 # COPY FROM STDIN and COPY TO STDOUT as requests, and rows in COPY's binary format.
 
 from headrace._core.buffer cimport WriteBuffer
+from headrace._core.plan cimport Plan
 from headrace._core.request cimport Request
 from headrace._core.statement cimport Statement
 
@@ -24,10 +25,13 @@ cdef class CopyOut(Copy):
     cdef:
         WriteBuffer held
         list rows
+        readonly long long received      # bytes of data that have come
         readonly Py_ssize_t backlog      # bytes held for the reader
         public object arrival            # a future: its result is set when there is something to take, or the end
         Statement statement              # decodes rows; None where the bytes are wanted
+        Plan plan
         object record_class
+        bint unwanted                    # what still comes is passed over
         bint headed
         bint trailed
 
@@ -37,9 +41,9 @@ cdef class CopyOut(Copy):
 
 cdef class RowEncoder:
     cdef:
-        Statement statement
+        readonly tuple names
         tuple codecs
-        Py_ssize_t width
+        readonly Py_ssize_t width
         WriteBuffer out
         Py_ssize_t mark
         readonly long long rows

@@ -20,6 +20,8 @@ from headrace._core.buffer cimport (
     WriteBuffer, begin_message, end_message, load_i16, load_i32, load_u16, put_bytes, put_i16, put_i32,
 )
 from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.text cimport text_fallback
+from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.frontend cimport COPY_DONE, put_copy_fail, put_query
 from headrace._core.request cimport Request
 from headrace._core.statement cimport Statement
@@ -136,13 +138,15 @@ cdef class CopyOut(Copy):
     def __cinit__(self, object waiter, object began, str query not None, object task, Statement statement=None,
                   object record_class=None):
         self.statement = statement
+        self.plan = statement.current_plan() if statement is not None else None
         self.record_class = record_class
         self.held = WriteBuffer()
         self.rows = []
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'd' and self.stage == 1:
-            if self.abandoned or self.error is not None:
+            self.received += size
+            if self.abandoned or self.unwanted or self.error is not None:
                 return 0
             if self.statement is None:
                 put_bytes(self.held, data, size)
@@ -199,7 +203,7 @@ cdef class CopyOut(Copy):
         if size == 2 and load_i16(data) == -1:
             self.trailed = True
             return 0
-        self.rows.append(self.statement.row(data, size, self.record_class))
+        self.rows.append(self.plan.row(data, size, self.record_class))
         return 0
 
     cdef int settle(self) except -1:
@@ -225,28 +229,34 @@ cdef class CopyOut(Copy):
         return self.error
 
     def drop(self):
-        """Let go of what is held: nobody reads on."""
+        """Let go of what is held and of what still comes: nobody reads on."""
+        self.unwanted = True
         self.held = WriteBuffer()
         self.rows = []
         self.backlog = 0
 
 
 cdef class RowEncoder:
-    """Rows as CopyData messages in COPY's binary format, encoded by the codecs of the columns of `statement`."""
+    """Rows as CopyData messages in COPY's binary format: `names` and `oids` are those of the columns and their types."""
 
-    def __cinit__(self, Statement statement not None, str table not None):
-        cdef Codec codec
-        self.statement = statement
-        self.codecs = statement.column_codecs
-        self.width = statement.n_columns
-        for i in range(self.width):
-            codec = self.codecs[i]
+    def __cinit__(self, TypeMap types not None, list names not None, list oids not None, str table not None):
+        cdef:
+            Codec codec
+            list codecs = []
+        for name, oid in zip(names, oids, strict=True):
+            codec = types.find(oid)
+            if codec is None:
+                codec = text_fallback(oid, f'type with OID {oid}', '')
+            codecs.append(codec)
             if codec.format != 1:
                 raise InterfaceError(
-                    f'cannot copy into column {statement.columns[i][0]!r} of {table}: values of type {codec.name} travel '
-                    'as text, and binary COPY has no place for text',
+                    f'cannot copy into column {name!r} of {table}: values of type {codec.name} travel as text, '
+                    'and binary COPY has no place for text',
                     hint=f"Set a binary codec (set_type_codec({codec.name!r}, format='binary', ...)), "
                          "use copy_to_table(..., format='csv'), or executemany().")
+        self.names = tuple(names)
+        self.codecs = tuple(codecs)
+        self.width = len(codecs)
         self.out = WriteBuffer()
         self.begin_message()
         put_bytes(self.out, <const char *>HEADER, len(HEADER))
@@ -317,12 +327,8 @@ cdef class RowEncoder:
         self.encoded += self.out.length
         return self.out.take()
 
-    def column_names(self) -> tuple:
-        """The names of the columns, in the order of a row's values."""
-        return tuple([column[0] for column in self.statement.columns])
-
     def wrong_width(self, tuple values):
-        names = ', '.join(self.column_names())
+        names = ', '.join(self.names)
         return ArgumentError(
             f'invalid input for row {self.rows + 1}: {len(values)} value{"" if len(values) == 1 else "s"} '
             f'for {self.width} column{"" if self.width == 1 else "s"}: {shown(values)}',
@@ -331,7 +337,7 @@ cdef class RowEncoder:
     def bad_value(self, Py_ssize_t i, object value, object error):
         cdef Codec codec = self.codecs[i]
         return ArgumentError(
-            f'invalid input for row {self.rows + 1}, column {self.statement.columns[i][0]!r}: {shown(value)} ({error}) '
+            f'invalid input for row {self.rows + 1}, column {self.names[i]!r}: {shown(value)} ({error}) '
             f'[{codec.name} column, {type(value).__name__} given]',
             hint=f'Pass {codec.python}.')
 
@@ -365,4 +371,4 @@ cdef tuple checked_row(object row, long long number):
 def text_columns(Statement statement not None) -> list:
     """The positions of the columns whose values travel as text, which binary COPY does not have."""
     cdef Codec codec
-    return [i for i, codec in enumerate(statement.column_codecs) if codec.format != 1]
+    return [i for i, codec in enumerate(statement.current_plan().column_codecs) if codec.format != 1]

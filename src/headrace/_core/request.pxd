@@ -1,6 +1,7 @@
 # One class per kind of request: what it sends and how it reads its replies.
 
 from headrace._core.buffer cimport WriteBuffer
+from headrace._core.plan cimport Plan
 from headrace._core.statement cimport Statement
 
 cdef enum Result:
@@ -38,6 +39,7 @@ cdef class Request:
         readonly object error
         readonly str status          # the last command tag
         bytes urgent                 # to be sent at once, ahead of everything queued
+        Statement prepares           # what it makes ready for others, which wait for that; None for users' requests
 
     cdef int encode(self, WriteBuffer out) except -1
     cdef bytes more(self, WriteBuffer out)
@@ -48,31 +50,39 @@ cdef class Request:
     cdef int forget_deadline(self) except -1
     cdef int fail(self, object error) except -1
     cdef bint repeatable(self) except -1
+    cdef bint rebindable(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
 
 
 cdef class Startup(Request):
     cdef:
+        readonly int protocol        # version asked for, then the one agreed on: 0x30000 is 3.0
+        int minimum
+        bint answered                # the server has said something, so it no longer negotiates
         bint authenticated
         object on_authentication
 
+    cdef int negotiate(self, const char *data, Py_ssize_t size) except -1
+    cdef int check_key(self, Py_ssize_t size) except -1
+
+
 cdef class Prepare(Request):
     cdef:
-        Statement statement
         tuple parameter_oids
         list columns
 
 cdef class Bound(Request):
     cdef:
         Statement statement
-        int generation
+        Plan plan                    # it was bound with this one, and reads its rows by it
         bint shared                  # not a barrier for others while its statement is being prepared
         object record_class
         list rows
         object row                   # the first one, where no more are wanted
 
-    cdef int start(self, WriteBuffer out) except -1
+    cdef int start(self, Plan plan) except -1
+    cdef bint is_bound(self) except -1
 
 cdef class Query(Bound):
     cdef:
@@ -81,13 +91,16 @@ cdef class Query(Bound):
         int limit
         object column
         bytes portal
-        bint opens                   # binds the portal (False: executes one bound before)
+        Query opener                 # bound the portal; None where this request binds it
         readonly bint suspended      # the portal has more rows
 
 cdef class Batch(Bound):
     cdef:
-        object elements              # an iterator of argument sequences
-        Py_ssize_t element
+        object given                 # the argument sequences as the caller gave them
+        object elements              # an iterator of them
+        bint once                    # they cannot be iterated over again
+        Py_ssize_t element           # how many were encoded
+        Py_ssize_t completed         # how many the server has executed
         bint collects
 
     cdef bytes _chunk(self, WriteBuffer out)

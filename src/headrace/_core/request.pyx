@@ -10,6 +10,8 @@ A request knows neither the session nor any event loop; its waiter is whatever h
 Source: PostgreSQL documentation, "Message Flow" (protocol-flow).
 """
 
+cimport cython
+
 from headrace._core.backend cimport command_tag, parameter_description, row_description
 from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport (
@@ -20,6 +22,9 @@ from headrace.errors import ArgumentError, FeatureNotSupportedError, InterfaceEr
 from headrace.lexer import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
+# Versions as the startup message has them; 3.1 was never published.
+cdef int PROTOCOL_3_0 = 0x30000
+cdef int PROTOCOL_3_2 = 0x30002
 # A portal that cannot exist: executing it makes the server roll back what a half-sent batch has done (34000).
 cdef bytes NO_PORTAL = b'headrace: the rest of the batch could not be encoded'
 
@@ -27,6 +32,8 @@ COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or
 COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
 
 
+# The chain of a queue is cut by the queue alone: see there.
+@cython.no_gc_clear
 cdef class Request:
     """What all requests share."""
 
@@ -67,12 +74,12 @@ cdef class Request:
         if waiter is None or waiter.done():
             return 0
         if error is not None:
-            waiter.set_exception(error)
+            waiter.set_exception(presentable(error))
         else:
             try:
                 value = self.result()
             except Exception as failure:
-                waiter.set_exception(failure)
+                waiter.set_exception(presentable(failure))
             else:
                 waiter.set_result(value)
         return 0
@@ -122,12 +129,30 @@ cdef class Request:
         """Whether running it again after a 57014 that was not meant for it changes nothing."""
         return False
 
+    cdef bint rebindable(self) except -1:
+        """Whether it can be run again after the server has refused its statement, which it then had not begun."""
+        return False
+
     cdef bytes withdrawal(self, WriteBuffer out):
         """What must be sent for the server to end the request now that nobody wants it, or None."""
         return None
 
+    @property
+    def arguments(self):
+        """The arguments, for query loggers."""
+        return ()
+
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.query!r}>'
+
+
+cdef object presentable(object error):
+    """The error as a waiter may raise it: out of a coroutine StopIteration would look like a result (PEP 479)."""
+    if not isinstance(error, StopIteration):
+        return error
+    raised = RuntimeError(f'a codec or an iterable of arguments raised {error!r}')
+    raised.__cause__ = error
+    return raised
 
 
 cdef class Startup(Request):
@@ -135,17 +160,26 @@ cdef class Startup(Request):
 
     `on_authentication(code, payload)` is called for each Authentication message; what it wants to answer is written by
     the driver. ParameterStatus and BackendKeyData are the session's. ReadyForQuery before AuthenticationOk is refused.
+    `minimum` is the oldest version of the protocol that the client puts up with.
     """
 
-    def __cinit__(self, object waiter, bytes message, object on_authentication):
+    def __cinit__(self, object waiter, bytes message not None, object on_authentication, int minimum=PROTOCOL_3_0):
+        if len(message) < 8:
+            raise ValueError('a StartupMessage has 8 bytes at least')
         self.waiter = waiter
         self.query = ''
         self.message = message
+        self.protocol = load_i32(<const char *>message + 4)
+        self.minimum = minimum
         self.on_authentication = on_authentication
         self.barrier = True
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         cdef int code
+        if kind == b'v' and not self.answered:
+            self.answered = True
+            return self.negotiate(data, size)
+        self.answered = True
         if kind != b'R' or self.authenticated:
             return self.unexpected(kind)
         if size < 4:
@@ -158,23 +192,58 @@ cdef class Startup(Request):
         self.on_authentication(code, data[4:size])
         return 0
 
+    cdef int negotiate(self, const char *data, Py_ssize_t size) except -1:
+        """Take NegotiateProtocolVersion: an older minor version than the client asked for, and nothing else."""
+        cdef int version
+        if size < 8:
+            raise ProtocolError('NegotiateProtocolVersion from the server is cut short')
+        version = load_i32(data)
+        if load_i32(data + 4) != 0:
+            raise ProtocolError('NegotiateProtocolVersion from the server refuses options that were not asked for')
+        if size != 8:
+            raise ProtocolError(f'NegotiateProtocolVersion from the server has {size - 8} bytes too many')
+        if version >= self.protocol:
+            raise ProtocolError(f'the server negotiates protocol {version_text(version)}, which is not older than the '
+                                f'{version_text(self.protocol)} that was asked for')
+        if version not in (PROTOCOL_3_0, PROTOCOL_3_2):
+            raise ProtocolError(f'the server negotiates protocol {version_text(version)}, which does not exist')
+        if version < self.minimum:
+            raise ProtocolError(f'the server speaks protocol {version_text(version)} at most, '
+                                f'min_protocol_version={version_text(self.minimum)} asks for more')
+        self.protocol = version
+        return 0
+
+    cdef int check_key(self, Py_ssize_t size) except -1:
+        """Check the length of BackendKeyData: process id and key, 4 bytes of it before protocol 3.2, then up to 256."""
+        cdef Py_ssize_t longest = 256 if self.protocol >= PROTOCOL_3_2 else 4
+        if not self.authenticated:
+            raise ProtocolError('BackendKeyData from the server before it has authenticated the user')
+        if size < 8 or size > 4 + longest:
+            raise ProtocolError(f'BackendKeyData from the server with a key of {size - 4} bytes, expected '
+                                + ('4' if longest == 4 else f'4 to {longest}')
+                                + f' in protocol {version_text(self.protocol)}')
+        return 0
+
     cdef int finished(self) except -1:
         if not self.authenticated:
             raise ProtocolError('the server is ready for queries before it has authenticated the user')
         return 0
 
 
+cdef str version_text(int version):
+    return f'{version >> 16}.{version & 0xffff}'
+
+
 cdef class Prepare(Request):
     """Parse and Describe of one statement; its replies are kept until ReadyForQuery says that they hold."""
 
     def __cinit__(self, Statement statement not None):
-        self.statement = statement
+        self.prepares = statement
         self.query = statement.query
 
     cdef int encode(self, WriteBuffer out) except -1:
-        cdef bytes name = self.statement.name
-        self.statement.put_parse(out)
-        put_describe(out, b'S', name)
+        self.prepares.put_parse(out)
+        put_describe(out, b'S', self.prepares.name)
         put_sync(out)
         self.message = out.take()
         self.ready = True
@@ -207,18 +276,24 @@ cdef class Prepare(Request):
 cdef class Bound(Request):
     """A request that binds a prepared statement."""
 
-    cdef int start(self, WriteBuffer out) except -1:
-        """Note which preparation of the statement this is bound to."""
+    cdef int start(self, Plan plan) except -1:
+        """Begin an execution by the plan.
+
+        What an earlier one left behind is void: a request is bound again after its statement was prepared again.
+        """
         if classify_copy(self.statement):
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
-        self.generation = self.statement.generation
-        # What an earlier run left behind is void: a request is bound again after its statement was prepared again.
+        self.plan = plan
         self.stage = 0 if not self.statement.name else 1
         self.rows = None
         self.row = None
         self.error = None
         self.status = None
         return 0
+
+    cdef bint is_bound(self) except -1:
+        """Whether it executes what was bound already, and so needs no statement."""
+        return False
 
     cdef int finished(self) except -1:
         if self.stage != 3:
@@ -238,11 +313,12 @@ cdef class Query(Bound):
     """Bind and Execute of one statement, whose rows are decoded as they come.
 
     `portal` b'' is the unnamed one, gone at the Sync. A named portal lives until the end of the transaction: one
-    request opens it, others fetch from it `limit` rows at a time (0: all, -1: bind it only).
+    request opens it, others, which name that as their `opener`, fetch from it `limit` rows at a time (0: all, -1: bind
+    it only).
     """
 
     def __cinit__(self, object waiter, Statement statement not None, object args, int kind, int limit, object column,
-                  object record_class, bint shared=False, bytes portal=b'', bint opens=True):
+                  object record_class, bint shared=False, bytes portal=b'', Query opener=None):
         self.waiter = waiter
         self.statement = statement
         self.query = statement.query
@@ -253,13 +329,17 @@ cdef class Query(Bound):
         self.record_class = record_class
         self.shared = shared
         self.portal = portal
-        self.opens = opens
+        self.opener = opener
 
     cdef int encode(self, WriteBuffer out) except -1:
-        self.start(out)
-        if self.opens:
-            self.statement.put_bind(out, self.portal, self.args, -1)
+        if self.opener is None:
+            self.start(self.statement.current_plan())
+            self.statement.put_bind(out, self.plan, self.portal, self.args, -1)
         else:
+            if self.opener.plan is None:
+                raise InterfaceError('the cursor could not be opened')
+            # The columns come in the formats that were asked for when the portal was bound.
+            self.start(self.opener.plan)
             self.stage = 2
         if self.limit >= 0:
             put_execute(out, self.portal, self.limit)
@@ -275,9 +355,9 @@ cdef class Query(Bound):
                     if self.kind == ROWS:
                         if self.rows is None:
                             self.rows = []
-                        self.rows.append(self.statement.row(data, size, self.record_class))
+                        self.rows.append(self.plan.row(data, size, self.record_class))
                     elif self.row is None:
-                        self.row = self.statement.row(data, size, self.record_class)
+                        self.row = self.plan.row(data, size, self.record_class)
                 except ProtocolError:
                     raise
                 except Exception as error:
@@ -315,6 +395,16 @@ cdef class Query(Bound):
     cdef bint repeatable(self) except -1:
         return not self.portal and classify(self.query).plain
 
+    cdef bint rebindable(self) except -1:
+        return not self.portal
+
+    cdef bint is_bound(self) except -1:
+        return self.opener is not None and self.opener.plan is not None
+
+    @property
+    def arguments(self):
+        return self.args
+
 
 cdef object refuse_copy(Request request):
     """CopyInResponse where no COPY was announced: end it.
@@ -334,6 +424,8 @@ cdef class Batch(Bound):
 
     The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in
     the caller; where a later element is bad, what was sent is rolled back by the server and the error is the caller's.
+    Where the server refuses the statement as stale the batch is run again, unless its elements came from an iterator
+    and are gone.
     """
 
     def __cinit__(self, object waiter, Statement statement not None, object elements, object record_class,
@@ -341,16 +433,19 @@ cdef class Batch(Bound):
         self.waiter = waiter
         self.statement = statement
         self.query = statement.query
+        self.given = elements
         self.elements = iter(elements)
+        self.once = self.elements is elements
         self.record_class = record_class
         self.collects = collects
         self.shared = shared
 
     cdef int encode(self, WriteBuffer out) except -1:
-        if self.generation:
-            # Its elements are gone: a batch is not bound a second time.
-            raise InterfaceError('executemany() and fetchmany() cannot be repeated')
-        self.start(out)
+        if self.plan is not None:
+            self.elements = iter(self.given)
+            self.element = 0
+            self.completed = 0
+        self.start(self.statement.current_plan())
         self.streaming = True
         self.message = self._chunk(out)
         self.ready = True
@@ -367,7 +462,7 @@ cdef class Batch(Bound):
                 break
             if not isinstance(args, (tuple, list)):
                 args = checked_element(args, self.element)
-            self.statement.put_bind(out, b'', args, self.element)
+            self.statement.put_bind(out, self.plan, b'', args, self.element)
             put_execute(out, b'', 0)
             self.element += 1
         return out.take()
@@ -388,6 +483,7 @@ cdef class Batch(Bound):
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'C' and self.stage == 2:
             self.status = command_tag(data, size)
+            self.completed += 1
             self.stage = 3
         elif kind == b'2' and (self.stage == 1 or self.stage == 3):
             self.stage = 2
@@ -396,7 +492,7 @@ cdef class Batch(Bound):
                 try:
                     if self.rows is None:
                         self.rows = []
-                    self.rows.append(self.statement.row(data, size, self.record_class))
+                    self.rows.append(self.plan.row(data, size, self.record_class))
                 except ProtocolError:
                     raise
                 except Exception as error:
@@ -404,15 +500,23 @@ cdef class Batch(Bound):
         elif kind == b'1' and (self.stage == 0 or self.stage == 3):
             self.stage = 1
         elif kind == b'I' and self.stage == 2:
+            self.completed += 1
             self.stage = 3
         else:
             return self.unexpected(kind)
         return 0
 
     cdef int finished(self) except -1:
-        if self.error is None and self.element and self.stage != 3:
-            raise ProtocolError('the server is ready for queries before the batch was complete')
+        if self.completed != self.element:
+            raise ProtocolError(f'the server is ready for queries after {self.completed} of {self.element} executions')
         return 0
+
+    cdef bint rebindable(self) except -1:
+        return not self.once
+
+    @property
+    def arguments(self):
+        return self.given
 
     cdef object result(self):
         if not self.collects:
@@ -444,11 +548,9 @@ cdef class Script(Request):
     cdef int encode(self, WriteBuffer out) except -1:
         if 'copy' in self.query.lower() and classify(self.query).copy is not None:
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
-        try:
-            put_query(out, self.query.encode())
-        except ValueError:
-            out.length = 0
-            raise InterfaceError('the query must not contain a NUL character') from None
+        if '\0' in self.query:
+            raise InterfaceError('the query must not contain a NUL character')
+        put_query(out, self.query.encode())
         self.message = out.take()
         self.ready = True
         return 0

@@ -1,8 +1,11 @@
 # The FIFO that matches replies to requests.
 
 from headrace._core.buffer cimport WriteBuffer
+from headrace._core.cancellation cimport CancelWindow
 from headrace._core.codecs.typemap cimport TypeMap
-from headrace._core.request cimport Bound, Prepare, Request
+from headrace._core.incoming cimport ReadBuffer
+from headrace._core.queue cimport Queue
+from headrace._core.request cimport Bound, Request
 from headrace._core.statement cimport Statement, StatementCache
 
 cpdef enum Cancellation:
@@ -11,44 +14,19 @@ cpdef enum Cancellation:
     SIGNAL      # writes are held: send a CancelRequest, then call cancel_delivered()
 
 
-cdef class Queue:
-    cdef:
-        Request first
-        Request last
-        readonly Py_ssize_t count
-        readonly Py_ssize_t total            # ever entered
-
-    cdef int append(self, Request request) except -1
-    cdef int push_front(self, Request request) except -1
-    cdef int insert_before(self, Request request, Request place) except -1
-    cdef Request pop(self)
-
-
-cdef class ReadBuffer:
-    cdef:
-        object chunk           # bytearray: the memory
-        object view            # memoryview of all of it
-        char *data
-        Py_ssize_t start
-        Py_ssize_t end
-        Py_ssize_t capacity
-
-    cdef int allocate(self, Py_ssize_t capacity) except -1
-    cdef int make_room(self, Py_ssize_t wanted) except -1
-    cdef object writable(self)
-
-
 cdef class Session:
     cdef:
         public object events              # what is told of everything that belongs to no request
         readonly TypeMap types
         StatementCache cache
-        WriteBuffer out
+        WriteBuffer out                   # scratch space; None while a request is being encoded
         ReadBuffer incoming
         readonly Queue sent
         readonly Queue unsent
+        readonly Py_ssize_t parked        # shared requests that wait for their statements, outside the queues
         Request streaming
         list urgent
+        CancelWindow window
         readonly Py_ssize_t max_pipeline
         readonly Py_ssize_t bytes_in_flight
         int status_byte
@@ -56,39 +34,45 @@ cdef class Session:
         readonly int backend_pid
         readonly bytes backend_secret
         readonly object failure           # why nothing can be submitted any more, or None
-        object fatal                      # the server's last words
+        readonly bint ended               # everything has been settled: lost() was called
+        readonly object fatal             # the server's last words
         object root_cause                 # the error that failed the open transaction
-        readonly bint holding             # a CancelRequest is under way
-        Request cancelling
-        bint delivered
         bint feeding
+        bint taking
         readonly long long prepared       # how many statements were prepared, for statistics
 
     cdef int check_open(self) except -1
     cpdef object submit(self, Request request)
     cdef Statement statement_for(self, str query)
-    cdef object bind(self, Bound request)
+    cdef int encode(self, Request request) except -1
+    cdef bytes next_chunk(self, Request request)
+    cdef int bind(self, Bound request) except -1
+    cdef Py_ssize_t under_way(self) noexcept
     cdef int begin_prepare(self, Statement statement, Request before) except -1
-    cdef int prepared_with(self, Prepare request) except -1
-    cdef int learn_types(self, Statement statement, list missing) except -1
+    cdef int prepared_with(self, Request request) except -1
     cdef int statement_ready(self, Statement statement) except -1
-    cdef int statement_failed(self, Statement statement, object error, bint unseen=*) except -1
+    cdef int statement_failed(self, Statement statement, object error, bint unseen) except -1
+    cdef int park(self, Bound request) except -1
+    cdef list no_longer_waiting(self, Statement statement)
+    cdef Request first_waiting(self, Statement statement)
+    cdef int let_go(self, Statement statement) except -1
+    cdef int close_name(self, Statement statement) except -1
     cpdef Cancellation cancel(self, Request request) except *
     cdef int drop(self, Request request) except -1
-    cdef int let_go(self, Statement statement) except -1
-    cdef int close_names(self, str what, bytes name) except -1
+    cdef int end_stream(self, object error) except -1
+    cdef bint withdraw(self, Request request) except -1
     cpdef bytes take_output(self)
+    cdef bytes collect(self)
+    cdef bint has_room(self) except -1
     cpdef bint wants_output(self) except -1
     cdef int received(self, Py_ssize_t size) except -1
+    cdef int check_not_feeding(self) except -1
     cdef int parse(self) except -1
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef bint revive(self, Request request) except -1
-    cdef int bind_again(self, Bound bound) except -1
-    cdef Request behind_revived(self)
+    cdef bint run_again(self, Request request) except -1
     cdef int end_cancel_window(self) except -1
-
-
-cdef class Preparation(Bound):
-    pass
+    cdef int fail_unsent(self, object reason) except -1
+    cdef int fail_waiting(self, Statement statement, object reason) except -1

@@ -1,10 +1,8 @@
-# A statement known to the server, with the plans made once for it; and the cache of them.
-
-from libc.stdint cimport int32_t, uint32_t
+# A statement known to the server, and the cache of them.
 
 from headrace._core.buffer cimport WriteBuffer
-from headrace._core.codecs.base cimport Codec, decode_t
 from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.plan cimport Plan
 
 cpdef enum StatementState:
     NEW          # the server does not know it (yet, or any more)
@@ -18,7 +16,6 @@ cdef class Statement:
         bytes query_bytes
         readonly bytes name              # b'' for an unnamed one: parsed anew with each Bind
         readonly StatementState state
-        readonly int generation          # counts preparations: a request bound to an older one is bound again
         readonly tuple parameter_oids
         readonly list columns            # as in RowDescription
         readonly bint returns_rows
@@ -26,29 +23,19 @@ cdef class Statement:
         object prepare                   # the Prepare request under way
         readonly Py_ssize_t users        # prepared statement objects that hold it
         bint cached
-        # the plan: made from the type map at `plan_version`
         TypeMap types
-        int plan_version
-        Py_ssize_t n_columns
-        tuple parameter_codecs
-        tuple column_codecs
-        decode_t *decoders
-        bint tracked                     # rows may hold containers
-        tuple desc
-        bytes bind_head
-        bytes bind_tail
+        Plan plan                        # the newest; None before the statement was first READY
         # the cache's list
         Statement newer
         Statement older
         double expires
 
     cdef int described(self, tuple parameter_oids, list columns) except -1
-    cdef int plan(self) except -1
+    cdef Plan current_plan(self)
+    cdef bint refused(self, object error) except -1
     cdef int put_parse(self, WriteBuffer out) except -1
-    cdef int put_bind(self, WriteBuffer out, bytes portal, object args, Py_ssize_t element) except -1
-    cdef object row(self, const char *data, Py_ssize_t size, object record_class)
+    cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1
     cdef bytes rename(self)
-    cdef Codec _codec(self, uint32_t oid)
 
 
 cdef class StatementCache:

@@ -1,32 +1,21 @@
-"""A statement known to the server, with the plans made once for it; and the cache of them.
+"""A statement known to the server, and the cache of them.
 
-The life of a statement: NEW -> PREPARING (Parse and Describe are under way) -> READY. The plan says how each parameter
-is written and each column read; it is made again only when the connection's codecs change. A statement that the server
-no longer accepts goes back to NEW under another name: names are never reused, so a late reply cannot be taken for
-another statement's.
+The life of a statement: NEW -> PREPARING (Parse and Describe are under way) -> READY. A statement that the server no
+longer accepts goes back to NEW under another name: names are never reused, so a late reply cannot be taken for another
+statement's.
 
 Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 """
 
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
-from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdlib cimport free, malloc
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from headrace._core.buffer cimport (
-    begin_message, end_message, load_i32, load_u16, put_bytes, put_cstring, put_i16, put_i32,
-)
-from headrace._core.codecs.text cimport text_fallback
 from headrace._core.frontend cimport put_parse
-from headrace._core.record cimport describe, record_new, record_set, record_track
+from headrace._core.plan cimport make_plan
 
-from headrace.errors import ArgumentError, InterfaceError, ProtocolError, argument_hint
+from headrace.errors import InvalidCachedStatementError
+from headrace.lexer import classify
 
 cdef long names_given = 0
-
-# Decoders hand over their reference; the row steals it.
-ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
 
 
 cdef bytes next_name():
@@ -54,9 +43,6 @@ cdef class Statement:
         self.state = NEW
         self.waiting = []
 
-    def __dealloc__(self):
-        free(self.decoders)
-
     cdef bytes rename(self):
         """Forget the server's side after it refused the statement as stale; returns the name given up."""
         cdef bytes former = self.name
@@ -70,179 +56,54 @@ cdef class Statement:
         self.parameter_oids = parameter_oids
         self.returns_rows = columns is not None
         self.columns = columns if columns is not None else []
-        self.generation += 1
-        self.plan()
+        self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types)
         self.state = READY
         return 0
 
-    cdef int plan(self) except -1:
-        """Choose the codecs, and prepare the parts of Bind that are alike for all executions."""
-        cdef:
-            Py_ssize_t i
-            Codec codec
-            WriteBuffer out = WriteBuffer()
-            list inputs = [self._codec(oid) for oid in self.parameter_oids]
-            list outputs = [self._codec(column[3]) for column in self.columns]
-        self.parameter_codecs = tuple(inputs)
-        self.column_codecs = tuple(outputs)
-        self.n_columns = len(outputs)
-        free(self.decoders)
-        self.decoders = <decode_t *>malloc(<size_t>(max(self.n_columns, 1) * sizeof(decode_t)))
-        if self.decoders == NULL:
-            raise MemoryError()
-        self.tracked = False
-        for i in range(self.n_columns):
-            codec = outputs[i]
-            self.decoders[i] = codec.decode
-            self.tracked = self.tracked or codec.kind != 'scalar'
-        self.desc = describe(tuple([column[0] for column in self.columns]))
+    cdef Plan current_plan(self):
+        """The plan for an execution that begins now: made anew where codecs have changed."""
+        if self.plan.version != self.types.version:
+            self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types)
+        return self.plan
 
-        put_cstring(out, self.name)
-        put_formats(out, inputs)
-        put_i16(out, <short>len(inputs))
-        self.bind_head = out.take()
-        put_formats(out, outputs)
-        self.bind_tail = out.take()
-        self.plan_version = self.types.version
-        return 0
+    cdef bint refused(self, object error) except -1:
+        """Whether an error of an execution means that the server no longer accepts the statement as it was prepared.
 
-    cdef Codec _codec(self, uint32_t oid):
-        cdef Codec codec = self.types.find(oid)
-        return codec if codec is not None else text_fallback(oid, f'type with OID {oid}', '')
+        It was closed (26000, by DEALLOCATE or DISCARD; with EXECUTE and DEALLOCATE it is another statement that is
+        missing), or what it returns has changed (0A000 from RevalidateCachedQuery() in plancache.c).
+        """
+        if getattr(error, 'sqlstate', None) == '26000':
+            return classify(self.query).keywords not in (('EXECUTE',), ('DEALLOCATE',))
+        return isinstance(error, InvalidCachedStatementError)
 
     cdef int put_parse(self, WriteBuffer out) except -1:
         return put_parse(out, self.name, self.query_bytes, ())
 
-    cdef int put_bind(self, WriteBuffer out, bytes portal, object args, Py_ssize_t element) except -1:
+    cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1:
         """Write Bind, after Parse where the statement is unnamed.
 
         `element` is the position in executemany()'s sequence, or -1. On an error nothing of this call is left in `out`.
         """
-        cdef:
-            Py_ssize_t count = len(self.parameter_codecs)
-            Py_ssize_t start = out.length
-            Py_ssize_t i = -1
-            Py_ssize_t mark
-            Codec codec
-            object value
-        if self.plan_version != self.types.version:
-            self.plan()
-        if len(args) != count:
-            raise InterfaceError(wrong_count(count, len(args), element))
-        if not self.name:
-            self.put_parse(out)
-        mark = begin_message(out, b'B')
-        put_cstring(out, portal)
-        put_bytes(out, <const char *>self.bind_head, len(self.bind_head))
+        cdef Py_ssize_t start = out.length
+        plan.check_count(len(args), element)
         try:
-            for i in range(count):
-                value = args[i]
-                if value is None:
-                    put_i32(out, -1)
-                else:
-                    codec = <Codec>PyTuple_GET_ITEM(self.parameter_codecs, i)
-                    codec.encode(codec, out, value)
-            put_bytes(out, <const char *>self.bind_tail, len(self.bind_tail))
-            end_message(out, mark)
-        except BaseException as error:
+            if not self.name:
+                self.put_parse(out)
+            plan.put_bind(out, portal, args, element, self.query)
+        except BaseException:
             out.length = start
-            if isinstance(error, Exception) and not isinstance(error, (InterfaceError, MemoryError)):
-                raise self._bad_argument(i, value, element, error) from error
             raise
         return 0
-
-    def _bad_argument(self, Py_ssize_t i, object value, Py_ssize_t element, object error):
-        cdef:
-            Codec codec = self.parameter_codecs[i]
-            str shown
-        try:
-            shown = repr(value)
-        except Exception:
-            shown = f'<{type(value).__name__}>'
-        if len(shown) > 200:
-            shown = shown[:197] + '...'
-        where = f' in element #{element} of executemany() sequence' if element >= 0 else ''
-        kind = f'{codec.name} parameter, {type(value).__name__} given'
-        hint = argument_hint(self.query, i + 1, codec.name, value)
-        if hint is None:
-            hint = (f'Pass {codec.python}, or cast the parameter in the query: ${i + 1}::text.'
-                    if codec.name != 'text' else 'Pass str, or cast the parameter to the type meant: '
-                    f'${i + 1}::int for instance.')
-        return ArgumentError(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)
-
-    cdef object row(self, const char *data, Py_ssize_t size, object record_class):
-        """Decode one DataRow."""
-        cdef:
-            const char *end = data + size
-            Py_ssize_t i
-            int32_t length
-            object record
-            PyObject *value
-            tuple codecs = self.column_codecs
-        if size < 2 or load_u16(data) != self.n_columns:
-            raise ProtocolError(f'DataRow from the server with {load_u16(data) if size >= 2 else "no"} fields: '
-                                f'RowDescription had {self.n_columns}')
-        data += 2
-        record = record_new(record_class, self.desc, self.n_columns)
-        for i in range(self.n_columns):
-            if end - data < 4:
-                raise ProtocolError('DataRow from the server is cut short')
-            length = load_i32(data)
-            data += 4
-            if length < 0:
-                if length != -1:
-                    raise ProtocolError(f'DataRow from the server with a field of {length} bytes')
-                Py_INCREF(None)
-                record_set(record, i, <PyObject *>None)
-            else:
-                if end - data < length:
-                    raise ProtocolError(f'DataRow from the server with a field of {length} bytes where '
-                                        f'{end - data} are left')
-                value = (<raw_decode_t>self.decoders[i])(PyTuple_GET_ITEM_RAW(codecs, i), data, length)
-                record_set(record, i, value)
-                data += length
-        if data != end:
-            raise ProtocolError(f'DataRow from the server has {end - data} bytes too many')
-        if self.tracked:
-            record_track(record)
-        return record
 
     def parameter_types(self) -> tuple:
         """(oid, name, kind, schema) of each parameter."""
         return tuple([(oid, c.name, c.kind, c.schema)
-                      for oid, c in zip(self.parameter_oids, self.parameter_codecs)])
+                      for oid, c in zip(self.parameter_oids, self.plan.parameter_codecs)])
 
     def column_types(self) -> tuple:
         """(column name, oid, type name, kind, schema) of each column."""
         return tuple([(column[0], column[3], c.name, c.kind, c.schema)
-                      for column, c in zip(self.columns, self.column_codecs)])
-
-
-cdef extern from "Python.h":
-    PyObject *PyTuple_GET_ITEM_RAW "PyTuple_GET_ITEM" (object tuple, Py_ssize_t i)
-
-
-cdef int put_formats(WriteBuffer out, list codecs) except -1:
-    """The format codes of parameters or columns: one where all are alike."""
-    cdef Codec codec
-    cdef set formats = {(<Codec>codec).format for codec in codecs}
-    if not formats:
-        put_i16(out, 0)
-    elif len(formats) == 1:
-        put_i16(out, 1)
-        put_i16(out, <short>(<int>formats.pop()))
-    else:
-        put_i16(out, <short>len(codecs))
-        for codec in codecs:
-            put_i16(out, <short>codec.format)
-    return 0
-
-
-cdef str wrong_count(Py_ssize_t expected, Py_ssize_t given, Py_ssize_t element):
-    where = f' in element #{element} of executemany() sequence' if element >= 0 else ''
-    return (f'the server expects {expected} argument{"" if expected == 1 else "s"} for this query, '
-            f'{given} {"was" if given == 1 else "were"} passed{where}; '
-            'HINT: pass one argument for each of $1, $2, ... in the query')
+                      for column, c in zip(self.columns, self.plan.column_codecs)])
 
 
 cdef class StatementCache:

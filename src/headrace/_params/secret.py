@@ -74,13 +74,11 @@ class AskedSecret:
             answer = await answer
         if answer is None:
             return None
-        if not isinstance(answer, str):
-            raise ClientConfigurationError(
-                f"the callable given as {self._name} must return str, got {type(answer).__name__}"
-            )
-        if "\0" in answer:
-            raise ClientConfigurationError(f"the callable given as {self._name} returned a text with a NUL in it")
-        return Secret(answer)
+        if isinstance(answer, str) and "\0" not in answer:
+            return Secret(answer)
+        wrong = "a text with a NUL in it" if isinstance(answer, str) else type(answer).__name__
+        del answer  # whoever collects the locals of a traceback finds no secret here
+        raise ClientConfigurationError(f"the callable given as {self._name} must return str, got {wrong}")
 
     def __repr__(self) -> str:
         # Not the callable's own repr: a functools.partial shows its arguments.

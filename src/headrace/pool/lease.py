@@ -61,7 +61,8 @@ def _forwarding(name: str, method: Any) -> Any:
     return forward
 
 
-for _name, _method in vars(Connection).items():
+for _name in dir(Connection):
+    _method = getattr(Connection, _name)
     if not _name.startswith("_") and callable(_method):
         setattr(PoolConnectionProxy, _name, _forwarding(_name, _method))
 

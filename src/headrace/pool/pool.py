@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from headrace._core.record import Record
 from headrace.connection import Connection, checked_record_class
 from headrace.connection import connect as open_connection
+from headrace.copy import CopyMethods
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import ConnectionDoesNotExistError, InterfaceError
 from headrace.lexer import classify
 from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy
+from headrace.pool.listening import Listening
 from headrace.pool.routing import Member, Router
 from headrace.waiting import checked_timeout
 
@@ -38,7 +41,7 @@ Connect = Callable[..., Awaitable[Connection]]
 Callback = Callable[[Any], Awaitable[None]]
 
 
-class Pool:
+class Pool(CopyMethods):
     """A pool of connections; made by `headrace.create_pool()`, to be awaited or used by `async with`.
 
     Sharing and what it asks for: a statement sent by the pool's own methods runs beside others on the same session, so
@@ -97,6 +100,7 @@ class Pool:
         self._router = Router(max_size)
         self._proxies: dict[Driver, PoolConnectionProxy] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._listenings: set[Listening] = set()
         self._initialized = False
         self._initializing = False
         self._closing = False
@@ -150,22 +154,8 @@ class Pool:
         generation = router.generation
         router.opening += 1
         try:
-            args, kwargs = self._connect_args
-            connection = await self._connect(
-                *args, connection_class=self._connection_class, record_class=self._record_class, **kwargs
-            )
-            if not isinstance(connection, Connection):
-                raise InterfaceError(
-                    "expected pool connect callback to return an instance of 'headrace.connection.Connection', "
-                    f"got {type(connection).__module__}.{type(connection).__qualname__}"
-                )
+            connection = await self._connect_one()
             member = Member(connection, generation)
-            if self._init is not None:
-                try:
-                    await self._init(connection)
-                except BaseException:
-                    connection.terminate()
-                    raise
         finally:
             router.opening -= 1
         if self._closed or self._closing or connection.is_closed():
@@ -174,6 +164,25 @@ class Pool:
         connection.when_lost(self._on_lost)
         router.add(member)
         router.serve_line()
+
+    async def _connect_one(self) -> Connection:
+        """Return a new connection, initialised, that belongs to nobody yet."""
+        args, kwargs = self._connect_args
+        connection = await self._connect(
+            *args, connection_class=self._connection_class, record_class=self._record_class, **kwargs
+        )
+        if not isinstance(connection, Connection):
+            raise InterfaceError(
+                "expected pool connect callback to return an instance of 'headrace.connection.Connection', "
+                f"got {type(connection).__module__}.{type(connection).__qualname__}"
+            )
+        if self._init is not None:
+            try:
+                await self._init(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+        return connection
 
     def _grow(self) -> None:
         """Open another connection in the background; where that fails, the first in line learns why."""
@@ -213,6 +222,7 @@ class Pool:
             self._grow()
         member.asked_at_lease = member.driver.asked
         proxy = PoolConnectionProxy(self, member)
+        member.connection.lease_begins(proxy)
         self._proxies[member.driver] = proxy
         if self._setup is not None:
             try:
@@ -258,7 +268,14 @@ class Pool:
             return
         member = connection._member
         self._proxies.pop(member.driver, None)
-        leased.lease_over()
+        left = leased.lease_over()
+        try:
+            await self._take_back(leased, member, timeout)
+        finally:
+            for warning in left:
+                warnings.warn(warning, stacklevel=2)
+
+    async def _take_back(self, leased: Connection, member: Member, timeout: float | None) -> None:
         if leased.is_closed() or self._closed:
             self._give_back(None)
             return
@@ -445,6 +462,18 @@ class Pool:
         async with self.acquire(timeout=kwargs.get("timeout")) as connection:
             return await getattr(connection, method)(*args, **kwargs)
 
+    def _copying(self) -> PoolAcquireContext:
+        return self.acquire()
+
+    def listen(self, *channels: str, max_queue: int = 1000, heartbeat: float | None = 30.0) -> Listening:
+        """Return the notifications on some channels: `async with pool.listen("orders") as events: async for ...`.
+
+        They come on a connection of their own, none of those that the pool counts, which is opened again when it is
+        lost. Each event is a `Notification`, or a `Gap` where some may be missing. Beyond `max_queue` events that wait
+        for a slow consumer the oldest are dropped. `heartbeat` seconds bound how long a dead connection goes unnoticed.
+        """
+        return Listening(self, channels, max_queue, heartbeat)
+
     def _quarantine(self, driver: Driver) -> None:
         """A shared connection came back inside a transaction: nobody else gets it."""
         member = self._router.members.get(driver)
@@ -463,6 +492,7 @@ class Pool:
         self._stop_sweeping()
         warning = asyncio.get_running_loop().call_later(CLOSE_WARNING, self._warn_of_slow_close)
         try:
+            await asyncio.gather(*(listening.close() for listening in self._listenings))
             self._router.fail_all(InterfaceError("pool is closing"))
             while any(member.leased for member in self._router.members.values()):
                 self._all_back = asyncio.get_running_loop().create_future()
@@ -490,6 +520,8 @@ class Pool:
 
     def _drop_all(self) -> None:
         self._router.fail_all(InterfaceError("pool is closed"))
+        for listening in list(self._listenings):
+            listening.terminate()
         for task in list(self._tasks):
             task.cancel()
         for member in list(self._router.members.values()):

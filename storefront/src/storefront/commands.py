@@ -102,7 +102,7 @@ def load(
         Path | None,
         typer.Option(help="A word list of your own, one word a line.", show_default="1,000 English words"),
     ] = None,
-    method: Annotated[loading.Method, typer.Option(help="How the rows travel.")] = loading.Method.EXECUTEMANY,
+    method: Annotated[loading.Method, typer.Option(help="How the rows travel.")] = loading.Method.COPY,
     replace: Annotated[bool, typer.Option("--replace", help="Remove the rows that are there first.")] = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,

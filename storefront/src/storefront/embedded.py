@@ -257,24 +257,36 @@ class EmbeddedServer:
             )
 
     def _end_orphan(self) -> None:
-        """End a server whose command was killed without ending it; we hold the lock, so nobody uses it."""
+        """End a server whose command was killed without ending it: we hold the lock, so nobody uses it.
+
+        On Linux alone, where a process can be told to be the postmaster of this cluster by its working directory. A pid
+        file that names some other process is stale, its number used again; PostgreSQL itself might take that process
+        for a server and refuse to start, so the file is removed.
+        """
         pid_file = self.data / "postmaster.pid"
         try:
             pid = int(pid_file.read_text().split("\n", 1)[0])
         except (FileNotFoundError, ValueError):
             return
+        if sys.platform != "linux" or not Path(f"/proc/{pid}").exists():
+            return
+        if not self._is_postmaster(pid):
+            pid_file.unlink()
+            return
+        os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + STOP_TIMEOUT
+        while self._is_postmaster(pid):
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(f"a server left behind, process {pid}, does not stop: end it by hand")
+            time.sleep(0.02)
+
+    def _is_postmaster(self, pid: int) -> bool:
+        """Whether the process is our cluster's postmaster, which has made the data directory its working directory."""
         try:
-            # A stale file may name a process that is not ours by now: a postmaster's working directory is its
-            # data directory.
-            if os.path.realpath(f"/proc/{pid}/cwd") == os.path.realpath(self.data):
-                os.kill(pid, signal.SIGINT)
-                while os.path.realpath(f"/proc/{pid}/cwd") == os.path.realpath(self.data):
-                    if time.monotonic() > deadline:
-                        raise EmbeddedServerError(f"a server left behind, process {pid}, does not stop: end it by hand")
-                    time.sleep(0.02)
-        except (ProcessLookupError, PermissionError):
-            pass
+            return os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(self.data)
+        except OSError:
+            # It has ended, or is another user's and so cannot have our data open.
+            return False
 
     def _start_postmaster(self, binaries: Path) -> None:
         settings = {**SETTINGS, "unix_socket_directories": self._socket_directory_setting()}

@@ -23,9 +23,9 @@ def tables(measurements: Sequence[Measurement]) -> Iterator[Table]:
         measurements, key=lambda measurement: (measurement.query, measurement.indexed)
     ):
         rows = list(group)
-        index = "" if indexed else ", without the index on sku.product_id"
+        index = "" if indexed else ", without the index"
         result = Table(title=f"{rows[0].look_ups:,} look-ups of {query.subject}{index}", title_justify="left")
-        result.add_column("how", no_wrap=True)
+        result.add_column("how", no_wrap=True, min_width=24)
         for heading in ("connections", "seconds", "look-ups/s", "speed-up"):
             result.add_column(heading, justify="right", no_wrap=True)
         for row in rows:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 
 import headrace
-from storefront.errors import CatalogueNotEmptyError, UsageError
+from storefront.errors import CatalogueNotEmptyError
 from storefront.sample import Sample
 from storefront.schema import advance_sequence
 from storefront.timing import timed
@@ -23,10 +23,10 @@ Progress = Callable[[str, int, int], None]
 
 
 class Method(StrEnum):
-    """How rows travel: as the parameters of one prepared INSERT, or as a COPY stream."""
+    """How rows travel: as a COPY stream, or as the parameters of one prepared INSERT."""
 
-    EXECUTEMANY = "executemany"
     COPY = "copy"
+    EXECUTEMANY = "executemany"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ async def load(
     connection: headrace.Connection,
     sample: Sample,
     *,
-    method: Method = Method.EXECUTEMANY,
+    method: Method = Method.COPY,
     replace: bool = False,
     progress: Progress = lambda table, done, total: None,
 ) -> Loaded:
@@ -82,7 +82,8 @@ async def load(
             progress(table, 0, total)
             counted = _counted(rows, partial(progress, table), total)
             if method is Method.COPY:
-                await _copy(connection, table, columns, counted)
+                # One stream for the whole table; its rows are generated while it runs.
+                await connection.copy_records_to_table(table, records=counted, columns=columns)
             else:
                 await _insert(connection, table, columns, counted)
             progress(table, total, total)
@@ -107,14 +108,6 @@ async def _insert(connection: headrace.Connection, table: str, columns: tuple[st
     statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({parameters})"
     while chunk := list(islice(rows, CHUNK)):
         await connection.executemany(statement, chunk)
-
-
-async def _copy(connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
-    """Insert by one COPY, whose rows are generated while it runs."""
-    copy = getattr(connection, "copy_records_to_table", None)
-    if copy is None:
-        raise UsageError(f"headrace {headrace.__version__} has no COPY yet: load by executemany")
-    await copy(table, records=rows, columns=columns)
 
 
 def _counted(rows: Iterable[Row], report: Callable[[int, int], None], total: int) -> Iterator[Row]:

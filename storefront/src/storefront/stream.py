@@ -74,9 +74,12 @@ async def export(
 ) -> int:
     """Write the catalogue as CSV, as `stream_catalogue` yields it, and return the number of rows."""
     count = 0
-    output.write(COLUMNS)
     async with aclosing(stream_catalogue(connection, prefetch=prefetch, skip=skip, limit=limit)) as records:
         async for record in records:
+            if count == 0:
+                output.write(COLUMNS)
             output.write(record)
             count += 1
+    if count == 0:
+        output.write(COLUMNS)
     return count

@@ -56,7 +56,7 @@ def _arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> str:
     """The arguments as a call would show them, each cut short, objects without their addresses in memory."""
     shown = [_show(value) for value in args]
     shown += [f"{name}={_show(value)}" for name, value in kwargs.items()]
-    return re.sub(r" (?:object )?at 0x[0-9a-f]+", "", ", ".join(shown)) or "no arguments"
+    return re.sub(r"(?: object)?(?: at)? 0x[0-9a-f]+", "", ", ".join(shown)) or "no arguments"
 
 
 def _show(value: object) -> str:

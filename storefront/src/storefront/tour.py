@@ -86,7 +86,7 @@ class Tour:
         self._heading(
             "The sample data",
             f"{sample.brand_count:,} brands, {sample.product_count:,} products, {sample.sku_count:,} SKUs, "
-            "by executemany, in one transaction:",
+            "by COPY, in one transaction:",
         )
         present = await loading.count_rows(opened)
         if present.brands and not self.replace:

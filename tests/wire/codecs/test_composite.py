@@ -1,4 +1,4 @@
-"""Composite types are Records: by name or by place, nested, altered under way, and as text where they must be."""
+"""Composite types are Records: by name or by place, nested, altered, and as text where they must be."""
 
 from __future__ import annotations
 

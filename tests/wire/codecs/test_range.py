@@ -119,7 +119,8 @@ def test_multirange(value: list[Range[int]], wire: str) -> None:
 
 
 def test_what_is_no_sequence_of_ranges_is_refused() -> None:
-    for value in (Range(1, 5), "{}", 5, {Range(1, 5)}, iter([])):
+    values: list[Any] = [Range(1, 5), "{}", 5, {Range(1, 5)}, iter([])]
+    for value in values:
         check_refused(INT4MULTIRANGE, value, TypeError, "expected a sequence of headrace.Range")
     check_refused(INT4MULTIRANGE, [None], TypeError, "a multirange holds no NULL")
     check_refused(INT4MULTIRANGE, (1, 5), TypeError, "got int")

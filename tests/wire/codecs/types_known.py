@@ -17,7 +17,7 @@ INT4, FLOAT8, TEXT, NUMERIC, REGTYPE, INT4S = 23, 701, 25, 1700, 2206, 1007
 
 def info(oid: int, name: str, kind: str = "b", **fields: Any) -> TypeInfo:
     """Describe a type of the schema public; `fields` are those that are not as for a base type."""
-    plain = {
+    plain: dict[str, Any] = {
         "element": 0,
         "delimiter": ",",
         "base": 0,

@@ -195,7 +195,7 @@ cdef list read_list(ArrayCodec codec, Scanner scanner, int level):
                 result.append(read_list(codec, scanner, level + 1))
             else:
                 scanner.read_word(stops, False)
-                if scanner.word.length == 0 and not scanner.quoted:
+                if scanner.size == 0 and not scanner.quoted:
                     scanner.bad()
                 if scanner.is_word(b'null', 4):
                     result.append(None)

@@ -124,7 +124,7 @@ cdef object decode_composite_text(Codec self, const char *data, Py_ssize_t size)
             scanner.place += 1
         scanner.read_word(b',)', True)
         value = None
-        if scanner.word.length or scanner.quoted:
+        if scanner.size or scanner.quoted:
             value = scanner.decode_word(<Codec>PyTuple_GET_ITEM(codec.fields, i))
         Py_INCREF(value)
         record_set(record, i, <PyObject *>value)

@@ -8,8 +8,6 @@ One rule differs: within quotes an array escapes by backslash, a composite or a 
 *read* either way, as the server does; `doubled` says which way is written.
 """
 
-from libc.string cimport memchr
-
 from headrace._core.buffer cimport WriteBuffer, load_i32, put_byte, put_bytes
 from headrace._core.codecs.base cimport Codec
 
@@ -21,11 +19,6 @@ cdef class Scanner:
 
     cdef int bad(self) except -1:
         raise ProtocolError(f'a malformed {self.codec.name} value in text form from the server')
-
-    cdef int skip_space(self) except -1:
-        while self.place < self.end and self.place[0] in b' \t\n\r\v\f':
-            self.place += 1
-        return 0
 
     cdef char peek(self) except? -1:
         """The next character; there must be one."""
@@ -40,13 +33,44 @@ cdef class Scanner:
         return 0
 
     cdef int read_word(self, const char *stops, bint doubled) except -1:
-        """Read up to one of the characters `stops` outside quotes, and leave the cursor at it."""
+        """Read up to one of the characters `stops` outside quotes, and leave the cursor at it.
+
+        A word without escapes, in quotes or not, is left where it stands.
+        """
+        cdef:
+            const char *start = self.place
+            char each = self.peek()
+        self.quoted = each == b'"'
+        if self.quoted:
+            start += 1
+            self.place += 1
+            while self.peek() != b'"' and self.place[0] != b'\\':
+                self.place += 1
+            if self.place[0] == b'"' and self.end - self.place > 1 and is_one_of(self.place[1], stops):
+                self.word = start
+                self.size = self.place - start
+                self.place += 1
+                return 0
+            start -= 1
+        else:
+            while not is_one_of(each, stops) and each != b'"' and each != b'\\':
+                self.place += 1
+                each = self.peek()
+            if is_one_of(each, stops):
+                self.word = start
+                self.size = self.place - start
+                return 0
+        return self.unescape(start, stops, doubled)
+
+    cdef int unescape(self, const char *start, const char *stops, bint doubled) except -1:
+        """Read a word that has to be put together, beginning at `start`."""
         cdef:
             char each
             bint inside = False
-            char *start
-        self.word.length = 0
-        self.quoted = False
+        if self.unescaped is None:
+            self.unescaped = WriteBuffer()
+        self.unescaped.length = 0
+        self.place = start
         while True:
             each = self.peek()
             if each == b'\\':
@@ -61,24 +85,25 @@ cdef class Scanner:
                     self.quoted = True
                     continue
             elif not inside and is_one_of(each, stops):
-                return 0
-            put_byte(self.word, each)
+                break
+            put_byte(self.unescaped, each)
             self.place += 1
+        self.word = self.unescaped.data
+        self.size = self.unescaped.length
+        return 0
 
     cdef bint is_word(self, const char *text, Py_ssize_t size) noexcept:
         """Whether the word is `text`, unquoted, in whatever case."""
         cdef Py_ssize_t i
-        if self.quoted or self.word.length != size:
+        if self.quoted or self.size != size:
             return False
         for i in range(size):
-            if self.word.data[i] | 0x20 != text[i]:
+            if self.word[i] | 0x20 != text[i]:
                 return False
         return True
 
     cdef object decode_word(self, Codec codec):
-        # The decoder may be Python code, which must not find its bytes overwritten by a scanner it starts itself.
-        cdef bytes word = self.word.data[:self.word.length] if self.word.length else b''
-        return codec.decode(codec, <const char *>word, len(word))
+        return codec.decode(codec, self.word, self.size)
 
 
 cdef inline bint is_one_of(char each, const char *characters) noexcept:
@@ -95,7 +120,6 @@ cdef Scanner scan(Codec codec, const char *data, Py_ssize_t size):
     scanner.codec = codec
     scanner.place = data
     scanner.end = data + size
-    scanner.word = WriteBuffer()
     return scanner
 
 

@@ -195,11 +195,11 @@ cdef object scan_range(RangeCodec codec, Scanner scanner):
         return make_range(None, None, False, False, True)
     scanner.place += 1
     scanner.read_word(b',', True)
-    if scanner.word.length or scanner.quoted:
+    if scanner.size or scanner.quoted:
         lower = scanner.decode_word(codec.subtype)
     scanner.expect(b',')
     scanner.read_word(b')]', True)
-    if scanner.word.length or scanner.quoted:
+    if scanner.size or scanner.quoted:
         upper = scanner.decode_word(codec.subtype)
     closing = scanner.peek()
     scanner.place += 1

@@ -56,19 +56,38 @@ _SPECIAL: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def _write_float8(value: Any) -> str:
-    """The shortest text that reads as the same number, as float8out() has it since PostgreSQL 12."""
-    text = repr(float(value)).removesuffix(".0")
-    return _SPECIAL.get(text, text)
+    return _shortest(repr(float(value)), 15)
 
 
 def _write_float4(value: Any) -> str:
-    number = float(value)
-    (single,) = struct.unpack("f", struct.pack("f", number))
-    for digits in range(6, 10):
+    (single,) = struct.unpack("f", struct.pack("f", float(value)))
+    for digits in range(1, 10):
         text = f"{single:.{digits}g}"
         if struct.unpack("f", struct.pack("f", float(text)))[0] == single:
             break
-    return _SPECIAL.get(text, text)
+    return _shortest(text, 6)
+
+
+def _shortest(text: str, longest: int) -> str:
+    """Lay out the shortest digits of a number as the server does (d2s.c, f2s.c).
+
+    There is an exponent below 1e-4, and from the power of ten `longest` on. Where a number has two shortest texts, this
+    need not be the server's.
+    """
+    if text in _SPECIAL:
+        return _SPECIAL[text]
+    number = Decimal(text).normalize()
+    point = number.adjusted()
+    if not number or -4 <= point < longest:
+        return f"{number:f}"
+    sign, digits, _ = number.as_tuple()
+    fraction = "".join(map(str, digits[1:]))
+    return f"{'-' * sign}{digits[0]}{'.' * bool(fraction)}{fraction}e{point:+03}"
+
+
+def _read_float4(text: str) -> float:
+    (single,) = struct.unpack("f", struct.pack("f", float(text)))
+    return float(single)
 
 
 def _write_numeric(value: Any) -> str:
@@ -86,6 +105,18 @@ def _read_bytea(text: str) -> bytes:
     # bytea_output = escape
     octal = re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8),)), text.encode())
     return octal.replace(b"\\\\", b"\\")
+
+
+def _write_char(value: Any) -> str:
+    """charout(): one byte, none for the byte 0, in octal where it is not ASCII."""
+    (byte,) = bytes(value)
+    return "" if byte == 0 else chr(byte) if byte < 0x80 else f"\\{byte:03o}"
+
+
+def _read_char(text: str) -> bytes:
+    if len(text) == 4:
+        return bytes((int(text[1:], 8),))
+    return text.encode() or b"\0"
 
 
 def _write_date(value: Any) -> str:
@@ -207,13 +238,14 @@ _INT: Final = Form(_write_int, int)
 TEXT_FORMS: Final[dict[int, Form]] = {
     16: Form(_write_bool, _read_bool),
     17: Form(_write_bytea, _read_bytea),
+    18: Form(_write_char, _read_char),
     # int2vector and oidvector are arrays, but do not look it.
     **dict.fromkeys((22, 30), Form(_write_vector, _read_vector)),
     **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), _INT),
     **dict.fromkeys((19, 25, 114, 142, 705, 774, 829, 1042, 1043, 1790, 2275, 3802, 4072), _TEXT),
     27: Form(_write_tid, _read_tid),
     650: Form(str, ipaddress.ip_network),
-    700: Form(_write_float4, float),
+    700: Form(_write_float4, _read_float4),
     701: Form(_write_float8, float),
     869: Form(str, _read_inet),
     1082: Form(_write_date, _read_date),

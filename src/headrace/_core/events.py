@@ -1,0 +1,27 @@
+"""What a session tells its owner of what belongs to no request."""
+
+from __future__ import annotations
+
+from headrace.errors import PostgresLogMessage
+
+
+class Events:
+    """Takes what a session has to tell, and does nothing; its methods are there to be overridden.
+
+    They are called in the middle of reading: what they raise ends the session.
+    """
+
+    def notice(self, message: PostgresLogMessage) -> None:
+        """Take a notice or warning from the server."""
+
+    def notification(self, pid: int, channel: str, payload: str) -> None:
+        """Take a notification, sent by NOTIFY in the backend `pid`."""
+
+    def parameter(self, name: str, value: str) -> None:
+        """Learn of a run-time parameter's value."""
+
+    def abandoned_head(self) -> None:
+        """Learn that the server works on a request that nobody waits for; see Session.cancel_head()."""
+
+    def writable(self) -> None:
+        """Learn that a cancel window has closed, and that there may be output again."""

@@ -1,0 +1,23 @@
+# The bytes received and not yet read, cut into messages.
+
+cdef struct Message:
+    char kind
+    const char *body           # valid until the next call of anything here
+    Py_ssize_t size
+
+
+cdef class ReadBuffer:
+    cdef:
+        object chunk           # bytearray: the memory
+        object view            # memoryview of all of it
+        char *data
+        Py_ssize_t start       # of what has not been read
+        Py_ssize_t end         # of what has been received
+        Py_ssize_t capacity
+
+    cdef object writable(self)
+    cdef Py_ssize_t fill(self, const unsigned char *data, Py_ssize_t size) except -1
+    cdef bint next_message(self, Message *message) except -1
+    cdef int clear(self) except -1
+    cdef int _make_room(self, Py_ssize_t wanted) except -1
+    cdef int _allocate(self, Py_ssize_t capacity) except -1

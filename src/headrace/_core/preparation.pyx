@@ -1,0 +1,49 @@
+"""What goes with preparing a statement: waiting for it, and learning of the types it is the first to use."""
+
+from headrace._core.buffer cimport WriteBuffer
+from headrace._core.request cimport ROWS
+
+from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY
+from headrace._core.record import Record
+
+cdef int OID_ARRAY = 1028
+
+
+cdef class Preparation(Bound):
+    """Waits for a statement to be READY; nothing is sent for it."""
+
+    def __cinit__(self, object waiter, Statement statement not None):
+        self.waiter = waiter
+        self.statement = statement
+        self.query = statement.query
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        self.settle()
+        return 0
+
+    cdef object result(self):
+        return self.statement
+
+
+cdef class Introspection(Query):
+    """Asks the server about types met for the first time, by a statement whose description is known beforehand."""
+
+    cdef int settle(self) except -1:
+        if self.error is None:
+            try:
+                self.statement.types.learn(self.oids, self.rows if self.rows is not None else [])
+            except Exception as error:
+                self.error = error
+        return Query.settle(self)
+
+
+cdef Introspection introspection(Statement statement, list oids):
+    """The request that is to be answered before `statement`, which has parameters or columns of these types, is READY."""
+    cdef:
+        Statement question = Statement(INTROSPECTION_QUERY, statement.types, False)
+        Introspection request
+    question.described((OID_ARRAY,), [(name, 0, 0, oid, -1, -1, 0) for name, oid in INTROSPECTION_COLUMNS])
+    request = Introspection(None, question, (oids,), ROWS, 0, 0, Record)
+    request.prepares = statement
+    request.oids = oids
+    return request

@@ -1,0 +1,7 @@
+"""COPY: data in bulk, both ways."""
+
+from headrace.copy.methods import CopyMethods
+from headrace.copy.reader import CopyReader
+from headrace.copy.writer import CopyWriter
+
+__all__ = ["CopyMethods", "CopyReader", "CopyWriter"]

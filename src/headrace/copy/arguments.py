@@ -1,0 +1,59 @@
+"""Arguments of a query that COPY runs: COPY takes no parameters, so they become constants in its text.
+
+The server writes the constants: it is given the arguments as parameters of the types that the query wants, and returns
+each as its type's text, quoted. Nothing depends on how this driver would write a value, and a value can be nothing but
+a constant, whatever stands around the parameter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headrace._core.record import Record
+from headrace.driver import KIND_FIRST_ROW, KIND_ROWS
+from headrace.errors import InterfaceError
+from headrace.lexer import Kind, tokens
+
+if TYPE_CHECKING:
+    from headrace._core.statement import Statement
+    from headrace.connection import Connection
+
+# With a modifier of -1 the names are exact: without one, "character" and "bit" would stand for one character or bit.
+TYPE_NAMES = """\
+SELECT pg_catalog.format_type(t.oid, -1)
+FROM pg_catalog.unnest($1::pg_catalog.oid[]) WITH ORDINALITY AS t (oid, n) ORDER BY t.n"""
+
+
+async def with_constants(
+    connection: Connection, query: str, statement: Statement, args: tuple[Any, ...], timeout: float | None
+) -> str:
+    """Return the query with its parameters replaced by constants; `statement` is the query, prepared.
+
+    Raises InterfaceError for a wrong number of arguments, ArgumentError for one of a wrong type.
+    """
+    oids = statement.parameter_oids
+    if len(args) != len(oids):
+        raise InterfaceError(
+            f"the server expects {len(oids)} argument{'' if len(oids) == 1 else 's'} for this query, "
+            f"{len(args)} {'was' if len(args) == 1 else 'were'} passed",
+            hint="Pass one argument for each of $1, $2, ... in the query.",
+        )
+    if not oids:
+        return query
+    driver = connection._driver
+    request = driver.query(TYPE_NAMES, (list(oids),), KIND_ROWS, 0, 0, Record)
+    types = [name for (name,) in await driver.reply(request, timeout)]
+    columns = ", ".join(f"pg_catalog.format('%L', ${i}::{name})" for i, name in enumerate(types, 1))
+    request = driver.query(f"SELECT {columns}", args, KIND_FIRST_ROW, 1, 0, Record)
+    texts = await driver.reply(request, timeout)
+    # In brackets, for what may stand around: a minus before, a subscript behind.
+    constants = [f"({text}::{name})" for text, name in zip(texts, types, strict=True)]
+    return "".join(
+        constants[int(token.text[1:]) - 1] if token.kind is Kind.PARAMETER else token.text
+        for token in tokens(query, standard_conforming_strings=standard_strings(connection))
+    )
+
+
+def standard_strings(connection: Connection) -> bool:
+    """Return the session's standard_conforming_strings, which the server reports whenever it changes."""
+    return connection._driver.session.parameters.get("standard_conforming_strings", "on") == "on"

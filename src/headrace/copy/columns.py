@@ -1,0 +1,55 @@
+"""The columns that rows are copied into, and their types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace._core.copying import RowEncoder
+from headrace._core.record import Record
+from headrace.copy.command import Names, column_list
+from headrace.driver import KIND_ROWS
+
+if TYPE_CHECKING:
+    from headrace._core.statement import Statement
+    from headrace.driver import Driver
+
+ATTRIBUTES = """\
+SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a
+WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+
+
+async def encoder(driver: Driver, table: str, columns: Names, timeout: float | None) -> tuple[RowEncoder, Names]:
+    """Return an encoder of rows for columns of a table, and the columns to name in the COPY.
+
+    Where `columns` is None these are all but the computed ones, which nothing can be copied into. The server is asked
+    anew for each COPY: if a table was altered meanwhile, binary values of one type could pass for another's.
+    """
+    if columns is not None:
+        columns = list(columns)
+        wanted = column_list(columns)
+    request = driver.query(ATTRIBUTES, (table,), KIND_ROWS, 0, 0, Record)
+    types = {}
+    computed = False
+    for name, oid, is_computed in await driver.reply(request, timeout):
+        computed = computed or is_computed
+        if columns is not None or not is_computed:
+            types[name] = oid
+    if columns is None:
+        names = list(types)
+        if computed:
+            columns = names
+        wanted = column_list(names) if names else ""
+    else:
+        names = columns
+    if any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
+        # The server says what is wrong with a name; and preparing looks up types met for the first time.
+        await prepared(driver, f"SELECT {wanted} FROM {table}", timeout)
+    return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
+
+
+async def prepared(driver: Driver, query: str, timeout: float | None) -> Statement:
+    """Return a statement for the query, described by the server, that nobody else uses."""
+    # Unnamed: it takes no place in the cache, and nothing has to be closed.
+    statement = driver.session.statement(query, named=False)
+    await driver.reply(driver.prepare(statement), timeout)
+    return statement

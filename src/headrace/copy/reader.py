@@ -1,0 +1,138 @@
+"""The rows of a query by way of COPY, decoded by the codecs of their columns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from typing import TYPE_CHECKING, Any, Self
+
+from headrace._core.copying import text_columns
+from headrace.copy import command
+from headrace.copy.arguments import standard_strings, with_constants
+from headrace.copy.columns import prepared
+from headrace.copy.records import BINARY
+from headrace.copy.transfer import Download
+from headrace.errors import InterfaceError
+from headrace.lexer import classify
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from headrace._core.record import Record
+    from headrace._core.statement import Statement
+    from headrace.connection import Connection
+
+
+class CopyReader:
+    """The rows of a query: `async for row in connection.copy_out(...)`, by itself or in an `async with` block.
+
+    Until the last row, or the end of the block, the connection is the reader's alone, and the task that reads cannot
+    ask anything else of it. A slow reader slows the server down: little is held in memory. Each wait for the server is
+    bounded by `timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        lease: AbstractAsyncContextManager[Any],
+        query: str,
+        args: tuple[Any, ...],
+        record_class: type[Record] | None,
+        timeout: float | None,
+    ) -> None:
+        self._lease = lease
+        self._query = query
+        self._args = args
+        self._record_class = record_class
+        self._timeout = timeout
+        self._stack = AsyncExitStack()
+        self._transfer: Download | None = None
+        self._rows = 0
+        self._status = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows read so far."""
+        return self._rows
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes received so far, in COPY's binary format."""
+        return 0 if self._transfer is None else self._transfer.request.received
+
+    @property
+    def status(self) -> str:
+        """The command tag, such as "COPY 3", once all rows were read; '' before."""
+        return self._status
+
+    async def __aenter__(self) -> Self:
+        if self._transfer is not None:
+            raise InterfaceError("a COPY cannot be entered twice: call copy_out() again")
+        try:
+            await self._begin(await self._stack.enter_async_context(self._lease))
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def _begin(self, connection: Connection) -> None:
+        driver = connection._driver
+        timeout = connection._timeout(self._timeout)
+        record_class = connection._rows_as(self._record_class)
+        strings = standard_strings(connection)
+        query = command.one_statement(self._query, strings)
+        statement = await prepared(driver, query, timeout)
+        if not statement.returns_rows:
+            raise InterfaceError("query is expected to return rows: a SELECT, VALUES or TABLE, or what has RETURNING")
+        query = await with_constants(connection, query, statement, self._args, timeout)
+        text = command.query_to_stdout(_with_texts(query, statement), BINARY, strings)
+        transfer = self._transfer = Download(driver, driver.copy_out(text, statement, record_class), timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                await transfer.begin()
+        except BaseException as error:
+            transfer.withdraw(error)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._transfer is not None and not self._status:
+                self._transfer.withdraw(error or InterfaceError("the reader of the COPY has left it"))
+        finally:
+            await self._stack.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        # A generator, so that the event loop closes it, and with it the COPY, where an `async for` is left early.
+        async with self if self._transfer is None else nullcontext():
+            transfer = self._transfer
+            assert transfer is not None
+            while not self._status:
+                rows = await transfer.rows()
+                if not rows:
+                    self._status = await transfer.done()
+                for row in rows:
+                    self._rows += 1
+                    yield row
+
+
+def _with_texts(query: str, statement: Statement) -> str:
+    """Return the query with columns as text whose codecs read text: binary COPY would send their binary form.
+
+    format('%s') gives what the type's output function does, as a cast to text does not for all types.
+    """
+    positions = text_columns(statement)
+    if not positions:
+        return query
+    names = [f"c{i}" for i in range(len(statement.columns))]
+    columns = ", ".join(
+        f"CASE pg_catalog.num_nulls(q.{name}) WHEN 0 THEN pg_catalog.format('%s', q.{name}) END"
+        if i in positions
+        else f"q.{name}"
+        for i, name in enumerate(names)
+    )
+    as_table = f"q ({', '.join(names)})"
+    if classify(query).keywords[:1] in (("INSERT",), ("UPDATE",), ("DELETE",), ("MERGE",)):
+        return f"WITH {as_table} AS (\n{query}\n) SELECT {columns} FROM q"
+    return f"SELECT {columns} FROM (\n{query}\n) AS {as_table}"

@@ -1,0 +1,73 @@
+"""Rows of Python values copied into a table, encoded by the codecs of its columns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from headrace.copy import command
+from headrace.copy.arguments import standard_strings
+from headrace.copy.columns import encoder as encoder_for
+from headrace.copy.transfer import Upload, upload
+from headrace.errors import InterfaceError
+
+if TYPE_CHECKING:
+    from headrace._core.copying import RowEncoder
+    from headrace.connection import Connection
+
+CHUNK = 1 << 16
+"""Bytes of encoded rows sent at a time."""
+
+BINARY = {"format": "binary"}
+
+
+async def copy_records(
+    connection: Connection,
+    table: str,
+    records: Iterable[Any] | AsyncIterable[Any],
+    columns: command.Names,
+    where: str | None,
+    timeout: float | None,
+) -> str:
+    """Copy rows into a table, whose name is quoted already, within `timeout` seconds; returns the command tag."""
+    if not isinstance(records, (Iterable, AsyncIterable)):
+        raise TypeError(
+            f"records is expected to be an iterable or asynchronous iterable of rows, not {type(records).__name__}"
+        )
+    driver = connection._driver
+    async with asyncio.timeout(timeout):
+        encoder, columns = await encoder_for(driver, table, columns, None)
+        text = command.from_stdin(table, columns, BINARY, where, standard_strings(connection))
+        if isinstance(records, AsyncIterable):
+            return await upload(driver, text, lambda transfer: _send_each(transfer, encoder, records), None)
+        # The first rows are encoded before anything is sent: an error in them costs an open transaction nothing.
+        rows = iter(records)
+        going_on = encoder.fill(rows, CHUNK)
+
+        async def send_chunks(transfer: Upload) -> bytes:
+            nonlocal going_on
+            check_width(transfer, encoder)
+            while going_on:
+                await transfer.send(encoder.take())
+                going_on = encoder.fill(rows, CHUNK)
+            return encoder.end()
+
+        return await upload(driver, text, send_chunks, None)
+
+
+async def _send_each(transfer: Upload, encoder: RowEncoder, records: AsyncIterable[Any]) -> bytes:
+    check_width(transfer, encoder)
+    async for row in records:
+        encoder.add(row)
+        if encoder.size >= CHUNK:
+            await transfer.send(encoder.take())
+    return encoder.end()
+
+
+def check_width(transfer: Upload, encoder: RowEncoder) -> None:
+    """Raise InterfaceError where the COPY that has begun does not take the columns that rows are encoded for."""
+    if transfer.request.columns != encoder.width:
+        raise InterfaceError(
+            f"the table was altered meanwhile: it takes {transfer.request.columns} columns now, not {encoder.width}"
+        )

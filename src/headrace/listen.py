@@ -1,0 +1,230 @@
+"""Listeners: who is told of notifications, of the server's log messages and of the end of a connection.
+
+Source: PostgreSQL documentation, LISTEN, NOTIFY and "Asynchronous Operations" (protocol-async).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import InterfaceError, InterfaceWarning
+from headrace.quoting import quote_identifier
+
+if TYPE_CHECKING:
+    from headrace.driver import Driver
+    from headrace.errors import PostgresLogMessage
+
+LONGEST_NAME = 63
+"""Bytes of an identifier (sql-syntax-identifiers: NAMEDATALEN-1)."""
+
+Listener = Callable[..., Any]
+"""A function or coroutine function."""
+
+
+class ListenerMethods:
+    """The methods of a connection that add and remove listeners.
+
+    Listeners are functions or coroutine functions. They are called in the event loop, one after the other in the order
+    in which they were added; what a coroutine function waits for holds nobody up. Their first argument is the
+    connection, or the pool's proxy where they were added during a lease. An error in one goes to the loop's exception
+    handler.
+    """
+
+    _driver: Driver
+    _listeners: Listeners | None
+    _proxy: Any
+
+    async def add_listener(self, channel: str, callback: Listener) -> None:
+        """Have `callback(connection, pid, channel, payload)` called for each notification on a channel.
+
+        `channel` is the name as it is: upper case and spaces are kept. Inside a transaction the server listens from its
+        COMMIT on, and not at all where it is rolled back. A callback added twice is called once.
+        """
+        self._check_open()
+        listeners = self._registry()
+        name = _channel(channel)
+        callbacks = listeners.channels.setdefault(channel, [])
+        added = _add(callbacks, callback)
+        if channel in listeners.listening:
+            return
+        # Registered first: a notification may be in the same packet as the answer.
+        try:
+            await self._listen(f"LISTEN {name}")
+        except BaseException:
+            if added:
+                await self._forget(listeners, channel, callback)
+            raise
+        if not self.is_in_transaction():
+            listeners.listening.add(channel)
+
+    async def remove_listener(self, channel: str, callback: Listener) -> None:
+        """Have a callback no longer called for a channel; nothing happens where it was not.
+
+        With the last one the server is told to send no more (UNLISTEN).
+        """
+        listeners = self._listeners
+        if listeners is None or self.is_closed() or callback not in listeners.channels.get(channel, ()):
+            return
+        listeners.channels[channel].remove(callback)
+        if not listeners.channels[channel]:
+            del listeners.channels[channel]
+            listeners.listening.discard(channel)
+            await self._listen(f"UNLISTEN {_channel(channel)}")
+
+    def add_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
+        """Have `callback(connection, message)` called for each notice, warning or other log message of the server."""
+        self._check_open()
+        _add(self._registry().logs, callback)
+
+    def remove_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
+        """Have a callback no longer called for log messages."""
+        if self._listeners is not None and callback in self._listeners.logs:
+            self._listeners.logs.remove(callback)
+
+    def add_termination_listener(self, callback: Callable[[Any], Any]) -> None:
+        """Have `callback(connection)` called once when the connection has come to its end, whoever ended it."""
+        self._check_open()
+        _add(self._registry().terminations, callback)
+
+    def remove_termination_listener(self, callback: Callable[[Any], Any]) -> None:
+        """Have a callback no longer called at the end of the connection."""
+        if self._listeners is not None and callback in self._listeners.terminations:
+            self._listeners.terminations.remove(callback)
+
+    # -- for the modules of the package ----------------------------------------------------------------------------
+
+    def on_notice(self, message: PostgresLogMessage) -> None:
+        """Take a notice from the driver."""
+        if self._listeners is not None:
+            for callback in self._listeners.logs:
+                self._listeners.call(callback, self._listeners.logs, self._proxy or self, message)
+
+    def on_notification(self, pid: int, channel: str, payload: str) -> None:
+        """Take a notification from the driver."""
+        if self._listeners is not None:
+            callbacks = self._listeners.channels.get(channel, [])
+            for callback in callbacks:
+                self._listeners.call(callback, callbacks, self._proxy or self, pid, channel, payload)
+
+    def tell_of_end(self) -> None:
+        """Call the termination listeners."""
+        if self._listeners is not None:
+            callbacks, self._listeners.terminations = self._listeners.terminations, []
+            for callback in callbacks:
+                self._listeners.call(callback, callbacks, self._proxy or self)
+
+    def drop_listeners(self) -> list[InterfaceWarning]:
+        """Remove the listeners for notifications and log messages; returns a warning for each kind there was."""
+        listeners = self._listeners
+        if listeners is None:
+            return []
+        counts = (
+            (sum(map(len, listeners.channels.values())), "notification"),
+            (len(listeners.logs), "log"),
+        )
+        # Emptied, not just let go of: calls that are under way look for their callback there.
+        for callbacks in (*listeners.channels.values(), listeners.logs):
+            callbacks.clear()
+        listeners.channels.clear()
+        listeners.listening.clear()
+        return [
+            InterfaceWarning(
+                f"{self!r} is being released to the pool but has {count} active {kind} "
+                f"listener{'' if count == 1 else 's'}",
+                hint="Remove listeners before the connection is given back, or use pool.listen().",
+            )
+            for count, kind in counts
+            if count
+        ]
+
+    def _registry(self) -> Listeners:
+        if self._listeners is None:
+            self._listeners = Listeners(self._driver.loop)
+        return self._listeners
+
+    async def _forget(self, listeners: Listeners, channel: str, callback: Listener) -> None:
+        callbacks = listeners.channels.get(channel, [])
+        if callback in callbacks:
+            callbacks.remove(callback)
+            if not callbacks:
+                del listeners.channels[channel]
+
+    async def _listen(self, command: str) -> None:
+        driver = self._driver
+        await driver.reply(driver.script(command), self._timeout(None))
+
+    if TYPE_CHECKING:
+
+        def is_closed(self) -> bool: ...
+        def is_in_transaction(self) -> bool: ...
+        def _check_open(self) -> None: ...
+        def _timeout(self, timeout: float | None) -> float | None: ...
+
+
+class Listeners:
+    """The listeners of one connection."""
+
+    __slots__ = ("_loop", "_tasks", "channels", "listening", "logs", "terminations")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self.channels: dict[str, list[Listener]] = {}
+        self.listening: set[str] = set()
+        """Channels that the server is sure to listen on."""
+        self.logs: list[Listener] = []
+        self.terminations: list[Listener] = []
+
+    def call(self, callback: Listener, among: list[Listener], *args: Any) -> None:
+        """Have the callback called soon, unless it is no longer `among` the listeners then."""
+        if not self._loop.is_closed():
+            self._loop.call_soon(self._call, callback, among, args)
+
+    def _call(self, callback: Listener, among: list[Listener], args: tuple[Any, ...]) -> None:
+        if callback not in among:
+            return
+        try:
+            result = callback(*args)
+        except Exception as error:
+            report(self._loop, callback, error)
+            return
+        if isawaitable(result):
+            task = asyncio.ensure_future(result, loop=self._loop)
+            self._tasks.add(task)
+            task.add_done_callback(lambda task: self._ended(callback, task))
+
+    def _ended(self, callback: Listener, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            report(self._loop, callback, error)
+
+
+def _channel(name: str) -> str:
+    """Return the quoted name of a channel.
+
+    One too long would be cut off by the server, and its notifications come under a name that nobody knows.
+    """
+    quoted = quote_identifier(name, "channel")
+    if len(name.encode()) > LONGEST_NAME:
+        raise InterfaceError(
+            f"channel is expected to have at most {LONGEST_NAME} bytes, got {len(name.encode())}: {name!r:.100}"
+        )
+    return quoted
+
+
+def _add(callbacks: list[Listener], callback: Listener) -> bool:
+    """Add a callback; returns False where it was there already."""
+    if not callable(callback):
+        raise InterfaceError(f"expected a callable or an `async def` function, got {callback!r}")
+    if callback in callbacks:
+        return False
+    callbacks.append(callback)
+    return True
+
+
+def report(loop: asyncio.AbstractEventLoop, callback: object, error: BaseException) -> None:
+    """Tell the loop's exception handler of an error in a callback: nobody else could take it."""
+    loop.call_exception_handler({"message": f"error in the listener {callback!r}", "exception": error})

