@@ -16,7 +16,7 @@ import itertools
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -198,10 +198,12 @@ class Cluster:
     # Configuration
 
     @contextmanager
-    def settings(self, *, restart: bool = False, **values: str) -> Iterator[None]:
+    def settings(
+        self, values: Mapping[str, str] | None = None, /, *, restart: bool = False, **more: str
+    ) -> Iterator[None]:
         """Run the block with other server settings, after a reload, or a restart for those that need one."""
         before = self._values
-        self._values = {**before, **values}
+        self._values = {**before, **(values or {}), **more}
         try:
             self._configure(restart=restart)
             yield

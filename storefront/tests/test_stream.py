@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -96,6 +97,25 @@ async def test_a_stream_is_one_snapshot(dsn: str) -> None:
             await anext(records)
             await another.execute("DELETE FROM sku")
             assert len([record async for record in records]) == 999
+
+
+async def test_a_long_stream_takes_little_memory(dsn: str) -> None:
+    rows = 20_000
+    async with connection(dsn) as opened:
+        await opened.execute(
+            "INSERT INTO sku (product_id, product_size_id, product_color_id)"
+            f" SELECT 1, 1, 1 FROM generate_series(1, {rows})"
+        )
+        async with aclosing(stream_catalogue(opened)) as records:
+            await anext(records)
+            tracemalloc.start()
+            try:
+                assert sum([1 async for _ in records]) == rows + 999
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    # All of them at once would be some ten million bytes; the list of ones is 8 bytes a row.
+    assert peak < 500_000
 
 
 async def test_the_catalogue_is_exported_as_csv(dsn: str) -> None:

@@ -184,7 +184,7 @@ async def test_names_and_options_cannot_break_out(conn: headrace.Connection) -> 
     assert await conn.copy_to_table(evil, source=b"x'y\n", columns=[column]) == "COPY 1"
     assert await conn.copy_records_to_table(evil, records=[("z",)], columns=[column]) == "COPY 1"
     output = io.BytesIO()
-    options: dict[str, Any] = {"format": "csv", "null": "'); DROP TABLE canary; --", "quote": "'", "escape": "\\"}
+    options: dict[str, Any] = {"format": "csv", "null": "); DROP TABLE canary; --", "quote": "'", "escape": "\\"}
     await conn.copy_from_table(evil, output=output, columns=[column], force_quote=[column], **options)
     assert output.getvalue() == b"'x\\'y'\n'z'\n"
     with pytest.raises(headrace.PostgresError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
@@ -97,14 +97,20 @@ class CopyReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if self._transfer is not None and not self._status:
-                self._transfer.withdraw(error or InterfaceError("the reader of the COPY has left it"))
-        finally:
-            await self._stack.aclose()
+        if error is not None and self._transfer is not None and not self._status:
+            self._transfer.withdraw(error)
+        self.abandon()
+        await self._stack.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        # A generator, so that the event loop closes it, and with it the COPY, where an `async for` is left early.
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return _Rows(self, self._each())
+
+    def abandon(self) -> None:
+        """End the COPY where its rows are no longer read, and its event loop still runs; does not wait."""
+        if self._transfer is not None and not self._status and self._transfer.in_own_loop():
+            self._transfer.withdraw(InterfaceError("the reader of the COPY has left it"))
+
+    async def _each(self) -> AsyncGenerator[Any, None]:
         async with self if self._transfer is None else nullcontext():
             transfer = self._transfer
             assert transfer is not None
@@ -115,6 +121,25 @@ class CopyReader:
                 for row in rows:
                     self._rows += 1
                     yield row
+
+
+class _Rows(AsyncIterator[Any]):
+    """Iterates over the rows. An `async for` that is left early lets go of it, and that ends the COPY at once.
+
+    The event loop closes the generator inside a little later, and that gives a lease back.
+    """
+
+    __slots__ = ("_next", "_reader")
+
+    def __init__(self, reader: CopyReader, rows: AsyncGenerator[Any, None]) -> None:
+        self._reader = reader
+        self._next = rows.__anext__
+
+    def __anext__(self) -> Awaitable[Any]:
+        return self._next()
+
+    def __del__(self) -> None:
+        self._reader.abandon()
 
 
 def _with_texts(query: str, statement: Statement) -> str:

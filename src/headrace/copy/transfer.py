@@ -59,6 +59,13 @@ class Transfer(Generic[_Request]):
         waiter = self.request.waiter
         return waiter.exception() if waiter.done() and not waiter.cancelled() else None
 
+    def in_own_loop(self) -> bool:
+        """Return whether the event loop that runs here is the connection's."""
+        try:
+            return asyncio.get_running_loop() is self.driver.loop
+        except RuntimeError:
+            return False
+
     def _observe(self, error: BaseException | None) -> None:
         observer = self.driver.observer
         if observer is not None and not self._observed:

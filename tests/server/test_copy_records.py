@@ -1,0 +1,254 @@
+"""Rows of Python values into tables by copy_records_to_table: types, columns, and rows that do not fit."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import headrace
+
+
+@pytest.fixture
+async def conn(conn: headrace.Connection) -> headrace.Connection:
+    """A connection with a table `t` of its own."""
+    await conn.execute("CREATE TEMP TABLE t (a int, b text)")
+    return conn
+
+
+async def rows_in(conn: headrace.Connection) -> list[Any]:
+    rows = await conn.fetch("SELECT * FROM t ORDER BY a")
+    await conn.execute("TRUNCATE t")
+    return [tuple(row) for row in rows]
+
+
+async def test_rows_of_every_kind(conn: headrace.Connection) -> None:
+    record = await conn.fetchrow("SELECT 4 AS x, 'four' AS y")
+    rows: list[Any] = [(1, "one"), [2, None], record]
+
+    class Pair:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, i: int) -> Any:
+            return (7, "seven")[i]
+
+    rows.append(Pair())
+    assert await conn.copy_records_to_table("t", records=rows) == "COPY 4"
+    assert await rows_in(conn) == [(1, "one"), (2, None), (4, "four"), (7, "seven")]
+
+
+async def test_iterables_of_every_kind(conn: headrace.Connection) -> None:
+    def generator() -> Iterator[tuple[int, str]]:
+        yield from ((i, "x") for i in range(10_000))
+
+    async def asynchronous() -> AsyncIterator[tuple[int, str]]:
+        for row in generator():
+            yield row
+
+    for records in (generator(), asynchronous(), iter(list(generator())), dict.fromkeys(generator())):
+        assert await conn.copy_records_to_table("t", records=records) == "COPY 10000"
+        assert len(await rows_in(conn)) == 10_000
+    assert await conn.copy_records_to_table("t", records=[]) == "COPY 0"
+
+
+async def test_columns_and_where(conn: headrace.Connection) -> None:
+    records = [("x", 1), ("y", 2)]
+    assert await conn.copy_records_to_table("t", records=records, columns=("b", "a"), where="a = 2") == "COPY 1"
+    assert await conn.copy_records_to_table("t", records=[("z",)], columns=iter(["b"])) == "COPY 1"
+    assert await rows_in(conn) == [(2, "y"), (None, "z")]
+
+
+async def test_a_value_of_every_type(conn: headrace.Connection) -> None:
+    values: dict[str, Any] = {
+        "bool": True,
+        "int2": -1,
+        "int8": 2**62,
+        "float4": 1.5,
+        "numeric": decimal.Decimal("-12.3400"),
+        "text": "ünïcödé",
+        "bytea": b"\0\xff",
+        "uuid": uuid.uuid4(),
+        "json": '{"a": 1}',
+        "jsonb": '{"a": 1}',
+        "date": datetime.date(2024, 2, 29),
+        "time": datetime.time(1, 2, 3),
+        "timestamp": datetime.datetime(2024, 2, 29),
+        "timestamptz": datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC),
+        "interval": datetime.timedelta(1, 2, 3),
+        "int4[]": [[1, None], [3, 4]],
+        "int4range": headrace.Range(1, 5),
+        "point": headrace.Point(1, 2),
+        "varbit": headrace.BitString("101"),
+    }
+    columns = ", ".join(f"c{i} {name}" for i, name in enumerate(values))
+    await conn.execute(f"CREATE TEMP TABLE every ({columns})")
+    row = tuple(values.values())
+    assert await conn.copy_records_to_table("every", records=[row, (None,) * len(row)]) == "COPY 2"
+    assert [tuple(each) for each in await conn.fetch("SELECT * FROM every")] == [row, (None,) * len(row)]
+
+
+async def test_types_of_the_database(conn: headrace.Connection) -> None:
+    await conn.execute(
+        """CREATE TYPE mood AS ENUM ('fine', 'bad'); CREATE DOMAIN small AS int CHECK (VALUE < 10);
+        CREATE TYPE pair AS (n small, m mood);
+        CREATE TABLE of_types (m mood, s small, p pair, ms mood[], ss small[], ps pair[])"""
+    )
+    try:
+        row = ("fine", 5, (1, "bad"), ["bad", None], [1, 2], [(3, "fine"), (None, None)])
+        assert await conn.copy_records_to_table("of_types", records=[row]) == "COPY 1"
+        assert tuple(await conn.fetchrow("SELECT * FROM of_types")) == row
+        with pytest.raises(headrace.CheckViolationError):
+            await conn.copy_records_to_table("of_types", records=[(None, 11, None, None, None, None)])
+    finally:
+        await conn.execute("DROP TABLE of_types; DROP TYPE pair; DROP TYPE small; DROP TYPE mood")
+
+
+async def test_custom_codecs(conn: headrace.Connection) -> None:
+    await conn.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    await conn.set_type_codec(
+        "int4",
+        schema="pg_catalog",
+        format="binary",
+        encoder=lambda text: int(text, 16).to_bytes(4, "big"),
+        decoder=lambda data: data.hex(),
+    )
+    await conn.execute("CREATE TEMP TABLE custom (a json, b jsonb, c int, d int[], e jsonb[])")
+    row = ({"x": [1]}, {"y": None}, "0000abcd", ["00000001"], [{"z": 1}])
+    assert await conn.copy_records_to_table("custom", records=[row]) == "COPY 1"
+    assert tuple(await conn.fetchrow("SELECT * FROM custom")) == row
+
+    with pytest.raises(headrace.DataError, match=r"row 2, column 'c': 'zz' \(invalid literal for int"):
+        await conn.copy_records_to_table("custom", records=[("zz",), ("zz",)][:0] + [("1",), ("zz",)], columns=["c"])
+
+
+async def test_values_that_only_travel_as_text_are_refused_with_a_way_out(conn: headrace.Connection) -> None:
+    await conn.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=float)
+    await conn.execute("CREATE TEMP TABLE textual (a int, b numeric)")
+    with pytest.raises(headrace.InterfaceError, match="column 'b' of .*textual.*numeric travel as text") as caught:
+        await conn.copy_records_to_table("textual", records=[(1, 2.5)])
+    assert "format='binary'" in str(caught.value)
+    assert "executemany" in str(caught.value)
+    assert await conn.copy_records_to_table("textual", records=[(1,)], columns=["a"]) == "COPY 1"
+
+
+async def test_computed_and_dropped_columns_are_left_out(conn: headrace.Connection) -> None:
+    await conn.execute(
+        """CREATE TEMP TABLE partly (
+            id int GENERATED ALWAYS AS IDENTITY, gone int, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, b text);
+        ALTER TABLE partly DROP COLUMN gone"""
+    )
+    assert await conn.copy_records_to_table("partly", records=[(10, 1, "x")]) == "COPY 1"
+    assert await conn.copy_records_to_table("partly", records=[(2, "y")], columns=["a", "b"]) == "COPY 1"
+    rows = await conn.fetch("SELECT id, a, twice, b FROM partly ORDER BY a")
+    assert [tuple(row) for row in rows] == [(10, 1, 2, "x"), (1, 2, 4, "y")]
+    with pytest.raises(headrace.InvalidColumnReferenceError):
+        await conn.copy_records_to_table("partly", records=[(1,)], columns=["twice"])
+
+
+async def test_a_table_altered_between_two_copies(conn: headrace.Connection) -> None:
+    assert await conn.copy_records_to_table("t", records=[(1, "x")]) == "COPY 1"
+    # Both are four bytes: binary values for the former type would be taken for the latter's.
+    await conn.execute("ALTER TABLE t ALTER a TYPE float4")
+    assert await conn.copy_records_to_table("t", records=[(2.5, "y")]) == "COPY 1"
+    assert await rows_in(conn) == [(1.0, "x"), (2.5, "y")]
+
+
+async def test_a_view_with_a_trigger(conn: headrace.Connection) -> None:
+    await conn.execute(
+        """CREATE TEMP VIEW v AS SELECT a FROM t;
+        CREATE FUNCTION pg_temp.redirect() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN INSERT INTO t VALUES (NEW.a, ''by view''); RETURN NEW; END';
+        CREATE TRIGGER redirect INSTEAD OF INSERT ON v FOR EACH ROW EXECUTE FUNCTION pg_temp.redirect()"""
+    )
+    assert await conn.copy_records_to_table("v", records=[(5,)]) == "COPY 1"
+    assert await rows_in(conn) == [(5, "by view")]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([(1, "x"), (2,)], r"row 2: 1 value for 2 columns: \(2,\)"),
+        ([(1, "x", 2)], "row 1: 3 values for 2 columns"),
+        ([(1, "x"), ("y", "z")], r"row 2, column 'a': 'y' \(expected int, got str\) \[int4 column, str given\]"),
+        ([(1, 2)], r"row 1, column 'b': 2 \(expected str, got int\) \[text column, int given\]"),
+        ([(2**31, "x")], "row 1, column 'a': 2147483648 .*out of int32 range"),
+        ([(1, "a\0b")], "row 1, column 'b': .*NUL"),
+        ([1], "row 1: expected a sequence of values, got int 1"),
+        (["ab"], "row 1: expected a sequence of values, got str 'ab'"),
+        ([{"a": 1, "b": "x"}], "row 1: expected a sequence of values, got dict"),
+        ([{1, 2}], "row 1: expected a sequence of values, got set"),
+    ],
+)
+async def test_a_row_that_does_not_fit_is_named_and_nothing_is_copied(
+    conn: headrace.Connection, records: list[Any], message: str
+) -> None:
+    async def asynchronous(rows: list[Any]) -> AsyncIterator[Any]:
+        for row in rows:
+            yield row
+
+    with pytest.raises(headrace.DataError, match=message) as caught:
+        await conn.copy_records_to_table("t", records=records)
+    assert "HINT:  Pass" in str(caught.value)
+    assert isinstance(caught.value, headrace.InterfaceError)
+    with pytest.raises(headrace.DataError, match=message):
+        await conn.copy_records_to_table("t", records=asynchronous(records))
+    assert await rows_in(conn) == []
+
+
+async def test_a_late_row_that_does_not_fit_undoes_all_rows_before_it(conn: headrace.Connection) -> None:
+    records = [(i, "x" * 50) for i in range(50_000)]
+    with pytest.raises(headrace.DataError, match="row 50001, column 'a': 'late'"):
+        await conn.copy_records_to_table("t", records=[*records, ("late", "x"), *records])
+    assert await rows_in(conn) == []
+
+
+async def test_an_early_row_that_does_not_fit_costs_an_open_transaction_nothing(conn: headrace.Connection) -> None:
+    async with conn.transaction():
+        await conn.execute("INSERT INTO t VALUES (1, 'kept')")
+        with pytest.raises(headrace.DataError):
+            await conn.copy_records_to_table("t", records=[(1, "x"), ("y", "z")])
+    assert await rows_in(conn) == [(1, "kept")]
+
+
+async def test_a_late_error_is_the_cause_of_what_the_transaction_says_next(conn: headrace.Connection) -> None:
+    records = [*((i, "x" * 50) for i in range(50_000)), ("late", "x")]
+    transaction = conn.transaction()
+    await transaction.start()
+    with pytest.raises(headrace.DataError, match="row 50001") as first:
+        await conn.copy_records_to_table("t", records=records)
+    with pytest.raises(headrace.InFailedSQLTransactionError) as second:
+        await conn.fetch("SELECT 1")
+    assert second.value.__cause__ is first.value
+    await transaction.rollback()
+
+
+async def test_what_is_no_table_column_or_iterable(conn: headrace.Connection) -> None:
+    with pytest.raises(headrace.UndefinedTableError, match='"missing" does not exist'):
+        await conn.copy_records_to_table("missing", records=[(1,)])
+    with pytest.raises((headrace.InvalidSchemaNameError, headrace.UndefinedTableError)):
+        await conn.copy_records_to_table("t", schema_name="missing", records=[(1,)])
+    with pytest.raises(headrace.UndefinedColumnError, match='column "z" does not exist'):
+        await conn.copy_records_to_table("t", records=[(1,)], columns=["z"])
+    with pytest.raises(headrace.DuplicateColumnError):
+        await conn.copy_records_to_table("t", records=[(1, 2)], columns=["a", "a"])
+    with pytest.raises(TypeError, match="records is expected to be an iterable or asynchronous iterable of rows"):
+        await conn.copy_records_to_table("t", records=5)  # type: ignore[arg-type]
+    with pytest.raises(headrace.InterfaceError, match="table_name is expected to be a str, got NoneType"):
+        await conn.copy_records_to_table(None, records=[])  # type: ignore[arg-type]
+    assert await rows_in(conn) == []
+
+
+async def test_a_constraint_violated_undoes_all(conn: headrace.Connection) -> None:
+    await conn.execute("ALTER TABLE t ADD PRIMARY KEY (a)")
+    with pytest.raises(headrace.UniqueViolationError) as caught:
+        await conn.copy_records_to_table("t", records=[(i % 900, "x") for i in range(1000)])
+    assert caught.value.table_name == "t"
+    assert "line 901" in (caught.value.context or "")
+    assert await rows_in(conn) == []
