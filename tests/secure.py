@@ -114,7 +114,7 @@ class Secure:
             "ssl_ca_file": self._copied(root or self.pki.root),
             "ssl_crl_file": self._copied(self.pki.crl),
         }
-        return self.cluster.settings(ssl="on", **values)
+        return self.cluster.settings({"ssl": "on", **values})
 
     def backends(self) -> int:
         """Return how many clients the server has."""

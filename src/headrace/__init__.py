@@ -6,7 +6,6 @@ from headrace._version import __version__
 from headrace.compat import install_as_asyncpg
 from headrace.connection import Connection, connect
 from headrace.errors import *  # noqa: F403
-from headrace.errors import __all__ as _errors
 from headrace.pool import Pool, create_pool
 from headrace.types import (
     Attribute,
@@ -44,5 +43,5 @@ __all__ = [
     "create_pool",
     "exceptions",
     "install_as_asyncpg",
-    *_errors,
+    *exceptions.__dict__["__all__"],
 ]

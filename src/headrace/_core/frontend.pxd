@@ -8,6 +8,11 @@ cdef bytes SYNC
 cdef bytes TERMINATE
 cdef bytes COPY_DONE
 
+# The longest message that a server takes (PQ_LARGE_MESSAGE_LIMIT); at a longer one it drops the connection.
+cdef Py_ssize_t MAX_MESSAGE
+
+cdef bytes query_bytes(str query)
+
 cdef int put_query(WriteBuffer out, bytes query) except -1
 cdef int put_parse(WriteBuffer out, bytes name, bytes query, tuple parameter_oids) except -1
 cdef int put_describe(WriteBuffer out, char what, bytes name) except -1

@@ -10,9 +10,28 @@ from headrace._core.buffer cimport (
     WriteBuffer, begin_message, end_message, put_byte, put_bytes, put_cstring, put_i16, put_i32,
 )
 
+from headrace.errors import InterfaceError
+
+cdef Py_ssize_t MAX_MESSAGE = 0x3ffffffe
+# What Parse and Query need beside the text.
+cdef Py_ssize_t MAX_QUERY = MAX_MESSAGE - 256
+
 cdef bytes SYNC = b'S\0\0\0\4'
 cdef bytes TERMINATE = b'X\0\0\0\4'
 cdef bytes COPY_DONE = b'c\0\0\0\4'
+
+
+cdef bytes query_bytes(str query):
+    """The text of a query in UTF-8; raises InterfaceError for one that no server takes."""
+    cdef bytes encoded
+    if '\0' in query:
+        raise InterfaceError('the query must not contain a NUL character')
+    if len(query) <= MAX_QUERY:
+        encoded = query.encode()
+        if len(encoded) <= MAX_QUERY:
+            return encoded
+    raise InterfaceError(f'the query is expected to have at most {MAX_QUERY} bytes, got {len(query)} characters',
+                         hint='Pass values as arguments, or load them with copy_records_to_table() or copy_to_table().')
 
 
 cdef int put_query(WriteBuffer out, bytes query) except -1:

@@ -18,6 +18,7 @@ from headrace._core.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.text cimport text_fallback
+from headrace._core.frontend cimport MAX_MESSAGE
 from headrace._core.record cimport describe, record_new, record_set, record_track
 
 from headrace.errors import ArgumentError, InterfaceError, ProtocolError, argument_hint
@@ -61,6 +62,11 @@ cdef class Plan:
                 else:
                     codec = <Codec>PyTuple_GET_ITEM(self.parameter_codecs, i)
                     codec.encode(codec, out, value)
+                    # What follows the arguments, the formats of at most 1,664 columns, has to fit in too.
+                    if out.length - mark > MAX_MESSAGE - 4096:
+                        raise InterfaceError(
+                            f'the arguments take more than {MAX_MESSAGE} bytes, which no server takes in one message',
+                            hint='Split the values, or load them with copy_records_to_table() or copy_to_table().')
             put_bytes(out, <const char *>self.bind_tail, len(self.bind_tail))
             end_message(out, mark)
         except (InterfaceError, MemoryError):
@@ -175,7 +181,8 @@ cdef object bad_argument(tuple codecs, Py_ssize_t i, object value, Py_ssize_t el
         Codec codec = codecs[i]
         str shown
     try:
-        shown = repr(value)
+        # Of a long text or bytes only the start is shown: its repr would be four times as long.
+        shown = repr(value[:200] if isinstance(value, (str, bytes, bytearray)) else value)
     except Exception:
         shown = f'<{type(value).__name__}>'
     if len(shown) > 200:

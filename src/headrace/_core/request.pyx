@@ -15,13 +15,15 @@ cimport cython
 from headrace._core.backend cimport command_tag, parameter_description, row_description
 from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport (
-    put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync,
+    put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync, query_bytes,
 )
 
 from headrace.errors import ArgumentError, FeatureNotSupportedError, InterfaceError, ProtocolError
 from headrace.lexer import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
+# Bind and ParameterDescription count parameters in 16 bits.
+cdef Py_ssize_t MAX_PARAMETERS = 0xffff
 # Versions as the startup message has them; 3.1 was never published.
 cdef int PROTOCOL_3_0 = 0x30000
 cdef int PROTOCOL_3_2 = 0x30002
@@ -234,6 +236,11 @@ cdef str version_text(int version):
     return f'{version >> 16}.{version & 0xffff}'
 
 
+cdef object too_many_parameters(Py_ssize_t count):
+    return InterfaceError(f'a query is expected to have at most {MAX_PARAMETERS} parameters, got {count}',
+                          hint='Pass the values as one array: "= ANY($1)", or "unnest($1::int[])" in place of VALUES.')
+
+
 cdef class Prepare(Request):
     """Parse and Describe of one statement; its replies are kept until ReadyForQuery says that they hold."""
 
@@ -253,7 +260,11 @@ cdef class Prepare(Request):
         if kind == b'1' and self.stage == 0:
             self.stage = 1
         elif kind == b't' and self.stage == 1:
-            self.parameter_oids = parameter_description(data, size)
+            if size > 2 + 4 * MAX_PARAMETERS:
+                # Their number does not fit into its field, but the message is whole.
+                self.error = too_many_parameters((size - 2) // 4)
+            else:
+                self.parameter_oids = parameter_description(data, size)
             self.stage = 2
         elif kind == b'T' and self.stage == 2:
             self.columns = row_description(data, size)
@@ -319,6 +330,8 @@ cdef class Query(Bound):
 
     def __cinit__(self, object waiter, Statement statement not None, object args, int kind, int limit, object column,
                   object record_class, bint shared=False, bytes portal=b'', Query opener=None):
+        if args is not None and len(args) > MAX_PARAMETERS:
+            raise too_many_parameters(len(args))
         self.waiter = waiter
         self.statement = statement
         self.query = statement.query
@@ -546,11 +559,10 @@ cdef class Script(Request):
         self.kept = kept
 
     cdef int encode(self, WriteBuffer out) except -1:
+        cdef bytes encoded = query_bytes(self.query)
         if 'copy' in self.query.lower() and classify(self.query).copy is not None:
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
-        if '\0' in self.query:
-            raise InterfaceError('the query must not contain a NUL character')
-        put_query(out, self.query.encode())
+        put_query(out, encoded)
         self.message = out.take()
         self.ready = True
         return 0

@@ -9,7 +9,7 @@ Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from headrace._core.frontend cimport put_parse
+from headrace._core.frontend cimport put_parse, query_bytes
 from headrace._core.plan cimport make_plan
 
 from headrace.errors import InvalidCachedStatementError
@@ -35,9 +35,7 @@ cdef class Statement:
 
     def __cinit__(self, str query not None, TypeMap types not None, bint named, bytes name=None):
         self.query = query
-        self.query_bytes = query.encode()
-        if b'\0' in self.query_bytes:
-            raise ValueError('the query must not contain a NUL character')
+        self.query_bytes = query_bytes(query)
         self.types = types
         self.name = b'' if not named else name if name is not None else next_name()
         self.state = NEW

@@ -1,6 +1,8 @@
 """Every exception, warning and log message of the driver, and the making of them from the server's
 messages."""
 
+from typing import TYPE_CHECKING
+
 from . import _base, _derived, _sqlstate
 from ._base import *  # noqa: F403
 from ._derived import *  # noqa: F403
@@ -9,9 +11,11 @@ from ._factory import new_notice as new_notice
 from ._hints import argument_hint as argument_hint
 from ._sqlstate import *  # noqa: F403
 
-__all__ = _base.__all__ + _derived.__all__ + _sqlstate.__all__
+if not TYPE_CHECKING:  # a type checker takes a sum for no list at all; it finds the names through the imports above
+    __all__ = _base.__all__ + _derived.__all__ + _sqlstate.__all__
 
 # Tracebacks and pickles name the classes by where users find them, not by the file they happen to stand in.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name
+for _module in (_base, _derived, _sqlstate):
+    for _name in _module.__all__:
+        globals()[_name].__module__ = __name__
+del _module, _name

@@ -1,0 +1,86 @@
+from collections.abc import Callable, Generator
+from typing import Any, Self
+
+from headrace._core.statement import Statement
+
+COPY_REFUSED: str
+COPY_HINT: str
+
+class Request:
+    """What all requests share. A request is awaitable; the driver's reply() sets the time limit."""
+
+    @property
+    def waiter(self) -> Any: ...
+    @property
+    def query(self) -> str: ...
+    @property
+    def state(self) -> int: ...
+    @property
+    def abandoned(self) -> bool: ...
+    @property
+    def cancelled(self) -> bool: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def status(self) -> str | None: ...
+    @property
+    def arguments(self) -> Any: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def __iter__(self) -> Request: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: object) -> Any: ...
+    def throw(self, kind: object, value: object = None, traceback: object = None) -> Any: ...
+    def close(self) -> None: ...
+
+class Startup(Request):
+    """From the startup message to the first ReadyForQuery (protocol-flow-start-up)."""
+
+    def __new__(
+        cls, waiter: Any, message: bytes, on_authentication: Callable[[int, bytes], None], minimum: int = ...
+    ) -> Self: ...
+    @property
+    def protocol(self) -> int: ...
+
+class Prepare(Request):
+    """Parse and Describe of one statement."""
+
+    def __new__(cls, statement: Statement) -> Self: ...
+
+class Bound(Request):
+    """A request that binds a prepared statement."""
+
+class Query(Bound):
+    """Bind and Execute of one statement, whose rows are decoded as they come."""
+
+    def __new__(
+        cls,
+        waiter: Any,
+        statement: Statement,
+        args: Any,
+        kind: int,
+        limit: int,
+        column: int | str,
+        record_class: Any,
+        shared: bool = False,
+        portal: bytes = b"",
+        opener: Query | None = None,
+    ) -> Self: ...
+    @property
+    def suspended(self) -> bool: ...
+
+class Batch(Bound):
+    """One statement executed for each element of a sequence, as one implicit transaction."""
+
+    def __new__(
+        cls, waiter: Any, statement: Statement, elements: Any, record_class: Any, collects: bool, shared: bool = False
+    ) -> Self: ...
+
+class Script(Request):
+    """A simple Query message: any number of statements, no arguments, the last command tag as the result."""
+
+    def __new__(cls, waiter: Any, query: str, kept: bool = False) -> Self: ...
+
+class Closing(Request):
+    """Close of prepared statements or portals that nobody needs any more."""
+
+    def __new__(cls, waiter: Any, what: str, names: list[bytes]) -> Self: ...
