@@ -4,9 +4,10 @@ from headrace import errors as exceptions
 from headrace._core.record import Record
 from headrace._version import __version__
 from headrace.compat import install_as_asyncpg
-from headrace.connection import Connection, connect
+from headrace.connection import Connection, LoggedQuery, connect
+from headrace.copy import CopyReader, CopyWriter
 from headrace.errors import *  # noqa: F403
-from headrace.pool import Pool, create_pool
+from headrace.pool import Gap, Listening, Notification, Pool, create_pool
 from headrace.types import (
     Attribute,
     BitString,
@@ -28,8 +29,14 @@ __all__ = [
     "Box",
     "Circle",
     "Connection",
+    "CopyReader",
+    "CopyWriter",
+    "Gap",
     "Line",
     "LineSegment",
+    "Listening",
+    "LoggedQuery",
+    "Notification",
     "Path",
     "Point",
     "Polygon",

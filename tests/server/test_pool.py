@@ -245,6 +245,16 @@ async def test_a_pool_that_is_not_open(connect_kwargs: dict[str, Any]) -> None:
         await made.fetch("SELECT 1")
 
 
+async def test_types_are_looked_up_once_for_all_connections(pool: Any, conn: headrace.Connection) -> None:
+    await conn.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+    made = await pool(min_size=2, max_size=2)
+    async with made.acquire() as first, made.acquire() as second:
+        assert await first.fetchval("SELECT 'ok'::mood") == "ok"
+        known = second._driver.session.types
+        assert known.missing([await conn.fetchval("SELECT 'mood'::regtype::oid")]) == []
+        assert await second.fetchval("SELECT ARRAY['sad']::mood[]") == ["sad"]
+
+
 async def test_no_server(pool: Any) -> None:
     with pytest.raises(OSError, match="cannot connect"):
         await headrace.create_pool(host="127.0.0.1", port=1, user="x", min_size=2)

@@ -13,6 +13,7 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
+from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
 from headrace.connection import Connection, checked_record_class
 from headrace.connection import connect as open_connection
@@ -98,6 +99,7 @@ class Pool(CopyMethods):
         self._command_timeout: float | None = connect_args[1].get("command_timeout")
         self._loop = loop
         self._router = Router(max_size)
+        self._catalogue = TypeCatalogue()
         self._proxies: dict[Driver, PoolConnectionProxy] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listenings: set[Listening] = set()
@@ -176,6 +178,7 @@ class Pool(CopyMethods):
                 "expected pool connect callback to return an instance of 'headrace.connection.Connection', "
                 f"got {type(connection).__module__}.{type(connection).__qualname__}"
             )
+        connection._driver.session.types.share(self._catalogue)
         if self._init is not None:
             try:
                 await self._init(connection)
@@ -537,6 +540,7 @@ class Pool(CopyMethods):
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change how connections opened from now on are opened. See `expire_connections()` for the others."""
         self._connect_args = ((dsn,), connect_kwargs)
+        self._catalogue = TypeCatalogue()  # it may be another database
         self._command_timeout = connect_kwargs.get("command_timeout")
 
     def _note_all_back(self) -> None:

@@ -107,6 +107,13 @@ cdef class TypeMap(CodecSource):
 
     # --- types
 
+    def share(self, TypeCatalogue catalogue not None) -> None:
+        """Learn together with all connections to the same database that share this catalogue."""
+        self.catalogue.maps.discard(self)
+        self.catalogue = catalogue
+        catalogue.maps.add(self)
+        self._changed()
+
     cdef Codec find(self, uint32_t oid):
         """The codec for the type, or None where its type has not been learnt yet."""
         cdef Codec codec = <Codec>self._codecs.get(oid)
