@@ -12,9 +12,10 @@ for `tls` is skipped on one that is not.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ import pytest
 
 from tests.certificates import Authority, Issued
 from tests.servers import HOST, Cluster
+
+PATIENCE = 20.0
+"""Seconds that `eventually` waits."""
 
 PASSWORD = "Grüße, 100% geheim"
 """Everybody's, with characters that DSNs, passfiles and SASLprep have to treat well."""
@@ -132,6 +136,16 @@ class Secure:
     def _own(self, path: Path) -> None:
         owner = self.cluster.directory.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+async def eventually(check: Callable[[], bool], what: str) -> None:
+    """Let the loop run until `check` answers True; fails after PATIENCE seconds, naming `what`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not check():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        pytest.fail(f"{what}: not within {PATIENCE:g} s")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Fault 13: a server, or a client, whose certificate is not to be trusted. At require and above nothing goes in clear."""
+"""Fault 13: a certificate of server or client that is not to be trusted. At require and above nothing goes in clear."""
 
 from __future__ import annotations
 

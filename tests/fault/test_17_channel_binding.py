@@ -78,7 +78,7 @@ async def test_17_required_by_a_unix_socket(secure: Secure) -> None:
 
 @pytest.mark.parametrize("channel_binding", ["prefer", "require"])
 async def test_17_a_real_server_over_tls_is_bound_to(tls: Secure, channel_binding: str) -> None:
-    params = resolve(**tls.to("scram"), ssl="require", channel_binding=channel_binding)  # type: ignore[misc]
+    params = resolve(**tls.to("scram"), ssl="require", channel_binding=channel_binding)
     opened = await open_driver(params, LIMITS.session)
     assert opened.authenticator.method == "scram-sha-256"
     assert opened.authenticator.channel_bound
@@ -86,7 +86,7 @@ async def test_17_a_real_server_over_tls_is_bound_to(tls: Secure, channel_bindin
 
 
 async def test_17_it_may_be_turned_off(tls: Secure) -> None:
-    params = resolve(**tls.to("scram"), ssl="require", channel_binding="disable")  # type: ignore[misc]
+    params = resolve(**tls.to("scram"), ssl="require", channel_binding="disable")
     opened = await open_driver(params, LIMITS.session)
     assert not opened.authenticator.channel_bound
     await opened.driver.close()

@@ -196,7 +196,7 @@ async def test_23_no_host_matches(fake: Fake) -> None:
         await peer.expect_end()
 
     servers = [await fake(standby) for _ in range(2)]
-    where = {"host": [each.host for each in servers], "port": [each.port for each in servers]}
+    where: dict[str, Any] = {"host": [each.host for each in servers], "port": [each.port for each in servers]}
     with pytest.raises(headrace.TargetServerAttributeNotMatched, match="none of 2 servers") as caught:
         await headrace.connect(**where, user="me", ssl="disable", target_session_attrs="primary", timeout=10)
     (note,) = caught.value.__notes__

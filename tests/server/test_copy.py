@@ -145,7 +145,7 @@ async def copied(conn: headrace.Connection, **options: Any) -> bytes:
 
 async def test_every_option_of_copying_out(conn: headrace.Connection) -> None:
     await conn.execute("""INSERT INTO t VALUES (1, 'it''s "one"'), (2, NULL)""")
-    assert await copied(conn, format="text", delimiter="|", null="-") == b"1|it's \"one\"\n2|-\n"
+    assert await copied(conn, format="text", delimiter="|", null="-") == b'1|it\'s "one"\n2|-\n'
     assert await copied(conn, format="csv", header=True) == b'a,b\n1,"it\'s ""one"""\n2,\n'
     assert await copied(conn, format="csv", header=False, delimiter="'", null="\\") == b'1\'"it\'s ""one"""\n2\'\\\n'
     assert await copied(conn, format="csv", quote="'", escape="\\") == b"1,'it\\'s \"one\"'\n2,\n"

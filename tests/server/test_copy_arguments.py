@@ -133,9 +133,7 @@ async def test_an_argument_may_stand_anywhere(
     ],
 )
 @pytest.mark.parametrize("style", ["default", "changed"])
-async def test_every_type_arrives_exactly(
-    conn: headrace.Connection, type_name: str, value: Any, style: str
-) -> None:
+async def test_every_type_arrives_exactly(conn: headrace.Connection, type_name: str, value: Any, style: str) -> None:
     if style == "changed":
         await conn.execute(
             "SET DateStyle = 'German, DMY'; SET IntervalStyle = 'sql_standard'; SET bytea_output = 'escape';"

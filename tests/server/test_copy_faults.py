@@ -23,7 +23,7 @@ ENDLESS = "SELECT repeat('x', 100), generate_series(1, 1000000000)"
 
 @pytest.fixture
 async def conn(conn: headrace.Connection, server: Cluster, database: str) -> AsyncIterator[headrace.Connection]:
-    """A connection with a table `t` of its own; after the test the table is empty, and the connection usable or closed."""
+    """A connection with a table `t` of its own; after the test that is empty, and the connection usable or closed."""
     await conn.execute("CREATE TABLE t (a int, b text)")
     yield conn
     async with asyncio.timeout(PATIENCE):

@@ -64,11 +64,11 @@ async def test_bytes_written_in_a_format(conn: headrace.Connection) -> None:
 
 async def test_a_row_that_does_not_fit_can_be_left_out(conn: headrace.Connection) -> None:
     async with conn.copy_in("t") as copy:
-        for row in ((1, "one"), ("two", "two"), (3,), (4, "four")):
-            try:
+        await copy.write_row((1, "one"))
+        for row in (("two", "two"), (3,)):
+            with pytest.raises(headrace.DataError, match="row 2"):  # the number it would have had
                 await copy.write_row(row)
-            except headrace.DataError as error:
-                assert "row 2" in str(error)  # the number it would have had
+        await copy.write_row((4, "four"))
     assert [tuple(row) for row in await conn.fetch("TABLE t")] == [(1, "one"), (4, "four")]
 
 

@@ -201,7 +201,10 @@ async def test_notifications_come_between_and_within_pipelined_replies(
     heard = Heard()
     await conn.add_listener("news", heard)
     results = await asyncio.gather(
-        *(conn.fetchval("SELECT pg_notify('news', $1::text) IS NULL, $2::int", str(i), i, column=1) for i in range(300)),
+        *(
+            conn.fetchval("SELECT pg_notify('news', $1::text) IS NULL, $2::int", str(i), i, column=1)
+            for i in range(300)
+        ),
         *(other.execute(f"NOTIFY news, 'other {i}'") for i in range(300)),
     )
     assert results[:300] == list(range(300))
@@ -268,7 +271,12 @@ async def test_log_listeners_are_told_of_notices(conn: headrace.Connection) -> N
     assert connection is conn
     assert isinstance(message, headrace.PostgresLogMessage)
     assert isinstance(message, headrace.PrivilegeNotGranted)
-    assert (message.severity, message.message, message.hint, message.sqlstate) == ("WARNING", "look out", "there", "01007")
+    assert (message.severity, message.message, message.hint, message.sqlstate) == (
+        "WARNING",
+        "look out",
+        "there",
+        "01007",
+    )
     assert await later.next() == (connection, message)
     conn.remove_log_listener(heard)
     conn.remove_log_listener(later.later)
@@ -370,7 +378,11 @@ async def test_events_come_in_order_and_take_no_connection_of_the_pool(shared: h
         await notify(shared, 'odd "name', "3")
         found = [await upcoming(events) for _ in range(3)]
         pid = await shared.fetchval("SELECT pg_backend_pid()")
-    assert found == [Notification("news", "1", pid), Notification("news", "2", pid), Notification('odd "name', "3", pid)]
+    assert found == [
+        Notification("news", "1", pid),
+        Notification("news", "2", pid),
+        Notification('odd "name', "3", pid),
+    ]
     assert await events.next() is None
 
 
@@ -399,7 +411,8 @@ async def test_a_lost_connection_leaves_a_gap(shared: headrace.Pool, server: Clu
         first = await upcoming(events)
         assert isinstance(first, Notification)
         server.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND query ILIKE 'LISTEN%%'", database
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND query ILIKE 'LISTEN%%'",
+            database,
         )
         gap = await upcoming(events)
         assert isinstance(gap, Gap)
@@ -420,7 +433,8 @@ async def test_what_came_before_the_loss_is_given_out_before_the_gap(
         await notify(shared, "news", "1", "2")
         assert await upcoming(events)
         server.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND query ILIKE 'LISTEN%%'", database
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND query ILIKE 'LISTEN%%'",
+            database,
         )
         kinds = [type(await upcoming(events)), type(await upcoming(events))]
     assert kinds == [Notification, Gap]
@@ -457,7 +471,10 @@ async def test_a_dead_connection_is_found_out(proxy: Any, pool: Any, connect_kwa
     shared = await pool(**{**connect_kwargs, "host": proxy.host, "port": proxy.port}, min_size=0, max_size=1)
     async with shared.listen("news", heartbeat=0.2) as events:
         proxy.freeze()
-        asyncio.get_running_loop().call_later(0.5, proxy.thaw)
+        async with asyncio.timeout(PATIENCE):
+            while "reconnecting" not in repr(events):
+                await asyncio.sleep(0.01)
+        proxy.thaw()
         gap = await upcoming(events)
         assert isinstance(gap, Gap)
         assert gap.reason == "connection lost"
@@ -509,5 +526,3 @@ async def test_wrong_arguments(shared: headrace.Pool) -> None:
         with pytest.raises(headrace.InterfaceError, match="another task is waiting"):
             await events.next()
         task.cancel()
-
-

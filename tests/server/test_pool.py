@@ -258,3 +258,16 @@ async def test_types_are_looked_up_once_for_all_connections(pool: Any, conn: hea
 async def test_no_server(pool: Any) -> None:
     with pytest.raises(OSError, match="cannot connect"):
         await headrace.create_pool(host="127.0.0.1", port=1, user="x", min_size=2)
+
+
+async def test_init_size(pool: Any) -> None:
+    shared = await pool(init_size=3, min_size=1, max_size=4)
+    assert (shared.get_size(), shared.get_init_size(), shared.get_min_size()) == (3, 3, 1)
+    assert (await pool(min_size=2)).get_init_size() == 2
+    for sizes, message in (
+        ({"init_size": 1, "min_size": 2}, "init_size is smaller than min_size: 1 < 2"),
+        ({"init_size": 20, "min_size": 2}, "init_size is greater than max_size: 20 > 10"),
+        ({"init_size": -1, "min_size": 0}, "init_size is expected to be greater or equal to zero, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            headrace.create_pool(**sizes)

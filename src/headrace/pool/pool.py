@@ -57,6 +57,7 @@ class Pool(CopyMethods):
         connect: Connect,
         connect_args: tuple[tuple[Any, ...], dict[str, Any]],
         *,
+        init_size: int | None,
         min_size: int,
         max_size: int,
         max_queries: int,
@@ -74,6 +75,14 @@ class Pool(CopyMethods):
             raise ValueError(f"min_size is expected to be greater or equal to zero, got {min_size!r}")
         if min_size > max_size:
             raise ValueError(f"min_size is greater than max_size: {min_size} > {max_size}")
+        if init_size is None:
+            init_size = min_size
+        elif isinstance(init_size, bool) or not isinstance(init_size, int) or init_size < 0:
+            raise ValueError(f"init_size is expected to be greater or equal to zero, got {init_size!r}")
+        if init_size < min_size:
+            raise ValueError(f"init_size is smaller than min_size: {init_size} < {min_size}")
+        if init_size > max_size:
+            raise ValueError(f"init_size is greater than max_size: {init_size} > {max_size}")
         if max_queries <= 0:
             raise ValueError(f"max_queries is expected to be greater than zero, got {max_queries!r}")
         if max_inactive_connection_lifetime < 0:
@@ -87,6 +96,7 @@ class Pool(CopyMethods):
             )
         self._connect = connect
         self._connect_args = connect_args
+        self._init_size = init_size
         self._min_size = min_size
         self._max_size = max_size
         self._max_queries = max_queries
@@ -133,11 +143,11 @@ class Pool(CopyMethods):
         self._loop = asyncio.get_running_loop()
         self._initializing = True
         try:
-            if self._min_size:
+            if self._init_size:
                 # The first alone: where it fails, it fails once.
                 await self._open_one()
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(self._min_size - 1):
+                    for _ in range(self._init_size - 1):
                         group.create_task(self._open_one())
         except BaseException as error:
             self._drop_all()
@@ -583,6 +593,10 @@ class Pool(CopyMethods):
         """Return how many connections are open."""
         return len(self._router.members)
 
+    def get_init_size(self) -> int:
+        """Return how many connections the pool began with."""
+        return self._init_size
+
     def get_min_size(self) -> int:
         """Return how many connections the pool keeps."""
         return self._min_size
@@ -630,6 +644,7 @@ class Pool(CopyMethods):
 def create_pool(
     dsn: str | None = None,
     *,
+    init_size: int | None = None,
     min_size: int = 10,
     max_size: int = 10,
     max_queries: int = 50000,
@@ -645,16 +660,18 @@ def create_pool(
 ) -> Pool:
     """Return a pool, to be awaited or used by `async with`; nothing is opened before that.
 
-    It keeps `min_size` connections and opens up to `max_size`. A connection is replaced after `max_queries` requests,
-    and closed after `max_inactive_connection_lifetime` seconds of idleness (0: never) where there are more than
-    `min_size`. `init(connection)` is awaited once for each new connection, `setup(connection)` before each lease,
-    `reset(connection)` after it. `connect` stands in for `headrace.connect`; all other arguments are handed to it.
+    It begins with `init_size` connections (by default `min_size`), keeps `min_size` and opens up to `max_size`. A
+    connection is replaced after `max_queries` requests, and closed after `max_inactive_connection_lifetime` seconds of
+    idleness (0: never) where there are more than `min_size`. `init(connection)` is awaited once for each new
+    connection, `setup(connection)` before each lease, `reset(connection)` after it. `connect` stands in for
+    `headrace.connect`; all other arguments are handed to it.
 
     Raises ValueError for sizes that make no sense.
     """
     return Pool(
         connect if connect is not None else open_connection,
         ((dsn,), connect_kwargs),
+        init_size=init_size,
         min_size=min_size,
         max_size=max_size,
         max_queries=max_queries,

@@ -118,7 +118,8 @@ async def test_bytea_in_escapes(conn: headrace.Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("oid", "text"), [(16, "yes"), (23, "1.5"), (1186, "P1D"), (1186, ""), (1082, "01.02.2024"), (2950, "x")]
+    ("oid", "text"),
+    [(16, "yes"), (23, "1.5"), (1186, "P1D"), (1186, ""), (1082, "01.02.2024"), (2950, "x"), (1700, "x")],
 )
 def test_what_is_not_understood_is_an_error(oid: int, text: str) -> None:
     with pytest.raises(ValueError):

@@ -1,0 +1,16 @@
+"""Other libraries written for asyncpg, on headrace: each runs a small real program of programs/."""
+
+from __future__ import annotations
+
+from tests.compat.programs import run
+from tests.servers import SUPERUSER, Cluster
+
+
+def test_pgqueuer_a_job_queue_by_notify(server: Cluster) -> None:
+    with server.database() as name:
+        run("pgqueuer", f"postgresql://{SUPERUSER}@{server.host()}:{server.port}/{name}")
+
+
+def test_tortoise_orm(server: Cluster) -> None:
+    with server.database() as name:
+        run("tortoise", server.host(), str(server.port), SUPERUSER, name)
