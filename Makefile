@@ -29,7 +29,7 @@ STOREFRONT_check := [test]
 STOREFRONT_bench := [embedded]
 STOREFRONT_docs := [embedded]
 
-CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors
+CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/peers \
 	$(wildcard tests/typing/sample.py)
 
@@ -91,6 +91,9 @@ check-stubs:
 
 check-errors:
 	@$(BIN)/python tools/generate_errors.py --check
+
+check-connecting:
+	@$(BIN)/python tools/generate_connecting_docs.py --check
 
 $(VENV)/created:
 	@$(PYTHON) tools/preflight.py

@@ -8,6 +8,7 @@ from headrace.connection import Connection, LoggedQuery, connect
 from headrace.copy import CopyReader, CopyWriter
 from headrace.errors import *  # noqa: F403
 from headrace.pool import Gap, Listening, Notification, Pool, create_pool
+from headrace.query import Query, identifier, sql
 from headrace.types import (
     Attribute,
     BitString,
@@ -41,6 +42,7 @@ __all__ = [
     "Point",
     "Polygon",
     "Pool",
+    "Query",
     "Range",
     "Record",
     "ServerVersion",
@@ -49,6 +51,8 @@ __all__ = [
     "connect",
     "create_pool",
     "exceptions",
+    "identifier",
     "install_as_asyncpg",
+    "sql",
     *exceptions.__dict__["__all__"],
 ]

@@ -238,7 +238,7 @@ def _more_telling(first: Exception, last: Exception) -> Exception:
     chosen, other = last, first
     if getattr(last, "sqlstate", None) == "28000" and isinstance(first, PostgresError) and first.sqlstate != "28000":
         chosen, other = first, last
-    chosen.add_note(f"With TLS and without, the server was tried twice; the other time: {type(other).__name__}: {other}")
+    chosen.add_note(f"Tried with TLS and without; the other time: {type(other).__name__}: {other}")
     return chosen
 
 

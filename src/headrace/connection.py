@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
 from headrace._core.codecs.typemap import TypeMap
@@ -25,17 +25,24 @@ from headrace.lexer import classify
 from headrace.listen import ListenerMethods, Listeners
 from headrace.params import resolve
 from headrace.prepared import PreparedStatement
+from headrace.query import bound, unbound_text
 from headrace.querylog import LoggedQuery as LoggedQuery
 from headrace.querylog import QueryLogMethods
+from headrace.rows import checked_record_class, rows_as
 from headrace.transaction import Transaction, commit_refused
 from headrace.types import ServerVersion, parse_server_version
 from headrace.waiting import checked_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from headrace._core.rowplan import RowShape
     from headrace.driver import Driver
     from headrace.params import ConnectArguments, ConnectParams
+    from headrace.query import AnyQuery
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 
 class ConnectionType(type):
@@ -91,13 +98,15 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 
     # -- queries ---------------------------------------------------------------------------------------------------
 
-    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+    async def execute(self, query: AnyQuery, *args: object, timeout: float | None = None) -> str:
         """Run a query and return the last command tag, such as "INSERT 0 1".
 
         Without arguments the text may hold several statements, which run as one implicit transaction
         (protocol-flow-multi-statement); with arguments it holds one.
         """
         driver = self._driver
+        if not isinstance(query, str):
+            query, args = bound(query, args)
         if args:
             request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
             return await driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
@@ -108,44 +117,130 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         return tag
 
     async def executemany(
-        self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+        self,
+        command: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Run a command once for each element of `args`: all of it, or nothing where any of it fails.
 
-        The elements are encoded while the server works on those before; an element that cannot be encoded undoes all.
+        An element is a sequence of arguments; for a `sql()` with named parameters, a mapping with a value for each
+        name. They are encoded while the server works on those before; an element that cannot be encoded undoes all.
         """
         request = self._driver.batch(command, args, self._record_class, False)
         await self._driver.reply(request, self._timeout(timeout))
 
+    @overload
     async def fetch(
-        self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetch(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def fetch(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> list[T]: ...
+
+    async def fetch(
+        self,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> list[Any]:
-        """Run a query and return all rows as `Record`s, or as `record_class`, a subclass of it."""
-        request = self._driver.query(query, args, KIND_ROWS, 0, 0, self._rows_as(record_class))
+        """Run a query and return all rows, as `Record`s or as what was asked for.
+
+        `record_class` is a subclass of `Record`; `row` any dataclass, NamedTuple, TypedDict, attrs, msgspec or pydantic
+        class, whose fields get the columns of their names. Where fields and columns differ InterfaceError names them,
+        before the query runs.
+        """
+        request = self._driver.query(query, args, KIND_ROWS, 0, 0, self._rows_as(record_class, row))
         return await self._driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
 
+    @overload
     async def fetchrow(
-        self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> Record | None: ...
+
+    @overload
+    async def fetchrow(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> R | None: ...
+
+    @overload
+    async def fetchrow(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> T | None: ...
+
+    async def fetchrow(
+        self,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> Any:
-        """Run a query and return its first row, None where there is none."""
-        request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class))
+        """Run a query and return its first row, None where there is none. See `fetch()` for what a row can be."""
+        request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class, row))
         return await self._driver.reply(request, self._timeout(timeout))
 
-    async def fetchval(self, query: str, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
+    async def fetchval(
+        self, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
+    ) -> Any:
         """Run a query and return one column (by index or name) of its first row, None where there is no row."""
         request = self._driver.query(query, args, KIND_VALUE, 1, column, self._record_class)
         return await self._driver.reply(request, self._timeout(timeout))
 
+    @overload
     async def fetchmany(
         self,
-        query: str,
-        args: Iterable[Sequence[object]],
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetchmany(
+        self,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> list[R]: ...
+
+    @overload
+    async def fetchmany(
+        self,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> list[T]: ...
+
+    async def fetchmany(
+        self,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
         *,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> list[Any]:
         """Run a query once for each element of `args`, as one atomic request, and return the rows of all."""
-        request = self._driver.batch(query, args, self._rows_as(record_class), True)
+        request = self._driver.batch(query, args, self._rows_as(record_class, row), True)
         return await self._driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
 
     async def prepare(
@@ -160,33 +255,68 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 
         `name` gives it a name of the caller's choice on the server; it must not be taken.
         """
-        record_class = self._rows_as(record_class)
+        rows = self._rows_as(record_class)
         driver = self._driver
-        statement = driver.session.statement(query, name=name)
+        statement = driver.session.statement(unbound_text(query, "prepare()"), name=name)
         try:
             await driver.reply(driver.prepare(statement), self._timeout(timeout))
         except BaseException:
             driver.release(statement)
             raise
-        return PreparedStatement(self, statement, record_class)
+        return PreparedStatement(self, statement, rows)
+
+    @overload
+    def cursor(
+        self,
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> CursorFactory[Record]: ...
+
+    @overload
+    def cursor(
+        self,
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> CursorFactory[R]: ...
+
+    @overload
+    def cursor(
+        self,
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> CursorFactory[T]: ...
 
     def cursor(
         self,
-        query: str,
+        query: AnyQuery,
         *args: object,
         prefetch: int | None = None,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
-    ) -> CursorFactory:
+        row: type[Any] | None = None,
+    ) -> CursorFactory[Any]:
         """Return a cursor over the rows of a query; it needs a transaction.
 
         `async for row in connection.cursor(...)` fetches `prefetch` rows (50 by default) at a time;
-        `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n).
+        `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n). See `fetch()` for what a row
+        can be.
         """
         self._check_open()
-        return CursorFactory(
-            self, query, None, args, prefetch=prefetch, timeout=timeout, record_class=self._rows_as(record_class)
-        )
+        rows = self._rows_as(record_class, row)
+        query, args = bound(query, args)
+        return CursorFactory(self, query, None, args, prefetch=prefetch, timeout=timeout, record_class=rows)
 
     def transaction(
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
@@ -242,6 +372,8 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
             await driver.reply(driver.script("ROLLBACK", kept=True), self._timeout(timeout))
         self._transaction = None
         self.drop_listeners()
+        if self._listeners is not None:
+            self._listeners.logs.clear()
         query = self.get_reset_query()
         if query:
             await driver.reply(driver.script(query), self._timeout(timeout))
@@ -283,7 +415,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     def _timeout(self, timeout: float | None) -> float | None:
         return self._command_timeout if timeout is None else checked_timeout(timeout, None)
 
-    def _rows_as(self, record_class: type[Record] | None) -> type[Record]:
+    def _rows_as(
+        self, record_class: type[Record] | RowShape | None, row: type[Any] | None = None
+    ) -> type[Record] | RowShape:
+        if row is not None:
+            return rows_as(row, record_class)
         if record_class is None:
             return self._record_class
         return checked_record_class(record_class)
@@ -304,13 +440,6 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         if driver.load and driver.session.status != "I":
             await driver.reply(driver.script(""), self._timeout(None))
         return driver.session.status
-
-
-def checked_record_class(record_class: object) -> type[Record]:
-    """Return the class; raises InterfaceError for anything but a subclass of Record."""
-    if not (isinstance(record_class, type) and issubclass(record_class, Record)):
-        raise InterfaceError(f"record_class is expected to be a subclass of headrace.Record, got {record_class!r}")
-    return record_class
 
 
 class Settings:
@@ -335,7 +464,7 @@ class Settings:
 async def connect(
     dsn: str | None = None,
     *,
-    timeout: float = 60,
+    timeout: float | None = 60,
     statement_cache_size: int = 100,
     max_cached_statement_lifetime: float = 300,
     max_cacheable_statement_size: int = 1024 * 15,

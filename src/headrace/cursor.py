@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Generator
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headrace.driver import KIND_ROWS
 from headrace.errors import InterfaceError, NoActiveSQLTransactionError
@@ -19,15 +19,18 @@ from headrace.errors import InterfaceError, NoActiveSQLTransactionError
 if TYPE_CHECKING:
     from headrace._core.record import Record
     from headrace._core.request import Query
+    from headrace._core.rowplan import RowShape
     from headrace._core.statement import Statement
     from headrace.connection import Connection
 
 PREFETCH = 50
 
+T = TypeVar("T")
+
 _numbers = count(1)
 
 
-class CursorFactory:
+class CursorFactory(Generic[T]):
     """What `Connection.cursor()` returns: iterate over it with `async for`, or await it for a `Cursor`."""
 
     __slots__ = ("_args", "_connection", "_prefetch", "_query", "_record_class", "_statement", "_timeout")
@@ -41,7 +44,7 @@ class CursorFactory:
         *,
         prefetch: int | None,
         timeout: float | None,
-        record_class: type[Record],
+        record_class: type[Record] | RowShape,
     ) -> None:
         if prefetch is not None and (isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch <= 0):
             raise InterfaceError(f"prefetch argument must be greater than zero, got {prefetch!r}")
@@ -53,15 +56,15 @@ class CursorFactory:
         self._timeout = timeout
         self._record_class = record_class
 
-    def __aiter__(self) -> CursorIterator:
+    def __aiter__(self) -> CursorIterator[T]:
         return CursorIterator(self._portal(), self._prefetch or PREFETCH)
 
-    def __await__(self) -> Generator[Any, None, Cursor]:
+    def __await__(self) -> Generator[Any, None, Cursor[T]]:
         if self._prefetch is not None:
             raise InterfaceError("prefetch argument can only be specified for iterable cursor")
         return self._open().__await__()
 
-    async def _open(self) -> Cursor:
+    async def _open(self) -> Cursor[T]:
         portal = self._portal()
         await portal.open()
         return Cursor(portal)
@@ -83,7 +86,7 @@ class _Portal:
         statement: Statement | None,
         args: tuple[object, ...],
         timeout: float | None,
-        record_class: type[Record],
+        record_class: type[Record] | RowShape,
     ) -> None:
         self._connection = connection
         self._lease = connection._lease
@@ -162,7 +165,7 @@ class _Portal:
             connection._driver.release(self._statement)
 
 
-class CursorIterator(AsyncIterator[Any]):
+class CursorIterator(AsyncIterator[T]):
     """Iterates over the rows of a query, fetching `prefetch` of them at a time."""
 
     __slots__ = ("_portal", "_prefetch", "_rows")
@@ -170,12 +173,12 @@ class CursorIterator(AsyncIterator[Any]):
     def __init__(self, portal: _Portal, prefetch: int) -> None:
         self._portal = portal
         self._prefetch = prefetch
-        self._rows: deque[Any] = deque()
+        self._rows: deque[T] = deque()
 
-    def __aiter__(self) -> CursorIterator:
+    def __aiter__(self) -> CursorIterator[T]:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> T:
         if not self._rows:
             if not self._portal.exhausted:
                 self._rows.extend(await self._portal.fetch(self._prefetch))
@@ -187,7 +190,7 @@ class CursorIterator(AsyncIterator[Any]):
         _dispose(self)
 
 
-class Cursor:
+class Cursor(Generic[T]):
     """An open cursor: fetch rows, or skip them, as many at a time as wanted."""
 
     __slots__ = ("_portal",)
@@ -195,12 +198,12 @@ class Cursor:
     def __init__(self, portal: _Portal) -> None:
         self._portal = portal
 
-    async def fetch(self, n: int, *, timeout: float | None = None) -> list[Any]:
+    async def fetch(self, n: int, *, timeout: float | None = None) -> list[T]:
         """Return the next `n` rows, fewer at the end."""
         _check_count(n)
         return await self._portal.fetch(n, timeout)
 
-    async def fetchrow(self, *, timeout: float | None = None) -> Any:
+    async def fetchrow(self, *, timeout: float | None = None) -> T | None:
         """Return the next row, None at the end."""
         rows = await self._portal.fetch(1, timeout)
         return rows[0] if rows else None
@@ -219,7 +222,7 @@ def _check_count(n: int) -> None:
         raise InterfaceError(f"n must be greater than zero, got {n!r}")
 
 
-def _dispose(cursor: Cursor | CursorIterator) -> None:
+def _dispose(cursor: Cursor[Any] | CursorIterator[Any]) -> None:
     """Close the portal of a cursor that nobody refers to any more, where its event loop still runs."""
     portal = getattr(cursor, "_portal", None)
     if portal is not None and portal.opened and portal._connection._in_own_loop():

@@ -6,6 +6,7 @@ from headrace._core.copying import CopyIn, CopyOut
 from headrace._core.request import Query, Request, Startup
 from headrace._core.session import Session
 from headrace._core.statement import Statement
+from headrace.query import AnyQuery
 
 CANCEL_TIMEOUT: float
 CANCEL_PAUSE: float
@@ -64,7 +65,7 @@ class DriverCore:
     def flush_soon(self) -> None: ...
     def query(
         self,
-        query: str,
+        query: AnyQuery,
         args: tuple[object, ...],
         kind: int,
         limit: int,
@@ -87,7 +88,7 @@ class DriverCore:
     def background(self, query: str, vital: bool = False) -> None: ...
     def batch(
         self,
-        query: str | None,
+        query: AnyQuery | None,
         elements: Iterable[Any],
         record_class: Any,
         collects: bool,

@@ -16,6 +16,7 @@ from headrace._core.session cimport SIGNAL, Session
 from headrace._core.statement cimport Statement
 
 from headrace.errors import ConnectionDoesNotExistError, InterfaceError
+from headrace.query import bound, bound_each
 
 # Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
 CANCEL_TIMEOUT = 5.0
@@ -168,12 +169,15 @@ cdef class DriverCore:
             self._check_copy(last)
         return self.loop.create_future()
 
-    def query(self, str query not None, tuple args, int kind, int limit, column, record_class, bint shared=False):
+    def query(self, query, tuple args, int kind, int limit, column, record_class, bint shared=False):
         """Queue one execution of a statement, prepared first where it is new; returns the request.
 
-        `kind`: ROWS, FIRST_ROW, VALUE (of `column`) or STATUS. Bad arguments raise here, where the statement is known.
+        `query` is a text, or what goes in its place together with the arguments. `kind`: ROWS, FIRST_ROW, VALUE (of
+        `column`) or STATUS. Bad arguments raise here, where the statement is known.
         """
         cdef Session session = self.session
+        if type(query) is not str:
+            query, args = bound(query, args)
         session.check_open()
         cdef Query request = Query(self._waiter(), session.statement_for(query), args, kind, limit, column,
                                    record_class, shared)
@@ -224,12 +228,14 @@ cdef class DriverCore:
         if error is not None:
             self._break_off(error)
 
-    def batch(self, str query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
+    def batch(self, query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
         """Queue one statement for each element as one atomic request; returns the request."""
         cdef Batch request
         self.session.check_open()
         waiter = self._waiter()
         if statement is None:
+            if type(query) is not str:
+                query, elements = bound_each(query, elements)
             statement = self.session.statement_for(query)
         request = Batch(waiter, statement, elements, record_class, collects, shared)
         try:

@@ -75,14 +75,21 @@ class ListenerMethods:
             await self._listen(f"UNLISTEN {_channel(channel)}")
 
     def add_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
-        """Have `callback(connection, message)` called for each notice, warning or other log message of the server."""
+        """Have `callback(connection, message)` called for each notice, warning or other log message of the server.
+
+        One that is added during a lease ends with it; one that a pool's `init` adds stays.
+        """
         self._check_open()
-        _add(self._registry().logs, callback)
+        listeners = self._registry()
+        if _add(listeners.logs, callback) and self._proxy is not None:
+            listeners.leased_logs.append(callback)
 
     def remove_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
         """Have a callback no longer called for log messages."""
         if self._listeners is not None and callback in self._listeners.logs:
             self._listeners.logs.remove(callback)
+            if callback in self._listeners.leased_logs:
+                self._listeners.leased_logs.remove(callback)
 
     def add_termination_listener(self, callback: Callable[[Any], Any]) -> None:
         """Have `callback(connection)` called once when the connection has come to its end, whoever ended it."""
@@ -117,19 +124,25 @@ class ListenerMethods:
                 self._listeners.call(callback, callbacks, self._proxy or self)
 
     def drop_listeners(self) -> list[InterfaceWarning]:
-        """Remove the listeners for notifications and log messages; returns a warning for each kind there was."""
+        """Remove listeners at the end of a lease; returns a warning for each kind there was.
+
+        They are those for notifications, which a reset ends on the server, and what was added for log messages.
+        """
         listeners = self._listeners
         if listeners is None:
             return []
         counts = (
             (sum(map(len, listeners.channels.values())), "notification"),
-            (len(listeners.logs), "log"),
+            (len(listeners.leased_logs), "log"),
         )
         # Emptied, not just let go of: calls that are under way look for their callback there.
-        for callbacks in (*listeners.channels.values(), listeners.logs):
+        for callbacks in listeners.channels.values():
             callbacks.clear()
         listeners.channels.clear()
         listeners.listening.clear()
+        for callback in listeners.leased_logs:
+            listeners.logs.remove(callback)
+        listeners.leased_logs.clear()
         return [
             InterfaceWarning(
                 f"{self!r} is being released to the pool but has {count} active {kind} "
@@ -167,7 +180,7 @@ class ListenerMethods:
 class Listeners:
     """The listeners of one connection."""
 
-    __slots__ = ("_loop", "_tasks", "channels", "listening", "logs", "terminations")
+    __slots__ = ("_loop", "_tasks", "channels", "leased_logs", "listening", "logs", "terminations")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -176,6 +189,8 @@ class Listeners:
         self.listening: set[str] = set()
         """Channels that the server is sure to listen on."""
         self.logs: list[Listener] = []
+        self.leased_logs: list[Listener] = []
+        """Those among them that end with the lease."""
         self.terminations: list[Listener] = []
 
     def call(self, callback: Listener, among: list[Listener], *args: Any) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
+PLAIN: Final = Attempt(tls=False)
+
 # struct ucred of Linux: process, user and group.
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -42,7 +44,7 @@ class Place:
     address: Address
     family: int
     sockaddr: Any
-    attempt: Attempt = Attempt(tls=False)
+    attempt: Attempt = PLAIN
     reached: bool = False
     """Whether something took the connection."""
     encrypted: bool | None = None

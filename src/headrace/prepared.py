@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace import cursor as cursors
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
     from headrace._core.record import Record
     from headrace._core.request import Request
+    from headrace._core.rowplan import RowShape
     from headrace._core.statement import Statement
     from headrace.connection import Connection
+
+    R = TypeVar("R", bound=Record)
+
+T = TypeVar("T")
 
 
 class PreparedStatement:
@@ -29,7 +34,7 @@ class PreparedStatement:
 
     __slots__ = ("__weakref__", "_connection", "_lease", "_record_class", "_statement", "_status")
 
-    def __init__(self, connection: Connection, statement: Statement, record_class: type[Record]) -> None:
+    def __init__(self, connection: Connection, statement: Statement, record_class: type[Record] | RowShape) -> None:
         self._connection = connection
         self._lease = connection._lease
         self._statement = statement
@@ -79,7 +84,23 @@ class PreparedStatement:
             for name, oid, type_name, kind, schema in self._check("get_attributes").column_types()
         )
 
-    def cursor(self, *args: object, prefetch: int | None = None, timeout: float | None = None) -> cursors.CursorFactory:
+    @overload
+    def cursor(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: None = None
+    ) -> cursors.CursorFactory[Record]: ...
+
+    @overload
+    def cursor(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: type[T]
+    ) -> cursors.CursorFactory[T]: ...
+
+    def cursor(
+        self,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        row: type[Any] | None = None,
+    ) -> cursors.CursorFactory[Any]:
         """Return a cursor over the result: for `async for`, or to be awaited. See `Connection.cursor()`."""
         self._check("cursor")
         return cursors.CursorFactory(
@@ -89,7 +110,7 @@ class PreparedStatement:
             args,
             prefetch=prefetch,
             timeout=timeout,
-            record_class=self._record_class,
+            record_class=self._rows_as(None, row),
         )
 
     async def explain(self, *args: object, analyze: bool = False) -> Any:
@@ -109,21 +130,81 @@ class PreparedStatement:
         finally:
             await transaction.rollback()
 
+    @overload
     async def fetch(
-        self, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetch(
+        self, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def fetch(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> list[T]: ...
+
+    async def fetch(
+        self,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> list[Any]:
-        """Run the statement and return all rows."""
-        return await self._run(self._execute("fetch", args, KIND_ROWS, 0, 0, record_class), timeout)  # type: ignore[no-any-return]
+        """Run the statement and return all rows. See `Connection.fetch()` for what a row can be."""
+        rows = self._rows_as(record_class, row)
+        return await self._run(self._execute("fetch", args, KIND_ROWS, 0, 0, rows), timeout)  # type: ignore[no-any-return]
+
+    @overload
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> Record | None: ...
+
+    @overload
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> R | None: ...
+
+    @overload
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> T | None: ...
 
     async def fetchrow(
-        self, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+        self,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> Any:
         """Run the statement and return its first row, None where there is none."""
-        return await self._run(self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, record_class), timeout)
+        rows = self._rows_as(record_class, row)
+        return await self._run(self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, rows), timeout)
 
     async def fetchval(self, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
         """Run the statement and return one column of its first row, None where there is no row."""
-        return await self._run(self._execute("fetchval", args, KIND_VALUE, 1, column, None), timeout)
+        return await self._run(self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class), timeout)
+
+    @overload
+    async def fetchmany(
+        self,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetchmany(
+        self, args: Iterable[Sequence[object]], *, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def fetchmany(
+        self, args: Iterable[Sequence[object]], *, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> list[T]: ...
 
     async def fetchmany(
         self,
@@ -131,11 +212,12 @@ class PreparedStatement:
         *,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> list[Any]:
         """Run the statement for each element of `args`, as one atomic request, and return the rows of all."""
         statement = self._check("fetchmany")
         driver = self._connection._driver
-        request = driver.batch(statement.query, args, self._rows_as(record_class), True, statement=statement)
+        request = driver.batch(statement.query, args, self._rows_as(record_class, row), True, statement=statement)
         return await self._run(request, timeout)  # type: ignore[no-any-return]
 
     async def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
@@ -152,15 +234,15 @@ class PreparedStatement:
         kind: int,
         limit: int,
         column: int | str,
-        record_class: type[Record] | None,
+        rows: type[Record] | RowShape,
     ) -> Request:
         statement = self._check(method)
-        return self._connection._driver.execute_statement(
-            statement, args, kind, limit, column, self._rows_as(record_class)
-        )
+        return self._connection._driver.execute_statement(statement, args, kind, limit, column, rows)
 
-    def _rows_as(self, record_class: type[Record] | None) -> type[Record]:
-        return self._record_class if record_class is None else self._connection._rows_as(record_class)
+    def _rows_as(self, record_class: type[Record] | None, row: type[Any] | None) -> type[Record] | RowShape:
+        if record_class is None and row is None:
+            return self._record_class
+        return self._connection._rows_as(record_class, row)
 
 
 def _parsed(plan: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace._core.frontend import startup_message
 from headrace.auth import Authenticator, Work
-from headrace.errors import ConnectionDoesNotExistError
+from headrace.errors import ConnectionDoesNotExistError, ProtocolError
 from headrace.hashing import hashers
 from headrace.tls import certificate_requested
 
@@ -79,6 +79,7 @@ async def start(driver: Driver, place: Place, authenticator: Authenticator) -> i
     exchange.waiter = request.waiter
     try:
         await request.waiter
+        await exchange.finish()
     except ConnectionDoesNotExistError as error:
         reason = error.__cause__
         if isinstance(reason, ssl.SSLError):
@@ -88,7 +89,7 @@ async def start(driver: Driver, place: Place, authenticator: Authenticator) -> i
         ) from reason
     finally:
         exchange.give_up()
-    return int(request.protocol)
+    return request.protocol
 
 
 class _Exchange:
@@ -99,22 +100,47 @@ class _Exchange:
         self._driver = driver
         self._authenticator = authenticator
         self._working: asyncio.Future[object] | None = None
+        self._hashes = False
+        self._held: tuple[int, bytes] | None = None
+        self._error: Exception | None = None
 
     def on_authentication(self, code: int, payload: bytes) -> None:
         """Take an Authentication message from the session."""
+        if self._working is not None and not self._hashes and self._held is None:
+            # With GSSAPI the server's last token and AuthenticationOk come together: first things first.
+            self._held = code, payload
+            return
         try:
             reply = self._authenticator.respond(code, payload)
         except Exception as error:
             self._fail(error)
             return
         if isinstance(reply, Work):
+            self._hashes = reply.hashes
             executor = hashers() if reply.hashes else None
             self._working = asyncio.get_running_loop().run_in_executor(executor, reply.run)
             self._working.add_done_callback(self._worked)
         elif reply is not None:
             self._driver.answer(reply)
 
+    async def finish(self) -> None:
+        """At ReadyForQuery, wait for the last step; raise what it raises, so that nothing counts before it."""
+        while self._working is not None:
+            await asyncio.wait((self._working,))
+        if self._error is not None:
+            raise self._error
+        if not self._authenticator.done:
+            raise ProtocolError("the server is ready for queries before authentication is complete")
+
+    def give_up(self) -> None:
+        """Wait for no result any more; an error that nobody took is no news by now."""
+        if self._working is not None:
+            self._working.cancel()
+        if self.waiter is not None and self.waiter.done() and not self.waiter.cancelled():
+            self.waiter.exception()
+
     def _worked(self, working: asyncio.Future[object]) -> None:
+        self._working = None
         if working.cancelled():
             return
         try:
@@ -124,14 +150,12 @@ class _Exchange:
             return
         if answer is not None and not self._driver.is_closed:
             self._driver.answer(answer)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.on_authentication(*held)
 
     def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(error)
-
-    def give_up(self) -> None:
-        """Wait for no result any more; an error that nobody took is no news by now."""
-        if self._working is not None:
-            self._working.cancel()
-        if self.waiter is not None and self.waiter.done() and not self.waiter.cancelled():
-            self.waiter.exception()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.compat.programs import run
 from tests.servers import SUPERUSER, Cluster
+
+pytestmark = pytest.mark.slow
 
 
 def test_pgqueuer_a_job_queue_by_notify(server: Cluster) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.compat.programs import run
 from tests.servers import SUPERUSER, Cluster
+
+pytestmark = pytest.mark.slow
 
 
 def test_engine_and_orm(server: Cluster) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -117,3 +119,47 @@ async def test_15_an_error_of_the_server_ends_it_also_where_the_server_stays(fak
     server = await fake(script)
     with pytest.raises(headrace.InvalidAuthorizationSpecificationError, match="go away"):
         await headrace.connect(server.dsn(), ssl="disable", timeout=None)
+
+
+class Kerberos:
+    """Stands in for GSSAPI, whose real thing tests/server/test_connect_gssapi.py has: it does not trust the server."""
+
+    complete = False
+
+    def __init__(self, **_: object) -> None:
+        self.released = threading.Event()
+        exchanges.append(self)
+
+    def step(self, token: bytes | None) -> bytes | None:
+        if token is None:
+            return b"first token"
+        self.released.wait(10)
+        raise headrace.InterfaceError("the server is not who it should be")
+
+
+exchanges: list[Kerberos] = []
+
+
+async def test_15_authentication_ok_does_not_count_before_the_servers_last_token(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With GSSAPI all of it comes at once, ReadyForQuery too, while the token is still being looked at in a thread."""
+    monkeypatch.setattr("headrace.auth.GssExchange", Kerberos)
+
+    async def script(peer: Peer) -> None:
+        await peer.expect_startup()
+        await peer.send(backend.authentication_gss())
+        assert (await peer.expect(Password)).data == b"first token"
+        await peer.send(backend.authentication(8, b"last token"), backend.greeting())
+        sent.set()
+        await peer.hold()
+
+    sent = asyncio.Event()
+    server = await fake(script)
+    connecting = asyncio.create_task(headrace.connect(server.dsn(), ssl="disable", timeout=20))
+    await sent.wait()
+    done, _ = await asyncio.wait((connecting,), timeout=0.2)
+    assert not done
+    exchanges[-1].released.set()
+    with pytest.raises(headrace.InterfaceError, match="not who it should be"):
+        await connecting

@@ -63,9 +63,16 @@ class ManInTheMiddle:
                 await writer.start_tls(self._context)
                 await asyncio.gather(_pass(reader, upstream[1]), _pass(upstream[0], writer))
             finally:
-                upstream[1].close()
-                writer.close()
+                await _drop(upstream[1])
+        await _drop(writer)
         self._tasks.discard(task)
+
+
+async def _drop(writer: asyncio.StreamWriter) -> None:
+    """Close a connection without a word to TLS, and wait until it is closed."""
+    writer.transport.abort()
+    with suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

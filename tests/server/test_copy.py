@@ -270,7 +270,7 @@ async def test_in_from_a_path_and_from_open_files(conn: headrace.Connection, tmp
         assert await rows_in(conn) == COPIED
     with path.open("rb") as buffered, path.open("rb", 0) as raw, gzip.open(tmp_path / "rows.gz") as unpacked:
         for file in (buffered, raw, unpacked):
-            assert await conn.copy_to_table("t", source=file) == "COPY 3"  # type: ignore[arg-type]
+            assert await conn.copy_to_table("t", source=file) == "COPY 3"
             assert await rows_in(conn) == COPIED
             assert not file.closed
 
@@ -299,14 +299,15 @@ async def test_in_from_iterables_and_functions(conn: headrace.Connection) -> Non
     def coroutine_function(file: AsyncFile) -> Any:
         return lambda: file.read(1)
 
-    for source in (
+    sources: list[Any] = [
         pieces,
         generator(),
         asynchronous(),
         AsyncFile(),
         function(io.BytesIO(ROWS)),
         coroutine_function(AsyncFile()),
-    ):
+    ]
+    for source in sources:
         assert await conn.copy_to_table("t", source=source) == "COPY 3"
         assert await rows_in(conn) == COPIED
 

@@ -111,12 +111,9 @@ async def test_cancelled_while_the_server_waits_for_a_lock(conn: headrace.Connec
     other = await connect()
     async with other.transaction():
         await other.execute("LOCK TABLE t")
-        for copy in (
-            lambda: conn.copy_to_table("t", source=[ROW]),
-            lambda: conn.copy_from_table("t", output=io.BytesIO()),
-        ):
+        for copy in (conn.copy_to_table("t", source=[ROW]), conn.copy_from_table("t", output=io.BytesIO())):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(copy(), 0.2)
+                await asyncio.wait_for(copy, 0.2)
             async with asyncio.timeout(PATIENCE):
                 assert await conn.fetchval("SELECT 1") == 1
 
@@ -139,7 +136,7 @@ async def test_cancelled_while_the_server_works_on_what_it_has_got(
 
     task = asyncio.create_task(conn.copy_to_table("t", source=endless()))
     waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event = 'advisory'"
-    await asyncio.to_thread(until, lambda: server.sql(waiting, database), "the COPY waits for the lock")
+    await asyncio.to_thread(until, lambda: bool(server.sql(waiting, database)), "the COPY waits for the lock")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -284,7 +281,7 @@ async def test_the_backend_is_terminated_in_the_middle_of_copying_out(
 
     task = asyncio.create_task(conn.copy_from_query(ENDLESS, output=take))
     state = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'ClientWrite'"
-    await asyncio.to_thread(until, lambda: server.sql(state, conn.get_server_pid()), "the server is held up")
+    await asyncio.to_thread(until, lambda: bool(server.sql(state, conn.get_server_pid())), "the server is held up")
     server.sql("SELECT pg_terminate_backend(%s)", conn.get_server_pid())
     slow.set()
     async with asyncio.timeout(PATIENCE):
@@ -399,7 +396,7 @@ async def test_a_slow_sink_holds_the_server_up(conn: headrace.Connection, server
     query = f"SELECT repeat('x', 99) FROM (SELECT generate_series(1, {rows})) AS q"
     task = asyncio.create_task(conn.copy_from_query(query, output=take))
     state = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'ClientWrite'"
-    await asyncio.to_thread(until, lambda: server.sql(state, conn.get_server_pid()), "the server is held up")
+    await asyncio.to_thread(until, lambda: bool(server.sql(state, conn.get_server_pid())), "the server is held up")
     assert len(sizes) == 1
     go_on.set()
     assert await task == f"COPY {rows}"
@@ -414,7 +411,7 @@ async def test_a_slow_reader_of_rows_holds_the_server_up(conn: headrace.Connecti
     async for _ in conn.copy_out("SELECT repeat('x', 100) FROM generate_series(1, 300000)"):
         seen += 1
         if seen == 1:
-            await asyncio.to_thread(until, lambda: server.sql(state, pid), "the server is held up")
+            await asyncio.to_thread(until, lambda: bool(server.sql(state, pid)), "the server is held up")
     assert seen == 300_000
 
 

@@ -102,7 +102,7 @@ async def test_types_of_the_database(conn: headrace.Connection) -> None:
     try:
         row = ("fine", 5, (1, "bad"), ["bad", None], [1, 2], [(3, "fine"), (None, None)])
         assert await conn.copy_records_to_table("of_types", records=[row]) == "COPY 1"
-        assert tuple(await conn.fetchrow("SELECT * FROM of_types")) == row
+        assert await conn.fetchrow("SELECT * FROM of_types") == row
         with pytest.raises(headrace.CheckViolationError):
             await conn.copy_records_to_table("of_types", records=[(None, 11, None, None, None, None)])
     finally:
@@ -122,7 +122,7 @@ async def test_custom_codecs(conn: headrace.Connection) -> None:
     await conn.execute("CREATE TEMP TABLE custom (a json, b jsonb, c int, d int[], e jsonb[])")
     row = ({"x": [1]}, {"y": None}, "0000abcd", ["00000001"], [{"z": 1}])
     assert await conn.copy_records_to_table("custom", records=[row]) == "COPY 1"
-    assert tuple(await conn.fetchrow("SELECT * FROM custom")) == row
+    assert await conn.fetchrow("SELECT * FROM custom") == row
 
     with pytest.raises(headrace.DataError, match=r"row 2, column 'c': 'zz' \(invalid literal for int"):
         await conn.copy_records_to_table("custom", records=[("1",), ("zz",)], columns=["c"])

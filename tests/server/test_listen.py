@@ -343,6 +343,19 @@ async def test_listeners_left_on_a_lease_are_removed_with_a_warning(pool: Any) -
     assert heard.silent
 
 
+async def test_what_init_adds_stays(pool: Any) -> None:
+    heard = Heard()
+
+    async def init(connection: headrace.Connection) -> None:
+        connection.add_log_listener(heard)
+
+    shared = await pool(min_size=1, max_size=1, init=init)
+    for number in range(3):
+        async with shared.acquire() as leased:
+            await leased.execute(f"DO $$ BEGIN RAISE NOTICE '{number}'; END $$")
+        assert (await heard.next())[1].message == str(number)
+
+
 async def test_a_warning_made_an_error_does_not_lose_the_connection(pool: Any) -> None:
     shared = await pool(min_size=1, max_size=1)
     with pytest.raises(headrace.InterfaceWarning):  # warnings are errors in these tests
@@ -517,7 +530,7 @@ async def test_wrong_arguments(shared: headrace.Pool) -> None:
         (("a",), {"heartbeat": -1}, "heartbeat is expected to be a number of seconds or None, got -1"),
     ):
         with pytest.raises((headrace.InterfaceError, ValueError), match=message):
-            shared.listen(*channels, **kwargs)  # type: ignore[arg-type]
+            shared.listen(*channels, **kwargs)
     async with shared.listen("a") as events:
         with pytest.raises(headrace.InterfaceError, match="cannot begin twice"):
             await events.__aenter__()

@@ -1,7 +1,7 @@
 # COPY FROM STDIN and COPY TO STDOUT as requests, and rows in COPY's binary format.
 
 from headrace._core.buffer cimport WriteBuffer
-from headrace._core.plan cimport Plan
+from headrace._core.rowplan cimport RowPlan
 from headrace._core.request cimport Request
 from headrace._core.statement cimport Statement
 
@@ -29,8 +29,7 @@ cdef class CopyOut(Copy):
         readonly Py_ssize_t backlog      # bytes held for the reader
         public object arrival            # a future: its result is set when there is something to take, or the end
         Statement statement              # decodes rows; None where the bytes are wanted
-        Plan plan
-        object record_class
+        RowPlan row_plan
         bint unwanted                    # what still comes is passed over
         bint headed
         bint trailed

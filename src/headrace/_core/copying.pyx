@@ -138,8 +138,7 @@ cdef class CopyOut(Copy):
     def __cinit__(self, object waiter, object began, str query not None, object task, Statement statement=None,
                   object record_class=None):
         self.statement = statement
-        self.plan = statement.current_plan() if statement is not None else None
-        self.record_class = record_class
+        self.row_plan = statement.current_plan().rows_as(record_class) if statement is not None else None
         self.held = WriteBuffer()
         self.rows = []
 
@@ -203,7 +202,7 @@ cdef class CopyOut(Copy):
         if size == 2 and load_i16(data) == -1:
             self.trailed = True
             return 0
-        self.rows.append(self.plan.row(data, size, self.record_class))
+        self.rows.append(self.row_plan.row(data, size))
         return 0
 
     cdef int settle(self) except -1:

@@ -2,39 +2,32 @@
 
 A plan never changes. A request keeps the one it was bound with until its last row: when a codec is set, or the
 statement prepared again, while its reply is under way, that makes another plan, and the formats asked for in Bind stay
-those in which the columns are read.
+those in which the columns are read. How rows become objects is in rowplan.
 
-Source: PostgreSQL documentation, "Message Formats" (protocol-message-formats): Bind, DataRow.
+Source: PostgreSQL documentation, "Message Formats" (protocol-message-formats): Bind.
 """
 
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
-from libc.stdint cimport int32_t, uint32_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint32_t
 
 from headrace._core.buffer cimport (
-    begin_message, end_message, load_i32, load_u16, put_bytes, put_cstring, put_i16, put_i32,
+    begin_message, end_message, put_bytes, put_cstring, put_i16, put_i32,
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.text cimport text_fallback
 from headrace._core.frontend cimport MAX_MESSAGE
-from headrace._core.record cimport describe, record_new, record_set, record_track
+from headrace._core.rowplan cimport Columns, RowPlan, plan_rows
 
-from headrace.errors import ArgumentError, InterfaceError, ProtocolError, argument_hint
+from headrace._core.record import Record
+from headrace.errors import ArgumentError, InterfaceError, argument_hint
 
-# Decoders hand over their reference; the row steals it.
-ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
-
-cdef extern from "Python.h":
-    PyObject *PyTuple_GET_ITEM_RAW "PyTuple_GET_ITEM" (object tuple, Py_ssize_t i)
+# A statement is asked for its rows as one class or a few. More are a program that makes classes as it goes: these must
+# not be kept for ever.
+cdef Py_ssize_t MAX_ROW_PLANS = 16
 
 
 cdef class Plan:
     """The codecs of one statement's parameters and columns, and the parts of Bind that are alike for all executions."""
-
-    def __dealloc__(self):
-        free(self.decoders)
 
     cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1:
         cdef Py_ssize_t expected = len(self.parameter_codecs)
@@ -75,50 +68,27 @@ cdef class Plan:
             raise bad_argument(self.parameter_codecs, i, value, element, query, error) from error
         return 0
 
-    cdef object row(self, const char *data, Py_ssize_t size, object record_class):
-        """Decode one DataRow."""
-        cdef:
-            const char *end = data + size
-            Py_ssize_t i
-            int32_t length
-            object record
-            PyObject *value
-            tuple codecs = self.column_codecs
-        if size < 2 or load_u16(data) != self.n_columns:
-            raise ProtocolError(f'DataRow from the server with {load_u16(data) if size >= 2 else "no"} fields: '
-                                f'RowDescription had {self.n_columns}')
-        data += 2
-        record = record_new(record_class, self.desc, self.n_columns)
-        for i in range(self.n_columns):
-            if end - data < 4:
-                raise ProtocolError('DataRow from the server is cut short')
-            length = load_i32(data)
-            data += 4
-            if length < 0:
-                if length != -1:
-                    raise ProtocolError(f'DataRow from the server with a field of {length} bytes')
-                Py_INCREF(None)
-                record_set(record, i, <PyObject *>None)
-            else:
-                if end - data < length:
-                    raise ProtocolError(f'DataRow from the server with a field of {length} bytes where '
-                                        f'{end - data} are left')
-                value = (<raw_decode_t>self.decoders[i])(PyTuple_GET_ITEM_RAW(codecs, i), data, length)
-                record_set(record, i, value)
-                data += length
-        if data != end:
-            raise ProtocolError(f'DataRow from the server has {end - data} bytes too many')
-        if self.tracked:
-            record_track(record)
-        return record
+    cdef RowPlan rows_as(self, object row_class):
+        """How rows become `row_class`: Record, a subclass of it, or a RowShape. Worked out once for each.
+
+        Raises InterfaceError where a shape does not fit the columns.
+        """
+        cdef RowPlan rows
+        if row_class is Record:
+            return self.record_rows
+        rows = <RowPlan>self.row_plans.get(row_class)
+        if rows is None:
+            rows = plan_rows(row_class, self.columns)
+            if len(self.row_plans) >= MAX_ROW_PLANS:
+                self.row_plans.clear()
+            self.row_plans[row_class] = rows
+        return rows
 
 
 cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types):
     """Choose the codecs for a statement of these parameters and columns (as in RowDescription)."""
     cdef:
         Plan plan = Plan.__new__(Plan)
-        Py_ssize_t i
-        Codec codec
         WriteBuffer out = WriteBuffer()
         list inputs, outputs
     # Read first: a codec that is set while those below are found makes this plan an outdated one.
@@ -128,15 +98,9 @@ cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap type
     plan.name = name
     plan.parameter_codecs = tuple(inputs)
     plan.column_codecs = tuple(outputs)
-    plan.n_columns = len(outputs)
-    plan.decoders = <decode_t *>malloc(<size_t>(max(plan.n_columns, 1) * sizeof(decode_t)))
-    if plan.decoders == NULL:
-        raise MemoryError()
-    for i in range(plan.n_columns):
-        codec = outputs[i]
-        plan.decoders[i] = codec.decode
-        plan.tracked = plan.tracked or codec.kind != 'scalar'
-    plan.desc = describe(tuple([column[0] for column in columns]))
+    plan.columns = Columns(tuple([column[0] for column in columns]), plan.column_codecs)
+    plan.record_rows = plan_rows(Record, plan.columns)
+    plan.row_plans = {}
 
     put_cstring(out, name)
     put_formats(out, inputs)

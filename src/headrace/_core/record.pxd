@@ -4,6 +4,7 @@ from cpython.object cimport PyObject, PyTypeObject
 
 cdef extern from "recordobj.h":
     void record_set(object record, Py_ssize_t i, PyObject *value) noexcept     # steals `value`
+    PyObject **record_places(object record) noexcept                           # filled as record_set() does
     PyObject *record_get(object record, Py_ssize_t i) noexcept                 # borrowed
     void record_track(object record) noexcept
 

@@ -29,6 +29,12 @@ static inline void record_set(PyObject *record, Py_ssize_t i, PyObject *value)
     ((RecordObject *)record)->items[i] = value;
 }
 
+/* Where its values stand, to be filled as record_set() does. */
+static inline PyObject **record_places(PyObject *record)
+{
+    return ((RecordObject *)record)->items;
+}
+
 static inline PyObject *record_get(PyObject *record, Py_ssize_t i)
 {
     return ((RecordObject *)record)->items[i];

@@ -2,6 +2,7 @@
 
 from headrace._core.buffer cimport WriteBuffer
 from headrace._core.plan cimport Plan
+from headrace._core.rowplan cimport RowPlan
 from headrace._core.statement cimport Statement
 
 cdef enum Result:
@@ -31,8 +32,8 @@ cdef class Request:
         bint streaming               # has more to send after `message`
         readonly bint abandoned      # nobody wants the reply any more: it is drained
         readonly bint cancelled      # a CancelRequest was aimed at it
-        bint exposed                 # was in flight behind a CancelRequest
-        bint repeated                # was run again once already
+        bint exposed                 # was in flight behind the target of a CancelRequest, which may hit it
+        bint repeated                # was run again once already, its statement having been stale
         bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
         int stage
@@ -75,7 +76,8 @@ cdef class Prepare(Request):
 cdef class Bound(Request):
     cdef:
         Statement statement
-        Plan plan                    # it was bound with this one, and reads its rows by it
+        Plan plan                    # it was bound with this one
+        RowPlan row_plan             # and reads its rows by this one
         bint shared                  # not a barrier for others while its statement is being prepared
         object record_class
         list rows

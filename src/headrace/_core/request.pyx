@@ -294,6 +294,8 @@ cdef class Bound(Request):
         """
         if classify_copy(self.statement):
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        # Where rows cannot become what was asked for, nothing is sent.
+        self.row_plan = plan.rows_as(self.record_class)
         self.plan = plan
         self.stage = 0 if not self.statement.name else 1
         self.rows = None
@@ -368,9 +370,9 @@ cdef class Query(Bound):
                     if self.kind == ROWS:
                         if self.rows is None:
                             self.rows = []
-                        self.rows.append(self.plan.row(data, size, self.record_class))
+                        self.rows.append(self.row_plan.row(data, size))
                     elif self.row is None:
-                        self.row = self.plan.row(data, size, self.record_class)
+                        self.row = self.row_plan.row(data, size)
                 except ProtocolError:
                     raise
                 except Exception as error:
@@ -505,7 +507,7 @@ cdef class Batch(Bound):
                 try:
                     if self.rows is None:
                         self.rows = []
-                    self.rows.append(self.plan.row(data, size, self.record_class))
+                    self.rows.append(self.row_plan.row(data, size))
                 except ProtocolError:
                     raise
                 except Exception as error:

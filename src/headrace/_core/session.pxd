@@ -72,6 +72,7 @@ cdef class Session:
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef bint revive(self, Request request) except -1
+    cdef bint innocent(self, Request request) except -1
     cdef bint run_again(self, Request request) except -1
     cdef int end_cancel_window(self) except -1
     cdef int fail_unsent(self, object reason) except -1

@@ -363,7 +363,7 @@ cdef class Session:
                 request = self.streaming
                 chunk = self.next_chunk(request)
                 if self.streaming is not request:
-                    # Given up from within: what ends it is urgent by now, and stands for the chunk.
+                    # Given up from within: what ends it is urgent by now, and stands in the chunk's place.
                     continue
                 taken += len(chunk)
                 parts.append(chunk)
@@ -386,6 +386,10 @@ cdef class Session:
             self.sent.append(request)
             if request.streaming:
                 self.streaming = request
+        if self.urgent:
+            # It came while an iterable of arguments ran, and belongs behind what was taken before.
+            parts.extend(self.urgent)
+            self.urgent.clear()
         if len(parts) == 1:
             return <bytes>parts[0]
         return b''.join(parts)
@@ -517,32 +521,40 @@ cdef class Session:
         cdef:
             Bound bound
             Statement statement
-        if getattr(request.error, 'sqlstate', None) == '57014':
-            if not request.exposed or request.abandoned or request.repeated or self.status_byte != b'I' \
-                    or not request.repeatable():
-                return False
+        if isinstance(request, Bound):
+            bound = <Bound>request
+            statement = bound.statement
+            if statement.state == READY and statement.name and bound.plan.name == statement.name \
+                    and statement.refused(bound.error):
+                # The first to find out. Whoever uses it next has it prepared again.
+                if bound.error.sqlstate == '26000':
+                    statement.rename()
+                else:
+                    self.close_name(statement)
+        if not self.innocent(request):
+            return False
+        if request.exposed and request.error.sqlstate == '57014':
+            # Run again it is out of that signal's reach.
             request.exposed = False
-            return self.run_again(request)
-        if not isinstance(request, Bound):
+        else:
+            request.repeated = True
+        return self.run_again(request)
+
+    cdef bint innocent(self, Request request) except -1:
+        """Whether a request has failed for a reason that is not its own, and can be run again."""
+        if request.abandoned or self.status_byte != b'I':
             return False
-        bound = <Bound>request
-        statement = bound.statement
-        if not statement.refused(bound.error):
-            return False
-        if statement.state == READY and statement.name and bound.plan.name == statement.name:
-            # The first to find out. Whoever uses it next has it prepared again.
-            self.close_name(statement)
-        if self.status_byte != b'I' or bound.abandoned or bound.repeated or not bound.rebindable():
-            return False
-        return self.run_again(bound)
+        if getattr(request.error, 'sqlstate', None) == '57014':
+            return request.exposed and request.repeatable()
+        return isinstance(request, Bound) and not request.repeated and request.rebindable() \
+            and (<Bound>request).statement.refused(request.error)
 
     cdef bint run_again(self, Request request) except -1:
         """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""
         cdef:
             Statement statement
             Prepare prepare
-        error, request.error = request.error, None
-        request.repeated = True
+        request.error = None
         request.state = QUEUED
         request.ready = False
         if isinstance(request, Prepare):
@@ -736,6 +748,8 @@ cdef class Session:
                 if blamed is not None:
                     self.blame(request.prepares, blamed)
                 self.fail_waiting(request.prepares, cause)
+            if request.error is not None and self.innocent(request):
+                request.error = None
             if blamed is not None and (request.error is None or blamed is not self.fatal):
                 request.error = blamed
             tell(request, lost_error(cause, True))

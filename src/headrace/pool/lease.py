@@ -80,11 +80,13 @@ class PoolAcquireContext:
         self._connection: PoolConnectionProxy | None = None
         self._done = False
 
-    async def __aenter__(self) -> PoolConnectionProxy:
+    # Type checkers see the connection that the proxy stands for.
+
+    async def __aenter__(self) -> Connection:
         if self._connection is not None or self._done:
             raise InterfaceError("a connection is already acquired")
         self._connection = await self._pool._acquire(self._timeout)
-        return self._connection
+        return self._connection  # type: ignore[return-value]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -94,6 +96,6 @@ class PoolAcquireContext:
         if connection is not None:
             await self._pool.release(connection)
 
-    def __await__(self) -> Generator[Any, None, PoolConnectionProxy]:
+    def __await__(self) -> Generator[Any, None, Connection]:
         self._done = True
-        return self._pool._acquire(self._timeout).__await__()
+        return self._pool._acquire(self._timeout).__await__()  # type: ignore[return-value]

@@ -11,11 +11,11 @@ import logging
 import warnings
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
-from headrace.connection import Connection, checked_record_class
+from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
@@ -24,14 +24,21 @@ from headrace.lexer import classify
 from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.listening import Listening
 from headrace.pool.routing import Member, Router
+from headrace.query import bound, bound_each
+from headrace.rows import checked_record_class, rows_as
 from headrace.waiting import checked_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     from headrace._core.request import Request
+    from headrace._core.rowplan import RowShape
     from headrace.driver import Driver
+    from headrace.query import AnyQuery
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 log = logging.getLogger("headrace.pool")
 
@@ -357,59 +364,144 @@ class Pool(CopyMethods):
     # -- the shared query methods ----------------------------------------------------------------------------------
     # Some return the coroutine of _shared() instead of being coroutine functions around it: one frame less a query.
 
-    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+    async def execute(self, query: AnyQuery, *args: object, timeout: float | None = None) -> str:
         """Run a query on a shared connection and return its command tag. See `Connection.execute()`."""
+        if not isinstance(query, str):
+            query, args = bound(query, args)
         if not args and classify(query).statements != 1:
             # Several statements are one implicit transaction; they get a connection of their own.
             return await self._leased("execute", (query,), {"timeout": timeout})  # type: ignore[no-any-return]
         return await self._shared(query, args, KIND_STATUS, 0, 0, None, timeout, "execute")  # type: ignore[no-any-return]
 
     async def executemany(
-        self, command: str, args: Iterable[Sequence[object]], *, timeout: float | None = None
+        self,
+        command: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Run a command for each element of `args`, all or nothing. See `Connection.executemany()`."""
         await self._shared_batch("executemany", command, args, False, None, timeout)
 
+    @overload
     def fetch(
-        self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> Coroutine[Any, Any, list[Record]]: ...
+
+    @overload
+    def fetch(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> Coroutine[Any, Any, list[R]]: ...
+
+    @overload
+    def fetch(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> Coroutine[Any, Any, list[T]]: ...
+
+    def fetch(
+        self,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> Coroutine[Any, Any, list[Any]]:
         """Run a query on a shared connection and return all rows. See `Connection.fetch()`."""
-        return self._shared(query, args, KIND_ROWS, 0, 0, record_class, timeout, "fetch")
+        rows = record_class if row is None else rows_as(row, record_class)
+        return self._shared(query, args, KIND_ROWS, 0, 0, rows, timeout, "fetch")
+
+    @overload
+    def fetchrow(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> Coroutine[Any, Any, Record | None]: ...
+
+    @overload
+    def fetchrow(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> Coroutine[Any, Any, R | None]: ...
+
+    @overload
+    def fetchrow(
+        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> Coroutine[Any, Any, T | None]: ...
 
     def fetchrow(
-        self, query: str, *args: object, timeout: float | None = None, record_class: type[Record] | None = None
+        self,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> Coroutine[Any, Any, Any]:
         """Run a query on a shared connection and return the first row or None. See `Connection.fetchrow()`."""
-        return self._shared(query, args, KIND_FIRST_ROW, 1, 0, record_class, timeout, "fetchrow")
+        rows = record_class if row is None else rows_as(row, record_class)
+        return self._shared(query, args, KIND_FIRST_ROW, 1, 0, rows, timeout, "fetchrow")
 
     def fetchval(
-        self, query: str, *args: object, column: int | str = 0, timeout: float | None = None
+        self, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Run a query on a shared connection and return one value. See `Connection.fetchval()`."""
         return self._shared(query, args, KIND_VALUE, 1, column, None, timeout, "fetchval")
 
+    @overload
     async def fetchmany(
         self,
-        query: str,
-        args: Iterable[Sequence[object]],
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetchmany(
+        self,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> list[R]: ...
+
+    @overload
+    async def fetchmany(
+        self,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> list[T]: ...
+
+    async def fetchmany(
+        self,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
         *,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
     ) -> list[Any]:
         """Run a query for each element of `args`, all or nothing, and return all rows. See `Connection.fetchmany()`."""
-        return await self._shared_batch("fetchmany", query, args, True, record_class, timeout)  # type: ignore[no-any-return]
+        rows = record_class if row is None else rows_as(row, record_class)
+        return await self._shared_batch("fetchmany", query, args, True, rows, timeout)  # type: ignore[no-any-return]
 
     async def _shared(
         self,
-        query: str,
+        query: AnyQuery,
         args: tuple[object, ...],
         kind: int,
         limit: int,
         column: int | str,
-        record_class: type[Record] | None,
+        record_class: type[Record] | RowShape | None,
         timeout: float | None,
         method: str,
     ) -> Any:
+        if not isinstance(query, str):
+            query, args = bound(query, args)
         if self._setup is not None or classify(query).session_state:
             kwargs: dict[str, Any] = {"timeout": timeout}
             if kind == KIND_VALUE:
@@ -417,7 +509,7 @@ class Pool(CopyMethods):
             elif kind != KIND_STATUS:
                 kwargs["record_class"] = record_class
             return await self._leased(method, (query, *args), kwargs)
-        record_class = self._record_class if record_class is None else checked_record_class(record_class)
+        rows = self._record_class if record_class is None else checked_record_class(record_class)
         timeout = checked_timeout(timeout, self._command_timeout)
         while True:
             driver = self._router.share()
@@ -429,7 +521,7 @@ class Pool(CopyMethods):
             if kind == KIND_STATUS and not args:
                 request = driver.script(query)
             else:
-                request = driver.query(query, args, kind, limit, column, record_class, True)
+                request = driver.query(query, args, kind, limit, column, rows, True)
             try:
                 return await driver.reply(request, timeout)
             except ConnectionDoesNotExistError as error:
@@ -442,25 +534,27 @@ class Pool(CopyMethods):
     async def _shared_batch(
         self,
         method: str,
-        query: str,
-        args: Iterable[Sequence[object]],
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
         collects: bool,
-        record_class: type[Record] | None,
+        record_class: type[Record] | RowShape | None,
         timeout: float | None,
     ) -> Any:
+        if not isinstance(query, str):
+            query, args = bound_each(query, args)
         if self._setup is not None or classify(query).session_state:
             kwargs: dict[str, Any] = {"timeout": timeout}
             if collects:
                 kwargs["record_class"] = record_class
             return await self._leased(method, (query, args), kwargs)
-        record_class = self._record_class if record_class is None else checked_record_class(record_class)
+        rows = self._record_class if record_class is None else checked_record_class(record_class)
         timeout = checked_timeout(timeout, self._command_timeout)
         driver = self._router.share() if self._initialized and not self._closing else None
         if driver is None:
             driver = await self._wait_to_share(timeout)
         elif driver.load and self._router.may_open():
             self._grow()
-        request: Request = driver.batch(query, args, record_class, collects, shared=True)
+        request: Request = driver.batch(query, args, rows, collects, shared=True)
         try:
             return await driver.reply(request, timeout)
         finally:

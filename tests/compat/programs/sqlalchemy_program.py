@@ -61,6 +61,12 @@ def product(price: str, **values: Any) -> Product:
     return Product(price=decimal.Decimal(price), size=Size.SMALL, made_at=MADE_AT, **values)
 
 
+def check_cause(error: exc.DBAPIError, expected: type[Exception]) -> None:
+    """Find the driver's error behind SQLAlchemy's."""
+    assert error.orig is not None
+    assert isinstance(error.orig.__cause__, expected), error.orig
+
+
 async def orm(engine: AsyncEngine) -> None:
     """Create, insert, select with relations, change, delete."""
     session_of = async_sessionmaker(engine, expire_on_commit=False)
@@ -98,7 +104,7 @@ async def rollbacks(engine: AsyncEngine) -> None:
                 session.add(Brand(name="first"))
                 await session.flush()
         except exc.IntegrityError as error:
-            assert isinstance(error.orig.__cause__, headrace.UniqueViolationError), error.orig
+            check_cause(error, headrace.UniqueViolationError)
         else:
             raise AssertionError("the second brand of that name was taken")
         async with session.begin_nested() as savepoint:
@@ -131,7 +137,7 @@ async def core(engine: AsyncEngine) -> None:
         try:
             await connection.execute(sa.text("SELECT * FROM missing"))
         except exc.ProgrammingError as error:
-            assert isinstance(error.orig.__cause__, headrace.UndefinedTableError), error.orig
+            check_cause(error, headrace.UndefinedTableError)
         await connection.rollback()
     async with engine.connect() as connection:
         connection = await connection.execution_options(isolation_level="SERIALIZABLE")

@@ -30,9 +30,14 @@ class Product(Model):
     id = fields.UUIDField(primary_key=True)
     brand: fields.ForeignKeyRelation[Brand] = fields.ForeignKeyField("models.Brand", related_name="products")
     price = fields.DecimalField(10, 2)
-    details = fields.JSONField(default=dict)
+    details: fields.JSONField[dict[str, object]] = fields.JSONField(default=dict)
     made_at = fields.DatetimeField()
     picture = fields.BinaryField(null=True)
+
+
+def check_cause(error: Exception, expected: type[Exception]) -> None:
+    """Find the driver's error behind the library's."""
+    assert isinstance(error.__cause__, expected), error.__cause__
 
 
 async def use() -> None:
@@ -63,17 +68,17 @@ async def use() -> None:
             async with in_transaction():
                 await Brand.create(name="changed")
         except IntegrityError as error:
-            assert isinstance(error.__cause__, headrace.UniqueViolationError), error.__cause__
+            check_cause(error, headrace.UniqueViolationError)
         else:
             raise AssertionError("the second brand of that name was taken")
-    names = await Brand.all().order_by("name").values_list("name", flat=True)
-    assert list(names) == ["changed", "kept"], names
+    names = [brand.name for brand in await Brand.all().order_by("name")]
+    assert names == ["changed", "kept"], names
 
     connection = Tortoise.get_connection("default")
     try:
         await connection.execute_query("SELECT * FROM missing")
     except OperationalError as error:
-        assert isinstance(error.__cause__, headrace.UndefinedTableError), error.__cause__
+        check_cause(error, headrace.UndefinedTableError)
     else:
         raise AssertionError("a missing table was found")
 

@@ -17,7 +17,7 @@ cdef class ArrayCodec(Codec):
         readonly Codec element
         int32_t lower           # the lower bound that is sent: 1, but 0 for int2vector and oidvector
         char delimiter          # between elements of the text form: a comma for all types but box
-        bint nests              # whether a list inside a list is a dimension; False where elements are arrays themselves
+        bint nests              # whether a list inside a list is a dimension: not where elements are arrays
         bint nests_tuples       # whether a tuple is one too: not where a tuple may be a value of the element type
 
 cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=*)

@@ -1,8 +1,8 @@
 """Arrays: nested lists, one level a dimension.
 
-The format is that of array_send() in the server's arrayfuncs.c: the number of dimensions, whether there are NULLs, the
-element type's OID, length and lower bound of each dimension, then the elements in row-major order, each with its length.
-Lower bounds are dropped on the way in and 1 on the way out. An array without elements has no dimensions: [].
+The format is that of array_send() in the server's arrayfuncs.c: the number of dimensions, whether there are NULLs,
+the element type's OID, length and lower bound of each dimension, then the elements in row-major order, each with its
+length. Lower bounds are dropped on the way in and 1 on the way out. An array without elements has no dimensions: [].
 
 Where the elements' own codec works in text, so does the array: see literal.pyx.
 
@@ -157,7 +157,8 @@ cdef list read_elements(ArrayCodec codec, Py_ssize_t count, const char **cursor,
         else:
             if end - place < length:
                 raise ProtocolError(
-                    f'a {codec.name} value from the server with an element of {length} bytes where {end - place} are left'
+                    f'a {codec.name} value from the server with an element of {length} bytes where '
+                    f'{end - place} are left'
                 )
             PyList_SET_RAW(result, i, decode(element, place, length))
             place += length
@@ -372,7 +373,7 @@ cdef inline object item(object value, Py_ssize_t i):
 
 
 cdef object bad_element(const shape *dims, object error):
-    """The element's error with its place; of the same kind where that takes a text alone, UnicodeEncodeError does not."""
+    """The element's error with its place; UnicodeEncodeError, which takes more than a text, as ValueError."""
     cdef str where = ''.join([f'[{dims.at[i]}]' for i in range(dims.dimensions)])
     if dims.dimensions == 1:
         where = str(dims.at[0])

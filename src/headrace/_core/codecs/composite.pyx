@@ -1,10 +1,11 @@
 """Composite types as Record.
 
-The format is that of record_send() in the server's rowtypes.c: the number of columns, then each column's type and value;
-dropped columns are left out on both sides. Where a column can only travel as text, so does the whole: see literal.pyx
-and spelling.pyx.
+The format is that of record_send() in the server's rowtypes.c: the number of columns, then each column's type and
+value; dropped columns are left out on both sides. Where a column can only travel as text, so does the whole: see
+literal.pyx and spelling.pyx.
 
-A row whose columns are not those the type had when it was looked up raises OutdatedSchemaCacheError: the type was altered.
+A row whose columns are not those the type had when it was looked up raises OutdatedSchemaCacheError: the type was
+altered.
 
 Python values: a mapping by attribute name, in which what is missing is NULL, or a tuple, list, Record or other sized
 iterable with exactly one item for each attribute.
@@ -151,7 +152,8 @@ cdef tuple values_of(CompositeCodec codec, object value):
                 place = codec.places.get(name)
                 if place is None:
                     raise ValueError(
-                        f'{name!r} is not a valid element of composite type {codec.name}: expected {", ".join(codec.names)}'
+                        f'{name!r} is not a valid element of composite type {codec.name}: '
+                        f'expected {", ".join(codec.names)}'
                     )
                 values[place] = item
             return tuple(values)

@@ -1,11 +1,12 @@
 """date, time, timetz, timestamp and timestamptz.
 
-The formats are those of date_send(), time_send(), timetz_send(), timestamp_send() and timestamptz_send() in the server's
-date.c and timestamp.c: days or microseconds from 2000-01-01, and for time zones the seconds *west* of Greenwich.
+The formats are those of date_send(), time_send(), timetz_send(), timestamp_send() and timestamptz_send() in the
+server's date.c and timestamp.c: days or microseconds from 2000-01-01, and for time zones the seconds *west* of
+Greenwich.
 
-Infinity is date.max or datetime.max, and minus infinity date.min or datetime.min: naive for timestamptz too, so that they
-equal the constants. What Python has no value for, a year before 1 or after 9999 or the time 24:00:00, raises ValueError
-or OverflowError; see lenient.pyx for codecs that give such values as text.
+Infinity is date.max or datetime.max, and minus infinity date.min or datetime.min: naive for timestamptz too, so that
+they equal the constants. What Python has no value for, a year before 1 or after 9999 or the time 24:00:00, raises
+ValueError or OverflowError; see lenient.pyx for codecs that give such values as text.
 """
 
 import datetime
@@ -35,7 +36,7 @@ cdef:
     object DATE_MIN = datetime.date.min
     object DATETIME_MAX = datetime.datetime.max
     object DATETIME_MIN = datetime.datetime.min
-    # Offset in seconds -> timezone: few zones are in use at once, and making one takes longer than the rest of a timetz.
+    # Offset in seconds -> timezone: few are in use at once, and making one takes longer than the rest of a timetz.
     dict ZONES = {}
 
 
@@ -268,7 +269,7 @@ cdef object timestamp_decode(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -1:
-    """Write an aware datetime; a naive one is in the local time zone of this process, as datetime.astimezone() has it."""
+    """Write an aware datetime; a naive one is in the local time zone of this process, as for astimezone()."""
     cdef:
         int64_t moment, offset
         object delta

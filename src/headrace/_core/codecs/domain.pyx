@@ -1,8 +1,8 @@
 """Domains, and other types that are read and written as another one.
 
-A domain's values travel as those of the type it is based on (domain_recv() in the server's domains.c); the server checks
-the constraints. In results it names the base type, a domain's own OID stands for parameters, array elements and the
-columns of composites.
+A domain's values travel as those of the type it is based on (domain_recv() in the server's domains.c); the server
+checks the constraints. In results it names the base type, a domain's own OID stands for parameters, array elements
+and the columns of composites.
 """
 
 from libc.stdint cimport uint32_t

@@ -1,7 +1,8 @@
 """The geometric types as the classes of headrace.types.
 
-The formats are those of point_send(), line_send(), lseg_send(), box_send(), path_send(), poly_send() and circle_send() in
-the server's geo_ops.c: float8 coordinates, with a count in front where there may be any number of points.
+The formats are those of point_send(), line_send(), lseg_send(), box_send(), path_send(), poly_send() and
+circle_send() in the server's geo_ops.c: float8 coordinates, with a count in front where there may be any number of
+points.
 
 Encoders take what the classes' constructors take: points are any two numbers, and a path is closed where it is a Path
 that says so, or a tuple of points; a list of points is open, as asyncpg has it.
@@ -120,7 +121,7 @@ cdef object parts(object value, Py_ssize_t count, str expected):
     """The value as a sequence of so many items."""
     if not isinstance(value, (tuple, list)):
         # A row of a numpy array is no Sequence, but as good as one.
-        if isinstance(value, (str, bytes, bytearray)) or not hasattr(type(value), '__getitem__') or isinstance(value, dict):
+        if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(type(value), '__getitem__'):
             wrong_type(expected, value)
         value = tuple(value)
     if len(value) != count:
@@ -129,7 +130,7 @@ cdef object parts(object value, Py_ssize_t count, str expected):
 
 
 cdef int put_numbers(char *place, object value, Py_ssize_t count, str expected) except -1:
-    """Store so many coordinates, not in the buffer itself: a number's __float__ may be Python code that makes it move."""
+    """Store so many coordinates; not in the buffer itself, which Python code in a number's __float__ could move."""
     cdef Py_ssize_t i
     value = parts(value, count, expected)
     for i in range(count):

@@ -1,7 +1,7 @@
 """hstore as dict[str, str | None], where set_builtin_type_codec() asks for it.
 
-The format is that of hstore_send() in the extension's hstore_io.c: a count, then each key and its value, both with their
-length, -1 for NULL. Of equal keys the server keeps the first; a dict has none.
+The format is that of hstore_send() in the extension's hstore_io.c: a count, then each key and its value, both with
+their length, -1 for NULL. Of equal keys the server keeps the first; a dict has none.
 """
 
 from collections.abc import Mapping
@@ -67,7 +67,8 @@ cdef object read_part(Codec codec, const char **place, const char *end):
         place[0] = data
         return None
     if length < 0 or end - data < length:
-        raise ProtocolError(f'an hstore value from the server with a part of {length} bytes where {end - data} are left')
+        raise ProtocolError(
+            f'an hstore value from the server with a part of {length} bytes where {end - data} are left')
     place[0] = data + length
     return decode_text(codec, data, length)
 

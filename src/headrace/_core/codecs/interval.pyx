@@ -1,9 +1,9 @@
 """interval, as datetime.timedelta.
 
-The format is that of interval_send() in the server's timestamp.c: microseconds, days and months, each with a sign of its
-own. A timedelta knows neither months nor years, so 12 months count as 365 days and each month left over as 30. Infinity
-(PostgreSQL 17 and newer) and what exceeds 999,999,999 days raise OverflowError: there is no timedelta that means them.
-Months are kept by set_type_codec('interval', schema='pg_catalog', format='tuple', ...).
+The format is that of interval_send() in the server's timestamp.c: microseconds, days and months, each with a sign of
+its own. A timedelta knows neither months nor years, so 12 months count as 365 days and each month left over as 30.
+Infinity (PostgreSQL 17 and newer) and what exceeds 999,999,999 days raise OverflowError: there is no timedelta that
+means them. Months are kept by set_type_codec('interval', schema='pg_catalog', format='tuple', ...).
 """
 
 import datetime

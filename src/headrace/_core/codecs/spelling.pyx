@@ -1,8 +1,8 @@
 """The same type in the other format: as text inside what travels as text, in binary inside what travels in binary.
 
-A value of a composite type, an anonymous record, a row of binary COPY: each is in one format throughout, while the codecs
-of the types within may prefer either. embedded() finds the binary variant of a codec that works in text, spelled() the
-text variant of one that works in binary.
+A value of a composite type, an anonymous record, a row of binary COPY: each is in one format throughout, while the
+codecs of the types within may prefer either. embedded() finds the binary variant of a codec that works in text,
+spelled() the text variant of one that works in binary.
 """
 
 from libc.stdint cimport int32_t, uint32_t

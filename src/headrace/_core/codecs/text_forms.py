@@ -16,7 +16,7 @@ import re
 import struct
 import uuid
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
 from headrace._core.codecs.calendar import interval_form
@@ -93,6 +93,13 @@ def _read_float4(text: str) -> float:
 def _write_numeric(value: Any) -> str:
     number = Decimal(value)
     return _SPECIAL[str(float(number))] if not number.is_finite() else f"{number:f}"
+
+
+def _read_numeric(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"expected a number, got {text!r}") from None
 
 
 def _write_bytea(value: Any) -> str:
@@ -256,7 +263,7 @@ TEXT_FORMS: Final[dict[int, Form]] = {
     1266: Form(_write_time, datetime.time.fromisoformat),
     1560: Form(_write_bits, BitString),
     1562: Form(_write_bits, BitString),
-    1700: Form(_write_numeric, Decimal),
+    1700: Form(_write_numeric, _read_numeric),
     2950: Form(str, uuid.UUID),
     3220: Form(_write_lsn, _read_lsn),
 }

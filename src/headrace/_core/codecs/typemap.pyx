@@ -175,7 +175,8 @@ cdef class TypeMap(CodecSource):
             model = plain_text(model, 0)
         if model is None or model.kind != 'scalar' or (format is not None and model.format != (format == 'binary')):
             format = format or 'text'
-            raise InterfaceError(f'cannot alias {base.name} to {codec_name}: there is no {format} codec for {codec_name}')
+            raise InterfaceError(
+                f'cannot alias {base.name} to {codec_name}: there is no {format} codec for {codec_name}')
         self._customs[oid] = (model,)
         self._changed()
 

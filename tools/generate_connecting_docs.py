@@ -1,0 +1,140 @@
+"""Write the tables of connection options into docs/connecting.md, from the driver's own table of them.
+
+    python tools/generate_connecting_docs.py            write the file
+    python tools/generate_connecting_docs.py --check    exit with 1 if the file is not what would be written
+
+What stands between two marks in docs/connecting.md is written here, from headrace._params.options; the rest of the
+page is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "connecting.md"
+
+sys.path.insert(0, str(ROOT / "src"))
+
+from headrace._params.options import OPTIONS, STARTUP_VARIABLES, Option  # noqa: E402
+
+SECTIONS = {
+    "host": "Where to connect",
+    "user": "Who connects to what",
+    "options": "Settings of the session",
+    "sslmode": "TLS",
+    "require_auth": "Authentication",
+    "min_protocol_version": "Protocol",
+}
+"""The option that each section of the table begins with; options stand in the order of OPTIONS."""
+
+NOT_SHOWN_AS_CHOICES = {"replication", "sslcompression", "gsslib"}
+"""Options of which only values that ask for nothing are taken."""
+
+
+def sections() -> Iterator[tuple[str, list[Option]]]:
+    """Yield the title and the options of each section; exits where SECTIONS no longer fits OPTIONS."""
+    options = list(OPTIONS.values())
+    starts = [index for index, option in enumerate(options) if option.name in SECTIONS]
+    if [options[index].name for index in starts] != list(SECTIONS) or starts[0] != 0:
+        sys.exit("SECTIONS in tools/generate_connecting_docs.py no longer fits the order of OPTIONS")
+    for start, end in zip(starts, [*starts[1:], len(options)], strict=True):
+        yield SECTIONS[options[start].name], options[start:end]
+
+
+def cell(text: str) -> str:
+    """Return a text that may stand in a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def row(option: Option) -> str:
+    """Return the line of one option."""
+    name = f"`{option.name}`"
+    if option.keyword is not None:
+        name += f"<br>keyword `{option.keyword}`"
+    meaning = option.meaning
+    if option.choices and option.name not in NOT_SHOWN_AS_CHOICES:
+        shown = ", ".join(f"`{choice}`" for choice in option.choices if choice)
+        meaning += f" One of {shown}."
+    if option.note:
+        meaning += f" {option.note}"
+    variable = f"`{option.variable}`" if option.variable else ""
+    default = f"`{option.default}`" if option.default else ""
+    return f"| {name} | {variable} | {default} | {cell(meaning)} |"
+
+
+def option_tables() -> str:
+    """Return a table of options for each section."""
+    lines: list[str] = []
+    for title, options in sections():
+        lines += [f"### {title}", "", "| option | variable | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [*map(row, options), ""]
+    return "\n".join(lines)
+
+
+def variable_table() -> str:
+    """Return the table of the variables that become settings of the session."""
+    lines = ["| variable | setting |", "| --- | --- |"]
+    lines += [f"| `{variable}` | `{setting}` |" for variable, setting in STARTUP_VARIABLES.items()]
+    return "\n".join([*lines, ""])
+
+
+def difference_list() -> str:
+    """Return the options that mean something else to headrace than to libpq, or nothing."""
+    titles = {
+        "narrower": "Taken more narrowly than by libpq",
+        "refused": "Refused unless they ask for nothing",
+        "own": "headrace's own",
+    }
+    lines: list[str] = []
+    for status, title in titles.items():
+        names = [f"`{option.name}`" for option in OPTIONS.values() if option.status == status]
+        lines += [f"- {title}: {', '.join(names)}."]
+    return "\n".join([*lines, ""])
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "options": option_tables,
+    "variables": variable_table,
+    "differences": difference_list,
+}
+"""What is written at each pair of marks."""
+
+
+def render(present: str) -> str:
+    """Return the page with its generated parts anew; exits where a mark is missing."""
+    for name, part in PARTS.items():
+        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->\n"
+        if present.count(begin) != 1 or present.count(end) != 1:
+            sys.exit(f"{TARGET.relative_to(ROOT)}: expected one {begin.strip()} and one {end.strip()}")
+        before, _, rest = present.partition(begin)
+        _, _, after = rest.partition(end)
+        present = f"{before}{begin}\n{part()}\n{end}{after}"
+    return present
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the tables of docs/connecting.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
+    check: bool = parser.parse_args().check
+
+    present = TARGET.read_text(encoding="utf-8")
+    wanted = render(present)
+    shown = TARGET.relative_to(ROOT)
+    if check and present != wanted:
+        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
+        print(*list(diff)[:40], sep="\n")
+        print(f"{shown} is out of date: run python tools/generate_connecting_docs.py", file=sys.stderr)
+        return 1
+    if not check:
+        TARGET.write_text(wanted, encoding="utf-8")
+        print(f"wrote {shown}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
