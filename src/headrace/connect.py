@@ -43,6 +43,8 @@ _T = TypeVar("_T")
 # What a server says when it is not there for anybody just now; anything else it says, another would say too.
 _TRY_NEXT = frozenset({"57P01", "57P02", "57P03"})
 
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
 # Seconds that a server which does not suit gets to end the session in good order.
 _GOODBYE = 1.0
 
@@ -124,7 +126,9 @@ class _Search:
         raise mismatches[0]
 
     def explain(self, error: Exception) -> None:
-        """Add to the error to be raised what became of each address."""
+        """Add to the error to be raised what became of each address; not to one of the user's own."""
+        if any(error is credentials.failure for credentials in self._credentials.values()):
+            return
         if len(self.failures) > 1 or (self.failures and self.failures[0][1] is not error):
             lines = (f"  {where}: {type(reason).__name__}: {reason}" for where, reason in self.failures)
             error.add_note("\n".join(["What became of each address:", *lines]))
@@ -246,9 +250,13 @@ async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, A
     """Return the socket addresses of a host, looked up anew at each try. Raises socket.gaierror."""
     if address.is_unix:
         return [(socket.AF_UNIX, address.socket_path)]
-    loop = asyncio.get_running_loop()
     try:
-        infos = await loop.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM)
+        try:
+            # An address is no work for a thread, which may have to wait for its turn.
+            infos = socket.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM, flags=_NUMERIC)
+        except (socket.gaierror, UnicodeError):
+            loop = asyncio.get_running_loop()
+            infos = await loop.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         # A label that is too long, or empty, is refused before anybody is asked.
         code = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME

@@ -239,7 +239,8 @@ def _as_query(query: object) -> Query | None:
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
-_OPERANDS: Final = frozenset((Kind.WORD, Kind.QUOTED, Kind.STRING, Kind.NUMBER, Kind.PARAMETER))
+# What a colon of SQL's own can touch; and a lone $, which would make a dollar quote of the number behind it.
+_OPERANDS: Final = frozenset((Kind.WORD, Kind.QUOTED, Kind.STRING, Kind.NUMBER, Kind.OTHER))
 _NOTHING: Final = Token(Kind.SPACE, "", 0)
 
 
@@ -277,7 +278,7 @@ def read_text(text: str) -> Skeleton:
 def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
     """Check that every interpolation of a template literal stands where a parameter can."""
     text = _numbered(strings, range(len(names)))
-    found = {}
+    found: dict[int, Token] = {}
     for token in tokens(text):
         _check(token)
         found[token.start] = token
@@ -285,12 +286,11 @@ def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
     for number, (part, name) in enumerate(zip(strings, names, strict=False), 1):
         at += len(part)
         placed = f"${number}"
-        token = found.pop(at, None)
-        if token is None or token.text != placed or strings[number][:1].isidentifier():
-            if token is None:
-                token = max((each for each in found.values() if each.start < at), key=lambda each: each.start)
+        here = found.pop(at, None)
+        if here is None or here.text != placed or strings[number][:1].isidentifier():
+            around = here or max((each for each in found.values() if each.start < at), key=lambda each: each.start)
             raise InterfaceError(
-                f"the interpolation {{{name}}} stands in or at a {token.kind.value}: {text[token.start :]!r:.60}",
+                f"the interpolation {{{name}}} stands in or at a {around.kind.value}: {text[around.start :]!r:.60}",
                 hint="A value is a parameter, which stands by itself: without quotes, and not as a part of a name.",
             )
         at += len(placed)

@@ -71,14 +71,15 @@ class Kdc:
         assert kdc is not None
         # The database's module lies where the program was installed.
         modules = next(Path(kdc).parent.parent.glob("lib/*/krb5/plugins/kdb"), "")
-        values = {"realm": REALM, "port": free_port(), "directory": self.directory, "modules": modules}
+        port = free_port()
+        values = {"realm": REALM, "port": port, "directory": self.directory, "modules": modules}
         (self.directory / "krb5.conf").write_text(_KRB5_CONF.format(**values))
         (self.directory / "kdc.conf").write_text(_KDC_CONF.format(**values))
         self._run("kdb5_util", "create", "-s", "-P", "master", "-r", REALM)
         self._process = subprocess.Popen(
             [kdc, "-n"], env={**os.environ, **self.environment()}, stdin=subprocess.DEVNULL
         )
-        until(lambda: self._answers(int(values["port"])), "the KDC starts", within=20)
+        until(lambda: self._answers(port), "the KDC starts", within=20)
         return self
 
     def __exit__(

@@ -21,6 +21,7 @@ import headrace
 from tests.peers import backend
 from tests.peers.blackhole import BlackHole
 from tests.peers.fakeserver import Peer
+from tests.peers.frontend import Password
 from tests.secure import PASSWORD, Secure, eventually
 from tests.servers import Cluster
 
@@ -161,6 +162,33 @@ async def test_the_passfile_knows_each_server_by_the_name_the_user_gave(secure: 
     where = {**secure.to("scram", password=None), "host": "localhost", "hostaddr": "127.0.0.1"}
     async with connected(**where, passfile=path) as connection:
         assert await connection.fetchval("SELECT current_user") == "scram"
+
+
+async def test_a_bearer_token_comes_from_a_callable_too(fake: Fake) -> None:
+    async def token() -> str:
+        return "eyJhbGciOi.payload.signature"
+
+    async def script(peer: Peer) -> None:
+        await peer.expect_startup()
+        await peer.send(backend.authentication_sasl("OAUTHBEARER"))
+        mechanism, response = (await peer.expect(Password)).sasl_initial()
+        assert mechanism == "OAUTHBEARER"
+        assert response == b"n,,\1auth=Bearer eyJhbGciOi.payload.signature\1\1"
+        await peer.send(backend.greeting())
+        await peer.expect_end()
+
+    server = await fake(script)
+    async with connected(server.dsn(), ssl="disable", oauth_token=token, allow_cleartext_password=True):
+        pass
+    with pytest.raises(headrace.InterfaceError, match="was not sent"):
+        await headrace.connect((await fake(refusing)).dsn(), ssl="disable", oauth_token=token)
+
+
+async def refusing(peer: Peer) -> None:
+    startup = await peer.expect_startup()
+    await peer.send(backend.authentication_sasl("OAUTHBEARER"))
+    await peer.hold()
+    assert peer.received == startup.raw
 
 
 # Forms of a DSN

@@ -190,7 +190,11 @@ async def test_a_name_is_looked_up_anew_at_each_try(pair: Pair, monkeypatch: pyt
     getaddrinfo = socket.getaddrinfo
 
     def moved(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
-        return getaddrinfo("127.0.0.1", next(ports) if host == "moving.example" else port, *args, **kwargs)
+        if host != "moving.example":
+            return getaddrinfo(host, port, *args, **kwargs)
+        if kwargs.get("flags", 0) & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "it is a name")
+        return getaddrinfo("127.0.0.1", next(ports), *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", moved)
     loop = asyncio.get_running_loop()

@@ -8,7 +8,8 @@
     assert call.value == [(7,)]
 
 The server's words are built with tests.peers.backend; `flush()` gives what the session wants written as a word of
-message types for each request: P Parse, B Bind, D Describe, E Execute, C Close, S Sync, Q Query, d CopyData, c CopyDone,
+message types for each request: P Parse, B Bind, D Describe, E Execute, C Close, S Sync, Q Query, d CopyData, c
+CopyDone,
 f CopyFail, p password.
 """
 

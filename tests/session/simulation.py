@@ -1,6 +1,7 @@
 """A small PostgreSQL in memory, and a random life of a session with it.
 
-The backend knows a handful of statements, transactions, stale plans and CancelRequests; it works a message at a time, so
+The backend knows a handful of statements, transactions, stale plans and CancelRequests; it works a message at a time,
+so
 a signal may arrive at any point. Every call carries a token of its own: its argument, which is echoed or written.
 """
 

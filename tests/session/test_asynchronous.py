@@ -6,7 +6,7 @@ import pytest
 
 from headrace import errors
 from tests.peers import backend
-from tests.session.script import ECHO, INT4, NUMBER, Conversation, described, echoing, int4, rows
+from tests.session.script import ECHO, INT4, NUMBER, Conversation, echoing, int4, rows
 
 ASYNCHRONOUS = (
     backend.notice_response("by the way"),

@@ -79,7 +79,8 @@ def test_01_errors_one_behind_the_other() -> None:
 # 2. A request owns the wire up to its Sync: test_batch.py.
 
 
-# 3. Order; a cold statement is a barrier, on the shared path only for its own callers; single-flight: test_preparing.py.
+# 3. Order; a cold statement is a barrier, on the shared path only for its own callers; single-flight:
+# test_preparing.py.
 
 
 def test_03_requests_go_out_in_the_order_of_the_calls() -> None:
@@ -151,7 +152,8 @@ def test_06_rows_come_in_while_output_is_left_lying() -> None:
 # 8. FATAL, and what becomes of all that was asked: test_loss.py.
 
 
-# 9. The transaction state is the server's status byte, never a guess. (COMMIT answered by ROLLBACK raises: the caller of
+# 9. The transaction state is the server's status byte, never a guess. (COMMIT answered by ROLLBACK raises: the caller
+# of
 #    the session sees the tag, tests/server/test_transactions.py.)
 
 

@@ -1,4 +1,5 @@
-"""Invariant 8: what becomes of all that was asked when the server says FATAL, the socket closes, or the owner lets go."""
+"""Invariant 8: what becomes of all that was asked when the server says FATAL, the socket closes, or the owner lets
+go."""
 
 from __future__ import annotations
 

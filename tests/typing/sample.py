@@ -111,6 +111,15 @@ async def cursors(connection: headrace.Connection) -> None:
         assert_type(await cursor.forward(5), int)
 
 
+async def copies(connection: headrace.Connection) -> None:
+    async for record in connection.copy_out(PRODUCTS, [1]):
+        assert_type(record, Record)
+    async for product in connection.copy_out(PRODUCTS, [1], row=Product):
+        assert_type(product, Product)
+    async with connection.copy_in("product", columns=["id", "name"]) as copy:
+        await copy.write_row((1, "chair"))
+
+
 async def statements(connection: headrace.Connection) -> None:
     statement = await connection.prepare(PRODUCTS)
     assert_type(statement, PreparedStatement)

@@ -9,6 +9,7 @@ from headrace._core.statement import Statement
 class Copy(Request):
     """What both directions share."""
 
+    def __new__(cls, waiter: Any, began: Any, query: str, task: Task[Any] | None, *rest: Any) -> Self: ...
     @property
     def began(self) -> Future[bool]: ...
     @property
@@ -30,7 +31,16 @@ class CopyIn(Copy):
 class CopyOut(Copy):
     """COPY TO STDOUT: what comes is held until it is taken, as bytes or decoded as rows of `statement`."""
 
-    arrival: Future[None] | None
+    arrival: Any
+    def __new__(
+        cls,
+        waiter: Any,
+        began: Any,
+        query: str,
+        task: Task[Any] | None,
+        statement: Statement | None = None,
+        record_class: type[Any] | None = None,
+    ) -> Self: ...
     @property
     def received(self) -> int: ...
     @property
@@ -43,9 +53,7 @@ class CopyOut(Copy):
     def drop(self) -> None: ...
 
 class RowEncoder:
-    """Rows as CopyData messages in COPY's binary format, encoded by the codecs of the columns of
-    `statement`.
-    """
+    """Rows as CopyData messages in COPY's binary format."""
 
     def __new__(cls, types: TypeMap, names: list[str], oids: list[int], table: str) -> Self: ...
     @property

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from typing import Self, final
 
+@final
 class Columns:
     """The columns of a statement's rows: their names, and how each is read."""
 
@@ -16,40 +18,45 @@ class RowPlan:
     @property
     def columns(self) -> Columns: ...
 
+@final
 class RecordPlan(RowPlan):
     """Rows are records, of Record or a subclass of it."""
 
-    def __init__(self, columns: Columns, record_class: type) -> None: ...
+    def __new__(cls, columns: Columns, record_class: type) -> Self: ...
 
 class ObjectPlan(RowPlan):
     """Rows are objects of a class of the caller's own."""
 
+@final
 class AttributePlan(ObjectPlan):
     """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else."""
 
-    def __init__(self, columns: Columns, cls: type, attributes: tuple[str, ...]) -> None: ...
+    def __new__(cls, columns: Columns, row_class: type, attributes: tuple[str, ...]) -> Self: ...
 
+@final
 class TuplePlan(ObjectPlan):
     """Tuples of a class that adds names alone: `order` has the column of each field, and takes all of them."""
 
-    def __init__(self, columns: Columns, cls: type, order: tuple[int, ...]) -> None: ...
+    def __new__(cls, columns: Columns, row_class: type, order: tuple[int, ...]) -> Self: ...
 
+@final
 class DictPlan(ObjectPlan):
     """Dictionaries with a key for each column."""
 
-    def __init__(self, columns: Columns, keys: tuple[str, ...]) -> None: ...
+    def __new__(cls, columns: Columns, keys: tuple[str, ...]) -> Self: ...
 
+@final
 class CallPlan(ObjectPlan):
     """Objects made by calling their class."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         columns: Columns,
-        cls: type,
+        row_class: type,
         order: tuple[int, ...],
         keywords: tuple[str, ...],
         init: Callable[..., object] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
 
 class RowShape:
     """What rows are to become: the base of what headrace.rows knows of a class."""

@@ -203,18 +203,18 @@ cdef class AttributePlan(ObjectPlan):
         tuple attributes
         Py_ssize_t *offsets
 
-    def __cinit__(self, Columns columns not None, object cls not None, tuple attributes not None):
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple attributes not None):
         cdef Py_ssize_t i
-        if not isinstance(cls, type) or len(attributes) != columns.count:
+        if not isinstance(row_class, type) or len(attributes) != columns.count:
             raise ValueError(f'{len(attributes)} attributes for {columns.count} columns')
         self.columns = columns
-        self.cls = cls
+        self.cls = row_class
         self.attributes = attributes
         self.offsets = <Py_ssize_t *>PyMem_Malloc(<size_t>(max(columns.count, 1) * sizeof(Py_ssize_t)))
         if self.offsets == NULL:
             raise MemoryError()
         for i in range(columns.count):
-            self.offsets[i] = slot_offset(getattr(cls, attributes[i], None), <PyTypeObject *>cls)
+            self.offsets[i] = slot_offset(getattr(row_class, attributes[i], None), <PyTypeObject *>row_class)
 
     def __dealloc__(self):
         PyMem_Free(self.offsets)
@@ -242,11 +242,11 @@ cdef class TuplePlan(ObjectPlan):
         object cls
         Py_ssize_t *order
 
-    def __cinit__(self, Columns columns not None, object cls not None, tuple order not None):
-        if not isinstance(cls, type) or not issubclass(cls, tuple) or sorted(order) != list(range(columns.count)):
-            raise ValueError(f'the order {order} of {columns.count} columns does not make a {cls.__name__}')
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple order not None):
+        if not isinstance(row_class, type) or not issubclass(row_class, tuple) or sorted(order) != list(range(columns.count)):
+            raise ValueError(f'the order {order} of {columns.count} columns does not make a {row_class.__name__}')
         self.columns = columns
-        self.cls = cls
+        self.cls = row_class
         self.order = places(order)
 
     def __dealloc__(self):
@@ -304,12 +304,12 @@ cdef class CallPlan(ObjectPlan):
         Py_ssize_t count
         tuple keywords
 
-    def __cinit__(self, Columns columns not None, object cls not None, tuple order not None, tuple keywords not None,
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple order not None, tuple keywords not None,
                   object init=None):
-        if not isinstance(cls, type) or any([not 0 <= column < columns.count for column in order]) or len(keywords) > len(order):
+        if not isinstance(row_class, type) or any([not 0 <= column < columns.count for column in order]) or len(keywords) > len(order):
             raise ValueError(f'the order {order} of {columns.count} columns makes no call')
         self.columns = columns
-        self.cls = cls
+        self.cls = row_class
         self.init = init
         self.order = places(order)
         self.count = len(order)

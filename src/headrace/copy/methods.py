@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
@@ -16,9 +16,16 @@ from headrace.copy.sink import Sink, writer
 from headrace.copy.source import Source, chunks
 from headrace.copy.transfer import Upload, download, upload
 from headrace.copy.writer import CopyWriter
+from headrace.query import bound
+from headrace.rows import rows_as
 
 if TYPE_CHECKING:
     from headrace._core.record import Record
+    from headrace.query import AnyQuery
+
+    R = TypeVar("R", bound=Record)
+
+T = TypeVar("T")
 
 Columns = Iterable[str] | None
 Force = Iterable[str] | Literal[True] | None
@@ -79,7 +86,7 @@ class CopyMethods:
 
     async def copy_from_query(
         self,
-        query: str,
+        query: AnyQuery,
         *args: Any,
         output: Sink,
         timeout: float | None = None,
@@ -108,6 +115,7 @@ class CopyMethods:
             "force_quote": force_quote,
             "encoding": encoding,
         }
+        query, args = bound(query, args)
         sink = writer(output)
         async with self._copying() as connection:
             driver = connection._driver
@@ -232,11 +240,34 @@ class CopyMethods:
         given: Mapping[str, object] = {"format": format, **options}
         return CopyWriter(self._copying(), command.table(table_name, schema_name), columns, where, given, timeout)
 
+    @overload
     def copy_out(
-        self, query: str, *args: Any, record_class: type[Record] | None = None, timeout: float | None = None
-    ) -> CopyReader:
+        self, query: AnyQuery, *args: Any, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> CopyReader[Record]: ...
+
+    @overload
+    def copy_out(
+        self, query: AnyQuery, *args: Any, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> CopyReader[R]: ...
+
+    @overload
+    def copy_out(
+        self, query: AnyQuery, *args: Any, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> CopyReader[T]: ...
+
+    def copy_out(
+        self,
+        query: AnyQuery,
+        *args: Any,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> CopyReader[Any]:
         """Return the rows of a query by way of COPY: `async for row in connection.copy_out(...)`.
 
-        Faster than a cursor and as sparing of memory; needs no transaction, and takes the connection for itself.
+        Faster than a cursor and as sparing of memory; needs no transaction, and takes the connection for itself. See
+        `Connection.fetch()` for what a row can be.
         """
-        return CopyReader(self._copying(), query, args, record_class, timeout)
+        rows = record_class if row is None else rows_as(row, record_class)
+        query, args = bound(query, args)
+        return CopyReader(self._copying(), query, args, rows, timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from headrace._core.copying import text_columns
 from headrace.copy import command
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace._core.record import Record
+    from headrace._core.rowplan import RowShape
     from headrace._core.statement import Statement
     from headrace.connection import Connection
 
+T = TypeVar("T")
 
-class CopyReader:
+
+class CopyReader(Generic[T]):
     """The rows of a query: `async for row in connection.copy_out(...)`, by itself or in an `async with` block.
 
     Until the last row, or the end of the block, the connection is the reader's alone, and the task that reads cannot
@@ -37,7 +40,7 @@ class CopyReader:
         lease: AbstractAsyncContextManager[Any],
         query: str,
         args: tuple[Any, ...],
-        record_class: type[Record] | None,
+        record_class: type[Record] | RowShape | None,
         timeout: float | None,
     ) -> None:
         self._lease = lease
@@ -102,7 +105,7 @@ class CopyReader:
         self.abandon()
         await self._stack.aclose()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[T]:
         return _Rows(self, self._each())
 
     def abandon(self) -> None:
@@ -110,7 +113,7 @@ class CopyReader:
         if self._transfer is not None and not self._status and self._transfer.in_own_loop():
             self._transfer.withdraw(InterfaceError("the reader of the COPY has left it"))
 
-    async def _each(self) -> AsyncGenerator[Any, None]:
+    async def _each(self) -> AsyncGenerator[T, None]:
         async with self if self._transfer is None else nullcontext():
             transfer = self._transfer
             assert transfer is not None
@@ -123,7 +126,7 @@ class CopyReader:
                     yield row
 
 
-class _Rows(AsyncIterator[Any]):
+class _Rows(AsyncIterator[T]):
     """Iterates over the rows. An `async for` that is left early lets go of it, and that ends the COPY at once.
 
     The event loop closes the generator inside a little later, and that gives a lease back.
@@ -131,11 +134,11 @@ class _Rows(AsyncIterator[Any]):
 
     __slots__ = ("_next", "_reader")
 
-    def __init__(self, reader: CopyReader, rows: AsyncGenerator[Any, None]) -> None:
+    def __init__(self, reader: CopyReader[T], rows: AsyncGenerator[T, None]) -> None:
         self._reader = reader
         self._next = rows.__anext__
 
-    def __anext__(self) -> Awaitable[Any]:
+    def __anext__(self) -> Awaitable[T]:
         return self._next()
 
     def __del__(self) -> None:

@@ -51,6 +51,14 @@ def test_unused_bits_are_no_part_of_the_value() -> None:
     assert decoded(VARBIT, "00000003bf") == BitString("101")
 
 
+def test_clearing_unused_bits_leaves_the_bytes_of_others_alone() -> None:
+    """The interpreter keeps one object for each bytes of length one: none of them may be written to."""
+    one_byte = [bytes([i]) for i in range(256)]
+    for i in range(256):
+        decode(BIT, bytes([0, 0, 0, 1, i]))
+    assert [each[0] for each in one_byte] == list(range(256))
+
+
 def test_a_str_could_mean_either() -> None:
     check_refused(VARBIT, "101", TypeError, "expected BitString or bytes, got str: write BitString('101')")
 

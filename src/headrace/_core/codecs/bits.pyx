@@ -38,7 +38,9 @@ cdef object decode_bits(Codec codec, const char *data, Py_ssize_t size):
     count = load_i32(data)
     if count < 0 or size - HEAD != (count + 7) // 8:
         raise ProtocolError(f'a {codec.name} value of {count} bits in {size - HEAD} bytes from the server')
-    packed = PyBytes_FromStringAndSize(data + HEAD, size - HEAD)
+    # Made empty and filled: bytes of length one that are made of their contents are shared by the whole process.
+    packed = PyBytes_FromStringAndSize(NULL, size - HEAD)
+    memcpy(PyBytes_AS_STRING(packed), data + HEAD, <size_t>(size - HEAD))
     unused = 8 * len(packed) - count
     if unused > 0:
         PyBytes_AS_STRING(packed)[size - HEAD - 1] &= <char>(0xff << unused)
