@@ -14,13 +14,20 @@ from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
 class AsyncpgConnection:
     """A connection of a module with asyncpg's API."""
 
-    def __init__(self, connection: Any, overlapping: bool) -> None:
+    def __init__(self, connection: Any, overlapping: bool, typed: bool) -> None:
         self._connection = connection
         self._overlapping = overlapping
+        self._typed = typed
 
     async def fetch(self, sql: str, *args: object) -> Rows:
         rows: Rows = await self._connection.fetch(sql, *args)
         return rows
+
+    async def fetch_as(self, sql: str, row: type[Any]) -> Sequence[Any]:
+        if self._typed:
+            rows: list[Any] = await self._connection.fetch(sql, row=row)
+            return rows
+        return [row(**record) for record in await self._connection.fetch(sql)]
 
     async def execute(self, sql: str) -> None:
         await self._connection.execute(sql)
@@ -82,13 +89,16 @@ class AsyncpgPool:
 
 
 class AsyncpgApi:
-    """A module with asyncpg's API; ``overlapping`` where calls on one connection may overlap."""
+    """A module with asyncpg's API; ``overlapping`` where calls on one connection may overlap, ``typed`` where fetch()
+    makes objects of a class.
+    """
 
     only_at_once = False
 
-    def __init__(self, module: str, *, overlapping: bool) -> None:
+    def __init__(self, module: str, *, overlapping: bool, typed: bool) -> None:
         self.name = module
         self.overlapping = overlapping
+        self._typed = typed
         self._module: Any = importlib.import_module(module)
 
     def version(self) -> str:
@@ -98,7 +108,7 @@ class AsyncpgApi:
     async def connection(self, dsn: str) -> AsyncIterator[PeerConnection]:
         connection = await self._module.connect(dsn)
         try:
-            yield AsyncpgConnection(connection, self.overlapping)
+            yield AsyncpgConnection(connection, self.overlapping, self._typed)
         finally:
             await connection.close()
 

@@ -40,6 +40,10 @@ class PeerConnection(Protocol):
         """Return all rows of a query."""
         ...
 
+    async def fetch_as(self, sql: str, row: type[Any]) -> Sequence[Any]:
+        """Return all rows of a query as objects of a class whose fields are called as the columns are."""
+        ...
+
     async def execute(self, sql: str) -> None:
         """Run a statement that returns no rows."""
         ...

@@ -23,6 +23,10 @@ class PsqlpyConnection:
     async def fetch(self, sql: str, *args: object) -> Rows:
         return (await self._connection.fetch(sql, list(args))).records()
 
+    async def fetch_as(self, sql: str, row: type[Any]) -> Sequence[Any]:
+        rows: list[Any] = (await self._connection.fetch(sql)).as_class(row)
+        return rows
+
     async def execute(self, sql: str) -> None:
         await self._connection.execute(sql)
 

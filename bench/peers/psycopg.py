@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.rows import class_row
 from psycopg.types.json import Json
 from psycopg.types.range import Range
 from psycopg_pool import AsyncConnectionPool
@@ -36,6 +37,11 @@ class PsycopgConnection:
     async def fetch(self, sql: str, *args: object) -> Rows:
         cursor = await self._connection.execute(_sql(sql), args, binary=True)
         return await cursor.fetchall()
+
+    async def fetch_as(self, sql: str, row: type[Any]) -> Sequence[Any]:
+        async with self._connection.cursor(binary=True, row_factory=class_row(row)) as cursor:
+            await cursor.execute(_sql(sql))
+            return await cursor.fetchall()
 
     async def execute(self, sql: str) -> None:
         await self._connection.execute(_sql(sql))

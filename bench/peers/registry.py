@@ -17,11 +17,11 @@ def load_peer(name: str) -> Peer:
         case "headrace":
             from bench.peers.asyncpg_api import AsyncpgApi
 
-            return AsyncpgApi("headrace", overlapping=True)
+            return AsyncpgApi("headrace", overlapping=True, typed=True)
         case "asyncpg":
             from bench.peers.asyncpg_api import AsyncpgApi
 
-            return AsyncpgApi("asyncpg", overlapping=False)
+            return AsyncpgApi("asyncpg", overlapping=False, typed=False)
         case "psycopg":
             from bench.peers.psycopg import Psycopg
 

@@ -353,27 +353,46 @@ async def test_a_limit_of_nothing() -> None:
         await headrace.connect(host="127.0.0.1", port=1, user="me", timeout="soon")  # type: ignore[arg-type]
 
 
-# Unix sockets
+# Addresses of other kinds
+
+
+class Session:
+    """Accepts one session, on whatever kind of socket."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer, 1, self.over)
+        startup = await peer.greet()
+        assert startup.parameters["user"] == "me"
+        await peer.expect_end()
+        await peer.close()
+        self.over.set()
+
+
+async def test_an_ipv6_address() -> None:
+    session = Session()
+    try:
+        listener = await asyncio.start_server(session, "::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    port = listener.sockets[0].getsockname()[1]
+    async with listener:
+        async with connected(f"postgresql://me@[::1]:{port}/"):
+            pass
+        await asyncio.wait_for(session.over.wait(), 10)
 
 
 async def test_an_abstract_unix_socket() -> None:
     """It is a name in the kernel, not a file; PostgreSQL takes `@name` in unix_socket_directories too."""
     directory = f"@headrace-tests-{os.getpid()}"
-    over = asyncio.Event()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer, 1, over)
-        startup = await peer.greet()
-        assert startup.parameters["user"] == "me"
-        await peer.expect_end()
-        await peer.close()
-        over.set()
-
-    listener = await asyncio.start_unix_server(accept, path=f"\0{directory[1:]}/.s.PGSQL.5433")
+    session = Session()
+    listener = await asyncio.start_unix_server(session, path=f"\0{directory[1:]}/.s.PGSQL.5433")
     async with listener:
         async with connected(host=directory, port=5433, user="me"):
             pass
-        await asyncio.wait_for(over.wait(), 10)
+        await asyncio.wait_for(session.over.wait(), 10)
 
 
 def owner_of(server: Cluster) -> str:

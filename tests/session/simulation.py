@@ -320,10 +320,10 @@ class Life:
         if self.arrived:
             self.arrived -= 1
             self.talk.session.cancel_delivered()
-            if self.talk.session.holding and self.target is not None and self.random.random() < 0.3:
-                # It came too early, or its effect has not been seen yet: once more.
-                if self.talk.session.cancel_again(self.target):
-                    self.signals += 1
+            again = self.talk.session.holding and self.target is not None and self.random.random() < 0.3
+            # It came too early, or its effect has not been seen yet: once more.
+            if again and self.talk.session.cancel_again(self.target):
+                self.signals += 1
 
     def invalidate(self) -> None:
         self.backend.invalidate()
@@ -335,7 +335,8 @@ class Life:
         actions = (
             [self.fetch] * 6 + [self.write] * 3 + [self.fail]
             + [self.give_up] * 3 + [self.grace_over]
-            + [self.write_out] * 5 + [self.step] * 9 + [self.read] * 7 + [self.arrive, self.arrive_late] * 8 + [self.deliver] * 4
+            + [self.write_out] * 5 + [self.step] * 9 + [self.read] * 7 + [self.arrive, self.arrive_late] * 8
+            + [self.deliver] * 4
         )  # fmt: skip
         if not self.plain:
             actions += [self.write_many, self.run_script, self.transact, self.invalidate]

@@ -112,7 +112,8 @@ def test_01_a_buffer_that_had_to_grow_is_given_back() -> None:
         b"",
     ],
     ids=[
-        "length -5", "length INT_MIN", "more than remains", "far more than remains", "too few fields", "too many fields",
+        "length -5", "length INT_MIN", "more than remains", "far more than remains", "too few fields",
+        "too many fields",
         "no length", "half a length", "trailing byte", "half a count", "no count",
     ],
 )  # fmt: skip

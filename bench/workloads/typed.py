@@ -1,0 +1,85 @@
+"""Rows as objects of the program's own classes, and what that costs more than plain rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import make_dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+from bench.data import SCHEMA
+from bench.measurement import SUBJECT
+from bench.peers.peer import Peer
+from bench.workloads.workload import AtLeast, Job, Open, Scale, Workload, expect
+
+MIXED = f"SELECT * FROM {SCHEMA}.mixed"
+COLUMNS = ("id", "name", "price", "made_at", "code", "details", "available", "weight", "due", "labels")
+COUNT = 1_000
+
+DEAREST = 1.25
+"""How many times as much as plain rows the objects may cost."""
+ROUNDS = 15
+FETCHES = 8
+
+CLASSES: dict[str, tuple[str, Any]] = {
+    "dataclass": ("dataclasses", make_dataclass("Plain", COLUMNS)),
+    "slots": ("dataclasses with slots", make_dataclass("Slotted", COLUMNS, slots=True)),
+    "frozen": ("frozen dataclasses", make_dataclass("Frozen", COLUMNS, frozen=True)),
+    "namedtuple": ("NamedTuples", NamedTuple("Tuple", [(column, object) for column in COLUMNS])),
+}
+
+
+def workloads(scale: Scale) -> list[Workload]:
+    """Return the workloads of this subject; none depends on the scale."""
+    return [
+        Workload(
+            f"typed-{name}",
+            f"1,000 mixed rows as {title}",
+            "rows/s",
+            "many rows a query",
+            _fetch_as(row),
+            requirement=AtLeast(1.3),
+        )
+        for name, (title, row) in CLASSES.items()
+    ]
+
+
+def _fetch_as(row: Any) -> Open:
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        async with peer.connection(dsn) as connection:
+            cost = None
+            if peer.name == SUBJECT:
+                cost = await _cost(lambda: connection.fetch_as(MIXED, row), lambda: connection.fetch(MIXED))
+
+            async def run(count: int) -> object:
+                for _ in range(count - 1):
+                    await connection.fetch_as(MIXED, row)
+                return await connection.fetch_as(MIXED, row)
+
+            async def check(result: Any) -> None:
+                expect(len(result) == COUNT, f"{COUNT} rows come, not {len(result)}")
+                expect(type(result[0]) is row, f"a row is a {row.__name__}, not a {type(result[0]).__name__}")
+                expect(result[0].name == "product 1", "every field has its column")
+                expect(cost is None or cost <= DEAREST, f"a row costs at most {DEAREST} times a Record, not {cost}")
+
+            note = "" if cost is None else f"{row.__name__}: {cost:.2f} times the cost of Record"
+            yield Job(run=run, check=check, units=COUNT, note=note)
+
+    return opened
+
+
+async def _cost(dearer: Callable[[], Awaitable[object]], cheaper: Callable[[], Awaitable[object]]) -> float:
+    """Return how many times as long one thing takes as another, the two by turns."""
+
+    async def seconds(ask: Callable[[], Awaitable[object]]) -> float:
+        start = time.perf_counter()
+        for _ in range(FETCHES):
+            await ask()
+        return time.perf_counter() - start
+
+    await seconds(dearer)
+    await seconds(cheaper)
+    return median([await seconds(dearer) / await seconds(cheaper) for _ in range(ROUNDS)])
