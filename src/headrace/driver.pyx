@@ -124,7 +124,7 @@ cdef class DriverCore:
         cdef bytes data
         if not self.connected:
             return 0
-        if not self.paused or self.session.urgent:
+        if not self.paused or self.session.outbox.urgent:
             data = self.session.take_output()
             if data:
                 self.transport.write(data)
@@ -179,10 +179,10 @@ cdef class DriverCore:
         if type(query) is not str:
             query, args = bound(query, args)
         session.check_open()
-        cdef Query request = Query(self._waiter(), session.statement_for(query), args, kind, limit, column,
+        cdef Query request = Query(self._waiter(), session.statements.find(query), args, kind, limit, column,
                                    record_class, shared)
         try:
-            session.bind(request)
+            session.statements.bind(request)
         except Exception as error:
             self._refused(query, args, error)
             raise
@@ -236,7 +236,7 @@ cdef class DriverCore:
         if statement is None:
             if type(query) is not str:
                 query, elements = bound_each(query, elements)
-            statement = self.session.statement_for(query)
+            statement = self.session.statements.find(query)
         request = Batch(waiter, statement, elements, record_class, collects, shared)
         try:
             self.session.submit(request)
@@ -376,13 +376,14 @@ cdef class DriverCore:
 
     def give_up(self, Request request not None):
         """The caller no longer waits for the request: drop it, drain it or cancel it on the server."""
-        if request.state == DONE:
+        if request.state == DONE or self.loop.is_closed():
+            # What is left of a closed loop is thrown away, a coroutine that waited among it.
             return
         if self.session.cancel(request) == SIGNAL:
             self._signal()
         self.read_on()
         if self.connected:
-            if self.session.urgent:
+            if self.session.outbox.urgent:
                 self._flush()
             self._submitted()
 
@@ -491,8 +492,11 @@ cdef class DriverCore:
 
     async def drain(self):
         """Wait until nothing is in flight or waiting, or the connection is gone."""
-        while self.connected and self.session.under_way():
+        while self.connected:
+            # First, for this takes out of the queue what was dropped while it stood there.
             self._submitted()
+            if not self.session.under_way():
+                return
             await self._change()
 
     cdef object _change(self):
@@ -543,7 +547,7 @@ cdef class DriverCore:
         if isinstance(head, CopyOut):
             (<CopyOut>head).drop()
         self.read_on()
-        if self.session.urgent:
+        if self.session.outbox.urgent:
             self._flush()
         return 0
 

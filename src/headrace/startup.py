@@ -65,11 +65,14 @@ async def start(driver: Driver, place: Place, authenticator: Authenticator) -> i
     """Send the startup message and answer what the server asks; return the protocol version at ReadyForQuery.
 
     Raises what the server or the authenticator refuses with (PostgresError, ProtocolError, InterfaceError),
-    ssl.SSLError where the server ends TLS because it does not like the client's certificate, and
-    ConnectionDoesNotExistError where it just goes away. After an error and on cancellation the driver is of no use:
+    ssl.SSLError where the server says that it does not like the client's certificate, and ConnectionDoesNotExistError
+    where it goes away without a word, or none that arrives. After an error and on cancellation the driver is of no use:
     the caller drops it. Hashing goes on in its thread then, and its result is passed over.
     """
     params = place.params
+    if driver.is_closed:
+        # While the user's callable was asked for the password, for instance.
+        raise _gone(place, driver.session.failure)
     exchange = _Exchange(driver, authenticator)
     request = driver.start(
         startup_message(params.max_protocol_version, params.startup_parameters()),
@@ -81,15 +84,23 @@ async def start(driver: Driver, place: Place, authenticator: Authenticator) -> i
         await request.waiter
         await exchange.finish()
     except ConnectionDoesNotExistError as error:
-        reason = error.__cause__
-        if isinstance(reason, ssl.SSLError):
-            raise reason from None
-        raise ConnectionDoesNotExistError(
-            f"{place} closed the connection before the session had started" + (f": {reason}" if reason else "")
-        ) from reason
+        gone = _gone(place, error.__cause__)
+        raise gone from None if gone is error.__cause__ else error.__cause__
     finally:
         exchange.give_up()
     return request.protocol
+
+
+def _gone(place: Place, reason: object) -> Exception:
+    """Return the error for a server that has gone away before the session had started."""
+    if isinstance(reason, ssl.SSLError):
+        return reason
+    why = f": {reason}" if isinstance(reason, Exception) else ""
+    # TLS 1.3 lets the client go on before its certificate is looked at, and a reset may overtake the reason.
+    hint = "The server's log may say why, such as a client certificate that it does not like."
+    return ConnectionDoesNotExistError(
+        f"{place} closed the connection before the session had started{why}", hint=hint if place.encrypted else None
+    )
 
 
 class _Exchange:

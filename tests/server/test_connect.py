@@ -155,6 +155,23 @@ async def test_what_a_callable_raises_comes_at_once(fake: Fake, error: Exception
     assert never.peers == []
 
 
+async def test_a_server_that_leaves_while_a_callable_is_asked(fake: Fake) -> None:
+    async def leave(peer: Peer) -> None:
+        await peer.close()
+        left.set()
+
+    async def password() -> str:
+        await left.wait()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return PASSWORD
+
+    left = asyncio.Event()
+    server = await fake(leave)
+    with pytest.raises(headrace.ConnectionDoesNotExistError, match="before the session had started"):
+        await headrace.connect(server.dsn(), ssl="disable", password=password, timeout=10)
+
+
 async def test_the_passfile_knows_each_server_by_the_name_the_user_gave(secure: Secure, tmp_path: Path) -> None:
     path = tmp_path / "passfile"
     path.write_text(f"localhost:{secure.cluster.port}:*:scram:{PASSWORD}\n")

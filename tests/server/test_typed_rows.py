@@ -233,6 +233,25 @@ async def test_fields_with_defaults_need_no_column(conn: headrace.Connection) ->
     assert first.tags is not second.tags
 
 
+async def test_annotations_may_be_known_to_type_checkers_alone(conn: headrace.Connection) -> None:
+    @dataclass(slots=True)
+    class Dataclass:
+        id: Unknown  # type: ignore[name-defined]  # noqa: F821
+
+    class Pair(NamedTuple):
+        id: Unknown  # type: ignore[name-defined]  # noqa: F821
+
+    class Keys(TypedDict):
+        id: Unknown  # type: ignore[name-defined]  # noqa: F821
+
+    @attrs.define
+    class Defined:
+        id: Unknown  # type: ignore[name-defined]  # noqa: F821
+
+    for row in (Dataclass, Pair, Keys, Defined):
+        assert await conn.fetchrow("SELECT 1 AS id", row=row) == row(id=1)
+
+
 async def test_fields_may_have_columns_of_other_names(conn: headrace.Connection) -> None:
     @dataclass
     class Dataclass:

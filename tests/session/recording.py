@@ -117,7 +117,8 @@ def replay_until(recording: Recording, scene: Scene, number: int | None, at: int
     Returns the calls made so far, in order.
     """
     talk = Conversation()
-    talk.calls = calls = []
+    calls: list[Call] = []
+    talk.calls = calls
     rounds = enumerate(recording.rounds)
 
     def exchange(sent: list[str]) -> None:

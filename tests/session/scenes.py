@@ -1,8 +1,7 @@
 """Scenes that were played to a real server, and are played again from its recorded words.
 
 A scene is a generator: it asks, and yields for the answers to come in; it returns what came of its calls. It uses
-nothing
-that differs from run to run. `python -m tests.session.record` records them anew.
+nothing that differs from run to run. `python -m tests.session.record` records them anew.
 """
 
 from __future__ import annotations

@@ -8,9 +8,7 @@
     assert call.value == [(7,)]
 
 The server's words are built with tests.peers.backend; `flush()` gives what the session wants written as a word of
-message types for each request: P Parse, B Bind, D Describe, E Execute, C Close, S Sync, Q Query, d CopyData, c
-CopyDone,
-f CopyFail, p password.
+message types for each request: P Parse, B Bind, D Describe, E Execute, C Close, S Sync, Q Query, f CopyFail.
 """
 
 from __future__ import annotations
@@ -63,7 +61,7 @@ class Waiter:
 class Call:
     """One thing asked of the session, and what has come of it."""
 
-    def __init__(self, request: Request, waiter: Waiter) -> None:
+    def __init__(self, request: Any, waiter: Waiter) -> None:
         self.request = request
         self.waiter = waiter
 
@@ -219,8 +217,8 @@ class Conversation:
             self.session.release(statement)
 
     def _caches(self, query: str) -> bool:
-        size = self._limits.get("statement_cache_size", 100)
-        longest = self._limits.get("max_cacheable_statement_size", 15360)
+        size: int = self._limits.get("statement_cache_size", 100)
+        longest: int = self._limits.get("max_cacheable_statement_size", 15360)
         return size > 0 and (longest == 0 or len(query) <= longest)
 
     # What goes over the wire

@@ -1,8 +1,7 @@
 """A small PostgreSQL in memory, and a random life of a session with it.
 
 The backend knows a handful of statements, transactions, stale plans and CancelRequests; it works a message at a time,
-so
-a signal may arrive at any point. Every call carries a token of its own: its argument, which is echoed or written.
+so a signal may arrive at any point. Every call carries a token of its own: its argument, which is echoed or written.
 """
 
 from __future__ import annotations
@@ -320,10 +319,9 @@ class Life:
         if self.arrived:
             self.arrived -= 1
             self.talk.session.cancel_delivered()
-            again = self.talk.session.holding and self.target is not None and self.random.random() < 0.3
             # It came too early, or its effect has not been seen yet: once more.
-            if again and self.talk.session.cancel_again(self.target):
-                self.signals += 1
+            if self.talk.session.holding and self.target is not None and self.random.random() < 0.3:
+                self.signals += self.talk.session.cancel_again(self.target)
 
     def invalidate(self) -> None:
         self.backend.invalidate()
@@ -335,8 +333,8 @@ class Life:
         actions = (
             [self.fetch] * 6 + [self.write] * 3 + [self.fail]
             + [self.give_up] * 3 + [self.grace_over]
-            + [self.write_out] * 5 + [self.step] * 9 + [self.read] * 7 + [self.arrive, self.arrive_late] * 8
-            + [self.deliver] * 4
+            + [self.write_out] * 5 + [self.step] * 9 + [self.read] * 7
+            + [self.arrive, self.arrive_late] * 8 + [self.deliver] * 4
         )  # fmt: skip
         if not self.plain:
             actions += [self.write_many, self.run_script, self.transact, self.invalidate]
@@ -385,6 +383,7 @@ class Life:
         if isinstance(error, errors.ArgumentError):
             assert each.kind == "bad batch"
             return
+        assert isinstance(error, errors.PostgresError)
         code = error.sqlstate
         refusals = [refusal for token in each.tokens for refusal in self.backend.refused.get(token, [])]
         stale = [status for code, status in refusals if code in ("26000", "0A000")]

@@ -88,11 +88,11 @@ def test_09_a_flood_among_pipelined_rows_keeps_order_and_memory() -> None:
     talk = echoing()
     calls = [talk.fetch(ECHO, i) for i in range(20)]
     talk.flush()
+    flood = b"".join(ASYNCHRONOUS) * 50
     for i in range(20):
         talk.reply(
-            b"".join(ASYNCHRONOUS) * 50, backend.bind_complete(), b"".join(ASYNCHRONOUS) * 50,
-            backend.data_row(int4(i)),
-            b"".join(ASYNCHRONOUS) * 50, backend.command_complete("SELECT 1"), backend.ready_for_query(),
+            flood, backend.bind_complete(), flood, backend.data_row(int4(i)), flood,
+            backend.command_complete("SELECT 1"), backend.ready_for_query(),
         )  # fmt: skip
     assert [call.value for call in calls] == [[(i,)] for i in range(20)]
     check(talk, 3000)

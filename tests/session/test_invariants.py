@@ -79,8 +79,7 @@ def test_01_errors_one_behind_the_other() -> None:
 # 2. A request owns the wire up to its Sync: test_batch.py.
 
 
-# 3. Order; a cold statement is a barrier, on the shared path only for its own callers; single-flight:
-# test_preparing.py.
+# 3. Order; a cold statement is a barrier, on the shared path for its own callers alone: test_preparing.py.
 
 
 def test_03_requests_go_out_in_the_order_of_the_calls() -> None:
@@ -152,9 +151,8 @@ def test_06_rows_come_in_while_output_is_left_lying() -> None:
 # 8. FATAL, and what becomes of all that was asked: test_loss.py.
 
 
-# 9. The transaction state is the server's status byte, never a guess. (COMMIT answered by ROLLBACK raises: the caller
-# of
-#    the session sees the tag, tests/server/test_transactions.py.)
+# 9. The transaction state is the server's status byte, never a guess. (COMMIT answered by ROLLBACK raises: in
+#    tests/server/test_transactions.py; what the session gives is the tag.)
 
 
 def test_09_the_transaction_status_is_that_of_the_last_ready_for_query() -> None:
@@ -237,7 +235,7 @@ def test_11_a_copy_that_would_take_over_the_wire_is_refused_before_a_byte_is_sen
     talk = Conversation()
     with pytest.raises(errors.InterfaceError, match="COPY FROM STDIN and COPY TO STDOUT cannot be run by") as caught:
         talk.script(query)
-    assert "copy_records_to_table()" in caught.value.hint
+    assert "copy_records_to_table()" in str(caught.value)
     call = talk.execute(query)
     assert talk.flush() == "PDS"
     talk.reply(described())

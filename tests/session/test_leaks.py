@@ -133,8 +133,7 @@ def evict(talk: Conversation) -> None:
 
 SCENES: list[Callable[[Conversation], None]] = [
     succeed, fail, raise_at_once, fail_to_parse, drop, drop_cold, drain, signal, go_stale, insert_many,
-    insert_a_bad_one,
-    prepare, run_a_script, evict,
+    insert_a_bad_one, prepare, run_a_script, evict,
 ]  # fmt: skip
 
 

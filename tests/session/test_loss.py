@@ -1,5 +1,4 @@
-"""Invariant 8: what becomes of all that was asked when the server says FATAL, the socket closes, or the owner lets
-go."""
+"""Invariant 8: what becomes of all that was asked when the server says FATAL, or the connection ends."""
 
 from __future__ import annotations
 

@@ -113,8 +113,7 @@ def test_01_a_buffer_that_had_to_grow_is_given_back() -> None:
     ],
     ids=[
         "length -5", "length INT_MIN", "more than remains", "far more than remains", "too few fields",
-        "too many fields",
-        "no length", "half a length", "trailing byte", "half a count", "no count",
+        "too many fields", "no length", "half a length", "trailing byte", "half a count", "no count",
     ],
 )  # fmt: skip
 def test_02_a_malformed_row(row: bytes) -> None:

@@ -1,5 +1,4 @@
-"""Invariants 3 and 4: statements are prepared ahead of those who need them, once for all, and hold back the right
-ones."""
+"""Invariants 3 and 4: statements are prepared ahead of those who need them, once, and hold back the right ones."""
 
 from __future__ import annotations
 

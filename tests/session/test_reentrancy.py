@@ -12,6 +12,8 @@ import pytest
 
 from headrace import errors
 from headrace._core.record import Record
+from headrace._core.request import Query, Script
+from headrace.driver import KIND_ROWS
 from tests.peers import backend
 from tests.session.script import (
     DROPPED,
@@ -206,7 +208,13 @@ def test_an_encoder_that_asks_something_of_the_same_connection() -> None:
 def test_a_finaliser_that_releases_a_statement_while_another_request_is_encoded() -> None:
     """The garbage collector runs finalisers at any allocation, also in the middle of an encoder."""
     talk: Conversation
-    talk = encoding(lambda value: (talk.session.release(statements.pop()) if statements else None, value)[1])
+
+    def encoder(value: str) -> str:
+        while statements:
+            talk.session.release(statements.pop())
+        return value
+
+    talk = encoding(encoder)
     statement = talk.session.statement("SELECT 'mine'", name="mine")
     statements = [statement]
     talk.prepare(statement)
@@ -263,8 +271,6 @@ class Reacting(Waiter):
 
 
 def reacting(talk: Conversation, react: Callable[[], object]) -> Call:
-    from headrace._core.request import Script
-
     waiter = Reacting(react)
     return talk.submit(Script(waiter, "SELECT 1"), waiter)
 
@@ -281,6 +287,25 @@ def test_a_waiter_that_asks_again_at_once(answer: bytes) -> None:
     assert talk.flush() == "BES"
     talk.reply(rows(5))
     assert asked[0].value == [(5,)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_waiter_that_asks_for_the_statement_again_that_could_not_be_prepared(shared: bool) -> None:
+    """It joins those for whom the statement is being prepared again by then."""
+    talk = echoing()
+    asked: list[Call] = []
+    with talk.cached("SELECT missing") as statement:
+        waiter = Reacting(lambda: asked.append(talk.fetch("SELECT missing", shared=shared)))
+        first = talk.submit(Query(waiter, statement, (), KIND_ROWS, 0, 0, Record, shared), waiter)
+    second = talk.fetch("SELECT missing", shared=shared)
+    assert talk.flush() == "PDS"
+    talk.reply(failed("42P01"))
+    assert first.error.sqlstate == "42P01"
+    assert talk.flush() == "PDS"
+    talk.reply(described([], [NUMBER]))
+    assert talk.flush() == "BES BES"
+    talk.reply(rows(1), rows(2))
+    assert (second.value, asked[0].value) == ([(1,)], [(2,)])
 
 
 def test_a_waiter_that_gives_up_those_behind_it() -> None:

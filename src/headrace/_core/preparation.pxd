@@ -12,4 +12,4 @@ cdef class Introspection(Query):
     cdef list oids
 
 
-cdef Introspection introspection(Statement statement, list oids)
+cdef Introspection question_about(list oids, Statement statement)

@@ -3,7 +3,7 @@
 from headrace._core.buffer cimport WriteBuffer
 from headrace._core.request cimport ROWS
 
-from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY
+from headrace._core.codecs import introspection
 from headrace._core.record import Record
 
 cdef int OID_ARRAY = 1028
@@ -37,12 +37,12 @@ cdef class Introspection(Query):
         return Query.settle(self)
 
 
-cdef Introspection introspection(Statement statement, list oids):
+cdef Introspection question_about(list oids, Statement statement):
     """The request that is to be answered before `statement`, which has parameters or columns of these types, is READY."""
     cdef:
-        Statement question = Statement(INTROSPECTION_QUERY, statement.types, False)
+        Statement question = Statement(introspection.QUERY, statement.types, False)
         Introspection request
-    question.described((OID_ARRAY,), [(name, 0, 0, oid, -1, -1, 0) for name, oid in INTROSPECTION_COLUMNS])
+    question.described((OID_ARRAY,), [(name, 0, 0, oid, -1, -1, 0) for name, oid in introspection.COLUMNS])
     request = Introspection(None, question, (oids,), ROWS, 0, 0, Record)
     request.prepares = statement
     request.oids = oids

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NotRequired, Required, get_origin, get_type_hints
 
 from headrace.errors import InterfaceError
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    # Types are of no interest here, and their names may be known to type checkers alone.
+    SIGNATURE: dict[str, Any] = {"annotation_format": Format.STRING}
+else:
+    SIGNATURE: dict[str, Any] = {}
 
 NO_NAMES: tuple[str, ...] = ()
 
@@ -85,7 +94,7 @@ def _called(cls: type, kind: Kind, names: dict[str, str], aliases: dict[str, Any
     """
     fields = []
     takes_any = False
-    for parameter in inspect.signature(cls).parameters.values():
+    for parameter in inspect.signature(cls, **SIGNATURE).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             takes_any = True
         elif parameter.kind is not parameter.VAR_POSITIONAL:
@@ -154,8 +163,8 @@ def _typed_dict(cls: Any) -> Fields:
             required.discard(name)
         elif get_origin(hint) is Required:
             required.add(name)
-    keys = (*cls.__annotations__, *sorted(cls.__required_keys__ | cls.__optional_keys__))
-    return Fields(Kind.TYPED_DICT, tuple(Field(key, key, required=key in required) for key in dict.fromkeys(keys)))
+    keys = dict.fromkeys((*hints, *sorted(cls.__required_keys__ | cls.__optional_keys__)))
+    return Fields(Kind.TYPED_DICT, tuple(Field(key, key, required=key in required) for key in keys))
 
 
 def _pydantic(cls: Any) -> Fields:

@@ -1,0 +1,5 @@
+from typing import final
+
+@final
+class Outbox:
+    """The queues on either side of the wire, and the bytes between them."""

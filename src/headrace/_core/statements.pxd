@@ -1,0 +1,34 @@
+# The statements of one session, and the requests that wait for them.
+
+from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.outbox cimport Outbox
+from headrace._core.request cimport Bound, Request
+from headrace._core.statement cimport Statement, StatementCache
+
+
+cdef class Statements:
+    cdef:
+        TypeMap types
+        StatementCache cache
+        Outbox outbox
+        Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
+        long long prepared                # how many were prepared, for statistics
+        object failure                    # why nothing is prepared or closed any more, or None
+
+    cdef Statement find(self, str query)
+    cdef Statement held(self, str query, bint named, object name)
+    cdef int bind(self, Bound request) except -1
+    cdef int park(self, Bound request) except -1
+    cdef list no_longer_waiting(self, Statement statement)
+    cdef Request first_waiting(self, Statement statement)
+    cdef int let_go(self, Statement statement) except -1
+    cdef int let_go_of_all(self) except -1
+    cdef int close_name(self, Statement statement) except -1
+    cdef int begin_prepare(self, Statement statement, Request before) except -1
+    cdef int hurry(self, Statement statement) except -1
+    cdef int prepared_with(self, Request request) except -1
+    cdef int is_ready(self, Statement statement) except -1
+    cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
+    cdef int dropped(self, Bound request) except -1
+    cdef int fail_first(self, Statement statement, object error) except -1
+    cdef int fail_waiting(self, Statement statement, object reason) except -1

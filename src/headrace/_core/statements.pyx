@@ -1,0 +1,264 @@
+"""The statements of one session: found in the cache or prepared, once for all who wait, and closed when they are not needed.
+
+A request goes out only when its statement is READY, that is after ReadyForQuery followed its ParseComplete (invariant 4).
+Until then it waits: at its place in the queue, where it holds back those behind it, or parked outside of it where it is
+shared (invariant 3).
+
+Nobody waits for ever: whatever in the queue waits for its statement has the request that prepares it ahead of it, in the
+queue or in flight. Every change to the queue keeps that true.
+"""
+
+cimport cython
+
+from headrace._core.loss cimport lose, tell
+from headrace._core.preparation cimport question_about
+from headrace._core.request cimport DONE, QUEUED, Closing, Prepare
+from headrace._core.statement cimport NEW, PREPARING, READY
+
+
+@cython.final
+cdef class Statements:
+    """The cache, and the life of what is in it and of what is not."""
+
+    def __cinit__(self, TypeMap types not None, Outbox outbox not None, StatementCache cache not None):
+        self.types = types
+        self.outbox = outbox
+        self.cache = cache
+
+    # -- found ---------------------------------------------------------------------------------------------------
+
+    cdef Statement find(self, str query):
+        """The statement for the text: from the cache, or a new one."""
+        cdef:
+            Statement statement = self.cache.get(query)
+            Statement evicted
+        if statement is None:
+            if self.cache.takes(query):
+                statement = Statement(query, self.types, True)
+                for evicted in self.cache.put(statement):
+                    self.let_go(evicted)
+            else:
+                statement = Statement(query, self.types, False)
+        return statement
+
+    cdef Statement held(self, str query, bint named, object name):
+        """A statement that is kept until it is let go of; shared with the cache unless it is named by the user."""
+        cdef Statement statement
+        if name is not None:
+            statement = Statement(query, self.types, True, name.encode())
+        elif named and self.cache.takes(query):
+            statement = self.find(query)
+        else:
+            statement = Statement(query, self.types, named)
+        statement.users += 1
+        return statement
+
+    # -- waited for ------------------------------------------------------------------------------------------------
+
+    cdef int bind(self, Bound request) except -1:
+        """Queue a request, and the preparation of its statement where that is NEW."""
+        cdef Statement statement = request.statement
+        if statement.state == READY or request.is_bound():
+            self.outbox.encode(request)
+            self.outbox.unsent.append(request)
+            return 0
+        if statement.state == NEW:
+            self.begin_prepare(statement, None)
+        elif statement.prepare is not None:
+            (<Prepare>statement.prepare).abandoned = False
+        self.park(request)
+        if not request.shared:
+            self.outbox.unsent.append(request)
+        return 0
+
+    cdef int park(self, Bound request) except -1:
+        """Have a request wait for its statement; where it is not shared its place is in the queue."""
+        (<list>request.statement.waiting).append(request)
+        if request.shared:
+            self.parked += 1
+        return 0
+
+    cdef list no_longer_waiting(self, Statement statement):
+        """Those that waited for the statement."""
+        cdef:
+            list waiting = statement.waiting
+            Bound request
+        statement.waiting = []
+        for request in waiting:
+            if request.shared:
+                self.parked -= 1
+        return waiting
+
+    cdef Request first_waiting(self, Statement statement):
+        """Which of those that wait for the statement stands first in the queue; None where all are parked."""
+        cdef Request request = self.outbox.unsent.first
+        while request is not None:
+            if not request.ready and request.state != DONE and isinstance(request, Bound) \
+                    and (<Bound>request).statement is statement:
+                return request
+            request = request.next
+        return None
+
+    # -- prepared ----------------------------------------------------------------------------------------------------
+
+    cdef int begin_prepare(self, Statement statement, Request before) except -1:
+        """Queue the preparation of a NEW statement ahead of `before`, or at the end."""
+        cdef Prepare request = Prepare(statement)
+        self.outbox.encode(request)
+        statement.state = PREPARING
+        statement.prepare = request
+        if before is None:
+            self.outbox.unsent.append(request)
+        else:
+            self.outbox.unsent.insert_before(request, before)
+        self.prepared += 1
+        return 0
+
+    cdef int hurry(self, Statement statement) except -1:
+        """Have the statement prepared ahead of all that is queued."""
+        cdef Prepare prepare = <Prepare>statement.prepare
+        if statement.state == NEW:
+            self.begin_prepare(statement, self.outbox.unsent.first)
+        elif prepare is not None and prepare.state == QUEUED:
+            self.outbox.unsent.remove(prepare)
+            self.outbox.unsent.push_front(prepare)
+        return 0
+
+    cdef int prepared_with(self, Request request) except -1:
+        """ReadyForQuery came for a Prepare, or for the question about the types that the statement is the first to use."""
+        cdef:
+            Statement statement = request.prepares
+            Prepare prepare
+            list oids, missing
+        if request.error is not None:
+            statement.prepare = None
+            # What the server has parsed it keeps, even where describing it failed.
+            if statement.name and (not isinstance(request, Prepare) or request.stage > 0):
+                self.close_name(statement)
+            else:
+                statement.rename()
+            # Cancelled because nobody waited any more: whoever has come since gets a preparation of his own.
+            return self.has_failed(statement, request.error, request.cancelled)
+        if isinstance(request, Prepare):
+            prepare = <Prepare>request
+            statement.prepare = None
+            statement.parameter_oids = prepare.parameter_oids
+            statement.returns_rows = prepare.columns is not None
+            statement.columns = prepare.columns
+            oids = list(prepare.parameter_oids)
+            if prepare.columns is not None:
+                oids.extend([column[3] for column in prepare.columns])
+            missing = self.types.missing(oids)
+            if missing:
+                request = question_about(missing, statement)
+                self.outbox.encode(request)
+                self.outbox.unsent.push_front(request)
+                return 0
+        return self.is_ready(statement)
+
+    cdef int is_ready(self, Statement statement) except -1:
+        """Encode all that waited for the statement; each bad argument fails its own request."""
+        cdef Bound request
+        statement.described(statement.parameter_oids, statement.columns if statement.returns_rows else None)
+        for request in self.no_longer_waiting(statement):
+            if request.state == DONE:
+                continue
+            if self.failure is not None:
+                # Closed or lost by what the encoding of another one has called.
+                lose(request, self.failure)
+                continue
+            try:
+                self.outbox.encode(request)
+            except BaseException as error:
+                request.fail(error)
+            else:
+                if request.shared and request.state != DONE:
+                    self.outbox.unsent.append(request)
+        return self.let_go(statement)
+
+    cdef int has_failed(self, Statement statement, object error, bint unseen) except -1:
+        """The first that waits gets the error, unless it is `unseen`; for the next the text is prepared again."""
+        cdef Bound request, failed = None
+        for request in self.no_longer_waiting(statement):
+            if request.state == DONE:
+                continue
+            if failed is None and not unseen:
+                failed = request
+                failed.state = DONE
+            else:
+                self.park(request)
+        if statement.waiting:
+            self.begin_prepare(statement, self.first_waiting(statement))
+        elif statement.cached:
+            self.cache.drop(statement)
+        if failed is not None:
+            # At last: its waiter may ask for the same statement at once.
+            failed.fail(error)
+        return 0
+
+    # -- let go --------------------------------------------------------------------------------------------------------
+
+    cdef int let_go(self, Statement statement) except -1:
+        """Close a statement on the server once neither the cache nor any user needs it."""
+        if not statement.cached and statement.users == 0 and not statement.waiting and statement.state == READY:
+            self.close_name(statement)
+        return 0
+
+    cdef int let_go_of_all(self) except -1:
+        """Empty the cache; statements in use stay until they are done with."""
+        cdef Statement statement
+        for statement in self.cache.clear():
+            self.let_go(statement)
+        return 0
+
+    cdef int close_name(self, Statement statement) except -1:
+        """Have the server forget the statement, behind all that was asked so far; it is NEW again, by another name."""
+        cdef:
+            bytes name = statement.rename()
+            Closing request
+        if name and self.failure is None:
+            request = Closing(None, 'S', [name])
+            self.outbox.encode(request)
+            self.outbox.unsent.append(request)
+        return 0
+
+    cdef int dropped(self, Bound request) except -1:
+        """A request was dropped: forget the preparation that it alone was waiting for, where that was not sent.
+
+        Where it was, it is given up; it may be waiting for a lock.
+        """
+        cdef:
+            Statement statement = request.statement
+            Prepare prepare = <Prepare>statement.prepare
+            Bound other
+        if prepare is None:
+            return 0
+        for other in statement.waiting:
+            if other.state != DONE:
+                return 0
+        if prepare.state == QUEUED:
+            prepare.state = DONE
+            prepare.message = None
+            self.no_longer_waiting(statement)
+            statement.prepare = None
+            statement.state = NEW
+        else:
+            prepare.abandoned = True
+        return 0
+
+    cdef int fail_first(self, Statement statement, object error) except -1:
+        """Give the error to the first request that waits for the statement."""
+        cdef Request request
+        for request in statement.waiting:
+            if request.state != DONE:
+                return tell(request, error)
+        return 0
+
+    cdef int fail_waiting(self, Statement statement, object reason) except -1:
+        """Settle all that waits for a statement, which will not be prepared any more."""
+        cdef Request request
+        statement.prepare = None
+        for request in self.no_longer_waiting(statement):
+            if request.state != DONE:
+                lose(request, reason)
+        return 0

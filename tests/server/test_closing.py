@@ -1,0 +1,148 @@
+"""Closing a connection: what runs is cancelled, what was not sent fails, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import headrace
+
+SLEEP = "SELECT pg_sleep($1)"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def in_flight(conn: headrace.Connection) -> int:
+    return conn._driver.session.sent.count
+
+
+async def test_every_query_in_flight_is_cancelled_in_turn(connect: Any) -> None:
+    """Not the first alone: the others would run to their ends, or until the time is up."""
+    conn = await connect()
+    await conn.fetch(SLEEP, 0)
+    calls = [asyncio.create_task(conn.fetch(SLEEP, 600)) for _ in range(5)]
+    await until(lambda: in_flight(conn) == 5)
+    async with asyncio.timeout(10):
+        await conn.close()
+    for call in calls:
+        assert isinstance(call.exception(), headrace.QueryCanceledError)
+    assert conn.is_closed()
+
+
+async def test_closing_twice_at_once(connect: Any) -> None:
+    conn = await connect()
+    await conn.fetch(SLEEP, 0)
+    call = asyncio.create_task(conn.fetch(SLEEP, 600))
+    await until(lambda: in_flight(conn) == 1)
+    async with asyncio.timeout(10):
+        await asyncio.gather(conn.close(), conn.close(), conn.close())
+    assert isinstance(call.exception(), headrace.QueryCanceledError)
+
+
+async def test_one_of_two_who_close_gives_up(connect: Any) -> None:
+    conn = await connect()
+    await conn.fetch(SLEEP, 0)
+    call = asyncio.create_task(conn.fetch(SLEEP, 600))
+    await until(lambda: in_flight(conn) == 1)
+    first, second = asyncio.create_task(conn.close()), asyncio.create_task(conn.close())
+    await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.gather(first, second, return_exceptions=True)
+    assert second.exception() is None
+    assert conn.is_closed()
+    assert (await asyncio.gather(call, return_exceptions=True)) == [call.exception()]
+
+
+async def test_while_executemany_is_being_sent(connect: Any) -> None:
+    """The server waits for the rest of it, so no CancelRequest would end it."""
+    conn = await connect()
+    await conn.execute("CREATE TEMP TABLE t (a int)")
+    started = asyncio.Event()
+
+    def elements() -> Any:
+        for i in range(10_000_000):
+            if i == 100_000:
+                started.set()
+            yield (i,)
+
+    call = asyncio.create_task(conn.executemany("INSERT INTO t VALUES ($1)", elements()))
+    async with asyncio.timeout(30):
+        await started.wait()
+        await conn.close()
+    assert isinstance(call.exception(), (headrace.ConnectionDoesNotExistError, headrace.QueryCanceledError))
+
+
+async def test_draining_passes_over_what_was_dropped(connect: Any) -> None:
+    conn = await connect(max_pipeline=1)
+    await conn.fetch(SLEEP, 0)
+    running = asyncio.create_task(conn.fetch("SELECT 1 FROM pg_sleep(0.05)"))
+    await until(lambda: in_flight(conn) == 1)
+    gone = [asyncio.create_task(conn.fetch(SLEEP, 600)) for _ in range(3)]
+    await asyncio.sleep(0)
+    drained = asyncio.create_task(conn._driver.drain())
+    for task in gone:
+        task.cancel()
+    async with asyncio.timeout(10):
+        await drained
+    assert await running == [(1,)]
+    assert conn._driver.load == 0
+
+
+async def test_a_task_group_that_fails_inside_a_transaction_ends_at_once(conn: headrace.Connection) -> None:
+    """Its tasks are cancelled one after the other; the last of them leaves nobody who waits for what runs."""
+    await conn.fetch(SLEEP, 0)
+    async with asyncio.timeout(10):
+        with pytest.raises(ExceptionGroup):
+            async with conn.transaction(), asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(conn.fetch(SLEEP, 600))
+                await until(lambda: in_flight(conn) == 3)
+                raise LookupError("the program fails")
+        assert await conn.fetchval("SELECT 1") == 1
+    assert not conn.is_in_transaction()
+
+
+async def test_cold_calls_of_a_pool_are_spread_over_its_connections(pool: Any) -> None:
+    """Those that wait for a statement to be prepared count: the next call goes to another connection."""
+    made = await pool(min_size=3, max_size=3)
+    calls = [asyncio.create_task(made.fetchval("SELECT pg_backend_pid()")) for _ in range(30)]
+    pids = await asyncio.gather(*calls)
+    assert sorted(pids.count(pid) for pid in set(pids)) == [10, 10, 10]
+
+
+def test_a_loop_closed_under_a_running_query(server: Any) -> None:
+    """The coroutine is thrown away with the loop, and says nothing of it."""
+    program = f"""
+import asyncio, gc, warnings
+import headrace
+warnings.simplefilter("ignore", ResourceWarning)
+
+async def begin():
+    connection = await headrace.connect({server.dsn()!r})
+    call = connection.fetch("SELECT pg_sleep(600)")
+    call.send(None)
+    await asyncio.sleep(0)
+    return connection, call
+
+loop = asyncio.new_event_loop()
+connection, call = loop.run_until_complete(begin())
+connection._driver.transport._sock.close()
+loop.close()
+call.close()
+print("quiet")
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "quiet\n", done.stderr
+    assert "closed" not in done.stderr
