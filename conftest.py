@@ -1,3 +1,8 @@
 """What pytest loads for any test of the repository, the driver's in tests/ and the storefront's alike."""
 
+from hypothesis import settings
+
 pytest_plugins = ("tests.fixtures", "tests.guards", "tests.secure")
+
+# A longer search than that of every day: `make test TEST_ARGS='--hypothesis-profile long'`.
+settings.register_profile("long", max_examples=2000)

@@ -15,7 +15,7 @@ import pytest
 
 import headrace
 from headrace._core.codecs.text_forms import TEXT_FORMS
-from headrace.types import BitString
+from headrace.types import BitString, Box, Circle, Line, LineSegment, Path, Point, Polygon
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect
@@ -79,6 +79,15 @@ VALUES: dict[str, list[Any]] = {
     "varbit": [BitString(""), BitString("101"), BitString("1" * 20)],
     "tid": [(1, 2)],
     "pg_lsn": [0x16B374D848, 2**64 - 1],
+    "pg_snapshot": [(1, 1, ()), (5, 9, (5, 7))],
+    "txid_snapshot": [(5, 9, (8,))],
+    "point": [Point(1.5, -0.0), Point(1e300, float("-inf"))],
+    "line": [Line(1, 0, -2.5)],
+    "lseg": [LineSegment((0, 0), (1e-7, 2))],
+    "box": [Box((1, 2.5), (-1, 0))],
+    "path": [Path((1, 2)), Path((1, 2), (3.5, 4), is_closed=True)],
+    "polygon": [Polygon((1, 2)), Polygon((1, 2), (3, 4), (5, 6))],
+    "circle": [Circle((1, 2), 0.1)],
 }
 
 

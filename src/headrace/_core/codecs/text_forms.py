@@ -20,7 +20,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
 from headrace._core.codecs.calendar import interval_form
-from headrace.types import BitString
+from headrace.types import BitString, Box, Circle, Line, LineSegment, Path, Point, Polygon
 
 __all__ = ["SAME_TEXT", "TEXT_FORMS", "Form"]
 
@@ -239,6 +239,49 @@ def _read_vector(text: str) -> list[int]:
     return [int(number) for number in text.split()]
 
 
+def _write_snapshot(value: Any) -> str:
+    xmin, xmax, running = value
+    return f"{xmin}:{xmax}:{','.join(map(str, running))}"
+
+
+def _read_snapshot(text: str) -> tuple[int, int, tuple[int, ...]]:
+    xmin, xmax, running = text.split(":")
+    return int(xmin), int(xmax), tuple(int(number) for number in running.split(",") if number)
+
+
+# Geometric types: numbers, whatever stands between them (path_encode() and the like in geo_ops.c).
+
+
+def _numbers(value: Any) -> str:
+    return ",".join(map(_write_float8, value))
+
+
+def _write_point(value: Any) -> str:
+    return f"({_numbers(value)})"
+
+
+def _points(value: Any) -> str:
+    return ",".join(map(_write_point, value))
+
+
+def _write_path(value: Any) -> str:
+    return f"({_points(value)})" if value.is_closed else f"[{_points(value)}]"
+
+
+def _read_numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[^][(){}<>,]+", text)]
+
+
+def _read_points(text: str) -> list[Point]:
+    numbers = _read_numbers(text)
+    return [Point(x, y) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+
+
+def _read_circle(text: str) -> Circle:
+    x, y, radius = _read_numbers(text)
+    return Circle((x, y), radius)
+
+
 _TEXT: Final = Form(_same, _same)
 _INT: Final = Form(_write_int, int)
 
@@ -251,9 +294,16 @@ TEXT_FORMS: Final[dict[int, Form]] = {
     **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), _INT),
     **dict.fromkeys((19, 25, 114, 142, 705, 774, 829, 1042, 1043, 1790, 2275, 3802, 4072), _TEXT),
     27: Form(_write_tid, _read_tid),
+    600: Form(_write_point, lambda text: Point(*_read_numbers(text))),
+    601: Form(lambda value: f"[{_points(value)}]", lambda text: LineSegment(*_read_points(text))),
+    602: Form(_write_path, lambda text: Path(*_read_points(text), is_closed=text.startswith("("))),
+    603: Form(_points, lambda text: Box(*_read_points(text))),
+    604: Form(_write_path, lambda text: Polygon(*_read_points(text))),
+    628: Form(lambda value: f"{{{_numbers(value)}}}", lambda text: Line(*_read_numbers(text))),
     650: Form(str, ipaddress.ip_network),
     700: Form(_write_float4, _read_float4),
     701: Form(_write_float8, float),
+    718: Form(lambda value: f"<{_write_point(value.center)},{_write_float8(value.radius)}>", _read_circle),
     869: Form(str, _read_inet),
     1082: Form(_write_date, _read_date),
     1083: Form(_write_time, datetime.time.fromisoformat),
@@ -265,6 +315,7 @@ TEXT_FORMS: Final[dict[int, Form]] = {
     1562: Form(_write_bits, BitString),
     1700: Form(_write_numeric, _read_numeric),
     2950: Form(str, uuid.UUID),
+    **dict.fromkeys((2970, 5038), Form(_write_snapshot, _read_snapshot)),
     3220: Form(_write_lsn, _read_lsn),
 }
 """OID of a built-in type -> its form; the objects are those that the type's binary codec makes."""

@@ -1,0 +1,20 @@
+"""All the types that random values go to a server for."""
+
+from __future__ import annotations
+
+from tests.server.types.samples.catalogue import CATALOGUE
+from tests.server.types.samples.characters import DOCUMENTS, TEXTS
+from tests.server.types.samples.geometry import GEOMETRY
+from tests.server.types.samples.network import ADDRESSED
+from tests.server.types.samples.numbers import NUMBERS
+from tests.server.types.samples.ranges import RANGES
+from tests.server.types.samples.sample import Sample
+from tests.server.types.samples.times import TIMES
+
+SCALARS: dict[str, Sample] = {
+    sample.name: sample for sample in (*NUMBERS, *TEXTS, *DOCUMENTS, *TIMES, *ADDRESSED, *GEOMETRY, *CATALOGUE)
+}
+"""Every base type of PostgreSQL 15 to 18 that takes input. A type without an entry fails test_pg_type.py."""
+
+SAMPLES: dict[str, Sample] = {**SCALARS, **{sample.name: sample for sample in RANGES}}
+"""These, and the ranges and multiranges."""
