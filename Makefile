@@ -1,7 +1,7 @@
 # Every target sets itself up in .venv first; nothing is written outside this directory.
 #
 #   make PYTHON=python3.13 demo      another Python
-#   make test TEST_ARGS='-k pool'    arguments for the program behind a target: DEMO_ARGS, TEST_ARGS, BENCH_ARGS
+#   make test TEST_ARGS='-k pool'    arguments for the program behind a target: DEMO_ARGS, TEST_ARGS, FUZZ_ARGS ...
 #   make build HEADRACE_DEBUG=1      a debug build (see setup.py)
 
 PYTHON ?= python3
@@ -30,13 +30,13 @@ STOREFRONT_bench := [embedded]
 STOREFRONT_docs := [embedded]
 
 CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting
-TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/peers \
+TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers \
 	$(wildcard tests/typing/sample.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench docs build format clean distclean $(CHECKS)
+.PHONY: help demo test check fuzz bench docs build format clean distclean $(CHECKS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
+
+fuzz: $(VENV)/ready-test $(BUILT) ## Read random bytes, as many as you like: FUZZ_ARGS='--inputs 10000000 --workers 2'
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; results in bench/results
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
@@ -112,6 +113,11 @@ class Log(Events):
         self.reopened += 1
 
 
+@lru_cache
+def _greeting(secret: bytes) -> bytes:
+    return backend.greeting(pid=PID, secret=secret)
+
+
 class Conversation:
     """A session, by default past authentication and idle, and what both sides say."""
 
@@ -126,7 +132,7 @@ class Conversation:
         if greeted:
             self.startup()
             self.session.take_output()
-            self.reply(backend.greeting(pid=PID, secret=secret))
+            self.reply(_greeting(secret))
             self.log.parameters.clear()
 
     # What callers ask for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,7 @@ def test_plain_numbers_will_do(oid: int, value: object, same: object) -> None:
         (POINT, 5, TypeError, "expected a point (x, y), got int"),
         (POINT, "12", TypeError, "expected a point (x, y), got str"),
         (POINT, {"x": 1, "y": 2}, TypeError, "expected a point (x, y), got dict"),
+        (POINT, ip_network("::/0"), TypeError, "expected a point (x, y), got IPv6Network"),
         (POINT, (1,), ValueError, "expected a point (x, y), got 1 items"),
         (POINT, (1, 2, 3), ValueError, "got 3 items"),
         (POINT, ("a", "b"), TypeError, "must be real number, not str"),

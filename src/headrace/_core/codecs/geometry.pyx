@@ -120,8 +120,9 @@ cdef object decode_polygon(Codec codec, const char *data, Py_ssize_t size):
 cdef object parts(object value, Py_ssize_t count, str expected):
     """The value as a sequence of so many items."""
     if not isinstance(value, (tuple, list)):
-        # A row of a numpy array is no Sequence, but as good as one.
-        if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(type(value), '__getitem__'):
+        # A row of a numpy array is no Sequence, but as good as one. An ip_network, which has items but no length, is none.
+        if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(type(value), '__getitem__') \
+                or not hasattr(type(value), '__len__'):
             wrong_type(expected, value)
         value = tuple(value)
     if len(value) != count:
