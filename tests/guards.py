@@ -107,8 +107,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add what the server logged during a test to the report of its failure."""
     report = yield
-    if report.failed and _log in item.stash:
-        path, start = item.stash[_log]
+    # The last test's server is gone by the time that its own teardown is reported.
+    if report.failed and _log in item.stash and (found := item.stash[_log])[0].exists():
+        path, start = found
         with path.open("rb") as log:
             log.seek(start)
             logged = log.read().decode(errors="replace")

@@ -7,6 +7,7 @@ carries them out in the order of the calls.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -85,11 +86,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self._record_class = record_class
         self._command_timeout = command_timeout
         self._transaction: Transaction | None = None
-        self._lease = 0
         self._lost_callback: Callable[[Connection], None] | None = None
         self.lost_with: object = None
         self._listeners: Listeners | None = None
-        self._proxy: object = None
+        self._term: object = object()
+        self._proxy: Callable[[], object] | None = None
         driver.attach(self)
 
     def __repr__(self) -> str:
@@ -396,18 +397,31 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self._lost_callback = callback
 
     def lease_begins(self, proxy: object) -> None:
-        """Begin a lease; the proxy stands for the connection towards its listeners."""
-        self._proxy = proxy
+        """Begin a lease; the proxy stands for the connection towards its listeners.
+
+        It is not kept alive: once neither its holder nor what was made during the lease refers to it, it is gone.
+        """
+        self._proxy = weakref.ref(proxy)
 
     def lease_over(self) -> list[InterfaceWarning]:
         """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.
 
         Returns warnings about listeners that were left.
         """
-        self._lease += 1
+        self._term = object()
         self._transaction = None
         self._proxy = None
         return self.drop_listeners()
+
+    @property
+    def _lease(self) -> object:
+        """What things made on the connection belong to; they are of no use once it is another one."""
+        return self._term if self._proxy is None else self._proxy()
+
+    @property
+    def _face(self) -> object:
+        """What callbacks get to see of the connection."""
+        return (self._proxy() if self._proxy is not None else None) or self
 
     def _copying(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)

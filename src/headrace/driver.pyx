@@ -23,7 +23,7 @@ CANCEL_TIMEOUT = 5.0
 # Seconds until another CancelRequest follows one that had no effect; twice as long before each further one.
 CANCEL_PAUSE = 0.02
 # Seconds an abandoned request may go on at the head before it is cancelled on the server.
-ABANDONED_GRACE = 0.5
+ABANDONED_GRACE = 0.1
 # Seconds that closing waits where the caller set no limit.
 CLOSE_TIMEOUT = 10.0
 
@@ -59,7 +59,11 @@ cdef class DriverCore:
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY has caught up
         bint flush_scheduled
+        object watcher                   # told of refusals to write
+        Request sign                     # the last ping
+        readonly bint unanswered         # was dropped because it did not answer a ping
         readonly bint connected
+        bint dropped                     # by terminate()
         object flush_later
         object cancel_deadline
         object grace
@@ -223,6 +227,30 @@ cdef class DriverCore:
                 # One turn later than usual, so that whoever gets the connection next sends in the same write.
                 self.flush_scheduled = True
                 self.loop.call_soon(self.loop.call_soon, self.flush_later)
+
+    def ping(self, double timeout, bint awaited=False):
+        """Ask for a sign of life; what is asked after it is held back until it comes.
+
+        Where none comes within `timeout` seconds the connection is dropped: what was held back had not been sent then.
+        Returns the request, which is to be awaited if `awaited` says so.
+        """
+        cdef Script request = Script(self._waiter() if awaited else None, '', True)
+        request.barrier = True
+        self.sign = request
+        request.deadline = self.loop.call_later(timeout, self._unanswered, timeout)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    @property
+    def is_pinged(self) -> bool:
+        """Whether a sign of life has been asked for and has not come yet."""
+        return self.sign is not None and self.sign.state != DONE
+
+    def _unanswered(self, timeout):
+        self.unanswered = True
+        self._break_off(ConnectionDoesNotExistError(
+            f'the connection had lain idle, and the server did not answer within {timeout:g} seconds'))
 
     def _after_vital(self, tag, error):
         if error is not None:
@@ -415,11 +443,12 @@ cdef class DriverCore:
                 await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
                                        CANCEL_TIMEOUT)
                 self.session.cancel_delivered()
-                if not self.session.holding:
+                # Where the connection was dropped meanwhile nobody can tell any more: a few are sent all the same.
+                if not self.session.holding if self.connected else pause > 4 * CANCEL_PAUSE:
                     return
                 await asyncio.sleep(pause)
                 pause *= 2
-                if not self.session.cancel_again(target):
+                if self.connected and not self.session.cancel_again(target):
                     return
         except Exception as error:
             failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
@@ -462,6 +491,14 @@ cdef class DriverCore:
     def parameter(self, name, value):
         pass
 
+    def read_only(self, error):
+        if self.watcher is not None:
+            self.watcher(self, error)
+
+    def watch(self, watcher):
+        """Name the function watcher(driver, error) that is told where the server refuses to write (25006): a pool's."""
+        self.watcher = watcher
+
     def attach(self, owner):
         """Name the connection that is told of notices (on_notice), notifications (on_notification) and the end (on_lost)."""
         self.owner = owner
@@ -481,9 +518,10 @@ cdef class DriverCore:
                 if handle is not None:
                     handle.cancel()
             self.cancel_deadline = self.grace = None
-            for task in self.tasks:
-                if task is not current_task(self.loop):
-                    task.cancel()
+            if not self.dropped:
+                for task in self.tasks:
+                    if task is not current_task(self.loop):
+                        task.cancel()
             self.session.lost(reason)
             self._wake_watchers()
             self._make_room()
@@ -553,6 +591,8 @@ cdef class DriverCore:
 
     def terminate(self):
         """Drop the socket at once; whatever was asked fails."""
+        # A cancellation under way is carried out: the backend might go on for a client that is gone.
+        self.dropped = True
         self._break_off('the connection was terminated')
 
     # -- for the pool --------------------------------------------------------------------------------------------------------

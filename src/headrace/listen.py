@@ -36,6 +36,7 @@ class ListenerMethods:
     _driver: Driver
     _listeners: Listeners | None
     _proxy: Any
+    _face: Any
 
     async def add_listener(self, channel: str, callback: Listener) -> None:
         """Have `callback(connection, pid, channel, payload)` called for each notification on a channel.
@@ -107,21 +108,21 @@ class ListenerMethods:
         """Take a notice from the driver."""
         if self._listeners is not None:
             for callback in self._listeners.logs:
-                self._listeners.call(callback, self._listeners.logs, self._proxy or self, message)
+                self._listeners.call(callback, self._listeners.logs, self._face, message)
 
     def on_notification(self, pid: int, channel: str, payload: str) -> None:
         """Take a notification from the driver."""
         if self._listeners is not None:
             callbacks = self._listeners.channels.get(channel, [])
             for callback in callbacks:
-                self._listeners.call(callback, callbacks, self._proxy or self, pid, channel, payload)
+                self._listeners.call(callback, callbacks, self._face, pid, channel, payload)
 
     def tell_of_end(self) -> None:
         """Call the termination listeners."""
         if self._listeners is not None:
             callbacks, self._listeners.terminations = self._listeners.terminations, []
             for callback in callbacks:
-                self._listeners.call(callback, callbacks, self._proxy or self)
+                self._listeners.call(callback, callbacks, self._face)
 
     def drop_listeners(self) -> list[InterfaceWarning]:
         """Remove listeners at the end of a lease; returns a warning for each kind there was.
@@ -143,6 +144,7 @@ class ListenerMethods:
         for callback in listeners.leased_logs:
             listeners.logs.remove(callback)
         listeners.leased_logs.clear()
+        listeners.face = None
         return [
             InterfaceWarning(
                 f"{self!r} is being released to the pool but has {count} active {kind} "
@@ -156,6 +158,7 @@ class ListenerMethods:
     def _registry(self) -> Listeners:
         if self._listeners is None:
             self._listeners = Listeners(self._driver.loop)
+        self._listeners.face = self._face
         return self._listeners
 
     async def _forget(self, listeners: Listeners, channel: str, callback: Listener) -> None:
@@ -180,11 +183,13 @@ class ListenerMethods:
 class Listeners:
     """The listeners of one connection."""
 
-    __slots__ = ("_loop", "_tasks", "channels", "leased_logs", "listening", "logs", "terminations")
+    __slots__ = ("_loop", "_tasks", "channels", "face", "leased_logs", "listening", "logs", "terminations")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Future[Any]] = set()
+        self.face: object = None
+        """What they get to see of the connection. A lease lasts while it is kept here."""
         self.channels: dict[str, list[Listener]] = {}
         self.listening: set[str] = set()
         """Channels that the server is sure to listen on."""

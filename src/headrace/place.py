@@ -74,14 +74,24 @@ class Place:
             self.context = await loop.run_in_executor(None, make_context, self.params.tls)
             self.hostname = server_hostname(self.params.tls, self.address.host)
         sock = await self._connect(loop)
+        protocols: list[_P] = []
+
+        def make_protocol() -> _P:
+            protocols.append(protocol())
+            return protocols[-1]
+
         try:
             self.reached = True
             if self.address.is_unix and self.params.requirepeer is not None:
                 check_peer(sock, self.params.requirepeer)
             wants_to_ask = self.attempt.tls and not self.attempt.direct
             self.encrypted = await self._ask_for_tls(loop, sock) if wants_to_ask else self.attempt.tls
-            transport, made = await self._transport(loop, sock, protocol)
+            transport, made = await self._transport(loop, sock, make_protocol)
         except BaseException:
+            for each in protocols:
+                # Cancelled as the handshake was done, asyncio would go on to say goodbye, on a socket that is closed.
+                if (half_made := getattr(each, "transport", None)) is not None:
+                    half_made.abort()
             sock.close()
             raise
         try:

@@ -10,14 +10,18 @@
 A fault holds for the connections there are and for those to come, until it is lifted, and in both directions
 unless `towards` names one. A single connection is a Link, with the same methods: `proxy.links[-1].cut()`.
 
-What a process cannot do is to lose packets: the kernel acknowledges for it. `blackhole` comes close, in that
-it stops reading; the sender's window fills up, and then nothing is said any more. `BlackHole` in
-peers/blackhole.py is an address where not even a connection attempt is answered.
+While a process reads nothing the kernel still acknowledges for it: `blackhole` stops reading, the sender's window
+fills up, and then nothing is said any more. `lose`, on Linux, has the kernel throw away what arrives, unacknowledged,
+as where a cable is cut. `BlackHole` in peers/blackhole.py is an address where not even an attempt to connect is
+answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import socket
+import struct
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -37,6 +41,9 @@ PATIENCE = 10.0
 
 CHUNK = 65536
 
+SO_ATTACH_FILTER = 26
+"""Linux's socket option (asm-generic/socket.h); Python has no name for it."""
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -54,6 +61,12 @@ class Rules:
     """How many bytes are sent on, counted from the connection's first, before it ends."""
     end_by_reset: bool = False
     """Whether that end is an RST for both sides, and not a FIN."""
+
+
+def drop_packets(sock: socket.socket) -> None:
+    """Attach the filter `return 0`: the kernel then drops what arrives before TCP sees it. Linux alone has this."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET | BPF_K
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 class Faults:
@@ -251,6 +264,11 @@ class Link(Faults):
                     writer.write_eof()
         for flow in self._flows.values():
             flow.wake()
+
+    def lose(self) -> None:
+        """Have the kernel drop every packet that arrives from either side: no bytes, no acknowledgements, for good."""
+        for writer in self._writers:
+            drop_packets(writer.get_extra_info("socket"))
 
     async def ended(self) -> None:
         """Wait until both sides have closed their connections."""

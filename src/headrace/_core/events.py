@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.errors import PostgresLogMessage
+from headrace.errors import PostgresError, PostgresLogMessage
 
 
 class Events:
@@ -19,6 +19,9 @@ class Events:
 
     def parameter(self, name: str, value: str) -> None:
         """Learn of a run-time parameter's value."""
+
+    def read_only(self, error: PostgresError) -> None:
+        """Learn that the server has refused to write (25006): the transaction is read-only, or the server is by now."""
 
     def abandoned_head(self) -> None:
         """Learn that the server works on a request that nobody waits for; see Session.cancel_head()."""

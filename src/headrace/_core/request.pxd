@@ -33,7 +33,7 @@ cdef class Request:
         readonly bint abandoned      # nobody wants the reply any more: it is drained
         readonly bint cancelled      # a CancelRequest was aimed at it
         bint exposed                 # was in flight behind the target of a CancelRequest, which may hit it
-        bint repeated                # was run again once already, its statement having been stale
+        int repeated                 # how often it was run again, its statement having been stale
         bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
         int stage

@@ -41,6 +41,9 @@ from headrace._core.statement cimport PREPARING, READY, StatementCache
 from headrace._core.events import Events
 from headrace.errors import InterfaceError, ProtocolError, new_error, new_notice
 
+# How often a request is run again because its statement went stale in between: a migration changes tables in a row.
+cdef int MOST_REPEATS = 10
+
 
 cdef class Session:
     """One conversation with a backend: requests in, replies out, in order.
@@ -206,6 +209,8 @@ cdef class Session:
             raise ProtocolError(f'an error from the server that belongs to no request: {error}')
         if error.sqlstate == '25P02' and self.root_cause is not None:
             error.__cause__ = self.root_cause
+        elif error.sqlstate == '25006':
+            self.events.read_only(error)
         if head is not None and head.error is None:
             head.error = error
             if isinstance(head, Startup):
@@ -263,7 +268,7 @@ cdef class Session:
             # Run again it is out of that signal's reach.
             request.exposed = False
         else:
-            request.repeated = True
+            request.repeated += 1
         return self.run_again(request)
 
     cdef bint innocent(self, Request request) except -1:
@@ -272,7 +277,7 @@ cdef class Session:
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
             return request.exposed and request.repeatable()
-        return isinstance(request, Bound) and not request.repeated and request.rebindable() \
+        return isinstance(request, Bound) and request.repeated < MOST_REPEATS and request.rebindable() \
             and (<Bound>request).statement.refused(request.error)
 
     cdef bint run_again(self, Request request) except -1:
@@ -418,8 +423,8 @@ cdef class Session:
         if self.ended:
             return
         self.ended = True
-        self.take_no_more(reason)
         cause = self.fatal if self.fatal is not None else reason
+        self.take_no_more(cause)
         # What the head gets for itself, and where that is the session's own request, whoever waits for it first.
         blamed = self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None
         self.outbox.streaming = None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
+import traceback
 from collections.abc import Generator
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from headrace.connection import Connection
@@ -12,22 +15,43 @@ from headrace.errors import InterfaceError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace.pool.pool import Pool
+    from headrace.pool.leasing import LeaseMethods
     from headrace.pool.routing import Member
+
+
+class Place:
+    """Where in a program a connection is being acquired: file, line and function; with `whole`, all of the stack."""
+
+    __slots__ = ("_code", "_line", "_stack")
+
+    def __init__(self, whole: bool) -> None:
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("headrace."):
+            frame = frame.f_back
+        self._code: CodeType = frame.f_code
+        self._line = frame.f_lineno
+        self._stack = traceback.format_stack(frame) if whole else None
+
+    def __str__(self) -> str:
+        if self._stack is not None:
+            return "\n" + "".join(self._stack).rstrip()
+        return f"{self._code.co_filename}:{self._line}, in {self._code.co_qualname}"
 
 
 class PoolConnectionProxy:
     """A leased connection: all of `Connection`, until it is given back; InterfaceError after that.
 
     `isinstance(proxy, Connection)` is true. What it does not define itself it takes from the connection, so methods
-    of a `connection_class` work too.
+    of a `connection_class` work too. Statements, cursors, transactions and listeners made on it keep it alive; a lease
+    that nobody refers to any more is reported and ended.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_member", "_pool")
+    __slots__ = ("__weakref__", "_connection", "_member", "_place", "_pool")
 
-    def __init__(self, pool: Pool, member: Member) -> None:
+    def __init__(self, pool: LeaseMethods, member: Member, place: Place) -> None:
         self._pool = pool
         self._member = member
+        self._place = place
         self._connection: Connection | None = member.connection
 
     def __getattr__(self, name: str) -> Any:
@@ -40,6 +64,11 @@ class PoolConnectionProxy:
         if self._connection is None:
             return f"<{type(self).__name__} [released] {id(self):#x}>"
         return f"<{type(self).__name__} {self._connection!r} {id(self):#x}>"
+
+    def __del__(self) -> None:
+        # Attributes are missing where __init__ never ran.
+        if getattr(self, "_connection", None) is not None:
+            self._pool._leaked(self._member, self._place)
 
     def _detach(self) -> Connection | None:
         """End the lease; returns the connection, None where it had ended before."""
@@ -72,11 +101,12 @@ Connection.register_proxy(PoolConnectionProxy)
 class PoolAcquireContext:
     """What `Pool.acquire()` returns: awaitable, and an asynchronous context manager."""
 
-    __slots__ = ("_connection", "_done", "_pool", "_timeout")
+    __slots__ = ("_connection", "_done", "_place", "_pool", "_timeout")
 
-    def __init__(self, pool: Pool, timeout: float | None) -> None:
+    def __init__(self, pool: LeaseMethods, timeout: float | None, place: Place) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._place = place
         self._connection: PoolConnectionProxy | None = None
         self._done = False
 
@@ -85,7 +115,7 @@ class PoolAcquireContext:
     async def __aenter__(self) -> Connection:
         if self._connection is not None or self._done:
             raise InterfaceError("a connection is already acquired")
-        self._connection = await self._pool._acquire(self._timeout)
+        self._connection = await self._pool._acquire(self._timeout, self._place)
         return self._connection  # type: ignore[return-value]
 
     async def __aexit__(
@@ -98,4 +128,4 @@ class PoolAcquireContext:
 
     def __await__(self) -> Generator[Any, None, Connection]:
         self._done = True
-        return self._pool._acquire(self._timeout).__await__()  # type: ignore[return-value]
+        return self._pool._acquire(self._timeout, self._place).__await__()  # type: ignore[return-value]

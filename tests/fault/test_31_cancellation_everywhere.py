@@ -1,0 +1,323 @@
+"""Fault 31: cancellation at every point of everything: no backend is left over, none in a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import headrace
+from tests.servers import until
+from tests.watching import until_in_flight
+
+if TYPE_CHECKING:
+    from tests.fixtures import Connect
+    from tests.secure import Secure
+    from tests.servers import Cluster
+
+MOMENTS = ["while it waits", "as it is woken"]
+PATIENCE = 10.0
+STEPS = 60
+"""More suspensions than anything here has."""
+
+
+class Cancelled:
+    """Awaits something in the current task, and has the task cancelled at the `step`-th suspension.
+
+    "while it waits" cancels before what it waits for has happened, "as it is woken" after that, in the same turn of
+    the loop. `reached` says whether there was such a suspension at all.
+    """
+
+    def __init__(self, awaitable: Awaitable[Any], step: int, moment: str) -> None:
+        self._awaitable = awaitable
+        self._step = step
+        self._moment = moment
+        self.reached = False
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        inner = self._awaitable.__await__()
+        number = 0
+        send: Callable[[], Any] = lambda: inner.send(None) if hasattr(inner, "send") else next(inner)  # noqa: E731
+        while True:
+            try:
+                waited_for = send()
+            except StopIteration as done:
+                return done.value
+            if number == self._step:
+                self.reached = True
+                if self._moment == "while it waits" or waited_for is None:
+                    task.cancel()
+                else:
+                    waited_for.add_done_callback(lambda _: task.cancel())
+            number += 1
+            try:
+                yield waited_for
+            except BaseException as error:
+                thrown = error
+                send = lambda: inner.throw(thrown)  # noqa: E731, B023
+            else:
+                send = lambda: inner.send(None) if hasattr(inner, "send") else next(inner)  # noqa: E731
+
+
+async def cancelled_at(step: int, moment: str, work: Coroutine[Any, Any, Any]) -> bool:
+    """Run `work` in a task that is cancelled at that step; return whether it came so far."""
+    cancelled = Cancelled(work, step, moment)
+
+    async def run() -> None:
+        await cancelled
+
+    async with asyncio.timeout(PATIENCE):
+        outcome = (await asyncio.gather(asyncio.create_task(run()), return_exceptions=True))[0]
+    assert outcome is None or (cancelled.reached and isinstance(outcome, asyncio.CancelledError)), repr(outcome)
+    return cancelled.reached
+
+
+async def cancelled_at_every_step(moment: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> int:
+    """Run `work` again and again, cancelled one step later each time, until it gets through; return the steps."""
+    for step in range(STEPS):
+        if not await cancelled_at(step, moment, work()):
+            return step
+    raise AssertionError(f"still not through after {STEPS} steps")
+
+
+class Watch:
+    """Counts the backends of a database."""
+
+    def __init__(self, server: Cluster, database: str | None) -> None:
+        self._server = server
+        self._database = database
+        self._baseline = self._count()
+
+    def _count(self) -> int:
+        return len(self._server.backends(self._database))
+
+    def is_back(self) -> None:
+        """Wait until there are as many as at first, none of them in a transaction."""
+
+        def idle() -> bool:
+            found = self._server.backends(self._database)
+            return len(found) == self._baseline and not any("transaction" in (each.state or "") for each in found)
+
+        until(idle, f"{self._baseline} backends, none in a transaction", within=PATIENCE)
+
+
+@pytest.fixture
+def watch(server: Cluster, database: str) -> Watch:
+    return Watch(server, database)
+
+
+@pytest.fixture
+async def table(server: Cluster, database: str) -> AsyncIterator[str]:
+    server.sql("CREATE TABLE IF NOT EXISTS kept (a int)", database=database)
+    yield "kept"
+    server.sql("DROP TABLE kept", database=database)
+
+
+every_moment = pytest.mark.parametrize("moment", MOMENTS)
+
+
+@every_moment
+async def test_31_connect(connect_kwargs: dict[str, Any], watch: Watch, moment: str) -> None:
+    async def work() -> None:
+        await (await headrace.connect(**connect_kwargs)).close()
+
+    assert await cancelled_at_every_step(moment, work) > 3
+    watch.is_back()
+
+
+@every_moment
+async def test_31_connect_with_tls_and_scram(tls: Secure, moment: str) -> None:
+    watch = Watch(tls.cluster, None)
+
+    async def work() -> None:
+        await (await headrace.connect(**tls.to("scram"), ssl="verify-full", sslrootcert=str(tls.pki.root))).close()
+
+    assert await cancelled_at_every_step(moment, work) >= 5
+    watch.is_back()
+
+
+@every_moment
+async def test_31_transaction(connect: Connect, table: str, watch: Watch, moment: str) -> None:
+    """BEGIN, a statement, a savepoint, COMMIT: after each cancellation the next user finds no transaction."""
+    connection = await connect()
+    watch = Watch(watch._server, watch._database)
+
+    async def work() -> None:
+        async with connection.transaction():
+            await connection.execute(f"INSERT INTO {table} VALUES ($1)", 1)
+            async with connection.transaction():
+                await connection.execute(f"INSERT INTO {table} VALUES (2)")
+
+    steps = await cancelled_at_every_step(moment, work)
+    assert steps >= 6
+    assert not connection.is_closed()
+    async with connection.transaction():
+        # All or nothing, each time.
+        assert await connection.fetchval(
+            f"SELECT count(*) FILTER (WHERE a = 1) = count(*) FILTER (WHERE a = 2) FROM {table}"
+        )
+    watch.is_back()
+
+
+@every_moment
+async def test_31_cursor(connect: Connect, watch: Watch, moment: str) -> None:
+    connection = await connect()
+    watch = Watch(watch._server, watch._database)
+
+    async def work() -> None:
+        async with connection.transaction():
+            seen = [row[0] async for row in connection.cursor("SELECT generate_series(1, 6)", prefetch=2)]
+            assert seen == [1, 2, 3, 4, 5, 6]
+
+    assert await cancelled_at_every_step(moment, work) >= 5
+    assert await connection.fetchval("SELECT count(*) FROM pg_cursors WHERE name <> ''") == 0
+    watch.is_back()
+
+
+@every_moment
+async def test_31_executemany(connect: Connect, table: str, watch: Watch, moment: str) -> None:
+    """A batch that is still being sent when it is cancelled is kept whole or not at all."""
+    connection = await connect()
+    watch = Watch(watch._server, watch._database)
+    size = 30_000
+
+    async def work() -> None:
+        await connection.executemany(f"INSERT INTO {table} VALUES ($1)", ((i,) for i in range(size)))
+
+    assert await cancelled_at_every_step(moment, work) >= 1
+    assert await connection.fetchval(f"SELECT count(*) FROM {table}") % size == 0
+    watch.is_back()
+
+
+@every_moment
+async def test_31_copy_in(connect: Connect, table: str, watch: Watch, moment: str) -> None:
+    connection = await connect()
+    watch = Watch(watch._server, watch._database)
+    size = 30_000
+
+    async def records() -> AsyncIterator[tuple[int]]:
+        for i in range(size):
+            if i % 5000 == 0:
+                await asyncio.sleep(0)
+            yield (i,)
+
+    async def work() -> None:
+        await connection.copy_records_to_table(table, records=records())
+
+    assert await cancelled_at_every_step(moment, work) >= 3
+    if connection.is_closed():
+        connection = await connect()
+    assert await connection.fetchval(f"SELECT count(*) FROM {table}") % size == 0
+
+
+@every_moment
+async def test_31_copy_out(connect: Connect, watch: Watch, moment: str) -> None:
+    connection = await connect()
+    watch = Watch(watch._server, watch._database)
+
+    async def write(data: bytes) -> None:
+        await asyncio.sleep(0)
+
+    async def work() -> None:
+        await connection.copy_from_query("SELECT repeat('x', 1000) FROM generate_series(1, 500)", output=write)
+
+    assert await cancelled_at_every_step(moment, work) >= 3
+    assert not connection.is_closed()
+    assert await connection.fetchval("SELECT 1") == 1
+    watch.is_back()
+
+
+@every_moment
+async def test_31_listen(connect: Connect, watch: Watch, moment: str) -> None:
+    """A cancelled LISTEN or UNLISTEN leaves nothing behind that hears what nobody listens to any more."""
+    connection = await connect()
+    watch = Watch(watch._server, watch._database)
+    heard: list[str] = []
+
+    def hear(connection: headrace.Connection, pid: int, channel: str, payload: str) -> None:
+        heard.append(payload)
+
+    async def work() -> None:
+        try:
+            await connection.add_listener("c", hear)
+            await connection.execute("NOTIFY c, 'x'")
+        finally:
+            await connection.remove_listener("c", hear)
+
+    assert await cancelled_at_every_step(moment, work) >= 2
+    await connection.fetchval("SELECT 1")
+    assert await connection.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
+    watch.is_back()
+
+
+@every_moment
+async def test_31_acquire_and_release(connect_kwargs: dict[str, Any], watch: Watch, moment: str) -> None:
+    """Whichever step of a pool's life is cancelled, every connection comes back to it and then to the server."""
+    async with headrace.create_pool(**connect_kwargs, min_size=1, max_size=2) as pool:
+
+        async def work() -> None:
+            async with pool.acquire() as one, pool.acquire() as two:
+                await one.execute("BEGIN; SET work_mem = '1234kB'")
+                await two.fetchval("SELECT 1")
+            await pool.execute("SET work_mem = '1234kB'")
+            assert await pool.fetchval("SHOW work_mem") != "1234kB"
+
+        assert await cancelled_at_every_step(moment, work) >= 4
+        assert await asyncio.gather(*(pool.fetchval("SHOW work_mem") for _ in range(4))) == ["4MB"] * 4
+        async with asyncio.timeout(PATIENCE), pool.acquire(), pool.acquire():
+            assert pool.get_size() == 2
+    watch.is_back()
+
+
+@every_moment
+async def test_31_acquire_in_line(connect_kwargs: dict[str, Any], watch: Watch, moment: str) -> None:
+    """Two waiters for one connection, one of them cancelled at every step: the other is always served."""
+    async with headrace.create_pool(**connect_kwargs, min_size=1, max_size=1) as pool:
+
+        async def other() -> None:
+            async with pool.acquire() as connection:
+                await connection.fetchval("SELECT 1")
+
+        async def work() -> None:
+            async with asyncio.TaskGroup() as others:
+                others.create_task(other())
+                await asyncio.sleep(0)
+                async with pool.acquire() as connection:
+                    others.create_task(other())
+                    await connection.fetchval("SELECT 1")
+
+        assert await cancelled_at_every_step(moment, work) >= 3
+        async with asyncio.timeout(PATIENCE):
+            await other()
+            await pool.fetchval("SELECT 1")
+        assert pool.get_size() == pool.get_idle_size() == 1
+    watch.is_back()
+
+
+@every_moment
+async def test_31_opening_and_closing_a_pool(connect_kwargs: dict[str, Any], watch: Watch, moment: str) -> None:
+    async def work() -> None:
+        async with headrace.create_pool(**connect_kwargs, min_size=2, max_size=2) as pool:
+            await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(2)))
+
+    assert await cancelled_at_every_step(moment, work) >= 5
+    watch.is_back()
+
+
+@every_moment
+async def test_31_closing_while_a_query_runs(connect: Connect, watch: Watch, moment: str) -> None:
+    """Closing cancels what runs on the server. Where closing is cut short itself, that is still done."""
+    for step in range(STEPS):
+        connection = await connect()
+        running = asyncio.create_task(connection.execute("SELECT pg_sleep(600)"))
+        await until_in_flight(connection)
+        reached = await cancelled_at(step, moment, connection.close())
+        assert isinstance((await asyncio.gather(running, return_exceptions=True))[0], headrace.PostgresError)
+        if not reached:
+            break
+    assert step >= 1
+    watch.is_back()

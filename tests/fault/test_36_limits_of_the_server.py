@@ -1,0 +1,105 @@
+"""Fault 36: limits that the server imposes: on idle sessions, on transactions, on the number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import headrace
+from tests.servers import SUPERUSER
+from tests.watching import until_closed
+
+if TYPE_CHECKING:
+    from tests.fixtures import Connect, MakePool
+    from tests.servers import Cluster
+
+PATIENCE = 10.0
+
+
+async def test_36_an_idle_session_is_ended(connect: Connect) -> None:
+    connection = await connect(server_settings={"idle_session_timeout": "50ms"})
+    ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    connection.add_termination_listener(ended.set_result)
+    async with asyncio.timeout(PATIENCE):
+        assert await ended is connection
+    with pytest.raises(headrace.InterfaceError, match="idle-session timeout"):
+        await connection.fetchval("SELECT 1")
+
+
+async def test_36_an_idle_death_is_replaced_unseen(pool: MakePool, connect_kwargs: dict[str, Any]) -> None:
+    """The connections that the server has ended since the last query are replaced, and nobody ever knows."""
+    made = await pool(min_size=2, max_size=2, server_settings={"idle_session_timeout": "50ms"})
+    # Those that come next live on: a query sent in the very moment of such an end fails by rights.
+    made.set_connect_args(**connect_kwargs)
+    async with asyncio.timeout(PATIENCE):
+        while made.stats().closed.get("lost", 0) < 2:
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*(made.fetchval("SELECT $1::int", i) for i in range(10))) == list(range(10))
+        while made.get_size() < 2:
+            await asyncio.sleep(0)
+    # 57P05 is the end of one session, and says nothing about the others.
+    assert made.stats().closed == {"lost": 2}
+    assert made.stats().opened == 4
+    assert made.stats().failed == 0
+
+
+async def test_36_idle_in_a_transaction(connect: Connect) -> None:
+    connection = await connect(server_settings={"idle_in_transaction_session_timeout": "50ms"})
+    with pytest.raises((headrace.ConnectionDoesNotExistError, headrace.InterfaceError), match="idle-in-transaction"):
+        async with connection.transaction():
+            await connection.execute("SELECT 1")
+            await until_closed(connection)
+            await connection.execute("SELECT 1")
+
+
+async def test_36_transaction_timeout(connect: Connect, server: Cluster) -> None:
+    if server.version < 17:
+        pytest.skip("transaction_timeout is new in PostgreSQL 17")
+    connection = await connect(server_settings={"transaction_timeout": "50ms"})
+    with pytest.raises(headrace.PostgresError) as raised:
+        async with connection.transaction():
+            await connection.execute("SELECT pg_sleep(600)")
+    assert raised.value.sqlstate == "25P04"
+    assert connection.is_closed()
+
+
+async def test_36_statement_timeout_is_the_callers(conn: headrace.Connection) -> None:
+    """It comes as 57014, as a cancellation does, but nobody has cancelled: the caller gets it; it is not repeated."""
+    await conn.execute("SET statement_timeout = '20ms'")
+    outcomes = await asyncio.gather(
+        conn.fetchval("SELECT 1"),
+        conn.fetchval("SELECT pg_sleep(600)"),
+        conn.fetchval("SELECT 2"),
+        return_exceptions=True,
+    )
+    assert outcomes[0] == 1
+    assert type(outcomes[1]) is headrace.QueryCanceledError
+    assert outcomes[2] == 2
+
+
+async def test_36_too_many_connections(own_server: Cluster) -> None:
+    with own_server.settings(restart=True, max_connections="8", superuser_reserved_connections="2"):
+        own_server.sql("CREATE ROLE somebody LOGIN")
+        dsn = own_server.dsn(SUPERUSER, user="somebody")
+        others = [await headrace.connect(dsn) for _ in range(3)]
+        async with headrace.create_pool(dsn, min_size=1, max_size=10) as pool:
+            leases = [await pool.acquire()]
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(headrace.TooManyConnectionsError):
+                    while True:
+                        leases.append(await pool.acquire())
+            assert leases[1:]
+            # What one caller could not have others still have, and they share what there is to share.
+            assert await leases[0].fetchval("SELECT 1") == 1
+            await pool.release(leases.pop())
+            async with asyncio.timeout(PATIENCE):
+                assert await asyncio.gather(*(pool.fetchval("SELECT $1::int", i) for i in range(20))) == list(range(20))
+            # Once there is room again, the pool grows again.
+            for other in others:
+                await other.close()
+            async with asyncio.timeout(PATIENCE):
+                more = [await pool.acquire() for _ in range(3)]
+            for lease in [*leases, *more]:
+                await pool.release(lease)

@@ -1,0 +1,139 @@
+"""Fault 39: what changes the session, through the pool's own methods: the next user finds it pristine."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+import headrace
+
+if TYPE_CHECKING:
+    from tests.fixtures import MakePool
+    from tests.servers import Cluster
+
+PATIENCE = 10.0
+
+LOOK = """
+    SELECT current_setting('work_mem') AS work_mem, current_setting('search_path') AS search_path,
+           current_user = session_user AS is_self,
+           (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()) AS locks,
+           (SELECT count(*) FROM pg_listening_channels()) AS channels,
+           (SELECT count(*) FROM pg_cursors WHERE name <> '') AS cursors
+"""
+
+CHANGES = [
+    "SET work_mem = '1234kB'",
+    "SET SESSION search_path TO pg_catalog",
+    "SELECT set_config('work_mem', '1234kB', false)",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_try_advisory_lock_shared(2)",
+    "LISTEN somewhere",
+    "BEGIN",
+    "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    "BEGIN; SET LOCAL work_mem = '1234kB'; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+    "/* a comment */ set work_mem to '1234kB'",
+    "DO $$ BEGIN PERFORM set_config('work_mem', '1234kB', false); END $$",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_39_the_next_user_finds_a_pristine_session(pool: MakePool, change: str) -> None:
+    """Whether the change stood alone or among others' queries, shared or leased."""
+    made = await pool(min_size=1, max_size=1)
+    pristine = await made.fetchrow(LOOK)
+    before = await made.fetchval("SELECT pg_backend_pid()")
+    for _ in range(2):
+        results = await asyncio.gather(
+            *(made.fetchval("SELECT $1::int", i) for i in range(5)),
+            made.execute(change),
+            *(made.fetchrow(LOOK) for _ in range(5)),
+        )
+        assert results[:5] == list(range(5))
+        assert results[6:] == [pristine] * 5
+        async with made.acquire() as lease:
+            assert await lease.fetchrow(LOOK) == pristine
+            assert not lease.is_in_transaction()
+            await lease.execute(change)
+        assert await made.fetchrow(LOOK) == pristine
+    assert await made.fetchval("SELECT pg_backend_pid()") == before
+
+
+@pytest.mark.parametrize(
+    "query", ["CREATE TEMP TABLE mine (a int)", "SELECT 1 AS a INTO TEMP mine", "PREPARE mine AS SELECT 1"]
+)
+async def test_39_what_the_reset_does_not_undo_is_of_its_own_lease(pool: MakePool, query: str) -> None:
+    """Temporary tables and named statements outlive RESET ALL, as in asyncpg; no query shared a session with one."""
+    made = await pool(min_size=1, max_size=2)
+    await asyncio.gather(made.execute(query), *(made.fetchval("SELECT 1") for _ in range(10)))
+    assert made.stats().leases == 1
+
+
+async def test_39_a_transaction_that_a_lexer_cannot_see(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were one left open on the shared path all the same, the connection is closed, and not used for anybody else."""
+    from headrace.pool import sharing
+
+    made = await pool(min_size=1, max_size=1)
+    backend = await made.fetchval("SELECT pg_backend_pid()")
+    unseen = sharing.classify("SELECT 1")
+    monkeypatch.setattr(sharing, "classify", lambda query: unseen)
+    await made.execute("BEGIN")
+    monkeypatch.undo()
+    async with asyncio.timeout(PATIENCE):
+        assert await made.fetchval("SELECT pg_backend_pid()") != backend
+    assert made.stats().quarantined == 1
+    assert made.stats().closed == {"quarantined": 1}
+
+
+async def test_39_a_reset_under_way_is_not_taken_for_a_transaction(pool: MakePool) -> None:
+    """Callers who give up between a lease with BEGIN and its reset: the connection is not to blame."""
+    made = await pool(min_size=1, max_size=1)
+    for _ in range(20):
+        async with made.acquire() as lease:
+            await lease.execute("BEGIN")
+        gone = asyncio.create_task(made.fetchval("SELECT 1"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert await made.fetchval("SELECT 2") == 2
+    assert made.stats().opened == 1
+    assert made.stats().quarantined == 0
+
+
+async def test_39_a_reset_that_fails_ends_the_connection(pool: MakePool, server: Cluster, database: str) -> None:
+    """What came right behind the reset ran in an unclean session: its result is not given to anybody."""
+
+    class Unclean(headrace.Connection):
+        def get_reset_query(self) -> str:
+            return "SELECT 1/0"
+
+    made = await pool(min_size=1, max_size=1, connection_class=Unclean)
+    async with made.acquire() as lease:
+        before = lease.get_server_pid()
+        await lease.execute("SET work_mem = '1234kB'")
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                assert await made.fetchval("SHOW work_mem") != "1234kB"
+                break
+            except headrace.ConnectionDoesNotExistError:
+                continue
+    assert await made.fetchval("SELECT pg_backend_pid()") != before
+    server.sql("SELECT 1", database=database)
+
+
+async def test_39_a_connection_never_given_back_is_reported(pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
+    made = await pool(min_size=1, max_size=1)
+
+    async def take() -> None:
+        await made.acquire()
+
+    with caplog.at_level(logging.WARNING, "headrace.pool"):
+        await take()
+        gc.collect()
+        async with asyncio.timeout(PATIENCE):
+            assert await made.fetchval("SELECT 1") == 1
+    assert any("never given back" in each and f"{__file__}:" in each for each in caplog.messages)
