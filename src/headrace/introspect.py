@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace._core.codecs.names import catalogue_name
-from headrace._core.codecs.typemap import INTROSPECTION_QUERY, TYPE_BY_NAME
+from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY, TYPE_BY_NAME
+from headrace._core.preparation import own_statement
 from headrace._core.record import Record
 from headrace.driver import KIND_ROWS, KIND_VALUE
 from headrace.errors import InterfaceError
 
 if TYPE_CHECKING:
     from headrace.driver import Driver
+
+NAME, OID, OIDS = 19, 26, 1028
 
 
 class TypeMethods:
@@ -78,14 +81,17 @@ class TypeMethods:
         """Return the OID of a type, which is looked up where nothing is known of it."""
         driver = self._driver
         timeout = self._timeout(None)
-        request = driver.query(TYPE_BY_NAME, (catalogue_name(typename, schema), schema), KIND_VALUE, 1, 0, Record)
+        question = own_statement(TYPE_BY_NAME, (NAME, NAME), [("oid", OID)])
+        names = (catalogue_name(typename, schema), schema)
+        request = driver.execute_statement(question, names, KIND_VALUE, 1, 0, Record)
         oid = await driver.reply(request, timeout)
         if oid is None:
             raise ValueError(f"unknown type: {schema}.{typename}")
         types = driver.session.types
         missing = types.missing([oid])
         if missing:
-            request = driver.query(INTROSPECTION_QUERY, (missing,), KIND_ROWS, 0, 0, Record)
+            question = own_statement(INTROSPECTION_QUERY, (OIDS,), INTROSPECTION_COLUMNS)
+            request = driver.execute_statement(question, (missing,), KIND_ROWS, 0, 0, Record)
             types.learn(missing, await driver.reply(request, timeout))
         return oid  # type: ignore[no-any-return]
 

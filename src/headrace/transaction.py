@@ -10,6 +10,9 @@ from asyncio import CancelledError
 from itertools import count
 from typing import TYPE_CHECKING
 
+from headrace._core.preparation import own_statement
+from headrace._core.record import Record
+from headrace.driver import KIND_VALUE
 from headrace.errors import InFailedSQLTransactionError, InterfaceError
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ ISOLATION_LEVELS = {
     "repeatable_read": "REPEATABLE READ",
     "serializable": "SERIALIZABLE",
 }
+
+TEXT = 25
 
 _savepoints = count(1)
 
@@ -187,7 +192,10 @@ class Transaction:
             return
         level = outer._isolation
         if level is None:
-            level = str(await self._connection.fetchval("SHOW transaction_isolation")).replace(" ", "_")
+            driver = self._connection._driver
+            question = own_statement("SHOW transaction_isolation", (), [("transaction_isolation", TEXT)])
+            request = driver.execute_statement(question, (), KIND_VALUE, 1, 0, Record)
+            level = str(await driver.reply(request, self._connection._timeout(None))).replace(" ", "_")
         if level != self._isolation:
             raise InterfaceError(
                 f"nested transaction has a different isolation level: current {self._isolation!r} != outer {level!r}"

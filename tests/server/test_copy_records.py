@@ -128,14 +128,45 @@ async def test_custom_codecs(conn: headrace.Connection) -> None:
         await conn.copy_records_to_table("custom", records=[("1",), ("zz",)], columns=["c"])
 
 
-async def test_values_that_only_travel_as_text_are_refused_with_a_way_out(conn: headrace.Connection) -> None:
+async def test_a_codec_in_text(conn: headrace.Connection) -> None:
     await conn.set_type_codec("numeric", schema="pg_catalog", encoder=str, decoder=float)
-    await conn.execute("CREATE TEMP TABLE textual (a int, b numeric)")
-    with pytest.raises(headrace.InterfaceError, match="column 'b' of .*textual.*numeric travel as text") as caught:
-        await conn.copy_records_to_table("textual", records=[(1, 2.5)])
+    await conn.execute("CREATE TEMP TABLE textual (a int, b numeric, c point)")
+    assert await conn.copy_records_to_table("textual", records=[(1, 2.5, (0, 1))]) == "COPY 1"
+    assert await conn.fetchval("SELECT b::text FROM textual") == "2.5"
+
+
+AT = datetime.datetime(2024, 1, 2, 3, 4, 5, 678, datetime.UTC)
+
+
+async def test_types_that_travel_as_text_alone(conn: headrace.Connection) -> None:
+    await conn.execute(
+        "CREATE TEMP TABLE textual (id int, name text, words tsvector, price money, kind regtype[], at timestamptz, "
+        "data bytea, doc jsonb, list int[])"
+    )
+    rows = [
+        (1, "a\tb\\N\n\r\\.", "'fat':1 'it''s\\\\':2", "$1.00", ["integer", None], AT, b"\\\n\0", '"\\n"', [1, None]),
+        (2, "", "", "$0.00", [], AT, b"", "{}", []),
+        (3, *[None] * 8),
+        (4, "\\.", *[None] * 7),
+    ]
+    assert await conn.copy_records_to_table("textual", records=rows) == "COPY 4"
+    assert [tuple(row) for row in await conn.fetch("SELECT * FROM textual ORDER BY id")] == rows
+    with pytest.raises(headrace.DataError, match=r"row 2, column 'id': 'x' .*expected int, got str"):
+        await conn.copy_records_to_table("textual", records=[rows[0], ("x", *rows[1][1:])])
+    with pytest.raises(headrace.InvalidTextRepresentationError):
+        await conn.copy_records_to_table("textual", records=[("$x",)], columns=["price"])
+
+
+async def test_what_has_no_common_format_is_refused_with_a_way_out(conn: headrace.Connection) -> None:
+    await conn.execute("CREATE TEMP TABLE textual (a point, b tsvector)")
+    assert await conn.copy_records_to_table("textual", records=[((0, 1), "'x'")]) == "COPY 1"
+    await conn.set_type_codec("point", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary")
+    message = r"textual.*column 'b' \(type tsvector\) travel as text, those of column 'a' \(type point\) in binary"
+    with pytest.raises(headrace.InterfaceError, match=message) as caught:
+        await conn.copy_records_to_table("textual", records=[(b"", "'x'")])
     assert "format='binary'" in str(caught.value)
     assert "executemany" in str(caught.value)
-    assert await conn.copy_records_to_table("textual", records=[(1,)], columns=["a"]) == "COPY 1"
+    assert await conn.copy_records_to_table("textual", records=[(bytes(16),)], columns=["a"]) == "COPY 1"
 
 
 async def test_computed_and_dropped_columns_are_left_out(conn: headrace.Connection) -> None:

@@ -1,6 +1,7 @@
 # COPY FROM STDIN and COPY TO STDOUT as requests, and rows in COPY's binary format.
 
 from headrace._core.buffer cimport WriteBuffer
+from headrace._core.codecs.base cimport Codec
 from headrace._core.rowplan cimport RowPlan
 from headrace._core.request cimport Request
 from headrace._core.statement cimport Statement
@@ -42,6 +43,8 @@ cdef class RowEncoder:
     cdef:
         readonly tuple names
         tuple codecs
+        readonly bint binary              # in COPY's binary format; otherwise in its text format
+        WriteBuffer scratch               # where a value is written before it is escaped
         readonly Py_ssize_t width
         WriteBuffer out
         Py_ssize_t mark
@@ -50,3 +53,4 @@ cdef class RowEncoder:
 
     cdef int begin_message(self) except -1
     cdef int put_row(self, object row) except -1
+    cdef int put_field(self, Codec codec, object value) except -1

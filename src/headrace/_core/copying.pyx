@@ -17,9 +17,11 @@ from libc.string cimport memcmp
 
 from headrace._core.backend cimport command_tag
 from headrace._core.buffer cimport (
-    WriteBuffer, begin_message, end_message, load_i16, load_i32, load_u16, put_bytes, put_i16, put_i32,
+    WriteBuffer, begin_message, end_message, load_i16, load_i32, load_u16, put_byte, put_bytes, put_i16,
+    put_i32,
 )
 from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.spelling cimport embedded, spelled
 from headrace._core.codecs.text cimport text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.frontend cimport COPY_DONE, put_copy_fail, put_query
@@ -236,29 +238,49 @@ cdef class CopyOut(Copy):
 
 
 cdef class RowEncoder:
-    """Rows as CopyData messages in COPY's binary format: `names` and `oids` are those of the columns and their types."""
+    """Rows as CopyData messages: `names` and `oids` are those of the columns and their types.
+
+    They are in COPY's binary format, or in its text format where values of a column travel as text alone.
+    """
 
     def __cinit__(self, TypeMap types not None, list names not None, list oids not None, str table not None):
         cdef:
             Codec codec
-            list codecs = []
+            list found = []
+            list codecs
         for name, oid in zip(names, oids, strict=True):
             codec = types.find(oid)
             if codec is None:
                 codec = text_fallback(oid, f'type with OID {oid}', '')
-            codecs.append(codec)
-            if codec.format != 1:
-                raise InterfaceError(
-                    f'cannot copy into column {name!r} of {table}: values of type {codec.name} travel as text, '
-                    'and binary COPY has no place for text',
-                    hint=f"Set a binary codec (set_type_codec({codec.name!r}, format='binary', ...)), "
-                         "use copy_to_table(..., format='csv'), or executemany().")
+            found.append(codec)
+        codecs = [embedded(codec) for codec in found]
+        self.binary = None not in codecs
+        if not self.binary:
+            codecs = self.as_text(found, codecs, names, table)
         self.names = tuple(names)
         self.codecs = tuple(codecs)
         self.width = len(codecs)
         self.out = WriteBuffer()
         self.begin_message()
-        put_bytes(self.out, <const char *>HEADER, len(HEADER))
+        if self.binary:
+            put_bytes(self.out, <const char *>HEADER, len(HEADER))
+        else:
+            self.scratch = WriteBuffer()
+
+    def as_text(self, list found, list binary, list names, str table) -> list:
+        """The text variants of all columns' codecs; raises InterfaceError where there are not."""
+        cdef:
+            Codec codec, obstacle
+            list codecs = [spelled(codec) for codec in found]
+        if None in codecs:
+            codec = found[binary.index(None)]
+            obstacle = found[codecs.index(None)]
+            raise InterfaceError(
+                f'cannot copy into {table}: values of column {names[binary.index(None)]!r} (type {codec.name}) travel '
+                f'as text, those of column {names[codecs.index(None)]!r} (type {obstacle.name}) in binary',
+                hint=f"Set a codec for {codec.name} with format='binary' or one for {obstacle.name} with "
+                     "format='text', or use copy_to_table(..., format='csv') or executemany().")
+        return codecs
 
     cdef int begin_message(self) except -1:
         self.mark = begin_message(self.out, b'd')
@@ -294,15 +316,22 @@ cdef class RowEncoder:
             values = checked_row(row, self.rows + 1)
         if len(values) != self.width:
             raise self.wrong_width(values)
-        put_i16(self.out, <short>self.width)
+        if self.binary:
+            put_i16(self.out, <short>self.width)
         try:
             for i in range(self.width):
                 value = PyTuple_GET_ITEM_RAW(values, i)
-                if <object>value is None:
+                if not self.binary:
+                    if i > 0:
+                        put_byte(self.out, b'\t')
+                    self.put_field(<Codec>PyTuple_GET_ITEM(self.codecs, i), <object>value)
+                elif <object>value is None:
                     put_i32(self.out, -1)
                 else:
                     codec = <Codec>PyTuple_GET_ITEM(self.codecs, i)
                     codec.encode(codec, self.out, <object>value)
+            if not self.binary:
+                put_byte(self.out, b'\n')
         except BaseException as error:
             self.out.length = start
             if isinstance(error, Exception) and not isinstance(error, MemoryError):
@@ -310,6 +339,35 @@ cdef class RowEncoder:
             raise
         self.rows += 1
         return 0
+
+    cdef int put_field(self, Codec codec, object value) except -1:
+        """Write one value in COPY's text format (sql-copy, "Text Format")."""
+        cdef:
+            Py_ssize_t i, start = 4
+            char each, letter
+        if value is None:
+            return put_bytes(self.out, b'\\N', 2)
+        self.scratch.length = 0
+        codec.encode(codec, self.scratch, value)
+        if load_i32(self.scratch.data) < 0:
+            return put_bytes(self.out, b'\\N', 2)
+        for i in range(4, self.scratch.length):
+            each = self.scratch.data[i]
+            if each == b'\\':
+                letter = b'\\'
+            elif each == b'\t':
+                letter = b't'
+            elif each == b'\n':
+                letter = b'n'
+            elif each == b'\r':
+                letter = b'r'
+            else:
+                continue
+            put_bytes(self.out, self.scratch.data + start, i - start)
+            put_byte(self.out, b'\\')
+            put_byte(self.out, letter)
+            start = i + 1
+        return put_bytes(self.out, self.scratch.data + start, self.scratch.length - start)
 
     def take(self) -> bytes:
         """The messages encoded so far."""
@@ -321,7 +379,8 @@ cdef class RowEncoder:
 
     def end(self) -> bytes:
         """The last messages: what was not taken yet, and the trailer."""
-        put_i16(self.out, -1)
+        if self.binary:
+            put_i16(self.out, -1)
         end_message(self.out, self.mark)
         self.encoded += self.out.length
         return self.out.take()

@@ -22,4 +22,4 @@ cdef class Plan:
     cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1
 
 
-cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types)
+cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types, TypeMap results)

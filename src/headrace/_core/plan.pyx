@@ -85,8 +85,11 @@ cdef class Plan:
         return rows
 
 
-cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types):
-    """Choose the codecs for a statement of these parameters and columns (as in RowDescription)."""
+cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types, TypeMap results):
+    """Choose the codecs for a statement of these parameters and columns (as in RowDescription).
+
+    `types` has those of the parameters, `results` those of the columns.
+    """
     cdef:
         Plan plan = Plan.__new__(Plan)
         WriteBuffer out = WriteBuffer()
@@ -94,7 +97,7 @@ cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap type
     # Read first: a codec that is set while those below are found makes this plan an outdated one.
     plan.version = types.version
     inputs = [codec_of(types, oid) for oid in parameter_oids]
-    outputs = [codec_of(types, column[3]) for column in columns]
+    outputs = [codec_of(results, column[3]) for column in columns]
     plan.name = name
     plan.parameter_codecs = tuple(inputs)
     plan.column_codecs = tuple(outputs)

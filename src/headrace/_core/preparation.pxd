@@ -1,5 +1,6 @@
 # Requests that the session makes for itself, or that send nothing, so that a statement becomes READY.
 
+from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.request cimport Bound, Query
 from headrace._core.statement cimport Statement
 
@@ -9,7 +10,10 @@ cdef class Preparation(Bound):
 
 
 cdef class Introspection(Query):
-    cdef list oids
+    cdef:
+        list oids
+        TypeMap types              # of the statement that is to be prepared
 
 
+cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=*)
 cdef Introspection question_about(list oids, Statement statement)

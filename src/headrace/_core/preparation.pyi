@@ -1,5 +1,6 @@
 from typing import Any, Self
 
+from headrace._core.codecs.typemap import TypeMap
 from headrace._core.request import Bound, Query
 from headrace._core.statement import Statement
 
@@ -10,3 +11,15 @@ class Preparation(Bound):
 
 class Introspection(Query):
     """Asks the server about types met for the first time, by a statement whose description is known beforehand."""
+
+def own_statement(
+    query: str,
+    parameter_oids: tuple[int, ...],
+    columns: list[tuple[str, int]],
+    parameters: TypeMap | None = None,
+) -> Statement:
+    """Make a statement of the driver's own, READY at once and unnamed; `columns` are names and OIDs of built-in types.
+
+    Codecs that were set play no part in its rows, and in its parameters only where `parameters` is the map they were
+    set in.
+    """

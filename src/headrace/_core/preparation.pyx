@@ -1,4 +1,7 @@
-"""What goes with preparing a statement: waiting for it, and learning of the types it is the first to use."""
+"""What goes with preparing a statement: waiting for it, and learning of the types it is the first to use.
+
+Also the statements of the driver's own questions, which are described beforehand and so need no preparation.
+"""
 
 from headrace._core.buffer cimport WriteBuffer
 from headrace._core.request cimport ROWS
@@ -7,6 +10,9 @@ from headrace._core.codecs import introspection
 from headrace._core.record import Record
 
 cdef int OID_ARRAY = 1028
+
+# What the driver asks for itself is read by the codecs that types have of themselves, whatever its user has set.
+cdef TypeMap OWN = TypeMap()
 
 
 cdef class Preparation(Bound):
@@ -31,19 +37,31 @@ cdef class Introspection(Query):
     cdef int settle(self) except -1:
         if self.error is None:
             try:
-                self.statement.types.learn(self.oids, self.rows if self.rows is not None else [])
+                self.types.learn(self.oids, self.rows if self.rows is not None else [])
             except Exception as error:
                 self.error = error
         return Query.settle(self)
 
 
+cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=None):
+    """A statement of the driver's own, READY at once and unnamed; `columns` are names and OIDs of built-in types.
+
+    Codecs that were set play no part in its rows, and in its parameters only where `parameters` is the map they were
+    set in.
+    """
+    cdef Statement statement = Statement(query, parameters if parameters is not None else OWN, False)
+    statement.results = OWN
+    statement.described(parameter_oids, [(name, 0, 0, oid, -1, -1, 0) for name, oid in columns])
+    return statement
+
+
 cdef Introspection question_about(list oids, Statement statement):
     """The request that is to be answered before `statement`, which has parameters or columns of these types, is READY."""
     cdef:
-        Statement question = Statement(introspection.QUERY, statement.types, False)
+        Statement question = own_statement(introspection.QUERY, (OID_ARRAY,), introspection.COLUMNS)
         Introspection request
-    question.described((OID_ARRAY,), [(name, 0, 0, oid, -1, -1, 0) for name, oid in introspection.COLUMNS])
     request = Introspection(None, question, (oids,), ROWS, 0, 0, Record)
     request.prepares = statement
     request.oids = oids
+    request.types = statement.types
     return request

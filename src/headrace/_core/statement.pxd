@@ -24,6 +24,7 @@ cdef class Statement:
         readonly Py_ssize_t users        # prepared statement objects that hold it
         bint cached
         TypeMap types
+        TypeMap results                  # reads the columns: `types`, but for the driver's own questions
         Plan plan                        # the newest; None before the statement was first READY
         # the cache's list
         Statement newer

@@ -9,6 +9,8 @@ Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.domain cimport AliasCodec
 from headrace._core.frontend cimport put_parse, query_bytes
 from headrace._core.plan cimport make_plan
 
@@ -36,7 +38,7 @@ cdef class Statement:
     def __cinit__(self, str query not None, TypeMap types not None, bint named, bytes name=None):
         self.query = query
         self.query_bytes = query_bytes(query)
-        self.types = types
+        self.types = self.results = types
         self.name = b'' if not named else name if name is not None else next_name()
         self.state = NEW
         self.waiting = []
@@ -54,14 +56,14 @@ cdef class Statement:
         self.parameter_oids = parameter_oids
         self.returns_rows = columns is not None
         self.columns = columns if columns is not None else []
-        self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types)
+        self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
         self.state = READY
         return 0
 
     cdef Plan current_plan(self):
         """The plan for an execution that begins now: made anew where codecs have changed."""
         if self.plan.version != self.types.version:
-            self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types)
+            self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
         return self.plan
 
     cdef bint refused(self, object error) except -1:
@@ -95,13 +97,20 @@ cdef class Statement:
 
     def parameter_types(self) -> tuple:
         """(oid, name, kind, schema) of each parameter."""
-        return tuple([(oid, c.name, c.kind, c.schema)
+        return tuple([(oid, c.name, documented_kind(c), c.schema)
                       for oid, c in zip(self.parameter_oids, self.plan.parameter_codecs)])
 
     def column_types(self) -> tuple:
         """(column name, oid, type name, kind, schema) of each column."""
-        return tuple([(column[0], column[3], c.name, c.kind, c.schema)
+        return tuple([(column[0], column[3], c.name, documented_kind(c), c.schema)
                       for column, c in zip(self.columns, self.plan.column_codecs)])
+
+
+cdef str documented_kind(Codec codec):
+    """What headrace.types.Type tells of a codec's kind: a domain is of the kind of the type that it is based on."""
+    while codec.kind == 'domain' and isinstance(codec, AliasCodec):
+        codec = (<AliasCodec>codec).base
+    return codec.kind if codec.kind in ('array', 'composite', 'range', 'multirange') else 'scalar'
 
 
 cdef class StatementCache:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace._core.preparation import own_statement
 from headrace._core.record import Record
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS
 from headrace.errors import InterfaceError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TYPE_NAMES = """\
 SELECT pg_catalog.format_type(t.oid, -1)
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) WITH ORDINALITY AS t (oid, n) ORDER BY t.n"""
+TEXT, OIDS = 25, 1028
 
 
 async def with_constants(
@@ -41,10 +43,12 @@ async def with_constants(
     if not oids:
         return query
     driver = connection._driver
-    request = driver.query(TYPE_NAMES, (list(oids),), KIND_ROWS, 0, 0, Record)
+    question = own_statement(TYPE_NAMES, (OIDS,), [("name", TEXT)])
+    request = driver.execute_statement(question, (list(oids),), KIND_ROWS, 0, 0, Record)
     types = [name for (name,) in await driver.reply(request, timeout)]
     columns = ", ".join(f"pg_catalog.format('%L', ${i}::{name})" for i, name in enumerate(types, 1))
-    request = driver.query(f"SELECT {columns}", args, KIND_FIRST_ROW, 1, 0, Record)
+    question = own_statement(f"SELECT {columns}", oids, [("constant", TEXT) for _ in oids], driver.session.types)
+    request = driver.execute_statement(question, args, KIND_FIRST_ROW, 1, 0, Record)
     texts = await driver.reply(request, timeout)
     # In brackets, for what may stand around: a minus before, a subscript behind.
     constants = [f"({text}::{name})" for text, name in zip(texts, types, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace._core.copying import RowEncoder
+from headrace._core.preparation import own_statement
 from headrace._core.record import Record
 from headrace.copy.command import Names, column_list
 from headrace.driver import KIND_ROWS
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = """\
 SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a
-WHERE a.attrelid = $1::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+WHERE a.attrelid = $1::pg_catalog.text::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+BOOL, TEXT, OID = 16, 25, 26
 
 
 async def encoder(driver: Driver, table: str, columns: Names, timeout: float | None) -> tuple[RowEncoder, Names]:
@@ -27,7 +29,8 @@ async def encoder(driver: Driver, table: str, columns: Names, timeout: float | N
     if columns is not None:
         columns = list(columns)
         wanted = column_list(columns)
-    request = driver.query(ATTRIBUTES, (table,), KIND_ROWS, 0, 0, Record)
+    question = own_statement(ATTRIBUTES, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
+    request = driver.execute_statement(question, (table,), KIND_ROWS, 0, 0, Record)
     types = {}
     computed = False
     for name, oid, is_computed in await driver.reply(request, timeout):

@@ -38,7 +38,7 @@ async def copy_records(
     driver = connection._driver
     async with asyncio.timeout(timeout):
         encoder, columns = await encoder_for(driver, table, columns, None)
-        text = command.from_stdin(table, columns, BINARY, where, standard_strings(connection))
+        text = command.from_stdin(table, columns, encoded_as(encoder), where, standard_strings(connection))
         if isinstance(records, AsyncIterable):
             return await upload(driver, text, lambda transfer: _send_each(transfer, encoder, records), None)
         # The first rows are encoded before anything is sent: an error in them costs an open transaction nothing.
@@ -54,6 +54,11 @@ async def copy_records(
             return encoder.end()
 
         return await upload(driver, text, send_chunks, None)
+
+
+def encoded_as(encoder: RowEncoder) -> dict[str, object]:
+    """Return the options of the COPY that takes what the encoder makes."""
+    return {"format": "binary" if encoder.binary else "text"}
 
 
 async def _send_each(transfer: Upload, encoder: RowEncoder, records: AsyncIterable[Any]) -> bytes:

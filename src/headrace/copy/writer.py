@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import encoder as encoder_for
-from headrace.copy.records import BINARY, CHUNK, check_width
+from headrace.copy.records import CHUNK, check_width, encoded_as
 from headrace.copy.transfer import Upload
 from headrace.errors import InterfaceError
 
@@ -87,7 +87,7 @@ class CopyWriter:
                     f"{given[0]} needs a format, 'text' or 'csv': rows are copied in PostgreSQL's binary format"
                 )
             self._encoder, columns = await encoder_for(driver, self._table, columns, timeout)
-            options = BINARY
+            options = encoded_as(self._encoder)
         text = command.from_stdin(self._table, columns, options, self._where, standard_strings(connection))
         transfer = self._transfer = Upload(driver, driver.copy_in(text), timeout)
         try:

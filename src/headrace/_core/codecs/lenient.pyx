@@ -19,7 +19,7 @@ cdef enum:
     INTERVAL = 1186
     TIMETZ = 1266
 
-cdef frozenset LENIENT = frozenset((DATE, TIME, TIMESTAMP, TIMESTAMPTZ, INTERVAL, TIMETZ))
+LENIENT = frozenset((DATE, TIME, TIMESTAMP, TIMESTAMPTZ, INTERVAL, TIMETZ))
 
 
 cdef Codec lenient(Codec base):
@@ -33,6 +33,10 @@ cdef Codec lenient(Codec base):
     return codec
 
 
+cdef bint is_lenient(Codec codec) noexcept:
+    return codec.decode == decode_lenient
+
+
 cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
     cdef Codec base = (<AliasCodec>self).base
     try:
@@ -40,6 +44,16 @@ cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
     except (ValueError, OverflowError):
         # The size is right: anything else is a ProtocolError.
         return as_text(base.oid, data)
+
+
+cdef str exact_text(Codec base, const char *data, Py_ssize_t size):
+    """The server's text for any value of a date's or time's type, also one that Python can hold."""
+    try:
+        # Knows the size that the type has.
+        base.decode(base, data, size)
+    except (ValueError, OverflowError):
+        pass
+    return as_text(base.oid, data)
 
 
 cdef str as_text(uint32_t oid, const char *data):

@@ -7,21 +7,25 @@ spelled() the text variant of one that works in binary.
 
 from libc.stdint cimport int32_t, uint32_t
 
-from headrace._core.buffer cimport WriteBuffer, load_u32, put_i32
+from headrace._core.buffer cimport WriteBuffer, load_u32, put_i32, put_i64
 from headrace._core.codecs.array cimport ArrayCodec, array_codec
 from headrace._core.codecs.base cimport Codec, bad_length, builtin
 from headrace._core.codecs.composite cimport CompositeCodec, composite_codec
 from headrace._core.codecs.custom cimport CustomCodec, plain_text, with_inner
 from headrace._core.codecs.domain cimport AliasCodec, alias_codec
+from headrace._core.codecs.lenient cimport LENIENT, exact_text, is_lenient
 from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange_codec, range_codec
 from headrace._core.codecs.text cimport decode_text, encode_text, text_fallback
 
-from headrace._core.codecs.text_forms import TEXT_FORMS
+from headrace._core.codecs.text_forms import TEXT_FORMS, interval_numbers
 
 # xml and pg_node_tree: their binary form is their text.
 cdef frozenset TEXT_IN_BINARY = frozenset((142, 194))
 # The reg* types, which are OIDs in binary.
 cdef frozenset REG = frozenset((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 8326))
+
+
+cdef int INTERVAL = 1186
 
 
 cdef class FormCodec(Codec):
@@ -45,11 +49,24 @@ cdef FormCodec form_codec(Codec base, int format):
     codec.format = format
     codec.decode = decode_spelled if format == 0 else decode_written
     codec.encode = encode_spelled if format == 0 else encode_written
+    if format == 1 and base.oid in LENIENT:
+        # A codec that a user has set may be there for the very values that Python's objects do not hold.
+        codec.decode = decode_moment
+        if base.oid == INTERVAL:
+            codec.encode = encode_interval
     return codec
 
 
 cdef object decode_spelled(Codec self, const char *data, Py_ssize_t size):
     return (<FormCodec>self).from_text(decode_text(self, data, size))
+
+
+cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
+    text = decode_text(self, data, size)
+    try:
+        return (<FormCodec>self).from_text(text)
+    except (ValueError, OverflowError):
+        return text
 
 
 cdef int encode_spelled(Codec self, WriteBuffer out, object value) except -1:
@@ -72,6 +89,22 @@ cdef int encode_written(Codec self, WriteBuffer out, object value) except -1:
     if not isinstance(value, str):
         raise TypeError(f'expected str, got {type(value).__name__}')
     return codec.base.encode(codec.base, out, codec.from_text(value))
+
+
+cdef object decode_moment(Codec self, const char *data, Py_ssize_t size):
+    return exact_text((<FormCodec>self).base, data, size)
+
+
+cdef int encode_interval(Codec self, WriteBuffer out, object value) except -1:
+    """By its numbers: a timedelta has no months."""
+    cdef object months, days, microseconds
+    if not isinstance(value, str):
+        raise TypeError(f'expected str, got {type(value).__name__}')
+    months, days, microseconds = interval_numbers(value)
+    put_i32(out, 16)
+    put_i64(out, microseconds)
+    put_i32(out, <int32_t>days)
+    return put_i32(out, <int32_t>months)
 
 
 cdef object decode_reg(Codec self, const char *data, Py_ssize_t size):
@@ -107,6 +140,11 @@ cdef Codec spelled(Codec codec):
         return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
     if isinstance(codec, CompositeCodec):
         return composite_in(<CompositeCodec>codec, 0)
+    if is_lenient(codec):
+        inner = form_codec((<AliasCodec>codec).base, 0)
+        inner.python = codec.python
+        inner.decode = decode_lenient
+        return inner
     if isinstance(codec, AliasCodec):
         inner = spelled((<AliasCodec>codec).base)
         return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
@@ -115,9 +153,12 @@ cdef Codec spelled(Codec codec):
             return None
         inner = spelled((<CustomCodec>codec).inner)
         return None if inner is None else with_inner(<CustomCodec>codec, inner)
-    if codec.oid in TEXT_FORMS and builtin(codec.oid) is codec and codec.python != 'str':
+    if codec.python == 'str':
+        return plain_text(codec, 0)
+    if codec.oid in TEXT_FORMS and builtin(codec.oid) is codec:
         return form_codec(codec, 0)
-    return plain_text(codec, 0)
+    # An hstore, say, which is text only where nobody asks for a dict.
+    return None
 
 
 cdef Codec embedded(Codec codec, bint last_resort=False):

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from headrace._core.codecs.calendar import interval_form
 from headrace.types import BitString, Box, Circle, Line, LineSegment, Path, Point, Polygon
 
-__all__ = ["SAME_TEXT", "TEXT_FORMS", "Form"]
+__all__ = ["SAME_TEXT", "TEXT_FORMS", "Form", "interval_numbers"]
 
 
 class Form(NamedTuple):
@@ -189,19 +189,40 @@ def _write_interval(value: Any) -> str:
     return interval_form(0, value.days, value.seconds * 1_000_000 + value.microseconds)
 
 
-def _read_interval(text: str) -> datetime.timedelta:
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+
+
+def interval_numbers(text: str) -> tuple[int, int, int]:
+    """Return the months, days and microseconds of an interval's text under IntervalStyle postgres.
+
+    Raises ValueError for any other text, OverflowError for what an interval does not hold.
+    """
+    if text == "infinity":
+        return _INT32, _INT32, _INT64
+    if text == "-infinity":
+        return -_INT32 - 1, -_INT32 - 1, -_INT64 - 1
     found = _INTERVAL.fullmatch(text)
     if found is None or not text:
         raise ValueError(f"expected an interval as under IntervalStyle postgres, got {text!r}")
     years, months, days = (int(part or 0) for part in found.group(1, 2, 3))
     months += years * 12
     hours, minutes, seconds = (int(part or 0) for part in found.group(5, 6, 7))
-    time = datetime.timedelta(
-        hours=hours, minutes=minutes, seconds=seconds, microseconds=int((found[8] or "0").ljust(6, "0"))
-    )
+    time = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + int((found[8] or "0").ljust(6, "0"))
+    if found[4] == "-":
+        time = -time
+    for number, most in ((months, _INT32), (days, _INT32), (time, _INT64)):
+        if not -most - 1 <= number <= most:
+            raise OverflowError(f"the interval {text!r} is out of range")
+    return months, days, time
+
+
+def _read_interval(text: str) -> datetime.timedelta:
+    if text.endswith("infinity"):
+        raise OverflowError(f"the interval {text} does not fit datetime.timedelta")
+    months, days, time = interval_numbers(text)
     whole, rest = divmod(abs(months), 12)
     spread = (whole * 365 + rest * 30) * (1 if months >= 0 else -1)
-    return datetime.timedelta(days=days + spread) + (-time if found[4] == "-" else time)
+    return datetime.timedelta(days=days + spread, microseconds=time)
 
 
 def _read_inet(text: str) -> object:
