@@ -164,6 +164,12 @@ def test_more_than_six_dimensions_are_refused() -> None:
     check_refused(INT4, [value], ValueError, "number of array dimensions exceeds the maximum of 6")
 
 
+@pytest.mark.parametrize("value", [[], [1, None], [[1], [2]]])
+def test_vectors_have_one_dimension_and_no_null(value: list[Any]) -> None:
+    for oid in (22, 30):
+        check_refused(oid, value, ValueError, "expected one or more numbers and no None: the binary form of")
+
+
 def test_a_list_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)

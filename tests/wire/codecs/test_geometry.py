@@ -91,6 +91,8 @@ def test_plain_numbers_will_do(oid: int, value: object, same: object) -> None:
         (PATH, 5, TypeError, "expected headrace.Path"),
         (PATH, "()", TypeError, "expected headrace.Path"),
         (POLYGON, [1, 2], TypeError, "expected a point"),
+        (PATH, [], ValueError, "expected at least one point: there is no empty path"),
+        (POLYGON, (), ValueError, "there is no empty polygon"),
     ],
 )
 def test_refused(oid: int, value: object, error: type[Exception], text: str) -> None:

@@ -278,6 +278,8 @@ cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
         if not dims.in_element:
             raise
         raise bad_element(&dims, error) from error
+    if codec.lower == 0 and (dims.dimensions > 1 or dims.length[0] == 0 or dims.nulls):
+        raise ValueError(f'expected one or more numbers and no None: the binary form of {codec.name} holds nothing else')
     # The server knows but one empty array: [[], []] is it as well.
     if codec.format == 0:
         if dims.length[dims.dimensions - 1] == 0:

@@ -177,6 +177,8 @@ cdef int encode_circle(Codec codec, WriteBuffer out, object value) except -1:
 
 cdef int put_points(Codec codec, WriteBuffer out, object value) except -1:
     cdef tuple points = tuple(value)
+    if not points:
+        raise ValueError(f'expected at least one point: there is no empty {codec.name}')
     if len(points) > 0x7fffffff // 16:
         raise ValueError(f'too many points: {len(points)}')
     put_i32(out, <int32_t>len(points))
