@@ -2,7 +2,7 @@
 
 from hypothesis import settings
 
-pytest_plugins = ("tests.fixtures", "tests.guards", "tests.secure")
+pytest_plugins = ("tests.fixtures", "tests.guards", "tests.poolers", "tests.secure")
 
 # A longer search than that of every day: `make test TEST_ARGS='--hypothesis-profile long'`.
 settings.register_profile("long", max_examples=2000)

@@ -10,7 +10,7 @@ import asyncio
 import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, get_args, overload
 
 import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
 from headrace._core.codecs.typemap import TypeMap
@@ -61,6 +61,9 @@ class ConnectionType(type):
         """Name the class of a pool's proxies."""
         ConnectionType._proxy = proxy
 
+
+StatementMode = Literal["named", "unnamed", "describe"]
+"""What the server keeps of statements: each under a name, none but descriptions of them here, or nothing anywhere."""
 
 RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
 
@@ -482,6 +485,7 @@ async def connect(
     statement_cache_size: int = 100,
     max_cached_statement_lifetime: float = 300,
     max_cacheable_statement_size: int = 1024 * 15,
+    statement_mode: StatementMode = "named",
     command_timeout: float | None = None,
     max_pipeline: int = 100,
     connection_class: type[Connection] = Connection,
@@ -496,9 +500,12 @@ async def connect(
     service file and the PG* environment variables after it. See "Connecting" in the documentation for all of them.
 
     `timeout` seconds bound the whole of connecting; `command_timeout` is the default for every call. Statements are
-    prepared once and kept: `statement_cache_size` of them (0: none, for poolers that switch backends), for
-    `max_cached_statement_lifetime` seconds (0: for ever), none longer than `max_cacheable_statement_size` characters.
-    `max_pipeline` bounds the requests in flight; 1 turns pipelining off.
+    prepared once and kept: `statement_cache_size` of them (0: none), for `max_cached_statement_lifetime` seconds
+    (0: for ever), none longer than `max_cacheable_statement_size` characters. `max_pipeline` bounds the requests in
+    flight; 1 turns pipelining off.
+
+    `statement_mode` is for poolers that switch backends between transactions: 'unnamed' has statements parsed with each
+    execution, by descriptions that are kept here instead; 'describe' asks for the description each time, too.
 
     Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
     PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.
@@ -511,7 +518,7 @@ async def connect(
         )
     checked_record_class(record_class)
     limits = SessionLimits(
-        statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size, max_pipeline
+        statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size, max_pipeline, statement_mode
     )
     if command_timeout is not None and not _positive(command_timeout):
         raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {command_timeout!r})")
@@ -539,8 +546,13 @@ class SessionLimits:
     max_cached_statement_lifetime: float
     max_cacheable_statement_size: int
     max_pipeline: int
+    statement_mode: StatementMode = "named"
 
     def __post_init__(self) -> None:
+        if self.statement_mode not in get_args(StatementMode):
+            raise ValueError(
+                f"statement_mode is expected to be 'named', 'unnamed' or 'describe', got {self.statement_mode!r}"
+            )
         for name, least in (
             ("statement_cache_size", 0),
             ("max_cached_statement_lifetime", 0),
@@ -556,8 +568,9 @@ class SessionLimits:
         """Return a new session."""
         return Session(
             TypeMap(),
-            statement_cache_size=self.statement_cache_size,
+            statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
             max_cached_statement_lifetime=self.max_cached_statement_lifetime,
             max_cacheable_statement_size=self.max_cacheable_statement_size,
             max_pipeline=self.max_pipeline,
+            unnamed_statements=self.statement_mode != "named",
         )

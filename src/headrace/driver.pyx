@@ -6,6 +6,7 @@ that cannot get rid of its replies stops reading, and both sides would wait for 
 """
 
 import asyncio
+import logging
 from asyncio import current_task, get_running_loop
 
 from headrace._core.codecs.typemap cimport TypeMap
@@ -15,8 +16,10 @@ from headrace._core.preparation cimport Preparation
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.statement cimport Statement
 
-from headrace.errors import ConnectionDoesNotExistError, InterfaceError
+from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
 from headrace.query import bound, bound_each
+
+log = logging.getLogger('headrace')
 
 # Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
 CANCEL_TIMEOUT = 5.0
@@ -462,6 +465,12 @@ cdef class DriverCore:
 
     # -- what the session tells ------------------------------------------------------------------------------------------
 
+    def backends_switched(self):
+        log.warning(
+            'the server does not know statements that were prepared a moment ago: a pooler in front of it seems to switch '
+            'backends between transactions; on this connection statements are parsed with each execution from now on. '
+            'Connect with statement_mode="unnamed" to have that from the start.')
+
     def writable(self):
         """The cancel window is over."""
         if self.cancel_deadline is not None:
@@ -473,12 +482,26 @@ cdef class DriverCore:
     def abandoned_head(self):
         """Nobody waits for what the server works on: it is cancelled unless it ends soon by itself."""
         if self.grace is None:
-            self.grace = self.loop.call_later(ABANDONED_GRACE, self._grace_over)
+            if self.session.backend_secret is not None:
+                self.grace = self.loop.call_later(ABANDONED_GRACE, self._grace_over)
+            else:
+                self.grace = self.loop.call_later(CANCEL_TIMEOUT, self._patience_over, self.session.sent.first)
 
     def _grace_over(self):
         self.grace = None
         if self.session.cancel_head() == SIGNAL:
             self._signal()
+
+    def _patience_over(self, Request head not None):
+        """Drop the connection where what was given up goes on, and the server gave no key to cancel it with."""
+        cdef Request first = self.session.sent.first
+        self.grace = None
+        if first is head:
+            self._break_off(FeatureNotSupportedError(
+                'the server gave no key to cancel queries with (BackendKeyData), and a query that nobody waits for went '
+                f'on for {CANCEL_TIMEOUT:g} seconds'))
+        elif first is not None and first.abandoned:
+            self.abandoned_head()
 
     def notice(self, message):
         if self.owner is not None:

@@ -96,6 +96,7 @@ class Log(Events):
         self.parameters: list[tuple[str, str]] = []
         self.abandoned = 0
         self.reopened = 0
+        self.switched = 0
 
     def notice(self, message: PostgresLogMessage) -> None:
         self.notices.append(message)
@@ -111,6 +112,9 @@ class Log(Events):
 
     def writable(self) -> None:
         self.reopened += 1
+
+    def backends_switched(self) -> None:
+        self.switched += 1
 
 
 @lru_cache
@@ -323,6 +327,13 @@ def rows(*values: int, status: str = "I", tag: str | None = None) -> bytes:
         backend.command_complete(tag if tag is not None else f"SELECT {len(values)}"),
         backend.ready_for_query(status),
     ))  # fmt: skip
+
+
+def checked_rows(*values: int, status: str = "I", fields: Sequence[Field] | None = None) -> bytes:
+    """The answer to Bind, Describe, Execute and Sync: the columns, and rows of one int4."""
+    whole = rows(*values, status=status)
+    start = len(backend.bind_complete())
+    return whole[:start] + backend.row_description(*(fields or [NUMBER])) + whole[start:]
 
 
 def done(tag: str, *, status: str = "I") -> bytes:

@@ -130,6 +130,9 @@ class Backend:
                 raise Refusal("42P05", f'prepared statement "{message.name}" already exists')
             self.statements[message.name] = Statement(message.sql)
             self.say(backend.parse_complete())
+        elif isinstance(message, frontend.Describe) and message.kind == "P":
+            assert self.bound is not None, "Describe without Bind"
+            self.say(backend.no_data() if self.bound[0] == WRITE else backend.row_description(NUMBER))
         elif isinstance(message, frontend.Describe):
             self.find(message.name)
             self.say(backend.parameter_description(INT4))
@@ -206,13 +209,16 @@ class Life:
     seed: int
     max_pipeline: int = 100
     cache: int = 3
+    unnamed: bool = False
     plain: bool = False
     """Few statements, and such as can be run again: then long pipelines form, whose heads may be signalled."""
     asked: list[Asked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.talk = Conversation(max_pipeline=self.max_pipeline, statement_cache_size=self.cache)
+        self.talk = Conversation(
+            max_pipeline=self.max_pipeline, statement_cache_size=self.cache, unnamed_statements=self.unnamed
+        )
         self.backend = Backend()
         self.tokens = 0
         self.signals = 0

@@ -18,6 +18,7 @@ from tests.session.script import (
     NUMBER,
     TEXT,
     Conversation,
+    checked_rows,
     described,
     done,
     echoing,
@@ -403,9 +404,9 @@ def test_without_a_cache_every_execution_parses_in_its_own_breath() -> None:
     call = talk.fetch(ECHO, 5)
     assert talk.flush() == "PDS"
     talk.reply(described([INT4], [NUMBER]))
-    assert talk.flush() == "PBES"
+    assert talk.flush() == "PBDES"
     assert talk.statement_names() == ["", ""]
-    talk.reply(backend.parse_complete(), rows(5))
+    talk.reply(backend.parse_complete(), checked_rows(5))
     assert call.value == [(5,)]
     assert talk.flush() == "", "an unnamed statement is not closed"
 

@@ -24,3 +24,9 @@ def test_random_lives(max_pipeline: int, cache: int) -> None:
 def test_many_random_lives(max_pipeline: int, cache: int) -> None:
     for seed in range(1000, 2000):
         Life(seed, max_pipeline, cache, plain=seed % 2 == 0).live()
+
+
+@pytest.mark.parametrize("max_pipeline", [1, 3, 100])
+def test_random_lives_of_a_session_that_keeps_no_statements_on_the_server(max_pipeline: int) -> None:
+    for seed in range(25):
+        Life(seed, max_pipeline, unnamed=True, plain=seed % 2 == 0).live()

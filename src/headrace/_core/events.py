@@ -26,5 +26,8 @@ class Events:
     def abandoned_head(self) -> None:
         """Learn that the server works on a request that nobody waits for; see Session.cancel_head()."""
 
+    def backends_switched(self) -> None:
+        """Learn that statements get lost between requests, so that they go unnamed from now on."""
+
     def writable(self) -> None:
         """Learn that a cancel window has closed, and that there may be output again."""

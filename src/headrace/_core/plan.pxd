@@ -9,6 +9,9 @@ cdef class Plan:
     cdef:
         readonly bytes name              # of the statement it binds
         int version                      # of the type map it was made from
+        tuple parameter_oids
+        list description                 # the columns as in RowDescription
+        bytes confirmed                  # the last RowDescription that was found to say the same
         tuple parameter_codecs
         tuple column_codecs
         Columns columns
@@ -18,6 +21,8 @@ cdef class Plan:
         bytes bind_tail
 
     cdef int put_bind(self, WriteBuffer out, bytes portal, object args, Py_ssize_t element, str query) except -1
+    cdef bint confirms(self, const char *data, Py_ssize_t size) except -1
+    cdef Plan for_columns(self, list columns, TypeMap types, TypeMap results)
     cdef RowPlan rows_as(self, object row_class)
     cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1
 

@@ -9,6 +9,7 @@ Source: PostgreSQL documentation, "Message Formats" (protocol-message-formats): 
 
 from cpython.tuple cimport PyTuple_GET_ITEM
 from libc.stdint cimport uint32_t
+from libc.string cimport memcmp
 
 from headrace._core.buffer cimport (
     begin_message, end_message, put_bytes, put_cstring, put_i16, put_i32,
@@ -68,6 +69,30 @@ cdef class Plan:
             raise bad_argument(self.parameter_codecs, i, value, element, query, error) from error
         return 0
 
+    cdef bint confirms(self, const char *data, Py_ssize_t size) except -1:
+        """Whether this RowDescription is, byte for byte, one that the plan is known to fit."""
+        return self.confirmed is not None and len(self.confirmed) == size \
+            and memcmp(<const char *>self.confirmed, data, <size_t>size) == 0
+
+    cdef Plan for_columns(self, list columns, TypeMap types, TypeMap results):
+        """The plan for rows that are under way and have these columns, bound by this plan.
+
+        It is this one where they have not changed, and None where their values cannot be read: of types that nothing is
+        known of, or in other formats than their codecs read.
+        """
+        cdef:
+            Plan plan
+            Codec codec
+        if [(column[0], column[3]) for column in columns] == [(column[0], column[3]) for column in self.description]:
+            return self
+        if results.missing([column[3] for column in columns]):
+            return None
+        plan = make_plan(self.name, self.parameter_oids, columns, types, results)
+        for codec, column in zip(plan.column_codecs, columns):
+            if codec.format != column[6]:
+                return None
+        return plan
+
     cdef RowPlan rows_as(self, object row_class):
         """How rows become `row_class`: Record, a subclass of it, or a RowShape. Worked out once for each.
 
@@ -99,6 +124,8 @@ cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap type
     inputs = [codec_of(types, oid) for oid in parameter_oids]
     outputs = [codec_of(results, column[3]) for column in columns]
     plan.name = name
+    plan.parameter_oids = parameter_oids
+    plan.description = columns
     plan.parameter_codecs = tuple(inputs)
     plan.column_codecs = tuple(outputs)
     plan.columns = Columns(tuple([column[0] for column in columns]), plan.column_codecs)

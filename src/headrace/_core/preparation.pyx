@@ -51,6 +51,7 @@ cpdef Statement own_statement(str query, tuple parameter_oids, list columns, Typ
     """
     cdef Statement statement = Statement(query, parameters if parameters is not None else OWN, False)
     statement.results = OWN
+    statement.checked = False
     statement.described(parameter_oids, [(name, 0, 0, oid, -1, -1, 0) for name, oid in columns])
     return statement
 

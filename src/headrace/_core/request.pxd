@@ -78,12 +78,14 @@ cdef class Bound(Request):
         Statement statement
         Plan plan                    # it was bound with this one
         RowPlan row_plan             # and reads its rows by this one
+        bint describing              # the columns are to be described once more, ahead of the rows
         bint shared                  # not a barrier for others while its statement is being prepared
         object record_class
         list rows
         object row                   # the first one, where no more are wanted
 
     cdef int start(self, Plan plan) except -1
+    cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef bint is_bound(self) except -1
 
 cdef class Query(Bound):

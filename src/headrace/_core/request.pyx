@@ -17,8 +17,11 @@ from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport (
     put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync, query_bytes,
 )
+from headrace._core.statement cimport READY
 
-from headrace.errors import ArgumentError, FeatureNotSupportedError, InterfaceError, ProtocolError
+from headrace.errors import (
+    ArgumentError, FeatureNotSupportedError, InterfaceError, OutdatedSchemaCacheError, ProtocolError,
+)
 from headrace.lexer import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
@@ -298,10 +301,45 @@ cdef class Bound(Request):
         self.row_plan = plan.rows_as(self.record_class)
         self.plan = plan
         self.stage = 0 if not self.statement.name else 1
+        self.describing = self.statement.checked
         self.rows = None
         self.row = None
         self.error = None
         self.status = None
+        return 0
+
+    cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1:
+        """RowDescription or NoData of what was just bound: rows are read by what it says.
+
+        Where they cannot be, because types have changed since Bind named the formats, the request fails although it is
+        executed.
+        """
+        cdef:
+            list columns
+            Plan plan
+        self.describing = False
+        if kind == b'T' and self.plan.confirms(data, size):
+            return 0
+        columns = row_description(data, size) if kind == b'T' else []
+        plan = self.plan.for_columns(columns, self.statement.types, self.statement.results)
+        if plan is self.plan:
+            if kind == b'T':
+                plan.confirmed = data[:size]
+            return 0
+        self.plan = plan
+        if plan is None:
+            if self.statement.state == READY:
+                self.statement.rename()
+            self.error = OutdatedSchemaCacheError(
+                'the columns of the query have changed since it was described: it was executed, but what it has '
+                'returned cannot be read; asked again, it is described anew')
+            return 0
+        if self.statement.state == READY:
+            self.statement.described(plan.parameter_oids, columns if kind == b'T' else None)
+        try:
+            self.row_plan = plan.rows_as(self.record_class)
+        except Exception as error:
+            self.error = error
         return 0
 
     cdef bint is_bound(self) except -1:
@@ -356,6 +394,7 @@ cdef class Query(Bound):
             # The columns come in the formats that were asked for when the portal was bound.
             self.start(self.opener.plan)
             self.stage = 2
+            self.describing = False
         if self.limit >= 0:
             put_execute(out, self.portal, self.limit)
         put_sync(out)
@@ -382,7 +421,11 @@ cdef class Query(Bound):
             self.status = command_tag(data, size)
             self.stage = 3
         elif kind == b'2' and self.stage == 1:
-            self.stage = 2 if self.limit >= 0 else 3
+            self.stage = 2 if self.limit >= 0 or self.describing else 3
+        elif (kind == b'T' or kind == b'n') and self.describing and self.stage == 2:
+            self.described(kind, data, size)
+            if self.limit < 0:
+                self.stage = 3
         elif kind == b's' and self.stage == 2:
             self.suspended = True
             self.stage = 3
@@ -512,8 +555,10 @@ cdef class Batch(Bound):
                     raise
                 except Exception as error:
                     self.error = error
-        elif kind == b'1' and (self.stage == 0 or self.stage == 3):
+        elif kind == b'1' and self.stage == 0:
             self.stage = 1
+        elif (kind == b'T' or kind == b'n') and self.describing and self.stage == 2:
+            self.described(kind, data, size)
         elif kind == b'I' and self.stage == 2:
             self.completed += 1
             self.stage = 3

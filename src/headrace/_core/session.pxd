@@ -4,7 +4,7 @@ from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.incoming cimport ReadBuffer
 from headrace._core.outbox cimport Outbox
 from headrace._core.queue cimport Queue
-from headrace._core.request cimport Request
+from headrace._core.request cimport Bound, Request
 from headrace._core.statement cimport Statement
 from headrace._core.statements cimport Statements
 
@@ -43,6 +43,7 @@ cdef class Session:
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef bint revive(self, Request request) except -1
+    cdef int note_refusal(self, Bound request, Statement statement) except -1
     cdef bint innocent(self, Request request) except -1
     cdef bint run_again(self, Request request) except -1
     cpdef Cancellation cancel(self, Request request) except *

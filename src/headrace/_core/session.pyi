@@ -27,6 +27,7 @@ class Session:
         statement_cache_size: int = 100,
         max_cached_statement_lifetime: float = 300,
         max_cacheable_statement_size: int = 15360,
+        unnamed_statements: bool = False,
     ) -> None: ...
     @property
     def types(self) -> TypeMap: ...

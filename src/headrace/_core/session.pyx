@@ -43,23 +43,38 @@ from headrace.errors import InterfaceError, ProtocolError, new_error, new_notice
 
 # How often a request is run again because its statement went stale in between: a migration changes tables in a row.
 cdef int MOST_REPEATS = 10
+# From so many on it is no migration: a pooler hands the session to backends that have never seen the statement.
+cdef int MANY_REPEATS = 3
+
+MISSING_HINT = ('This connection had prepared it; either a DEALLOCATE or DISCARD has removed it, or a pooler in front of '
+                'the server switches backends between transactions: for that connect with statement_mode="unnamed".')
+
+
+cdef bint may_bind_again(Bound request) except -1:
+    """Whether the server has refused the statement of a request, which then is prepared again."""
+    if request.plan is None:
+        return False
+    if request.plan.name:
+        return request.repeated < MOST_REPEATS and request.statement.refused(request.error)
+    return not request.repeated and request.statement.refused_unnamed(request.error, request.stage)
 
 
 cdef class Session:
     """One conversation with a backend: requests in, replies out, in order.
 
     `max_pipeline` bounds the requests in flight (1: one at a time). `events` is told of what belongs to no request.
+    With `unnamed_statements` what is cached of a statement is its description: it is parsed with each execution.
     """
 
     def __init__(self, TypeMap types not None, *, events=None, Py_ssize_t max_pipeline=100,
                  Py_ssize_t statement_cache_size=100, double max_cached_statement_lifetime=300,
-                 Py_ssize_t max_cacheable_statement_size=15360):
+                 Py_ssize_t max_cacheable_statement_size=15360, bint unnamed_statements=False):
         self.events = events if events is not None else Events()
         self.outbox = Outbox(max_pipeline)
         self.sent = self.outbox.sent
         self.unsent = self.outbox.unsent
         self.statements = Statements(types, self.outbox, StatementCache(
-            statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size))
+            statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
         self.incoming = ReadBuffer()
         self.parameters = {}
 
@@ -255,14 +270,13 @@ cdef class Session:
         if isinstance(request, Bound):
             bound = <Bound>request
             statement = bound.statement
-            if statement.state == READY and statement.name and bound.plan.name == statement.name \
-                    and statement.refused(bound.error):
+            if statement.state == READY and bound.plan is not None and bound.plan.name == statement.name:
                 # The first to find out. Whoever uses it next has it prepared again.
-                if bound.error.sqlstate == '26000':
-                    statement.rename()
-                else:
-                    self.statements.close_name(statement)
+                self.note_refusal(bound, statement)
         if not self.innocent(request):
+            if isinstance(request, Bound) and getattr(request.error, 'sqlstate', None) == '26000' \
+                    and request.error.hint is None and statement.refused(request.error):
+                request.error.hint = MISSING_HINT
             return False
         if request.exposed and request.error.sqlstate == '57014':
             # Run again it is out of that signal's reach.
@@ -271,14 +285,36 @@ cdef class Session:
             request.repeated += 1
         return self.run_again(request)
 
+    cdef int note_refusal(self, Bound request, Statement statement) except -1:
+        """Where the server no longer accepts the statement of a request, have it prepared before it is used again."""
+        if not statement.name:
+            if not request.repeated and statement.refused_unnamed(request.error, request.stage):
+                statement.rename()
+        elif not statement.refused(request.error):
+            pass
+        elif request.error.sqlstate == '26000':
+            if not self.statements.unnamed and request.repeated >= MANY_REPEATS and self.status_byte == b'I':
+                # Prepared a moment ago under a name that nobody else knows, and gone.
+                self.statements.use_no_names()
+                self.events.backends_switched()
+            if self.statements.unnamed:
+                statement.forget_name()
+            else:
+                statement.rename()
+        else:
+            self.statements.close_name(statement)
+            if request.repeated >= MANY_REPEATS:
+                # Prepared anew it is refused again: a pooler takes the old one for it, which has the same text.
+                statement.forget_name()
+        return 0
+
     cdef bint innocent(self, Request request) except -1:
         """Whether a request has failed for a reason that is not its own, and can be run again."""
         if request.abandoned or self.status_byte != b'I':
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
             return request.exposed and request.repeatable()
-        return isinstance(request, Bound) and request.repeated < MOST_REPEATS and request.rebindable() \
-            and (<Bound>request).statement.refused(request.error)
+        return isinstance(request, Bound) and request.rebindable() and may_bind_again(<Bound>request)
 
     cdef bint run_again(self, Request request) except -1:
         """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""
@@ -338,9 +374,12 @@ cdef class Session:
             self.events.abandoned_head()
             return DRAINED
         # Where the head was given up before, this may have been the last request that stood in the way of a signal.
-        if (request is head or head.abandoned) and self.backend_secret is not None \
-                and self.outbox.window.aim(head, self.status_byte == b'I'):
-            return SIGNAL
+        if request is head or head.abandoned:
+            if self.backend_secret is None:
+                # Nothing can end it but the owner's patience.
+                self.events.abandoned_head()
+            elif self.outbox.window.aim(head, self.status_byte == b'I'):
+                return SIGNAL
         return DRAINED
 
     def cancel_head(self) -> Cancellation:

@@ -15,6 +15,7 @@ cdef class Statement:
         readonly str query
         bytes query_bytes
         readonly bytes name              # b'' for an unnamed one: parsed anew with each Bind
+        bint checked                     # and its columns described anew: they may have changed since, or the backend
         readonly StatementState state
         readonly tuple parameter_oids
         readonly list columns            # as in RowDescription
@@ -34,7 +35,9 @@ cdef class Statement:
     cdef int described(self, tuple parameter_oids, list columns) except -1
     cdef Plan current_plan(self)
     cdef bint refused(self, object error) except -1
-    cdef int put_parse(self, WriteBuffer out) except -1
+    cdef bint refused_unnamed(self, object error, int stage) except -1
+    cdef int forget_name(self) except -1
+    cdef int put_parse(self, WriteBuffer out, tuple parameter_oids=*) except -1
     cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1
     cdef bytes rename(self)
 

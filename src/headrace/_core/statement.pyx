@@ -9,21 +9,38 @@ Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+import os
+
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.domain cimport AliasCodec
-from headrace._core.frontend cimport put_parse, query_bytes
+from headrace._core.frontend cimport put_describe, put_parse, query_bytes
 from headrace._core.plan cimport make_plan
 
 from headrace.errors import InvalidCachedStatementError
 from headrace.lexer import classify
 
 cdef long names_given = 0
+cdef bytes process_name = b''
+
+
+def name_process() -> None:
+    """Take a new part for the names of statements that no other process has.
+
+    Behind a pooler that switches backends two clients meet on one of them: were their names alike, one would run the
+    other's statement.
+    """
+    global process_name
+    process_name = os.urandom(6).hex().encode()
+
+
+name_process()
+os.register_at_fork(after_in_child=name_process)
 
 
 cdef bytes next_name():
     global names_given
     names_given += 1
-    return b'headrace_%x' % names_given
+    return b'headrace_%b_%x' % (process_name, names_given)
 
 
 cdef double monotonic() noexcept:
@@ -40,6 +57,7 @@ cdef class Statement:
         self.query_bytes = query_bytes(query)
         self.types = self.results = types
         self.name = b'' if not named else name if name is not None else next_name()
+        self.checked = not named
         self.state = NEW
         self.waiting = []
 
@@ -50,6 +68,13 @@ cdef class Statement:
             self.name = next_name()
         self.state = NEW
         return former
+
+    cdef int forget_name(self) except -1:
+        """Have it parsed with each execution from now on."""
+        self.name = b''
+        self.checked = True
+        self.state = NEW
+        return 0
 
     cdef int described(self, tuple parameter_oids, list columns) except -1:
         """Take what ParameterDescription and RowDescription (None for NoData) said."""
@@ -76,20 +101,33 @@ cdef class Statement:
             return classify(self.query).keywords not in (('EXECUTE',), ('DEALLOCATE',))
         return isinstance(error, InvalidCachedStatementError)
 
-    cdef int put_parse(self, WriteBuffer out) except -1:
-        return put_parse(out, self.name, self.query_bytes, ())
+    cdef bint refused_unnamed(self, object error, int stage) except -1:
+        """Whether an unnamed statement fails because it is no longer what it was when it was described.
+
+        It was refused in Parse (stage 0) or Bind (1), so nothing has been executed. Where the fault is the query's own
+        the server says so once more when it is described again.
+        """
+        cdef str code = getattr(error, 'sqlstate', None)
+        return self.checked and stage < 2 and code is not None and (code[:2] == '42' or code in ('08P01', 'XX000'))
+
+    cdef int put_parse(self, WriteBuffer out, tuple parameter_oids=()) except -1:
+        return put_parse(out, self.name, self.query_bytes, parameter_oids)
 
     cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1:
-        """Write Bind, after Parse where the statement is unnamed.
+        """Write Bind; where the statement is unnamed, between Parse and a Describe of what is bound.
 
-        `element` is the position in executemany()'s sequence, or -1. On an error nothing of this call is left in `out`.
+        Parse names the types that the arguments are encoded as, whatever the server would take them for by now.
+        `element` is the position in executemany()'s sequence, or -1; the first stands for all, which reach the same
+        backend. On an error nothing of this call is left in `out`.
         """
         cdef Py_ssize_t start = out.length
         plan.check_count(len(args), element)
         try:
-            if not self.name:
-                self.put_parse(out)
+            if not self.name and element <= 0:
+                self.put_parse(out, self.parameter_oids if self.checked else ())
             plan.put_bind(out, portal, args, element, self.query)
+            if self.checked and element <= 0:
+                put_describe(out, b'P', portal)
         except BaseException:
             out.length = start
             raise

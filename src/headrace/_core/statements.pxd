@@ -13,6 +13,7 @@ cdef class Statements:
         Outbox outbox
         Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
         long long prepared                # how many were prepared, for statistics
+        bint unnamed                      # the server is asked to keep none: a pooler may switch backends
         object failure                    # why nothing is prepared or closed any more, or None
 
     cdef Statement find(self, str query)
@@ -23,6 +24,7 @@ cdef class Statements:
     cdef Request first_waiting(self, Statement statement)
     cdef int let_go(self, Statement statement) except -1
     cdef int let_go_of_all(self) except -1
+    cdef int use_no_names(self) except -1
     cdef int close_name(self, Statement statement) except -1
     cdef int begin_prepare(self, Statement statement, Request before) except -1
     cdef int hurry(self, Statement statement) except -1

@@ -20,10 +20,11 @@ from headrace._core.statement cimport NEW, PREPARING, READY
 cdef class Statements:
     """The cache, and the life of what is in it and of what is not."""
 
-    def __cinit__(self, TypeMap types not None, Outbox outbox not None, StatementCache cache not None):
+    def __cinit__(self, TypeMap types not None, Outbox outbox not None, StatementCache cache not None, bint unnamed):
         self.types = types
         self.outbox = outbox
         self.cache = cache
+        self.unnamed = unnamed
 
     # -- found ---------------------------------------------------------------------------------------------------
 
@@ -34,7 +35,7 @@ cdef class Statements:
             Statement evicted
         if statement is None:
             if self.cache.takes(query):
-                statement = Statement(query, self.types, True)
+                statement = Statement(query, self.types, not self.unnamed)
                 for evicted in self.cache.put(statement):
                     self.let_go(evicted)
             else:
@@ -49,7 +50,7 @@ cdef class Statements:
         elif named and self.cache.takes(query):
             statement = self.find(query)
         else:
-            statement = Statement(query, self.types, named)
+            statement = Statement(query, self.types, named and not self.unnamed)
         statement.users += 1
         return statement
 
@@ -209,6 +210,19 @@ cdef class Statements:
         cdef Statement statement
         for statement in self.cache.clear():
             self.let_go(statement)
+        return 0
+
+    cdef int use_no_names(self) except -1:
+        """Have no more statements kept by the server: what is prepared on one backend is missing on the next.
+
+        The descriptions of the cached ones go as well. Those with a preparation under way lose their names when they
+        are refused.
+        """
+        cdef Statement statement
+        self.unnamed = True
+        for statement in self.cache.table.values():
+            if statement.state != PREPARING:
+                statement.forget_name()
         return 0
 
     cdef int close_name(self, Statement statement) except -1:
