@@ -29,7 +29,7 @@ STOREFRONT_check := [test]
 STOREFRONT_bench := [embedded]
 STOREFRONT_docs := [embedded]
 
-CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting
+CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting check-types-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers \
 	$(wildcard tests/typing/sample.py)
 
@@ -97,6 +97,9 @@ check-errors:
 
 check-connecting:
 	@$(BIN)/python tools/generate_connecting_docs.py --check
+
+check-types-docs:
+	@$(BIN)/python tools/generate_types_docs.py --check
 
 $(VENV)/created:
 	@$(PYTHON) tools/preflight.py

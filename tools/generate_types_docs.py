@@ -1,0 +1,280 @@
+"""Write the tables of types into docs/types.md, from the registry of codecs and the descriptions here.
+
+    python tools/generate_types_docs.py            write the file
+    python tools/generate_types_docs.py --check    exit with 1 if the file is not what would be written
+
+Which types are built in, what Python makes of their values and whether they travel as text is read from the registry;
+what else an encoder takes, and what is to be known of a type, is said here, once. A type in the registry that is not
+described here, or the other way round, is an error. headrace must have been compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "types.md"
+
+sys.path.insert(0, str(ROOT / "src"))
+
+import headrace._core.codecs.families  # noqa: E402, F401  registers the codecs
+from headrace._core.codecs.base import Codec, builtin_codecs  # noqa: E402
+from headrace._core.codecs.fixed_types import RANGES  # noqa: E402
+from headrace._core.codecs.names import ALIASES  # noqa: E402
+
+
+class Family(NamedTuple):
+    """Types that are alike in everything the table says of them."""
+
+    types: str
+    """Their names in pg_type, with spaces between."""
+
+    accepted: str
+    """What a parameter may be besides an object of the type that comes out."""
+
+    notes: str = ""
+
+
+SECTIONS: dict[str, tuple[Family, ...]] = {
+    "Numbers": (
+        Family("bool", "numpy's `bool`", "`int` is refused, 0 and 1 as well"),
+        Family(
+            "int2 int4 int8",
+            "what has `__index__` (numpy's integers); whole numbers of other types: `2.0`, `Decimal(2)`",
+            "out of range, or with a fraction: refused",
+        ),
+        Family("float8", "what has `__float__`: `int`, `Decimal`, numpy's floats", "NaN, infinities and -0.0 are kept"),
+        Family("float4", "as for `float8`", "rounded to single precision; refused where that would make it infinite"),
+        Family(
+            "numeric",
+            "`int`, `float` by its exact value, a number in a `str`",
+            "every digit is kept, zeros at the end too: [numeric](#numeric)",
+        ),
+        Family("money", "", "as the server prints it: [money](#money)"),
+    ),
+    "Text and bytes": (
+        Family("text varchar", "", "no NUL, no lone surrogates: PostgreSQL's text has none"),
+        Family("bpchar", "", "what `char(n)` really is; comes padded with spaces"),
+        Family("name", "", "at most 63 bytes in UTF-8"),
+        Family("refcursor", "", "the name of a portal"),
+        Family("cstring unknown", "", "pseudo-types, met in results of functions of the system"),
+        Family("bytea", "`bytearray`, `memoryview`, any buffer", "`str` is refused: encode it"),
+        Family(
+            "char", 'a `str` of one ASCII character, `""` for the byte 0', 'one byte; the type that SQL writes `"char"`'
+        ),
+        Family("bit varbit", "`bytes`, of which all bits count", "`str` is refused: write `BitString(text)`"),
+    ),
+    "Documents": (
+        Family("json jsonb", "", "the text; for objects set a codec: [json](#json)"),
+        Family("jsonpath", ""),
+        Family("xml", "", "in whatever encoding the document claims to be, the text is Unicode"),
+        Family("tsvector tsquery", "", "as the server prints them"),
+    ),
+    "Dates and times": (
+        Family("date", "`datetime.datetime`, of which the date is taken", "[infinities](#infinities), [years](#years)"),
+        Family("time", "", "naive; `24:00:00` does not fit: [years](#years)"),
+        Family("timetz", "", "with a tzinfo whose offset does not depend on the date, of less than 16 hours"),
+        Family("timestamp", "`datetime.date`, at midnight", "naive: [time zones](#time-zones)"),
+        Family(
+            "timestamptz",
+            "`datetime.date`, at midnight, local time",
+            "comes in UTC; naive is local time: [time zones](#time-zones)",
+        ),
+        Family("interval", "", "has no months: [intervals](#intervals)"),
+    ),
+    "Networks and identifiers": (
+        Family("uuid", "its text in a `str`"),
+        Family(
+            "inet",
+            "the networks of `ipaddress`; text of any of them",
+            "an interface comes where the prefix is shorter than the address; scope ids are refused",
+        ),
+        Family("cidr", "`IPv4Address`, `IPv6Address`; text", "bits to the right of the network are refused"),
+        Family("macaddr", "in any of the server's notations", "comes as `08:00:2b:01:02:03`"),
+        Family("macaddr8", "a `macaddr`, which becomes one of 8 bytes", "comes as `08:00:2b:ff:fe:01:02:03`"),
+    ),
+    "Geometry": (
+        Family("point", "two numbers", "all of these are made of `float`; NaN and infinities are kept"),
+        Family("line", "three numbers A, B, C"),
+        Family("lseg", "two points"),
+        Family("box", "two points", "comes with the upper right corner first, whichever two were sent"),
+        Family("path", "a tuple of points, which is closed; a list, which is open", "at least one point"),
+        Family("polygon", "a list or tuple of points", "at least one point"),
+        Family("circle", "a point and a number"),
+    ),
+    "The system's own": (
+        Family("oid xid cid", "as for `int4`", "0 to 4294967295"),
+        Family("xid8 pg_lsn", "as for `int8`", "0 to 2<sup>64</sup> - 1"),
+        Family("tid", "a list", "block and offset"),
+        Family("pg_snapshot txid_snapshot", "a list", "xmin, xmax, and the transactions in progress between them"),
+        Family("int2vector oidvector", "a tuple", "at least one number, no NULL"),
+        Family(
+            "regproc regprocedure regoper regoperator regclass regtype regrole regnamespace regconfig regdictionary"
+            " regcollation regdatabase",
+            "an OID in digits",
+            "the name, as the search path makes it; cast to `oid` for the number",
+        ),
+        Family("aclitem", "", "`reader=r/owner`"),
+        Family(
+            "gtsvector pg_node_tree pg_ndistinct pg_dependencies pg_mcv_list pg_brin_bloom_summary"
+            " pg_brin_minmax_multi_summary",
+            "",
+            "the server prints these and takes none",
+        ),
+        Family("void", "", "what a function returns that returns nothing"),
+    ),
+}
+
+WITH_VALUES = {"void", "record"}
+"""Pseudo-types that have values of their own."""
+
+
+def registered() -> dict[str, Codec]:
+    """Return the codecs of the types that have values of their own and are made of no other, by name."""
+    return {
+        codec.name: codec
+        for codec in builtin_codecs().values()
+        if codec.kind == "scalar" or codec.name in ("void", "int2vector", "oidvector")
+    }
+
+
+def pseudo_types() -> list[str]:
+    """Return the names of the pseudo-types that stand for values of other types."""
+    return sorted(c.name for c in builtin_codecs().values() if c.kind == "pseudo" and c.name not in WITH_VALUES)
+
+
+def check_complete() -> None:
+    """Exit where the registry and the descriptions do not have the same types."""
+    described = [name for families in SECTIONS.values() for family in families for name in family.types.split()]
+    known = registered()
+    wrong = [f"{name}: no description in SECTIONS" for name in sorted(set(known) - set(described))]
+    wrong += [f"{name}: no codec is registered" for name in sorted(set(described) - set(known))]
+    wrong += [f"{name}: described twice" for name in sorted(set(described)) if described.count(name) > 1]
+    if wrong:
+        sys.exit("\n".join(["docs/types.md cannot be written, see tools/generate_types_docs.py", *wrong]))
+
+
+def cell(text: str) -> str:
+    """Return a text that may stand in a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def sql_names() -> dict[str, list[str]]:
+    """Return what SQL calls a type besides its name in pg_type."""
+    names: dict[str, list[str]] = {}
+    for alias, name in ALIASES.items():
+        names.setdefault(name, []).append(alias)
+    return names
+
+
+def shown_type(name: str, aliases: dict[str, list[str]]) -> str:
+    """Return a type's names, such as "`int4` (`integer`)"."""
+    others = [other for other in aliases.get(name, []) if other not in ("float", "int", "decimal")]
+    return f"`{name}`" + (f" ({', '.join(f'`{other}`' for other in others)})" if others else "")
+
+
+def python_type(family: Family) -> str:
+    """Return what Python makes of the values, each class by itself; exits where the types of a family differ."""
+    codecs = registered()
+    found = {codecs[name].python for name in family.types.split()}
+    if len(found) > 1:
+        sys.exit(f"{family.types}: these come as {' and '.join(sorted(found))}, so they cannot share a line")
+    python = found.pop().replace("headrace.", "")
+    classes = [python] if "[" in python else re.split(", | or ", python)
+    return ", ".join(f"`{each}`" for each in classes)
+
+
+def row(family: Family, aliases: dict[str, list[str]]) -> str:
+    """Return the line of a family."""
+    codecs = registered()
+    names = "<br>".join(shown_type(name, aliases) for name in family.types.split())
+    travels = {codecs[name].format for name in family.types.split()}
+    if len(travels) > 1:
+        sys.exit(f"{family.types}: some of these travel as text and some do not, so they cannot share a line")
+    notes = "; ".join(filter(None, (family.notes, "travels as text" if travels == {0} else "")))
+    return f"| {names} | {python_type(family)} | {cell(family.accepted)} | {cell(notes)} |"
+
+
+def scalar_tables() -> str:
+    """Return a table for each section."""
+    check_complete()
+    aliases = sql_names()
+    lines: list[str] = []
+    for title, families in SECTIONS.items():
+        lines += [
+            f"### {title}",
+            "",
+            "| PostgreSQL | Python | also taken as a parameter | notes |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [row(family, aliases) for family in families]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def range_table() -> str:
+    """Return the table of the built-in ranges."""
+    codecs = builtin_codecs()
+    lines = ["| range | of | Python | multirange |", "| --- | --- | --- | --- |"]
+    for oid, name, subtype, _, multirange in RANGES:
+        python = codecs[oid].python.replace("headrace.", "")
+        lines.append(f"| `{name}` | `{codecs[subtype].name}` | `{python}` | `{multirange}` |")
+    return "\n".join([*lines, ""])
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def pseudo_list() -> str:
+    """Return the paragraph about pseudo-types."""
+    return f"{listed(pseudo_types())}.\n"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "types": scalar_tables,
+    "ranges": range_table,
+    "pseudo-types": pseudo_list,
+}
+"""What is written at each pair of marks."""
+
+
+def render(present: str) -> str:
+    """Return the page with its generated parts anew; exits where a mark is missing."""
+    for name, part in PARTS.items():
+        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->\n"
+        if present.count(begin) != 1 or present.count(end) != 1:
+            sys.exit(f"{TARGET.relative_to(ROOT)}: expected one {begin.strip()} and one {end.strip()}")
+        before, _, rest = present.partition(begin)
+        _, _, after = rest.partition(end)
+        present = f"{before}{begin}\n{part()}\n{end}{after}"
+    return present
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the tables of docs/types.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
+    check: bool = parser.parse_args().check
+
+    present = TARGET.read_text(encoding="utf-8")
+    wanted = render(present)
+    shown = TARGET.relative_to(ROOT)
+    if check and present != wanted:
+        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
+        print(*list(diff)[:40], sep="\n")
+        print(f"{shown} is out of date: run python tools/generate_types_docs.py", file=sys.stderr)
+        return 1
+    if not check:
+        TARGET.write_text(wanted, encoding="utf-8")
+        print(f"wrote {shown}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
