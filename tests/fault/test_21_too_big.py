@@ -53,13 +53,21 @@ async def test_21_exactly_65535_arguments(conn: headrace.Connection) -> None:
     assert await conn.fetchval(query, *range(65535)) == 1
 
 
-async def test_21_a_query_of_more_than_65535_parameters_cannot_be_prepared(conn: headrace.Connection) -> None:
-    """That it has so many is only known when the server has parsed it."""
-    with pytest.raises(headrace.InterfaceError, match="at most 65535 parameters, got 65537"):
-        await conn.prepare(f"SELECT 1 WHERE 1 IN ({placeholders(65537)})")
-    with pytest.raises(headrace.InterfaceError, match="at most 65535 parameters"):
-        await conn.executemany(f"SELECT 1 WHERE 1 IN ({placeholders(65537)})", [range(65537)])
-    assert await conn.fetchval("SELECT 1") == 1
+async def test_21_a_query_of_more_than_65535_parameters_cannot_be_prepared(server: Cluster, connect: Connect) -> None:
+    query = f"SELECT 1 WHERE 1 IN ({placeholders(65537)})"
+    async with nothing_sent(server, connect) as connection:
+        for call in (connection.prepare(query), connection.fetch(query, 1), connection.executemany(query, [(1,)])):
+            with pytest.raises(headrace.InterfaceError, match="at most 65535 parameters, got 65537"):
+                await call
+
+
+async def test_21_what_looks_like_one_parameter_too_many(conn: headrace.Connection) -> None:
+    """In a string or a comment it is none; and where those before it are missing the server says so."""
+    assert await conn.fetchval("SELECT '$65536' || $1 /* $65536 */", "!") == "$65536!"
+    with pytest.raises(headrace.InterfaceError, match="at most 65535 parameters, got 65536"):
+        await conn.fetchval("SELECT $65536::int", 1)
+    with pytest.raises(headrace.SyntaxOrAccessError):
+        await conn.fetchval(f"SELECT ${'9' * 5000}, '$65536'")
 
 
 @pytest.mark.slow

@@ -213,7 +213,42 @@ async def test_a_connection_that_went_on_without_tls_is_cancelled_without(fake: 
         await cancelled.wait()
 
 
-# sslnegotiation=direct: PostgreSQL 17 and newer, here a scripted one, as none built with OpenSSL is at hand
+# sslnegotiation=direct: PostgreSQL 17 and newer
+
+
+async def test_direct_tls_with_a_real_server(direct_tls: Secure) -> None:
+    """The handshake is the first thing sent, and all that was said about certificates and SCRAM holds as well."""
+    async with Proxy(direct_tls.cluster.host(), direct_tls.cluster.port, record=True) as proxy:
+        where = {**direct_tls.to("scram"), "port": proxy.port, "sslrootcert": direct_tls.pki.root}
+        async with connected(
+            **where, ssl="verify-full", sslnegotiation="direct", channel_binding="require"
+        ) as connection:
+            assert await connection.fetchval(IS_ENCRYPTED) is True
+            with pytest.raises(TimeoutError):
+                await connection.execute("SELECT pg_sleep(600)", timeout=0.1)
+            assert await connection.fetchval("SELECT 1") == 1
+        assert len(proxy.links) == 2
+        for link in proxy.links:
+            assert link.recorded("server").startswith(b"\x16\x03"), "a TLS record of the handshake, no SSLRequest"
+
+
+async def test_asyncpgs_word_for_it(direct_tls: Secure) -> None:
+    async with connected(**direct_tls.to("scram"), ssl="require", direct_tls=True) as connection:
+        assert await connection.fetchval(IS_ENCRYPTED) is True
+
+
+async def test_direct_tls_verifies_certificates(direct_tls: Secure) -> None:
+    where: dict[str, Any] = {**direct_tls.to("scram"), "sslnegotiation": "direct", "sslrootcert": direct_tls.pki.root}
+    with direct_tls.presenting(direct_tls.pki.wrong_host), pytest.raises(ssl.SSLCertVerificationError):
+        await headrace.connect(**where, ssl="verify-full")
+
+
+async def test_direct_tls_with_a_certificate_in_place_of_a_password(direct_tls: Secure) -> None:
+    issued = direct_tls.pki.client
+    files: dict[str, Any] = {"sslrootcert": direct_tls.pki.root, "sslcert": issued.certificate, "sslkey": issued.key}
+    where = direct_tls.to("certified", password=None)
+    async with connected(**where, ssl="verify-full", sslnegotiation="direct", **files) as connection:
+        assert await connection.fetchval("SELECT current_user") == "certified"
 
 
 async def test_direct_tls_starts_with_the_handshake_and_selects_postgresql(fake: Fake, pki: Pki) -> None:

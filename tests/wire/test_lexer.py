@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headrace.lexer import Kind, Token, classify, split_statements, tokens
+from headrace.lexer import Kind, Token, classify, highest_parameter, split_statements, tokens
 
 SPACE, COMMENT, WORD, QUOTED, STRING = Kind.SPACE, Kind.COMMENT, Kind.WORD, Kind.QUOTED, Kind.STRING
 NUMBER, PARAMETER, OPERATOR, PUNCTUATION = Kind.NUMBER, Kind.PARAMETER, Kind.OPERATOR, Kind.PUNCTUATION
@@ -166,6 +166,11 @@ class TestTokens:
         for number in ("1", "1.5", ".5", "5.", "1e10", "1.5E-3", "0x1F", "0o17", "0b101", "1_000"):
             assert significant(number) == [(NUMBER, number)]
         assert significant("1..2") == [(NUMBER, "1"), (PUNCTUATION, ".."), (NUMBER, "2")]
+
+    def test_the_highest_parameter(self) -> None:
+        assert highest_parameter("SELECT $2, '$7', $10 -- $11") == 10
+        assert highest_parameter(f"SELECT $1, ${'9' * 5000}") == 1
+        assert highest_parameter("SELECT") == 0
 
     @pytest.mark.parametrize(
         ("sql", "operators"),

@@ -17,7 +17,7 @@ from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport (
     put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync, query_bytes,
 )
-from headrace._core.statement cimport READY
+from headrace._core.statement cimport MAX_PARAMETERS, READY, too_many_parameters
 
 from headrace.errors import (
     ArgumentError, FeatureNotSupportedError, InterfaceError, OutdatedSchemaCacheError, ProtocolError,
@@ -25,8 +25,6 @@ from headrace.errors import (
 from headrace.lexer import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
-# Bind and ParameterDescription count parameters in 16 bits.
-cdef Py_ssize_t MAX_PARAMETERS = 0xffff
 # Versions as the startup message has them; 3.1 was never published.
 cdef int PROTOCOL_3_0 = 0x30000
 cdef int PROTOCOL_3_2 = 0x30002
@@ -239,11 +237,6 @@ cdef str version_text(int version):
     return f'{version >> 16}.{version & 0xffff}'
 
 
-cdef object too_many_parameters(Py_ssize_t count):
-    return InterfaceError(f'a query is expected to have at most {MAX_PARAMETERS} parameters, got {count}',
-                          hint='Pass the values as one array: "= ANY($1)", or "unnest($1::int[])" in place of VALUES.')
-
-
 cdef class Prepare(Request):
     """Parse and Describe of one statement; its replies are kept until ReadyForQuery says that they hold."""
 
@@ -264,7 +257,7 @@ cdef class Prepare(Request):
             self.stage = 1
         elif kind == b't' and self.stage == 1:
             if size > 2 + 4 * MAX_PARAMETERS:
-                # Their number does not fit into its field, but the message is whole.
+                # Their number does not fit into its field, but the message is whole. The text did not show so many.
                 self.error = too_many_parameters((size - 2) // 4)
             else:
                 self.parameter_oids = parameter_description(data, size)

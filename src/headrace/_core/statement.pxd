@@ -4,6 +4,10 @@ from headrace._core.buffer cimport WriteBuffer
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.plan cimport Plan
 
+cdef Py_ssize_t MAX_PARAMETERS
+
+cdef object too_many_parameters(Py_ssize_t count)
+
 cpdef enum StatementState:
     NEW          # the server does not know it (yet, or any more)
     PREPARING    # Parse is under way

@@ -16,8 +16,12 @@ from headrace._core.codecs.domain cimport AliasCodec
 from headrace._core.frontend cimport put_describe, put_parse, query_bytes
 from headrace._core.plan cimport make_plan
 
-from headrace.errors import InvalidCachedStatementError
-from headrace.lexer import classify
+from headrace.errors import InterfaceError, InvalidCachedStatementError
+from headrace.lexer import classify, highest_parameter
+
+# Bind and ParameterDescription count parameters in 16 bits.
+cdef Py_ssize_t MAX_PARAMETERS = 0xffff
+cdef str ONE_TOO_MANY = f'${MAX_PARAMETERS + 1}'
 
 cdef long names_given = 0
 cdef bytes process_name = b''
@@ -49,12 +53,28 @@ cdef double monotonic() noexcept:
     return now.tv_sec + now.tv_nsec * 1e-9
 
 
+cdef int check_parameters(str query) except -1:
+    """Raise InterfaceError where the text has more parameters than can be bound."""
+    # The server would tell, but keep the statement. It takes no number without all of those before it.
+    if ONE_TOO_MANY in query:
+        highest = highest_parameter(query)
+        if highest > MAX_PARAMETERS:
+            raise too_many_parameters(highest)
+    return 0
+
+
+cdef object too_many_parameters(Py_ssize_t count):
+    return InterfaceError(f'a query is expected to have at most {MAX_PARAMETERS} parameters, got {count}',
+                          hint='Pass the values as one array: "= ANY($1)", or "unnest($1::int[])" in place of VALUES.')
+
+
 cdef class Statement:
     """One SQL text as the server knows it, and how its parameters and columns are coded."""
 
     def __cinit__(self, str query not None, TypeMap types not None, bint named, bytes name=None):
         self.query = query
         self.query_bytes = query_bytes(query)
+        check_parameters(query)
         self.types = self.results = types
         self.name = b'' if not named else name if name is not None else next_name()
         self.checked = not named
