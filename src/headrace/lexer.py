@@ -71,6 +71,10 @@ class Traits(NamedTuple):
     """The last statement, whose command tag answers the text, is COMMIT or END (not COMMIT PREPARED, which
     ends another transaction)."""
 
+    lasting: bool
+    """Session state that RESET ALL and its like do not undo: another role, a temporary table, a prepared statement,
+    a seed, a loaded library."""
+
 
 # Patterns. Each is written so that it can match in one way only, which keeps a failing match linear.
 
@@ -307,6 +311,10 @@ _SESSION_CALLS: Final = frozenset(form for name in _SESSION_FUNCTIONS for form i
 _SETTINGS: Final = frozenset(("PG_SETTINGS", '"pg_settings"'))
 _TEMPORARY: Final = frozenset(("TEMP", "TEMPORARY"))
 _TEMPORARY_SCHEMA: Final = re.compile(r'"pg_temp(?:_[0-9]+)?"|PG_TEMP(?:_[0-9]+)?')
+_ROLES: Final = _names('ROLE SESSION_AUTHORIZATION "role" "session_authorization"')
+_SET_CONFIG: Final = frozenset(("SET_CONFIG", '"set_config"'))
+_LASTING_FUNCTIONS: Final = _names("setseed dblink_connect dblink_connect_u dblink_open")
+_LASTING_CALLS: Final = frozenset(form for name in _LASTING_FUNCTIONS for form in (name.upper(), f'"{name}"'))
 _QUERY: Final = _names("( SELECT VALUES TABLE WITH")
 _NAME_FOLLOWS: Final = _names("WITH RECURSIVE , BY SET USING TO DEFAULT")
 
@@ -399,6 +407,36 @@ def _needs_session(words: list[str]) -> bool:
     return "UPDATE" in words and not _SETTINGS.isdisjoint(words)
 
 
+def _lasts(words: list[str], text: str) -> bool:
+    """Whether session state of a statement outlasts RESET ALL (another role does) and the other parts of a reset.
+
+    `text` is that of all statements, in lower case: a constant stands there only.
+    """
+    if words[0] == "EXPLAIN":
+        words = _explained(words)
+    lead = _lead(words)
+    keyword = words[lead] if lead < len(words) else ""
+    behind = words[lead + 1 : lead + 4]
+    if keyword == "SET":
+        if behind[:1] in (["SESSION"], ["LOCAL"]) and behind[1:2] != ["AUTHORIZATION"]:
+            del behind[0]
+        return behind[:2] == ["SESSION", "AUTHORIZATION"] or not _ROLES.isdisjoint(behind[:1])
+    if keyword in ("PREPARE", "LOAD"):
+        return behind[:1] != ["TRANSACTION"]
+    if keyword == "CREATE" and _creates_temporary(words):
+        return True
+    if "INTO" in words and any(target in _TEMPORARY or target in ("LOCAL", "GLOBAL") for target in _into(words)):
+        return True
+    # A setting whose name is not there to be seen may be the role.
+    names_role = "role" in text or "session_authorization" in text or "$" in text
+    for at, (name, after) in enumerate(pairwise(words)):
+        if after == "(" and name in _LASTING_CALLS:
+            return True
+        if after == "(" and name in _SET_CONFIG and (names_role or words[at + 2 : at + 4] != [_CONSTANT, ","]):
+            return True
+    return names_role and "UPDATE" in words and not _SETTINGS.isdisjoint(words)
+
+
 def _is_plain(words: list[str]) -> bool:
     """Whether a statement reads or changes rows and does nothing else."""
     main = _main(words)
@@ -422,14 +460,17 @@ def _copies(words: list[str]) -> Literal["in", "out"] | None:
 def _judge(sql: str, conforming: bool) -> Traits:
     keywords: list[str] = []
     copies: set[Literal["in", "out"] | None] = set()
-    plain, session_state, commits = True, False, False
-    names_temporary = "pg_temp" in sql.lower()
+    plain, session_state, commits, lasting = True, False, False, False
+    lower = sql.lower()
+    names_temporary = "pg_temp" in lower
     for words, _, _, sound in _statements(sql, conforming):
         lead = _lead(words)
         keyword = words[lead] if lead < len(words) else ""
         keywords.append(keyword if keyword[:1].isalpha() else "")
         temporary = names_temporary and any(map(_TEMPORARY_SCHEMA.fullmatch, words))
-        session_state = session_state or not sound or temporary or _needs_session(words)
+        needs_session = not sound or temporary or _needs_session(words)
+        session_state = session_state or needs_session
+        lasting = lasting or (needs_session and (temporary or _lasts(words, lower)))
         plain = plain and _is_plain(words)
         if words[0] == "COPY":
             copies.add(_copies(words))
@@ -441,6 +482,7 @@ def _judge(sql: str, conforming: bool) -> Traits:
         session_state=session_state,
         copy="in" if "in" in copies else "out" if "out" in copies else None,
         commits=commits,
+        lasting=lasting,
     )
 
 

@@ -7,7 +7,6 @@ ConnectionDoesNotExistError, and a pool opens another. What is merely odd is pas
 from __future__ import annotations
 
 import asyncio
-import resource
 import struct
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,8 @@ import headrace
 from tests.peers import backend, scripts
 from tests.peers.backend import Field
 from tests.peers.fakeserver import Peer, Script
-from tests.peers.frontend import Bind, Execute, Sync
-from tests.watching import until_closed
+from tests.peers.frontend import Bind, Execute, Query, Sync
+from tests.watching import PeakMemory, until_closed
 
 if TYPE_CHECKING:
     from tests.fixtures import Fake
@@ -91,6 +90,7 @@ async def test_2_data_row_that_does_not_add_up(fake: Fake, row: bytes, complaint
 
 
 INT4_ARRAY, TEXT_ARRAY, INT4RANGE, INT4MULTIRANGE, RECORD = 1007, 1009, 3904, 4451, 2249
+INT2VECTOR, PATH, POLYGON, VARBIT, BYTEA = 22, 602, 604, 1562, 17
 
 BOMBS = {
     "array of 2^31-1 dimensions": (INT4_ARRAY, struct.pack("!iii", INT_MAX, 0, 23)),
@@ -101,12 +101,15 @@ BOMBS = {
     "record of -1 fields": (RECORD, struct.pack("!i", -1)),
     "range whose bound has 2^31-1 bytes": (INT4RANGE, struct.pack("!bi", 2, INT_MAX)),
     "multirange of 2^31-1 ranges": (INT4MULTIRANGE, struct.pack("!i", INT_MAX)),
+    "int2vector of 2^31-1 elements": (INT2VECTOR, struct.pack("!iiiii", 1, 0, 21, INT_MAX, 0)),
+    "path of 2^31-1 points": (PATH, struct.pack("!bi", 1, INT_MAX)),
+    "polygon of -1 points": (POLYGON, struct.pack("!i", -1)),
+    "varbit of 2^31-1 bits": (VARBIT, struct.pack("!i", INT_MAX)),
+    # Read as one: to the server it is a bytea.
+    "hstore of 2^31-1 pairs": (BYTEA, struct.pack("!i", INT_MAX)),
+    "hstore of -1 pairs": (BYTEA, struct.pack("!i", -1)),
+    "hstore whose key has 2^31-1 bytes": (BYTEA, struct.pack("!ii", 1, INT_MAX)),
 }  # fmt: skip
-
-
-def peak_memory() -> int:
-    """Return the most memory this process has ever had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
@@ -115,6 +118,10 @@ async def test_3_count_that_announces_gigabytes(fake: Fake, bomb: str) -> None:
 
     async def script(peer: Peer) -> None:
         await peer.greet()
+        if oid == BYTEA:
+            # The server is asked for the type's OID.
+            await scripts.prepare(peer, Field("oid", 26), parameters=(scripts.TEXT, scripts.TEXT))
+            await scripts.run(peer, backend.data_row(struct.pack("!I", BYTEA)))
         await scripts.prepare(peer, Field("a", oid))
         await scripts.run(peer, backend.data_row(None))
         await peer.expect(Bind, Execute, Sync)
@@ -123,11 +130,13 @@ async def test_3_count_that_announces_gigabytes(fake: Fake, bomb: str) -> None:
 
     server = await fake(script)
     connection = await headrace.connect(server.dsn())
+    if oid == BYTEA:
+        await connection.set_builtin_type_codec("bytea", schema="pg_catalog", codec_name="pg_contrib.hstore")
     assert await connection.fetchval(QUERY) is None
-    before = peak_memory()
+    memory = PeakMemory()
     with pytest.raises(headrace.ProtocolError):
         await connection.fetchval(QUERY)
-    assert peak_memory() - before < 1 << 20
+    assert memory.growth < 1 << 20
     assert connection.is_closed()
 
 
@@ -153,6 +162,37 @@ async def test_3_count_that_announces_gigabytes(fake: Fake, bomb: str) -> None:
 )
 async def test_4_message_where_none_is_due(fake: Fake, reply: list[bytes], complaint: str) -> None:
     await dies_of(fake, replying(*reply), complaint=complaint)
+
+
+async def test_4_a_row_of_a_statement_that_has_none(fake: Fake) -> None:
+    """NoData was the answer to its preparation: D without a T before it."""
+    await dies_of(fake, replying(backend.bind_complete(), backend.data_row("1"), columns=()), complaint="had 0")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        [backend.data_row("1")],
+        [backend.command_complete("SELECT 0"), backend.data_row("1")],
+        [backend.row_description("a"), backend.command_complete("SELECT 0"), backend.data_row("1")],
+        [backend.row_description("a"), backend.row_description("a")],
+        [backend.row_description("a"), backend.ready_for_query()],
+    ],
+    ids=["D", "C D", "T C D", "T T", "T Z"],
+)
+async def test_4_message_out_of_order_in_a_simple_query(fake: Fake, reply: list[bytes]) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect(Query)
+        await peer.send(*reply)
+        await peer.hold()
+
+    server = await fake(script)
+    connection = await headrace.connect(server.dsn())
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(headrace.ProtocolError):
+            await connection.execute(QUERY)
+    assert connection.is_closed()
 
 
 @pytest.mark.parametrize(
@@ -182,6 +222,8 @@ ODD_ERRORS = {
     "without SQLSTATE": backend.error_response("odd", code=None),
     "without severity": backend.error_response("odd", code=None, severity=None),
     "in invalid UTF-8": backend.error_response(b"\xff\xfe odd", code=None),
+    "with a SQLSTATE in invalid UTF-8": backend.error_response("odd", code=b"\xff\xfe\xff\xfe\xff"),
+    "with an empty SQLSTATE": backend.error_response("odd", code=""),
     "with fields nobody knows": backend.message(b"E", b"SERROR\0MTotally odd\0?what\0\0"),
     "with nothing in it": backend.message(b"E", b"\0"),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import keyword
-import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,7 @@ import headrace
 from tests.peers import backend, scripts
 from tests.peers.fakeserver import Peer
 from tests.peers.frontend import Bind, Execute, Sync
+from tests.watching import PeakMemory
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect, Fake
@@ -30,10 +30,6 @@ class Listening(headrace.Connection):
 
     def on_notice(self, message: Any) -> None:
         self.heard.append(("notice", int(message.message)))
-
-
-def memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 async def test_9_a_flood_among_pipelined_rows(fake: Fake) -> None:
@@ -63,14 +59,14 @@ async def test_9_a_flood_among_pipelined_rows(fake: Fake) -> None:
     server = await fake(script)
     Listening.heard = []
     connection = await headrace.connect(server.dsn(), connection_class=Listening)
-    before = memory()
+    memory = PeakMemory()
     replies = await asyncio.gather(*(connection.fetch(QUERY) for _ in range(2)))
     for query, rows in enumerate(replies):
         assert [row["a"] for row in rows] == [f"{query}/{number}" for number in range(0, rounds, 1000)]
     expected = [(kind, number) for number in range(rounds + 1) for kind in ("notice", "c")]
     assert Listening.heard == expected * 2
     # 40 MB have passed; what the list above takes is a tenth of that.
-    assert memory() - before < 16 << 20
+    assert memory.growth < 16 << 20
     assert connection.get_settings().application_name == str(rounds)
     Listening.heard.clear()
     await connection.close()

@@ -212,6 +212,7 @@ async def test_31_copy_in(connect: Connect, table: str, watch: Watch, moment: st
     if connection.is_closed():
         connection = await connect()
     assert await connection.fetchval(f"SELECT count(*) FROM {table}") % size == 0
+    watch.is_back()
 
 
 @every_moment

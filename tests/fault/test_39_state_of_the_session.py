@@ -63,13 +63,52 @@ async def test_39_the_next_user_finds_a_pristine_session(pool: MakePool, change:
 
 
 @pytest.mark.parametrize(
-    "query", ["CREATE TEMP TABLE mine (a int)", "SELECT 1 AS a INTO TEMP mine", "PREPARE mine AS SELECT 1"]
+    "change",
+    [
+        "SET ROLE pg_monitor",
+        "SET SESSION AUTHORIZATION pg_monitor",
+        "SELECT set_config('role', 'pg_monitor', false)",
+        "CREATE TEMP TABLE mine (a int)",
+        "SELECT 1 AS a INTO TEMP mine",
+        "BEGIN; CREATE TEMP VIEW mine AS SELECT 1; COMMIT",
+        "PREPARE mine AS SELECT 1",
+        "SELECT setseed(0.5)",
+    ],
 )
-async def test_39_what_the_reset_does_not_undo_is_of_its_own_lease(pool: MakePool, query: str) -> None:
-    """Temporary tables and named statements outlive RESET ALL, as in asyncpg; no query shared a session with one."""
-    made = await pool(min_size=1, max_size=2)
-    await asyncio.gather(made.execute(query), *(made.fetchval("SELECT 1") for _ in range(10)))
-    assert made.stats().leases == 1
+async def test_39_what_a_reset_does_not_undo_ends_its_connection(pool: MakePool, change: str) -> None:
+    """RESET ALL leaves the role alone, and nothing of it knows of temporary tables."""
+    look = """
+        SELECT current_user, session_user, to_regclass('mine') AS mine, pg_my_temp_schema() AS schema,
+               (SELECT count(*) FROM pg_prepared_statements WHERE from_sql) AS prepared
+    """
+    made = await pool(min_size=1, max_size=1)
+    pristine = await made.fetchrow(look)
+    for number in (1, 2):
+        results = await asyncio.gather(
+            *(made.fetchval("SELECT $1::int", i) for i in range(5)),
+            made.execute(change),
+            *(made.fetchrow(look) for _ in range(5)),
+        )
+        assert results[:5] == list(range(5))
+        assert results[6:] == [pristine] * 5
+        assert made.stats().closed == {"lasting": number}
+
+
+async def test_39_a_role_that_init_sets_is_kept(pool: MakePool) -> None:
+    """A reset that went back to the role of the login would give everybody more rights than was meant."""
+
+    async def init(connection: headrace.Connection) -> None:
+        await connection.execute("SET ROLE pg_monitor; CREATE TEMP TABLE IF NOT EXISTS mine (a int)")
+
+    made = await pool(min_size=1, max_size=1, init=init)
+    for _ in range(2):
+        async with made.acquire() as lease:
+            assert await lease.fetchval("SELECT current_user") == "pg_monitor"
+            await lease.execute("SET work_mem = '1234kB'")
+        assert await made.fetchval("SELECT current_user") == "pg_monitor"
+        # One that leaves its role for another is replaced by a connection that init has seen to.
+        await made.execute("SET ROLE pg_read_all_stats")
+        assert await made.fetchval("SELECT current_user") == "pg_monitor"
 
 
 async def test_39_a_transaction_that_a_lexer_cannot_see(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -427,6 +427,38 @@ class TestClassifying:
         assert not traits.plain
 
     @pytest.mark.parametrize(
+        "sql",
+        [
+            *("set role a", "SET SESSION ROLE a", "set local role a", 'set "role" to a', "set role = a"),
+            *("set session authorization a", "set session session authorization a", "set session_authorization = a"),
+            *("prepare p as select 1", "load 'x'", "select setseed(0)", "select dblink_connect('x')"),
+            *("create temp table t (a int)", "select 1 into temp t", "explain analyze create temp table t as select 1"),
+            *("select set_config('role', 'a', false)", "select set_config($1, $2, $3)"),
+            *(
+                "select set_config('ro' || 'le', 'a', false)",
+                "update pg_settings set setting = 'a' where name = 'role'",
+            ),
+            *("select 1; set role a", "begin; create temp table t (a int)", "create table pg_temp.t (a int)"),
+        ],
+    )
+    def test_session_state_that_lasts(self, sql: str) -> None:
+        traits = classify(sql)
+        assert traits.session_state
+        assert traits.lasting
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            *("set a = 1", "set session a = 1", "set session characteristics as transaction read only", "begin"),
+            *("listen c", "declare c cursor with hold for select 1", "select pg_advisory_lock(1)", "call p()", "do ''"),
+            *("select set_config('a', 'b', false)", "prepare transaction 'x'", "discard all", "reset role"),
+            *("select 1", "select role from t", "create table t (role text)", "update t set role = $1"),
+        ],
+    )
+    def test_session_state_that_a_reset_undoes(self, sql: str) -> None:
+        assert not classify(sql).lasting
+
+    @pytest.mark.parametrize(
         "sql", ["select 'a", "select 1 /*", "select $a$", "select {", "select (1", "select 1)", "1", "foo"]
     )
     def test_what_cannot_be_told_is_taken_for_the_worst(self, sql: str) -> None:

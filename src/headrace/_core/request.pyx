@@ -613,7 +613,7 @@ cdef class Script(Request):
             self.stage = 2
         elif kind == b'I':
             self.stage = 2
-        elif kind == b'T':
+        elif kind == b'T' and self.stage != 1:
             self.stage = 1
         elif kind == b'D' and self.stage == 1:
             pass

@@ -44,7 +44,7 @@ def new_error(fields: Mapping[str, str], query: str | None = None) -> PostgresEr
     """
     error = _error_class(fields)(fields.get("M", ""))
     error.__dict__.update(_attributes(fields))
-    if not error.sqlstate:
+    if not (error.sqlstate and error.sqlstate.isascii() and error.sqlstate.isalnum()):
         error.sqlstate = None
     error.query = query
     if error.hint is None:

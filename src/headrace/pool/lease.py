@@ -25,7 +25,7 @@ class Place:
     __slots__ = ("_code", "_line", "_stack")
 
     def __init__(self, whole: bool) -> None:
-        frame = sys._getframe(1)
+        frame = sys._getframe(2)
         while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("headrace."):
             frame = frame.f_back
         self._code: CodeType = frame.f_code

@@ -66,6 +66,8 @@ class Reason(StrEnum):
     """Its server was shutting down, or had turned read-only."""
     QUARANTINED = "quarantined"
     """It came back from the shared path inside a transaction."""
+    LASTING = "lasting"
+    """A shared method left behind in its session what a reset does not undo: another role, a temporary table."""
     RESET = "reset"
     """It could not be reset after a lease."""
     SETUP = "setup"
@@ -106,8 +108,8 @@ class Member:
     """One connection of the pool."""
 
     __slots__ = (
-        "asked_at_lease", "asked_when_seen", "connection", "driver", "generation", "idle_since", "leased", "proxy",
-        "reset_at", "retire_at", "unsure",
+        "asked_at_lease", "asked_when_seen", "connection", "driver", "generation", "idle_since", "lasting", "leased",
+        "proxy", "reset_at", "retire_at", "unsure",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, generation: int, retire_at: float, now: float) -> None:
@@ -120,6 +122,8 @@ class Member:
         """Leads to what the caller holds, where he still does."""
         self.unsure = False
         """Whether it must give a sign of life before it is used: it was dormant."""
+        self.lasting = False
+        """Whether its session holds what a reset does not undo."""
         self.asked_at_lease = 0
         self.reset_at = 0
         """How many requests it had been asked with the reset after its last lease, which may still be under way."""
@@ -339,6 +343,8 @@ class Router:
         """Return why a connection that has just been given back, or lies idle, is to be replaced; None to keep it."""
         if member.generation != self.generation:
             return Reason.GENERATION
+        if member.lasting:
+            return Reason.LASTING
         if 0 < self.limits.max_queries <= member.driver.asked:
             return Reason.QUERIES
         if now >= member.retire_at:

@@ -36,9 +36,10 @@ class SharedMethods(LeaseMethods):
 
     A statement sent by them runs beside others on the same session, so it must not change the session. What does
     (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and given a lease of its own with a reset after
-    it. What cannot be seen in the text, a function that calls set_config() or takes a session-level advisory lock,
-    needs `acquire()`. Where the pool has a `setup` callback each of these methods takes a lease, for the callback to
-    prepare the connection.
+    it; where a reset would not do (SET ROLE, temporary tables, PREPARE) the connection is replaced. What cannot be
+    seen in the text, a function that calls set_config() or takes a session-level advisory lock, needs `acquire()`.
+    Where the pool has a `setup` callback each of these methods takes a lease, for the callback to prepare the
+    connection.
 
     A query that had not been sent when its connection was lost is sent on another one.
     """
@@ -54,7 +55,7 @@ class SharedMethods(LeaseMethods):
             query, args = bound(query, args)
         if not args and classify(query).statements != 1:
             # Several statements are one implicit transaction; they get a connection of their own.
-            return await self._leased("execute", (query,), {"timeout": timeout})  # type: ignore[no-any-return]
+            return await self._leased("execute", query, (query,), {"timeout": timeout})  # type: ignore[no-any-return]
         return await self._shared(query, args, KIND_STATUS, 0, 0, None, timeout, "execute")  # type: ignore[no-any-return]
 
     async def executemany(
@@ -192,7 +193,7 @@ class SharedMethods(LeaseMethods):
                 kwargs["column"] = column
             elif kind != KIND_STATUS:
                 kwargs["record_class"] = record_class
-            return await self._leased(method, (query, *args), kwargs)
+            return await self._leased(method, query, (query, *args), kwargs)
         rows = self._record_class if record_class is None else checked_record_class(record_class)
         timeout = checked_timeout(timeout, self._command_timeout)
         deadline: float | None = None
@@ -238,7 +239,7 @@ class SharedMethods(LeaseMethods):
             kwargs: dict[str, Any] = {"timeout": timeout}
             if collects:
                 kwargs["record_class"] = record_class
-            return await self._leased(method, (query, args), kwargs)
+            return await self._leased(method, query, (query, args), kwargs)
         rows = self._record_class if record_class is None else checked_record_class(record_class)
         timeout = checked_timeout(timeout, self._command_timeout)
         driver = self._router.share()
@@ -273,8 +274,11 @@ class SharedMethods(LeaseMethods):
             raise
         return driver
 
-    async def _leased(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _leased(self, method: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        connection: Any
         async with self.acquire(timeout=kwargs.get("timeout")) as connection:
+            # Whoever leases a connection may mean to keep a role; through a shared method nobody can.
+            connection._member.lasting = classify(query).lasting
             return await getattr(connection, method)(*args, **kwargs)
 
     def _quarantine(self, driver: Driver) -> None:

@@ -140,7 +140,7 @@ class Upkeep:
 
     def refill(self) -> None:
         """Open what is missing: to `min_size`, and for those in line."""
-        if self._running:
+        if self.router.room and self._running:
             for _ in range(self.router.wanted()):
                 self.open_one()
 

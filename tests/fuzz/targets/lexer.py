@@ -50,5 +50,6 @@ class Lexer(Target):
         assert "".join(token.text for token in cut) == text
         traits = classify(text, standard_conforming_strings=conforming)
         assert not (traits.plain and traits.session_state)
+        assert traits.session_state or not traits.lasting
         assert len(split_statements(text, standard_conforming_strings=conforming)) == traits.statements
         return traits.session_state, traits.plain, traits.copy, traits.keywords[:2], len({token.kind for token in cut})
