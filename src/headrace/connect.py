@@ -280,7 +280,7 @@ async def _mismatch(driver: Driver, wanted: str) -> str | None:
             "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')",
             (), KIND_FIRST_ROW, 1, 0, Record,
         )  # fmt: skip
-        row = await request.waiter
+        row = await request
         standby, read_only = "on" if row[0] else "off", row[1]
     writable = standby == "off" and read_only == "off"
     suits = {

@@ -13,6 +13,7 @@ from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
 from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Batch, Closing, Query, Request, Script, Startup
 from headrace._core.preparation cimport Preparation
+from headrace._core.reply cimport Wakeups
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.statement cimport Statement
 
@@ -55,6 +56,7 @@ cdef class DriverCore:
     cdef:
         readonly Session session
         readonly object loop
+        Wakeups wakeups
         readonly object transport
         readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
         public object observer           # watch(request, timeout), refused(query, args, error): sees every request
@@ -76,6 +78,7 @@ cdef class DriverCore:
 
     def __init__(self, loop, Session session not None, canceller=None):
         self.loop = loop
+        self.wakeups = Wakeups(loop, asyncio.CancelledError)
         self.session = session
         session.events = self
         self.canceller = canceller
@@ -166,7 +169,8 @@ cdef class DriverCore:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    cdef object _waiter(self):
+    cdef int _check(self) except -1:
+        """Refuse requests from another event loop, and what would wait for itself."""
         cdef Request last = self.session.sent.last
         if get_running_loop() is not self.loop:
             raise InterfaceError(
@@ -174,6 +178,10 @@ cdef class DriverCore:
                 hint='Use a connection only in the event loop that opened it; open another one here.')
         if last is not None and last.barrier:
             self._check_copy(last)
+        return 0
+
+    cdef object _waiter(self):
+        self._check()
         return self.loop.create_future()
 
     def query(self, query, tuple args, int kind, int limit, column, record_class, bint shared=False):
@@ -186,8 +194,9 @@ cdef class DriverCore:
         if type(query) is not str:
             query, args = bound(query, args)
         session.check_open()
-        cdef Query request = Query(self._waiter(), session.statements.find(query), args, kind, limit, column,
-                                   record_class, shared)
+        self._check()
+        cdef Query request = Query(None, session.statements.find(query), args, kind, limit, column, record_class, shared)
+        request.wakeups = self.wakeups
         try:
             session.statements.bind(request)
         except Exception as error:
@@ -200,8 +209,9 @@ cdef class DriverCore:
     def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
                           bytes portal=b'', Query opener=None):
         """Queue one execution of a prepared statement, or of a portal, which `opener` has bound; returns the request."""
-        cdef Query request = Query(self._waiter(), statement, args, kind, limit, column, record_class, False,
-                                   portal, opener)
+        self._check()
+        cdef Query request = Query(None, statement, args, kind, limit, column, record_class, False, portal, opener)
+        request.wakeups = self.wakeups
         try:
             self.session.submit(request)
         except Exception as error:
@@ -212,7 +222,9 @@ cdef class DriverCore:
 
     def script(self, str query not None, bint kept=False):
         """Queue a simple query of any number of statements; returns the request, whose result is the last tag."""
-        cdef Script request = Script(self._waiter(), query, kept)
+        self._check()
+        cdef Script request = Script(None, query, kept)
+        request.wakeups = self.wakeups
         self.session.submit(request)
         self._submitted()
         return request
@@ -263,12 +275,13 @@ cdef class DriverCore:
         """Queue one statement for each element as one atomic request; returns the request."""
         cdef Batch request
         self.session.check_open()
-        waiter = self._waiter()
+        self._check()
         if statement is None:
             if type(query) is not str:
                 query, elements = bound_each(query, elements)
             statement = self.session.statements.find(query)
-        request = Batch(waiter, statement, elements, record_class, collects, shared)
+        request = Batch(None, statement, elements, record_class, collects, shared)
+        request.wakeups = self.wakeups
         try:
             self.session.submit(request)
         except Exception as error:
@@ -420,8 +433,8 @@ cdef class DriverCore:
 
     def time_out(self, Request request not None):
         """The request's time is up: its waiter gets TimeoutError."""
-        if request.waiter is not None and not request.waiter.done():
-            request.waiter.set_exception(TimeoutError('the command timed out'))
+        if request.is_wanted():
+            request.deliver(None, TimeoutError('the command timed out'))
         self.give_up(request)
 
     cdef int _signal(self) except -1:

@@ -76,7 +76,7 @@ cdef class Copy(Request):
             raise ProtocolError('the server is ready for queries before the COPY was complete')
         return 0
 
-    cdef object result(self):
+    cdef object outcome(self):
         return self.status
 
     cdef int settle(self) except -1:

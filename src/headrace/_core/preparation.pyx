@@ -27,7 +27,7 @@ cdef class Preparation(Bound):
         self.settle()
         return 0
 
-    cdef object result(self):
+    cdef object outcome(self):
         return self.statement
 
 

@@ -2,6 +2,7 @@
 
 from headrace._core.buffer cimport WriteBuffer
 from headrace._core.plan cimport Plan
+from headrace._core.reply cimport Reply
 from headrace._core.rowplan cimport RowPlan
 from headrace._core.statement cimport Statement
 
@@ -17,13 +18,10 @@ cdef enum RequestState:
     DONE
 
 
-cdef class Request:
+cdef class Request(Reply):
     cdef:
         Request next                 # the one behind it in its queue
-        readonly object waiter       # set_result(value), set_exception(error), done(); None where nobody waits
-        object owner                 # give_up(request): told when whoever awaits the request is cancelled
         object deadline              # cancel(): the timer that ends the wait
-        object turn                  # the iterator of the waiter being awaited
         readonly str query
         readonly RequestState state
         bytes message                # what it sends
@@ -46,7 +44,7 @@ cdef class Request:
     cdef bytes more(self, WriteBuffer out)
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int finished(self) except -1
-    cdef object result(self)
+    cdef object outcome(self)
     cdef int settle(self) except -1
     cdef int forget_deadline(self) except -1
     cdef int fail(self, object error) except -1

@@ -5,7 +5,7 @@ itself). The session calls, in this order: `encode` in the caller, where a bad a
 request is streaming; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
 ones; `finished` to check that the reply was whole; `settle`.
 
-A request knows neither the session nor any event loop; its waiter is whatever has set_result, set_exception and done.
+A request knows neither the session nor any event loop; who waits for it, see Reply.
 
 Source: PostgreSQL documentation, "Message Flow" (protocol-flow).
 """
@@ -37,7 +37,7 @@ COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or 
 
 # The chain of a queue is cut by the queue alone: see there.
 @cython.no_gc_clear
-cdef class Request:
+cdef class Request(Reply):
     """What all requests share."""
 
     cdef int encode(self, WriteBuffer out) except -1:
@@ -60,67 +60,34 @@ cdef class Request:
         """ReadyForQuery came without an error: was the reply whole?"""
         return 0
 
-    cdef object result(self):
+    cdef object outcome(self):
+        """What the request has led to; asked for once, when it has ended without an error."""
         return None
 
     cdef int settle(self) except -1:
         """Give the outcome to the waiter."""
-        cdef object waiter = self.waiter
         cdef object error = self.error
         self.state = DONE
         self.forget_deadline()
-        if self.turn is not None:
-            # Whoever awaits holds the waiter. Kept here, an error would hold this request through its traceback's
-            # frames: a cycle for each query that fails.
-            self.waiter = None
-            self.error = None
-        if waiter is None or waiter.done():
+        if not self.is_wanted():
             return 0
         if error is not None:
-            waiter.set_exception(presentable(error))
-        else:
-            try:
-                value = self.result()
-            except Exception as failure:
-                waiter.set_exception(presentable(failure))
-            else:
-                waiter.set_result(value)
-        return 0
+            if self.waiter is None or self.turn is not None:
+                # Whoever awaits gets it. Kept here, it would hold this request through its traceback's frames: a cycle
+                # for each query that fails.
+                self.error = None
+            return self.deliver(None, presentable(error))
+        try:
+            value = self.outcome()
+        except Exception as failure:
+            return self.deliver(None, presentable(failure))
+        return self.deliver(value, None)
 
     cdef int forget_deadline(self) except -1:
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
         return 0
-
-    # A request is awaited directly: the iterator of its waiter is passed through, and the owner learns of a
-    # cancellation. That spares every query a coroutine of its own.
-
-    def __await__(self):
-        self.turn = self.waiter.__await__()
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return next(self.turn)
-
-    def send(self, value):
-        return next(self.turn)
-
-    def throw(self, kind, value=None, traceback=None):
-        self.turn = None
-        if self.state != DONE and self.owner is not None:
-            self.owner.give_up(self)
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
-        raise value
-
-    def close(self):
-        self.turn = None
-        if self.state != DONE and self.owner is not None:
-            self.owner.give_up(self)
 
     cdef int fail(self, object error) except -1:
         """Settle with the error, unless the request has one of its own."""
@@ -436,12 +403,15 @@ cdef class Query(Bound):
             return self.unexpected(kind)
         return 0
 
-    cdef object result(self):
+    cdef object outcome(self):
+        cdef object rows = self.rows, row = self.row
+        # They belong to the caller from here on: the request may live on for a while.
+        self.rows = self.row = None
         if self.kind == ROWS:
-            return self.rows if self.rows is not None else []
+            return rows if rows is not None else []
         if self.kind == STATUS:
             return self.status if self.status is not None else ''
-        return self.row if self.row is None or self.kind == FIRST_ROW else self.row[self.column]
+        return row if row is None or self.kind == FIRST_ROW else row[self.column]
 
     cdef bint repeatable(self) except -1:
         return not self.portal and classify(self.query).plain
@@ -571,10 +541,12 @@ cdef class Batch(Bound):
     def arguments(self):
         return self.given
 
-    cdef object result(self):
+    cdef object outcome(self):
+        cdef object rows = self.rows
+        self.rows = None
         if not self.collects:
             return None
-        return self.rows if self.rows is not None else []
+        return rows if rows is not None else []
 
 
 cdef object checked_element(object args, Py_ssize_t element):
@@ -632,7 +604,7 @@ cdef class Script(Request):
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
 
-    cdef object result(self):
+    cdef object outcome(self):
         return self.status if self.status is not None else ''
 
 
