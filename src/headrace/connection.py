@@ -402,9 +402,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     def lease_begins(self, proxy: object) -> None:
         """Begin a lease; the proxy stands for the connection towards its listeners.
 
-        It is not kept alive: once neither its holder nor what was made during the lease refers to it, it is gone.
+        What others have asked while they shared the connection is done before what the lease asks. The proxy is not
+        kept alive: once neither its holder nor what was made during the lease refers to it, it is gone.
         """
         self._proxy = weakref.ref(proxy)
+        self._driver.session.fence()
 
     def lease_over(self) -> list[InterfaceWarning]:
         """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.

@@ -197,6 +197,8 @@ class Asked:
     tokens: list[int]
     kind: str
     shared: bool = False
+    inside: bool = False
+    """Whether it belongs to a transaction."""
     given_up: bool = False
     dropped: bool = False
     expected: Any = None
@@ -224,6 +226,7 @@ class Life:
         self.signals = 0
         self.arrived = 0
         self.target: Request | None = None
+        self.inside = False
 
     # What callers do
 
@@ -232,7 +235,7 @@ class Life:
         return self.tokens
 
     def note(self, call: Call, tokens: list[int], kind: str, *, shared: bool = False, expected: Any = None) -> None:
-        self.asked.append(Asked(call, tokens, kind, shared, expected=expected))
+        self.asked.append(Asked(call, tokens, kind, shared, self.inside, expected=expected))
 
     def fetch(self) -> None:
         token, shared = self.token(), self.random.random() < 0.4
@@ -264,10 +267,14 @@ class Life:
         self.note(self.talk.script(text), [], "script", expected=text)
 
     def transact(self) -> None:
+        """As on a lease: nobody shares the session meanwhile."""
+        self.talk.session.fence()
+        self.inside = True
         self.note(self.talk.script("BEGIN"), [], "begin")
         for _ in range(self.random.randrange(4)):
             self.random.choice([self.fetch, self.write, self.fail, self.write_many])()
         self.note(self.talk.script(self.random.choice(["COMMIT", "ROLLBACK"]), kept=True), [], "end")
+        self.inside = False
 
     def give_up(self) -> None:
         waiting = [each for each in self.asked if not each.call.settled and not each.given_up]
@@ -371,6 +378,7 @@ class Life:
         for each in self.asked:
             self.check_outcome(each)
         self.check_writes()
+        self.check_place()
         self.check_order()
 
     def check_outcome(self, each: Asked) -> None:
@@ -396,8 +404,10 @@ class Life:
         if each.kind == "fail":
             assert code in ("22012", "42601", "25P02", "26000", "0A000")
         elif code in ("26000", "0A000"):
-            # Inside a transaction, the second time, or with no elements left to run a batch again.
+            # Inside a transaction, the second time, with no elements left to run a batch again, or with a transaction
+            # begun behind it.
             excused = stale[-1] != "I" or len(stale) > 1 or each.kind in ("batch once", "bad batch")
+            excused = excused or error.safe_to_retry
             assert excused, f"{each}: {code} was to be unseen"
         else:
             # A 57014 may be seen by nobody who did not give up.
@@ -413,6 +423,17 @@ class Life:
             assert all(kept) or not any(kept), f"{each} is half done"
             if each.call.waiter.error is not None:
                 assert not any(kept)
+
+    def check_place(self) -> None:
+        """What was asked outside of a transaction has run outside of one, whose end would be its end too."""
+        for each in self.asked:
+            if not each.inside and not each.given_up and each.call.waiter.error is None:
+                for token in each.tokens:
+                    assert self.last_status(token) == "I", f"{each} has run inside a transaction"
+
+    def last_status(self, token: int) -> str:
+        """The transaction status in which a token was executed last."""
+        return [status for ran, status in self.backend.runs if ran == token][-1]
 
     def check_order(self) -> None:
         """Calls that are not shared run in their order, but for those that had to be run again."""

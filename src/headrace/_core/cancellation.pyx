@@ -5,7 +5,8 @@ opens with the decision to send one at the head of what is in flight, and closes
 ReadyForQuery are known. Nothing is written meanwhile, so a signal that comes late can hit only what was in flight
 already: the requests marked `exposed`. One of these that gets a 57014 is run again by the session, and its caller never
 learns of it. What is written after the window cannot be hit: the signal was raised before, and a backend drops a cancel
-that it finds while it reads its next command.
+that it finds while it reads its next command. But what is run again runs behind it, so nothing that begins a transaction
+or changes the session is written until the last of the exposed has its reply.
 
 Source: PostgreSQL documentation, "Canceling Requests in Progress" (protocol-flow-canceling);
 src/backend/tcop/postgres.c, ProcessInterrupts and DoingCommandRead.
@@ -42,6 +43,7 @@ cdef class CancelWindow:
             follower = head.next
             while follower is not None:
                 follower.exposed = True
+                self.last_exposed = follower
                 follower = follower.next
         self.open(head)
         return True
@@ -78,6 +80,6 @@ cdef class CancelWindow:
 
     cdef int close(self) except -1:
         """The connection is gone."""
-        self.target = None
+        self.target = self.last_exposed = None
         self.is_open = False
         return 0

@@ -21,6 +21,7 @@ cdef class Outbox:
     cdef int encode(self, Request request) except -1
     cdef bytes next_chunk(self, Request request)
     cdef bint has_room(self) except -1
+    cdef bint must_wait(self, Request request) except -1
     cdef bint is_wanted(self) except -1
     cdef bytes take(self)
     cdef bytes collect(self)

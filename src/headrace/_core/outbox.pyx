@@ -57,6 +57,10 @@ cdef class Outbox:
             self.sent.count < self.max_pipeline and self.bytes_in_flight < MAX_BYTES_IN_FLIGHT
             and not self.sent.last.barrier)
 
+    cdef bint must_wait(self, Request request) except -1:
+        """Whether a request must not be written yet because one in flight may have to be run again, behind it."""
+        return self.window.last_exposed is not None and not request.neutral()
+
     cdef bint is_wanted(self) except -1:
         """Whether take() would give anything."""
         self.unsent.skip_done()
@@ -66,7 +70,8 @@ cdef class Outbox:
             return False
         if self.streaming is not None:
             return True
-        return self.unsent.first is not None and self.unsent.first.ready and self.has_room()
+        return self.unsent.first is not None and self.unsent.first.ready and self.has_room() \
+            and not self.must_wait(self.unsent.first)
 
     cdef bytes take(self):
         """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on."""
@@ -108,7 +113,8 @@ cdef class Outbox:
                 continue
             self.unsent.skip_done()
             request = self.unsent.first
-            if request is None or not request.ready or not self.has_room() or self.window.is_open:
+            if request is None or not request.ready or not self.has_room() or self.window.is_open \
+                    or self.must_wait(request):
                 break
             self.unsent.pop()
             request.state = SENT
@@ -132,6 +138,8 @@ cdef class Outbox:
         """Take out the request that ReadyForQuery came for."""
         cdef Request head = self.sent.pop()
         self.bytes_in_flight -= head.size
+        if head is self.window.last_exposed:
+            self.window.last_exposed = None
         return head
 
     cdef int end_stream(self, object error) except -1:

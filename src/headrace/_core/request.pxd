@@ -50,6 +50,7 @@ cdef class Request(Reply):
     cdef int fail(self, object error) except -1
     cdef bint repeatable(self) except -1
     cdef bint rebindable(self) except -1
+    cdef bint neutral(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
 

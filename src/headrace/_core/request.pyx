@@ -103,6 +103,10 @@ cdef class Request(Reply):
         """Whether it can be run again after the server has refused its statement, which it then had not begun."""
         return False
 
+    cdef bint neutral(self) except -1:
+        """Whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
+        return not classify(self.query).session_state
+
     cdef bytes withdrawal(self, WriteBuffer out):
         """What must be sent for the server to end the request now that nobody wants it, or None."""
         return None
@@ -244,6 +248,9 @@ cdef class Prepare(Request):
         return 0
 
     cdef bint repeatable(self) except -1:
+        return True
+
+    cdef bint neutral(self) except -1:
         return True
 
 
@@ -633,4 +640,7 @@ cdef class Closing(Request):
         return 0
 
     cdef bint repeatable(self) except -1:
+        return True
+
+    cdef bint neutral(self) except -1:
         return True

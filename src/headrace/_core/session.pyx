@@ -112,6 +112,13 @@ cdef class Session:
             self.statements.bind(request)
         return request
 
+    def fence(self) -> None:
+        """Keep what is asked from now on behind all that was asked so far, what was shared among it.
+
+        For whoever has the connection to himself now: a shared request that overtook nobody could still come behind.
+        """
+        self.statements.fence()
+
     def release(self, Statement statement not None):
         """A prepared statement object is gone."""
         statement.users -= 1
@@ -277,6 +284,9 @@ cdef class Session:
             if isinstance(request, Bound) and getattr(request.error, 'sqlstate', None) == '26000' \
                     and request.error.hint is None and statement.refused(request.error):
                 request.error.hint = MISSING_HINT
+            if self.status_byte == b'I' and isinstance(request, Bound) and may_bind_again(<Bound>request):
+                # It was not begun: where it cannot be run again here, it can elsewhere.
+                request.error.safe_to_retry = True
             return False
         if request.exposed and request.error.sqlstate == '57014':
             # Run again it is out of that signal's reach.
@@ -314,7 +324,17 @@ cdef class Session:
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
             return request.exposed and request.repeatable()
-        return isinstance(request, Bound) and request.rebindable() and may_bind_again(<Bound>request)
+        return isinstance(request, Bound) and request.rebindable() and may_bind_again(<Bound>request) \
+            and self.may_go_behind()
+
+    cdef bint may_go_behind(self) except -1:
+        """Whether a request may run behind all that is in flight, and not inside a transaction that begins there."""
+        cdef Request follower = self.sent.first
+        while follower is not None:
+            if not follower.neutral():
+                return False
+            follower = follower.next
+        return True
 
     cdef bint run_again(self, Request request) except -1:
         """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""

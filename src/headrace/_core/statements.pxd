@@ -20,6 +20,7 @@ cdef class Statements:
     cdef Statement held(self, str query, bint named, object name)
     cdef int bind(self, Bound request) except -1
     cdef int park(self, Bound request) except -1
+    cdef int fence(self) except -1
     cdef list no_longer_waiting(self, Statement statement)
     cdef Request first_waiting(self, Statement statement)
     cdef int let_go(self, Statement statement) except -1

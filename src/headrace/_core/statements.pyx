@@ -79,6 +79,27 @@ cdef class Statements:
             self.parked += 1
         return 0
 
+    cdef int fence(self) except -1:
+        """Give those that are parked a place in the queue, and those in flight none behind it should they run again."""
+        cdef:
+            Request request
+            Bound bound
+            list found = []
+        for request in self.outbox.sent:
+            found.append(request)
+        for request in self.outbox.unsent:
+            found.append(request)
+        for request in found:
+            if isinstance(request, Bound):
+                (<Bound>request).shared = False
+            if request.prepares is not None:
+                for bound in request.prepares.waiting:
+                    if bound.shared and bound.state != DONE:
+                        bound.shared = False
+                        self.parked -= 1
+                        self.outbox.unsent.append(bound)
+        return 0
+
     cdef list no_longer_waiting(self, Statement statement):
         """Those that waited for the statement."""
         cdef:

@@ -1,0 +1,35 @@
+"""Which errors are excused, by what was done to a route."""
+
+from __future__ import annotations
+
+from headrace import InterfaceError, PostgresError
+from headrace.errors import (
+    AdminShutdownError,
+    CannotConnectNowError,
+    ConnectionDoesNotExistError,
+    QueryCanceledError,
+)
+
+CLOSED = ("connection is closed", "connection was closed", "connection has been released")
+"""What the messages say where a connection is used after its end: an earlier call has told why."""
+
+
+def is_loss(error: BaseException) -> bool:
+    """Return whether an error says that the connection was lost, or could not be made."""
+    if isinstance(error, InterfaceError):
+        return any(text in str(error) for text in CLOSED)
+    return isinstance(error, ConnectionDoesNotExistError | AdminShutdownError | CannotConnectNowError | OSError) and (
+        not isinstance(error, TimeoutError)
+    )
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Return whether an error says that the server cancelled the query, nobody knows why."""
+    return isinstance(error, QueryCanceledError)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether the server said no, so that nothing was done, and the connection lives on."""
+    return isinstance(error, PostgresError) and not isinstance(
+        error, ConnectionDoesNotExistError | AdminShutdownError | CannotConnectNowError
+    )
