@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace._core.record import Record
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.errors import ConnectionDoesNotExistError
+from headrace.errors import PostgresError
 from headrace.lexer import classify
 from headrace.pool.leasing import LeaseMethods
 from headrace.pool.routing import Reason
@@ -41,7 +41,8 @@ class SharedMethods(LeaseMethods):
     Where the pool has a `setup` callback each of these methods takes a lease, for the callback to prepare the
     connection.
 
-    A query that had not been sent when its connection was lost is sent on another one.
+    A query that had not been sent when its connection was lost is sent on another one, and so is one whose statement the
+    server has refused as stale while a transaction of somebody's lease was begun behind it.
     """
 
     _record_class: type[Record] | RowShape
@@ -215,7 +216,7 @@ class SharedMethods(LeaseMethods):
             began = self._upkeep.now() if timeout is not None and deadline is None else 0.0
             try:
                 return await driver.reply(request, timeout)
-            except ConnectionDoesNotExistError as error:
+            except PostgresError as error:
                 if not error.safe_to_retry or not self._upkeep.is_running:
                     raise
                 if timeout is not None and deadline is None:
@@ -242,20 +243,25 @@ class SharedMethods(LeaseMethods):
             return await self._leased(method, query, (query, args), kwargs)
         rows = self._record_class if record_class is None else checked_record_class(record_class)
         timeout = checked_timeout(timeout, self._command_timeout)
-        driver = self._router.share()
-        if driver is None:
-            deadline = None if timeout is None else self._deadline(timeout)
-            driver = await self._wait_to_share(deadline)
+        deadline = None if timeout is None else self._deadline(timeout)
+        while True:
+            driver = self._router.share()
+            if driver is None:
+                driver = await self._wait_to_share(deadline)
+            elif driver.load and self._router.relief:
+                self._upkeep.relieve()
             if deadline is not None:
                 timeout = max(deadline - self._upkeep.now(), 0)
-        elif driver.load and self._router.relief:
-            self._upkeep.relieve()
-        request: Request = driver.batch(query, args, rows, collects, shared=True)
-        try:
-            return await driver.reply(request, timeout)
-        finally:
-            if not driver.pristine:
-                self._quarantine(driver)
+            request: Request = driver.batch(query, args, rows, collects, shared=True)
+            try:
+                return await driver.reply(request, timeout)
+            except PostgresError as error:
+                # The elements of an iterator are gone.
+                if not error.safe_to_retry or not self._upkeep.is_running or iter(args) is args:
+                    raise
+            finally:
+                if not driver.pristine:
+                    self._quarantine(driver)
 
     def _deadline(self, timeout: float) -> float:
         self._check()
@@ -267,7 +273,8 @@ class SharedMethods(LeaseMethods):
         driver = self._upkeep.wake()
         try:
             async with asyncio.timeout_at(deadline):
-                while driver is None or driver.is_closed:
+                # Between its being given and this task's turn somebody may have leased it, and begun a transaction.
+                while driver is None or driver not in self._router.free:
                     driver = await self._stand_in_line(False)
         except TimeoutError as error:
             error.add_note(self._occupation())

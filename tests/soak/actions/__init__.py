@@ -48,8 +48,5 @@ WEIGHTS: dict[Action, int] = {
     leases.closed_under_way: 3,
 }
 
-ACTIONS: dict[str, Action] = {
-    f"{action.__module__.rpartition('.')[2]}.{action.__name__}": action
-    for action in WEIGHTS
-}
+ACTIONS: dict[str, Action] = {f"{action.__module__.rpartition('.')[2]}.{action.__name__}": action for action in WEIGHTS}
 """By name: their module and their own."""
