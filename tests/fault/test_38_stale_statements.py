@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 QUERY = "SELECT * FROM changing"
 
+DEALLOCATE = "DO $$BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END$$"
+"""Unseen by the driver: where it sees a DEALLOCATE ALL it prepares all anew."""
+
 
 @pytest.fixture
 async def other(connect: Connect) -> AsyncIterator[headrace.Connection]:
@@ -84,10 +87,21 @@ async def test_38_deallocated_inside_a_transaction(conn: headrace.Connection) ->
     await conn.fetchval("SELECT $1::int", 1)
     with pytest.raises(headrace.InvalidSQLStatementNameError):
         async with conn.transaction():
-            await conn.execute("DEALLOCATE ALL")
+            await conn.execute(DEALLOCATE)
             await conn.fetchval("SELECT $1::int", 2)
     async with conn.transaction():
         assert await conn.fetchval("SELECT $1::int", 3) == 3
+
+
+@pytest.mark.parametrize("statement", ["DEALLOCATE ALL", "deallocate prepare all", "DISCARD ALL"])
+async def test_38_statements_deallocated_under_the_next_user_of_a_pool(pool: MakePool, statement: str) -> None:
+    """What one lease did to the session is no error in the transaction of the next one."""
+    made = await pool(min_size=1, max_size=1)
+    async with made.acquire() as connection:
+        await connection.fetchval("SELECT $1::int", 1)
+        await connection.execute(statement)
+    async with made.acquire() as connection, connection.transaction():
+        assert await connection.fetchval("SELECT $1::int", 2) == 2
 
 
 async def test_38_a_prepared_statement_object(conn: headrace.Connection, other: headrace.Connection) -> None:
@@ -96,7 +110,7 @@ async def test_38_a_prepared_statement_object(conn: headrace.Connection, other: 
     await other.execute("ALTER TABLE changing ADD COLUMN b int DEFAULT 2")
     assert await statement.fetch() == [(1, 2)]
     assert [attribute.name for attribute in statement.get_attributes()] == ["a", "b"]
-    await conn.execute("DEALLOCATE ALL")
+    await conn.execute(DEALLOCATE)
     assert await statement.fetchrow() == (1, 2)
 
 
@@ -104,9 +118,9 @@ async def test_38_a_batch(conn: headrace.Connection, other: headrace.Connection)
     """Elements in a sequence are bound again; those of an iterator are gone, and the batch fails whole."""
     insert = "INSERT INTO changing (a) VALUES ($1)"
     await conn.executemany(insert, [(2,)])
-    await conn.execute("DEALLOCATE ALL")
+    await conn.execute(DEALLOCATE)
     await conn.executemany(insert, [(3,), (4,)])
-    await conn.execute("DEALLOCATE ALL")
+    await conn.execute(DEALLOCATE)
     with pytest.raises(headrace.InvalidSQLStatementNameError):
         await conn.executemany(insert, iter([(5,), (6,)]))
     await conn.executemany(insert, iter([(7,)]))

@@ -141,7 +141,11 @@ def stale_statements(talk: Conversation) -> Generator[None, None, list[Any]]:
     yield
     calls += [talk.script("ALTER TABLE t ADD c int DEFAULT 5"), talk.fetch(query, 1), talk.fetch(query, 2)]
     yield
-    calls += [talk.script("DEALLOCATE ALL"), talk.fetch(query, 1), talk.batch(query, [(1,), (1,)], collects=True)]
+    calls += [
+        talk.script("DO $$BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END$$"),
+        talk.fetch(query, 1),
+        talk.batch(query, [(1,), (1,)], collects=True),
+    ]
     yield
     calls += [talk.script("ALTER TABLE t DROP b"), talk.script("BEGIN"), talk.fetch(query, 1), talk.script("ROLLBACK")]
     calls.append(talk.fetch(query, 1))

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.driver import Driver
+
 if TYPE_CHECKING:
     from tests.servers import Cluster
     from tests.soak.figures import Figures
@@ -31,7 +33,7 @@ SLACK = 64
 
 
 KEPT = frozenset({"Traits", "Skeleton", "Fields", "Field", "ClassShape"})
-"""Classes of which objects may be left: what is known about texts of queries and classes of rows is kept, within bounds."""
+"""Classes of which objects may be left: what is known of texts of queries and of classes of rows, within bounds."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Sample:
     queries: int
     descriptors: int
     tasks: int
+    """But for those of the proxies."""
     blocks: int
     """Allocated by Python's own allocator (sys.getallocatedblocks)."""
     resident: int
@@ -51,6 +54,14 @@ class Sample:
     """Connections of the pools."""
 
 
+def forget_statements() -> None:
+    """Have all connections close their cached statements: how many these are is up to chance."""
+    for each in gc.get_objects():
+        if type(each) is Driver and not each.is_closed:
+            each.session.forget_statements()
+            each.flush_soon()
+
+
 def sample(queries: int, routes: Mapping[str, Route]) -> Sample:
     """Take stock, after a collection of garbage."""
     gc.collect()
@@ -58,12 +69,16 @@ def sample(queries: int, routes: Mapping[str, Route]) -> Sample:
     return Sample(
         queries,
         len(os.listdir("/proc/self/fd")),
-        len(asyncio.all_tasks()),
+        sum(not _is_a_proxys(task) for task in asyncio.all_tasks()),
         sys.getallocatedblocks(),
         _resident(),
         objects(),
         sum(route.pool.get_size() for route in routes.values()),
     )
+
+
+def _is_a_proxys(task: asyncio.Task[object]) -> bool:
+    return getattr(task.get_coro(), "__qualname__", "").partition(".")[0] in ("Proxy", "Link", "Flow")
 
 
 def objects() -> Counter[str]:

@@ -46,6 +46,9 @@ PLANS: dict[str, Plan] = {
     # Backends are terminated here, queries cancelled by somebody else, links cut.
     "killed": Plan(3, {"min_size": 2, "max_size": 5}, {"statement_cache_size": 20}, (is_loss,)),
     "cancelled": Plan(2, {"min_size": 2, "max_size": 4}, {"max_pipeline": 30}, (is_cancellation,)),
+    # Who holds a connection and asks for another of the same pool may wait for ever: what listeners are told comes by
+    # this pool, whose connection nobody leases.
+    "news": Plan(0, {"min_size": 1, "max_size": 1}),
     "cut": Plan(2, {"min_size": 2, "max_size": 5}, {}, (is_loss,), proxied=True),
 }
 

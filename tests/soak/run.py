@@ -57,6 +57,8 @@ async def soak(
                     await _watched(watchdog, *(actor.take_turns(turns) for actor in actors))
                     weather.clear_up()
                     await accounts.quiet(cluster, database, opened, figures)
+                    accounts.forget_statements()
+                    await accounts.quiet(cluster, database, opened, figures)
                     books.balance(cluster.sql(ledger.CONTENTS, database=database))
                     cluster.sql("TRUNCATE ledger", database=database)
                     samples.append(accounts.sample(figures.counts["queries"], opened))
@@ -68,8 +70,10 @@ async def soak(
                     await asyncio.gather(*(route.pool.close() for route in opened.values()))
                 weather = actors = opened = None  # type: ignore[assignment]
         except Hung as hung:
+            # What is left after that says nothing.
             figures.find("hang", str(hung))
-        await _check_nothing_is_left(before, tasks, figures)
+        else:
+            await _check_nothing_is_left(before, tasks, figures)
     return Report(options, cluster.name, figures, samples, loop.time() - began)
 
 
@@ -78,11 +82,11 @@ async def _watched(watchdog: Watchdog, *work: Any) -> None:
     watching = asyncio.create_task(watchdog.watch(), name="watchdog")
     acting = [asyncio.create_task(each, name=f"actor {number}") for number, each in enumerate(work)]
     try:
-        everything: asyncio.Future[Any] = asyncio.gather(*acting)
-        await asyncio.wait([everything, watching], return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            watching.result()
-        everything.result()
+        pending: set[asyncio.Task[Any]] = {watching, *acting}
+        while pending != {watching}:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
     finally:
         for task in (watching, *acting):
             task.cancel()

@@ -109,7 +109,8 @@ cdef class Batch(Bound):
     cdef bytes _chunk(self, WriteBuffer out)
 
 cdef class Script(Request):
-    pass
+    cdef:
+        bint deallocates             # has the server forget all prepared statements
 
 cdef class Closing(Request):
     cdef:

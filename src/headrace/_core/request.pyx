@@ -10,6 +10,8 @@ A request knows neither the session nor any event loop; who waits for it, see Re
 Source: PostgreSQL documentation, "Message Flow" (protocol-flow).
 """
 
+import re
+
 cimport cython
 
 from headrace._core.backend cimport command_tag, parameter_description, row_description
@@ -32,6 +34,7 @@ cdef int PROTOCOL_3_2 = 0x30002
 cdef bytes NO_PORTAL = b'headrace: the rest of the batch could not be encoded'
 
 COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or fetch()'
+DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
 COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
 
 
@@ -579,8 +582,10 @@ cdef class Script(Request):
 
     cdef int encode(self, WriteBuffer out) except -1:
         cdef bytes encoded = query_bytes(self.query)
-        if 'copy' in self.query.lower() and classify(self.query).copy is not None:
+        cdef str lowered = self.query.lower()
+        if 'copy' in lowered and classify(self.query).copy is not None:
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        self.deallocates = ('deallocate' in lowered or 'discard' in lowered) and DEALLOCATES(lowered) is not None
         put_query(out, encoded)
         self.message = out.take()
         self.ready = True

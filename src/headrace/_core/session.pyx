@@ -35,7 +35,7 @@ from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
 from headrace._core.loss cimport lose, lost_error, tell
 from headrace._core.preparation cimport Preparation
-from headrace._core.request cimport DONE, QUEUED, Bound, Prepare, Startup
+from headrace._core.request cimport DONE, QUEUED, Bound, Prepare, Script, Startup
 from headrace._core.statement cimport PREPARING, READY, StatementCache
 
 from headrace._core.events import Events
@@ -95,6 +95,8 @@ cdef class Session:
         if not request.ready:
             self.outbox.encode(request)
         self.unsent.append(request)
+        if isinstance(request, Script) and (<Script>request).deallocates:
+            self.statements.renew()
 
     def statement(self, str query not None, *, bint named=True, name=None):
         """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""

@@ -26,6 +26,7 @@ cdef class Statements:
     cdef int let_go(self, Statement statement) except -1
     cdef int let_go_of_all(self) except -1
     cdef int use_no_names(self) except -1
+    cdef int renew(self) except -1
     cdef int close_name(self, Statement statement) except -1
     cdef int begin_prepare(self, Statement statement, Request before) except -1
     cdef int hurry(self, Statement statement) except -1

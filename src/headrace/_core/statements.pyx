@@ -246,6 +246,25 @@ cdef class Statements:
                 statement.forget_name()
         return 0
 
+    cdef int renew(self) except -1:
+        """DEALLOCATE ALL or DISCARD ALL was asked for: what is cached is prepared anew for whoever asks after that.
+
+        The old names are closed too, in case that is not carried out. Statements that are held but not cached are found
+        to be stale when they are used.
+        """
+        cdef:
+            Statement statement
+            Closing request
+            list names = []
+        for statement in self.cache.table.values():
+            if statement.state == READY and statement.name:
+                names.append(statement.rename())
+        if names:
+            request = Closing(None, 'S', names)
+            self.outbox.encode(request)
+            self.outbox.unsent.append(request)
+        return 0
+
     cdef int close_name(self, Statement statement) except -1:
         """Have the server forget the statement, behind all that was asked so far; it is NEW again, by another name."""
         cdef:

@@ -41,8 +41,8 @@ class SharedMethods(LeaseMethods):
     Where the pool has a `setup` callback each of these methods takes a lease, for the callback to prepare the
     connection.
 
-    A query that had not been sent when its connection was lost is sent on another one, and so is one whose statement the
-    server has refused as stale while a transaction of somebody's lease was begun behind it.
+    A query that had not been sent when its connection was lost is sent on another one, and so is one whose statement
+    the server has refused as stale while a transaction of somebody's lease was begun behind it.
     """
 
     _record_class: type[Record] | RowShape

@@ -26,7 +26,7 @@ async def listener(turn: Turn) -> None:
         connection.add_termination_listener(on_end)
         await connection.add_listener(channel, on_notification)
         if turn.chance(0.5):
-            await turn.route.pool.execute("SELECT pg_notify($1, $2)", channel, token)
+            await turn.routes["news"].pool.execute("SELECT pg_notify($1, $2)", channel, token)
         else:
             await connection.fetchval("SELECT pg_notify($1, $2)::text", channel, token)
         await echo(turn, connection)
