@@ -135,7 +135,7 @@ def asynchronous(talk: Conversation) -> Generator[None, None, list[Any]]:
 
 
 def stale_statements(talk: Conversation) -> Generator[None, None, list[Any]]:
-    """Cached statements under ALTER TABLE and DEALLOCATE ALL, outside and inside of a transaction."""
+    """Cached statements under ALTER TABLE and a DEALLOCATE ALL out of sight, outside and inside of a transaction."""
     query = "SELECT * FROM t WHERE a = $1"
     calls = [talk.script(TABLE + "; INSERT INTO t VALUES (1, 'one')"), talk.fetch(query, 1)]
     yield

@@ -144,7 +144,7 @@ def compare(samples: Sequence[Sample], figures: Figures) -> None:
         figures.find("leak", f"{first.tasks} tasks have become {last.tasks}")
     if last.descriptors - last.connections > first.descriptors - first.connections + SLACK:
         figures.find("leak", f"{first.descriptors} descriptors have become {last.descriptors}")
-    for name in sorted(last.objects.keys() | first.objects.keys()):
+    for name in sorted((last.objects.keys() | first.objects.keys()) - KEPT):
         before = max(each.objects.get(name, 0) for each in settled[: max(1, len(settled) // 2)])
         now = min(each.objects.get(name, 0) for each in settled[-max(1, len(settled) // 3) :])
         if now > before * 1.25 + SLACK:
