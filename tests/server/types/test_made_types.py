@@ -11,17 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace._core.codecs.base import builtin_codecs
 from tests.server.types.exactness import as_tuples, exactly
 from tests.server.types.round_trip import batches, check
-from tests.server.types.samples.every import SAMPLES
+from tests.server.types.samples.every import AS_TEXT, SAMPLES
 from tests.server.types.samples.made import MADE, SCHEMA, composite_of
 from tests.server.types.samples.sample import Sample, array_of
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect
-
-AS_TEXT = {codec.name for codec in builtin_codecs().values() if codec.format == 0}
 
 BUILT_IN = [sample for sample in SAMPLES.values() if sample.name != "xml"]
 IN_BINARY = [sample for sample in BUILT_IN if sample.name not in AS_TEXT]

@@ -1,4 +1,4 @@
-"""A walk through pg_type of every server: each type has a codec, and it is stated here which of them are text.
+"""A walk through pg_type of every server: each type has a codec, and it is stated which of them are text.
 
 A new version of PostgreSQL with a new type fails here, by name, until the type has a codec and a sample, and so a place
 in docs/types.md.
@@ -13,17 +13,8 @@ from headrace._core.codecs.base import builtin_codecs
 from headrace._core.codecs.typemap import INTROSPECTION_QUERY, TypeMap
 from headrace.errors import FeatureNotSupportedError
 from tests.server.types.exactness import as_tuples, exactly
-from tests.server.types.samples.every import SAMPLES
+from tests.server.types.samples.every import AS_TEXT, SAMPLES
 from tests.server.types.samples.sample import array_of
-
-AS_TEXT = {
-    *("money", "xml", "tsvector", "tsquery", "gtsvector", "aclitem"),
-    *("regproc", "regprocedure", "regoper", "regoperator", "regclass", "regtype", "regrole", "regnamespace"),
-    *("regconfig", "regdictionary", "regcollation", "regdatabase"),
-    *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list"),
-    *("pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"),
-}
-"""The base types that travel as text, because their binary form is missing or says less; all others are binary."""
 
 OUTPUT_ONLY = {
     "gtsvector": None,  # in GiST indexes alone

@@ -214,6 +214,7 @@ def test_sqls_names_are_pg_catalogs_alone() -> None:
         (1184, "07e207da06c5e000", "20000-01-01 00:00:00+00"),
         (1186, "7fffffffffffffff7fffffff7fffffff", "infinity"),
         (1186, "80000000000000008000000080000000", "-infinity"),
+        (1186, "8000000000000000fffffffffe3fe4ee", "-2447254 years -10 mons -1 days -2562047788:00:54.775808"),
         (1186, "fffffffffff85ee00000000280af39ff", "-178000000 years -1 mons +2 days -00:00:00.5"),
     ],
 )

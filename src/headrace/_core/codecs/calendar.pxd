@@ -1,6 +1,6 @@
 # The proleptic Gregorian calendar in whole days, and dates as the server prints them.
 
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 # Macros, so that divisions by them become multiplications.
 cdef extern from *:
@@ -50,7 +50,7 @@ cdef inline int64_t days_from_civil(int64_t year, uint32_t month, uint32_t day) 
 
 
 cdef str date_text(int64_t days)
-cdef str time_text(int64_t microseconds)
+cdef str time_text(uint64_t microseconds)
 cdef str zone_text(int64_t offset)
 cdef str timestamp_text(int64_t microseconds, str zone)
 cdef str interval_text(int64_t months, int64_t days, int64_t microseconds)

@@ -4,7 +4,7 @@ Needed for what PostgreSQL can hold and Python cannot: years before 1 and after 
 24:00:00. The texts are those of EncodeDateOnly() and EncodeDateTime() in the server's datetime.c.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 
 cdef str date_text(int64_t days):
@@ -15,11 +15,11 @@ cdef str date_text(int64_t days):
     return f'{1 - date.year:04}-{date.month:02}-{date.day:02} BC'
 
 
-cdef str time_text(int64_t microseconds):
+cdef str time_text(uint64_t microseconds):
     """The time of day, with as many digits of the second as it needs: "04:05:06.7"."""
     cdef:
-        int64_t seconds = microseconds // 1_000_000
-        int64_t fraction = microseconds % 1_000_000
+        uint64_t seconds = microseconds // 1_000_000
+        uint64_t fraction = microseconds % 1_000_000
         str text = f'{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}'
     if fraction:
         text += f'.{fraction:06}'.rstrip('0')
@@ -63,7 +63,6 @@ cdef str interval_text(int64_t months, int64_t days, int64_t microseconds):
         bint after_negative = False
         int64_t number
         str unit, sign
-        object total
     # Years and months have one sign, days and time their own; a plus is written only behind something negative.
     for number, unit in ((months // 12, 'year'), (months % 12, 'mon'), (days, 'day')):
         if number != 0:
@@ -71,9 +70,9 @@ cdef str interval_text(int64_t months, int64_t days, int64_t microseconds):
             parts.append(f'{sign}{number} {unit}{"" if number == 1 else "s"}')
             after_negative = number < 0
     if microseconds != 0 or not parts:
-        total = abs(<object>microseconds)
         sign = '-' if microseconds < 0 else '+' if after_negative else ''
-        parts.append(sign + time_text(min(total, 2 ** 63 - 1)))
+        # Unsigned, the lowest number has an opposite, too.
+        parts.append(sign + time_text(0 - <uint64_t>microseconds if microseconds < 0 else <uint64_t>microseconds))
     return ' '.join(parts)
 
 

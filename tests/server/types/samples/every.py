@@ -16,5 +16,14 @@ SCALARS: dict[str, Sample] = {
 }
 """Every base type of PostgreSQL 15 to 18 that takes input. A type without an entry fails test_pg_type.py."""
 
+AS_TEXT = {
+    *("money", "xml", "tsvector", "tsquery", "gtsvector", "aclitem"),
+    *("regproc", "regprocedure", "regoper", "regoperator", "regclass", "regtype", "regrole", "regnamespace"),
+    *("regconfig", "regdictionary", "regcollation", "regdatabase"),
+    *("pg_node_tree", "pg_ndistinct", "pg_dependencies", "pg_mcv_list"),
+    *("pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"),
+}
+"""The base types that travel as text, because their binary form is missing or says less; all others are binary."""
+
 SAMPLES: dict[str, Sample] = {**SCALARS, **{sample.name: sample for sample in RANGES}}
 """These, and the ranges and multiranges."""
