@@ -20,7 +20,7 @@ from headrace.connect import open_driver
 from headrace.copy import CopyMethods
 from headrace.cursor import CursorFactory
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.errors import InterfaceError, InterfaceWarning
+from headrace.errors import FeatureNotSupportedError, InterfaceError, InterfaceWarning
 from headrace.introspect import TypeMethods
 from headrace.lexer import classify
 from headrace.listen import ListenerMethods, Listeners
@@ -340,8 +340,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     # -- what the server says of itself ----------------------------------------------------------------------------
 
     def get_server_pid(self) -> int:
-        """Return the process id of the backend."""
-        return self._driver.session.backend_pid
+        """Return the process id of the backend, as it was told at the start: a pooler tells one of its own making."""
+        session = self._driver.session
+        if session.backend_secret is None:
+            raise FeatureNotSupportedError("the server has not told the process id of the backend (BackendKeyData)")
+        return session.backend_pid
 
     def get_server_version(self) -> ServerVersion:
         """Return the server's version."""

@@ -11,6 +11,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import InterfaceError, InterfaceWarning
+from headrace.poolers import check_own_backend
 from headrace.quoting import quote_identifier
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ListenerMethods:
             return
         # Registered first: a notification may be in the same packet as the answer.
         try:
+            await check_own_backend(self._driver, "LISTEN", self._timeout(None))
             await self._listen(f"LISTEN {name}")
         except BaseException:
             if added:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from headrace._core.frontend import startup_message
 from headrace.auth import Authenticator, Work
-from headrace.errors import ConnectionDoesNotExistError, ProtocolError
+from headrace.errors import ConnectionDoesNotExistError, PostgresError, ProtocolError
 from headrace.hashing import hashers
+from headrace.poolers import explain_refused_parameter
 from headrace.tls import certificate_requested
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ async def start(driver: Driver, place: Place, authenticator: Authenticator) -> i
     except ConnectionDoesNotExistError as error:
         gone = _gone(place, error.__cause__)
         raise gone from None if gone is error.__cause__ else error.__cause__
+    except PostgresError as error:
+        explain_refused_parameter(error)
+        raise
     finally:
         exchange.give_up()
     return request.protocol

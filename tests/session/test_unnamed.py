@@ -285,6 +285,22 @@ def test_a_text_that_a_pooler_keeps_an_outdated_statement_for_goes_without_a_nam
     assert talk.flush() == "BES", "others keep theirs"
 
 
+def test_a_preparation_that_is_refused_as_outdated_is_repeated_without_a_name() -> None:
+    talk = Conversation()
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "PDS"
+    talk.reply(
+        backend.parse_complete(),
+        failed("0A000", "cached plan must not change result type", routine="RevalidateCachedQuery"),
+    )
+    assert talk.flush() == "PDS"
+    assert talk.statement_names() == [""]
+    talk.answer(described([INT4], [NUMBER]))
+    assert talk.flush() == "PBDES CS"
+    talk.answer(backend.parse_complete() + checked_rows(1))
+    assert call.value == [(1,)]
+
+
 def test_inside_a_transaction_a_lost_statement_is_an_error_that_says_what_to_do() -> None:
     talk = echoing()
     talk.script("BEGIN")

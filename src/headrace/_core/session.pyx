@@ -263,7 +263,7 @@ cdef class Session:
         if head.error is None or not self.revive(head):
             head.settle()
             if head.prepares is not None:
-                self.statements.prepared_with(head)
+                self.statements.prepared_with(head, self.status_byte == b'I')
         head = self.sent.first
         if head is not None and head.abandoned and not self.outbox.window.is_open:
             self.events.abandoned_head()
@@ -573,6 +573,11 @@ cdef class Session:
     def prepared(self) -> int:
         """How many statements were prepared."""
         return self.statements.prepared
+
+    @property
+    def unnamed_statements(self) -> bool:
+        """Whether the server is asked to keep no statements, because it was wished or backends are switched."""
+        return self.statements.unnamed
 
     @property
     def types(self):

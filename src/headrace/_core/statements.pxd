@@ -30,7 +30,7 @@ cdef class Statements:
     cdef int close_name(self, Statement statement) except -1
     cdef int begin_prepare(self, Statement statement, Request before) except -1
     cdef int hurry(self, Statement statement) except -1
-    cdef int prepared_with(self, Request request) except -1
+    cdef int prepared_with(self, Request request, bint idle) except -1
     cdef int is_ready(self, Statement statement) except -1
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
     cdef int dropped(self, Bound request) except -1

@@ -146,9 +146,13 @@ cdef class Statements:
             self.outbox.unsent.push_front(prepare)
         return 0
 
-    cdef int prepared_with(self, Request request) except -1:
-        """ReadyForQuery came for a Prepare, or for the question about the types that the statement is the first to use."""
+    cdef int prepared_with(self, Request request, bint idle) except -1:
+        """ReadyForQuery came for a Prepare, or for the question about the types that the statement is the first to use.
+
+        `idle`: no transaction block is open, so what failed can be tried in another way.
+        """
         cdef:
+            bint outdated = False
             Statement statement = request.prepares
             Prepare prepare
             list oids, missing
@@ -159,8 +163,12 @@ cdef class Statements:
                 self.close_name(statement)
             else:
                 statement.rename()
+            if statement.name and isinstance(request, Prepare) and statement.refused(request.error):
+                # Parsed just now it cannot be outdated: a pooler takes one of the same text for it.
+                statement.forget_name()
+                outdated = idle
             # Cancelled because nobody waited any more: whoever has come since gets a preparation of his own.
-            return self.has_failed(statement, request.error, request.cancelled)
+            return self.has_failed(statement, request.error, request.cancelled or outdated)
         if isinstance(request, Prepare):
             prepare = <Prepare>request
             statement.prepare = None
