@@ -40,7 +40,7 @@ TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildca
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fuzz bench docs build format clean distclean $(CHECKS)
+.PHONY: help demo test check fuzz asan bench docs build format clean distclean $(CHECKS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs 
 
 fuzz: $(VENV)/ready-test $(BUILT) ## Read random bytes, as many as you like: FUZZ_ARGS='--inputs 10000000 --workers 2'
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+asan: $(VENV)/ready-test ## Build under AddressSanitizer and UBSan, in build/asan, and run the wire and session tests
+	@$(BIN)/python tools/sanitize.py $(ASAN_ARGS)
 
 bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; results in bench/results
 	@$(BIN)/python -m bench $(BENCH_ARGS)

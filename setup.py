@@ -31,7 +31,7 @@ COMPILE = {
     # compiled away leave unused variables and helpers in Cython's C.
     "release": ["-O2", "-g0", "-Wno-unused-variable", "-Wno-unused-function"],
     "debug": ["-O0", "-g3", "-UNDEBUG"],
-    "asan": ["-O1", "-g3", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
+    "asan": ["-O1", "-g1", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
 }
 LINK = {"release": [], "debug": [], "asan": ["-fsanitize=address,undefined"]}
 # Cython compiles `assert` away where this is defined.

@@ -44,7 +44,7 @@ def test_08_what_once_went_wrong_does_so_no_more(name: str) -> None:
 
 @pytest.mark.slow
 def test_08_random_inputs() -> None:
-    said = fuzz("--inputs", "50000", "--seed", "8", "--quiet")
+    said = fuzz("--inputs", "100000", "--seed", "8", "--quiet")
     assert said.endswith("0 failures\n")
     assert {line.partition(":")[0] for line in said.splitlines()[1:-1]} == set(TARGETS)
 

@@ -22,7 +22,7 @@ class Certificate(Target):
     """See above."""
 
     name = "certificate"
-    share = 0.5
+    share = 0.25
     words = (
         b"\x30",
         b"\x06",

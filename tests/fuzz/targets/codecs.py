@@ -84,7 +84,7 @@ class Codecs(Target):
         b"\xc0\0\xe0"),
         *(b"infinity", b"-infinity", b"NaN", b"1e999999", b"BC", b"\0\0\0\x01\0\0\0\0\0\0\0\x17", b"\xff\xff\xff\xff"),
     )  # fmt: skip
-    share = 4.0
+    share = 14.0
 
     def __init__(self) -> None:
         self._codecs = codecs()

@@ -36,7 +36,7 @@ class Passfile(Target):
     """A passfile never raises: a password comes of it, or none."""
 
     name = "passfile"
-    share = 0.1
+    share = 0.02
     words = (
         b"*",
         b":",
@@ -73,7 +73,7 @@ class Servicefile(Target):
     """A service file: the options of the service come of it, or ClientConfigurationError."""
 
     name = "servicefile"
-    share = 0.1
+    share = 0.02
     allowed = (errors.ClientConfigurationError,)
     words = (
         *(f"{name}=x".encode() for name in OPTIONS),

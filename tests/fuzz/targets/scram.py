@@ -28,7 +28,7 @@ class Scram(Target):
     """See above."""
 
     name = "scram"
-    share = 0.5
+    share = 0.25
     allowed = (errors.ProtocolError,)
     words = (
         NONCE.encode(),

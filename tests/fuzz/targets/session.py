@@ -268,7 +268,7 @@ class SessionStates(Target):
         b"LATIN1\0", b"SELECT 1\0"),
         *(HEADER, b"I", b"T", b"E", b"\xff\xff", b"\0\0\0\0\0\x17\0\4\xff\xff\xff\xff\0\1"),
     )  # fmt: skip
-    share = 3.0
+    share = 2.0
 
     def seeds(self) -> Iterable[bytes]:
         for number, (_, replies) in enumerate(STATES):

@@ -1,0 +1,106 @@
+"""Build the core under AddressSanitizer and UBSan, and test it: python tools/sanitize.py [ARGUMENTS FOR PYTEST]
+
+By default by the tests of the wire and of the session, and the corpus of the fuzzing. Everything happens in a copy of
+the tree, build/asan: the extension modules of the tree itself stay as they are. Only what has changed is copied and
+compiled again. Needs gcc and its libasan and libubsan, which Debian's gcc brings along.
+
+An error of memory or undefined behaviour ends the run at once, with a report. Leaks are not looked for: the interpreter
+leaves too much behind at its end; tests/session/test_leaks.py does that.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPY = ROOT / "build" / "asan"
+COPIED = ("src", "tests", "tools", "setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
+LEFT_OUT = ("__pycache__", "*.so", "*.egg-info")
+
+DEFAULT = ["tests/wire", "tests/session", "-m", "not slow"]
+
+LIBRARIES = ("libasan.so", "libubsan.so")
+
+# What the tests start, a PostgreSQL for instance, is to run without.
+LAUNCHER = """\
+import os, runpy, sys
+del os.environ["LD_PRELOAD"]
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+ENVIRONMENT = {
+    # The interpreter's own allocator would hide objects from AddressSanitizer in its arenas.
+    "PYTHONMALLOC": "malloc",
+    "PYTHONPATH": "src",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    # Tests ask for absurd amounts of memory: NULL is the answer then, as without a sanitizer.
+    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Copy, build and run; return the exit status."""
+    copy()
+    build()
+    status = run("pytest", "-p", "no:cacheprovider", *(arguments or DEFAULT))
+    if status == 0 and not arguments:
+        status = run("tests.fuzz", "--replay")
+    return status
+
+
+def copy() -> None:
+    """Bring the copy up to date; what is newer there was built there."""
+    for name in COPIED:
+        source = ROOT / name
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            target = COPY / path.relative_to(ROOT)
+            if path.is_dir() or any(part.match(pattern) for part in [path, *path.parents] for pattern in LEFT_OUT):
+                continue
+            if not target.exists() or target.stat().st_mtime < path.stat().st_mtime:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, target)
+    for name in COPIED:
+        # What was removed here is removed there; what was built there stays.
+        for target in sorted((COPY / name).rglob("*")) if (COPY / name).is_dir() else []:
+            built = target.suffix in (".so", ".pyc")
+            if target.is_file() and not built and not (ROOT / target.relative_to(COPY)).exists():
+                target.unlink()
+
+
+def build() -> None:
+    """Compile the extension modules of the copy."""
+    print("compiling headrace under sanitizers (a few minutes the first time)", flush=True)
+    log = COPY / "compile.log"
+    with log.open("w") as output:
+        done = subprocess.run(
+            [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
+            cwd=COPY, env=os.environ | {"HEADRACE_ASAN": "1"}, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    if done.returncode != 0:
+        print(log.read_text(), file=sys.stderr)
+        raise SystemExit(f"the build under sanitizers failed; {log} has all of it")
+
+
+def run(*module: str) -> int:
+    """Run a Python module in the copy, with the sanitizers' libraries loaded before all others."""
+    compiler = (os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "gcc")).split()[0]
+    libraries = []
+    for name in LIBRARIES:
+        found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        path = Path(found.stdout.strip())
+        if not path.is_absolute():
+            raise SystemExit(f"{compiler} has no {name}: install gcc's sanitizers")
+        libraries.append(str(path))
+    environment = os.environ | ENVIRONMENT | {"LD_PRELOAD": " ".join(libraries)}
+    return subprocess.run([sys.executable, "-c", LAUNCHER, *module], cwd=COPY, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
