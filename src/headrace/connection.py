@@ -73,7 +73,15 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 
     Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
     default the connection's `command_timeout`; past it TimeoutError is raised. A call that is cancelled or times out
-    never disturbs its neighbours: the connection stays usable, or is closed where that cannot be made sure of.
+    never disturbs its neighbours: what it asked is dropped, passed over, or stopped on the server by a CancelRequest;
+    the connection stays usable, or is closed where that cannot be made sure of.
+
+    They raise InterfaceError for wrong use, a closed connection among it, ArgumentError for a value that does not fit
+    its parameter and ValueError for a `timeout` that is no number of seconds, all before anything is sent;
+    PostgresError, of the class of its SQLSTATE, for what the server refuses; and ConnectionDoesNotExistError where the
+    connection is lost, which says whether the request had been sent.
+
+    Source: PostgreSQL documentation, "Message Flow" (protocol-flow), "Pipelining" in particular.
     """
 
     def __init__(
@@ -109,13 +117,14 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         (protocol-flow-multi-statement); with arguments it holds one.
         """
         driver = self._driver
+        seconds = self._timeout(timeout)
         if not isinstance(query, str):
             query, args = bound(query, args)
         if args:
             request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
-            return await driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
+            return await driver.reply(request, seconds)  # type: ignore[no-any-return]
         cause = driver.session.failed_by
-        tag: str = await driver.reply(driver.script(query), self._timeout(timeout))
+        tag: str = await driver.reply(driver.script(query), seconds)
         if tag == "ROLLBACK" and classify(query).commits:
             raise commit_refused(cause)
         return tag
@@ -132,8 +141,9 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         An element is a sequence of arguments; for a `sql()` with named parameters, a mapping with a value for each
         name. They are encoded while the server works on those before; an element that cannot be encoded undoes all.
         """
+        seconds = self._timeout(timeout)
         request = self._driver.batch(command, args, self._record_class, False)
-        await self._driver.reply(request, self._timeout(timeout))
+        await self._driver.reply(request, seconds)
 
     @overload
     async def fetch(
@@ -164,8 +174,9 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         class, whose fields get the columns of their names. Where fields and columns differ InterfaceError names them,
         before the query runs.
         """
+        seconds = self._timeout(timeout)
         request = self._driver.query(query, args, KIND_ROWS, 0, 0, self._rows_as(record_class, row))
-        return await self._driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
+        return await self._driver.reply(request, seconds)  # type: ignore[no-any-return]
 
     @overload
     async def fetchrow(
@@ -191,15 +202,20 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         row: type[Any] | None = None,
     ) -> Any:
         """Run a query and return its first row, None where there is none. See `fetch()` for what a row can be."""
+        seconds = self._timeout(timeout)
         request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class, row))
-        return await self._driver.reply(request, self._timeout(timeout))
+        return await self._driver.reply(request, seconds)
 
     async def fetchval(
         self, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
     ) -> Any:
-        """Run a query and return one column (by index or name) of its first row, None where there is no row."""
+        """Run a query and return one column (by index or name) of its first row, None where there is no row.
+
+        Raises IndexError or KeyError where there is no such column.
+        """
+        seconds = self._timeout(timeout)
         request = self._driver.query(query, args, KIND_VALUE, 1, column, self._record_class)
-        return await self._driver.reply(request, self._timeout(timeout))
+        return await self._driver.reply(request, seconds)
 
     @overload
     async def fetchmany(
@@ -243,9 +259,13 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> list[Any]:
-        """Run a query once for each element of `args`, as one atomic request, and return the rows of all."""
+        """Run a query once for each element of `args`, as one atomic request, and return the rows of all, in order.
+
+        See `executemany()` for the elements, and `fetch()` for what a row can be.
+        """
+        seconds = self._timeout(timeout)
         request = self._driver.batch(query, args, self._rows_as(record_class, row), True)
-        return await self._driver.reply(request, self._timeout(timeout))  # type: ignore[no-any-return]
+        return await self._driver.reply(request, seconds)  # type: ignore[no-any-return]
 
     async def prepare(
         self,
@@ -257,13 +277,15 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     ) -> PreparedStatement:
         """Have the server parse a query; returns the prepared statement.
 
-        `name` gives it a name of the caller's choice on the server; it must not be taken.
+        `name` gives it a name of the caller's choice on the server; where it is taken, DuplicatePreparedStatementError
+        is raised. It lives as long as the object that is returned (sql-prepare).
         """
         rows = self._rows_as(record_class)
+        seconds = self._timeout(timeout)
         driver = self._driver
         statement = driver.session.statement(unbound_text(query, "prepare()"), name=name)
         try:
-            await driver.reply(driver.prepare(statement), self._timeout(timeout))
+            await driver.reply(driver.prepare(statement), seconds)
         except BaseException:
             driver.release(statement)
             raise
@@ -311,7 +333,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> CursorFactory[Any]:
-        """Return a cursor over the rows of a query; it needs a transaction.
+        """Return a cursor over the rows of a query; it needs a transaction (NoActiveSQLTransactionError without).
 
         `async for row in connection.cursor(...)` fetches `prefetch` rows (50 by default) at a time;
         `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n). See `fetch()` for what a row
@@ -327,8 +349,8 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     ) -> Transaction:
         """Return a transaction, to be used by `async with` or by hand; inside another it is a savepoint.
 
-        `isolation`: 'serializable', 'repeatable_read', 'read_committed' or 'read_uncommitted'; None for the server's
-        default.
+        `isolation`: 'serializable', 'repeatable_read', 'read_committed' or 'read_uncommitted' (ValueError for anything
+        else); None for the server's default. Source: PostgreSQL documentation, BEGIN and SAVEPOINT.
         """
         self._check_open()
         return Transaction(self, isolation, readonly, deferrable)
@@ -375,15 +397,16 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at first."""
         self._check_open()
         driver = self._driver
+        seconds = self._timeout(timeout)
         if await self._status() != "I":
-            await driver.reply(driver.script("ROLLBACK", kept=True), self._timeout(timeout))
+            await driver.reply(driver.script("ROLLBACK", kept=True), seconds)
         self._transaction = None
         self.drop_listeners()
         if self._listeners is not None:
             self._listeners.logs.clear()
         query = self.get_reset_query()
         if query:
-            await driver.reply(driver.script(query), self._timeout(timeout))
+            await driver.reply(driver.script(query), seconds)
 
     def get_reset_query(self) -> str:
         """Return what `reset()` sends; '' for nothing. For subclasses to override."""

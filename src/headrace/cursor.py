@@ -101,6 +101,11 @@ class _Portal:
         self.opened = False
         self.exhausted = False
 
+    @property
+    def shown(self) -> str:
+        """The start of its query, for a repr."""
+        return f'"{self._query if len(self._query) <= 30 else self._query[:27] + "..."}"'
+
     def check(self) -> None:
         """Raise unless the portal can live: an open connection, not given back, inside a transaction."""
         connection = self._connection
@@ -197,6 +202,9 @@ class Cursor(Generic[T]):
 
     def __init__(self, portal: _Portal) -> None:
         self._portal = portal
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._portal.shown} {id(self):#x}>"
 
     async def fetch(self, n: int, *, timeout: float | None = None) -> list[T]:
         """Return the next `n` rows, fewer at the end."""

@@ -55,8 +55,8 @@ class PreparedStatement:
             raise InterfaceError(f"{where}: the underlying connection is closed")
         return self._statement
 
-    async def _run(self, request: Request, timeout: float | None) -> Any:
-        result = await self._connection._driver.reply(request, self._connection._timeout(timeout))
+    async def _run(self, request: Request, seconds: float | None) -> Any:
+        result = await self._connection._driver.reply(request, seconds)
         self._status = request.status or ""
         return result
 
@@ -154,7 +154,7 @@ class PreparedStatement:
     ) -> list[Any]:
         """Run the statement and return all rows. See `Connection.fetch()` for what a row can be."""
         rows = self._rows_as(record_class, row)
-        return await self._run(self._execute("fetch", args, KIND_ROWS, 0, 0, rows), timeout)  # type: ignore[no-any-return]
+        return await self._execute("fetch", args, KIND_ROWS, 0, 0, rows, timeout)  # type: ignore[no-any-return]
 
     @overload
     async def fetchrow(
@@ -180,11 +180,11 @@ class PreparedStatement:
     ) -> Any:
         """Run the statement and return its first row, None where there is none."""
         rows = self._rows_as(record_class, row)
-        return await self._run(self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, rows), timeout)
+        return await self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, rows, timeout)
 
     async def fetchval(self, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
         """Run the statement and return one column of its first row, None where there is no row."""
-        return await self._run(self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class), timeout)
+        return await self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class, timeout)
 
     @overload
     async def fetchmany(
@@ -216,18 +216,20 @@ class PreparedStatement:
     ) -> list[Any]:
         """Run the statement for each element of `args`, as one atomic request, and return the rows of all."""
         statement = self._check("fetchmany")
+        seconds = self._connection._timeout(timeout)
         driver = self._connection._driver
         request = driver.batch(statement.query, args, self._rows_as(record_class, row), True, statement=statement)
-        return await self._run(request, timeout)  # type: ignore[no-any-return]
+        return await self._run(request, seconds)  # type: ignore[no-any-return]
 
     async def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
         """Run the statement for each element of `args`, as one atomic request."""
         statement = self._check("executemany")
+        seconds = self._connection._timeout(timeout)
         driver = self._connection._driver
         request = driver.batch(statement.query, args, self._record_class, False, statement=statement)
-        await self._run(request, timeout)
+        await self._run(request, seconds)
 
-    def _execute(
+    async def _execute(
         self,
         method: str,
         args: tuple[object, ...],
@@ -235,9 +237,12 @@ class PreparedStatement:
         limit: int,
         column: int | str,
         rows: type[Record] | RowShape,
-    ) -> Request:
+        timeout: float | None,
+    ) -> Any:
         statement = self._check(method)
-        return self._connection._driver.execute_statement(statement, args, kind, limit, column, rows)
+        seconds = self._connection._timeout(timeout)
+        request = self._connection._driver.execute_statement(statement, args, kind, limit, column, rows)
+        return await self._run(request, seconds)
 
     def _rows_as(self, record_class: type[Record] | None, row: type[Any] | None) -> type[Record] | RowShape:
         if record_class is None and row is None:

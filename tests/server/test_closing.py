@@ -146,3 +146,9 @@ print("quiet")
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "quiet\n", done.stderr
     assert "closed" not in done.stderr
+
+
+async def test_a_closed_connection_says_so_once(conn: headrace.Connection) -> None:
+    await conn.close()
+    with pytest.raises(headrace.InterfaceError, match="^connection is closed$"):
+        await conn.fetchval("SELECT 1")

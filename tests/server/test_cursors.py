@@ -103,3 +103,9 @@ async def test_a_cursor_of_a_lease_given_back(pool: Any) -> None:
         cursor = await connection.cursor(SERIES, 3)
     with pytest.raises(headrace.InterfaceError, match="released back to the pool"):
         await cursor.fetch(1)
+
+
+async def test_a_cursor_shows_its_query(conn: headrace.Connection) -> None:
+    async with conn.transaction():
+        assert ' "SELECT 1" 0x' in repr(await conn.cursor("SELECT 1"))
+        assert ' "SELECT 1, 2, 3, 4, 5, 6, 7,..." 0x' in repr(await conn.cursor("SELECT 1, 2, 3, 4, 5, 6, 7, 8, 9"))

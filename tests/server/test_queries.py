@@ -218,3 +218,29 @@ async def test_closing_cancels_what_runs(connect: Any) -> None:
         await running
     await asyncio.gather(behind, return_exceptions=True)
     assert connection.is_closed()
+
+
+@pytest.mark.parametrize("timeout", ["1", True, b"", float("nan")])
+async def test_a_timeout_that_is_no_number_is_refused_before_anything_is_sent(
+    conn: headrace.Connection, timeout: Any
+) -> None:
+    await conn.execute("CREATE TEMP TABLE t (a int)")
+    insert = "INSERT INTO t VALUES ($1)"
+    statement = await conn.prepare(insert)
+    calls: list[Any] = [
+        *(method(insert, 1, timeout=timeout) for method in (conn.execute, conn.fetch, conn.fetchrow, conn.fetchval)),
+        *(method(insert, [(1,)], timeout=timeout) for method in (conn.executemany, conn.fetchmany)),
+        *(method(1, timeout=timeout) for method in (statement.fetch, statement.fetchrow, statement.fetchval)),
+        *(method([(1,)], timeout=timeout) for method in (statement.executemany, statement.fetchmany)),
+        conn.execute("INSERT INTO t VALUES (1)", timeout=timeout),
+        conn.prepare("SELECT 1 FROM t", timeout=timeout),
+        conn.reset(timeout=timeout),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="invalid timeout value: expected a number of seconds or None, got"):
+            await call
+    assert await conn.fetchval("SELECT count(*) FROM t") == 0
+
+
+async def test_a_timeout_of_infinity_is_none(conn: headrace.Connection) -> None:
+    assert await conn.fetchval("SELECT 1", timeout=float("inf")) == 1

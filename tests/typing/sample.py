@@ -6,8 +6,12 @@ Each `assert_type` says what a type checker has to know.
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections import namedtuple
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, assert_type
 
 import headrace
@@ -92,6 +96,9 @@ async def transactions(connection: headrace.Connection) -> None:
     transaction = connection.transaction()
     await transaction.start()
     await transaction.rollback()
+    transaction = connection.transaction(deferrable=True)
+    await transaction.start()
+    await transaction.commit()
     assert_type(connection.is_in_transaction(), bool)
 
 
@@ -117,7 +124,107 @@ async def copies(connection: headrace.Connection) -> None:
     async for product in connection.copy_out(PRODUCTS, [1], row=Product):
         assert_type(product, Product)
     async with connection.copy_in("product", columns=["id", "name"]) as copy:
+        assert_type(copy, headrace.CopyWriter)
         await copy.write_row((1, "chair"))
+        await copy.write_rows([(2, "table"), [3, "lamp"]])
+        assert_type(copy.rows, int)
+        assert_type(copy.bytes_sent, int)
+    assert_type(copy.status, str)
+    async with connection.copy_in("product", format="csv", header=True) as copy:
+        await copy.write(b"id,name\n1,chair\n")
+    async with connection.copy_out(PRODUCTS, [1]) as reader:
+        assert_type(reader, headrace.CopyReader[Record])
+        assert_type(reader.rows, int)
+        assert_type(reader.bytes_received, int)
+
+    async def sink(data: bytes) -> None:
+        print(len(data))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"1,chair\n"
+
+    async def records() -> AsyncIterator[tuple[int, str]]:
+        yield 1, "chair"
+
+    assert_type(await connection.copy_from_table("product", output=sink, columns=["id"], schema_name="shop"), str)
+    await connection.copy_from_table("product", output=io.BytesIO(), format="csv", header=True, force_quote=["name"])
+    await connection.copy_from_query(PRODUCTS, [1], output=Path("product.csv"), delimiter=";", null="-", quote="'")
+    assert_type(await connection.copy_to_table("product", source=pieces(), format="csv", where="id > 0"), str)
+    await connection.copy_to_table("product", source=Path("product.csv"), force_not_null=["name"], freeze=False)
+    assert_type(await connection.copy_records_to_table("product", records=records(), columns=["id", "name"]), str)
+    await connection.copy_records_to_table("product", records=[(1, "chair")], where="id > 0", timeout=10)
+
+
+async def settings_and_codecs(connection: headrace.Connection) -> None:
+    await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    await connection.set_type_codec("date", schema="pg_catalog", encoder=tuple, decoder=list, format="tuple")
+    await connection.reset_type_codec("json", schema="pg_catalog")
+    await connection.set_builtin_type_codec("hstore", codec_name="pg_contrib.hstore")
+    await connection.reload_schema_state()
+    assert_type(connection.get_server_pid(), int)
+    assert_type(connection.get_settings()["server_version"], str)
+    assert_type(connection.get_settings().TimeZone, str)
+    assert_type(connection.get_reset_query(), str)
+    await connection.reset(timeout=5)
+    assert_type(connection.is_closed(), bool)
+    connection.terminate()
+
+
+async def listeners(connection: headrace.Connection) -> None:
+    def told(connection: headrace.Connection, pid: int, channel: str, payload: str) -> None:
+        print(channel, payload)
+
+    async def told_later(connection: headrace.Connection, pid: int, channel: str, payload: str) -> None:
+        print(channel, payload)
+
+    def logged(connection: headrace.Connection, message: headrace.PostgresLogMessage) -> None:
+        assert_type(message.message, str | None)
+
+    def ended(connection: headrace.Connection) -> None:
+        print(connection.is_closed())
+
+    def query_logged(record: headrace.LoggedQuery) -> None:
+        assert_type(record.query, str)
+        assert_type(record.elapsed, float)
+        assert_type(record.exception, BaseException | None)
+
+    await connection.add_listener("orders", told)
+    await connection.add_listener("orders", told_later)
+    await connection.remove_listener("orders", told)
+    connection.add_log_listener(logged)
+    connection.remove_log_listener(logged)
+    connection.add_termination_listener(ended)
+    connection.remove_termination_listener(ended)
+    connection.add_query_logger(query_logged, slower_than=0.5)
+    connection.remove_query_logger(query_logged)
+    with connection.query_logger(query_logged):
+        await connection.fetch(PRODUCTS, [1])
+
+
+async def notifications(pool: headrace.Pool) -> None:
+    async with pool.listen("orders", "stock", max_queue=100, heartbeat=None) as events:
+        assert_type(events, headrace.Listening)
+        async for event in events:
+            match event:
+                case headrace.Notification(channel, payload):
+                    assert_type(channel, str)
+                    assert_type(payload, str)
+                case headrace.Gap():
+                    assert_type(event.missing, int | None)
+                    assert_type(event.seconds, float)
+
+
+def values(record: Record) -> None:
+    assert_type(record.get("name"), Any | None)
+    assert_type(list(record.keys()), list[str])
+    assert_type(list(record.values()), list[Any])
+    assert_type(list(record.items()), list[tuple[str, Any]])
+    assert_type(len(record), int)
+    assert_type("name" in record, bool)
+    span = headrace.Range(1, 5, upper_inc=True)
+    assert_type(span.isempty, bool)
+    assert_type(headrace.Point(1, 2).x, float)
+    assert_type(headrace.BitString("101").to_int(), int)
 
 
 async def statements(connection: headrace.Connection) -> None:
@@ -129,6 +236,13 @@ async def statements(connection: headrace.Connection) -> None:
     assert_type(await statement.fetchrow([1], row=Price), Price | None)
     assert_type(await statement.fetchmany([([1],)], row=Product), list[Product])
     assert_type(statement.get_parameters(), tuple[headrace.Type, ...])
+    assert_type(statement.get_attributes(), tuple[headrace.Attribute, ...])
+    assert_type(statement.get_name(), str)
+    assert_type(statement.get_query(), str)
+    assert_type(statement.get_statusmsg(), str)
+    assert_type(await statement.explain([1], analyze=True), Any)
+    assert_type(await statement.fetchval([1], column="name"), Any)
+    await statement.executemany([([1],)])
     async with connection.transaction():
         async for product in statement.cursor([1], row=Product):
             assert_type(product.id, int)
@@ -149,6 +263,19 @@ async def pools() -> None:
         leased = await pool.acquire()
         assert_type(leased, headrace.Connection)
         await pool.release(leased)
+        assert_type(await pool.execute("TRUNCATE product"), str)
+        assert_type(await pool.fetchval("SELECT 1"), Any)
+        await pool.executemany("INSERT INTO product VALUES ($1, $2)", [(1, "chair")])
+        assert_type(await pool.copy_records_to_table("product", records=[(1, "chair")]), str)
+        assert_type(await pool.copy_to_table("product", source=b"1\tchair\n"), str)
+        assert_type(await pool.copy_from_table("product", output="product.csv"), str)
+        assert_type(await pool.copy_from_query(PRODUCTS, [1], output="product.csv"), str)
+        assert_type(pool.get_size() + pool.get_idle_size() + pool.get_min_size() + pool.get_max_size(), int)
+        assert_type(pool.is_closing(), bool)
+        pool.set_connect_args("postgresql://localhost/shop", command_timeout=5)
+        await pool.expire_connections()
+    await pool.close()
+    pool.terminate()
 
 
 async def named_parameters(connection: headrace.Connection, pool: headrace.Pool) -> None:

@@ -81,9 +81,12 @@ cdef class Session:
     # -- what callers ask for ------------------------------------------------------------------------------------
 
     cdef int check_open(self) except -1:
+        cdef str reason
         if self.failure is not None:
-            raise InterfaceError(f'connection is closed: {self.failure}'
-                                 if not isinstance(self.failure, InterfaceError) else str(self.failure))
+            reason = str(self.failure)
+            if reason != 'connection is closed' and not isinstance(self.failure, InterfaceError):
+                reason = f'connection is closed: {reason}'
+            raise InterfaceError(reason)
         return 0
 
     cpdef object submit(self, Request request):

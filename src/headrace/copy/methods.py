@@ -65,6 +65,8 @@ class CopyMethods:
     ) -> str:
         """Copy a table to a path, a file-like object or a function; returns the command tag, such as "COPY 3".
 
+        What the output raises is raised here, and ends the COPY, as cancellation does; the connection goes on.
+
         `output` is a path, an object with write(), or a function that takes bytes; write() and the function may be
         coroutine functions. A path is opened once the server has begun to send. A slow output slows the server down.
         """

@@ -1,0 +1,252 @@
+"""Every piece of Python in the documentation and the README runs, on a real server, in the order of its page.
+
+What a page takes for granted, its tables and the names it does not explain, is in `PAGES`. A piece that loops for ever
+is left by raising `Enough` from one of those names.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import datetime
+import decimal
+import inspect
+import json
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import headrace
+from tests.certificates import Authority
+from tests.secure import Secure
+from tests.servers import Cluster
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PATIENCE = 60.0
+"""Seconds after which a piece is taken for hanging."""
+
+HOSTS = ("localhost", "db.example.com", "a.example.com", "b.example.com")
+DATABASES = ("shop", "products")
+ROLES = ("shop", "user")
+
+Namespace = dict[str, Any]
+
+
+class Enough(Exception):
+    """Ends a piece that would go on for ever."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page takes for granted."""
+
+    sql: str = ""
+    names: Callable[[], Namespace] = dict
+    meanwhile: Callable[[headrace.Connection], Awaitable[None]] | None = None
+    """What somebody else does as long as the page's pieces run."""
+    needs_tls: bool = False
+    extension: str | None = None
+
+
+def copy_names() -> Namespace:
+    async def queue() -> AsyncIterator[SimpleNamespace]:
+        for number in range(3):
+            yield SimpleNamespace(id=number, name=f"message {number}")
+
+    return {"queue": queue()}
+
+
+def notification_names() -> Namespace:
+    def handle(channel: str, payload: str) -> None:
+        raise Enough
+
+    return {"handle": handle, "look_at_the_tables": None}
+
+
+async def send_notifications(connection: headrace.Connection) -> None:
+    while True:
+        await connection.execute("SELECT pg_notify('orders', 'order 18')")
+        await asyncio.sleep(0.05)
+
+
+def connecting_names() -> Namespace:
+    async def fetch_token() -> str:
+        return "secret"
+
+    async def database_token(host: str, user: str) -> str:
+        return f"token of {user} for {host}"
+
+    return {
+        "fetch_token": fetch_token,
+        "cloud": SimpleNamespace(database_token=database_token),
+        "dsn": "postgresql://localhost/shop",
+    }
+
+
+def typed_names() -> Namespace:
+    import attrs
+    import msgspec
+    import pydantic
+
+    return {"Decimal": decimal.Decimal, "attrs": attrs, "field": field, "msgspec": msgspec, "pydantic": pydantic} | {
+        "dataclass": dataclass
+    }
+
+
+SHOP = """
+CREATE TABLE brand (brand_id int PRIMARY KEY, brand_name text NOT NULL);
+INSERT INTO brand SELECT n, 'brand ' || n FROM generate_series(1, 10) AS n;
+CREATE TABLE product (product_id int PRIMARY KEY, product_name text NOT NULL, brand_id int REFERENCES brand);
+INSERT INTO product SELECT n, 'product ' || n, 1 + n % 10 FROM generate_series(1, 100) AS n;
+"""
+
+PAGES = {
+    "README.md": Page(SHOP),
+    "docs/index.md": Page(SHOP),
+    "docs/connecting.md": Page(names=connecting_names, needs_tls=True),
+    "docs/copy.md": Page(
+        "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (1, 'chair', 4.5);"
+        "CREATE TABLE event (id int, name text, day date)",
+        copy_names,
+    ),
+    "docs/logging.md": Page(names=lambda: {"dsn": "postgresql://localhost/shop"}),
+    "docs/named-parameters.md": Page(
+        "CREATE TABLE product (id int, name text, brand int, price numeric)",
+        lambda: {"brand": 7, "ids": [1, 2], "column": "price", "limit": 100},
+    ),
+    "docs/notifications.md": Page(names=notification_names, meanwhile=send_notifications),
+    "docs/typed-rows.md": Page(
+        "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5)",
+        typed_names,
+    ),
+    "docs/types.md": Page(extension="hstore"),
+}
+NOTHING = Page()
+
+
+def documents() -> list[str]:
+    """The pages with Python in them."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [str(page.relative_to(ROOT)) for page in pages if PYTHON.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def shop(server: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """A server of the same version as `server` that has the names and roles of the documentation, and TLS if it can."""
+    authority = Authority(tmp_path_factory.mktemp("pki-of-docs"), key="rsa")
+    with Cluster(server.postmaster.installation) as cluster:
+        for role in ROLES:
+            cluster.sql(f'CREATE ROLE "{role}" SUPERUSER LOGIN')
+        found = Secure(cluster, SimpleNamespace(root=authority.root, crl=authority.revoked()))  # type: ignore[arg-type]
+        if not found.has_tls:
+            yield found
+        else:
+            with found.presenting(authority.issue("docs", names=list(HOSTS), addresses=["127.0.0.1"])):
+                yield found
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a page opens without closing it."""
+    made: list[Any] = []
+    connect, create_pool = headrace.connect, headrace.create_pool
+
+    async def recording_connect(*args: Any, **kwargs: Any) -> Any:
+        made.append(await connect(*args, **kwargs))
+        return made[-1]
+
+    def recording_pool(*args: Any, **kwargs: Any) -> Any:
+        made.append(create_pool(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(headrace, "connect", recording_connect)
+    monkeypatch.setattr(headrace, "create_pool", recording_pool)
+    return made
+
+
+@pytest.mark.parametrize("page", documents())
+async def test_page(
+    page: str, shop: Secure, opened: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = PAGES.get(page, NOTHING)
+    cluster = shop.cluster
+    if world.needs_tls and not shop.has_tls:
+        pytest.skip(f"{cluster.name} is built without OpenSSL")
+    available = cluster.sql("SELECT 1 FROM pg_available_extensions WHERE name = %s", world.extension)
+    if world.extension and not available:
+        pytest.skip(f"{cluster.name} comes without {world.extension}")
+    monkeypatch.chdir(tmp_path)
+    variables = {"PGHOST": "127.0.0.1", "PGPORT": str(cluster.port), "PGUSER": "shop", "PGDATABASE": "shop"}
+    for name, value in {**variables, "PGSSLROOTCERT": str(shop.pki.root), "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    look_up(monkeypatch, cluster.port)
+    try:
+        for database in DATABASES:
+            cluster.sql(f"CREATE DATABASE {database}")
+            for statements in (world.sql, world.extension and f"CREATE EXTENSION {world.extension}"):
+                if statements:
+                    cluster.sql(statements, database=database)
+        await run_all(page, world)
+    finally:
+        for each in opened:
+            # A pool that nobody has awaited or entered has nothing to drop, and says so.
+            with suppress(headrace.InterfaceError):
+                each.terminate()
+        for database in DATABASES:
+            cluster.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+def look_up(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+    """Have the names of the documentation, with whatever port, be the server."""
+    getaddrinfo = socket.getaddrinfo
+
+    def known(host: Any, number: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in HOSTS or kwargs.get("flags", 0) & socket.AI_NUMERICHOST:
+            return getaddrinfo(host, number, *args, **kwargs)
+        return getaddrinfo("127.0.0.1", port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+
+
+async def run_all(page: str, world: Page) -> None:
+    """Run the pieces of a page one after the other, in one namespace."""
+    connection, other = await headrace.connect(), await headrace.connect()
+    pool = await headrace.create_pool(min_size=0)
+    names: Namespace = {"asyncio": asyncio, "datetime": datetime, "headrace": headrace, "json": json, "sys": sys}
+    names |= {"connection": connection, "pool": pool, **world.names()}
+    text = (ROOT / page).read_text(encoding="utf-8")
+    meanwhile = asyncio.ensure_future(world.meanwhile(other)) if world.meanwhile else None
+    try:
+        for found in PYTHON.finditer(text):
+            source = found[1]
+            if sys.version_info < (3, 14) and re.search(r'\bt"', source):
+                continue
+            # As many empty lines as stand before it, so that a traceback names the line of the page.
+            above = "\n" * (text.count("\n", 0, found.start()) + 1)
+            async with asyncio.timeout(PATIENCE):
+                await run(
+                    compile(above + source, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True), names
+                )
+    finally:
+        if meanwhile is not None:
+            meanwhile.cancel()
+            with suppress(asyncio.CancelledError):
+                await meanwhile
+
+
+async def run(code: Any, names: Namespace) -> None:
+    """Run one piece, which may be a program of its own or something out of a coroutine function."""
+    with suppress(Enough):
+        if code.co_flags & inspect.CO_COROUTINE:
+            await eval(code, names)
+        else:
+            await asyncio.to_thread(exec, code, names)
