@@ -3,5 +3,16 @@
 from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.listening import Gap, Listening, Notification
 from headrace.pool.pool import Pool, create_pool
+from headrace.pool.stats import Histogram, PoolStats
 
-__all__ = ["Gap", "Listening", "Notification", "Pool", "PoolAcquireContext", "PoolConnectionProxy", "create_pool"]
+__all__ = [
+    "Gap",
+    "Histogram",
+    "Listening",
+    "Notification",
+    "Pool",
+    "PoolAcquireContext",
+    "PoolConnectionProxy",
+    "PoolStats",
+    "create_pool",
+]

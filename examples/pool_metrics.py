@@ -1,0 +1,63 @@
+"""The statistics of a pool, in the text format that Prometheus reads.
+
+python examples/pool_metrics.py postgresql://localhost/test
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from itertools import accumulate
+
+import headrace
+from headrace.pool import PoolStats
+
+GAUGES = {
+    "idle": "Connections with nothing to do",
+    "leased": "Connections that somebody has acquired",
+    "opening": "Connections being opened",
+    "in_flight": "Requests at the server",
+    "queued": "Requests that wait to be sent",
+    "waiting": "Callers in line for a connection",
+}
+COUNTERS = {
+    "leases": "Connections acquired",
+    "opened": "Connections opened",
+    "failed": "Attempts to connect that failed",
+    "leaked": "Leases that were never given back",
+}
+
+
+def metrics(stats: PoolStats) -> str:
+    """Return the text; see "Exposition formats" in Prometheus' documentation."""
+    lines = []
+    for name, meaning in GAUGES.items():
+        lines += [f"# HELP pool_{name} {meaning}", f"# TYPE pool_{name} gauge", f"pool_{name} {getattr(stats, name)}"]
+    for name, meaning in COUNTERS.items():
+        lines += [f"# HELP pool_{name}_total {meaning}", f"# TYPE pool_{name}_total counter"]
+        lines += [f"pool_{name}_total {getattr(stats, name)}"]
+    lines += ["# HELP pool_closed_total Connections closed", "# TYPE pool_closed_total counter"]
+    lines += [f'pool_closed_total{{reason="{reason}"}} {count}' for reason, count in stats.closed.items()]
+    lines += ["# HELP pool_wait_seconds Time spent in line for a connection", "# TYPE pool_wait_seconds histogram"]
+    # The buckets of Prometheus hold all that is not longer than their bound.
+    totals = accumulate(stats.waits.counts)
+    for bound, total in zip([*stats.waits.bounds, "+Inf"], totals, strict=True):
+        lines.append(f'pool_wait_seconds_bucket{{le="{bound}"}} {total}')
+    lines += [f"pool_wait_seconds_sum {stats.waits.total}", f"pool_wait_seconds_count {stats.waits.count}"]
+    return "\n".join(lines) + "\n"
+
+
+async def main(dsn: str) -> None:
+    """Have some work done through a pool, and print its metrics."""
+    async with headrace.create_pool(dsn, min_size=1, max_size=2) as pool:
+
+        async def lease(number: int) -> None:
+            async with pool.acquire(timeout=10) as connection:
+                await connection.fetchval("SELECT $1::int FROM pg_sleep(0.002)", number)
+
+        await asyncio.gather(*(lease(number) for number in range(20)), *(pool.fetchval("SELECT 1") for _ in range(100)))
+        print(metrics(pool.stats()))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
