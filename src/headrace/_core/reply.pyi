@@ -1,7 +1,8 @@
 from collections.abc import Callable, Generator
 from contextvars import Context
-from typing import Any, Self
+from typing import Any, Self, final
 
+@final
 class Wakeups:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`."""
 

@@ -125,9 +125,12 @@ cdef class Statement:
         """Whether an unnamed statement fails because it is no longer what it was when it was described.
 
         It was refused in Parse (stage 0) or Bind (1), so nothing has been executed. Where the fault is the query's own
-        the server says so once more when it is described again.
+        the server says so once more when it is described again. A plan that went stale between Parse and one of the
+        Binds of a batch says so itself.
         """
         cdef str code = getattr(error, 'sqlstate', None)
+        if self.checked and isinstance(error, InvalidCachedStatementError):
+            return True
         return self.checked and stage < 2 and code is not None and (code[:2] == '42' or code in ('08P01', 'XX000'))
 
     cdef int put_parse(self, WriteBuffer out, tuple parameter_oids=()) except -1:
