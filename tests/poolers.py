@@ -31,8 +31,16 @@ _programs = pytest.StashKey[list[Program]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --pgbouncer."""
-    parser.getgroup("headrace").addoption(
+    """Add --pgbouncer and --pooler-queries."""
+    group = parser.getgroup("headrace")
+    group.addoption(
+        "--pooler-queries",
+        type=int,
+        default=5000,
+        metavar="COUNT",
+        help="how many queries to send through PgBouncer in the test of fault 40; a long run takes 100000",
+    )
+    group.addoption(
         "--pgbouncer",
         action="append",
         metavar="PATH",
