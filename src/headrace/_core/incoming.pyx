@@ -13,6 +13,8 @@ from headrace._core.buffer cimport load_i32
 from headrace.errors import ProtocolError
 
 cdef Py_ssize_t READ_CAPACITY = 1 << 17
+# Bytes that are moved to the front for little, so that the socket can fill nearly all of the buffer in one go.
+cdef Py_ssize_t FEW = 1 << 12
 # A server message cannot be longer than what palloc hands out (MaxAllocSize).
 cdef Py_ssize_t MAX_MESSAGE = 0x3fffffff
 # Message types that may be longer than a few dozen kilobytes; anything else that claims to be is out of step.
@@ -84,7 +86,7 @@ cdef class ReadBuffer:
             self.start = self.end = 0
             if self.capacity > READ_CAPACITY and wanted <= READ_CAPACITY:
                 self._allocate(READ_CAPACITY)
-        if self.capacity - self.start >= wanted and self.capacity > self.end:
+        if held > FEW and self.capacity - self.start >= wanted and self.capacity > self.end:
             return 0
         if held and self.start:
             memmove(self.data, self.data + self.start, <size_t>held)
