@@ -63,6 +63,7 @@ class ConnectionType(type):
 
 
 StatementMode = Literal["named", "unnamed", "describe"]
+OutOfRange = Literal["error", "text"]
 """What the server keeps of statements: each under a name, none but descriptions of them here, or nothing anywhere."""
 
 RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
@@ -514,6 +515,7 @@ async def connect(
     max_cached_statement_lifetime: float = 300,
     max_cacheable_statement_size: int = 1024 * 15,
     statement_mode: StatementMode = "named",
+    out_of_range: OutOfRange = "error",
     command_timeout: float | None = None,
     max_pipeline: int = 100,
     connection_class: type[Connection] = Connection,
@@ -535,6 +537,9 @@ async def connect(
     `statement_mode` is for poolers that switch backends between transactions: 'unnamed' has statements parsed with each
     execution, by descriptions that are kept here instead; 'describe' asks for the description each time, too.
 
+    `out_of_range` says what becomes of dates, times and intervals that Python's types do not hold, such as the year 10000:
+    an UnrepresentableValueError for their query, or with 'text' the server's text of them in their place.
+
     Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
     PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.
     """
@@ -546,7 +551,12 @@ async def connect(
         )
     checked_record_class(record_class)
     limits = SessionLimits(
-        statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size, max_pipeline, statement_mode
+        statement_cache_size,
+        max_cached_statement_lifetime,
+        max_cacheable_statement_size,
+        max_pipeline,
+        statement_mode,
+        out_of_range,
     )
     if command_timeout is not None and not _positive(command_timeout):
         raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {command_timeout!r})")
@@ -575,12 +585,15 @@ class SessionLimits:
     max_cacheable_statement_size: int
     max_pipeline: int
     statement_mode: StatementMode = "named"
+    out_of_range: OutOfRange = "error"
 
     def __post_init__(self) -> None:
         if self.statement_mode not in get_args(StatementMode):
             raise ValueError(
                 f"statement_mode is expected to be 'named', 'unnamed' or 'describe', got {self.statement_mode!r}"
             )
+        if self.out_of_range not in get_args(OutOfRange):
+            raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
         for name, least in (
             ("statement_cache_size", 0),
             ("max_cached_statement_lifetime", 0),
@@ -595,7 +608,7 @@ class SessionLimits:
     def session(self) -> Session:
         """Return a new session."""
         return Session(
-            TypeMap(),
+            TypeMap(lenient=self.out_of_range == "text"),
             statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
             max_cached_statement_lifetime=self.max_cached_statement_lifetime,
             max_cacheable_statement_size=self.max_cacheable_statement_size,

@@ -492,6 +492,11 @@ cdef class DriverCore:
         self._wake_watchers()
         self._submitted()
 
+    def queued(self):
+        """The session goes on because of what another connection has learnt."""
+        if self.connected:
+            self._submitted()
+
     def abandoned_head(self):
         """Nobody waits for what the server works on: it is cancelled unless it ends soon by itself."""
         if self.grace is None:

@@ -96,6 +96,7 @@ class Log(Events):
         self.parameters: list[tuple[str, str]] = []
         self.abandoned = 0
         self.reopened = 0
+        self.woken = 0
         self.switched = 0
 
     def notice(self, message: PostgresLogMessage) -> None:
@@ -106,6 +107,9 @@ class Log(Events):
 
     def parameter(self, name: str, value: str) -> None:
         self.parameters.append((name, value))
+
+    def queued(self) -> None:
+        self.woken += 1
 
     def abandoned_head(self) -> None:
         self.abandoned += 1

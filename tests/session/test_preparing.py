@@ -8,6 +8,7 @@ import pytest
 
 from headrace import errors
 from headrace._core.codecs import introspection
+from headrace._core.codecs.typemap import TypeCatalogue, TypeMap
 from headrace._core.statement import StatementState
 from tests.peers import backend
 from tests.peers.backend import Field
@@ -496,6 +497,94 @@ def test_a_failed_introspection_fails_the_first_caller_and_the_next_one_tries_ag
     talk.reply(backend.close_complete(), backend.ready_for_query())
     assert second.value == [("sad",)]
     assert talk.session.idle
+
+
+# Types asked for by another session of the same pool
+
+
+def two_sessions() -> tuple[Conversation, Conversation]:
+    """Two sessions that learn together, each of which has prepared a statement of the same unknown type."""
+    catalogue = TypeCatalogue()
+    first, second = (Conversation(types=TypeMap(catalogue)) for _ in range(2))
+    for talk in (first, second):
+        talk.calls = []
+        talk.fetch("SELECT 'sad'::mood AS m")
+        talk.flush()
+        talk.reply(described([], [Field("m", MOOD)]))
+    return first, second
+
+
+def check_executed(talk: Conversation) -> None:
+    """Check that the statement goes out, and that its caller gets its row."""
+    assert talk.flush() == "BES"
+    talk.reply(backend.bind_complete(), backend.data_row("sad"), simple("SELECT 1"))
+    assert talk.calls is not None
+    assert talk.calls[0].value == [("sad",)]
+    assert talk.session.idle
+
+
+def test_one_session_asks_for_all() -> None:
+    first, second = two_sessions()
+    assert first.flush() == "PBES"
+    assert second.flush() == ""
+    first.reply(learnt(MOOD, "mood"))
+    assert second.log.woken == 1
+    check_executed(first)
+    check_executed(second)
+
+
+def test_where_the_session_that_asks_fails_the_others_ask_for_themselves() -> None:
+    first, second = two_sessions()
+    first.flush()
+    first.reply(failed("57014"))
+    assert first.calls is not None
+    assert first.calls[0].error.sqlstate == "57014"
+    assert second.flush() == "PBES"
+    second.reply(learnt(MOOD, "mood"))
+    check_executed(second)
+
+
+def test_where_the_session_that_asks_is_lost_the_others_ask_for_themselves() -> None:
+    first, second = two_sessions()
+    first.flush()
+    first.session.lost("cut")
+    assert second.flush() == "PBES"
+    second.reply(learnt(MOOD, "mood"))
+    check_executed(second)
+
+
+def test_where_nobody_waits_for_the_answer_any_more_the_others_ask_for_themselves() -> None:
+    first, second = two_sessions()
+    first.flush()
+    assert first.calls is not None
+    first.cancel(first.calls[0])
+    assert second.flush() == "PBES"
+    second.reply(learnt(MOOD, "mood"))
+    check_executed(second)
+    # The late answer does no harm.
+    first.reply(learnt(MOOD, "mood"))
+    assert first.flush() == ""
+
+
+def test_a_session_lost_while_another_one_asks_leaves_nobody_waiting() -> None:
+    first, second = two_sessions()
+    second.session.lost("cut")
+    assert second.calls is not None
+    assert isinstance(second.calls[0].error, errors.ConnectionDoesNotExistError)
+    first.flush()
+    first.reply(learnt(MOOD, "mood"))
+    check_executed(first)
+
+
+def test_a_type_that_does_not_exist_is_passed_as_text_in_all_sessions() -> None:
+    first, second = two_sessions()
+    nothing = backend.parse_complete() + done("SELECT 0")
+    first.flush()
+    first.reply(nothing)
+    check_executed(first)
+    assert second.flush() == "PBES"
+    second.reply(nothing)
+    check_executed(second)
 
 
 # Plans

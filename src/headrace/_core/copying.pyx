@@ -21,6 +21,7 @@ from headrace._core.buffer cimport (
     put_i32,
 )
 from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.composite cimport accepted
 from headrace._core.codecs.spelling cimport embedded, spelled
 from headrace._core.codecs.text cimport text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
@@ -157,7 +158,9 @@ cdef class CopyOut(Copy):
                 except ProtocolError:
                     raise
                 except Exception as error:
-                    # The wire is intact: what the server still sends is passed over.
+                    # The wire is intact: what the server still sends is passed over. Where types were altered, the
+                    # next COPY looks them up.
+                    self.statement.results.cures(error)
                     self.error = error
             self.backlog += size
         elif kind == b'c' and self.stage == 1:
@@ -397,7 +400,7 @@ cdef class RowEncoder:
         return ArgumentError(
             f'invalid input for row {self.rows + 1}, column {self.names[i]!r}: {shown(value)} ({error}) '
             f'[{codec.name} column, {type(value).__name__} given]',
-            hint=f'Pass {codec.python}.')
+            hint=f'Pass {accepted(codec)}.')
 
 
 cdef extern from "Python.h":

@@ -31,3 +31,6 @@ class Events:
 
     def writable(self) -> None:
         """Learn that a cancel window has closed, and that there may be output again."""
+
+    def queued(self) -> None:
+        """Learn that there may be output, without any call of the owner's: another connection has learnt of types."""

@@ -27,4 +27,5 @@ cdef class Plan:
     cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1
 
 
+cdef RowPlan plan_again(Plan former, TypeMap types, object row_class)
 cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types, TypeMap results)

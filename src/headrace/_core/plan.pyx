@@ -15,6 +15,8 @@ from headrace._core.buffer cimport (
     begin_message, end_message, put_bytes, put_cstring, put_i16, put_i32,
 )
 from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.composite cimport accepted
+from headrace._core.codecs.spelling cimport embedded, spelled
 from headrace._core.codecs.text cimport text_fallback
 from headrace._core.frontend cimport MAX_MESSAGE
 from headrace._core.rowplan cimport Columns, RowPlan, plan_rows
@@ -141,6 +143,24 @@ cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap type
     return plan
 
 
+cdef RowPlan plan_again(Plan former, TypeMap types, object row_class):
+    """How rows become `row_class` that were asked for by an earlier plan: in its formats, by the codecs of now.
+
+    Raises InterfaceError where there is no codec in such a format any more.
+    """
+    cdef:
+        Codec codec, found
+        list codecs = []
+    for codec in former.column_codecs:
+        found = codec_of(types, codec.oid)
+        if found.format != codec.format:
+            found = embedded(found, True) if codec.format == 1 else spelled(found)
+            if found is None:
+                raise InterfaceError(f'values of type {codec.name} came in a format that nothing is known to read')
+        codecs.append(found)
+    return plan_rows(row_class, Columns(former.columns.names, tuple(codecs)))
+
+
 cdef Codec codec_of(TypeMap types, uint32_t oid):
     cdef Codec codec = types.find(oid)
     return codec if codec is not None else text_fallback(oid, f'type with OID {oid}', '')
@@ -185,7 +205,7 @@ cdef object bad_argument(tuple codecs, Py_ssize_t i, object value, Py_ssize_t el
     kind = f'{codec.name} parameter, {type(value).__name__} given'
     hint = argument_hint(query, i + 1, codec.name, value)
     if hint is None:
-        hint = (f'Pass {codec.python}, or cast the parameter in the query: ${i + 1}::text.'
+        hint = (f'Pass {accepted(codec)}, or cast the parameter in the query: ${i + 1}::text.'
                 if codec.name != 'text' else 'Pass str, or cast the parameter to the type meant: '
                 f'${i + 1}::int for instance.')
     return ArgumentError(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)

@@ -1,6 +1,6 @@
 # Requests that the session makes for itself, or that send nothing, so that a statement becomes READY.
 
-from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.codecs.typemap cimport TypeCatalogue, TypeMap
 from headrace._core.request cimport Bound, Query
 from headrace._core.statement cimport Statement
 
@@ -12,8 +12,12 @@ cdef class Preparation(Bound):
 cdef class Introspection(Query):
     cdef:
         list oids
-        TypeMap types              # of the statement that is to be prepared
+        TypeMap types              # that asks
+        Query decodes              # its rows wait for the answer; None
+        TypeCatalogue claimed      # knows who asks; None where nobody else waits for the answer
+
+    cdef int release(self) except -1
 
 
 cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=*)
-cdef Introspection question_about(list oids, Statement statement)
+cdef Introspection question_about(list oids, TypeMap types)

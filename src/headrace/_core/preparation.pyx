@@ -4,6 +4,7 @@ Also the statements of the driver's own questions, which are described beforehan
 """
 
 from headrace._core.buffer cimport WriteBuffer
+from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.request cimport ROWS
 
 from headrace._core.codecs import introspection
@@ -35,12 +36,26 @@ cdef class Introspection(Query):
     """Asks the server about types met for the first time, by a statement whose description is known beforehand."""
 
     cdef int settle(self) except -1:
+        cdef Query waiting = self.decodes
         if self.error is None:
             try:
                 self.types.learn(self.oids, self.rows if self.rows is not None else [])
             except Exception as error:
                 self.error = error
+        if waiting is not None and self.error is not None:
+            # Nothing can be learnt: what the rows could not be read for is what their owner gets.
+            self.decodes = None
+            waiting.give_up_late(self.error)
+        self.release()
         return Query.settle(self)
+
+    cdef int release(self) except -1:
+        """Let other connections ask for what they have waited for here, where it is not known by now."""
+        cdef TypeCatalogue claimed = self.claimed
+        self.claimed = None
+        if claimed is not None:
+            claimed.release(self.oids)
+        return 0
 
 
 cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=None):
@@ -56,13 +71,12 @@ cpdef Statement own_statement(str query, tuple parameter_oids, list columns, Typ
     return statement
 
 
-cdef Introspection question_about(list oids, Statement statement):
-    """The request that is to be answered before `statement`, which has parameters or columns of these types, is READY."""
+cdef Introspection question_about(list oids, TypeMap types):
+    """The request that asks for these types, so that `types` learns of them."""
     cdef:
         Statement question = own_statement(introspection.QUERY, (OID_ARRAY,), introspection.COLUMNS)
         Introspection request
     request = Introspection(None, question, (oids,), ROWS, 0, 0, Record)
-    request.prepares = statement
     request.oids = oids
-    request.types = statement.types
+    request.types = types
     return request

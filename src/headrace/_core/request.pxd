@@ -96,6 +96,12 @@ cdef class Query(Bound):
         bytes portal
         Query opener                 # bound the portal; None where this request binds it
         readonly bint suspended      # the portal has more rows
+        list late                    # rows that cannot be read before types are looked up; None for none
+        object reason                # why they cannot
+        set asked                    # OIDs that were looked up for them
+
+    cdef int read_late(self) except -1
+    cdef int give_up_late(self, object cause) except -1
 
 cdef class Batch(Bound):
     cdef:

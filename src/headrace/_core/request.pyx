@@ -19,6 +19,7 @@ from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport (
     put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync, query_bytes,
 )
+from headrace._core.plan cimport plan_again
 from headrace._core.statement cimport MAX_PARAMETERS, READY, too_many_parameters
 
 from headrace.errors import (
@@ -355,6 +356,7 @@ cdef class Query(Bound):
         self.opener = opener
 
     cdef int encode(self, WriteBuffer out) except -1:
+        self.late = None
         if self.opener is None:
             self.start(self.statement.current_plan())
             self.statement.put_bind(out, self.plan, self.portal, self.args, -1)
@@ -374,7 +376,9 @@ cdef class Query(Bound):
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'D' and self.stage == 2:
-            if self.error is None and self.kind != STATUS and not self.abandoned:
+            if self.late is not None:
+                self.late.append(data[:size])
+            elif self.error is None and self.kind != STATUS and not self.abandoned:
                 try:
                     if self.kind == ROWS:
                         if self.rows is None:
@@ -386,7 +390,11 @@ cdef class Query(Bound):
                     raise
                 except Exception as error:
                     # The wire is intact: this query fails, the rest of its rows are passed over.
-                    self.error = error
+                    if self.statement.results.cures(error):
+                        self.late = [data[:size]]
+                        self.reason = error
+                    else:
+                        self.error = error
         elif kind == b'C' and self.stage == 2:
             self.status = command_tag(data, size)
             self.stage = 3
@@ -412,6 +420,31 @@ cdef class Query(Bound):
         else:
             return self.unexpected(kind)
         return 0
+
+    cdef int read_late(self) except -1:
+        """Read the rows that had to wait, by the codecs of now."""
+        cdef:
+            RowPlan plan = plan_again(self.plan, self.statement.results, self.record_class)
+            bytes data
+            list rows = []
+        for data in self.late:
+            rows.append(plan.row(data, len(data)))
+            if self.kind != ROWS:
+                break
+        self.late = None
+        if self.kind == ROWS:
+            self.rows.extend(rows)
+        else:
+            self.row = rows[0]
+        return 0
+
+    cdef int give_up_late(self, object cause) except -1:
+        """Settle with what the rows could not be read for; `cause` is why nothing could be learnt of it, or None."""
+        cdef object reason = self.reason
+        self.late = self.reason = None
+        if isinstance(cause, BaseException):
+            reason.__cause__ = cause
+        return self.fail(reason)
 
     cdef object outcome(self):
         cdef object rows = self.rows, row = self.row

@@ -16,10 +16,12 @@ from libc.string cimport memset
 
 from headrace._core.buffer cimport load_i32, load_u16
 from headrace._core.codecs.base cimport Codec, decode_t
+from headrace._core.codecs.custom cimport is_noted
+from headrace._core.codecs.lenient cimport LENIENT
 from headrace._core.record cimport describe, record_places, record_new, record_track
 
 from headrace._core.record import Record
-from headrace.errors import ProtocolError
+from headrace.errors import InterfaceError, ProtocolError, UnrepresentableValueError
 
 cdef extern from "Python.h":
     """
@@ -110,25 +112,42 @@ cdef class Columns:
             raise ProtocolError(f'DataRow from the server with {load_u16(data) if size >= 2 else "no"} fields: '
                                 f'RowDescription had {self.count}')
         data += 2
-        for i in range(self.count):
-            if end - data < 4:
-                raise ProtocolError('DataRow from the server is cut short')
-            length = load_i32(data)
-            data += 4
-            if length < 0:
-                if length != -1:
-                    raise ProtocolError(f'DataRow from the server with a field of {length} bytes')
-                Py_INCREF(None)
-                values[i] = <PyObject *>None
-            else:
-                if end - data < length:
-                    raise ProtocolError(f'DataRow from the server with a field of {length} bytes where '
-                                        f'{end - data} are left')
-                values[i] = (<raw_decode_t>self.decoders[i])(tuple_item(codecs, i), data, length)
-                data += length
+        try:
+            for i in range(self.count):
+                if end - data < 4:
+                    raise ProtocolError('DataRow from the server is cut short')
+                length = load_i32(data)
+                data += 4
+                if length < 0:
+                    if length != -1:
+                        raise ProtocolError(f'DataRow from the server with a field of {length} bytes')
+                    Py_INCREF(None)
+                    values[i] = <PyObject *>None
+                else:
+                    if end - data < length:
+                        raise ProtocolError(f'DataRow from the server with a field of {length} bytes where '
+                                            f'{end - data} are left')
+                    values[i] = (<raw_decode_t>self.decoders[i])(tuple_item(codecs, i), data, length)
+                    data += length
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, InterfaceError) or is_noted(error):
+                raise
+            raise unrepresentable(self.names[i], codecs[i], error) from error
         if data != end:
             raise ProtocolError(f'DataRow from the server has {end - data} bytes too many')
         return 0
+
+
+cdef object unrepresentable(str column, Codec codec, object error):
+    """The error for a value that its codec has read, but has no object for."""
+    cdef str hint = 'Cast the column to text.'
+    if codec.oid in LENIENT:
+        hint = 'Cast the column to text, or connect with out_of_range="text".'
+    made = UnrepresentableValueError(f'column {column!r} of type {codec.name}: {error}', hint=hint)
+    made.column_name = column
+    made.schema_name = codec.schema
+    made.data_type_name = codec.name
+    return made
 
 
 cdef class RowPlan:

@@ -46,6 +46,7 @@ cdef class Session:
     cdef int note_refusal(self, Bound request, Statement statement) except -1
     cdef bint innocent(self, Request request) except -1
     cdef bint may_go_behind(self) except -1
+    cdef int learn_of(self, Bound request) except -1
     cdef bint run_again(self, Request request) except -1
     cpdef Cancellation cancel(self, Request request) except *
     cdef int drop(self, Request request) except -1

@@ -34,8 +34,8 @@ from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
 from headrace._core.loss cimport lose, lost_error, tell
-from headrace._core.preparation cimport Preparation
-from headrace._core.request cimport DONE, QUEUED, Bound, Prepare, Script, Startup
+from headrace._core.preparation cimport Introspection, Preparation
+from headrace._core.request cimport DONE, QUEUED, Batch, Bound, Prepare, Query, Script, Startup
 from headrace._core.statement cimport PREPARING, READY, StatementCache
 
 from headrace._core.events import Events
@@ -55,8 +55,22 @@ cdef bint may_bind_again(Bound request) except -1:
     if request.plan is None:
         return False
     if request.plan.name:
-        return request.repeated < MOST_REPEATS and request.statement.refused(request.error)
+        return request.repeated < MOST_REPEATS and request.statement.refused(request.error) \
+            or not request.repeated and misfits(request)
     return not request.repeated and request.statement.refused_unnamed(request.error, request.stage)
+
+
+cdef bint misfits(Bound request) except -1:
+    """Whether the server has refused Bind as it does where a type was altered, or dropped and made again.
+
+    record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
+    that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back.
+    """
+    if getattr(request.error, 'sqlstate', None) not in ('42804', 'XX000'):
+        return False
+    if request.stage != 1 and not (isinstance(request, Batch) and request.stage == 3):
+        return False
+    return len(request.statement.types.catalogue.made_of(request.statement.oids())) > 0
 
 
 cdef class Session:
@@ -264,13 +278,32 @@ cdef class Session:
         if self.outbox.window.is_open and self.outbox.window.answered(head):
             self.end_cancel_window()
         if head.error is None or not self.revive(head):
-            head.settle()
+            if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and not head.abandoned:
+                self.statements.read_late(<Query>head)
+            else:
+                if isinstance(head, Bound) and head.error is not None:
+                    self.learn_of(<Bound>head)
+                head.settle()
+            if isinstance(head, Introspection) and (<Introspection>head).decodes is not None:
+                self.statements.read_late((<Introspection>head).decodes)
             if head.prepares is not None:
-                self.statements.prepared_with(head, self.status_byte == b'I')
+                self.statements.prepared_with(head, self.status_byte == b'I', self.looked_up)
         head = self.sent.first
         if head is not None and head.abandoned and not self.outbox.window.is_open:
             self.events.abandoned_head()
         return 0
+
+    cdef int learn_of(self, Bound request) except -1:
+        """Where a request has failed because a type is not known as it is, see to it that the next one does not."""
+        cdef Statement statement = request.statement
+        if self.failure is None and statement.state == READY and statement.results.cures(request.error):
+            self.statements.doubt(statement)
+        return 0
+
+    def looked_up(self, Statement statement not None) -> None:
+        """Another connection has learnt of types, or failed to, that a statement here has waited for."""
+        self.statements.looked_up(statement, self.looked_up)
+        self.events.queued()
 
     # -- running again -------------------------------------------------------------------------------------------
 
@@ -304,7 +337,9 @@ cdef class Session:
         """Where the server no longer accepts the statement of a request, have it prepared before it is used again."""
         if not statement.name:
             if not request.repeated and statement.refused_unnamed(request.error, request.stage):
-                statement.rename()
+                self.statements.doubt(statement)
+        elif misfits(request):
+            self.statements.doubt(statement)
         elif not statement.refused(request.error):
             pass
         elif request.error.sqlstate == '26000':
@@ -472,6 +507,7 @@ cdef class Session:
         for request in self.sent:
             if request.prepares is not None:
                 self.statements.fail_waiting(request.prepares, self.failure)
+        self.statements.fail_elsewhere(self.failure)
         self.fail_unsent(self.failure)
         return TERMINATE
 
@@ -508,6 +544,7 @@ cdef class Session:
                 request.error = blamed
             lose(request, cause)
             blamed = None
+        self.statements.fail_elsewhere(cause)
         self.fail_unsent(cause)
         self.statements.cache.clear()
 

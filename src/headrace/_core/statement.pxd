@@ -26,6 +26,8 @@ cdef class Statement:
         readonly bint returns_rows
         list waiting                     # requests to be encoded once it is ready
         object prepare                   # the Prepare request under way
+        object question                  # the Introspection under way, behind it
+        list awaited                     # OIDs that another connection is asking for
         readonly Py_ssize_t users        # prepared statement objects that hold it
         bint cached
         TypeMap types
@@ -39,6 +41,7 @@ cdef class Statement:
     cdef int described(self, tuple parameter_oids, list columns) except -1
     cdef Plan current_plan(self)
     cdef bint refused(self, object error) except -1
+    cdef list oids(self)
     cdef bint refused_unnamed(self, object error, int stage) except -1
     cdef int forget_name(self) except -1
     cdef int put_parse(self, WriteBuffer out, tuple parameter_oids=*) except -1

@@ -121,6 +121,10 @@ cdef class Statement:
             return classify(self.query).keywords not in (('EXECUTE',), ('DEALLOCATE',))
         return isinstance(error, InvalidCachedStatementError)
 
+    cdef list oids(self):
+        """The types of its parameters and columns."""
+        return [*self.parameter_oids, *[column[3] for column in self.columns or ()]]
+
     cdef bint refused_unnamed(self, object error, int stage) except -1:
         """Whether an unnamed statement fails because it is no longer what it was when it was described.
 

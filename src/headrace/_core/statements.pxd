@@ -2,7 +2,7 @@
 
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.outbox cimport Outbox
-from headrace._core.request cimport Bound, Request
+from headrace._core.request cimport Bound, Query, Request
 from headrace._core.statement cimport Statement, StatementCache
 
 
@@ -14,6 +14,7 @@ cdef class Statements:
         Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
         long long prepared                # how many were prepared, for statistics
         bint unnamed                      # the server is asked to keep none: a pooler may switch backends
+        list elsewhere                    # statements that wait for types another connection asks for
         object failure                    # why nothing is prepared or closed any more, or None
 
     cdef Statement find(self, str query)
@@ -30,7 +31,14 @@ cdef class Statements:
     cdef int close_name(self, Statement statement) except -1
     cdef int begin_prepare(self, Statement statement, Request before) except -1
     cdef int hurry(self, Statement statement) except -1
-    cdef int prepared_with(self, Request request, bint idle) except -1
+    cdef int prepared_with(self, Request request, bint idle, object resume) except -1
+    cdef int look_up(self, Statement statement, list missing, object resume) except -1
+    cdef int await_others(self, Statement statement, object resume) except -1
+    cdef int looked_up(self, Statement statement, object resume) except -1
+    cdef int fail_elsewhere(self, object reason) except -1
+    cdef int doubt(self, Statement statement) except -1
+    cdef int read_late(self, Query request) except -1
+    cdef int ask(self, list oids, Query decodes) except -1
     cdef int is_ready(self, Statement statement) except -1
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
     cdef int dropped(self, Bound request) except -1

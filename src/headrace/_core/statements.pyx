@@ -10,10 +10,15 @@ queue or in flight. Every change to the queue keeps that true.
 
 cimport cython
 
+from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.loss cimport lose, tell
-from headrace._core.preparation cimport question_about
+from headrace._core.preparation cimport Introspection, question_about
 from headrace._core.request cimport DONE, QUEUED, Closing, Prepare
 from headrace._core.statement cimport NEW, PREPARING, READY
+
+from functools import partial
+
+from headrace.errors import ArgumentError, ProtocolError
 
 
 @cython.final
@@ -25,6 +30,7 @@ cdef class Statements:
         self.outbox = outbox
         self.cache = cache
         self.unnamed = unnamed
+        self.elsewhere = []
 
     # -- found ---------------------------------------------------------------------------------------------------
 
@@ -60,7 +66,12 @@ cdef class Statements:
         """Queue a request, and the preparation of its statement where that is NEW."""
         cdef Statement statement = request.statement
         if statement.state == READY or request.is_bound():
-            self.outbox.encode(request)
+            try:
+                self.outbox.encode(request)
+            except ArgumentError:
+                if statement.state == READY and self.types.catalogue.made_of(statement.parameter_oids):
+                    self.doubt(statement)
+                raise
             self.outbox.unsent.append(request)
             return 0
         if statement.state == NEW:
@@ -146,18 +157,19 @@ cdef class Statements:
             self.outbox.unsent.push_front(prepare)
         return 0
 
-    cdef int prepared_with(self, Request request, bint idle) except -1:
+    cdef int prepared_with(self, Request request, bint idle, object resume) except -1:
         """ReadyForQuery came for a Prepare, or for the question about the types that the statement is the first to use.
 
         `idle`: no transaction block is open, so what failed can be tried in another way.
+        `resume(statement)` is to be called where it goes on because of what another connection has learnt.
         """
         cdef:
             bint outdated = False
             Statement statement = request.prepares
             Prepare prepare
-            list oids, missing
+            list missing
         if request.error is not None:
-            statement.prepare = None
+            statement.prepare = statement.question = None
             # What the server has parsed it keeps, even where describing it failed.
             if statement.name and (not isinstance(request, Prepare) or request.stage > 0):
                 self.close_name(statement)
@@ -175,16 +187,88 @@ cdef class Statements:
             statement.parameter_oids = prepare.parameter_oids
             statement.returns_rows = prepare.columns is not None
             statement.columns = prepare.columns
-            oids = list(prepare.parameter_oids)
-            if prepare.columns is not None:
-                oids.extend([column[3] for column in prepare.columns])
-            missing = self.types.missing(oids)
-            if missing:
-                request = question_about(missing, statement)
-                self.outbox.encode(request)
-                self.outbox.unsent.push_front(request)
+            missing = self.types.missing(statement.oids())
+            return self.look_up(statement, missing, resume) if missing else self.is_ready(statement)
+        statement.question = None
+        return self.await_others(statement, resume)
+
+    cdef int look_up(self, Statement statement, list missing, object resume) except -1:
+        """Have types looked up before the statement is READY; those that another connection asks for are awaited."""
+        cdef:
+            TypeCatalogue catalogue = self.types.catalogue
+            list claimed = catalogue.claim(missing)
+            Introspection request
+        statement.awaited = [oid for oid in missing if oid not in claimed]
+        if not claimed:
+            return self.await_others(statement, resume)
+        request = question_about(claimed, self.types)
+        request.prepares = statement
+        request.claimed = catalogue
+        statement.question = request
+        self.outbox.encode(request)
+        self.outbox.unsent.push_front(request)
+        return 0
+
+    cdef int await_others(self, Statement statement, object resume) except -1:
+        """Go on when other connections have their answers: at once, where they have."""
+        for oid in statement.awaited:
+            calls = self.types.catalogue.asked.get(oid)
+            if calls is not None:
+                calls.append(partial(resume, statement))
+                self.elsewhere.append(statement)
                 return 0
+        if statement.awaited and self.types.missing(statement.awaited):
+            return self.look_up(statement, self.types.missing(statement.awaited), resume)
         return self.is_ready(statement)
+
+    cdef int looked_up(self, Statement statement, object resume) except -1:
+        """Another connection has its answer, or has given up."""
+        if statement in self.elsewhere:
+            self.elsewhere.remove(statement)
+            self.await_others(statement, resume)
+        return 0
+
+    cdef int doubt(self, Statement statement) except -1:
+        """The statement may rest on types as they were before they were altered: for the next use it is prepared again."""
+        self.types.catalogue.forget(statement.oids())
+        return self.close_name(statement)
+
+    cdef int read_late(self, Query request) except -1:
+        """Read the rows of a request that lacked types, and settle it; or ask for the types, and do so then."""
+        cdef list missing = self.not_asked(request)
+        request.state = DONE
+        if not missing:
+            try:
+                request.read_late()
+            except Exception as error:
+                request.reason = error
+                if self.types.cures(error):
+                    missing = self.not_asked(request)
+                if not missing:
+                    request.give_up_late(None)
+                    if isinstance(error, ProtocolError):
+                        raise
+                    return 0
+            else:
+                return request.settle()
+        if self.failure is not None:
+            return request.give_up_late(self.failure)
+        request.asked.update(missing)
+        return self.ask(missing, request)
+
+    def not_asked(self, Query request) -> list:
+        """The OIDs of types that are missing, but for those that were asked for already."""
+        if request.asked is None:
+            request.asked = set()
+        return [oid for oid in self.types.missing(()) if oid not in request.asked]
+
+    cdef int ask(self, list oids, Query decodes) except -1:
+        """Have types looked up for the rows of a request."""
+        cdef Introspection question = question_about(oids, self.types)
+        question.decodes = decodes
+        self.outbox.encode(question)
+        self.outbox.unsent.push_front(question)
+        return 0
 
     cdef int is_ready(self, Statement statement) except -1:
         """Encode all that waited for the statement; each bad argument fails its own request."""
@@ -293,11 +377,14 @@ cdef class Statements:
             Statement statement = request.statement
             Prepare prepare = <Prepare>statement.prepare
             Bound other
-        if prepare is None:
-            return 0
         for other in statement.waiting:
             if other.state != DONE:
                 return 0
+        if prepare is None:
+            if statement.question is not None:
+                # It may be a long time in coming: other connections need not wait for it.
+                (<Introspection>statement.question).release()
+            return 0
         if prepare.state == QUEUED:
             prepare.state = DONE
             prepare.message = None
@@ -314,6 +401,14 @@ cdef class Statements:
         for request in statement.waiting:
             if request.state != DONE:
                 return tell(request, error)
+        return 0
+
+    cdef int fail_elsewhere(self, object reason) except -1:
+        """Settle all that waits for what other connections learn."""
+        cdef Statement statement
+        while self.elsewhere:
+            statement = self.elsewhere.pop()
+            self.fail_waiting(statement, reason)
         return 0
 
     cdef int fail_waiting(self, Statement statement, object reason) except -1:

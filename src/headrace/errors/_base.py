@@ -241,6 +241,7 @@ class OutdatedSchemaCacheError(InternalClientError):
     schema_name: str | None
     data_type_name: str | None
     position: int | None
+    type_oid: int = 0
 
     def __init__(
         self,

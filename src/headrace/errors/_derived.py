@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._base import InterfaceError
 from ._sqlstate import DataError, FeatureNotSupportedError
 
-__all__ = ["ArgumentError", "InvalidCachedStatementError"]
+__all__ = ["ArgumentError", "InvalidCachedStatementError", "UnrepresentableValueError"]
 
 
 class InvalidCachedStatementError(FeatureNotSupportedError):
@@ -17,4 +17,12 @@ class ArgumentError(DataError, InterfaceError, ValueError):
 
     Programs may catch it as DataError, which is also what the server raises for bad values (class 22), as
     InterfaceError or as ValueError. `safe_to_retry` is False all the same: the same argument fails again.
+    """
+
+
+class UnrepresentableValueError(DataError, InterfaceError, ValueError, OverflowError):
+    """The server has sent a value that the Python type for it does not hold, such as a date before the year 1.
+
+    Its query fails and nothing else. `column_name`, `schema_name` and `data_type_name` say where it is, and the message
+    shows it as the server prints it.
     """

@@ -13,5 +13,6 @@ cdef class CompositeCodec(Codec):
         dict places                      # attribute name -> place
         tuple desc                       # what the Records share
 
+cdef str accepted(Codec codec)
 cdef CompositeCodec composite_codec(
     uint32_t oid, str name, str schema, tuple names, tuple attributes, tuple fields, int format)

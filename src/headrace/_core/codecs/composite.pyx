@@ -52,13 +52,23 @@ cdef CompositeCodec composite_codec(
     return codec
 
 
+cdef str accepted(Codec codec):
+    """What to pass for a parameter, for hints: rows come as Record, but nobody makes one to pass it."""
+    if isinstance(codec, CompositeCodec):
+        names = ', '.join((<CompositeCodec>codec).names)
+        return f'a tuple or dict of the attributes ({names})' if names else 'an empty tuple'
+    return codec.python.replace('headrace.Record', 'tuple or dict of its attributes')
+
+
 # --- reading
 
 cdef int outdated(CompositeCodec codec, str what, object position=None) except -1:
-    raise OutdatedSchemaCacheError(
+    error = OutdatedSchemaCacheError(
         f'the composite type {codec.schema}.{codec.name} has been altered: {what}',
         schema=codec.schema, data_type=codec.name, position=position,
     )
+    error.type_oid = codec.oid
+    raise error
 
 
 cdef object decode_composite(Codec self, const char *data, Py_ssize_t size):

@@ -13,5 +13,6 @@ cdef class CustomCodec(Codec):
         readonly Codec inner       # what carries the str, or the tuple of a composite
 
 cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder)
+cdef bint is_noted(object error) except -1
 cdef CustomCodec with_inner(CustomCodec codec, Codec inner)
 cdef Codec plain_text(Codec base, int format)

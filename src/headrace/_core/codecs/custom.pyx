@@ -135,17 +135,46 @@ def check_form(base: Codec, form: str) -> None:
         raise InterfaceError(f"{base.name} type does not support the 'tuple' exchange format")
 
 
+# --- the user's functions
+
+cdef str NOTED = 'raised by the decoder set for type '
+
+
+cdef object decoded(CustomCodec codec, object given):
+    try:
+        return codec.decoder(given)
+    except Exception as error:
+        error.add_note(f'{NOTED}{codec.schema}.{codec.name}')
+        raise
+
+
+cdef object encoded_by(CustomCodec codec, object value):
+    try:
+        return codec.encoder(value)
+    except Exception as error:
+        error.add_note(f'raised by the encoder set for type {codec.schema}.{codec.name}')
+        raise
+
+
+cdef bint is_noted(object error) except -1:
+    """Whether a decoder that a user has set has raised the error: it is passed on as it is."""
+    for note in getattr(error, '__notes__', ()):
+        if isinstance(note, str) and (<str>note).startswith(NOTED):
+            return True
+    return False
+
+
 # --- text, and the tuples of composites
 
 cdef object decode_inner(Codec self, const char *data, Py_ssize_t size):
     cdef CustomCodec codec = <CustomCodec>self
-    return codec.decoder(codec.inner.decode(codec.inner, data, size))
+    return decoded(codec, codec.inner.decode(codec.inner, data, size))
 
 
 cdef int encode_inner(Codec self, WriteBuffer out, object value) except -1:
     cdef:
         CustomCodec codec = <CustomCodec>self
-        object encoded = codec.encoder(value)
+        object encoded = encoded_by(codec, value)
     if encoded is None:
         raise TypeError(f'expected {codec.inner.python} from the encoder, got NoneType')
     return codec.inner.encode(codec.inner, out, encoded)
@@ -154,12 +183,12 @@ cdef int encode_inner(Codec self, WriteBuffer out, object value) except -1:
 # --- binary
 
 cdef object decode_binary(Codec self, const char *data, Py_ssize_t size):
-    return (<CustomCodec>self).decoder(PyBytes_FromStringAndSize(data, size))
+    return decoded(<CustomCodec>self, PyBytes_FromStringAndSize(data, size))
 
 
 cdef int encode_binary(Codec self, WriteBuffer out, object value) except -1:
     cdef:
-        object encoded = (<CustomCodec>self).encoder(value)
+        object encoded = encoded_by(<CustomCodec>self, value)
         bytes data
     if isinstance(encoded, bytes):
         data = <bytes>encoded
@@ -186,12 +215,12 @@ cdef object decode_numbers(Codec self, const char *data, Py_ssize_t size):
         numbers = (load_i32(data + 12), load_i32(data + 8), load_i64(data))
     else:
         numbers = (load_i64(data),)
-    return (<CustomCodec>self).decoder(numbers)
+    return decoded(<CustomCodec>self, numbers)
 
 
 cdef int encode_numbers(Codec self, WriteBuffer out, object value) except -1:
     cdef:
-        object encoded = (<CustomCodec>self).encoder(value)
+        object encoded = encoded_by(<CustomCodec>self, value)
         object size, name, count
     size, name, count = LAYOUTS[self.oid]
     if not isinstance(encoded, (tuple, list)):

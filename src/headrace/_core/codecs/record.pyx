@@ -92,7 +92,7 @@ cdef tuple read_record(RecordCodec codec, const char *data, Py_ssize_t size):
                 )
             column = <Codec>codec.columns.get(load_u32(data))
             if column is None:
-                column = find_column(codec, load_u32(data), i)
+                column = find_column(codec, data, end, i)
             value = column.decode(column, data + 8, length)
             data += 8 + length
         Py_INCREF(value)
@@ -102,15 +102,17 @@ cdef tuple read_record(RecordCodec codec, const char *data, Py_ssize_t size):
     return row
 
 
-cdef Codec find_column(RecordCodec codec, uint32_t oid, Py_ssize_t i):
+cdef Codec find_column(RecordCodec codec, const char *data, const char *end, Py_ssize_t i):
+    """The codec for column `i`, which begins at `data`."""
     cdef:
+        uint32_t oid = load_u32(data)
         Codec found = codec.source.find(oid)
         Codec column
     if found is None:
-        codec.source.unknown(oid)
+        note_unknown(codec, data, end)
         raise UnsupportedClientFeatureError(
             f'cannot decode column {i} of a record: nothing is known yet of its type, which has the OID {oid}',
-            hint='Prepare the query anew, the type will be looked up then; or cast the row to a named composite type.',
+            hint='Run the query again, the type will be looked up then; or cast the row to a named composite type.',
         )
     column = embedded(found, True)
     if column is None:
@@ -120,6 +122,21 @@ cdef Codec find_column(RecordCodec codec, uint32_t oid, Py_ssize_t i):
         )
     codec.columns[oid] = column
     return column
+
+
+cdef int note_unknown(RecordCodec codec, const char *data, const char *end) except -1:
+    """Take note of all types that nothing is known of, from this column on: they are looked up together."""
+    cdef int32_t length
+    while end - data >= 8:
+        if codec.source.find(load_u32(data)) is None:
+            codec.source.unknown(load_u32(data))
+        length = load_i32(data + 4)
+        data += 8
+        if length > end - data:
+            break
+        if length > 0:
+            data += length
+    return 0
 
 
 cdef int encode_record(Codec self, WriteBuffer out, object value) except -1:

@@ -11,8 +11,12 @@ cdef class TypeCatalogue:
         dict infos                 # OID -> TypeInfo
         set outdated               # OIDs to be looked up again
         object maps                # the TypeMaps in use
+        dict asked                 # OID being looked up by one connection -> what the others want to be called then
 
     cdef int changed(self) except -1
+    cdef set made_of(self, oids)
+    cdef list claim(self, list oids)
+    cdef int release(self, list oids) except -1
 
 
 cdef class TypeMap(CodecSource):
@@ -26,6 +30,7 @@ cdef class TypeMap(CodecSource):
         int _depth
         object __weakref__
 
+    cdef bint cures(self, object error) except -1
     cdef int _changed(self) except -1
     cdef Codec _resolve(self, uint32_t oid)
     cdef Codec _plain(self, uint32_t oid)

@@ -29,7 +29,7 @@ from headrace._core.codecs import introspection
 from headrace._core.codecs.custom import check_form
 from headrace._core.codecs.names import builtin_oid
 
-from headrace.errors import InterfaceError
+from headrace.errors import InterfaceError, OutdatedSchemaCacheError, UnsupportedClientFeatureError
 
 INTROSPECTION_QUERY = introspection.QUERY
 INTROSPECTION_COLUMNS = introspection.COLUMNS
@@ -50,6 +50,7 @@ cdef class TypeCatalogue:
         self.infos = {}
         self.outdated = set()
         self.maps = weakref.WeakSet()
+        self.asked = {}
 
     def missing(self, oids) -> list:
         """The OIDs among these that must be looked up, each once."""
@@ -73,15 +74,46 @@ cdef class TypeCatalogue:
             self.changed()
 
     def forget(self, oids=None) -> None:
-        """Have types looked up again when they are next met in a statement that is prepared: these, or all.
+        """Have types looked up again when they are next met in a statement that is prepared: these and all they are
+        made of, or all there are.
 
         Until then they are taken to be what they were.
         """
-        self.outdated.update(self.infos if oids is None else set(oids).intersection(self.infos))
+        self.outdated.update(self.infos if oids is None else self.made_of(oids))
 
     def find(self, oid: int):
         """The TypeInfo of a type, or None."""
         return self.infos.get(oid)
+
+    cdef set made_of(self, oids):
+        """Those of the types that were looked up, and all they are made of that was."""
+        cdef:
+            set found = set()
+            list left = list(oids)
+        while left:
+            oid = left.pop()
+            info = self.infos.get(oid)
+            if info is not None and oid not in found:
+                found.add(oid)
+                left += (info.element, info.base, info.subtype, info.range, *info.attribute_types)
+        return found
+
+    # A type is looked up by one of the connections that meet it at once. The others wait; and should the one fail or be
+    # given up, each asks for itself.
+
+    cdef list claim(self, list oids):
+        """Those that nobody is asking for: the caller does now, and calls release() when it is over."""
+        cdef list claimed = [oid for oid in oids if oid not in self.asked]
+        for oid in claimed:
+            self.asked[oid] = []
+        return claimed
+
+    cdef int release(self, list oids) except -1:
+        """What was claimed has been asked for, or is given up: call those that wait."""
+        for oid in oids:
+            for call in self.asked.pop(oid, ()):
+                call()
+        return 0
 
     cdef int changed(self) except -1:
         cdef TypeMap types
@@ -141,6 +173,18 @@ cdef class TypeMap(CodecSource):
         """Take the rows of INTROSPECTION_QUERY for the OIDs `asked`; what it found nothing of is passed as text."""
         self.catalogue.learn(rows)
         self.unseen.difference_update(asked)
+
+    cdef bint cures(self, object error) except -1:
+        """Whether a value, of which decoding raised the error, may be read once types are looked up: then these are missing."""
+        cdef uint32_t oid
+        if isinstance(error, OutdatedSchemaCacheError):
+            oid = getattr(error, 'type_oid', 0)
+            if oid:
+                self.catalogue.outdated.add(oid)
+                self.unseen.add(oid)
+        elif not isinstance(error, UnsupportedClientFeatureError):
+            return False
+        return len(self.unseen) > 0
 
     # --- codecs set by the user
 
