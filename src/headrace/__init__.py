@@ -3,6 +3,7 @@
 from headrace import errors as exceptions
 from headrace._core.record import Record
 from headrace._version import __version__
+from headrace.codec import TypeCodec
 from headrace.compat import install_as_asyncpg
 from headrace.connection import Connection, LoggedQuery, connect
 from headrace.copy import CopyReader, CopyWriter
@@ -47,6 +48,7 @@ __all__ = [
     "Record",
     "ServerVersion",
     "Type",
+    "TypeCodec",
     "__version__",
     "connect",
     "create_pool",

@@ -63,8 +63,10 @@ class ConnectionType(type):
 
 
 StatementMode = Literal["named", "unnamed", "describe"]
-OutOfRange = Literal["error", "text"]
 """What the server keeps of statements: each under a name, none but descriptions of them here, or nothing anywhere."""
+
+OutOfRange = Literal["error", "text"]
+"""What becomes of dates, times and intervals that Python's types do not hold."""
 
 RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
 
@@ -537,8 +539,8 @@ async def connect(
     `statement_mode` is for poolers that switch backends between transactions: 'unnamed' has statements parsed with each
     execution, by descriptions that are kept here instead; 'describe' asks for the description each time, too.
 
-    `out_of_range` says what becomes of dates, times and intervals that Python's types do not hold, such as the year 10000:
-    an UnrepresentableValueError for their query, or with 'text' the server's text of them in their place.
+    `out_of_range` says what becomes of dates, times and intervals that Python's types do not hold, such as the year
+    10000: an UnrepresentableValueError for their query, or with 'text' the server's text of them in their place.
 
     Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
     PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace._core.codecs.names import catalogue_name
+from headrace._core.codecs.names import builtin_oid, catalogue_name
 from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY, TYPE_BY_NAME
 from headrace._core.preparation import own_statement
 from headrace._core.record import Record
@@ -79,6 +79,9 @@ class TypeMethods:
 
     async def _type(self, typename: str, schema: str) -> int:
         """Return the OID of a type, which is looked up where nothing is known of it."""
+        known = builtin_oid(typename) if schema == "pg_catalog" else None
+        if known is not None:
+            return known
         driver = self._driver
         timeout = self._timeout(None)
         question = own_statement(TYPE_BY_NAME, (NAME, NAME), [("oid", OID)])

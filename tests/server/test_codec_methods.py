@@ -142,6 +142,7 @@ async def test_a_codec_that_raises_fails_its_own_query(conn: headrace.Connection
         return_exceptions=True,
     )
     assert (results[0], type(results[1]), results[2]) == (1, LookupError, 2)
+    assert getattr(results[1], "__notes__", None) == ["raised by the decoder set for type pg_catalog.jsonb"]
     with pytest.raises(headrace.DataError, match=r"argument \$1: {} \(not this one\)"):
         await conn.fetchval("SELECT $1::jsonb", {})
     assert await conn.fetchval("SELECT 3") == 3

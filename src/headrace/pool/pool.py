@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
+from headrace.codec import TypeCodec, checked_codecs
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
@@ -57,6 +58,7 @@ class Pool(SharedMethods, CopyMethods):
         init: Callback | None,
         reset: Callback | None,
         debug: bool,
+        codecs: Iterable[TypeCodec],
         connection_class: type[Connection],
         record_class: type[Record],
         loop: asyncio.AbstractEventLoop | None,
@@ -71,6 +73,7 @@ class Pool(SharedMethods, CopyMethods):
         self._init = init
         self._reset = reset
         self._debug = debug
+        self._codecs = checked_codecs(codecs)
         self._connection_class = connection_class
         self._record_class = checked_record_class(record_class)
         self._command_timeout: float | None = connect_args[1].get("command_timeout")
@@ -128,12 +131,14 @@ class Pool(SharedMethods, CopyMethods):
                 f"got {type(connection).__module__}.{type(connection).__qualname__}"
             )
         connection._driver.session.types.share(self._catalogue)
-        if self._init is not None:
-            try:
+        try:
+            for codec in self._codecs:
+                await codec.set_on(connection)
+            if self._init is not None:
                 await self._init(connection)
-            except BaseException:
-                connection.terminate()
-                raise
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     # -- use -------------------------------------------------------------------------------------------------------
@@ -312,6 +317,7 @@ def create_pool(
     init: Callback | None = None,
     reset: Callback | None = None,
     debug: bool = False,
+    codecs: Iterable[TypeCodec] = (),
     loop: asyncio.AbstractEventLoop | None = None,
     connection_class: type[Connection] = Connection,
     record_class: type[Record] = Record,
@@ -329,7 +335,8 @@ def create_pool(
 
     `init(connection)` is awaited once for each new connection, `setup(connection)` before each lease and
     `reset(connection)` after it. Reports of connections that were not given back name the line that acquired them, and
-    with `debug`, or a loop in debug mode, all of the stack. `connect` stands in for `headrace.connect`; all other
+    with `debug`, or a loop in debug mode, all of the stack. `codecs` are set on each new connection, before `init`: see
+    TypeCodec. `connect` stands in for `headrace.connect`; all other
     arguments are handed to it.
 
     Raises ValueError for sizes that make no sense.
@@ -347,6 +354,7 @@ def create_pool(
         init=init,
         reset=reset,
         debug=debug,
+        codecs=codecs,
         loop=loop,
         connection_class=connection_class,
         record_class=record_class,

@@ -37,7 +37,8 @@ async def test_beyond_python(conn: headrace.Connection, name: str, text: str, er
     )
     before, failed, after = results
     assert (before, after) == (1, 2)
-    assert type(failed) is error
+    assert isinstance(failed, headrace.UnrepresentableValueError)
+    assert isinstance(failed, error)
     shown = "24:00:00" if name == "timetz" else text
     assert shown in str(failed)
     assert await conn.fetchval(f"SELECT ({query})::text", text) == text
