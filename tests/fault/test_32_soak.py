@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 async def test_32_soak(server: Cluster, database: str) -> None:
-    options = Options(random.randrange(1_000_000), actors=120, turns=12, epochs=3)
+    options = Options(random.randrange(1_000_000), actors=100, turns=8, epochs=3)
     report = await soak(server, database, options, print)
     assert not report.findings, report.text()
     print(report.text())

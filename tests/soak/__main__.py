@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
 import warnings
@@ -21,6 +22,8 @@ def main() -> int:
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     options = Options(seed, arguments.actors, arguments.turns, arguments.epochs, arguments.seconds, arguments.patience)
     warnings.simplefilter("error")
+    # Connections are lost here all the time.
+    logging.getLogger("headrace").setLevel(logging.ERROR)
     print(f"seed {seed}", flush=True)
     with Cluster(_installation(arguments.pg)) as cluster, cluster.database() as database:
         report = asyncio.run(_run(cluster, database, options), debug=arguments.debug)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Kind = Literal["none", "cancel", "cancel twice", "time-out"]
 
-KINDS: dict[Kind, int] = {"none": 60, "cancel": 22, "cancel twice": 6, "time-out": 12}
+KINDS: dict[Kind, int] = {"none": 70, "cancel": 17, "cancel twice": 5, "time-out": 8}
 """How often each comes."""
 
 LONGEST = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import headrace
@@ -164,7 +164,8 @@ class Turn:
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
-            await _settled(tasks)
+            with suppress(asyncio.CancelledError):
+                await settled(tasks)
             for error in _errors(tasks):
                 if not self.excuses(error):
                     raise error from None
@@ -197,10 +198,13 @@ def _errors(tasks: list[asyncio.Task[Any]]) -> list[BaseException]:
     return [error for task in tasks if not task.cancelled() and (error := task.exception())]
 
 
-async def _settled(tasks: list[asyncio.Task[Any]]) -> None:
-    """Wait for tasks that were cancelled, even where the wait is cancelled too."""
+async def settled(tasks: list[asyncio.Task[Any]]) -> None:
+    """Wait for tasks that are about to end, and should the wait be cancelled, even then."""
+    cancellation: asyncio.CancelledError | None = None
     while pending := [task for task in tasks if not task.done()]:
         try:
             await asyncio.wait(pending)
-        except asyncio.CancelledError:
-            continue
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        raise cancellation

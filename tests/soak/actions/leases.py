@@ -6,7 +6,7 @@ import asyncio
 
 import headrace
 from tests.soak.actions.echoes import echo
-from tests.soak.turn import Turn
+from tests.soak.turn import Turn, settled
 
 PRISTINE = """SELECT
     coalesce(current_setting('soak.mark', true), '') || current_setting('work_mem')
@@ -85,7 +85,7 @@ async def closed_under_way(turn: Turn) -> None:
     async with turn.route.places:
         connection = await headrace.connect(**turn.route.arguments)
         turn.figures.count("connections")
-        calls = [asyncio.ensure_future(connection.fetchval("SELECT pg_sleep(0.01)")) for _ in range(4)]
+        calls = [asyncio.create_task(connection.fetchval("SELECT pg_sleep(0.01)")) for _ in range(4)]
         try:
             for _ in range(turn.rng.randrange(6)):
                 await asyncio.sleep(0)
@@ -96,8 +96,9 @@ async def closed_under_way(turn: Turn) -> None:
         finally:
             connection.terminate()
             # None of them hangs: that they settle is what counts.
-            while pending := [call for call in calls if not call.done()]:
-                await asyncio.wait(pending)
-            for call in calls:
-                if not call.cancelled():
-                    call.exception()
+            try:
+                await settled(calls)
+            finally:
+                for call in calls:
+                    if not call.cancelled():
+                        call.exception()
