@@ -98,5 +98,7 @@ async def routes(cluster: Cluster, database: str) -> AsyncIterator[dict[str, Rou
             arguments = {"host": host, "port": port, "user": SUPERUSER, "database": database}
             opened[name] = Route(name, plan, arguments, proxy)
         for route in opened.values():
-            await stack.enter_async_context(route.pool)
+            await route.pool
+            # For where the run has ended before its end; a pool that was closed is left alone.
+            stack.callback(route.pool.terminate)
         yield opened

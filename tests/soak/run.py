@@ -59,6 +59,9 @@ async def soak(
                     await accounts.quiet(cluster, database, opened, figures)
                     accounts.forget_statements()
                     await accounts.quiet(cluster, database, opened, figures)
+                    if figures.found("left behind"):
+                        # Whoever is left may hold locks, or still write.
+                        raise Hung("there is no quiet to check the accounts in")
                     books.balance(cluster.sql(ledger.CONTENTS, database=database))
                     cluster.sql("TRUNCATE ledger", database=database)
                     samples.append(accounts.sample(figures.counts["queries"], opened))
@@ -66,8 +69,7 @@ async def soak(
                     say(f"epoch {epoch}: {figures.counts['queries']} queries, {len(figures.findings)} findings")
                 accounts.compare(samples, figures)
                 _check_pools(opened, figures)
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await asyncio.gather(*(route.pool.close() for route in opened.values()))
+                await asyncio.gather(*(_close(route, figures) for route in opened.values()))
                 weather = actors = opened = None  # type: ignore[assignment]
         except Hung as hung:
             # What is left after that says nothing.
@@ -91,6 +93,13 @@ async def _watched(watchdog: Watchdog, *work: Any) -> None:
         for task in (watching, *acting):
             task.cancel()
         await asyncio.gather(watching, *acting, return_exceptions=True)
+
+
+async def _close(route: Route, figures: Figures) -> None:
+    try:
+        await route.pool.close(timeout=CLOSE_TIMEOUT)
+    except TimeoutError as error:
+        figures.find_error(f"the pool of route {route.name} does not close", error)
 
 
 def _check_pools(opened: Mapping[str, Route], figures: Figures) -> None:

@@ -21,6 +21,7 @@ WEIGHTS: dict[Action, int] = {
     writes.at_once: 6,
     transactions.nested: 10,
     transactions.by_hand: 5,
+    transactions.cancelled_at_an_end: 4,
     transactions.commit_of_a_failed_one: 3,
     transactions.typed_by_hand: 3,
     cursors.iterated: 4,

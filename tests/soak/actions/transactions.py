@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 import headrace
@@ -9,7 +10,7 @@ from headrace.errors import DivisionByZeroError, InFailedSQLTransactionError
 from tests.soak.actions.echoes import echo
 from tests.soak.actions.writes import INSERT
 from tests.soak.figures import Finding
-from tests.soak.turn import Turn
+from tests.soak.turn import Turn, settled
 
 DEPTH = 3
 
@@ -117,6 +118,37 @@ async def by_hand(turn: Turn) -> None:
         else:
             books.undo_to(0)
             turn.figures.count("transactions rolled back")
+
+
+async def cancelled_at_an_end(turn: Turn) -> None:
+    """The beginning or the end of a block is cancelled: the connection is in no transaction after that."""
+    async with turn.session() as connection:
+        transaction = connection.transaction()
+        # Once around at least: a commit() that was never begun ends nothing.
+        at_start, turns = turn.chance(0.6), 1 + int(turn.rng.expovariate(1 / 8))
+        books = Books(turn)
+        if at_start:
+            call = asyncio.create_task(transaction.start())
+        else:
+            await transaction.start()
+            await connection.execute(INSERT, books.token())
+            call = asyncio.create_task(transaction.commit())
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            cancelled = call.cancel("a victim of its turn")
+            await settled([call])
+        finally:
+            call.cancel()
+            await asyncio.wait([call])
+        if not call.cancelled():
+            await call
+        if not cancelled:
+            turn.ledger.acknowledge(books.standing)
+            if at_start:
+                await transaction.rollback()
+        await echo(turn, connection)
+        turn.same(connection.is_in_transaction(), False, "the transaction status after a cancellation")
 
 
 async def commit_of_a_failed_one(turn: Turn) -> None:
