@@ -34,13 +34,13 @@ STOREFRONT_docs := [embedded]
 OPTIONAL_test := $(if $(shell command -v krb5-config),gssapi) test-tls
 
 CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting check-types-docs
-TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers \
+TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers tests/soak \
 	$(wildcard tests/typing/sample.py)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fuzz asan bench docs build format clean distclean $(CHECKS)
+.PHONY: help demo test check fuzz soak asan bench docs build format clean distclean $(CHECKS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs 
 
 fuzz: $(VENV)/ready-test $(BUILT) ## Read random bytes, as many as you like: FUZZ_ARGS='--inputs 10000000 --workers 2'
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
+soak: $(VENV)/ready-test $(BUILT) ## Everything at once while everything goes wrong: SOAK_ARGS='--seconds 600 --pg 15'
+	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 asan: $(VENV)/ready-test ## Build under AddressSanitizer and UBSan, in build/asan, and run the wire and session tests
 	@$(BIN)/python tools/sanitize.py $(ASAN_ARGS)

@@ -272,3 +272,28 @@ def test_a_stale_statement_of_a_released_prepared_statement_object() -> None:
     assert talk.statement_names() == [name, "mine", name]
     talk.reply(rows(1))
     assert call.value == [(1,)]
+
+
+# DEALLOCATE ALL and DISCARD ALL
+
+
+@pytest.mark.parametrize("text", ["DEALLOCATE ALL", "deallocate prepare all", "SELECT 1; DISCARD\n ALL"])
+def test_what_the_session_has_the_server_forget_is_prepared_anew_before_it_is_used(text: str) -> None:
+    """Inside a transaction it would be too late to find out."""
+    talk = echoing()
+    talk.script(text)
+    talk.script("BEGIN")
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "Q CS Q PDS", "closed as well, should the first not be carried out"
+    talk.answer(simple("DISCARD ALL"), simple("BEGIN", status="T"), described([INT4], [NUMBER], status="T"))
+    assert talk.flush() == "BES"
+    talk.reply(rows(1, status="T"))
+    assert call.value == [(1,)]
+    assert talk.session.idle
+
+
+def test_other_statements_stay_prepared_whatever_is_deallocated_or_discarded() -> None:
+    talk = echoing()
+    talk.script("DEALLOCATE mine; DISCARD TEMP")
+    talk.fetch(ECHO, 1)
+    assert talk.flush() == "Q BES"

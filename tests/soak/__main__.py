@@ -9,6 +9,8 @@ import random
 import sys
 import warnings
 
+import uvloop
+
 from tests.installations import Installation, installations
 from tests.servers import Cluster
 from tests.soak.options import Options
@@ -26,7 +28,9 @@ def main() -> int:
     logging.getLogger("headrace").setLevel(logging.ERROR)
     print(f"seed {seed}", flush=True)
     with Cluster(_installation(arguments.pg)) as cluster, cluster.database() as database:
-        report = asyncio.run(_run(cluster, database, options), debug=arguments.debug)
+        factory = uvloop.new_event_loop if arguments.loop == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(debug=arguments.debug, loop_factory=factory) as runner:
+            report = runner.run(_run(cluster, database, options))
     print(report.text())
     return 1 if report.findings else 0
 
@@ -58,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=Options.patience, help="seconds until a turn hangs (%(default)s)"
     )
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="the event loop (%(default)s)")
     parser.add_argument("--debug", action="store_true", help="run asyncio in debug mode")
     return parser.parse_args()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.soak.accounts import Sample, slope
+from tests.soak.accounts import KEPT, Sample, slope
 from tests.soak.figures import Figures
 from tests.soak.options import Options
 
@@ -65,8 +65,12 @@ class Report:
             f"  descriptors       {first.descriptors} -> {last.descriptors}"
             f" (of which connections {first.connections} -> {last.connections})",
             f"  tasks             {first.tasks} -> {last.tasks}",
-            f"  driver's objects  {sum(first.objects.values()):,} -> {sum(last.objects.values()):,}",
+            f"  driver's objects  {_number(first):,} -> {_number(last):,}",
         ]
+
+
+def _number(sample: Sample) -> int:
+    return sum(number for name, number in sample.objects.items() if name not in KEPT)
 
 
 def _is_found(name: str) -> bool:
