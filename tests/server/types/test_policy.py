@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 import headrace
-from headrace import Range
+from headrace import BitString, Range
 from headrace.errors import DataError, UnsupportedClientFeatureError
 from tests.server.types.exactness import exactly
 
@@ -131,15 +131,28 @@ async def test_enum_members(conn: headrace.Connection) -> None:
         WORD = "red"
         NUMBER = 7
         UNIQUE = UUID(int=1)
+        BITS = BitString("101")
+        DAY = dt.date(2024, 2, 29)
+        NOON = dt.time(12)
+        NOON_UTC = dt.time(12, tzinfo=dt.UTC)
+        MOMENT = dt.datetime(2024, 2, 29, 12)
+        HOUR = dt.timedelta(hours=1)
 
-    assert await conn.fetchval("SELECT $1::text", Member.WORD) == "red"
-    assert await conn.fetchval("SELECT $1::int", Member.NUMBER) == 7
-    assert await conn.fetchval("SELECT $1::numeric", Member.NUMBER) == 7
-    assert await conn.fetchval("SELECT $1::uuid", Member.UNIQUE) == UUID(int=1)
+    for name, member in (
+        *(("text", Member.WORD), ("int", Member.NUMBER), ("numeric", Member.NUMBER), ("float8", Member.NUMBER)),
+        *(("uuid", Member.UNIQUE), ("varbit", Member.BITS), ("date", Member.DAY), ("time", Member.NOON)),
+        *(("timetz", Member.NOON_UTC), ("timestamp", Member.MOMENT), ("interval", Member.HOUR)),
+    ):
+        assert await conn.fetchval(f"SELECT $1::{name}", member) == member.value
+        assert await conn.fetchval(f"SELECT $1::{name}[]", [member]) == [member.value]
+    assert await conn.fetchval("SELECT $1::timestamptz", Member.MOMENT) == Member.MOMENT.value.astimezone()
+    with pytest.raises(DataError, match="expected datetime.date"):
+        await conn.fetchval("SELECT $1::date", Member.NUMBER)
 
 
 async def test_anonymous_rows(conn: headrace.Connection) -> None:
     assert await conn.fetchval("SELECT ROW(1, 'a', ROW(2, NULL))") == (1, "a", (2, None))
+    assert await conn.fetchval("SELECT ROW('pg_class'::regclass)") == ("1259",)
     with pytest.raises(UnsupportedClientFeatureError, match="tsvector are exchanged as text"):
         await conn.fetchval("SELECT ROW('a'::tsvector)")
     with pytest.raises(UnsupportedClientFeatureError, match="input of anonymous composite types"):

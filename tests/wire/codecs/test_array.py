@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import enum
 import struct
 from array import array
 from collections.abc import Iterator
@@ -187,6 +188,17 @@ def test_a_tuple_is_a_value_where_it_can_be_one() -> None:
     assert encoded(INT4, [(1, 2)]) == encoded(INT4, [[1, 2]])
     assert encoded(1017, [(1, 2), (3, 4)]) == encoded(1017, [Point(1, 2), Point(3, 4)])
     assert encoded(3905, [(1, 2)]) == encoded(3905, [Range(1, 2, upper_inc=True)])
+
+
+def test_a_member_of_an_enum_is_a_value() -> None:
+    """Although its class is one that can be iterated over, and has a length."""
+
+    class Colour(enum.Enum):
+        RED = "red"
+        BLUE = "blue"
+
+    assert encode(TEXT, [Colour.RED, Colour.BLUE]) == encode(TEXT, ["red", "blue"])
+    assert encode(TEXT, [["x"], [Colour.RED]]) == encode(TEXT, [["x"], ["red"]])
 
 
 def test_a_record_is_a_value() -> None:

@@ -11,6 +11,7 @@ at most. A tuple inside is a dimension too, unless it can be a value of the elem
 """
 
 from collections.abc import Mapping
+from enum import Enum
 
 from cpython.list cimport PyList_CheckExact, PyList_GET_ITEM, PyList_GET_SIZE, PyList_New
 from cpython.long cimport PyLong_CheckExact
@@ -34,8 +35,8 @@ from headrace.types import BitString, Path
 cdef extern from "Python.h":
     void PyList_SET_RAW "PyList_SET_ITEM" (object target, Py_ssize_t i, PyObject *value) noexcept    # steals `value`
 
-# Sized iterables that are values, never dimensions.
-cdef tuple LEAVES = (str, bytes, bytearray, memoryview, Mapping, Record, BitString, Path)
+# Values that are sized iterables, but never dimensions. A member of an enum only looks like one: its class is iterable.
+cdef tuple LEAVES = (str, bytes, bytearray, memoryview, Mapping, Record, BitString, Path, Enum)
 
 # Python types of elements that no tuple stands for.
 cdef frozenset PLAIN = frozenset((

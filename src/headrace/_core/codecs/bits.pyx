@@ -14,6 +14,7 @@ from headrace.types import BitString
 
 from headrace._core.buffer cimport WriteBuffer, load_i32, reserve, store_u32, value_too_long
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
+from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slotted_new
 
 cdef enum:
@@ -56,6 +57,8 @@ cdef int encode_bits(Codec codec, WriteBuffer out, object value) except -1:
         bytes data
         Py_ssize_t count, size
         char *place
+    if not isinstance(value, BitString):
+        value = enum_value(value)
     if isinstance(value, BitString):
         data = value.bytes
         count = len(value)

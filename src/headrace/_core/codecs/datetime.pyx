@@ -25,6 +25,7 @@ from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.calendar cimport (
     DAY, FIRST_DAY, LAST_DAY, civil, civil_from_days, date_text, days_from_civil, time_text, timestamp_text,
 )
+from headrace._core.codecs.coercion cimport enum_value
 
 from headrace.errors import ProtocolError
 
@@ -52,7 +53,9 @@ cdef int put_date(WriteBuffer out, int64_t days) except -1:
 cdef int date_encode(Codec codec, WriteBuffer out, object value) except -1:
     cdef int64_t days
     if not PyDate_Check(value):
-        wrong_type('datetime.date', value)
+        value = enum_value(value)
+        if not PyDate_Check(value):
+            wrong_type('datetime.date', value)
     if PyDate_CheckExact(value) or PyDateTime_CheckExact(value):
         days = days_from_civil(date_year(value), <uint32_t>date_month(value), <uint32_t>date_day(value))
     else:
@@ -126,7 +129,9 @@ cdef object time_of(Codec codec, int64_t value, object zone):
 cdef int time_encode(Codec codec, WriteBuffer out, object value) except -1:
     cdef char *place
     if not PyTime_Check(value):
-        wrong_type('datetime.time', value)
+        value = enum_value(value)
+        if not PyTime_Check(value):
+            wrong_type('datetime.time', value)
     if time_tzinfo(value) is not None:
         raise ValueError('expected a naive datetime.time, got one with a time zone: use timetz, or drop its tzinfo')
     cdef int64_t microseconds = microseconds_of(value)
@@ -148,7 +153,9 @@ cdef int timetz_encode(Codec codec, WriteBuffer out, object value) except -1:
         int64_t offset, microseconds
         object delta
     if not PyTime_Check(value):
-        wrong_type('datetime.time with a tzinfo', value)
+        value = enum_value(value)
+        if not PyTime_Check(value):
+            wrong_type('datetime.time with a tzinfo', value)
     if time_tzinfo(value) is None:
         raise ValueError('expected a datetime.time with a tzinfo, got a naive one: use time, or give it a tzinfo')
     delta = value.utcoffset()
@@ -253,6 +260,8 @@ cdef object decode_moment(Codec codec, const char *data, Py_ssize_t size, object
 
 
 cdef int timestamp_encode(Codec codec, WriteBuffer out, object value) except -1:
+    if not PyDate_Check(value):
+        value = enum_value(value)
     if PyDateTime_Check(value):
         if datetime_tzinfo(value) is not None:
             raise ValueError(
@@ -273,6 +282,8 @@ cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -
     cdef:
         int64_t moment, offset
         object delta
+    if not PyDate_Check(value):
+        value = enum_value(value)
     if not PyDateTime_Check(value):
         if not PyDate_Check(value):
             wrong_type('datetime.datetime with a tzinfo', value)
