@@ -1,6 +1,10 @@
 """headrace: a non-blocking PostgreSQL driver whose connections are pipelined."""
 
+# `import headrace as asyncpg` is to find asyncpg's submodules as attributes.
 from headrace import errors as exceptions
+from headrace import prepared as prepared_stmt  # noqa: F401
+from headrace import protocol as protocol
+from headrace import utils as utils
 from headrace._core.record import Record
 from headrace._version import __version__
 from headrace.codec import TypeCodec

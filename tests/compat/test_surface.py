@@ -170,6 +170,14 @@ def test_installed_as_asyncpg_every_name_is_imported_as_programs_do() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_imported_under_asyncpgs_name_it_has_the_submodules_too() -> None:
+    program = "import sys, headrace as asyncpg\nfor name in sys.argv[1:]: getattr(asyncpg, name)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *SUBMODULES], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_it_does_not_take_the_place_of_an_asyncpg_that_is_in_use() -> None:
     program = (
         "import sys, types; sys.modules['asyncpg'] = types.ModuleType('asyncpg')\n"
