@@ -163,6 +163,31 @@ async def test_31_transaction(connect: Connect, table: str, watch: Watch, moment
     watch.is_back()
 
 
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_31_the_end_of_a_transaction_that_waits_to_be_sent(
+    connect: Connect, table: str, watch: Watch, end: str
+) -> None:
+    """Who gives up a COMMIT in the queue has still asked for it: dropped, it would leave the transaction open."""
+    connection = await connect(max_pipeline=1)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(f"INSERT INTO {table} VALUES (1)")
+    running = asyncio.create_task(connection.execute("SELECT pg_sleep(0.05)"))
+    await until_in_flight(connection)
+    ending = asyncio.create_task(getattr(transaction, end)())
+    await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    await running
+    found = await connection.fetchval(f"SELECT count(*) FROM {table}")
+    assert not connection.is_in_transaction()
+    assert found == (1 if end == "commit" else 0)
+    await connection.execute(f"TRUNCATE {table}")
+    await connection.close()
+    watch.is_back()
+
+
 @every_moment
 async def test_31_cursor(connect: Connect, watch: Watch, moment: str) -> None:
     connection = await connect()

@@ -154,6 +154,22 @@ async def test_38_other_refusals_of_features_are_not_repeated(conn: headrace.Con
     assert await conn.fetchval("SELECT 1") == 1
 
 
+async def test_38_a_function_that_raises_0a000_is_called_once(conn: headrace.Connection) -> None:
+    """It may have done things that no rollback undoes."""
+    await conn.execute(
+        """
+        CREATE SEQUENCE calls;
+        CREATE FUNCTION unsupported(a int) RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN PERFORM nextval('calls'); RAISE feature_not_supported USING MESSAGE = 'no such luck'; END $$
+        """
+    )
+    for number in (1, 2):
+        with pytest.raises(headrace.FeatureNotSupportedError, match="no such luck"):
+            await conn.fetchval("SELECT unsupported($1)", 1)
+        assert await conn.fetchval("SELECT last_value FROM calls") == number
+    await conn.execute("DROP FUNCTION unsupported; DROP SEQUENCE calls")
+
+
 async def test_38_ddl_under_load(pool: MakePool, other: headrace.Connection) -> None:
     """A pool whose table changes all the while: outside of transactions nobody sees an error."""
     made = await pool(min_size=3, max_size=3)

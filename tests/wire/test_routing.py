@@ -12,7 +12,7 @@ from headrace._core.request import Script
 from headrace._core.session import Session
 from headrace.driver import Driver
 from headrace.pool import routing
-from headrace.pool.routing import Limits, Member, Opening, Reason, Router
+from headrace.pool.routing import Limits, Member, Opening, Reason, Router, twin
 from headrace.pool.stats import Counts, Histogram
 
 
@@ -178,9 +178,35 @@ def test_wanted_keeps_min_size_and_serves_the_line() -> None:
 def test_a_failure_with_nobody_to_come_back_fails_all_in_line() -> None:
     pool = Pool(min_size=1)
     waiters = [pool.wait(lease=True) for _ in range(3)]
-    error = OSError("no")
+    error = OSError(111, "no")
+    error.add_note("what became of each address")
     assert pool.router.failed(error) > 0
-    assert [waiter.error for waiter in waiters] == [error] * 3
+    errors = [waiter.error for waiter in waiters]
+    assert [(type(each), each.args) for each in errors if each] == [(type(error), (111, "no"))] * 3
+
+
+def test_everybody_in_line_gets_an_error_of_his_own() -> None:
+    """One may add notes to his, or raise it from something."""
+    error = OSError("no")
+    error.__cause__ = cause = ValueError()
+    error.add_note("a note")
+    one, two = twin(error), twin(error)
+    one.add_note("another note")
+    assert (one.__notes__, two.__notes__, error.__notes__) == (["a note", "another note"], ["a note"], ["a note"])
+    assert one.__cause__ is two.__cause__ is cause
+
+
+def test_an_error_that_cannot_be_copied_is_shared() -> None:
+    class Particular(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(one + two)
+
+    class Forgetful(Exception):
+        def __reduce__(self) -> Any:
+            return Forgetful, ()
+
+    for error in (Particular("a", "b"), Forgetful("a")):
+        assert twin(error) is error
 
 
 def test_a_failure_with_others_leased_fails_the_first_in_line() -> None:

@@ -55,11 +55,13 @@ class LeaseMethods:
         self._check()
         if timeout is None:
             return await self._lease(place)
+        limit = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with limit:
                 return await self._lease(place)
         except TimeoutError as error:
-            error.add_note(self._occupation())
+            if limit.expired():
+                error.add_note(self._occupation())
             raise
 
     async def _lease(self, place: Place) -> PoolConnectionProxy:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -141,6 +142,20 @@ def reports_read_only(parameters: Mapping[str, str]) -> bool:
     return "on" in (parameters.get("in_hot_standby"), parameters.get("default_transaction_read_only"))
 
 
+def twin(error: BaseException) -> BaseException:
+    """Return a copy of an error, for one more who is to raise it; the error itself where it cannot be copied."""
+    try:
+        other = copy(error)
+    except Exception:
+        return error
+    if type(other) is not type(error) or str(other) != str(error):
+        return error
+    other.__cause__, other.__traceback__ = error.__cause__, error.__traceback__
+    if hasattr(error, "__notes__"):
+        other.__notes__ = list(error.__notes__)
+    return other
+
+
 class Router:
     """Members, their places, and the line of those who wait."""
 
@@ -242,9 +257,9 @@ class Router:
                 return
 
     def fail_all(self, error: BaseException) -> None:
-        """Give the error to everybody in line."""
+        """Give the error to everybody in line; each gets one of his own, to add notes to."""
         while self.line:
-            self.fail_first(error)
+            self.fail_first(twin(error))
 
     # -- comings and goings ----------------------------------------------------------------------------------------
 

@@ -271,13 +271,16 @@ class SharedMethods(LeaseMethods):
         """Return a connection to share, when there is one. Raises TimeoutError past the deadline."""
         self._check()
         driver = self._upkeep.wake()
+        limit = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with limit:
                 # Between its being given and this task's turn somebody may have leased it, and begun a transaction.
                 while driver is None or driver not in self._router.free:
                     driver = await self._stand_in_line(False)
         except TimeoutError as error:
-            error.add_note(self._occupation())
+            # An attempt to connect may have timed out as well, which says nothing of the others.
+            if limit.expired():
+                error.add_note(self._occupation())
             raise
         return driver
 
