@@ -179,9 +179,14 @@ def _reachable_binaries(programs: Path, home: Path, user: str | None) -> Path:
             cwd=home,
         )
     except (OSError, subprocess.CalledProcessError):
-        # An installation is relocatable: the programs find lib/ and share/ relative to themselves.
-        copy = home / "postgresql"
+        # An installation is relocatable: the programs find lib/ and share/ relative to themselves, and those of a wheel
+        # the libraries beside its package.
+        package = programs.parent.parent
+        copy = home / "postgresql" / package.name / programs.parent.name
         shutil.copytree(programs.parent, copy, symlinks=True)
+        libraries = package.with_name(package.name + ".libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, home / "postgresql" / libraries.name, symlinks=True)
         return copy / programs.name
     return programs
 

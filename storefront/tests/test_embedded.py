@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,6 +230,26 @@ def test_as_root_the_server_is_somebody_else_even_in_a_closed_directory(tmp_path
         assert uid[1] != "0"
         # CAP_DAC_OVERRIDE and nothing else.
         assert int(capabilities[1], 16) == 2
+        assert ask(server, "SELECT 1") == 1
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+@linux
+@as_root
+def test_as_root_the_programs_too_may_lie_in_a_closed_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a clone in /root: initdb looks for its sibling `postgres` as the user that it runs as."""
+    tree = embedded.find_binaries().parent
+    libraries = tree.parent.with_name(tree.parent.name + ".libs")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    package = closed / tree.parent.name
+    shutil.copytree(tree, package / tree.name, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, closed / libraries.name, symlinks=True)
+    monkeypatch.setattr(embedded, "find_binaries", lambda: package / tree.name / "bin")
+    with EmbeddedServer(closed / "server") as server:
         assert ask(server, "SELECT 1") == 1
     assert closed.stat().st_mode & 0o777 == 0o700
 

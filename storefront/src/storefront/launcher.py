@@ -7,14 +7,14 @@ PATH]... -- PROGRAM [ARGUMENT]...`. It imports nothing of the package.
 
 Three things happen, the last two on Linux alone:
 
-1. With --user the process becomes that user for good. 2. A directory that root has closed to others (/root
-itself, most often) would shut that user out from the very files it is to
-   serve. Where a PATH cannot be reached, and only there, the process keeps one capability, CAP_DAC_OVERRIDE,
-   as an ambient one (capabilities(7)). It is still not root, which is all that PostgreSQL asks for, and no
-   file's mode is changed.
-3. The kernel is told to send the process a signal when its parent dies (prctl(2), PR_SET_PDEATHSIG): SIGINT,
-which a postmaster
-   takes as a fast shutdown ("Shutting Down the Server"). A parent killed outright leaves no server behind.
+1. With --user the process becomes that user for good.
+2. A directory that root has closed to others (/root itself, most often) would shut that user out from the very files
+   it is to serve. Where a PATH cannot be reached, and only there, the process keeps one capability, CAP_DAC_OVERRIDE,
+   as an ambient one (capabilities(7)). It is still not root, which is all that PostgreSQL asks for, and no file's mode
+   is changed. initdb looks with access(2) whether it can run its sibling `postgres`; for that the kernel leaves
+   capabilities out of account, unless the secure bit NO_SETUID_FIXUP is set, as it then is.
+3. The kernel is told to send the process a signal when its parent dies (prctl(2), PR_SET_PDEATHSIG): SIGINT, which a
+   postmaster takes as a fast shutdown ("Shutting Down the Server"). A parent killed outright leaves no server behind.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ import os
 import signal
 import sys
 
-# From <linux/prctl.h> and <linux/capability.h>.
+# From <linux/prctl.h>, <linux/capability.h> and <linux/securebits.h>.
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
+CAP_SETPCAP = 8
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 CANNOT_LAUNCH = 126
@@ -69,11 +72,17 @@ def become(uid: int, gid: int, *, keep_capabilities: bool) -> None:
 
 def override_file_modes() -> None:
     """Hold CAP_DAC_OVERRIDE, and nothing else, across the coming exec; OSError where that is forbidden."""
-    mask = 1 << CAP_DAC_OVERRIDE
+    _hold(1 << CAP_DAC_OVERRIDE | 1 << CAP_SETPCAP)
+    _linux("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
+    _hold(1 << CAP_DAC_OVERRIDE)
+    _linux("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
+
+
+def _hold(mask: int) -> None:
+    """Have these capabilities and no others: permitted, effective and inheritable."""
     header = _CapabilityHeader(LINUX_CAPABILITY_VERSION_3, 0)
     sets = (_CapabilitySet * 2)(_CapabilitySet(mask, mask, mask), _CapabilitySet(0, 0, 0))
     _linux("capset", ctypes.byref(header), ctypes.byref(sets))
-    _linux("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
 
 
 def die_with(parent: int) -> None:
