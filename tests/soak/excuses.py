@@ -23,6 +23,11 @@ def is_loss(error: BaseException) -> bool:
     )
 
 
+def is_overdue(error: BaseException) -> bool:
+    """Return whether a connection was given up because a CancelRequest had no effect in time: the link is slow."""
+    return isinstance(error, ConnectionDoesNotExistError) and "CancelRequest within" in str(error)
+
+
 def is_cancellation(error: BaseException) -> bool:
     """Return whether an error says that the server cancelled the query, nobody knows why."""
     return isinstance(error, QueryCanceledError)

@@ -15,7 +15,7 @@ from typing import Any
 import headrace
 from tests.peers.proxy import Proxy
 from tests.servers import SUPERUSER, Cluster
-from tests.soak.excuses import is_cancellation, is_loss
+from tests.soak.excuses import is_cancellation, is_loss, is_overdue
 
 DIRECT = 4
 """The most connections of a route beside its pool's."""
@@ -42,7 +42,9 @@ PLANS: dict[str, Plan] = {
     "calm": Plan(6, {"min_size": 3, "max_size": 5}),
     "narrow": Plan(3, {"min_size": 1, "max_size": 2}, {"max_pipeline": 8, "statement_cache_size": 10}),
     "lockstep": Plan(1, {"min_size": 0, "max_size": 3}, {"max_pipeline": 1, "statement_cache_size": 0}),
-    "slow": Plan(2, {"min_size": 2, "max_size": 5}, {"statement_cache_size": 20}, proxied=True, largest=5_000),
+    "slow": Plan(
+        2, {"min_size": 2, "max_size": 5}, {"statement_cache_size": 20}, (is_overdue,), proxied=True, largest=5_000
+    ),
     # Backends are terminated here, queries cancelled by somebody else, links cut.
     "killed": Plan(3, {"min_size": 2, "max_size": 5}, {"statement_cache_size": 20}, (is_loss,)),
     "cancelled": Plan(2, {"min_size": 2, "max_size": 4}, {"max_pipeline": 30}, (is_cancellation,)),

@@ -99,7 +99,7 @@ class Weather:
         proxy = self._routes["slow"].proxy
         assert proxy is not None
         proxy.links[:] = [link for link in proxy.links if not link.is_over]
-        proxy.slice(rng.choice((0, 0, 5, 37, 512)), towards=rng.choice((None, *SIDES)))
+        proxy.slice(rng.choice((0, 0, 13, 37, 512)), towards=rng.choice((None, *SIDES)))
         proxy.delay(rng.choice((0, 0, 0.001, 0.005)), towards=rng.choice((None, *SIDES)))
 
     def _freeze(self, rng: random.Random) -> None:
