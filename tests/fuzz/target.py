@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from tests.fuzz.mutation import Mutation
 
 VALUE_ERRORS = (ValueError, OverflowError)
-"""What decoders say of a value that is well-formed but none that Python has: a date too far, text that is not UTF-8."""
+"""What decoders say of a value that is well-formed but none that Python has: a date too far, text that is not UTF-8.
+
+The row makes a DataError of it.
+"""
 
 
 class Target(ABC):
