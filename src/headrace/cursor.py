@@ -122,14 +122,15 @@ class _Portal:
 
     async def open(self) -> None:
         """Bind the portal without fetching anything."""
+        self.check()
         await self._request(-1)
 
     async def fetch(self, limit: int, timeout: float | None = None) -> list[Any]:
         """Fetch the next rows, at most `limit` of them; 0 for all."""
+        self.check()
         return [] if self.exhausted else await self._request(limit, timeout)
 
     async def _request(self, limit: int, timeout: float | None = None) -> list[Any]:
-        self.check()
         connection = self._connection
         driver = connection._driver
         timeout = connection._timeout(self._timeout if timeout is None else timeout)
@@ -152,7 +153,6 @@ class _Portal:
 
     async def move(self, count: int, timeout: float | None) -> int:
         """Skip rows; returns how many were skipped."""
-        self.check()
         tag = await self._connection.execute(f"MOVE FORWARD {count:d} {self.name}", timeout=timeout)
         skipped = int(tag.rpartition(" ")[2])
         if skipped < count:
@@ -219,6 +219,7 @@ class Cursor(Generic[T]):
     async def forward(self, n: int, *, timeout: float | None = None) -> int:
         """Skip `n` rows and return how many there were to skip."""
         _check_count(n)
+        self._portal.check()
         return 0 if self._portal.exhausted else await self._portal.move(n, timeout)
 
     def __del__(self) -> None:

@@ -109,3 +109,14 @@ async def test_a_cursor_shows_its_query(conn: headrace.Connection) -> None:
     async with conn.transaction():
         assert ' "SELECT 1" 0x' in repr(await conn.cursor("SELECT 1"))
         assert ' "SELECT 1, 2, 3, 4, 5, 6, 7,..." 0x' in repr(await conn.cursor("SELECT 1, 2, 3, 4, 5, 6, 7, 8, 9"))
+
+
+async def test_a_cursor_at_its_end_needs_its_transaction_too(conn: headrace.Connection) -> None:
+    async with conn.transaction():
+        cursor = await conn.cursor("SELECT 1")
+        assert await cursor.fetch(2) == [(1,)]
+        assert await cursor.fetch(1) == []
+        assert await cursor.forward(1) == 0
+    for call in (cursor.fetchrow(), cursor.fetch(1), cursor.forward(1)):
+        with pytest.raises(headrace.NoActiveSQLTransactionError):
+            await call
