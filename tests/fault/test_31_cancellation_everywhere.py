@@ -52,7 +52,7 @@ class Cancelled:
                 if self._moment == "while it waits" or waited_for is None:
                     task.cancel()
                 else:
-                    waited_for.add_done_callback(lambda _: task.cancel())
+                    cancel_once_done(task, waited_for)
             number += 1
             try:
                 yield waited_for
@@ -61,6 +61,17 @@ class Cancelled:
                 send = lambda: inner.throw(thrown)  # noqa: E731, B023
             else:
                 send = lambda: inner.send(None) if hasattr(inner, "send") else next(inner)  # noqa: E731
+
+
+def cancel_once_done(task: asyncio.Task[Any], waited_for: Any) -> None:
+    """Cancel a task once what it waits for has come, ahead of its being woken: this looks in every turn of the loop.
+
+    A callback would not do, for what headrace gives to a task takes only one, the task's own.
+    """
+    if waited_for.done():
+        task.cancel()
+    elif not task.done():
+        asyncio.get_running_loop().call_soon(cancel_once_done, task, waited_for)
 
 
 async def cancelled_at(step: int, moment: str, work: Coroutine[Any, Any, Any]) -> bool:
@@ -331,6 +342,36 @@ async def test_31_opening_and_closing_a_pool(connect_kwargs: dict[str, Any], wat
             await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(2)))
 
     assert await cancelled_at_every_step(moment, work) >= 5
+    watch.is_back()
+
+
+async def ask(connection: headrace.Connection) -> None:
+    """What the callbacks of a pool do: wait for the server."""
+    await connection.fetchval("SELECT 1")
+
+
+@every_moment
+async def test_31_setup_and_reset(connect_kwargs: dict[str, Any], watch: Watch, moment: str) -> None:
+    """A lease that is given up while it is prepared, or cleaned up, is over: the pool has its room back."""
+    async with headrace.create_pool(**connect_kwargs, min_size=1, max_size=1, setup=ask, reset=ask) as pool:
+
+        async def work() -> None:
+            async with pool.acquire() as connection:
+                await connection.execute("SET work_mem = '1234kB'")
+
+        assert await cancelled_at_every_step(moment, work) >= 3
+        async with asyncio.timeout(PATIENCE), pool.acquire() as connection:
+            assert await connection.fetchval("SHOW work_mem") == "4MB"
+    watch.is_back()
+
+
+@every_moment
+async def test_31_init(connect_kwargs: dict[str, Any], watch: Watch, moment: str) -> None:
+    async def work() -> None:
+        async with headrace.create_pool(**connect_kwargs, min_size=2, max_size=2, init=ask):
+            pass
+
+    assert await cancelled_at_every_step(moment, work) >= 3
     watch.is_back()
 
 

@@ -139,7 +139,7 @@ async def test_35_target_session_attrs_follow_the_primary(own_server: Cluster, s
         assert await pool.fetchval("SELECT inet_server_port()") == standby.port
 
 
-async def test_35_a_transaction_that_wants_to_be_read_only_evicts_nobody(pool: MakePool) -> None:
+async def test_35_a_transaction_that_wants_to_be_read_only_evicts_nobody(pool: MakePool, no_pause: None) -> None:
     made = await pool(min_size=2, max_size=2)
     before = made.stats().opened
     async with made.acquire() as connection:
