@@ -9,12 +9,14 @@ import asyncio
 import logging
 from asyncio import current_task, get_running_loop
 
+from headrace._core.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
-from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Batch, Closing, Query, Request, Script, Startup
+from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Closing, Query, Request, Script
 from headrace._core.preparation cimport Preparation
 from headrace._core.reply cimport Wakeups
 from headrace._core.session cimport SIGNAL, Session
+from headrace._core.startup cimport Startup
 from headrace._core.statement cimport Statement
 
 from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError

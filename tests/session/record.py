@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from headrace._core.frontend import startup_message
-from headrace._core.request import Startup
+from headrace._core.startup import Startup
 from tests.installations import installations
 from tests.servers import Cluster
 from tests.session.recording import PLACE, Recording, Round, play

@@ -55,18 +55,6 @@ cdef class Request(Reply):
     cdef int unexpected(self, char kind) except -1
 
 
-cdef class Startup(Request):
-    cdef:
-        readonly int protocol        # version asked for, then the one agreed on: 0x30000 is 3.0
-        int minimum
-        bint answered                # the server has said something, so it no longer negotiates
-        bint authenticated
-        object on_authentication
-
-    cdef int negotiate(self, const char *data, Py_ssize_t size) except -1
-    cdef int check_key(self, Py_ssize_t size) except -1
-
-
 cdef class Prepare(Request):
     cdef:
         tuple parameter_oids
@@ -102,17 +90,6 @@ cdef class Query(Bound):
 
     cdef int read_late(self) except -1
     cdef int give_up_late(self, object cause) except -1
-
-cdef class Batch(Bound):
-    cdef:
-        object given                 # the argument sequences as the caller gave them
-        object elements              # an iterator of them
-        bint once                    # they cannot be iterated over again
-        Py_ssize_t element           # how many were encoded
-        Py_ssize_t completed         # how many the server has executed
-        bint collects
-
-    cdef bytes _chunk(self, WriteBuffer out)
 
 cdef class Script(Request):
     cdef:

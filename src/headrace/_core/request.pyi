@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any, Self
 
 from headrace._core.reply import Reply
@@ -24,15 +23,6 @@ class Request(Reply):
     def status(self) -> str | None: ...
     @property
     def arguments(self) -> Any: ...
-
-class Startup(Request):
-    """From the startup message to the first ReadyForQuery (protocol-flow-start-up)."""
-
-    def __new__(
-        cls, waiter: Any, message: bytes, on_authentication: Callable[[int, bytes], None], minimum: int = ...
-    ) -> Self: ...
-    @property
-    def protocol(self) -> int: ...
 
 class Prepare(Request):
     """Parse and Describe of one statement."""
@@ -60,13 +50,6 @@ class Query(Bound):
     ) -> Self: ...
     @property
     def suspended(self) -> bool: ...
-
-class Batch(Bound):
-    """One statement executed for each element of a sequence, as one implicit transaction."""
-
-    def __new__(
-        cls, waiter: Any, statement: Statement, elements: Any, record_class: Any, collects: bool, shared: bool = False
-    ) -> Self: ...
 
 class Script(Request):
     """A simple Query message: any number of statements, no arguments, the last command tag as the result."""

@@ -15,7 +15,6 @@ import re
 cimport cython
 
 from headrace._core.backend cimport command_tag, parameter_description, row_description
-from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport (
     put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync, query_bytes,
 )
@@ -27,16 +26,10 @@ from headrace.errors import (
 )
 from headrace.lexer import classify
 
-cdef Py_ssize_t CHUNK = 1 << 16
-# Versions as the startup message has them; 3.1 was never published.
-cdef int PROTOCOL_3_0 = 0x30000
-cdef int PROTOCOL_3_2 = 0x30002
-# A portal that cannot exist: executing it makes the server roll back what a half-sent batch has done (34000).
-cdef bytes NO_PORTAL = b'headrace: the rest of the batch could not be encoded'
-
 COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or fetch()'
-DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
 COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
+
+DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
 
 
 # The chain of a queue is cut by the queue alone: see there.
@@ -131,85 +124,6 @@ cdef object presentable(object error):
     raised = RuntimeError(f'a codec or an iterable of arguments raised {error!r}')
     raised.__cause__ = error
     return raised
-
-
-cdef class Startup(Request):
-    """From the startup message to the first ReadyForQuery (protocol-flow-start-up).
-
-    `on_authentication(code, payload)` is called for each Authentication message; what it wants to answer is written by
-    the driver. ParameterStatus and BackendKeyData are the session's. ReadyForQuery before AuthenticationOk is refused.
-    `minimum` is the oldest version of the protocol that the client puts up with.
-    """
-
-    def __cinit__(self, object waiter, bytes message not None, object on_authentication, int minimum=PROTOCOL_3_0):
-        if len(message) < 8:
-            raise ValueError('a StartupMessage has 8 bytes at least')
-        self.waiter = waiter
-        self.query = ''
-        self.message = message
-        self.protocol = load_i32(<const char *>message + 4)
-        self.minimum = minimum
-        self.on_authentication = on_authentication
-        self.barrier = True
-
-    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
-        cdef int code
-        if kind == b'v' and not self.answered:
-            self.answered = True
-            return self.negotiate(data, size)
-        self.answered = True
-        if kind != b'R' or self.authenticated:
-            return self.unexpected(kind)
-        if size < 4:
-            raise ProtocolError('an Authentication message from the server is cut short')
-        code = load_i32(data)
-        if code == 0:
-            if size != 4:
-                raise ProtocolError(f'AuthenticationOk from the server has {size - 4} bytes too many')
-            self.authenticated = True
-        self.on_authentication(code, data[4:size])
-        return 0
-
-    cdef int negotiate(self, const char *data, Py_ssize_t size) except -1:
-        """Take NegotiateProtocolVersion: an older minor version than the client asked for, and nothing else."""
-        cdef int version
-        if size < 8:
-            raise ProtocolError('NegotiateProtocolVersion from the server is cut short')
-        version = load_i32(data)
-        if load_i32(data + 4) != 0:
-            raise ProtocolError('NegotiateProtocolVersion from the server refuses options that were not asked for')
-        if size != 8:
-            raise ProtocolError(f'NegotiateProtocolVersion from the server has {size - 8} bytes too many')
-        if version >= self.protocol:
-            raise ProtocolError(f'the server negotiates protocol {version_text(version)}, which is not older than the '
-                                f'{version_text(self.protocol)} that was asked for')
-        if version not in (PROTOCOL_3_0, PROTOCOL_3_2):
-            raise ProtocolError(f'the server negotiates protocol {version_text(version)}, which does not exist')
-        if version < self.minimum:
-            raise ProtocolError(f'the server speaks protocol {version_text(version)} at most, '
-                                f'min_protocol_version={version_text(self.minimum)} asks for more')
-        self.protocol = version
-        return 0
-
-    cdef int check_key(self, Py_ssize_t size) except -1:
-        """Check the length of BackendKeyData: process id and key, 4 bytes of it before protocol 3.2, then up to 256."""
-        cdef Py_ssize_t longest = 256 if self.protocol >= PROTOCOL_3_2 else 4
-        if not self.authenticated:
-            raise ProtocolError('BackendKeyData from the server before it has authenticated the user')
-        if size < 8 or size > 4 + longest:
-            raise ProtocolError(f'BackendKeyData from the server with a key of {size - 4} bytes, expected '
-                                + ('4' if longest == 4 else f'4 to {longest}')
-                                + f' in protocol {version_text(self.protocol)}')
-        return 0
-
-    cdef int finished(self) except -1:
-        if not self.authenticated:
-            raise ProtocolError('the server is ready for queries before it has authenticated the user')
-        return 0
-
-
-cdef str version_text(int version):
-    return f'{version >> 16}.{version & 0xffff}'
 
 
 cdef class Prepare(Request):
@@ -481,125 +395,6 @@ cdef object refuse_copy(Request request):
         put_sync(out)
     request.urgent = out.take()
     return FeatureNotSupportedError(COPY_REFUSED)
-
-
-cdef class Batch(Bound):
-    """One statement executed for each element of a sequence, as one implicit transaction.
-
-    The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in
-    the caller; where a later element is bad, what was sent is rolled back by the server and the error is the caller's.
-    Where the server refuses the statement as stale the batch is run again, unless its elements came from an iterator
-    and are gone.
-    """
-
-    def __cinit__(self, object waiter, Statement statement not None, object elements, object record_class,
-                  bint collects, bint shared=False):
-        self.waiter = waiter
-        self.statement = statement
-        self.query = statement.query
-        self.given = elements
-        self.elements = iter(elements)
-        self.once = self.elements is elements
-        self.record_class = record_class
-        self.collects = collects
-        self.shared = shared
-
-    cdef int encode(self, WriteBuffer out) except -1:
-        if self.plan is not None:
-            self.elements = iter(self.given)
-            self.element = 0
-            self.completed = 0
-        self.start(self.statement.current_plan())
-        self.streaming = True
-        self.message = self._chunk(out)
-        self.ready = True
-        return 0
-
-    cdef bytes _chunk(self, WriteBuffer out):
-        cdef object args
-        while out.length < CHUNK:
-            try:
-                args = next(self.elements)
-            except StopIteration:
-                self.streaming = False
-                put_sync(out)
-                break
-            if not isinstance(args, (tuple, list)):
-                args = checked_element(args, self.element)
-            self.statement.put_bind(out, self.plan, b'', args, self.element)
-            put_execute(out, b'', 0)
-            self.element += 1
-        return out.take()
-
-    cdef bytes more(self, WriteBuffer out):
-        try:
-            if self.error is None:
-                return self._chunk(out)
-        except BaseException as error:
-            self.error = error
-            out.length = 0
-        # The server must not commit what it has: an error there rolls it back, and Sync ends the request.
-        self.streaming = False
-        put_execute(out, NO_PORTAL, 0)
-        put_sync(out)
-        return out.take()
-
-    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
-        if kind == b'C' and self.stage == 2:
-            self.status = command_tag(data, size)
-            self.completed += 1
-            self.stage = 3
-        elif kind == b'2' and (self.stage == 1 or self.stage == 3):
-            self.stage = 2
-        elif kind == b'D' and self.stage == 2:
-            if self.collects and self.error is None:
-                try:
-                    if self.rows is None:
-                        self.rows = []
-                    self.rows.append(self.row_plan.row(data, size))
-                except ProtocolError:
-                    raise
-                except Exception as error:
-                    self.error = error
-        elif kind == b'1' and self.stage == 0:
-            self.stage = 1
-        elif (kind == b'T' or kind == b'n') and self.describing and self.stage == 2:
-            self.described(kind, data, size)
-        elif kind == b'I' and self.stage == 2:
-            self.completed += 1
-            self.stage = 3
-        else:
-            return self.unexpected(kind)
-        return 0
-
-    cdef int finished(self) except -1:
-        if self.completed != self.element:
-            raise ProtocolError(f'the server is ready for queries after {self.completed} of {self.element} executions')
-        return 0
-
-    cdef bint rebindable(self) except -1:
-        return not self.once
-
-    @property
-    def arguments(self):
-        return self.given
-
-    cdef object outcome(self):
-        cdef object rows = self.rows
-        self.rows = None
-        if not self.collects:
-            return None
-        return rows if rows is not None else []
-
-
-cdef object checked_element(object args, Py_ssize_t element):
-    if isinstance(args, (str, bytes, bytearray)) or not hasattr(args, '__getitem__') or not hasattr(args, '__len__') \
-            or isinstance(args, dict):
-        raise ArgumentError(
-            f'invalid input in executemany() sequence element #{element}: expected a sequence, '
-            f'got {type(args).__name__} {args!r:.100}',
-            hint='Pass one tuple or list of arguments for each execution.')
-    return args
 
 
 cdef class Script(Request):

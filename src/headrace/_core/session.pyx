@@ -29,13 +29,15 @@ calls at any allocation. It may submit, cancel and even lose; it may not feed.
 No event loop and no socket here: submit(), take_output(), feed() and lost() are all that drives it.
 """
 
+from headrace._core.batch cimport Batch
 from headrace._core.backend cimport error_fields, notification, parameter_status
 from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
 from headrace._core.loss cimport lose, lost_error, tell
 from headrace._core.preparation cimport Introspection, Preparation
-from headrace._core.request cimport DONE, QUEUED, Batch, Bound, Prepare, Query, Script, Startup
+from headrace._core.request cimport DONE, QUEUED, Bound, Prepare, Query, Script
+from headrace._core.startup cimport Startup
 from headrace._core.statement cimport PREPARING, READY, StatementCache
 
 from headrace._core.events import Events

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from headrace import errors
 from headrace._core.frontend import startup_message
-from headrace._core.request import Startup
+from headrace._core.startup import Startup
 from headrace._params.require_auth import parse_require_auth
 from headrace._params.secret import Secret
 from headrace.auth import Authenticator, AuthRequest, AuthSettings, Work

@@ -1,0 +1,11 @@
+from typing import Any, Self
+
+from headrace._core.request import Bound
+from headrace._core.statement import Statement
+
+class Batch(Bound):
+    """One statement executed for each element of a sequence, as one implicit transaction."""
+
+    def __new__(
+        cls, waiter: Any, statement: Statement, elements: Any, record_class: Any, collects: bool, shared: bool = False
+    ) -> Self: ...
