@@ -4,8 +4,8 @@ from typing import Any
 
 from headrace._core.copying import CopyIn, CopyOut
 from headrace._core.request import Query, Request
-from headrace._core.startup import Startup
 from headrace._core.session import Session
+from headrace._core.startup import Startup
 from headrace._core.statement import Statement
 from headrace.errors import PostgresError
 from headrace.query import AnyQuery

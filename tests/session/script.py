@@ -20,14 +20,14 @@ from functools import lru_cache
 from typing import Any
 
 import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
+from headrace._core.batch import Batch
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.events import Events
 from headrace._core.frontend import startup_message
 from headrace._core.record import Record
-from headrace._core.batch import Batch
 from headrace._core.request import Query, Request, Script
-from headrace._core.startup import Startup
 from headrace._core.session import Cancellation, Session
+from headrace._core.startup import Startup
 from headrace._core.statement import Statement
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import PostgresLogMessage

@@ -29,8 +29,8 @@ calls at any allocation. It may submit, cancel and even lose; it may not feed.
 No event loop and no socket here: submit(), take_output(), feed() and lost() are all that drives it.
 """
 
-from headrace._core.batch cimport Batch
 from headrace._core.backend cimport error_fields, notification, parameter_status
+from headrace._core.batch cimport Batch
 from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
