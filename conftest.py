@@ -6,3 +6,6 @@ pytest_plugins = ("tests.fixtures", "tests.guards", "tests.poolers", "tests.secu
 
 # A longer search than that of every day: `make test TEST_ARGS='--hypothesis-profile long'`.
 settings.register_profile("long", max_examples=2000)
+
+# Under sanitizers everything takes several times as long: `make asan`.
+settings.register_profile("sanitized", deadline=None, max_examples=25)

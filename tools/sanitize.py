@@ -22,7 +22,15 @@ COPY = ROOT / "build" / "asan"
 COPIED = ("src", "tests", "tools", "setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
 LEFT_OUT = ("__pycache__", "*.so", "*.egg-info")
 
-DEFAULT = ["tests/wire", "tests/session", "-m", "not slow"]
+DEFAULT = [
+    "tests/wire",
+    "tests/session",
+    "-m",
+    "not slow",
+    "--hypothesis-profile=sanitized",
+    # It starts an interpreter of its own, which has no sanitizer loaded.
+    "--deselect=tests/session/test_reentrancy.py::test_a_long_queue_that_is_dropped_whole",
+]
 
 LIBRARIES = ("libasan.so", "libubsan.so")
 
