@@ -16,7 +16,8 @@ from libc.string cimport memset
 
 from headrace._core.buffer cimport load_i32, load_u16
 from headrace._core.codecs.base cimport Codec, decode_t
-from headrace._core.codecs.custom cimport is_noted
+from headrace._core.codecs.custom cimport CustomCodec, is_noted
+from headrace._core.codecs.domain cimport AliasCodec
 from headrace._core.codecs.lenient cimport LENIENT
 from headrace._core.record cimport describe, record_places, record_new, record_track
 
@@ -95,7 +96,7 @@ cdef class Columns:
         for i in range(self.count):
             codec = codecs[i]
             self.decoders[i] = codec.decode
-            self.tracked = self.tracked or codec.kind != 'scalar'
+            self.tracked = self.tracked or holds_objects(codec)
         self.desc = describe(names)
 
     def __dealloc__(self):
@@ -136,6 +137,13 @@ cdef class Columns:
         if data != end:
             raise ProtocolError(f'DataRow from the server has {end - data} bytes too many')
         return 0
+
+
+cdef bint holds_objects(Codec codec) except -1:
+    """Whether values of the type can hold other objects, and so be part of a cycle that the collector has to find."""
+    while codec.kind == 'domain' and isinstance(codec, AliasCodec):
+        codec = (<AliasCodec>codec).base
+    return codec.kind not in ('scalar', 'enum') or isinstance(codec, CustomCodec) or codec.python.startswith('dict')
 
 
 cdef object unrepresentable(str column, Codec codec, object error):
