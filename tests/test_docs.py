@@ -109,6 +109,17 @@ CREATE TABLE product (product_id int PRIMARY KEY, product_name text NOT NULL, br
 INSERT INTO product SELECT n, 'product ' || n, 1 + n % 10 FROM generate_series(1, 100) AS n;
 """
 
+ACCOUNT_NUMBER = """
+CREATE TYPE account_number;
+CREATE FUNCTION account_in(cstring) RETURNS account_number LANGUAGE internal STRICT IMMUTABLE AS 'int8in';
+CREATE FUNCTION account_out(account_number) RETURNS cstring LANGUAGE internal STRICT IMMUTABLE AS 'int8out';
+CREATE FUNCTION account_recv(internal) RETURNS account_number LANGUAGE internal STRICT IMMUTABLE AS 'int8recv';
+CREATE FUNCTION account_send(account_number) RETURNS bytea LANGUAGE internal STRICT IMMUTABLE AS 'int8send';
+CREATE TYPE account_number (
+    INPUT = account_in, OUTPUT = account_out, RECEIVE = account_recv, SEND = account_send, LIKE = int8
+);
+"""
+
 PAGES = {
     "README.md": Page(SHOP),
     "docs/index.md": Page(SHOP),
@@ -118,6 +129,7 @@ PAGES = {
         "CREATE TABLE event (id int, name text, day date)",
         copy_names,
     ),
+    "docs/custom-codecs.md": Page(ACCOUNT_NUMBER, lambda: {"dsn": "postgresql://localhost/shop"}, extension="hstore"),
     "docs/logging.md": Page(names=lambda: {"dsn": "postgresql://localhost/shop"}),
     "docs/named-parameters.md": Page(
         "CREATE TABLE product (id int, name text, brand int, price numeric)",
@@ -128,7 +140,6 @@ PAGES = {
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5)",
         typed_names,
     ),
-    "docs/types.md": Page(extension="hstore"),
 }
 NOTHING = Page()
 
