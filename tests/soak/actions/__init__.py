@@ -14,6 +14,7 @@ WEIGHTS: dict[Action, int] = {
     queries.row_after_row: 6,
     queries.crowd: 12,
     queries.running_head: 5,
+    queries.late_cancel: 4,
     queries.errors_between: 5,
     writes.single: 10,
     writes.batch: 6,

@@ -38,6 +38,25 @@ async def running_head(turn: Turn) -> None:
         await turn.together(calls, {0: turn.rng.randrange(40), 3: turn.rng.randrange(40)})
 
 
+async def late_cancel(turn: Turn) -> None:
+    """A query is cancelled about when it ends, and its neighbours, scripts and batches among them, take their time."""
+    async with turn.session() as connection:
+        for _ in range(6):
+            calls = [_sleep(connection, turn.rng.uniform(0.0002, 0.003))]
+            calls += [turn.rng.choice((_drowsy_script, _drowsy_batch))(turn, connection) for _ in range(3)]
+            await turn.together(calls, {0: 2 + turn.rng.randrange(25)})
+
+
+async def _drowsy_script(turn: Turn, target: Target) -> None:
+    turn.same(await target.execute("SELECT pg_sleep(0.002); SELECT 1, 2"), "SELECT 1", "execute of a slow script")
+
+
+async def _drowsy_batch(turn: Turn, target: Target) -> None:
+    tokens = turn.tokens(3)
+    rows = await target.fetchmany("SELECT $1::text FROM pg_sleep(0.001)", [(token,) for token in tokens])
+    turn.same([row[0] for row in rows], tokens, "fetchmany of a slow query")
+
+
 async def _sleep(target: Target, seconds: float) -> None:
     await target.fetchval("SELECT pg_sleep($1)", seconds)
 
