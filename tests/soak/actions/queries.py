@@ -39,12 +39,21 @@ async def running_head(turn: Turn) -> None:
 
 
 async def late_cancel(turn: Turn) -> None:
-    """A query is cancelled about when it ends, and its neighbours, scripts and batches among them, take their time."""
+    """A query is cancelled about when it ends, and its neighbours take their time: the signal may hit them instead.
+
+    They are such as can be run again unseen, or scripts and batches, which cannot.
+    """
     async with turn.session() as connection:
         for _ in range(6):
             calls = [_sleep(connection, turn.rng.uniform(0.0002, 0.003))]
-            calls += [turn.rng.choice((_drowsy_script, _drowsy_batch))(turn, connection) for _ in range(3)]
+            others = turn.rng.choice(((_drowsy,), (_drowsy,), (_drowsy_script, _drowsy_batch)))
+            calls += [turn.rng.choice(others)(turn, connection) for _ in range(4)]
             await turn.together(calls, {0: 2 + turn.rng.randrange(25)})
+
+
+async def _drowsy(turn: Turn, target: Target) -> None:
+    token = turn.token()
+    turn.same(await target.fetchval("SELECT $1::text FROM pg_sleep(0.002)", token), token, "a slow query")
 
 
 async def _drowsy_script(turn: Turn, target: Target) -> None:
