@@ -51,6 +51,8 @@ ROWS = """
     CREATE TABLE int_array AS
         SELECT array_agg(g * 100 + i ORDER BY i) AS numbers
         FROM generate_series(1, 100) AS g, generate_series(1, 100) AS i GROUP BY g;
+    CREATE TYPE mood AS ENUM ('low', 'medium', 'high');
+    CREATE DOMAIN amount AS int CHECK (VALUE >= 0);
     CREATE TABLE mixed AS
         SELECT g AS id, 'product ' || g AS name, (g * 1.25)::numeric(12, 2) AS price,
                timestamptz '2025-01-01' + g * interval '1 hour 1 microsecond' AS made_at,

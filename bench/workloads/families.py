@@ -219,4 +219,34 @@ FAMILIES = (
             ("tstzrange", _each(lambda g: peer.range(MOMENT_UTC, MOMENT_UTC + timedelta(hours=g)))),
         ],
     ),
+    Family(
+        "short",
+        "bool, oid, name, timetz",
+        ("g % 2 = 0", "g::oid", "('column_' || g)::name", "timetz '00:00+05:30' + g * interval '1 minute'"),
+        lambda peer: [
+            ("bool", _each(lambda g: g % 2 == 0)),
+            ("oid", _each(lambda g: g)),
+            ("name", _each(lambda g: f"column_{g}")),
+            ("timetz", _each(lambda g: time(g % 24, g % 60, tzinfo=UTC))),
+        ],
+    ),
+    Family(
+        "geometry",
+        "point, box, circle",
+        ("point(g, g / 7.0)", "box(point(g, g), point(0, 1))", "circle(point(g, g), 5)"),
+        lambda peer: [
+            ("point", _each(lambda g: (g, g / 7))),
+            ("circle", _each(lambda g: ((g, g), 5))),
+        ],
+    ),
+    Family(
+        "made",
+        "enums, domains, composites",
+        ("'medium'::mood", "g::amount", "row(g, 'brand ' || g)::brand"),
+        lambda peer: [
+            (f"{SCHEMA}.mood", _each(lambda g: "medium")),
+            (f"{SCHEMA}.amount", _each(lambda g: g)),
+            (f"{SCHEMA}.brand", _each(lambda g: (g, f"brand {g}"))),
+        ],
+    ),
 )
