@@ -16,7 +16,7 @@ import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,9 +34,9 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE = 60.0
 """Seconds after which a piece is taken for hanging."""
 
-HOSTS = ("localhost", "db.example.com", "a.example.com", "b.example.com")
+HOSTS = ("localhost", "pgbouncer", "db.example.com", "a.example.com", "b.example.com")
 DATABASES = ("shop", "products")
-ROLES = ("shop", "user")
+ROLES = ("shop", "user", "app")
 
 Namespace = dict[str, Any]
 
@@ -122,6 +122,7 @@ CREATE TYPE account_number (
 
 PAGES = {
     "README.md": Page(SHOP),
+    "docs/from-asyncpg.md": Page(SHOP),
     "docs/index.md": Page(SHOP),
     "docs/connecting.md": Page(names=connecting_names, needs_tls=True),
     "docs/copy.md": Page(
@@ -136,6 +137,10 @@ PAGES = {
         lambda: {"brand": 7, "ids": [1, 2], "column": "price", "limit": 100},
     ),
     "docs/notifications.md": Page(names=notification_names, meanwhile=send_notifications),
+    "docs/pool.md": Page(
+        SHOP + "CREATE TABLE stock (sku int, amount int); CREATE TABLE sale (sku int)",
+        lambda: {"dsn": "postgresql://localhost/shop", "sku": 1},
+    ),
     "docs/typed-rows.md": Page(
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5)",
         typed_names,
@@ -206,7 +211,8 @@ async def test_page(
             for statements in (world.sql, world.extension and f"CREATE EXTENSION {world.extension}"):
                 if statements:
                     cluster.sql(statements, database=database)
-        await run_all(page, world)
+        with asyncpg_hidden():
+            await run_all(page, world)
     finally:
         for each in opened:
             # A pool that nobody has awaited or entered has nothing to drop, and says so.
@@ -214,6 +220,22 @@ async def test_page(
                 each.terminate()
         for database in DATABASES:
             cluster.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+@contextmanager
+def asyncpg_hidden() -> Iterator[None]:
+    """Run a block as if nobody had imported asyncpg: a page shows how to put headrace in its place."""
+    hidden = {name: sys.modules.pop(name) for name in asyncpg_modules()}
+    try:
+        yield
+    finally:
+        for name in asyncpg_modules():
+            del sys.modules[name]
+        sys.modules.update(hidden)
+
+
+def asyncpg_modules() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "asyncpg"]
 
 
 def look_up(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
@@ -232,8 +254,9 @@ async def run_all(page: str, world: Page) -> None:
     """Run the pieces of a page one after the other, in one namespace."""
     connection, other = await headrace.connect(), await headrace.connect()
     pool = await headrace.create_pool(min_size=0)
-    names: Namespace = {"asyncio": asyncio, "datetime": datetime, "headrace": headrace, "json": json, "sys": sys}
-    names |= {"connection": connection, "pool": pool, **world.names()}
+    given: Namespace = {"asyncio": asyncio, "datetime": datetime, "headrace": headrace, "json": json, "sys": sys}
+    given |= {"connection": connection, "pool": pool, **world.names()}
+    names: Namespace = {}
     text = (ROOT / page).read_text(encoding="utf-8")
     meanwhile = asyncio.ensure_future(world.meanwhile(other)) if world.meanwhile else None
     try:
@@ -241,6 +264,8 @@ async def run_all(page: str, world: Page) -> None:
             source = found[1]
             if sys.version_info < (3, 14) and re.search(r'\bt"', source):
                 continue
+            # A piece may have closed what it has put in the place of one of these.
+            names |= given
             # As many empty lines as stand before it, so that a traceback names the line of the page.
             above = "\n" * (text.count("\n", 0, found.start()) + 1)
             async with asyncio.timeout(PATIENCE):
