@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import random
 import sys
 import warnings
@@ -24,8 +23,6 @@ def main() -> int:
     seed = random.randrange(1_000_000) if arguments.seed is None else arguments.seed
     options = Options(seed, arguments.actors, arguments.turns, arguments.epochs, arguments.seconds, arguments.patience)
     warnings.simplefilter("error")
-    # Connections are lost here all the time.
-    logging.getLogger("headrace").setLevel(logging.ERROR)
     print(f"seed {seed}", flush=True)
     with Cluster(_installation(arguments.pg)) as cluster, cluster.database() as database:
         factory = uvloop.new_event_loop if arguments.loop == "uvloop" else asyncio.new_event_loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -142,7 +143,11 @@ def _reporting_to(figures: Figures, loop: asyncio.AbstractEventLoop) -> Iterator
     def on_unraisable(unraisable: Any) -> None:
         figures.find("unhandled", f"{unraisable.err_msg}: {unraisable.exc_value!r} in {unraisable.object!r}")
 
-    handler, hook = loop.get_exception_handler(), sys.unraisablehook
+    # Connections are lost here all the time. Whoever keeps the records of that, as pytest does, keeps the errors in
+    # them, and by their tracebacks all that they have come through.
+    log = logging.getLogger("headrace")
+    handler, hook, level = loop.get_exception_handler(), sys.unraisablehook, log.level
+    log.setLevel(logging.ERROR)
     loop.set_exception_handler(on_loop)
     sys.unraisablehook = on_unraisable
     try:
@@ -151,5 +156,6 @@ def _reporting_to(figures: Figures, loop: asyncio.AbstractEventLoop) -> Iterator
             warnings.simplefilter("ignore", headrace.InterfaceWarning)
             yield
     finally:
+        log.setLevel(level)
         sys.unraisablehook = hook
         loop.set_exception_handler(handler)

@@ -45,10 +45,10 @@ async def late_cancel(turn: Turn) -> None:
     """
     async with turn.session() as connection:
         for _ in range(6):
-            calls = [_sleep(connection, turn.rng.uniform(0.0002, 0.003))]
+            calls = [_sleep(connection, turn.rng.uniform(0.0005, 0.02))]
             others = turn.rng.choice(((_drowsy,), (_drowsy,), (_drowsy_script, _drowsy_batch)))
             calls += [turn.rng.choice(others)(turn, connection) for _ in range(4)]
-            await turn.together(calls, {0: 2 + turn.rng.randrange(25)})
+            await turn.together(calls, {0: 1 + int(turn.rng.expovariate(1 / 4))})
 
 
 async def _drowsy(turn: Turn, target: Target) -> None:
