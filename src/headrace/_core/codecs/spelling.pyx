@@ -25,7 +25,7 @@ cdef frozenset TEXT_IN_BINARY = frozenset((142, 194))
 cdef frozenset REG = frozenset((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 8326))
 
 
-cdef int INTERVAL = 1186
+cdef uint32_t INTERVAL = 1186
 
 
 cdef class FormCodec(Codec):
