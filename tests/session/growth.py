@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 REPEATS = 40
-WINDOWS = 8
+WINDOWS = 30
+"""At most: what warms up slowly, such as interned strings and free lists, takes its time."""
 
 
 class _MallInfo(ctypes.Structure):
