@@ -9,8 +9,6 @@ page is written by hand.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,9 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "connecting.md"
 
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from headrace._params.options import OPTIONS, STARTUP_VARIABLES, Option  # noqa: E402
+from tools.generated import conclude, parser, with_parts  # noqa: E402
 
 SECTIONS = {
     "host": "Where to connect",
@@ -107,33 +106,12 @@ PARTS: dict[str, Callable[[], str]] = {
 
 def render(present: str) -> str:
     """Return the page with its generated parts anew; exits where a mark is missing."""
-    for name, part in PARTS.items():
-        begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->\n"
-        if present.count(begin) != 1 or present.count(end) != 1:
-            sys.exit(f"{TARGET.relative_to(ROOT)}: expected one {begin.strip()} and one {end.strip()}")
-        before, _, rest = present.partition(begin)
-        _, _, after = rest.partition(end)
-        present = f"{before}{begin}\n{part()}\n{end}{after}"
-    return present
+    return with_parts(TARGET, present, PARTS)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the tables of docs/connecting.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
-    check: bool = parser.parse_args().check
-
-    present = TARGET.read_text(encoding="utf-8")
-    wanted = render(present)
-    shown = TARGET.relative_to(ROOT)
-    if check and present != wanted:
-        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
-        print(*list(diff)[:40], sep="\n")
-        print(f"{shown} is out of date: run python tools/generate_connecting_docs.py", file=sys.stderr)
-        return 1
-    if not check:
-        TARGET.write_text(wanted, encoding="utf-8")
-        print(f"wrote {shown}")
-    return 0
+    check: bool = parser("Write the tables of docs/connecting.md.").parse_args().check
+    return conclude(TARGET, render(TARGET.read_text(encoding="utf-8")), check=check, tool=__file__)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ PostgresLogMessage.
 
 from __future__ import annotations
 
-import argparse
 import builtins
-import difflib
 import re
 import sys
 from pathlib import Path
@@ -31,6 +29,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tools" / "errcodes.txt"
 TARGET = ROOT / "src" / "headrace" / "errors" / "_sqlstate.py"
+
+sys.path.insert(0, str(ROOT))
+
+from tools.generated import conclude, parser  # noqa: E402
 
 NAMES = {
     "08001": "ClientCannotConnectError",
@@ -144,22 +146,9 @@ def render(conditions: list[Condition]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write headrace's exception classes from errcodes.txt.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
-    check: bool = parser.parse_args().check
-
+    check: bool = parser("Write headrace's exception classes from errcodes.txt.").parse_args().check
     wanted = render(read_conditions(SOURCE.read_text(encoding="utf-8")))
-    present = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-    shown = TARGET.relative_to(ROOT)
-    if check and present != wanted:
-        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
-        print(*list(diff)[:40], sep="\n")
-        print(f"{shown} is out of date: run python tools/generate_errors.py", file=sys.stderr)
-        return 1
-    if not check:
-        TARGET.write_text(wanted, encoding="utf-8")
-        print(f"wrote {shown}")
-    return 0
+    return conclude(TARGET, wanted, check=check, tool=__file__)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ version. Needs psycopg.
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import sys
 from pathlib import Path
 
@@ -20,6 +18,10 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "src" / "headrace" / "_core" / "codecs" / "fixed_types.py"
+
+sys.path.insert(0, str(ROOT))
+
+from tools.generated import conclude, parser  # noqa: E402
 
 # typlen tells arrays, int2vector and oidvector among them, from types such as point merely subscripted.
 ARRAYS = """
@@ -71,25 +73,12 @@ def render(arrays: list[Array], ranges: list[Range]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the table of container types with fixed OIDs.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is out of date")
-    parser.add_argument("dsn", nargs="+", help="connection string of a server to ask")
-    arguments = parser.parse_args()
+    line = parser("Write the table of container types with fixed OIDs.")
+    line.add_argument("dsn", nargs="+", help="connection string of a server to ask")
+    arguments = line.parse_args()
     check: bool = arguments.check
     dsns: list[str] = arguments.dsn
-
-    wanted = render(*read(dsns))
-    present = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-    shown = TARGET.relative_to(ROOT)
-    if check and present != wanted:
-        diff = difflib.unified_diff(present.splitlines(), wanted.splitlines(), str(shown), "generated", lineterm="")
-        print(*list(diff)[:40], sep="\n")
-        print(f"{shown} is out of date: run python tools/generate_type_oids.py", file=sys.stderr)
-        return 1
-    if not check:
-        TARGET.write_text(wanted, encoding="utf-8")
-        print(f"{shown}: {wanted.count('    (')} types")
-    return 0
+    return conclude(TARGET, render(*read(dsns)), check=check, tool=__file__)
 
 
 if __name__ == "__main__":
