@@ -118,10 +118,6 @@ async def test_3_count_that_announces_gigabytes(fake: Fake, bomb: str) -> None:
 
     async def script(peer: Peer) -> None:
         await peer.greet()
-        if oid == BYTEA:
-            # The server is asked for the type's OID.
-            await scripts.prepare(peer, Field("oid", 26), parameters=(scripts.TEXT, scripts.TEXT))
-            await scripts.run(peer, backend.data_row(struct.pack("!I", BYTEA)))
         await scripts.prepare(peer, Field("a", oid))
         await scripts.run(peer, backend.data_row(None))
         await peer.expect(Bind, Execute, Sync)

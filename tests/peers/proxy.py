@@ -287,6 +287,15 @@ class Link(Faults):
             for writer in self._writers:
                 writer.close()
             self._ended.set()
+            await self._take_note()
+
+    async def _take_note(self) -> None:
+        """Ask how the sides have ended: what broke one is otherwise reported as an exception that nobody retrieved."""
+        ends = [asyncio.ensure_future(writer.wait_closed()) for writer in self._writers]
+        await asyncio.wait(ends, timeout=0)
+        for end in ends:
+            if not end.cancel() and not end.cancelled():
+                end.exception()
 
     def _change(self, towards: Side | None, **changes: Any) -> None:
         for side in [towards] if towards else SIDES:
