@@ -1,3 +1,5 @@
+import re
+from collections.abc import Callable
 from typing import Any, Self
 
 from headrace._core.reply import Reply
@@ -5,6 +7,7 @@ from headrace._core.statement import Statement
 
 COPY_REFUSED: str
 COPY_HINT: str
+DEALLOCATES: Callable[[str], re.Match[str] | None]
 
 class Request(Reply):
     """What all requests share. A request is awaitable; the driver's reply() sets the time limit."""

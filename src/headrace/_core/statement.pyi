@@ -3,6 +3,8 @@ from typing import Self
 
 from headrace._core.codecs.typemap import TypeMap
 
+def name_process() -> None: ...
+
 class StatementState(IntEnum):
     """Where a statement stands."""
 
