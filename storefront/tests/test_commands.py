@@ -290,7 +290,10 @@ def test_an_error_that_should_not_be_is_not_hidden() -> None:
 
 
 def program(*args: str, dsn: str) -> subprocess.Popen[str]:
-    """Start the program `storefront` as a process group of its own."""
+    """Start the program `storefront` as a process group of its own, which a terminal could interrupt.
+
+    What a shell starts in the background ignores interrupts, and so would what these tests start.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "storefront", *args],
         env={**os.environ, "STOREFRONT_DSN": dsn},
@@ -298,6 +301,7 @@ def program(*args: str, dsn: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
