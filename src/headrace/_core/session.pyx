@@ -20,8 +20,8 @@ The rules (numbers as in the design document), and where they are kept if not he
 11. Nothing is sent behind a barrier until it is done (outbox).
 
 Two kinds of failures are not their request's own, and it is run again, unseen: a statement that the server refuses as
-stale, outside of transactions and once; and a CancelRequest that hit a neighbour of its target (cancellation). Requests
-run again go ahead of all that was never sent.
+stale, outside of transactions and MOST_REPEATS times at most; and a CancelRequest that hit a neighbour of its target
+(cancellation). Requests run again go ahead of all that was never sent.
 
 Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, finalisers that the garbage collector
 calls at any allocation. It may submit, cancel and even lose; it may not feed.
