@@ -12,12 +12,14 @@ from asyncio import current_task, get_running_loop
 from headrace._core.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
+from headrace._core.incoming cimport ReadBuffer
 from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Closing, Query, Request, Script
 from headrace._core.preparation cimport Preparation
 from headrace._core.reply cimport Wakeups
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.startup cimport Startup
 from headrace._core.statement cimport Statement
+from headrace.arrivals cimport Arrivals
 
 from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
 from headrace.query import bound, bound_each
@@ -30,6 +32,8 @@ CANCEL_TIMEOUT = 5.0
 CANCEL_PAUSE = 0.02
 # Seconds an abandoned request may go on at the head before it is cancelled on the server.
 ABANDONED_GRACE = 0.1
+# Bytes of a reply that are taken in at most before the event loop has its turn.
+cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
 # Seconds that closing waits where the caller set no limit.
 CLOSE_TIMEOUT = 10.0
 
@@ -63,6 +67,7 @@ cdef class DriverCore:
         readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
         public object observer           # watch(request, timeout), refused(query, args, error): sees every request
         readonly object owner            # told of notices, notifications, parameters and the end
+        Arrivals arrivals                # None where what arrives is encrypted, or cannot be got at
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY has caught up
         bint flush_scheduled
@@ -94,6 +99,9 @@ cdef class DriverCore:
     def connection_made(self, transport):
         self.transport = transport
         self.connected = True
+        sock = transport.get_extra_info('socket')
+        if sock is not None and transport.get_extra_info('sslcontext') is None:
+            self.arrivals = Arrivals(sock.fileno())
 
     def get_buffer(self, sizehint):
         return self.session.incoming.writable()
@@ -101,6 +109,9 @@ cdef class DriverCore:
     def buffer_updated(self, Py_ssize_t size):
         try:
             self.session.received(size)
+            self._hold_back()
+            if self.session.flowing and self.arrivals is not None:
+                self._follow()
             if self.session.wants_output():
                 self._flush()
         except BaseException as error:
@@ -108,10 +119,23 @@ cdef class DriverCore:
             if not isinstance(error, Exception):
                 raise
             return
-        if self.session.sent.first is not None and self.session.sent.first.barrier:
-            self._hold_back()
         if self.watchers and self.session.sent.count == 0:
             self._wake_watchers()
+
+    cdef int _follow(self) except -1:
+        """Take in what comes at once of a reply that is under way."""
+        cdef:
+            ReadBuffer incoming = self.session.incoming
+            Py_ssize_t size
+            Py_ssize_t taken = 0
+        while self.session.flowing and self.connected and not self.unread and taken < FOLLOWED_BYTES:
+            size = self.arrivals.receive(incoming.data + incoming.end, incoming.capacity - incoming.end)
+            if size <= 0:
+                break
+            taken += size
+            self.session.received(size)
+            self._hold_back()
+        return 0
 
     def eof_received(self):
         return False
@@ -150,18 +174,26 @@ cdef class DriverCore:
             self.loop.call_soon(self.flush_later)
         return 0
 
-    def _flush_now(self):
-        self.flush_scheduled = False
+    cdef int _write(self) except -1:
         try:
             self._flush()
         except BaseException as error:
             self._break_off(error)
             if not isinstance(error, Exception):
                 raise
+        return 0
+
+    def _flush_now(self):
+        self.flush_scheduled = False
+        self._write()
 
     cdef int _submitted(self) except -1:
-        # While replies are outstanding the window may be full: the next reply flushes then.
-        if not self.flush_scheduled and self.session.wants_output():
+        if self.session.sent.count == 0 and not self.session.feeding:
+            # The server has nothing to do. What else comes in this turn of the loop is written at its end.
+            if self.session.wants_output():
+                self._write()
+        elif not self.flush_scheduled and self.session.wants_output():
+            # While replies are outstanding the window may be full: the next reply flushes then.
             self._schedule()
         return 0
 
@@ -204,8 +236,7 @@ cdef class DriverCore:
         except Exception as error:
             self._refused(query, args, error)
             raise
-        if not self.flush_scheduled:
-            self._submitted()
+        self._submitted()
         return request
 
     def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
@@ -406,7 +437,7 @@ cdef class DriverCore:
     cdef int _hold_back(self) except -1:
         """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
         cdef Request head = self.session.sent.first
-        if isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
+        if head is not None and head.barrier and isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
             self.unread = True
             self.transport.pause_reading()
         return 0

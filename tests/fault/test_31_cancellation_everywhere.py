@@ -260,7 +260,7 @@ async def test_31_copy_out(connect: Connect, watch: Watch, moment: str) -> None:
         await asyncio.sleep(0)
 
     async def work() -> None:
-        await connection.copy_from_query("SELECT repeat('x', 1000) FROM generate_series(1, 200)", output=write)
+        await connection.copy_from_query("SELECT repeat('x', 1000) FROM generate_series(1, 1000)", output=write)
 
     assert await cancelled_at_every_step(moment, work) >= 3
     assert not connection.is_closed()

@@ -27,6 +27,10 @@ cdef extern from "awaited.h":
     PySendResult PyIter_Send(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
 
 
+# So many rows that freeing them takes as long as a round trip.
+cdef Py_ssize_t MANY_ROWS = 64
+
+
 @cython.final
 cdef class Wakeups:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`."""
@@ -48,11 +52,14 @@ cdef class Wakeups:
             list replies = self.replies
             Py_ssize_t woken = 0
             Reply reply
+            object rows = None
         self.replies = []
         try:
             for reply in replies:
                 replies[woken] = None
                 woken += 1
+                # Should the task drop them at once and ask for the next, the server gets to work before they are freed.
+                rows = reply.value if type(reply.value) is list and len(<list>reply.value) >= MANY_ROWS else None
                 try:
                     reply.call_back()
                 except (SystemExit, KeyboardInterrupt):

@@ -23,6 +23,7 @@ cdef class Session:
         Statements statements
         ReadBuffer incoming
         bint feeding
+        bint flowing                      # more of a reply is to be expected at once: it has ended within rows
         int status_byte
         object root_cause                 # the error that failed the open transaction
         readonly dict parameters

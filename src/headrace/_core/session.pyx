@@ -206,8 +206,10 @@ cdef class Session:
 
     cdef int parse(self) except -1:
         cdef Message message
+        message.kind = 0
         while not self.ended and self.incoming.next_message(&message):
             self.dispatch(message.kind, message.body, message.size)
+        self.flowing = self.incoming.end > 0 or message.kind == b'D' or message.kind == b'd'
         return 0
 
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1:

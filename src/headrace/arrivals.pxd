@@ -1,0 +1,9 @@
+# The rest of a long reply, taken from the socket as it arrives.
+
+cdef class Arrivals:
+    cdef:
+        int descriptor
+        int passed_over         # how many more times not to wait
+        int setback             # how many times it was not waited after the last wait in vain
+
+    cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept

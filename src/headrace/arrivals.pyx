@@ -1,0 +1,61 @@
+"""Arrivals: the rest of a long reply, taken from the socket as it arrives.
+
+A server sends a long reply 8 kB at a time (PQ_SEND_BUFFER_SIZE in its pqcomm.c), some ten microseconds apart. A client
+that goes to sleep in between is woken for each piece. That costs the server a system call that takes as long as making
+the piece did, and the client a turn of the event loop; the quicker a client is, the more often it pays. So in the middle
+of a reply the next piece is waited for, about as long as sleep and waking would take. Where nothing came, what is next is
+left to the event loop, and each time for longer: the network is slow then, or the query is.
+"""
+
+cimport cython
+
+cdef extern from *:
+    """
+    #include <sys/types.h>
+    #include <sys/socket.h>
+    #include <time.h>
+
+    static long long monotonic_nanoseconds(void)
+    {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * 1000000000LL + now.tv_nsec;
+    }
+    """
+    long long monotonic_nanoseconds() noexcept
+    Py_ssize_t recv(int descriptor, char *place, Py_ssize_t room, int flags) noexcept
+    int MSG_DONTWAIT
+
+cdef long long PATIENCE = 20_000
+cdef int LONGEST_SETBACK = 1024
+
+
+@cython.final
+cdef class Arrivals:
+    """The bytes that arrive at a socket, outside of the event loop that it belongs to."""
+
+    def __cinit__(self, int descriptor):
+        self.descriptor = descriptor
+
+    cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept:
+        """Receive what is there, or arrives in a moment; returns the number of bytes, and 0 where there are none.
+
+        The end of the stream and errors are not told apart from that: the event loop comes upon them by itself.
+        """
+        cdef:
+            long long deadline = 0
+            Py_ssize_t size = recv(self.descriptor, place, room, MSG_DONTWAIT)
+        if size < 0 and self.passed_over > 0:
+            self.passed_over -= 1
+            return 0
+        while size < 0:
+            if deadline == 0:
+                deadline = monotonic_nanoseconds() + PATIENCE
+            elif monotonic_nanoseconds() > deadline:
+                self.setback = min(2 * self.setback + 1, LONGEST_SETBACK)
+                self.passed_over = self.setback
+                return 0
+            size = recv(self.descriptor, place, room, MSG_DONTWAIT)
+        if deadline != 0:
+            self.setback //= 2
+        return size

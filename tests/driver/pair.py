@@ -1,0 +1,108 @@
+"""A driver on one end of a pair of sockets; the test is the server at the other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable
+from typing import Any
+
+import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
+from headrace._core.codecs.typemap import TypeMap
+from headrace._core.record import Record
+from headrace._core.session import Session
+from headrace.driver import KIND_ROWS, Driver
+from tests.peers import backend
+
+BUFFER = 1 << 19
+
+
+class CountedDriver(Driver):
+    """Counts in how many turns of the event loop bytes have come."""
+
+    turns = 0
+
+    def buffer_updated(self, size: int) -> None:
+        self.turns += 1
+        super().buffer_updated(size)
+
+
+class Pair:
+    """`driver`, and the socket at the other end, which neither blocks nor needs a loop."""
+
+    def __init__(self, driver: CountedDriver, server: socket.socket) -> None:
+        self.driver = driver
+        self._server = server
+
+    @classmethod
+    async def open(cls, **limits: Any) -> Pair:
+        """Connect a driver; its session takes requests at once, as if it were past authentication."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            end.setblocking(False)
+        loop = asyncio.get_running_loop()
+        driver = CountedDriver(loop, Session(TypeMap(), **limits))
+        await loop.create_unix_connection(lambda: driver, sock=ours)
+        return cls(driver, theirs)
+
+    def ask(self, query: str, record_class: type[Record] = Record) -> Awaitable[list[Any]]:
+        """Ask for the rows of a query; returns what they are awaited by."""
+        request = self.driver.query(query, (), KIND_ROWS, 0, 0, record_class)
+        rows: Awaitable[list[Any]] = self.driver.reply(request, None)
+        return rows
+
+    async def prepare(self, query: str) -> None:
+        """Have a query prepared and run once, whose rows are one text each."""
+
+        async def call() -> list[Any]:
+            return await self.ask(query)
+
+        first = asyncio.create_task(call())
+        await self.hear()
+        self.say(
+            backend.parse_complete(),
+            backend.parameter_description(),
+            backend.row_description(backend.Field("text")),
+            backend.ready_for_query(),
+        )
+        await self.hear()
+        self.say(reply())
+        assert await first == []
+
+    def say(self, *messages: bytes) -> None:
+        """Send all of it at once."""
+        data = b"".join(messages)
+        sent = self._server.send(data)
+        assert sent == len(data), f"the socket takes {sent} bytes at once, not {len(data)}"
+
+    def heard(self) -> bytes:
+        """What has come from the driver since."""
+        try:
+            return self._server.recv(BUFFER)
+        except BlockingIOError:
+            return b""
+
+    async def hear(self) -> bytes:
+        """What comes from the driver."""
+        while not (data := self.heard()):
+            await asyncio.sleep(0)
+        return data
+
+    def close(self) -> None:
+        """Drop both ends."""
+        self.driver.terminate()
+        self._server.close()
+
+
+def reply(*texts: str) -> bytes:
+    """The reply to an execution, with a row for each text."""
+    rows = [backend.data_row(text) for text in texts]
+    return b"".join(
+        [
+            backend.bind_complete(),
+            *rows,
+            backend.command_complete(f"SELECT {len(rows)}"),
+            backend.ready_for_query(),
+        ]
+    )
