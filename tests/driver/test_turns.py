@@ -104,6 +104,27 @@ async def test_nothing_more_is_read_once_the_connection_is_dropped_within_a_repl
     assert owner.notices == 1
 
 
+async def test_one_callback_of_the_loop_wakes_all_tasks_whose_replies_came_in_a_turn(pair: Pair) -> None:
+    calls = [asyncio.create_task(awaited(pair.ask(QUERY))) for _ in range(50)]
+    while pair.driver.session.sent.count < 50:
+        await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    scheduled, call_soon = [], loop.call_soon
+
+    def counting(callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        scheduled.append(callback)
+        return call_soon(callback, *args, **kwargs)
+
+    loop.call_soon = counting  # type: ignore[method-assign]
+    try:
+        pair.say(*[reply(str(number)) for number in range(50)])
+        await asyncio.wait(calls)
+    finally:
+        del loop.call_soon  # type: ignore[method-assign]
+    assert [call.result() for call in calls] == [[(str(number),)] for number in range(50)]
+    assert len([call for call in scheduled if getattr(call, "__name__", "") == "run"]) == 1
+
+
 async def test_a_long_result_that_is_dropped_is_freed_after_the_next_query_was_sent(pair: Pair) -> None:
     """Freeing it takes long: the server works meanwhile."""
     sent_when_freed = []

@@ -34,27 +34,6 @@ async def test_tasks_are_woken_in_the_order_of_the_replies(conn: headrace.Connec
     assert order == list(range(500))
 
 
-async def test_one_callback_of_the_loop_wakes_all_of_a_turn(conn: headrace.Connection) -> None:
-    await conn.fetchval("SELECT 1")
-    loop = asyncio.get_running_loop()
-    calls = [asyncio.create_task(conn.fetchval("SELECT 1")) for _ in range(50)]
-    await asyncio.sleep(0)
-    scheduled, call_soon = [], loop.call_soon
-
-    def counting(callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
-        scheduled.append(callback)
-        return call_soon(callback, *args, **kwargs)
-
-    loop.call_soon = counting  # type: ignore[method-assign]
-    try:
-        await asyncio.wait(calls)
-    finally:
-        del loop.call_soon  # type: ignore[method-assign]
-    assert [call.result() for call in calls] == [1] * 50
-    waking = [call for call in scheduled if getattr(call, "__name__", "") == "run"]
-    assert 1 <= len(waking) < 25
-
-
 async def test_a_task_goes_on_in_its_own_context(conn: headrace.Connection) -> None:
     name: contextvars.ContextVar[int] = contextvars.ContextVar("name")
 
