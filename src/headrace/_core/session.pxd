@@ -5,6 +5,7 @@ from headrace._core.incoming cimport ReadBuffer
 from headrace._core.outbox cimport Outbox
 from headrace._core.queue cimport Queue
 from headrace._core.request cimport Bound, Request
+from headrace._core.revival cimport Revival
 from headrace._core.statement cimport Statement
 from headrace._core.statements cimport Statements
 
@@ -21,6 +22,7 @@ cdef class Session:
         readonly Queue sent               # the outbox's
         readonly Queue unsent
         Statements statements
+        Revival revival
         ReadBuffer incoming
         bint feeding
         bint flowing                      # more of a reply is to be expected at once: it has ended within rows
@@ -43,12 +45,7 @@ cdef class Session:
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
-    cdef bint revive(self, Request request) except -1
-    cdef int note_refusal(self, Bound request, Statement statement) except -1
-    cdef bint innocent(self, Request request) except -1
-    cdef bint may_go_behind(self) except -1
     cdef int learn_of(self, Bound request) except -1
-    cdef bint run_again(self, Request request) except -1
     cpdef Cancellation cancel(self, Request request) except *
     cdef int drop(self, Request request) except -1
     cdef int end_cancel_window(self) except -1

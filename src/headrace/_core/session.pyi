@@ -7,8 +7,6 @@ from headrace._core.queue import Queue
 from headrace._core.request import Request
 from headrace._core.statement import Statement
 
-MISSING_HINT: str
-
 class Cancellation(IntEnum):
     """What cancel() has done, and what its caller is to do."""
 

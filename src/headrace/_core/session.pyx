@@ -19,9 +19,8 @@ The rules (numbers as in the design document), and where they are kept if not he
 10. An error 25P02 has the error that failed the transaction as its __cause__.
 11. Nothing is sent behind a barrier until it is done (outbox).
 
-Two kinds of failures are not their request's own, and it is run again, unseen: a statement that the server refuses as
-stale, outside of transactions and MOST_REPEATS times at most; and a CancelRequest that hit a neighbour of its target
-(cancellation). Requests run again go ahead of all that was never sent.
+A request that has failed for no fault of its own, because its statement is stale or a CancelRequest has hit it in place of
+a neighbour, is run again, unseen (revival).
 
 Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, finalisers that the garbage collector
 calls at any allocation. It may submit, cancel and even lose; it may not feed.
@@ -30,49 +29,17 @@ No event loop and no socket here: submit(), take_output(), feed() and lost() are
 """
 
 from headrace._core.backend cimport error_fields, notification, parameter_status
-from headrace._core.batch cimport Batch
 from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
 from headrace._core.loss cimport lose, lost_error, tell
 from headrace._core.preparation cimport Introspection, Preparation
-from headrace._core.request cimport DONE, QUEUED, Bound, Prepare, Query, Script
+from headrace._core.request cimport DONE, QUEUED, Bound, Query, Script
 from headrace._core.startup cimport Startup
-from headrace._core.statement cimport PREPARING, READY, StatementCache
+from headrace._core.statement cimport READY, StatementCache
 
 from headrace._core.events import Events
 from headrace.errors import InterfaceError, ProtocolError, new_error, new_notice
-
-# How often a request is run again because its statement went stale in between: a migration changes tables in a row.
-cdef int MOST_REPEATS = 10
-# From so many on it is no migration: a pooler hands the session to backends that have never seen the statement.
-cdef int MANY_REPEATS = 3
-
-MISSING_HINT = ('This connection had prepared it; either a DEALLOCATE or DISCARD has removed it, or a pooler in front of '
-                'the server switches backends between transactions: for that connect with statement_mode="unnamed".')
-
-
-cdef bint may_bind_again(Bound request) except -1:
-    """Whether the server has refused the statement of a request, which then is prepared again."""
-    if request.plan is None:
-        return False
-    if request.plan.name:
-        return request.repeated < MOST_REPEATS and request.statement.refused(request.error) \
-            or not request.repeated and misfits(request)
-    return not request.repeated and request.statement.refused_unnamed(request.error, request.stage)
-
-
-cdef bint misfits(Bound request) except -1:
-    """Whether the server has refused Bind as it does where a type was altered, or dropped and made again.
-
-    record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
-    that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back.
-    """
-    if getattr(request.error, 'sqlstate', None) not in ('42804', 'XX000'):
-        return False
-    if request.stage != 1 and not (isinstance(request, Batch) and request.stage == 3):
-        return False
-    return len(request.statement.types.catalogue.made_of(request.statement.oids())) > 0
 
 
 cdef class Session:
@@ -91,6 +58,7 @@ cdef class Session:
         self.unsent = self.outbox.unsent
         self.statements = Statements(types, self.outbox, StatementCache(
             statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
+        self.revival = Revival(self.statements, self.outbox)
         self.incoming = ReadBuffer()
         self.parameters = {}
 
@@ -281,7 +249,7 @@ cdef class Session:
             self.root_cause = head.error
         if self.outbox.window.is_open and self.outbox.window.answered(head):
             self.end_cancel_window()
-        if head.error is None or not self.revive(head):
+        if head.error is None or not self.revival.revive(head, self.status_byte == b'I', self.events):
             if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and not head.abandoned:
                 self.statements.read_late(<Query>head)
             else:
@@ -308,111 +276,6 @@ cdef class Session:
         """Another connection has learnt of types, or failed to, that a statement here has waited for."""
         self.statements.looked_up(statement, self.looked_up)
         self.events.queued()
-
-    # -- running again -------------------------------------------------------------------------------------------
-
-    cdef bint revive(self, Request request) except -1:
-        """Queue a failed request again where its failure was not its own; returns whether it is."""
-        cdef:
-            Bound bound
-            Statement statement
-        if isinstance(request, Bound):
-            bound = <Bound>request
-            statement = bound.statement
-            if statement.state == READY and bound.plan is not None and bound.plan.name == statement.name:
-                # The first to find out. Whoever uses it next has it prepared again.
-                self.note_refusal(bound, statement)
-        if not self.innocent(request):
-            if isinstance(request, Bound) and getattr(request.error, 'sqlstate', None) == '26000' \
-                    and request.error.hint is None and statement.refused(request.error):
-                request.error.hint = MISSING_HINT
-            if self.status_byte == b'I' and isinstance(request, Bound) and may_bind_again(<Bound>request):
-                # It was not begun: where it cannot be run again here, it can elsewhere.
-                request.error.safe_to_retry = True
-            return False
-        if request.exposed and request.error.sqlstate == '57014':
-            # Run again it is out of that signal's reach.
-            request.exposed = False
-        else:
-            request.repeated += 1
-        return self.run_again(request)
-
-    cdef int note_refusal(self, Bound request, Statement statement) except -1:
-        """Where the server no longer accepts the statement of a request, have it prepared before it is used again."""
-        if not statement.name:
-            if not request.repeated and statement.refused_unnamed(request.error, request.stage):
-                self.statements.doubt(statement)
-        elif misfits(request):
-            self.statements.doubt(statement)
-        elif not statement.refused(request.error):
-            pass
-        elif request.error.sqlstate == '26000':
-            if not self.statements.unnamed and request.repeated >= MANY_REPEATS and self.status_byte == b'I':
-                # Prepared a moment ago under a name that nobody else knows, and gone.
-                self.statements.use_no_names()
-                self.events.backends_switched()
-            if self.statements.unnamed:
-                statement.forget_name()
-            else:
-                statement.rename()
-        else:
-            self.statements.close_name(statement)
-            if request.repeated >= MANY_REPEATS:
-                # Prepared anew it is refused again: a pooler takes the old one for it, which has the same text.
-                statement.forget_name()
-        return 0
-
-    cdef bint innocent(self, Request request) except -1:
-        """Whether a request has failed for a reason that is not its own, and can be run again."""
-        if request.abandoned or self.status_byte != b'I':
-            return False
-        if getattr(request.error, 'sqlstate', None) == '57014':
-            return request.exposed and request.repeatable()
-        return isinstance(request, Bound) and request.rebindable() and may_bind_again(<Bound>request) \
-            and self.may_go_behind()
-
-    cdef bint may_go_behind(self) except -1:
-        """Whether a request may run behind all that is in flight, and not inside a transaction that begins there."""
-        cdef Request follower = self.sent.first
-        while follower is not None:
-            if not follower.neutral():
-                return False
-            follower = follower.next
-        return True
-
-    cdef bint run_again(self, Request request) except -1:
-        """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""
-        cdef Statement statement
-        request.error = None
-        request.state = QUEUED
-        request.ready = False
-        if isinstance(request, Prepare):
-            # The server may have kept what it parsed.
-            statement = request.prepares
-            if request.stage > 0:
-                self.statements.close_name(statement)
-            else:
-                statement.rename()
-            statement.state = PREPARING
-        elif isinstance(request, Bound):
-            statement = (<Bound>request).statement
-            if statement.state != READY:
-                self.statements.park(<Bound>request)
-                if not (<Bound>request).shared:
-                    self.unsent.put_back(request)
-                self.statements.hurry(statement)
-                return True
-        request.stage = 0
-        try:
-            self.outbox.encode(request)
-        except Exception as raised:
-            request.error = raised
-            return False
-        if request.prepares is not None:
-            self.unsent.push_front(request)
-        else:
-            self.unsent.put_back(request)
-        return True
 
     # -- cancellation --------------------------------------------------------------------------------------------
 
@@ -542,7 +405,7 @@ cdef class Session:
                 if blamed is not None:
                     self.statements.fail_first(request.prepares, blamed)
                 self.statements.fail_waiting(request.prepares, cause)
-            if request.error is not None and self.innocent(request):
+            if request.error is not None and self.revival.innocent(request, self.status_byte == b'I'):
                 request.error = None
             if blamed is not None and (request.error is None or blamed is not self.fatal):
                 request.error = blamed
