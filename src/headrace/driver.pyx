@@ -1,8 +1,7 @@
-"""The driver: one socket, one event loop, one session between them.
+"""The driver: what is asked of a connection, and what becomes of it.
 
-The only asyncio in compiled code. It writes what the session has once a loop turn, in one go; it reads into the
-session's buffer; it carries out cancellations and deadlines. Reading goes on whatever happens to writing: a backend
-that cannot get rid of its replies stops reading, and both sides would wait for ever.
+It queues requests, and gives their awaitables; it carries out cancellations and deadlines, and the end. This and the
+line, which it is on top of, are the only compiled code that knows asyncio.
 """
 
 import asyncio
@@ -12,14 +11,13 @@ from asyncio import current_task, get_running_loop
 from headrace._core.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
-from headrace._core.incoming cimport ReadBuffer
 from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Closing, Query, Request, Script
 from headrace._core.preparation cimport Preparation
 from headrace._core.reply cimport Wakeups
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.startup cimport Startup
 from headrace._core.statement cimport Statement
-from headrace.arrivals cimport Arrivals
+from headrace.line cimport Line
 
 from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
 from headrace.query import bound, bound_each
@@ -32,8 +30,6 @@ CANCEL_TIMEOUT = 5.0
 CANCEL_PAUSE = 0.02
 # Seconds an abandoned request may go on at the head before it is cancelled on the server.
 ABANDONED_GRACE = 0.1
-# Bytes of a reply that are taken in at most before the event loop has its turn.
-cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
 # Seconds that closing waits where the caller set no limit.
 CLOSE_TIMEOUT = 10.0
 
@@ -56,150 +52,28 @@ class Continuation:
         self._then(None, error)
 
 
-cdef class DriverCore:
+cdef class DriverCore(Line):
     """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
 
     cdef:
-        readonly Session session
-        readonly object loop
         Wakeups wakeups
-        readonly object transport
         readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
         public object observer           # watch(request, timeout), refused(query, args, error): sees every request
         readonly object owner            # told of notices, notifications, parameters and the end
-        Arrivals arrivals                # None where what arrives is encrypted, or cannot be got at
-        bint paused
-        bint unread                      # the socket is left unread until the reader of a COPY has caught up
-        bint flush_scheduled
         object watcher                   # told of refusals to write
         Request sign                     # the last ping
         readonly bint unanswered         # was dropped because it did not answer a ping
-        readonly bint connected
         bint dropped                     # by terminate()
-        object flush_later
         object cancel_deadline
         object grace
-        list watchers                    # futures of those who wait until it is quiet
-        list room                        # futures of those who wait for the transport to take more
         set tasks
 
     def __init__(self, loop, Session session not None, canceller=None):
-        self.loop = loop
-        self.wakeups = Wakeups(loop, asyncio.CancelledError)
-        self.session = session
+        super().__init__(loop, session)
         session.events = self
+        self.wakeups = Wakeups(loop, asyncio.CancelledError)
         self.canceller = canceller
-        self.flush_later = self._flush_now
-        self.watchers = []
-        self.room = []
         self.tasks = set()
-
-    # -- asyncio's BufferedProtocol --------------------------------------------------------------------------------
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.connected = True
-        sock = transport.get_extra_info('socket')
-        if sock is not None and transport.get_extra_info('sslcontext') is None:
-            self.arrivals = Arrivals(sock.fileno())
-
-    def get_buffer(self, sizehint):
-        return self.session.incoming.writable()
-
-    def buffer_updated(self, Py_ssize_t size):
-        try:
-            self.session.received(size)
-            self._hold_back()
-            if self.session.flowing and self.arrivals is not None:
-                self._follow()
-            if self.session.wants_output():
-                self._flush()
-        except BaseException as error:
-            self._break_off(error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        if self.watchers and self.session.sent.count == 0:
-            self._wake_watchers()
-
-    cdef int _follow(self) except -1:
-        """Take in what comes at once of a reply that is under way."""
-        cdef:
-            ReadBuffer incoming = self.session.incoming
-            Py_ssize_t size
-            Py_ssize_t taken = 0
-        while self.session.flowing and self.connected and not self.unread and taken < FOLLOWED_BYTES:
-            size = self.arrivals.receive(incoming.data + incoming.end, incoming.capacity - incoming.end)
-            if size <= 0:
-                break
-            taken += size
-            self.session.received(size)
-            self._hold_back()
-        return 0
-
-    def eof_received(self):
-        return False
-
-    def pause_writing(self):
-        self.paused = True
-
-    def resume_writing(self):
-        self.paused = False
-        self._flush()
-        if not self.paused:
-            self._make_room()
-
-    def connection_lost(self, exc):
-        reason = exc if exc is not None else 'the server closed the connection'
-        self._lost(reason)
-
-    # -- writing ---------------------------------------------------------------------------------------------------
-
-    cdef int _flush(self) except -1:
-        """Write what the session has, until it has no more or the transport asks for a pause."""
-        cdef bytes data
-        if not self.connected:
-            return 0
-        if not self.paused or self.session.outbox.urgent:
-            data = self.session.take_output()
-            if data:
-                self.transport.write(data)
-                if not self.paused and self.session.wants_output():
-                    self._schedule()
-        return 0
-
-    cdef int _schedule(self) except -1:
-        if not self.flush_scheduled:
-            self.flush_scheduled = True
-            self.loop.call_soon(self.flush_later)
-        return 0
-
-    cdef int _write(self) except -1:
-        try:
-            self._flush()
-        except BaseException as error:
-            self._break_off(error)
-            if not isinstance(error, Exception):
-                raise
-        return 0
-
-    def _flush_now(self):
-        self.flush_scheduled = False
-        self._write()
-
-    cdef int _submitted(self) except -1:
-        if self.session.sent.count == 0 and not self.session.feeding:
-            # The server has nothing to do. What else comes in this turn of the loop is written at its end.
-            if self.session.wants_output():
-                self._write()
-        elif not self.flush_scheduled and self.session.wants_output():
-            # While replies are outstanding the window may be full: the next reply flushes then.
-            self._schedule()
-        return 0
-
-    def flush_soon(self) -> None:
-        """See to it that what the session has queued is written in this turn of the loop."""
-        self._submitted()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -411,44 +285,6 @@ cdef class DriverCore:
         self._submitted()
         return request
 
-    def send_data(self, CopyIn request not None, bytes messages not None) -> bool:
-        """Write CopyData or CopyDone of the COPY under way; returns whether the transport takes more.
-
-        Does nothing where the server has ended the COPY: the request's waiter says why.
-        """
-        if request.state != DONE and self.connected:
-            self.transport.write(messages)
-        return not self.paused
-
-    async def wait_for_room(self):
-        """Wait until the transport takes more, or the connection is gone."""
-        while self.paused and self.connected:
-            waiter = self.loop.create_future()
-            self.room.append(waiter)
-            await waiter
-
-    cdef int _make_room(self) except -1:
-        waiters, self.room = self.room, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        return 0
-
-    cdef int _hold_back(self) except -1:
-        """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
-        cdef Request head = self.session.sent.first
-        if head is not None and head.barrier and isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
-            self.unread = True
-            self.transport.pause_reading()
-        return 0
-
-    def read_on(self) -> None:
-        """The reader of a COPY has caught up."""
-        if self.unread:
-            self.unread = False
-            if self.connected:
-                self.transport.resume_reading()
-
     # -- giving up -----------------------------------------------------------------------------------------------------
 
     def give_up(self, Request request not None):
@@ -579,12 +415,6 @@ cdef class DriverCore:
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
-    def _break_off(self, error):
-        """The connection can no longer be trusted: settle everything and drop the socket."""
-        self._lost(error)
-        if self.transport is not None:
-            self.transport.abort()
-
     def _lost(self, reason):
         if self.connected:
             self.connected = False
@@ -601,28 +431,6 @@ cdef class DriverCore:
             self._make_room()
             if self.owner is not None:
                 self.owner.on_lost(reason)
-
-    async def drain(self):
-        """Wait until nothing is in flight or waiting, or the connection is gone."""
-        while self.connected:
-            # First, for this takes out of the queue what was dropped while it stood there.
-            self._submitted()
-            if not self.session.under_way():
-                return
-            await self._change()
-
-    cdef object _change(self):
-        """A future, done once nothing is in flight, a cancel window has closed, or the connection is gone."""
-        watcher = self.loop.create_future()
-        self.watchers.append(watcher)
-        return watcher
-
-    cdef int _wake_watchers(self) except -1:
-        watchers, self.watchers = self.watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-        return 0
 
     async def close(self, timeout=None):
         """Cancel what is running, say goodbye and close the socket.

@@ -1,0 +1,208 @@
+"""The line: one socket, and the session that speaks over it.
+
+It writes what the session has, in one go and at most once a turn of the event loop; it reads into the session's buffer.
+Reading goes on whatever happens to writing: a backend that cannot get rid of its replies stops reading, and both sides
+would wait for ever. The one reply whose reader may be slower than the server is that of a COPY, behind which nothing is
+in flight.
+"""
+
+from headrace._core.copying cimport CopyIn, CopyOut
+from headrace._core.incoming cimport ReadBuffer
+from headrace._core.request cimport DONE, Request
+
+# Bytes of a reply that are taken in at most before the event loop has its turn.
+cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
+
+
+cdef class Line:
+    """What of a connection is bytes and turns of the event loop; `Driver` is the whole of it."""
+
+    def __init__(self, loop, Session session not None):
+        self.loop = loop
+        self.session = session
+        self.flush_later = self._flush_now
+        self.watchers = []
+        self.room = []
+
+    # -- asyncio's BufferedProtocol --------------------------------------------------------------------------------
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.connected = True
+        sock = transport.get_extra_info('socket')
+        if sock is not None and transport.get_extra_info('sslcontext') is None:
+            self.arrivals = Arrivals(sock.fileno())
+
+    def get_buffer(self, sizehint):
+        return self.session.incoming.writable()
+
+    def buffer_updated(self, Py_ssize_t size):
+        try:
+            self.session.received(size)
+            self._hold_back()
+            if self.session.flowing and self.arrivals is not None:
+                self._follow()
+            if self.session.wants_output():
+                self._flush()
+        except BaseException as error:
+            self._break_off(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        if self.watchers and self.session.sent.count == 0:
+            self._wake_watchers()
+
+    cdef int _follow(self) except -1:
+        """Take in what comes at once of a reply that is under way."""
+        cdef:
+            ReadBuffer incoming = self.session.incoming
+            Py_ssize_t size
+            Py_ssize_t taken = 0
+        while self.session.flowing and self.connected and not self.unread and taken < FOLLOWED_BYTES:
+            size = self.arrivals.receive(incoming.data + incoming.end, incoming.capacity - incoming.end)
+            if size <= 0:
+                break
+            taken += size
+            self.session.received(size)
+            self._hold_back()
+        return 0
+
+    def eof_received(self):
+        return False
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+        self._flush()
+        if not self.paused:
+            self._make_room()
+
+    def connection_lost(self, exc):
+        reason = exc if exc is not None else 'the server closed the connection'
+        self._lost(reason)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    cdef int _flush(self) except -1:
+        """Write what the session has, until it has no more or the transport asks for a pause."""
+        cdef bytes data
+        if not self.connected:
+            return 0
+        if not self.paused or self.session.outbox.urgent:
+            data = self.session.take_output()
+            if data:
+                self.transport.write(data)
+                if not self.paused and self.session.wants_output():
+                    self._schedule()
+        return 0
+
+    cdef int _schedule(self) except -1:
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
+            self.loop.call_soon(self.flush_later)
+        return 0
+
+    cdef int _write(self) except -1:
+        try:
+            self._flush()
+        except BaseException as error:
+            self._break_off(error)
+            if not isinstance(error, Exception):
+                raise
+        return 0
+
+    def _flush_now(self):
+        self.flush_scheduled = False
+        self._write()
+
+    cdef int _submitted(self) except -1:
+        if self.session.sent.count == 0 and not self.session.feeding:
+            # The server has nothing to do. What else comes in this turn of the loop is written at its end.
+            if self.session.wants_output():
+                self._write()
+        elif not self.flush_scheduled and self.session.wants_output():
+            # While replies are outstanding the window may be full: the next reply flushes then.
+            self._schedule()
+        return 0
+
+    def flush_soon(self) -> None:
+        """See to it that what the session has queued is written in this turn of the loop."""
+        self._submitted()
+
+    # -- COPY --------------------------------------------------------------------------------------------------------
+
+    def send_data(self, CopyIn request not None, bytes messages not None) -> bool:
+        """Write CopyData or CopyDone of the COPY under way; returns whether the transport takes more.
+
+        Does nothing where the server has ended the COPY: the request's waiter says why.
+        """
+        if request.state != DONE and self.connected:
+            self.transport.write(messages)
+        return not self.paused
+
+    async def wait_for_room(self):
+        """Wait until the transport takes more, or the connection is gone."""
+        while self.paused and self.connected:
+            waiter = self.loop.create_future()
+            self.room.append(waiter)
+            await waiter
+
+    cdef int _make_room(self) except -1:
+        waiters, self.room = self.room, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        return 0
+
+    cdef int _hold_back(self) except -1:
+        """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
+        cdef Request head = self.session.sent.first
+        if head is not None and head.barrier and isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
+            self.unread = True
+            self.transport.pause_reading()
+        return 0
+
+    def read_on(self) -> None:
+        """The reader of a COPY has caught up."""
+        if self.unread:
+            self.unread = False
+            if self.connected:
+                self.transport.resume_reading()
+
+    # -- until it is quiet --------------------------------------------------------------------------------------------
+
+    async def drain(self):
+        """Wait until nothing is in flight or waiting, or the connection is gone."""
+        while self.connected:
+            # First, for this takes out of the queue what was dropped while it stood there.
+            self._submitted()
+            if not self.session.under_way():
+                return
+            await self._change()
+
+    cdef object _change(self):
+        """A future, done once nothing is in flight, a cancel window has closed, or the connection is gone."""
+        watcher = self.loop.create_future()
+        self.watchers.append(watcher)
+        return watcher
+
+    cdef int _wake_watchers(self) except -1:
+        watchers, self.watchers = self.watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        return 0
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    def _break_off(self, error):
+        """The connection can no longer be trusted: settle everything and drop the socket."""
+        self._lost(error)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _lost(self, reason):
+        """The connection is gone, or is to be: settle everything."""
+        raise NotImplementedError
