@@ -96,18 +96,21 @@ async def cancelled_at_every_step(moment: str, work: Callable[[], Coroutine[Any,
 
 
 class Watch:
-    """Counts the backends of a database."""
+    """Counts the backends of a database, of which `connections` are the test's own."""
 
-    def __init__(self, server: Cluster, database: str | None) -> None:
+    def __init__(self, server: Cluster, database: str | None, connections: int) -> None:
         self._server = server
         self._database = database
-        self._baseline = self._count()
+        self._baseline = connections
+        # Those of the test before may still be on their way out.
+        self.is_back()
 
-    def _count(self) -> int:
-        return len(self._server.backends(self._database))
+    def beside(self, connections: int) -> Watch:
+        """The same, now that the test has so many connections."""
+        return Watch(self._server, self._database, connections)
 
     def is_back(self) -> None:
-        """Wait until there are as many as at first, none of them in a transaction."""
+        """Wait until there are no others than the test's own, none of them in a transaction."""
 
         def idle() -> bool:
             found = self._server.backends(self._database)
@@ -118,7 +121,7 @@ class Watch:
 
 @pytest.fixture
 def watch(server: Cluster, database: str) -> Watch:
-    return Watch(server, database)
+    return Watch(server, database, 0)
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ async def test_31_connect(connect_kwargs: dict[str, Any], watch: Watch, moment: 
 
 @every_moment
 async def test_31_connect_with_tls_and_scram(tls: Secure, moment: str) -> None:
-    watch = Watch(tls.cluster, None)
+    watch = Watch(tls.cluster, None, 0)
 
     async def work() -> None:
         await (await headrace.connect(**tls.to("scram"), ssl="verify-full", sslrootcert=str(tls.pki.root))).close()
@@ -155,7 +158,7 @@ async def test_31_connect_with_tls_and_scram(tls: Secure, moment: str) -> None:
 async def test_31_transaction(connect: Connect, table: str, watch: Watch, moment: str) -> None:
     """BEGIN, a statement, a savepoint, COMMIT: after each cancellation the next user finds no transaction."""
     connection = await connect()
-    watch = Watch(watch._server, watch._database)
+    watch = watch.beside(1)
 
     async def work() -> None:
         async with connection.transaction():
@@ -202,7 +205,7 @@ async def test_31_the_end_of_a_transaction_that_waits_to_be_sent(
 @every_moment
 async def test_31_cursor(connect: Connect, watch: Watch, moment: str) -> None:
     connection = await connect()
-    watch = Watch(watch._server, watch._database)
+    watch = watch.beside(1)
 
     async def work() -> None:
         async with connection.transaction():
@@ -218,7 +221,7 @@ async def test_31_cursor(connect: Connect, watch: Watch, moment: str) -> None:
 async def test_31_executemany(connect: Connect, table: str, watch: Watch, moment: str) -> None:
     """A batch that is still being sent when it is cancelled is kept whole or not at all."""
     connection = await connect()
-    watch = Watch(watch._server, watch._database)
+    watch = watch.beside(1)
     size = 30_000
 
     async def work() -> None:
@@ -232,7 +235,7 @@ async def test_31_executemany(connect: Connect, table: str, watch: Watch, moment
 @every_moment
 async def test_31_copy_in(connect: Connect, table: str, watch: Watch, moment: str) -> None:
     connection = await connect()
-    watch = Watch(watch._server, watch._database)
+    watch = watch.beside(1)
     size = 30_000
 
     async def records() -> AsyncIterator[tuple[int]]:
@@ -254,7 +257,7 @@ async def test_31_copy_in(connect: Connect, table: str, watch: Watch, moment: st
 @every_moment
 async def test_31_copy_out(connect: Connect, watch: Watch, moment: str) -> None:
     connection = await connect()
-    watch = Watch(watch._server, watch._database)
+    watch = watch.beside(1)
 
     async def write(data: bytes) -> None:
         await asyncio.sleep(0)
@@ -272,7 +275,7 @@ async def test_31_copy_out(connect: Connect, watch: Watch, moment: str) -> None:
 async def test_31_listen(connect: Connect, watch: Watch, moment: str) -> None:
     """A cancelled LISTEN or UNLISTEN leaves nothing behind that hears what nobody listens to any more."""
     connection = await connect()
-    watch = Watch(watch._server, watch._database)
+    watch = watch.beside(1)
     heard: list[str] = []
 
     def hear(connection: headrace.Connection, pid: int, channel: str, payload: str) -> None:
