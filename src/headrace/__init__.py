@@ -1,6 +1,7 @@
 """headrace: a non-blocking PostgreSQL driver whose connections are pipelined."""
 
 # `import headrace as asyncpg` is to find asyncpg's submodules as attributes.
+from headrace import connect_utils as connect_utils
 from headrace import errors as exceptions
 from headrace import prepared as prepared_stmt  # noqa: F401
 from headrace import protocol as protocol

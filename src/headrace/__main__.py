@@ -89,7 +89,7 @@ async def _ping(params: ConnectParams, timeout: float) -> list[tuple[str, str]]:
     began = time.perf_counter()
     opened = await open_driver(params, limits.session, timeout)
     took = time.perf_counter() - began
-    connection = Connection(opened.driver, params, command_timeout=timeout)
+    connection = Connection(opened.driver, params, command_timeout=timeout, address=opened.place.address)
     try:
         return [
             *_way(opened, params),

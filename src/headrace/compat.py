@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib
 import sys
 
+# These two are here because editors that write imports have put `from asyncpg.compat import StrEnum` into programs.
+from asyncio import wait_for as wait_for
+from enum import StrEnum as StrEnum
+
 SUBMODULES = {
+    "compat": "headrace.compat",
+    "connect_utils": "headrace.connect_utils",
     "connection": "headrace.connection",
     "cursor": "headrace.cursor",
     "exceptions": "headrace.errors",
+    "exceptions._base": "headrace.errors._base",
     "pool": "headrace.pool",
     "prepared_stmt": "headrace.prepared",
     "protocol": "headrace.protocol",
+    "protocol.protocol": "headrace.protocol",
     "transaction": "headrace.transaction",
     "types": "headrace.types",
     "utils": "headrace.utils",
@@ -37,5 +45,5 @@ def install_as_asyncpg() -> None:
     for name, module in SUBMODULES.items():
         stand_in = importlib.import_module(module)
         sys.modules[f"asyncpg.{name}"] = stand_in
-        if not hasattr(package, name):
+        if "." not in name and not hasattr(package, name):
             setattr(package, name, stand_in)

@@ -32,14 +32,14 @@ from headrace.querylog import QueryLogMethods
 from headrace.rows import checked_record_class, rows_as
 from headrace.transaction import Transaction, commit_refused
 from headrace.types import ServerVersion, parse_server_version
-from headrace.waiting import checked_timeout
+from headrace.waiting import as_seconds, checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from headrace._core.rowplan import RowShape
     from headrace.driver import Driver
-    from headrace.params import ConnectArguments, ConnectParams
+    from headrace.params import Address, ConnectArguments, ConnectParams
     from headrace.query import AnyQuery
 
 T = TypeVar("T")
@@ -55,7 +55,8 @@ class ConnectionType(type):
         if type.__instancecheck__(cls, instance):
             return True
         proxy = ConnectionType._proxy
-        return proxy is not None and type(instance) is proxy and isinstance(instance._connection, cls)  # type: ignore[attr-defined]
+        # Also when its lease is over: what a thing is does not change then.
+        return proxy is not None and type(instance) is proxy and isinstance(instance._member.connection, cls)  # type: ignore[attr-defined]
 
     def register_proxy(cls, proxy: type) -> None:
         """Name the class of a pool's proxies."""
@@ -68,7 +69,8 @@ StatementMode = Literal["named", "unnamed", "describe"]
 OutOfRange = Literal["error", "text"]
 """What becomes of dates, times and intervals that Python's types do not hold."""
 
-RESET = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL"
+# Each statement ends in a semicolon: a subclass may put another one behind them.
+RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
 
 
 class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionType):
@@ -94,9 +96,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         *,
         record_class: type[Record] = Record,
         command_timeout: float | None = None,
+        address: Address | None = None,
     ) -> None:
         self._driver = driver
         self._params = params
+        self._address = address if address is not None else params.addresses[0]
         self._record_class = record_class
         self._command_timeout = command_timeout
         self._transaction: Transaction | None = None
@@ -105,6 +109,9 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self._listeners: Listeners | None = None
         self._term: object = object()
         self._proxy: Callable[[], object] | None = None
+        self._reset_query: str | None = None
+        self._reset_at = 0
+        """How many requests there had been with the reset after the last lease, which may still be under way."""
         driver.attach(self)
 
     def __repr__(self) -> str:
@@ -360,7 +367,10 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 
     def is_in_transaction(self) -> bool:
         """Return whether a transaction block is open, as the server said last."""
-        return self._driver.session.status in ("T", "E")
+        driver = self._driver
+        if driver.asked - driver.load < self._reset_at:
+            return False  # what it said last is about the lease before
+        return driver.session.status in ("T", "E")
 
     # -- what the server says of itself ----------------------------------------------------------------------------
 
@@ -375,9 +385,9 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         """Return the server's version."""
         return parse_server_version(self._driver.session.parameters["server_version"])
 
-    def get_settings(self) -> Settings:
+    def get_settings(self) -> ConnectionSettings:
         """Return the run-time parameters that the server reports, as attributes and items."""
-        return Settings(self._driver.session.parameters)
+        return ConnectionSettings(self._driver.session.parameters)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -402,6 +412,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         driver = self._driver
         seconds = self._timeout(timeout)
         if await self._status() != "I":
+            self.report_open_transaction()
             await driver.reply(driver.script("ROLLBACK", kept=True), seconds)
         self._transaction = None
         self.drop_listeners()
@@ -413,7 +424,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 
     def get_reset_query(self) -> str:
         """Return what `reset()` sends; '' for nothing. For subclasses to override."""
-        return RESET
+        return RESET if self._reset_query is None else self._reset_query
 
     # -- for the modules of the package ----------------------------------------------------------------------------
 
@@ -423,6 +434,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self.tell_of_end()
         if self._lost_callback is not None:
             self._lost_callback(self)
+
+    def report_open_transaction(self) -> None:
+        """Tell the loop's exception handler of a transaction that a reset is going to undo: nobody meant to leave it."""
+        message = f"Resetting connection with an active transaction {self!r}"
+        self._driver.loop.call_exception_handler({"message": message})
 
     def when_lost(self, callback: Callable[[Connection], None]) -> None:
         """Name who is told when the connection is no more: its pool."""
@@ -436,6 +452,10 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         """
         self._proxy = weakref.ref(proxy)
         self._driver.session.fence()
+
+    def reset_is_sent(self) -> None:
+        """Learn that all that the last lease has left is undone by what was asked up to now."""
+        self._reset_at = self._driver.asked
 
     def lease_over(self) -> list[InterfaceWarning]:
         """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.
@@ -456,6 +476,19 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     def _face(self) -> object:
         """What callbacks get to see of the connection."""
         return (self._proxy() if self._proxy is not None else None) or self
+
+    # Instrumentation of asyncpg looks for these, private though they are.
+
+    @property
+    def _addr(self) -> tuple[str, int] | str:
+        """Where the server is, as the user has named it: (host, port), or the path of a Unix socket."""
+        address = self._address
+        return address.socket_path if address.is_unix else (address.host or address.target, address.port)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the connection belongs to."""
+        return self._driver.loop  # type: ignore[no-any-return]
 
     def _copying(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)
@@ -490,11 +523,13 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         return driver.session.status
 
 
-class Settings:
-    """Run-time parameters that the server reports, by attribute or item; a snapshot."""
+class ConnectionSettings:
+    """Run-time parameters as the server has reported them last, by attribute or item; to be read only."""
+
+    __slots__ = ("_parameters",)
 
     def __init__(self, parameters: dict[str, str]) -> None:
-        self._parameters = dict(parameters)
+        self._parameters = parameters
 
     def __getattr__(self, name: str) -> str:
         try:
@@ -506,7 +541,7 @@ class Settings:
         return self._parameters[name]
 
     def __repr__(self) -> str:
-        return f"<Settings {self._parameters!r}>"
+        return f"<{type(self).__name__} {self._parameters!r}>"
 
 
 async def connect(
@@ -560,22 +595,34 @@ async def connect(
         statement_mode,
         out_of_range,
     )
-    if command_timeout is not None and not _positive(command_timeout):
-        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {command_timeout!r})")
+    command_timeout = checked_command_timeout(command_timeout)
     params = resolve(dsn, **arguments)
     # From here on nothing in this frame shows a password to whoever collects the locals of a traceback.
     del dsn, arguments
-    driver = (await open_driver(params, limits.session, checked_timeout(timeout, None))).driver
+    opened = await open_driver(params, limits.session, checked_timeout(timeout, None))
+    driver = opened.driver
     try:
-        return connection_class(driver, params, record_class=record_class, command_timeout=command_timeout)
+        return connection_class(
+            driver,
+            params,
+            record_class=record_class,
+            command_timeout=command_timeout,
+            address=opened.place.address,
+        )
     except BaseException:
         # A subclass may raise, and nobody else knows the driver.
         driver.terminate()
         raise
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+def checked_command_timeout(value: object) -> float | None:
+    """Return the default time limit for every call, None for none; raises ValueError for what is no positive number."""
+    if value is None:
+        return None
+    seconds = as_seconds(value)
+    if seconds is None or seconds <= 0:
+        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {value!r})")
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _numbers = count(1)
 class CursorFactory(Generic[T]):
     """What `Connection.cursor()` returns: iterate over it with `async for`, or await it for a `Cursor`."""
 
-    __slots__ = ("_args", "_connection", "_prefetch", "_query", "_record_class", "_statement", "_timeout")
+    __slots__ = ("_args", "_connection", "_lease", "_prefetch", "_query", "_record_class", "_statement", "_timeout")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class CursorFactory(Generic[T]):
         if prefetch is not None and (isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch <= 0):
             raise InterfaceError(f"prefetch argument must be greater than zero, got {prefetch!r}")
         self._connection = connection
+        self._lease = connection._lease
         self._query = query
         self._statement = statement
         self._args = args
@@ -57,7 +58,7 @@ class CursorFactory(Generic[T]):
         self._record_class = record_class
 
     def __aiter__(self) -> CursorIterator[T]:
-        return CursorIterator(self._portal(), self._prefetch or PREFETCH)
+        return CursorIterator(self._portal("__aiter__"), self._prefetch or PREFETCH)
 
     def __await__(self) -> Generator[Any, None, Cursor[T]]:
         if self._prefetch is not None:
@@ -65,19 +66,29 @@ class CursorFactory(Generic[T]):
         return self._open().__await__()
 
     async def _open(self) -> Cursor[T]:
-        portal = self._portal()
+        portal = self._portal("__await__")
         await portal.open()
         return Cursor(portal)
 
-    def _portal(self) -> _Portal:
-        return _Portal(self._connection, self._query, self._statement, self._args, self._timeout, self._record_class)
+    def _portal(self, method: str) -> _Portal:
+        connection = self._connection
+        check_usable(connection, self._lease, f"CursorFactory.{method}()")
+        return _Portal(connection, self._query, self._statement, self._args, self._timeout, self._record_class)
+
+
+def check_usable(connection: Connection, lease: object, what: str) -> None:
+    """Raise InterfaceError where what was made during a lease outlives it, or its connection is closed."""
+    if lease != connection._lease:
+        raise InterfaceError(f"cannot call {what}: the underlying connection has been released back to the pool")
+    if connection.is_closed():
+        raise InterfaceError(f"cannot call {what}: the underlying connection is closed")
 
 
 class _Portal:
     """One portal on the server, opened by the first request that needs it."""
 
-    __slots__ = ("_args", "_connection", "_held", "_lease", "_opener", "_query", "_record_class", "_statement",
-                 "_timeout", "exhausted", "name", "opened")  # fmt: skip
+    __slots__ = ("_held", "_lease", "_opener", "_record_class", "_statement", "args", "connection", "exhausted", "name",
+                 "opened", "query", "timeout")  # fmt: skip
 
     def __init__(
         self,
@@ -88,14 +99,15 @@ class _Portal:
         timeout: float | None,
         record_class: type[Record] | RowShape,
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._lease = connection._lease
-        self._query = query
+        self.query = query
         self._statement = statement
         self._opener: Query | None = None
         self._held = False
-        self._args = args
-        self._timeout = timeout
+        self.args = args
+        self.timeout = timeout
+        """Seconds for opening it, and for each portion of an iteration."""
         self._record_class = record_class
         self.name = f"headrace_portal_{next(_numbers):x}"
         self.opened = False
@@ -104,16 +116,12 @@ class _Portal:
     @property
     def shown(self) -> str:
         """The start of its query, for a repr."""
-        return f'"{self._query if len(self._query) <= 30 else self._query[:27] + "..."}"'
+        return f'"{self.query if len(self.query) <= 30 else self.query[:27] + "..."}"'
 
-    def check(self) -> None:
+    def check(self, method: str) -> None:
         """Raise unless the portal can live: an open connection, not given back, inside a transaction."""
-        connection = self._connection
-        if self._lease != connection._lease:
-            raise InterfaceError("cannot use the cursor: its connection has been released back to the pool")
-        if connection.is_closed():
-            raise InterfaceError("cannot use the cursor: its connection is closed")
-        if not connection.is_in_transaction():
+        check_usable(self.connection, self._lease, method)
+        if not self.connection.is_in_transaction():
             raise NoActiveSQLTransactionError(
                 "cursor cannot be iterated outside of a transaction"
                 if self.opened
@@ -122,25 +130,25 @@ class _Portal:
 
     async def open(self) -> None:
         """Bind the portal without fetching anything."""
-        self.check()
-        await self._request(-1)
+        self.check("CursorFactory.__await__()")
+        await self._request(-1, self.timeout)
 
-    async def fetch(self, limit: int, timeout: float | None = None) -> list[Any]:
+    async def fetch(self, method: str, limit: int, timeout: float | None) -> list[Any]:
         """Fetch the next rows, at most `limit` of them; 0 for all."""
-        self.check()
+        self.check(method)
         return [] if self.exhausted else await self._request(limit, timeout)
 
-    async def _request(self, limit: int, timeout: float | None = None) -> list[Any]:
-        connection = self._connection
+    async def _request(self, limit: int, timeout: float | None) -> list[Any]:
+        connection = self.connection
         driver = connection._driver
-        timeout = connection._timeout(self._timeout if timeout is None else timeout)
+        timeout = connection._timeout(timeout)
         if self._statement is None:
-            self._statement = driver.session.statement(self._query)
+            self._statement = driver.session.statement(self.query)
             self._held = True
         if not self.opened:
             await driver.reply(driver.prepare(self._statement), timeout)
         request = driver.execute_statement(
-            self._statement, self._args, KIND_ROWS, limit, 0, self._record_class, self.name.encode(), self._opener
+            self._statement, self.args, KIND_ROWS, limit, 0, self._record_class, self.name.encode(), self._opener
         )
         if not self.opened:
             self.opened = True
@@ -153,7 +161,7 @@ class _Portal:
 
     async def move(self, count: int, timeout: float | None) -> int:
         """Skip rows; returns how many were skipped."""
-        tag = await self._connection.execute(f"MOVE FORWARD {count:d} {self.name}", timeout=timeout)
+        tag = await self.connection.execute(f"MOVE FORWARD {count:d} {self.name}", timeout=timeout)
         skipped = int(tag.rpartition(" ")[2])
         if skipped < count:
             self.exhausted = True
@@ -161,7 +169,7 @@ class _Portal:
 
     def close(self) -> None:
         """Give back what the portal holds on the server."""
-        connection = self._connection
+        connection = self.connection
         if self.opened and self._lease == connection._lease and connection.is_in_transaction():
             connection._driver.close_portal(self.name.encode())
         self.opened = False
@@ -170,10 +178,39 @@ class _Portal:
             connection._driver.release(self._statement)
 
 
-class CursorIterator(AsyncIterator[T]):
+class _OnPortal:
+    """What has a portal of its own, closed with it."""
+
+    __slots__ = ("_portal",)
+
+    _portal: _Portal
+
+    # Instrumentation, OpenTelemetry's for one, wraps the methods and looks here for what it shows of a query.
+
+    @property
+    def _connection(self) -> Connection:
+        return self._portal.connection
+
+    @property
+    def _query(self) -> str:
+        return self._portal.query
+
+    @property
+    def _args(self) -> tuple[object, ...]:
+        return self._portal.args
+
+    def __del__(self) -> None:
+        # Where nobody refers to it any more and its event loop still runs. Attributes are missing where __init__
+        # never ran.
+        portal = getattr(self, "_portal", None)
+        if portal is not None and portal.opened and portal.connection._in_own_loop():
+            portal.close()
+
+
+class CursorIterator(_OnPortal, AsyncIterator[T]):
     """Iterates over the rows of a query, fetching `prefetch` of them at a time."""
 
-    __slots__ = ("_portal", "_prefetch", "_rows")
+    __slots__ = ("_prefetch", "_rows")
 
     def __init__(self, portal: _Portal, prefetch: int) -> None:
         self._portal = portal
@@ -186,56 +223,48 @@ class CursorIterator(AsyncIterator[T]):
     async def __anext__(self) -> T:
         if not self._rows:
             if not self._portal.exhausted:
-                self._rows.extend(await self._portal.fetch(self._prefetch))
+                portal = self._portal
+                rows = await portal.fetch("CursorIterator.__anext__()", self._prefetch, portal.timeout)
+                self._rows.extend(rows)
             if not self._rows:
                 raise StopAsyncIteration
         return self._rows.popleft()
 
-    def __del__(self) -> None:
-        _dispose(self)
 
+class Cursor(_OnPortal, Generic[T]):
+    """An open cursor: fetch rows, or skip them, as many at a time as wanted.
 
-class Cursor(Generic[T]):
-    """An open cursor: fetch rows, or skip them, as many at a time as wanted."""
+    The time limit of its methods is their own `timeout`, by default the connection's `command_timeout`.
+    """
 
-    __slots__ = ("_portal",)
+    __slots__ = ()
 
     def __init__(self, portal: _Portal) -> None:
         self._portal = portal
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__qualname__} {self._portal.shown} {id(self):#x}>"
+        return f"<headrace.{type(self).__qualname__} {self._portal.shown} {id(self):#x}>"
 
     async def fetch(self, n: int, *, timeout: float | None = None) -> list[T]:
         """Return the next `n` rows, fewer at the end."""
         _check_count(n)
-        return await self._portal.fetch(n, timeout)
+        return await self._portal.fetch("Cursor.fetch()", n, timeout)
 
     async def fetchrow(self, *, timeout: float | None = None) -> T | None:
         """Return the next row, None at the end."""
-        rows = await self._portal.fetch(1, timeout)
+        rows = await self._portal.fetch("Cursor.fetchrow()", 1, timeout)
         return rows[0] if rows else None
 
     async def forward(self, n: int, *, timeout: float | None = None) -> int:
         """Skip `n` rows and return how many there were to skip."""
         _check_count(n)
-        self._portal.check()
+        self._portal.check("Cursor.forward()")
         return 0 if self._portal.exhausted else await self._portal.move(n, timeout)
-
-    def __del__(self) -> None:
-        _dispose(self)
 
 
 def _check_count(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n <= 0:
         raise InterfaceError(f"n must be greater than zero, got {n!r}")
-
-
-def _dispose(cursor: Cursor[Any] | CursorIterator[Any]) -> None:
-    """Close the portal of a cursor that nobody refers to any more, where its event loop still runs."""
-    portal = getattr(cursor, "_portal", None)
-    if portal is not None and portal.opened and portal._connection._in_own_loop():
-        portal.close()
 
 
 __all__ = ["PREFETCH", "Cursor", "CursorFactory", "CursorIterator"]

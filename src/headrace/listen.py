@@ -95,8 +95,10 @@ class ListenerMethods:
                 self._listeners.leased_logs.remove(callback)
 
     def add_termination_listener(self, callback: Callable[[Any], Any]) -> None:
-        """Have `callback(connection)` called once when the connection has come to its end, whoever ended it."""
-        self._check_open()
+        """Have `callback(connection)` called once when the connection has come to its end, whoever ended it.
+
+        On a connection that is closed already it is never called.
+        """
         _add(self._registry().terminations, callback)
 
     def remove_termination_listener(self, callback: Callable[[Any], Any]) -> None:

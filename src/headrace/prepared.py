@@ -39,7 +39,7 @@ class PreparedStatement:
         self._lease = connection._lease
         self._statement = statement
         self._record_class = record_class
-        self._status = ""
+        self._status: str | None = None
 
     def __del__(self) -> None:
         # Attributes are missing where __init__ never ran.
@@ -57,7 +57,7 @@ class PreparedStatement:
 
     async def _run(self, request: Request, seconds: float | None) -> Any:
         result = await self._connection._driver.reply(request, seconds)
-        self._status = request.status or ""
+        self._status = request.status or None
         return result
 
     def get_name(self) -> str:
@@ -68,8 +68,8 @@ class PreparedStatement:
         """Return the text of the query."""
         return self._check("get_query").query
 
-    def get_statusmsg(self) -> str:
-        """Return the command tag of the last execution, such as "SELECT 1"; '' before the first."""
+    def get_statusmsg(self) -> str | None:
+        """Return the command tag of the last execution, such as "SELECT 1"; None before the first."""
         self._check("get_statusmsg")
         return self._status
 

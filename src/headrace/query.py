@@ -111,7 +111,7 @@ class NamedElements:
         for at, element in enumerate(self._elements):
             if not isinstance(element, Mapping):
                 raise ArgumentError(
-                    f"invalid input in executemany() sequence element #{at}: expected a mapping, "
+                    f"invalid input in executemany() argument sequence element #{at}: expected a mapping, "
                     f"got {type(element).__name__} {element!r:.100}",
                     hint=f"The query has named parameters: pass a value for each of {_listed(names)}.",
                 )
@@ -121,7 +121,7 @@ class NamedElements:
                 args = None
             if args is None or len(args) != len(element):
                 raise ArgumentError(
-                    f"invalid input in executemany() sequence element #{at}: {_difference(names, list(element))}"
+                    f"invalid input in executemany() argument sequence element #{at}: {_difference(names, list(element))}"
                 )
             yield args
 

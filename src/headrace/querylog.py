@@ -30,7 +30,7 @@ class LoggedQuery(NamedTuple):
 
     exception: BaseException | None
     conn_addr: Any
-    """(host, port), or the path of a Unix socket."""
+    """(host, port) as the user has named it, or the path of a Unix socket."""
 
     conn_params: ConnectParams
 
@@ -49,6 +49,11 @@ class QueryLogMethods:
     _driver: Driver
     _params: ConnectParams
 
+    if TYPE_CHECKING:
+
+        @property
+        def _addr(self) -> tuple[str, int] | str: ...
+
     def add_query_logger(self, callback: QueryLogger, *, slower_than: float = 0) -> None:
         """Have `callback(record)` called with a `LoggedQuery` for each query, or each slower than so many seconds.
 
@@ -60,7 +65,7 @@ class QueryLogMethods:
             raise ValueError(f"slower_than is expected to be a number of seconds, got {slower_than!r}")
         log = self._driver.observer
         if log is None:
-            log = self._driver.observer = QueryLog(self._driver, self._params)
+            log = self._driver.observer = QueryLog(self._driver, self._params, self._addr)
         log.loggers = [*(pair for pair in log.loggers if pair[0] != callback), (callback, slower_than)]
 
     def remove_query_logger(self, callback: QueryLogger) -> None:
@@ -84,8 +89,9 @@ class QueryLogMethods:
 class QueryLog:
     """The query loggers of one connection; the driver's observer while there are any."""
 
-    def __init__(self, driver: Driver, params: ConnectParams) -> None:
+    def __init__(self, driver: Driver, params: ConnectParams, address: tuple[str, int] | str) -> None:
         self._driver = driver
+        self._address = address
         self._params = params
         self._tasks: set[asyncio.Future[Any]] = set()
         self.loggers: list[tuple[QueryLogger, float]] = []
@@ -115,7 +121,7 @@ class QueryLog:
         for callback, slower_than in self.loggers:
             if query and elapsed >= slower_than:
                 if record is None:
-                    record = LoggedQuery(query, args, timeout, elapsed, error, self._address(), self._params)
+                    record = LoggedQuery(query, args, timeout, elapsed, error, self._address, self._params)
                 self._tell(callback, record)
 
     def _tell(self, callback: QueryLogger, record: LoggedQuery) -> None:
@@ -133,7 +139,3 @@ class QueryLog:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             report(self._driver.loop, callback, error)
-
-    def _address(self) -> Any:
-        address = self._driver.transport.get_extra_info("peername")
-        return address[:2] if isinstance(address, tuple) else address

@@ -38,7 +38,7 @@ class State(enum.Enum):
     NEW = "not yet started"
     STARTED = "already started"
     COMMITTED = "already committed"
-    ROLLED_BACK = "already rolled back"
+    ROLLEDBACK = "already rolled back"
     FAILED = "in error state"
 
 
@@ -149,14 +149,14 @@ class Transaction:
         tag = await self._end("COMMIT" if self._savepoint is None else f"RELEASE SAVEPOINT {self._savepoint}",
                               State.COMMITTED)  # fmt: skip
         if tag == "ROLLBACK":
-            self._state = State.ROLLED_BACK
+            self._state = State.ROLLEDBACK
             raise commit_refused(cause)
 
     async def _rollback(self) -> None:
         self._check_started("rollback")
         await self._end(
             "ROLLBACK" if self._savepoint is None else f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}",
-            State.ROLLED_BACK,
+            State.ROLLEDBACK,
         )
 
     async def _end(self, query: str, state: State) -> str:
@@ -206,7 +206,8 @@ class Transaction:
             raise InterfaceError(
                 f"cannot call Transaction.{method}(): the underlying connection has been released back to the pool"
             )
-        self._connection._check_open()
+        if self._connection.is_closed():
+            raise InterfaceError(f"cannot call Transaction.{method}(): the underlying connection is closed")
 
     def _check_by_hand(self, method: str) -> None:
         if self._managed:

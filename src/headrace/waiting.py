@@ -6,13 +6,26 @@ from math import inf
 
 
 def checked_timeout(timeout: object, default: float | None) -> float | None:
-    """Return the seconds to wait, the default for None; raises ValueError for anything but a number.
+    """Return the seconds to wait, None for no limit, the default for None; raises ValueError for what is no number.
 
-    To be called before anything is sent: what is refused here must not have happened.
+    Whatever float() takes is one, such as a Decimal, or the text of an environment variable. To be called before
+    anything is sent: what is refused here must not have happened.
     """
     if timeout is None:
         return default
+    seconds = as_seconds(timeout)
+    if seconds is None:
+        raise ValueError(f"invalid timeout value: expected a number of seconds or None, got {timeout!r}")
+    return seconds if seconds != inf else None
+
+
+def as_seconds(value: object) -> float | None:
+    """Return a number of seconds as a float, None for what is no number."""
+    if isinstance(value, bool):
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
     # Of all numbers NaN alone differs from itself.
-    if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and timeout == timeout:
-        return timeout if timeout != inf else None
-    raise ValueError(f"invalid timeout value: expected a number of seconds or None, got {timeout!r}")
+    return seconds if seconds == seconds else None

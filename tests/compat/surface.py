@@ -173,14 +173,18 @@ FUNCTIONS = {
 MODULES = {
     "": "connect create_pool Pool Record Connection __version__ Type Attribute Range BitString Point Path Polygon Box"
     " Line LineSegment Circle ServerVersion",
+    "compat": "StrEnum wait_for",
+    "connect_utils": "SessionAttribute",
     "connection": "Connection LoggedQuery connect",
     "cursor": "Cursor CursorFactory CursorIterator",
     "pool": "Pool PoolAcquireContext PoolConnectionProxy create_pool",
     "prepared_stmt": "PreparedStatement",
-    "protocol": "Record",
+    "protocol": "Record protocol",
+    "protocol.protocol": "Record",
     "transaction": "Transaction",
     "types": "Type Attribute Range BitString Point Path Polygon Box Line LineSegment Circle ServerVersion",
     "utils": "_quote_ident _quote_literal",
+    "exceptions._base": "PostgresError InterfaceError InternalClientError UnknownPostgresError",
     "exceptions": "PostgresMessage PostgresError FatalPostgresError UnknownPostgresError InterfaceMessage"
     " InterfaceError InterfaceWarning PostgresLogMessage ClientConfigurationError InternalClientError"
     " OutdatedSchemaCacheError ProtocolError UnsupportedClientFeatureError UnsupportedServerFeatureError"

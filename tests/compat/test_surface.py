@@ -144,7 +144,7 @@ PROGRAM = """
 import headrace
 headrace.install_as_asyncpg()
 headrace.install_as_asyncpg()
-import asyncpg, sys
+import asyncpg, functools, sys
 assert asyncpg is headrace
 modules = sys.argv[1:]
 for name in modules:
@@ -153,7 +153,7 @@ for name in modules:
     for attribute in attributes.split(","):
         getattr(found, attribute)
     if module:
-        assert getattr(asyncpg, module) is found, module
+        assert functools.reduce(getattr, module.split("."), asyncpg) is found, module
 import asyncpg.exceptions, asyncpg.pool, asyncpg.connection
 from asyncpg.connection import Connection, LoggedQuery
 from asyncpg import exceptions as e
@@ -171,7 +171,10 @@ def test_installed_as_asyncpg_every_name_is_imported_as_programs_do() -> None:
 
 
 def test_imported_under_asyncpgs_name_it_has_the_submodules_too() -> None:
-    program = "import sys, headrace as asyncpg\nfor name in sys.argv[1:]: getattr(asyncpg, name)"
+    program = (
+        "import functools, sys, headrace as asyncpg\n"
+        "for name in sys.argv[1:]: functools.reduce(getattr, name.split('.'), asyncpg)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, *SUBMODULES], cwd=ROOT, capture_output=True, text=True, check=False
     )

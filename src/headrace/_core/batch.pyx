@@ -123,7 +123,7 @@ cdef object checked_element(object args, Py_ssize_t element):
     if isinstance(args, (str, bytes, bytearray)) or not hasattr(args, '__getitem__') or not hasattr(args, '__len__') \
             or isinstance(args, dict):
         raise ArgumentError(
-            f'invalid input in executemany() sequence element #{element}: expected a sequence, '
+            f'invalid input in executemany() argument sequence element #{element}: expected a sequence, '
             f'got {type(args).__name__} {args!r:.100}',
             hint='Pass one tuple or list of arguments for each execution.')
     return args

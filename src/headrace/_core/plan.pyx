@@ -35,7 +35,7 @@ cdef class Plan:
     cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1:
         cdef Py_ssize_t expected = len(self.parameter_codecs)
         if given != expected:
-            raise InterfaceError(wrong_count(expected, given, element))
+            raise InterfaceError(wrong_count(expected, given, element), hint=COUNT_HINT)
         return 0
 
     cdef int put_bind(self, WriteBuffer out, bytes portal, object args, Py_ssize_t element, str query) except -1:
@@ -185,8 +185,10 @@ cdef int put_formats(WriteBuffer out, list codecs) except -1:
 cdef str wrong_count(Py_ssize_t expected, Py_ssize_t given, Py_ssize_t element):
     where = f' in element #{element} of executemany() sequence' if element >= 0 else ''
     return (f'the server expects {expected} argument{"" if expected == 1 else "s"} for this query, '
-            f'{given} {"was" if given == 1 else "were"} passed{where}; '
-            'HINT: pass one argument for each of $1, $2, ... in the query')
+            f'{given} {"was" if given == 1 else "were"} passed{where}')
+
+
+COUNT_HINT = 'Pass one argument for each of $1, $2, ... in the query.'
 
 
 cdef object bad_argument(tuple codecs, Py_ssize_t i, object value, Py_ssize_t element, str query, object error):

@@ -1,6 +1,7 @@
 #include "recordobj.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #define DESC_NAMES(record) PyTuple_GET_ITEM((record)->desc, 0)
 #define DESC_INDEX(record) PyTuple_GET_ITEM((record)->desc, 1)
@@ -221,10 +222,12 @@ static PyObject *record_repr(RecordObject *record)
 {
     PyObject *parts, *text, *space, *joined;
     Py_ssize_t size = Py_SIZE(record);
+    const char *dot = strrchr(Py_TYPE(record)->tp_name, '.');
+    const char *name = dot != NULL ? dot + 1 : Py_TYPE(record)->tp_name;
     int entered = Py_ReprEnter((PyObject *)record);
 
     if (entered != 0) {
-        return entered > 0 ? PyUnicode_FromString("<Record ...>") : NULL;
+        return entered > 0 ? PyUnicode_FromFormat("<%s ...>", name) : NULL;
     }
     parts = PyList_New(0);
     for (Py_ssize_t i = 0; parts != NULL && i < size; i++) {
@@ -247,7 +250,7 @@ static PyObject *record_repr(RecordObject *record)
     if (joined == NULL) {
         return NULL;
     }
-    text = size ? PyUnicode_FromFormat("<Record %U>", joined) : PyUnicode_FromString("<Record>");
+    text = size ? PyUnicode_FromFormat("<%s %U>", name, joined) : PyUnicode_FromFormat("<%s>", name);
     Py_DECREF(joined);
     return text;
 }

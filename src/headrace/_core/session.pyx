@@ -187,7 +187,8 @@ cdef class Session:
         if kind == b'E':
             return self.on_error(data, size)
         if kind == b'N':
-            self.events.notice(new_notice(error_fields(data, size)))
+            head = self.sent.first
+            self.events.notice(new_notice(error_fields(data, size), head.query if head is not None else None))
             return 0
         if kind == b'A':
             self.events.notification(*notification(data, size))

@@ -38,6 +38,10 @@ class Place:
         return f"{self._code.co_filename}:{self._line}, in {self._code.co_qualname}"
 
 
+class ReleasedError(InterfaceError, AttributeError):
+    """An attribute was asked of a lease that is over; for hasattr() and getattr() with a default it is not there."""
+
+
 class PoolConnectionProxy:
     """A leased connection: all of `Connection`, until it is given back; InterfaceError after that.
 
@@ -57,8 +61,13 @@ class PoolConnectionProxy:
     def __getattr__(self, name: str) -> Any:
         connection = self._connection
         if connection is None:
-            raise InterfaceError(f"cannot access Connection.{name}: connection has been released back to the pool")
+            raise ReleasedError(f"cannot access Connection.{name}: connection has been released back to the pool")
         return getattr(connection, name)
+
+    @property
+    def _con(self) -> Connection | None:
+        """The connection behind it, None once it was given back; by the name that asyncpg's users know."""
+        return self._connection
 
     def __repr__(self) -> str:
         if self._connection is None:

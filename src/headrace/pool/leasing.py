@@ -38,6 +38,8 @@ class LeaseMethods:
     _setup: Callback | None
     _reset: Callback | None
     _debug: bool
+    _exclusive: frozenset[str]
+    """Those of the pool's own methods that take a lease for each call."""
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
         """Lease a connection: `connection = await pool.acquire()`, or `async with pool.acquire() as connection`.
@@ -127,9 +129,9 @@ class LeaseMethods:
             f"Of at most {router.limits.max_size} connections {router.leases()} are leased, {len(router.free)} shared"
             f" and {len(router.opening)} being opened; {router.waiting()} other callers wait."
         )
-        return "\n  ".join([summary, *self._holders()])
+        return "\n  ".join([summary, *self._occupants()])
 
-    def _holders(self) -> list[str]:
+    def _occupants(self) -> list[str]:
         """Return where the connections that are leased now were acquired."""
         held = [member.proxy() for member in self._router.members.values() if member.leased and member.proxy]
         places = [f"{proxy._connection!r} was acquired at {proxy._place}" for proxy in held if proxy is not None]
@@ -150,18 +152,18 @@ class LeaseMethods:
             return
         left = leased.lease_over()
         try:
-            await self._take_back(connection._member, timeout)
+            await self._take_back(connection._member, timeout, bool(left))
         finally:
             for warning in left:
                 warnings.warn(warning, stacklevel=2)
 
-    async def _take_back(self, member: Member, timeout: float | None) -> None:
+    async def _take_back(self, member: Member, timeout: float | None, listened: bool) -> None:
         member.proxy = None
         if member.connection.is_closed():
             self._upkeep.serve()
             return
         try:
-            await self._cleanse(member, checked_timeout(timeout, None))
+            await self._cleanse(member, checked_timeout(timeout, None), listened)
         except CancelledError:
             self._upkeep.retire(member, Reason.RESET, at_once=True)
             raise
@@ -171,21 +173,25 @@ class LeaseMethods:
             raise
         self._upkeep.give_back(member)
 
-    async def _cleanse(self, member: Member, timeout: float | None) -> None:
-        """Bring the session of a connection that was leased back to its first state."""
+    async def _cleanse(self, member: Member, timeout: float | None, listened: bool) -> None:
+        """Bring the session of a connection that was leased back to its first state.
+
+        A `reset` callback does so in the place of the reset query; no transaction and no LISTEN is left to it.
+        """
         connection, driver = member.connection, member.driver
-        if driver.asked == member.asked_at_lease and driver.pristine:
-            return
-        if type(connection).reset is not Connection.reset:
+        if self._reset is None and type(connection).reset is not Connection.reset:
             await connection.reset(timeout=timeout)
-        else:
+        elif driver.asked != member.asked_at_lease or not driver.pristine:
+            if not driver.pristine and not driver.load:
+                connection.report_open_transaction()
             if not driver.pristine or driver.load:
                 # With requests under way the status byte is not the last word: ROLLBACK outside a transaction is a
                 # warning that nobody sees.
                 driver.background("ROLLBACK")
-            query = connection.get_reset_query()
+            query = connection.get_reset_query() if self._reset is None else "UNLISTEN *" if listened else ""
             if query:
                 driver.background(query, vital=True)
+        connection.reset_is_sent()
         if self._reset is not None:
             async with asyncio.timeout(timeout):
                 await self._reset(connection)
@@ -203,5 +209,5 @@ class LeaseMethods:
         self._upkeep.counts.leaked += 1
         log.warning("%r was never given back to the pool: it is taken back. It was acquired at %s",
                     member.connection, place)  # fmt: skip
-        member.connection.lease_over()
-        self._upkeep.spawn(self._take_back(member, None))
+        listened = bool(member.connection.lease_over())
+        self._upkeep.spawn(self._take_back(member, None, listened))

@@ -22,9 +22,10 @@ from headrace.errors import InterfaceError
 from headrace.pool.lease import PoolAcquireContext
 from headrace.pool.listening import Listening
 from headrace.pool.routing import Limits, Reason
-from headrace.pool.sharing import SharedMethods
+from headrace.pool.sharing import SharedMethods, exclusive_methods
 from headrace.pool.stats import PoolStats, idle_size
 from headrace.pool.upkeep import Upkeep
+from headrace.pool.watched import WatchedNames
 from headrace.rows import checked_record_class
 from headrace.waiting import checked_timeout
 
@@ -40,7 +41,7 @@ Connect = Callable[..., Awaitable[Connection]]
 Callback = Callable[[Any], Awaitable[None]]
 
 
-class Pool(SharedMethods, CopyMethods):
+class Pool(SharedMethods, CopyMethods, WatchedNames):
     """A pool of connections; made by `headrace.create_pool()`, to be awaited or used by `async with`."""
 
     def __init__(
@@ -75,7 +76,11 @@ class Pool(SharedMethods, CopyMethods):
         self._debug = debug
         self._codecs = checked_codecs(codecs)
         self._connection_class = connection_class
-        self._record_class = checked_record_class(record_class)
+        try:
+            self._record_class = checked_record_class(record_class)
+        except InterfaceError as error:
+            raise TypeError(str(error)) from None
+        self._exclusive = exclusive_methods(connection_class, setup)
         self._command_timeout: float | None = connect_args[1].get("command_timeout")
         self._loop = loop
         limits = checked_limits(min_size, max_size, max_queries, max_inactive_connection_lifetime, max_lifetime)
@@ -123,7 +128,11 @@ class Pool(SharedMethods, CopyMethods):
         """Return a new connection, initialised, that belongs to nobody yet."""
         args, kwargs = self._connect_args
         connection = await self._connect(
-            *args, connection_class=self._connection_class, record_class=self._record_class, **kwargs
+            *args,
+            loop=self._loop,
+            connection_class=self._connection_class,
+            record_class=self._record_class,
+            **kwargs,
         )
         if not isinstance(connection, Connection):
             raise InterfaceError(
@@ -156,9 +165,13 @@ class Pool(SharedMethods, CopyMethods):
         return Listening(self, channels, max_queue, heartbeat)
 
     async def expire_connections(self) -> None:
-        """Replace all connections: those that are free when they are done, leased ones when they are given back."""
-        self._check()
-        self._upkeep.expire(Reason.EXPIRED)
+        """Replace all connections: those that are free when they are done, leased ones when they are given back.
+
+        Does nothing on a pool that is not open.
+        """
+        if self._upkeep.is_running:
+            self._check()
+            self._upkeep.expire(Reason.EXPIRED)
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change how connections opened from now on are opened. See `expire_connections()` for the others."""
@@ -334,7 +347,8 @@ def create_pool(
     connections are replaced.
 
     `init(connection)` is awaited once for each new connection, `setup(connection)` before each lease and
-    `reset(connection)` after it. Reports of connections that were not given back name the line that acquired them, and
+    `reset(connection)` after it: in the place of the connection's own reset, but for the end of a transaction that was
+    left open. Reports of connections that were not given back name the line that acquired them, and
     with `debug`, or a loop in debug mode, all of the stack. `codecs` are set on each new connection, before `init`: see
     TypeCodec. `connect` stands in for `headrace.connect`; all other
     arguments are handed to it.

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace._core.record import Record
+from headrace.connection import Connection
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import PostgresError
 from headrace.lexer import classify
@@ -25,10 +26,24 @@ if TYPE_CHECKING:
     from headrace.driver import Driver
     from headrace.query import AnyQuery
 
+METHODS = {name: getattr(Connection, name) for name in ("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")}
+"""The methods of a connection that a pool has too."""
+
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
 log = logging.getLogger("headrace.pool")
+
+
+def exclusive_methods(connection_class: type[Connection], setup: object) -> frozenset[str]:
+    """Return the methods that take a lease for each call: all with a `setup`, otherwise those that are overridden.
+
+    Overridden by a subclass, or wrapped in place by instrumentation: their own code, which sharing would pass over, is
+    called on a connection that is its caller's alone.
+    """
+    return frozenset(
+        name for name, method in METHODS.items() if setup is not None or getattr(connection_class, name) is not method
+    )
 
 
 class SharedMethods(LeaseMethods):
@@ -39,7 +54,7 @@ class SharedMethods(LeaseMethods):
     it; where a reset would not do (SET ROLE, temporary tables, PREPARE) the connection is replaced. What cannot be
     seen in the text, a function that calls set_config() or takes a session-level advisory lock, needs `acquire()`.
     Where the pool has a `setup` callback each of these methods takes a lease, for the callback to prepare the
-    connection.
+    connection; so does one that a `connection_class` overrides, for its method to be called.
 
     A query that had not been sent when its connection was lost is sent on another one, and so is one whose statement
     the server has refused as stale while a transaction of somebody's lease was begun behind it.
@@ -188,7 +203,7 @@ class SharedMethods(LeaseMethods):
     ) -> Any:
         if not isinstance(query, str):
             query, args = bound(query, args)
-        if self._setup is not None or classify(query).session_state:
+        if method in self._exclusive or classify(query).session_state:
             kwargs: dict[str, Any] = {"timeout": timeout}
             if kind == KIND_VALUE:
                 kwargs["column"] = column
@@ -236,7 +251,7 @@ class SharedMethods(LeaseMethods):
     ) -> Any:
         if not isinstance(query, str):
             query, args = bound_each(query, args)
-        if self._setup is not None or classify(query).session_state:
+        if method in self._exclusive or classify(query).session_state:
             kwargs: dict[str, Any] = {"timeout": timeout}
             if collects:
                 kwargs["record_class"] = record_class

@@ -36,7 +36,12 @@ def rows_as(row: object, record_class: object = None) -> RowShape | type[Record]
 
 def checked_record_class(record_class: object) -> RowShape | type[Record]:
     """Return a record class; raises InterfaceError for what is none. What `rows_as()` returned passes."""
-    if (isinstance(record_class, type) and issubclass(record_class, Record)) or isinstance(record_class, RowShape):
+    if isinstance(record_class, RowShape):
+        return record_class
+    if isinstance(record_class, type) and issubclass(record_class, Record):
+        # Rows are made in C, without either.
+        if record_class.__new__ is not Record.__new__ or record_class.__init__ is not Record.__init__:
+            raise InterfaceError(f"record_class must not redefine __new__ or __init__: {record_class!r:.100} does")
         return record_class
     raise InterfaceError(
         f"record_class is expected to be a subclass of headrace.Record, got {record_class!r:.100}",
