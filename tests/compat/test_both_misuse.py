@@ -325,9 +325,45 @@ async def errors(run: Run) -> None:
     run.note(type(notice).__name__, str(notice), notice.severity, notice.detail, notice.hint, notice.query)
     await said(run, setattr, notice, "detail", "x", words="immutable")
     await said(run, conn.copy_from_table, "nope", output=io.BytesIO())
+    for names in ({}, {"schema_name": "nope"}, {"columns": ["a"]}):
+        await said(run, conn.copy_records_to_table, "nope", records=[(1,)], words="does not exist", **names)
 
 
-PROGRAMS = [closed, released, transactions, arguments, cursors, settings, pools, errors]
+async def instrumented(run: Run) -> None:
+    """Methods wrapped on their classes, as tracing does it: calls through a pool are seen too."""
+    seen: list[str] = []
+
+    def wrapping(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+            query = self._query if not args or not isinstance(args[0], str) else args[0]
+            connection = getattr(self, "_connection", self)
+            assert connection._addr == run.connection._addr
+            assert connection._params.database == run.connection._params.database
+            seen.append(f"{type(self).__name__} {method.__name__} {query}")
+            return await method(self, *args, **kwargs)
+
+        return wrapper
+
+    wrapped = [(run.driver.Connection, name) for name in ("execute", "executemany", "fetch", "fetchrow", "fetchval")]
+    wrapped += [(run.driver.cursor.Cursor, "fetch"), (run.driver.cursor.CursorIterator, "__anext__")]
+    kept = [(owner, name, getattr(owner, name)) for owner, name in wrapped]
+    try:
+        for owner, name, method in kept:
+            setattr(owner, name, wrapping(method))
+        async with run.driver.create_pool(run.dsn, min_size=1, max_size=1) as pool:
+            await pool.fetch("SELECT 1")
+            await pool.fetchval("SELECT 2")
+            async with pool.acquire() as leased, leased.transaction():
+                await leased.fetchrow("SELECT 3")
+                run.note([row[0] async for row in leased.cursor("SELECT 4")])
+                run.note(await (await leased.cursor("SELECT 5")).fetch(1))
+    finally:
+        for owner, name, method in kept:
+            setattr(owner, name, method)
+    run.note([each for each in seen if "SELECT" in each and "advisory" not in each])
+
+
+PROGRAMS = [instrumented, closed, released, transactions, arguments, cursors, settings, pools, errors]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)

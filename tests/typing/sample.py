@@ -239,7 +239,7 @@ async def statements(connection: headrace.Connection) -> None:
     assert_type(statement.get_attributes(), tuple[headrace.Attribute, ...])
     assert_type(statement.get_name(), str)
     assert_type(statement.get_query(), str)
-    assert_type(statement.get_statusmsg(), str)
+    assert_type(statement.get_statusmsg(), str | None)
     assert_type(await statement.explain([1], analyze=True), Any)
     assert_type(await statement.fetchval([1], column="name"), Any)
     await statement.executemany([([1],)])

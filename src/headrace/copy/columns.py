@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = """\
 SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a
-WHERE a.attrelid = $1::pg_catalog.text::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+WHERE a.attrelid = pg_catalog.to_regclass($1::pg_catalog.text) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
 BOOL, TEXT, OID = 16, 25, 26
 
 
@@ -44,9 +44,9 @@ async def encoder(driver: Driver, table: str, columns: Names, timeout: float | N
         wanted = column_list(names) if names else ""
     else:
         names = columns
-    if any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
+    if not types or any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
         # The server says what is wrong with a name; and preparing looks up types met for the first time.
-        await prepared(driver, f"SELECT {wanted} FROM {table}", timeout)
+        await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
     return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
 
 
