@@ -436,7 +436,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
             self._lost_callback(self)
 
     def report_open_transaction(self) -> None:
-        """Tell the loop's exception handler of a transaction that a reset is going to undo: nobody meant to leave it."""
+        """Tell the loop's exception handler of a transaction that was left open: a reset is going to undo it."""
         message = f"Resetting connection with an active transaction {self!r}"
         self._driver.loop.call_exception_handler({"message": message})
 
@@ -488,7 +488,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that the connection belongs to."""
-        return self._driver.loop  # type: ignore[no-any-return]
+        return self._driver.loop
 
     def _copying(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)

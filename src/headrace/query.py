@@ -120,9 +120,8 @@ class NamedElements:
             except KeyError:
                 args = None
             if args is None or len(args) != len(element):
-                raise ArgumentError(
-                    f"invalid input in executemany() argument sequence element #{at}: {_difference(names, list(element))}"
-                )
+                difference = _difference(names, list(element))
+                raise ArgumentError(f"invalid input in executemany() argument sequence element #{at}: {difference}")
             yield args
 
 

@@ -25,16 +25,15 @@ from tests.servers import Cluster
 
 
 async def said(run: Run, call: Callable[..., Any], *args: Any, words: str = "", **kwargs: Any) -> None:
-    """Note what a call raises, and that its message holds the words."""
+    """Note what a call raises, and that its message holds the words; or what it returns."""
     try:
         result = call(*args, **kwargs)
-        if inspect.isawaitable(result):
-            result = await result
+        run.note(await result if inspect.isawaitable(result) else result)
+        return
     except Exception as error:
-        assert words in str(error), f"{run.driver.__name__}: {words!r} is not in {error}"
         run.noted.append(error)
-    else:
-        run.note(result)
+        message = str(error)
+    assert words in message, f"{run.driver.__name__}: {words!r} is not in {message!r}"
 
 
 async def awaited(cursor: Any) -> None:
@@ -95,6 +94,9 @@ async def released(run: Run) -> None:
             await said(run, statement.fetch, words="released back to the pool")
 
 
+LEVELS = [("serializable", "read_committed"), (None, "serializable"), (None, "read_committed")]
+
+
 async def transactions(run: Run) -> None:
     """Transactions ended twice, by hand inside `async with`, and behind their back."""
     conn = run.connection
@@ -130,7 +132,11 @@ async def transactions(run: Run) -> None:
     await conn.execute("BEGIN")
     await said(run, conn.transaction().start, words="manually started transaction")
     await conn.execute("ROLLBACK")
-    for outer_level, inner_level in (("serializable", "read_committed"), (None, "serializable"), (None, "read_committed")):
+    for outer_level, inner_level in (
+        ("serializable", "read_committed"),
+        (None, "serializable"),
+        (None, "read_committed"),
+    ):
         async with conn.transaction(isolation=outer_level):
             await said(run, conn.transaction(isolation=inner_level).start)
     await conn.execute("SET default_transaction_isolation = 'repeatable read'")
@@ -167,7 +173,9 @@ async def arguments(run: Run) -> None:
         pass
 
     for record_class in (WithInit, WithNew):
-        await said(run, conn.fetch, "SELECT 1", record_class=record_class, words="must not redefine __new__ or __init__")
+        await said(
+            run, conn.fetch, "SELECT 1", record_class=record_class, words="must not redefine __new__ or __init__"
+        )
     run.note(repr(await conn.fetchrow("SELECT 1 AS a, 'x' AS b", record_class=Plain)))
     run.note(repr(await conn.fetchrow("SELECT 1 AS a")))
     for wrong in ({"connection_class": int}, {"record_class": int}, {"max_inactive_connection_lifetime": -1}):
@@ -269,7 +277,14 @@ async def pools(run: Run) -> None:
         return await run.driver.connect(*args, connection_class=connection_class, **kwargs)
 
     pool = run.driver.create_pool(
-        run.dsn, min_size=1, max_size=2, connection_class=Own, init=init, reset=reset, connect=connect, command_timeout=5
+        run.dsn,
+        min_size=1,
+        max_size=2,
+        connection_class=Own,
+        init=init,
+        reset=reset,
+        connect=connect,
+        command_timeout=5,
     )
     await said(run, pool.expire_connections)
     await pool

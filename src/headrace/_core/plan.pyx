@@ -188,7 +188,7 @@ cdef str wrong_count(Py_ssize_t expected, Py_ssize_t given, Py_ssize_t element):
             f'{given} {"was" if given == 1 else "were"} passed{where}')
 
 
-COUNT_HINT = 'Pass one argument for each of $1, $2, ... in the query.'
+cdef str COUNT_HINT = 'Pass one argument for each of $1, $2, ... in the query.'
 
 
 cdef object bad_argument(tuple codecs, Py_ssize_t i, object value, Py_ssize_t element, str query, object error):

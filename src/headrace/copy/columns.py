@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = """\
 SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a
-WHERE a.attrelid = pg_catalog.to_regclass($1::pg_catalog.text) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+WHERE a.attrelid = pg_catalog.to_regclass($1::pg_catalog.text) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum"""
 BOOL, TEXT, OID = 16, 25, 26
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from headrace.driver import Driver
     from headrace.query import AnyQuery
 
-METHODS = {name: getattr(Connection, name) for name in ("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")}
+METHODS = {
+    name: getattr(Connection, name) for name in ("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")
+}
 """The methods of a connection that a pool has too."""
 
 T = TypeVar("T")
