@@ -329,7 +329,7 @@ cdef class DriverCore(Line):
                                        CANCEL_TIMEOUT)
                 self.session.cancel_delivered()
                 # Where the connection was dropped meanwhile nobody can tell any more: a few are sent all the same.
-                if not self.session.holding if self.connected else pause > 4 * CANCEL_PAUSE:
+                if not self.session.holding if self.connected else pause > 16 * CANCEL_PAUSE:
                     return
                 await asyncio.sleep(pause)
                 pause *= 2
