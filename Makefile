@@ -33,6 +33,10 @@ STOREFRONT_docs := [embedded]
 # that there is not for all. Tests that miss one are skipped.
 OPTIONAL_test := $(if $(shell command -v krb5-config),gssapi) test-tls
 
+# A worker on each processor; what is left of the longest part is shared out again. A worker that dies, as of a test that
+# hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
+PARALLEL := -n auto --dist worksteal --max-worker-restart 0
+
 CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting check-types-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers tests/soak \
 	$(wildcard tests/typing/sample.py)
@@ -49,7 +53,7 @@ demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a 
 	@$(BIN)/storefront demo $(DEMO_ARGS)
 
 test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)
 
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)

@@ -79,7 +79,7 @@ def no_transaction_left(request: pytest.FixtureRequest, server: Cluster, databas
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     """Fail where the test left a connection or a file unclosed: its finalizer warns, and warnings are errors.
 
     Without this the warning would come up in whichever later test happens to collect the garbage.
@@ -96,6 +96,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         gc.collect()
     finally:
         sys.unraisablehook = before
+    if nextitem is None or nextitem.path != item.path:
+        # What the module's tests have imported, and what pytest keeps of each test, is there to stay: looked through
+        # after every later test, it would take most of the time of all tests.
+        gc.freeze()
     if left:
         pytest.fail("\n".join(["the test left something unclosed:", *left]), pytrace=False)
     return result
