@@ -17,7 +17,7 @@ import pytest
 
 from headrace import errors
 from tests.fuzz import corpus
-from tests.fuzz.engine import Failure, Fuzzing, replay
+from tests.fuzz.engine import PATIENCE, Failure, Fuzzing, replay
 from tests.fuzz.mutation import Mutation, split
 from tests.fuzz.registry import TARGETS
 from tests.fuzz.target import Target
@@ -99,18 +99,18 @@ class Grows(Broken):
 
 
 @pytest.mark.parametrize(
-    ("target", "what"),
+    ("target", "what", "patience"),
     [
-        (Raises(), "SystemError: error return"),
-        (Crashes(), "died of SIGSEGV"),
-        (Hangs(), "hangs: no end after 0.5 s"),
-        (Promises(), "MemoryError"),
+        (Raises(), "SystemError: error return", PATIENCE),
+        (Crashes(), "died of SIGSEGV", PATIENCE),
+        (Hangs(), "hangs: no end after 2 s", 2),
+        (Promises(), "MemoryError", PATIENCE),
     ],
     ids=["raises", "crashes", "hangs", "promises"],
 )
-def test_08_what_goes_wrong_is_found_with_its_input(target: Broken, what: str, tmp_path: Path) -> None:
+def test_08_what_goes_wrong_is_found_with_its_input(target: Broken, what: str, patience: float, tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
-        list(Fuzzing(target, 1, workers=2, patience=0.5).run(10_000))
+        list(Fuzzing(target, 1, workers=2, patience=patience).run(10_000))
     assert what in caught.value.what
     assert b"\x7f" in caught.value.data
     assert caught.value.save(tmp_path).read_bytes() == caught.value.data

@@ -11,7 +11,7 @@ import pytest
 import headrace
 import headrace.driver
 from tests.peers import scripts
-from tests.peers.fakeserver import Peer
+from tests.peers.fakeserver import FakeServer, Peer
 from tests.peers.frontend import Bind, CancelRequest, Execute, Sync, split
 from tests.peers.proxy import Proxy
 from tests.watching import until_in_flight
@@ -33,11 +33,20 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headrace.driver, "CANCEL_TIMEOUT", DEADLINE)
 
 
-async def never_answering(peer: Peer) -> None:
+async def falling_silent(peer: Peer) -> None:
+    """Answer the query once, and no more."""
     await peer.greet()
     await scripts.prepare(peer, "a")
+    await scripts.run(peer, scripts.row("well"))
     await peer.expect(Bind, Execute, Sync)
     await peer.hold()
+
+
+async def connected(server: FakeServer) -> headrace.Connection:
+    """Return a connection that has the query prepared: called with a time limit, it is sent before that can be over."""
+    connection = await headrace.connect(server.dsn())
+    assert await connection.fetchval(QUERY) == "well"
+    return connection
 
 
 async def holding_the_cancel(peer: Peer) -> None:
@@ -46,8 +55,8 @@ async def holding_the_cancel(peer: Peer) -> None:
 
 
 async def test_28_a_cancel_socket_held_open_delays_no_time_out(fake: Fake, short: None) -> None:
-    server = await fake(never_answering, holding_the_cancel)
-    connection = await headrace.connect(server.dsn())
+    server = await fake(falling_silent, holding_the_cancel)
+    connection = await connected(server)
     async with asyncio.timeout(GRACE):
         with pytest.raises(TimeoutError):
             await connection.fetch(QUERY, timeout=0.05)
@@ -59,8 +68,8 @@ async def test_28_a_cancel_socket_held_open_delays_no_time_out(fake: Fake, short
 
 
 async def test_28_close_takes_no_longer_than_its_time_out(fake: Fake) -> None:
-    server = await fake(never_answering, holding_the_cancel)
-    connection = await headrace.connect(server.dsn())
+    server = await fake(falling_silent, holding_the_cancel)
+    connection = await connected(server)
     running = asyncio.create_task(connection.fetch(QUERY))
     await until_in_flight(connection)
     async with asyncio.timeout(GRACE):
@@ -78,8 +87,8 @@ async def test_28_a_cancel_that_changes_nothing(fake: Fake, short: None) -> None
     async def cancel(peer: Peer) -> None:
         cancels.append(await peer.expect_cancel_request())
 
-    server = await fake(never_answering, every=cancel)
-    connection = await headrace.connect(server.dsn())
+    server = await fake(falling_silent, every=cancel)
+    connection = await connected(server)
     async with asyncio.timeout(GRACE):
         with pytest.raises(TimeoutError):
             await connection.fetch(QUERY, timeout=0.05)
@@ -97,6 +106,7 @@ async def test_28_a_cancel_that_comes_too_early_is_repeated(fake: Fake) -> None:
     async def session(peer: Peer) -> None:
         await peer.greet()
         await scripts.prepare(peer, "a")
+        await scripts.run(peer, scripts.row("well"))
         await peer.expect(Bind, Execute, Sync)
         await seconds.wait()
         await peer.send(scripts.cancelled())
@@ -110,7 +120,7 @@ async def test_28_a_cancel_that_comes_too_early_is_repeated(fake: Fake) -> None:
             seconds.set()
 
     server = await fake(session, every=cancel)
-    connection = await headrace.connect(server.dsn())
+    connection = await connected(server)
     async with asyncio.timeout(GRACE):
         with pytest.raises(TimeoutError):
             await connection.fetch(QUERY, timeout=0.05)

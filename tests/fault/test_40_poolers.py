@@ -209,12 +209,14 @@ async def test_40_without_a_key_a_time_limit_and_closing_keep_their_time(fake: F
         await peer.expect_startup()
         await peer.send(keyless_greeting())
         await prepare(peer, "n")
+        await run(peer, row("5"))
         await peer.expect(Bind, Execute, Sync)
         await peer.hold()
 
     server = await fake(script)
     connection = await headrace.connect(server.dsn())
     async with asyncio.timeout(PATIENCE):
+        assert await connection.fetchval("SELECT n") == "5"
         with pytest.raises(TimeoutError):
             await connection.fetchval("SELECT n", timeout=0.1)
         with pytest.raises(TimeoutError):

@@ -87,7 +87,8 @@ async def test_cancelled_in_the_middle(conn: headrace.Connection, way: int) -> N
 @pytest.mark.parametrize("way", range(3))
 async def test_time_out(conn: headrace.Connection, connect: Any, way: int) -> None:
     stuck = Stuck()
-    limited = await connect(command_timeout=0.2)
+    # Enough for a COPY to begin, whatever else the machine has to do.
+    limited = await connect(command_timeout=1)
     with pytest.raises(TimeoutError):
         await copies(limited, stuck)[way]()
     assert stuck.cancelled

@@ -88,16 +88,15 @@ async def test_init_size(pool: MakePool) -> None:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def soon_dormant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "PING_AFTER", 0.02)
-    monkeypatch.setattr(upkeep, "PING_TIMEOUT", 0.3)
 
 
 async def until_dormant(pool: headrace.Pool) -> None:
     await until(lambda: len(pool._router.dormant) == pool.get_size())
 
 
-async def test_a_connection_that_lay_idle_is_used_again(pool: MakePool, impatient: None) -> None:
+async def test_a_connection_that_lay_idle_is_used_again(pool: MakePool, soon_dormant: None) -> None:
     made = await pool(min_size=2, max_size=2)
     before = {backend async for backend in backends(made)}
     for _ in range(3):
@@ -116,8 +115,11 @@ async def backends(pool: headrace.Pool) -> Any:
         await pool.release(lease)
 
 
-async def test_one_that_has_died_in_silence_is_replaced_unseen(pool: MakePool, proxy: Proxy, impatient: None) -> None:
+async def test_one_that_has_died_in_silence_is_replaced_unseen(
+    pool: MakePool, proxy: Proxy, soon_dormant: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its peer answers nothing any more. The query waits behind the ping, so it can go to another connection."""
+    monkeypatch.setattr(upkeep, "PING_TIMEOUT", 0.3)
     made = await pool(host=proxy.host, port=proxy.port, min_size=1, max_size=1)
     await until_dormant(made)
     proxy.links[0].freeze()
@@ -132,9 +134,8 @@ async def test_one_that_has_died_in_silence_is_replaced_unseen(pool: MakePool, p
 
 
 async def test_a_time_limit_covers_the_ping_and_what_comes_after(
-    pool: MakePool, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    pool: MakePool, proxy: Proxy, soon_dormant: None
 ) -> None:
-    monkeypatch.setattr(routing, "PING_AFTER", 0.02)
     made = await pool(host=proxy.host, port=proxy.port, min_size=1, max_size=1)
     await until_dormant(made)
     proxy.freeze()
