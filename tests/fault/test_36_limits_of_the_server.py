@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,18 +30,20 @@ async def test_36_an_idle_session_is_ended(connect: Connect) -> None:
         await connection.fetchval("SELECT 1")
 
 
-async def test_36_an_idle_death_is_replaced_unseen(
-    pool: MakePool, connect_kwargs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_36_an_idle_death_is_replaced_unseen(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connections that the server has ended since the last query are replaced, and nobody ever knows."""
     monkeypatch.setattr(routing, "GENERATION_PAUSE", 0.0)
-    made = await pool(min_size=2, max_size=2, server_settings={"idle_session_timeout": "50ms"})
+    # Those that come next live on: a query sent in the very moment of such an end fails by rights.
+    timeouts = itertools.chain(["50ms"] * 2, itertools.repeat("0"))
+
+    async def connect(*args: Any, **kwargs: Any) -> headrace.Connection:
+        return await headrace.connect(*args, **kwargs, server_settings={"idle_session_timeout": next(timeouts)})
+
+    made = await pool(min_size=2, max_size=2, connect=connect)
     # The regular look at all connections would do it too, but later.
     sweeper = made._upkeep._sweeper
     assert sweeper is not None
     sweeper.cancel()
-    # Those that come next live on: a query sent in the very moment of such an end fails by rights.
-    made.set_connect_args(**connect_kwargs)
     async with asyncio.timeout(PATIENCE):
         # Nobody asks for anything meanwhile.
         while made.stats().opened < 4:
