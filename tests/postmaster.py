@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -64,6 +65,26 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+class HeldPort:
+    """A TCP port of 127.0.0.1 that the kernel gives to nobody who lets it choose, also while its server is down.
+
+    For it is bound already, here. On Linux a server can listen there all the same, since both sides set SO_REUSEADDR
+    ("socket(7)"); elsewhere it could not, and the port is merely one that was free.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((HOST, 0))
+        self.number: int = self._socket.getsockname()[1]
+        if sys.platform != "linux":
+            self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._socket.close()
+
+
 def open_to_all(directory: Path) -> bool:
     """Whether any user may enter `directory`, through every directory above it."""
     return all(place.stat().st_mode & stat.S_IXOTH for place in (directory, *directory.parents))
@@ -112,7 +133,7 @@ class Postmaster:
         self.data = directory / "data"
         self.log = directory / "server.log"
         self.log.touch()
-        self.port = 0
+        self._port: HeldPort | None = None
         self._account = account
         self._server: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -123,6 +144,11 @@ class Postmaster:
         return self._server is not None and self._server.poll() is None
 
     @property
+    def port(self) -> int:
+        """The TCP port, the same for all starts; 0 before the first."""
+        return 0 if self._port is None else self._port.number
+
+    @property
     def pid(self) -> int:
         """The process id; ServerError where there is none."""
         if self._server is None:
@@ -131,24 +157,23 @@ class Postmaster:
 
     def start(self) -> None:
         """Start, and return when connections are accepted; the first start chooses the port for all."""
-        attempts = 1 if self.port else 5
+        attempts = 1 if self._port else 5
         for attempt in range(1, attempts + 1):
-            port = self.port or free_port()
+            port = self._port or HeldPort()
             logged = self.log.stat().st_size
             try:
-                self._spawn(port)
+                self._spawn(port.number)
                 until(self._accepts_connections, "the server starts")
-            except ServerError:
+            except BaseException as error:
                 self.kill()
-                # Somebody else may have taken the port since free_port() saw it free.
+                if port is not self._port:
+                    port.close()
+                # Where a port cannot be held, somebody else may have taken it meanwhile.
                 taken = b"Address already in use" in self.log.read_bytes()[logged:]
-                if attempt == attempts or not taken:
+                if attempt == attempts or not (taken and isinstance(error, ServerError)):
                     raise
-            except BaseException:
-                self.kill()
-                raise
             else:
-                self.port = port
+                self._port = port
                 return
 
     def stop(self, mode: ShutdownMode) -> None:
@@ -172,6 +197,11 @@ class Postmaster:
                 if process.stdin is not None:
                     process.stdin.close()
         self._guard = self._server = None
+
+    def let_go(self) -> None:
+        """Give up the port; there will be no further start."""
+        if self._port is not None:
+            self._port.close()
 
     def run(self, program: str, *arguments: str, script: str = "") -> None:
         """Run one of PostgreSQL's programs as the server's user; ServerError with its output if it fails."""

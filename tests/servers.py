@@ -112,6 +112,7 @@ class Cluster:
         try:
             self.stop("immediate")
         finally:
+            self.postmaster.let_go()
             self.remove()
 
     def __repr__(self) -> str:

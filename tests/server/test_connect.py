@@ -9,7 +9,7 @@ import hmac
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,11 +288,11 @@ async def test_a_setting_that_the_server_refuses(
 
 
 @pytest.fixture
-def unused_port() -> int:
-    """A port of 127.0.0.1 that refuses connections."""
+def unused_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that refuses connections: it is taken, but nobody listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
+        yield bound.getsockname()[1]
 
 
 async def test_a_port_that_refuses(unused_port: int) -> None:

@@ -27,26 +27,25 @@ class Pair:
 
     primary: Cluster
     standby: Cluster
+    nobody: int
+    """A port that refuses: it is taken, but nobody listens."""
 
     def to(self, *names: str) -> dict[str, Any]:
-        """Return connect arguments for servers in this order; "nobody" is a port that refuses."""
-        clusters = {"primary": self.primary, "standby": self.standby}
-        ports = [clusters[name].port if name in clusters else unused_port() for name in names]
+        """Return connect arguments for servers in this order; "nobody" is the port that refuses."""
+        known = {"primary": self.primary.port, "standby": self.standby.port, "nobody": self.nobody}
+        ports = [known[name] for name in names]
         return {"host": ["127.0.0.1"] * len(names), "port": ports, "user": "postgres", "timeout": 20}
-
-
-def unused_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def pair(server: Cluster) -> Iterator[Pair]:
     """Two real servers of the same version as `server`."""
     with ExitStack() as stack:
+        bound = stack.enter_context(socket.socket())
+        bound.bind(("127.0.0.1", 0))
         primary = stack.enter_context(Cluster(server.postmaster.installation))
-        yield Pair(primary, stack.enter_context(Cluster(server.postmaster.installation, standby_of=primary)))
+        standby = stack.enter_context(Cluster(server.postmaster.installation, standby_of=primary))
+        yield Pair(primary, standby, bound.getsockname()[1])
 
 
 async def reached(pair: Pair, *names: str, **arguments: Any) -> str:

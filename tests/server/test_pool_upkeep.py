@@ -158,7 +158,10 @@ async def test_stats(pool: MakePool) -> None:
     other = await made.acquire()
     waiting = asyncio.create_task(made.acquire(timeout=PATIENCE).__aenter__())
     running = asyncio.create_task(lease.fetchval("SELECT pg_sleep(0.05)"))
-    await until(lambda: made.stats().in_flight > 0)
+    async with asyncio.timeout(PATIENCE):
+        # Every turn of the loop, so that the query is seen on its way before its reply can be.
+        while not made.stats().in_flight:
+            await asyncio.sleep(0)
     stats = made.stats()
     assert (stats.size, stats.leased, stats.idle, stats.waiting) == (2, 2, 0, 1)
     assert (stats.opened, stats.leases) == (2, 2)
