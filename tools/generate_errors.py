@@ -55,9 +55,7 @@ HEADER = '''\
 
 from __future__ import annotations
 
-from typing import Final
-
-from ._base import PostgresError, PostgresLogMessage, PostgresMessage
+from ._base import PostgresError, PostgresLogMessage
 '''
 
 
@@ -139,9 +137,6 @@ def render(conditions: list[Condition]) -> str:
             f'    """SQLSTATE {condition.sqlstate}, {condition.name}."""\n\n'
             f'    sqlstate = "{condition.sqlstate}"\n'
         )
-    parts.append("\n\nBY_SQLSTATE: Final[dict[str, type[PostgresMessage]]] = {\n")
-    parts.extend(f'    "{sqlstate}": {name},\n' for sqlstate, name in sorted(names.items()))
-    parts.append("}\n")
     return "".join(parts)
 
 

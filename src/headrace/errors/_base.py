@@ -11,6 +11,7 @@ instance's `__dict__`, which is what `BaseException.__reduce__` carries over.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Self
 
 __all__ = [
@@ -53,6 +54,10 @@ FIELDS: Final[dict[str, str]] = {
 }
 """Field code on the wire -> attribute (PostgreSQL documentation, "Error and Notice Message Fields")."""
 
+BY_SQLSTATE: Final[dict[str, type[PostgresMessage]]] = {}
+"""SQLSTATE -> the class for it. A class with a `sqlstate` of its own enters itself when it is defined, a program's own
+too: what a function of the database raises with an ERRCODE of its own is then an exception of the program's own."""
+
 
 def _explain(message: str, detail: str | None, hint: str | None) -> str:
     """Put detail and hint under the message, laid out as psql does."""
@@ -93,6 +98,22 @@ class PostgresMessage:
     query: str | None = None
     """The text of the query that was answered so, where there was one."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        sqlstate = cls.__dict__.get("sqlstate")
+        if sqlstate is not None:
+            if sqlstate in BY_SQLSTATE:
+                raise TypeError(
+                    f"{cls.__name__} has the duplicate SQLSTATE {sqlstate!r}, which is already defined by "
+                    f"{BY_SQLSTATE[sqlstate].__name__}: derive from that class, without a sqlstate"
+                )
+            BY_SQLSTATE[sqlstate] = cls
+
+    @classmethod
+    def get_message_class_for_sqlstate(cls, code: str) -> type[PostgresMessage]:
+        """Return the class for a SQLSTATE, or for the SQLSTATE's class; UnknownPostgresError where there is neither."""
+        return BY_SQLSTATE.get(code) or BY_SQLSTATE.get(f"{code[:2]}000") or UnknownPostgresError
+
     def as_dict(self) -> dict[str, str]:
         """Return the fields that are set, by attribute name, in the order of the protocol's documentation."""
         return {name: value for name in FIELDS.values() if (value := getattr(self, name)) is not None}
@@ -119,9 +140,16 @@ class PostgresError(PostgresMessage, Exception):
         if safe_to_retry:
             self.safe_to_retry = True
 
+    @classmethod
+    def new(cls, fields: Mapping[str, str], query: str | None = None) -> PostgresError:
+        """Make the exception for an ErrorResponse whose fields are these, by their one-letter codes."""
+        from ._factory import new_error  # it knows all the classes, and so this one
+
+        return new_error(fields, query)
+
     def __str__(self) -> str:
         # Not super(): in ArgumentError that is InterfaceMessage, which would add detail and hint once more.
-        return _explain(Exception.__str__(self), self.detail, self.hint)
+        return _explain(str(self.args[0]) if self.args else "", self.detail, self.hint)
 
 
 class FatalPostgresError(PostgresError):
@@ -138,6 +166,13 @@ class PostgresLogMessage(PostgresMessage):
     def __init__(self, message: str | None = None) -> None:
         if message is not None:
             self.__dict__["message"] = message
+
+    @classmethod
+    def new(cls, fields: Mapping[str, str], query: str | None = None) -> PostgresLogMessage:
+        """Make the message for a NoticeResponse whose fields are these, by their one-letter codes."""
+        from ._factory import new_notice  # it knows all the classes, and so this one
+
+        return new_notice(fields, query)
 
     def __str__(self) -> str:
         return f"{type(self).__name__}: {self.message}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ._base import InterfaceError
-from ._sqlstate import DataError, FeatureNotSupportedError
+from ._sqlstate import CharacterNotInRepertoireError, DataError, FeatureNotSupportedError
 
-__all__ = ["ArgumentError", "InvalidCachedStatementError", "UnrepresentableValueError"]
+__all__ = ["ArgumentError", "InvalidCachedStatementError", "NulCharacterError", "UnrepresentableValueError"]
 
 
 class InvalidCachedStatementError(FeatureNotSupportedError):
@@ -17,6 +17,13 @@ class ArgumentError(DataError, InterfaceError, ValueError):
 
     Programs may catch it as DataError, which is also what the server raises for bad values (class 22), as
     InterfaceError or as ValueError. `safe_to_retry` is False all the same: the same argument fails again.
+    """
+
+
+class NulCharacterError(ArgumentError, CharacterNotInRepertoireError):
+    """A text among the arguments has a NUL character, which PostgreSQL's texts do not.
+
+    It has the SQLSTATE that the server would have refused it with.
     """
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ._base import FIELDS, PostgresError, PostgresLogMessage, UnknownPostgresError
+from ._base import BY_SQLSTATE, FIELDS, PostgresError, PostgresLogMessage, UnknownPostgresError
 from ._derived import InvalidCachedStatementError
 from ._hints import syntax_hint
-from ._sqlstate import BY_SQLSTATE, FeatureNotSupportedError
+from ._sqlstate import FeatureNotSupportedError
 
 __all__ = ["new_error", "new_notice"]
 
@@ -42,7 +42,12 @@ def new_error(fields: Mapping[str, str], query: str | None = None) -> PostgresEr
     characters); if there is none either, or no SQLSTATE at all, UnknownPostgresError. Never raises,
     whatever the server sent.
     """
-    error = _error_class(fields)(fields.get("M", ""))
+    cls, message = _error_class(fields), fields.get("M", "")
+    try:
+        error = cls(message)
+    except Exception:
+        # A program's own class may want other arguments; that is no reason to lose what the server said.
+        error = PostgresError(message)
     error.__dict__.update(_attributes(fields))
     if not (error.sqlstate and error.sqlstate.isascii() and error.sqlstate.isalnum()):
         error.sqlstate = None
