@@ -3,6 +3,7 @@
 # `import headrace as asyncpg` is to find asyncpg's submodules as attributes.
 from headrace import connect_utils as connect_utils
 from headrace import errors as exceptions
+from headrace import pgproto as pgproto
 from headrace import prepared as prepared_stmt  # noqa: F401
 from headrace import protocol as protocol
 from headrace import utils as utils

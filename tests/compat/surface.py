@@ -179,12 +179,17 @@ MODULES = {
     "cursor": "Cursor CursorFactory CursorIterator",
     "pool": "Pool PoolAcquireContext PoolConnectionProxy create_pool",
     "prepared_stmt": "PreparedStatement",
+    "pgproto": "pgproto types",
+    "pgproto.pgproto": "UUID",
+    "pgproto.types": "Path Polygon Box Line LineSegment Circle Point BitString",
     "protocol": "Record protocol",
-    "protocol.protocol": "Record",
+    "protocol.protocol": "Record _create_record",
+    "protocol.record": "Record",
     "transaction": "Transaction",
     "types": "Type Attribute Range BitString Point Path Polygon Box Line LineSegment Circle ServerVersion",
     "utils": "_quote_ident _quote_literal",
-    "exceptions._base": "PostgresError InterfaceError InternalClientError UnknownPostgresError",
+    "exceptions._base": "PostgresError PostgresMessage PostgresLogMessage InterfaceError InterfaceMessage"
+    " InternalClientError UnknownPostgresError",
     "exceptions": "PostgresMessage PostgresError FatalPostgresError UnknownPostgresError InterfaceMessage"
     " InterfaceError InterfaceWarning PostgresLogMessage ClientConfigurationError InternalClientError"
     " OutdatedSchemaCacheError ProtocolError UnsupportedClientFeatureError UnsupportedServerFeatureError"
