@@ -77,6 +77,11 @@ def test_hosts_and_ports_are_single_or_lists(arguments: dict[str, Any], expected
     assert places(params(**arguments)) == expected
 
 
+@pytest.mark.parametrize("arguments", [{"host": ""}, {"host": []}, {"port": "", "user": "", "password": ""}])
+def test_an_empty_argument_says_nothing(arguments: dict[str, Any]) -> None:
+    assert params("postgresql://u:p@a:1/d", **arguments) == params("postgresql://u:p@a:1/d")
+
+
 def test_an_abstract_socket_starts_with_a_nul() -> None:
     (address,) = params(host="@pg").addresses
     assert address.is_unix
@@ -109,9 +114,8 @@ def test_keyword_arguments_beat_the_dsn(dsn: str, arguments: dict[str, Any], exp
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"host": ["a", "b"], "port": [1, 2, 3]}, "could not match 3 port values to 2 host values"),
-        ({"host": ["a", "b"], "hostaddr": "10.0.0.1"}, "could not match 1 hostaddr value to 2 host values"),
-        ({"host": []}, "host must not be an empty sequence"),
+        ({"host": ["a", "b"], "port": [1, 2, 3]}, "could not match 3 port numbers to 2 hosts"),
+        ({"host": ["a", "b"], "hostaddr": "10.0.0.1"}, "could not match 1 hostaddr to 2 hosts"),
         ({"host": ["a,b", "c"]}, "single one, got 'a,b'"),
         ({"host": 1}, "host must be a str or a sequence of str, got int"),
         ({"host": b"a"}, "host must be a str or a sequence of str, got bytes"),
@@ -186,8 +190,8 @@ def test_a_misspelt_option_gets_a_suggestion() -> None:
     ("dsn", "reason"),
     [
         ("postgresql+asyncpg://u@h/db", 'Drop the "+asyncpg" that names a driver.'),
-        ("jdbc:postgresql://h/db", 'the DSN starts with "jdbc:postgresql://"'),
-        ("mysql://h/db", 'expected "postgresql://" or "postgres://"'),
+        ("jdbc:postgresql://h/db", "got 'jdbc:postgresql'"),
+        ("mysql://h/db", 'scheme is expected to be either "postgresql" or "postgres"'),
         ("mydb", 'has no "=" after its word at character 1'),
         ("host=a 'b c'", "character 8"),
         ("host='a", "no closing quote for the one at character 6"),
@@ -325,7 +329,7 @@ def test_any_other_encoding_is_refused(arguments: dict[str, Any]) -> None:
         ({"a": 1}, "got 'a': int"),
         ({1: "a"}, "a name of type int"),
         ({"": "a"}, "empty name"),
-        ("a=b", "server_settings must be a dict of str to str, got str"),
+        ("a=b", "server_settings is expected to be None or a Dict[str, str], got str"),
         ({"user": "x"}, "Give user=... instead."),
         ({"DATABASE": "x"}, "Give database=... instead."),
         ({"replication": "true"}, "cannot set 'replication'"),

@@ -120,8 +120,8 @@ def _list(values: Values, name: str) -> list[str]:
 
 def _mismatch(name: str, found: int, other: str, expected: int) -> ClientConfigurationError:
     return ClientConfigurationError(
-        f"could not match {found} {name} {'value' if found == 1 else 'values'} to {expected} {other}"
-        f" {'value' if expected == 1 else 'values'}",
+        f"could not match {found} {'port number' if name == 'port' else name}{'' if found == 1 else 's'}"
+        f" to {expected} {other}{'' if expected == 1 else 's'}",
         hint=f"Give one {name} for each {other}" + (", or one port for all." if name == "port" else "."),
     )
 

@@ -133,7 +133,9 @@ def read_arguments(arguments: Mapping[str, object]) -> Keywords:
         option = OPTIONS["dbname" if name == "database" else name]
         if option.name in keywords.values:
             raise ClientConfigurationError("both database and dbname are given: they are the same argument")
-        keywords.values[option.name] = _text(option, name, value)
+        # As for libpq, and for asyncpg where hosts and ports are concerned: what is empty says nothing.
+        if text := _text(option, name, value):
+            keywords.values[option.name] = text
     _read_ssl(arguments, keywords)
     _read_direct_tls(arguments.get("direct_tls"), keywords)
     if (settings := arguments.get("server_settings")) is not None:
@@ -189,8 +191,6 @@ def _text(option: Option, name: str, value: object) -> str:
 
 def _joined(name: str, items: Sequence[object]) -> str:
     """Return a sequence as a list with commas, as a DSN has it."""
-    if not items:
-        raise ClientConfigurationError(f"{name} must not be an empty sequence")
     texts = []
     for item in items:
         if name == "port" and isinstance(item, int) and not isinstance(item, bool):
@@ -245,15 +245,20 @@ def _read_direct_tls(value: object, keywords: Keywords) -> None:
 def _server_settings(settings: object) -> dict[str, str]:
     """Check the settings of the session that go into the startup message."""
     if not isinstance(settings, Mapping):
-        raise _wrong("server_settings", "a dict of str to str", settings)
+        raise ClientConfigurationError(
+            f"server_settings is expected to be None or a Dict[str, str], got {type(settings).__name__}"
+        )
     checked: dict[str, str] = {}
     lowered: set[str] = set()
     for name, value in settings.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise ClientConfigurationError(
-                f"server_settings must be a dict of str to str, got {name!r}: {type(value).__name__}"
+            found = (
+                f"{name!r}: {type(value).__name__}"
                 if isinstance(name, str)
-                else f"server_settings must be a dict of str to str, got a name of type {type(name).__name__}",
+                else f"a name of type {type(name).__name__}"
+            )
+            raise ClientConfigurationError(
+                f"server_settings is expected to be None or a Dict[str, str], got {found}",
                 hint="Write numbers and booleans as text: {'jit': 'off'}.",
             )
         if not name:

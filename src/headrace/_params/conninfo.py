@@ -44,7 +44,8 @@ def parse_dsn(dsn: str) -> Dsn:
         return Dsn(values, authority_ports)
     if scheme := _SCHEME.match(dsn):
         raise ClientConfigurationError(
-            f'the DSN starts with "{scheme[0]}", expected "postgresql://" or "postgres://"',
+            'invalid DSN: scheme is expected to be either "postgresql" or "postgres", '
+            f"got {scheme[0].removesuffix('://')!r}",
             hint=f'Drop the "{scheme[1]}" that names a driver.' if scheme[1] else None,
         )
     return Dsn(parse_conninfo(dsn))
