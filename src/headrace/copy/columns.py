@@ -24,12 +24,12 @@ BOOL, TEXT, OID = 16, 25, 26
 async def encoder(driver: Driver, table: str, columns: Names, timeout: float | None) -> tuple[RowEncoder, Names]:
     """Return an encoder of rows for columns of a table, and the columns to name in the COPY.
 
-    Where `columns` is None these are all but the computed ones, which nothing can be copied into. The server is asked
-    anew for each COPY: if a table was altered meanwhile, binary values of one type could pass for another's.
+    Where `columns` is None or empty these are all but the computed ones, which nothing can be copied into. The server
+    is asked anew for each COPY: if a table was altered meanwhile, binary values of one type could pass for another's.
     """
     if columns is not None:
-        columns = list(columns)
-        wanted = column_list(columns)
+        columns = list(columns) or None
+    wanted = "" if columns is None else column_list(columns)
     question = own_statement(ATTRIBUTES, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
     request = driver.execute_statement(question, (table,), KIND_ROWS, 0, 0, Record)
     types = {}

@@ -35,9 +35,12 @@ def column_list(columns: Names) -> str:
 
 
 def from_stdin(table: str, columns: Names, options: Mapping[str, object], where: str | None, strings: bool) -> str:
-    """Return COPY ... FROM STDIN; `table` is quoted already, `strings` is standard_conforming_strings."""
+    """Return COPY ... FROM STDIN; `table` is quoted already, `strings` is standard_conforming_strings.
+
+    No columns are all columns, and an empty `where` is none.
+    """
     command = f"COPY {table}{_in_brackets(columns)} FROM STDIN{_with(options)}"
-    if where is not None:
+    if where:
         command += f" WHERE {checked_text(where, 'where')}"
         if classify(command, standard_conforming_strings=strings).statements != 1:
             raise InterfaceError(f"where is expected to be one SQL expression, got {where!r}")
@@ -73,18 +76,21 @@ def _names(columns: Names, what: str) -> list[str]:
     if columns is None or isinstance(columns, (str, bytes)):
         given = type(columns).__name__
         raise InterfaceError(f"{what} is expected to be a list of column names, got {given} {columns!r:.100}")
-    names = [quote_identifier(column, f"a name in {what}") for column in columns]
-    if not names:
-        raise InterfaceError(f"{what} is expected to name at least one column", hint="Leave it out for all columns.")
-    return names
+    return [quote_identifier(column, f"a name in {what}") for column in columns]
 
 
 def _in_brackets(columns: Names) -> str:
-    return "" if columns is None else f" ({column_list(columns)})"
+    names = "" if columns is None else column_list(columns)
+    return f" ({names})" if names else ""
 
 
 def _with(options: Mapping[str, object]) -> str:
-    given = [_option(name, value) for name, value in options.items() if value is not None]
+    # False, or a list of no columns, forces nothing; an empty text may be what stands for NULL.
+    given = [
+        _option(name, value)
+        for name, value in options.items()
+        if value is not None and (value or name not in COLUMN_LISTS)
+    ]
     return f" WITH ({', '.join(given)})" if given else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Columns = Iterable[str] | None
-Force = Iterable[str] | Literal[True] | None
+Force = Iterable[str] | bool | None
 
 
 class CopyMethods:

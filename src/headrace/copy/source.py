@@ -16,6 +16,10 @@ CHUNK = 1 << 18
 Data = bytes | bytearray | memoryview
 
 
+class NotBytesError(InterfaceError, TypeError):
+    """A source gives something else than bytes: text, most of the time."""
+
+
 class Readable(Protocol):
     """A file-like object, synchronous or not."""
 
@@ -109,4 +113,4 @@ def _checked(data: Any, where: str) -> Data:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return data
     hint = "Open the file in binary mode, or encode the text." if isinstance(data, str) else None
-    raise InterfaceError(f"{where} is expected to give bytes, got {type(data).__name__} {data!r:.50}", hint=hint)
+    raise NotBytesError(f"{where} is expected to give bytes, got {type(data).__name__} {data!r:.50}", hint=hint)
