@@ -94,6 +94,7 @@ cdef class Query(Bound):
 cdef class Script(Request):
     cdef:
         bint deallocates             # has the server forget all prepared statements
+        bint renames                 # may give types or attributes other names
 
 cdef class Closing(Request):
     cdef:

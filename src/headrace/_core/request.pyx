@@ -414,6 +414,7 @@ cdef class Script(Request):
         if 'copy' in lowered and classify(self.query).copy is not None:
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
         self.deallocates = ('deallocate' in lowered or 'discard' in lowered) and DEALLOCATES(lowered) is not None
+        self.renames = 'rename' in lowered and 'alter' in lowered
         put_query(out, encoded)
         self.message = out.take()
         self.ready = True

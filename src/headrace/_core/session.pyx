@@ -82,8 +82,13 @@ cdef class Session:
         if not request.ready:
             self.outbox.encode(request)
         self.unsent.append(request)
-        if isinstance(request, Script) and (<Script>request).deallocates:
-            self.statements.renew()
+        if isinstance(request, Script):
+            if (<Script>request).deallocates:
+                self.statements.renew()
+            if (<Script>request).renames:
+                # Nothing in the values tells of a name: what is prepared from here on asks again.
+                self.types.catalogue.forget()
+                self.forget_statements()
 
     def statement(self, str query not None, *, bint named=True, name=None):
         """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""

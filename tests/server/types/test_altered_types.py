@@ -53,6 +53,15 @@ ALTERED = [
 ]
 
 
+async def test_attributes_renamed_on_the_same_connection(conn: headrace.Connection) -> None:
+    await conn.execute("CREATE TYPE pair AS (a int, b int)")
+    query = "SELECT ROW(1, 2)::pair"
+    assert plain(await conn.fetchval(query)) == {"a": 1, "b": 2}
+    await conn.execute("ALTER TYPE pair RENAME ATTRIBUTE a TO z")
+    assert plain(await conn.fetchval(query)) == {"z": 1, "b": 2}
+    assert plain(await conn.fetchval("SELECT $1::pair", {"z": 5})) == {"z": 5, "b": None}
+
+
 @pytest.mark.parametrize(("change", "rows"), ALTERED)
 @pytest.mark.parametrize("isolated", [False, True])
 async def test_rows_of_a_table_that_was_altered(
