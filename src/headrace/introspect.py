@@ -28,20 +28,20 @@ class TypeMethods:
         typename: str,
         *,
         schema: str = "public",
-        encoder: Callable[[Any], Any],
-        decoder: Callable[[Any], Any],
+        encoder: Callable[[Any], Any] | None,
+        decoder: Callable[[Any], Any] | None,
         format: Literal["text", "binary", "tuple"] = "text",
     ) -> None:
         """Have values of a type converted by two functions, also inside arrays, composites, ranges, domains and COPY.
 
         `encoder` makes of a value, and `decoder` is given, the type's text form (`format` 'text', a str), its binary
-        form ('binary', bytes) or, for dates, times and composite types, a tuple ('tuple'). Built-in types are in the
-        schema pg_catalog. Raises ValueError for an unknown type, InterfaceError where the type does not take a codec of
-        its own, as arrays, ranges and domains do not.
+        form ('binary', bytes) or, for dates, times and composite types, a tuple ('tuple'). One of the two may be None
+        where values go one way alone. Built-in types are in the schema pg_catalog. Raises ValueError for an unknown
+        type, InterfaceError where the type does not take a codec of its own, as arrays, ranges and domains do not.
         """
         self._check_open()
         for name, function in (("encoder", encoder), ("decoder", decoder)):
-            if not callable(function):
+            if function is not None and not callable(function):
                 raise InterfaceError(f"{name} is expected to be a function, got {function!r}")
         oid = await self._type(typename, schema)
         self._driver.session.types.set_codec(oid, format, encoder, decoder)

@@ -72,7 +72,16 @@ def test_columns_whose_codecs_work_in_text() -> None:
     types = known()
     # regtype, xml: an OID, and text in binary too.
     assert decoded(types, RECORD, row((2206, b"\0\0\0\x17"), (142, b"<a/>"))) == ("23", "<a/>")
-    with pytest.raises(UnsupportedClientFeatureError, match="tsvector are exchanged as text"):
+    # tsvector, and an array of them: known as text alone, so the bytes of the binary form are all there is.
+    assert decoded(types, RECORD, row((3614, bytes(4)))) == (bytes(4),)
+    array = struct.pack("!iiIiii", 1, 0, 3614, 1, 1, 4) + bytes(4)
+    assert decoded(types, RECORD, row((3643, array))) == ([bytes(4)],)
+
+
+def test_a_column_with_a_codec_set_for_its_text() -> None:
+    types = known()
+    types.set_codec(3614, "text", str, str)
+    with pytest.raises(UnsupportedClientFeatureError, match="codec set for type pg_catalog.tsvector works on text"):
         decoded(types, RECORD, row((3614, bytes(4))))
 
 

@@ -75,6 +75,8 @@ cdef object read_part(Codec codec, const char **place, const char *end):
 
 cdef int encode_hstore(Codec codec, WriteBuffer out, object value) except -1:
     cdef Py_ssize_t mark
+    if isinstance(value, (list, tuple)):
+        value = dict(value)  # of pairs
     if not isinstance(value, Mapping):
         wrong_type('a mapping of str to str or None', value)
     if len(value) > 0x7fffffff:
@@ -83,7 +85,7 @@ cdef int encode_hstore(Codec codec, WriteBuffer out, object value) except -1:
     put_i32(out, <int32_t>len(value))
     for key, item in value.items():
         if key is None:
-            raise TypeError('an hstore key must be str, got None')
+            raise TypeError('null value not allowed in hstore key: expected str, got None')
         encode_text(codec, out, key)
         if item is None:
             put_i32(out, -1)

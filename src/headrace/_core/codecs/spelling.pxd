@@ -4,6 +4,11 @@ from libc.stdint cimport uint32_t
 
 from headrace._core.codecs.base cimport Codec
 
+cdef enum:
+    NONE = 0
+    DIGITS = 1
+    BYTES = 2
+
 cdef Codec spelled(Codec codec)
-cdef Codec embedded(Codec codec, bint last_resort=*)
+cdef Codec embedded(Codec codec, int resort=*)
 cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attributes)

@@ -5,6 +5,7 @@ codecs of the types within may prefer either. embedded() finds the binary varian
 spelled() the text variant of one that works in binary.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint32_t
 
 from headrace._core.buffer cimport WriteBuffer, load_u32, put_i32, put_i64
@@ -120,6 +121,10 @@ cdef int encode_reg(Codec self, WriteBuffer out, object value) except -1:
     return put_i32(out, <int32_t><uint32_t>int(value))
 
 
+cdef object decode_bytes(Codec self, const char *data, Py_ssize_t size):
+    return PyBytes_FromStringAndSize(data, size)
+
+
 cdef Codec spelled(Codec codec):
     """The text variant of a codec; None where there is none."""
     cdef Codec inner
@@ -161,56 +166,62 @@ cdef Codec spelled(Codec codec):
     return None
 
 
-cdef Codec embedded(Codec codec, bint last_resort=False):
+cdef Codec embedded(Codec codec, int resort=NONE):
     """The binary variant of a codec; None where there is none.
 
-    `last_resort`: where nothing better can be had, a name that is an OID in binary is passed as the digits of that.
+    `resort` says what is better than nothing. DIGITS: of a name that is an OID in binary, the digits of that; BYTES: also,
+    of whatever else is known as text alone, the bytes of the binary form.
     """
     cdef Codec inner
     if codec.format == 1:
         return codec
     if isinstance(codec, ArrayCodec):
-        inner = embedded((<ArrayCodec>codec).element, last_resort)
+        inner = embedded((<ArrayCodec>codec).element, resort)
         if inner is None:
             return None
         return array_codec(codec.oid, codec.name, codec.schema, inner, (<ArrayCodec>codec).delimiter)
     if isinstance(codec, RangeCodec):
-        inner = embedded((<RangeCodec>codec).subtype, last_resort)
+        inner = embedded((<RangeCodec>codec).subtype, resort)
         return None if inner is None else range_codec(codec.oid, codec.name, codec.schema, inner)
     if isinstance(codec, MultirangeCodec):
-        inner = embedded((<MultirangeCodec>codec).range, last_resort)
+        inner = embedded((<MultirangeCodec>codec).range, resort)
         return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
     if isinstance(codec, CompositeCodec):
-        return composite_in(<CompositeCodec>codec, 1) if last_resort else None
+        return composite_in(<CompositeCodec>codec, 1, resort) if resort else None
     if isinstance(codec, AliasCodec):
-        inner = embedded((<AliasCodec>codec).base, last_resort)
+        inner = embedded((<AliasCodec>codec).base, resort)
         return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
     if isinstance(codec, CustomCodec):
         inner = builtin(codec.oid)
         if isinstance((<CustomCodec>codec).inner, CompositeCodec):
-            inner = embedded((<CustomCodec>codec).inner, last_resort)
+            inner = embedded((<CustomCodec>codec).inner, resort)
         elif inner is not None and inner.format == 1 and inner.oid in TEXT_FORMS:
             inner = form_codec(inner, 1)
         else:
-            inner = embedded((<CustomCodec>codec).inner, last_resort)
+            inner = embedded((<CustomCodec>codec).inner, min(resort, DIGITS))
         return None if inner is None else with_inner(<CustomCodec>codec, inner)
     if codec.oid in TEXT_IN_BINARY:
         return plain_text(codec, 1)
-    if last_resort and codec.oid in REG:
+    if resort and codec.oid in REG:
         inner = plain_text(codec, 1)
         inner.decode = decode_reg
         inner.encode = encode_reg
         return inner
+    if resort == BYTES:
+        inner = plain_text(codec, 1)
+        inner.python = 'bytes'
+        inner.decode = decode_bytes
+        return inner
     return None
 
 
-cdef CompositeCodec composite_in(CompositeCodec codec, int format):
+cdef CompositeCodec composite_in(CompositeCodec codec, int format, int resort=NONE):
     """A composite codec in the other format; None where an attribute cannot be had in it."""
     cdef:
         list fields = []
         Codec attribute, field
     for attribute in codec.attributes:
-        field = embedded(attribute, True) if format == 1 else spelled(attribute)
+        field = embedded(attribute, resort) if format == 1 else spelled(attribute)
         if field is None:
             return None
         fields.append(field)

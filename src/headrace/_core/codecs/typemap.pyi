@@ -36,8 +36,8 @@ class TypeMap:
         self,
         oid: int,
         form: str,
-        encoder: Callable[[Any], Any],
-        decoder: Callable[[Any], Any],
+        encoder: Callable[[Any], Any] | None,
+        decoder: Callable[[Any], Any] | None,
     ) -> None: ...
     def set_builtin(self, oid: int, codec_name: str, format: Literal["text", "binary"] | None = None) -> None: ...
     def reset_codec(self, oid: int) -> None: ...

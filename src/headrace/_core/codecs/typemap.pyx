@@ -208,8 +208,8 @@ cdef class TypeMap(CodecSource):
             Codec model
         if format not in (None, 'text', 'binary'):
             raise InterfaceError(f"invalid `format` argument, expected None, 'text' or 'binary', got {format!r}")
-        if base.kind not in ('scalar', 'enum'):
-            check_form(base, 'binary')
+        if base.kind not in ('scalar', 'enum', 'domain', 'pseudo'):
+            raise InterfaceError(f'cannot alias non-scalar type {base.schema}.{base.name}')
         if codec_name in ('pg_contrib.hstore', 'hstore'):
             model = hstore_codec(oid, base.name, base.schema)
         else:
