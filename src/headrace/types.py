@@ -238,7 +238,7 @@ _BIT_VALUES: Final = {0: "0", 1: "1"}
 def _bit(bit: object, place: int) -> str:
     """Return one item of a bit string as a digit."""
     if not isinstance(bit, str | int) or bit not in _BITS:
-        raise ValueError(f"expected a bit, 0 or 1, at position {place} of the bit string, got {bit!r}")
+        raise ValueError(f"invalid bit value at position {place}: expected 0 or 1, got {bit!r}")
     return _BITS[bit]
 
 
@@ -286,7 +286,7 @@ class BitString:
         length = len(data) * 8 if bitlength is None else bitlength
         unused = len(data) * 8 - length
         if not 0 <= unused < 8 or length < 0:
-            raise ValueError(f"expected a bit length that needs {len(data)} bytes, got {length}")
+            raise ValueError(f"invalid bit length specified: expected one that needs {len(data)} bytes, got {length}")
         bits = cls()
         bits._set(int.from_bytes(data, "big") >> unused, length)
         return bits
@@ -301,12 +301,14 @@ class BitString:
         """
         _check_bitorder(bitorder)
         if length < 0:
-            raise ValueError(f"expected a length of 0 or more bits, got {length}")
+            raise ValueError(f"length argument must be non-negative, got {length}")
         if x < 0 and not signed:
-            raise OverflowError(f"{x} is negative: pass signed=True to store it in two's complement")
+            raise OverflowError(f"can't convert negative int to unsigned: {x}; signed=True stores two's complement")
         lowest, highest = (-(1 << length >> 1), (1 << length >> 1) - 1) if signed else (0, (1 << length) - 1)
         if not lowest <= x <= max(highest, 0):
-            raise OverflowError(f"{x} needs more than {length} bits{' with its sign' if signed else ''}")
+            raise OverflowError(
+                f"int too big to convert: {x} needs more than {length} bits{' with its sign' if signed else ''}"
+            )
         bits = cls()
         value = x & ((1 << length) - 1)
         bits._set(value if bitorder == "big" else _mirrored(value, length), length)
@@ -347,7 +349,7 @@ class BitString:
         if at < 0:
             at += self._length
         if not 0 <= at < self._length:
-            raise IndexError(f"expected an index within the {self._length} bits, got {operator.index(index)}")
+            raise IndexError(f"index out of range: {operator.index(index)} is not within the {self._length} bits")
         return self._bytes[at >> 3] >> (7 - (at & 7)) & 1
 
     def __len__(self) -> int:
@@ -367,7 +369,7 @@ class BitString:
 
 def _check_bitorder(bitorder: str) -> None:
     if bitorder not in ("big", "little"):
-        raise ValueError(f"expected bitorder 'big' or 'little', got {bitorder!r}")
+        raise ValueError(f"bitorder must be either 'big' or 'little', got {bitorder!r}")
 
 
 def _mirrored(value: int, length: int) -> int:
@@ -383,8 +385,7 @@ def _as_point(value: Sequence[_Coordinate]) -> Point:
     if isinstance(value, Point):
         return value
     try:
-        x, y = value
-        return Point(x, y)
+        return Point(*value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"expected a point, two numbers such as (0, 1.5), got {value!r}") from None
 

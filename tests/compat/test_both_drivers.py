@@ -315,8 +315,13 @@ async def noted_by(driver: Any, program: Callable[[Run], Awaitable[None]], serve
 async def test_both_come_to_the_same(
     program: Callable[[Run], Awaitable[None]], server: Cluster, tmp_path: Path
 ) -> None:
-    expected = await noted_by(asyncpg, program, server, tmp_path)
-    found = await noted_by(headrace, program, server, tmp_path)
+    await check_both(program, server, tmp_path)
+
+
+async def check_both(program: Callable[[Run], Awaitable[None]], server: Cluster, path: Path) -> None:
+    """Run a program with both drivers and compare what it has noted."""
+    expected = await noted_by(asyncpg, program, server, path)
+    found = await noted_by(headrace, program, server, path)
     for theirs, ours in zip(expected, found, strict=True):
         if isinstance(theirs, BaseException):
             classes = [each.__name__ for each in type(ours).__mro__]

@@ -165,7 +165,7 @@ async def test_wrong_arguments_are_named_before_anything_is_copied(conn: headrac
         await conn.copy_from_query("SELECT $1::int, $2::int", 2, output=output)
     with pytest.raises(headrace.UndefinedParameterError, match=r"there is no parameter \$1"):
         await conn.copy_from_query("SELECT $1::int", output=output)
-    with pytest.raises(headrace.DataError, match=r"argument \$1: 'x' \(expected int, got str\)"):
+    with pytest.raises(headrace.DataError, match=r"argument \$1: 'x' \(an integer is required"):
         await conn.copy_from_query("SELECT $1::int", "x", output=output)
     with pytest.raises(headrace.DataError, match="NUL"):
         await conn.copy_from_query("SELECT $1::text", "a\0b", output=output)

@@ -119,7 +119,7 @@ async def test_executemany_with_elements_that_are_no_sequences(conn: headrace.Co
     [
         ("SELECT $1::int", (), headrace.InterfaceError, "expects 1 argument for this query, 0 were passed"),
         ("SELECT $1::int, $2::int", (1,), headrace.InterfaceError, "expects 2 arguments.*1 was passed"),
-        ("SELECT $1::int", ("a",), headrace.DataError, r"query argument \$1: 'a'.*expected int, got str"),
+        ("SELECT $1::int", ("a",), headrace.DataError, r"query argument \$1: 'a'.*an integer is required"),
         ("SELECT $1::text", (1,), headrace.DataError, r"query argument \$1: 1 .*expected str, got int"),
         ("SELECT $1::int2", (40_000,), headrace.DataError, r"query argument \$1: 40000"),
         ("SELECT 1 WHERE 1 IN ($1)", ([1, 2],), headrace.DataError, r"= ANY\(\$1"),

@@ -23,7 +23,7 @@ from headrace._core.buffer cimport (
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.composite cimport accepted
 from headrace._core.codecs.spelling cimport embedded, spelled
-from headrace._core.codecs.text cimport text_fallback
+from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.frontend cimport COPY_DONE, put_copy_fail, put_query
 from headrace._core.request cimport Request
@@ -397,7 +397,7 @@ cdef class RowEncoder:
 
     def bad_value(self, Py_ssize_t i, object value, object error):
         cdef Codec codec = self.codecs[i]
-        return ArgumentError(
+        return argument_error(error)(
             f'invalid input for row {self.rows + 1}, column {self.names[i]!r}: {shown(value)} ({error}) '
             f'[{codec.name} column, {type(value).__name__} given]',
             hint=f'Pass {accepted(codec)}.')

@@ -16,13 +16,13 @@ from headrace._core.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.composite cimport accepted
-from headrace._core.codecs.spelling cimport embedded, spelled
-from headrace._core.codecs.text cimport text_fallback
+from headrace._core.codecs.spelling cimport DIGITS, embedded, spelled
+from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.frontend cimport MAX_MESSAGE
 from headrace._core.rowplan cimport Columns, RowPlan, plan_rows
 
 from headrace._core.record import Record
-from headrace.errors import ArgumentError, InterfaceError, argument_hint
+from headrace.errors import InterfaceError, argument_hint
 
 # A statement is asked for its rows as one class or a few. More are a program that makes classes as it goes: these must
 # not be kept for ever.
@@ -65,8 +65,12 @@ cdef class Plan:
                             hint='Split the values, or load them with copy_records_to_table() or copy_to_table().')
             put_bytes(out, <const char *>self.bind_tail, len(self.bind_tail))
             end_message(out, mark)
-        except (InterfaceError, MemoryError):
+        except MemoryError:
             raise
+        except InterfaceError as error:
+            if out.length - mark > MAX_MESSAGE - 4096:
+                raise
+            raise error.with_msg(f'query argument ${i + 1}: {error.args[0]}') from error.__cause__
         except Exception as error:
             raise bad_argument(self.parameter_codecs, i, value, element, query, error) from error
         return 0
@@ -154,7 +158,7 @@ cdef RowPlan plan_again(Plan former, TypeMap types, object row_class):
     for codec in former.column_codecs:
         found = codec_of(types, codec.oid)
         if found.format != codec.format:
-            found = embedded(found, True) if codec.format == 1 else spelled(found)
+            found = embedded(found, DIGITS) if codec.format == 1 else spelled(found)
             if found is None:
                 raise InterfaceError(f'values of type {codec.name} came in a format that nothing is known to read')
         codecs.append(found)
@@ -210,4 +214,4 @@ cdef object bad_argument(tuple codecs, Py_ssize_t i, object value, Py_ssize_t el
         hint = (f'Pass {accepted(codec)}, or cast the parameter in the query: ${i + 1}::text.'
                 if codec.name != 'text' else 'Pass str, or cast the parameter to the type meant: '
                 f'${i + 1}::int for instance.')
-    return ArgumentError(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)
+    return argument_error(error)(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)

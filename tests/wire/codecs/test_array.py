@@ -162,7 +162,7 @@ def test_more_than_six_dimensions_are_refused() -> None:
     for _ in range(5):
         value = [value]
     assert decode(INT4, encode(INT4, value)[4:]) == value
-    check_refused(INT4, [value], ValueError, "number of array dimensions exceeds the maximum of 6")
+    check_refused(INT4, [value], ValueError, "number of array dimensions (7) exceed the maximum expected (6)")
 
 
 @pytest.mark.parametrize("value", [[], [1, None], [[1], [2]]])
@@ -178,7 +178,7 @@ def test_a_list_that_holds_itself_is_refused() -> None:
 
 
 def test_the_bad_element_is_named() -> None:
-    check_refused(INT4, [1, "x"], TypeError, "invalid array element at index 1: expected int, got str")
+    check_refused(INT4, [1, "x"], TypeError, "invalid array element at index 1: an integer is required: 'str' object")
     check_refused(INT4, [[1, 2], [3, 2**40]], OverflowError, "invalid array element at index [1][1]: ")
     check_refused(TEXT, ["a", "\ud800"], ValueError, "invalid array element at index 1: ")
     check_refused(TEXT, [b"a"], TypeError, "expected str, got bytes")
@@ -202,7 +202,9 @@ def test_a_member_of_an_enum_is_a_value() -> None:
 
 
 def test_a_record_is_a_value() -> None:
-    check_refused(INT4, [make_record(Record, ("a",), (1,))], TypeError, "expected int, got Record")
+    check_refused(
+        INT4, [make_record(Record, ("a",), (1,))], TypeError, "'Record' object cannot be interpreted as an integer"
+    )
 
 
 def test_a_list_that_changes_while_it_is_encoded() -> None:

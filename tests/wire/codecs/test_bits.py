@@ -60,12 +60,12 @@ def test_clearing_unused_bits_leaves_the_bytes_of_others_alone() -> None:
 
 
 def test_a_str_could_mean_either() -> None:
-    check_refused(VARBIT, "101", TypeError, "expected BitString or bytes, got str: write BitString('101')")
+    check_refused(VARBIT, "101", TypeError, "a bytes-like object is required, not 'str': write BitString('101')")
 
 
 @pytest.mark.parametrize("value", [5, None, [1, 0]])
 def test_other_types_are_refused(value: object) -> None:
-    check_refused(VARBIT, value, TypeError, f"expected BitString or bytes, got {type(value).__name__}")
+    check_refused(VARBIT, value, TypeError, f"a bytes-like object is required, not '{type(value).__name__}'")
 
 
 def test_hostile_values() -> None:

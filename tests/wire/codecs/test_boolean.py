@@ -51,7 +51,7 @@ def test_numpy_booleans_are_taken() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 1.0, "t", "", [], b"\x01"])
 def test_nothing_is_judged_by_its_truth(value: object) -> None:
-    check_refused(BOOL, value, TypeError, f"expected bool, got {type(value).__name__}")
+    check_refused(BOOL, value, TypeError, f"a boolean is required (got type {type(value).__name__})")
 
 
 def test_other_lengths_are_refused() -> None:

@@ -132,7 +132,9 @@ def test_the_caller_s_decimal_context_changes_nothing() -> None:
 
 
 def test_too_many_digits_after_the_point() -> None:
-    check_refused(NUMERIC, Decimal("1E-16384"), ValueError, "the exponent is too small")
+    check_refused(
+        NUMERIC, Decimal("1E-16384"), ValueError, "cannot encode Decimal value into numeric: exponent is too small"
+    )
     check_refused(NUMERIC, Decimal("0E-16384"), ValueError, "at most 16383 digits after the decimal point")
 
 
@@ -148,7 +150,7 @@ def test_a_str_that_is_no_number(text: str) -> None:
 
 @pytest.mark.parametrize("value", [b"1", 1j, [1], (0, (1,), 0), object()])
 def test_other_types_are_refused(value: object) -> None:
-    check_refused(NUMERIC, value, TypeError, f"str, got {type(value).__name__}")
+    check_refused(NUMERIC, value, TypeError, f"conversion from {type(value).__name__} to Decimal is not supported")
 
 
 def test_a_display_scale_shorter_than_the_digits_cuts_them_as_the_server_would() -> None:

@@ -55,13 +55,13 @@ def test_lists_are_taken_for_tuples() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [
-        ("(1,2)", TypeError, "expected a tuple (block, offset), got str"),
-        ((1,), ValueError, "expected a tuple (block, offset), got 1 elements"),
-        ((1, 2, 3), ValueError, "expected a tuple (block, offset), got 3 elements"),
-        ((-1, 2), OverflowError, "expected a block number from 0 to 4294967295, got -1"),
-        ((2**32, 2), OverflowError, "expected a block number from 0 to 4294967295, got 4294967296"),
-        ((1, 65536), OverflowError, "expected an offset from 0 to 65535, got 65536"),
-        ((1, "2"), TypeError, "expected int, got str"),
+        ("(1,2)", TypeError, "list or tuple expected (got type <class 'str'>)"),
+        ((1,), ValueError, "invalid number of elements in tid tuple, expecting 2, got 1"),
+        ((1, 2, 3), ValueError, "invalid number of elements in tid tuple, expecting 2, got 3"),
+        ((-1, 2), OverflowError, "tuple id block value out of uint32 range: expected 0 to 4294967295, got -1"),
+        ((2**32, 2), OverflowError, "tuple id block value out of uint32 range: expected 0 to 4294967295"),
+        ((1, 65536), OverflowError, "tuple id offset value out of uint16 range: expected 0 to 65535, got 65536"),
+        ((1, "2"), TypeError, "an integer is required"),
     ],
 )
 def test_what_is_no_tid(value: object, error: type[Exception], text: str) -> None:
@@ -71,13 +71,13 @@ def test_what_is_no_tid(value: object, error: type[Exception], text: str) -> Non
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [
-        ("10:20:", TypeError, "expected a tuple (xmin, xmax, (xid, ...)), got str"),
+        ("10:20:", TypeError, "list or tuple expected (got type <class 'str'>)"),
         ((10, 20), ValueError, "expected a tuple (xmin, xmax, (xid, ...))"),
         ((10, 20, 15), ValueError, "expected a tuple (xmin, xmax, (xid, ...))"),
-        ((-1, 20, ()), OverflowError, "expected xmin from 0 to 9223372036854775807, got -1"),
-        ((10, 2**63, ()), OverflowError, "expected xmax from 0"),
-        ((10, 20, (2**64,)), OverflowError, "expected a transaction id from 0"),
-        ((10, 20, (None,)), TypeError, "expected int, got NoneType"),
+        ((-1, 20, ()), OverflowError, "xmin value out of int64 range: expected 0 to 9223372036854775807, got -1"),
+        ((10, 2**63, ()), OverflowError, "xmax value out of int64 range"),
+        ((10, 20, (2**64,)), OverflowError, "transaction id value out of int64 range"),
+        ((10, 20, (None,)), TypeError, "an integer is required"),
     ],
 )
 def test_what_is_no_snapshot(value: object, error: type[Exception], text: str) -> None:

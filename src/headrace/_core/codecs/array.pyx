@@ -241,7 +241,8 @@ cdef int measure(ArrayCodec codec, object value, shape *dims) except -1:
     dims.nulls = False
     while True:
         if dims.dimensions == MAX_DIMENSIONS:
-            raise ValueError(f'number of array dimensions exceeds the maximum of {MAX_DIMENSIONS}')
+            raise ValueError(
+                f'number of array dimensions ({MAX_DIMENSIONS + 1}) exceed the maximum expected ({MAX_DIMENSIONS})')
         if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
             value = as_list(value)
         if len(value) > 0x7fffffff:

@@ -28,4 +28,5 @@ cdef Codec scalar(uint32_t oid, str name, str python, encode_t encode, decode_t 
 cdef Codec enter(Codec codec)
 cdef Codec builtin(uint32_t oid)
 cdef int bad_length(Codec codec, Py_ssize_t size, str expected) except -1
+cdef object lacking(str expected, object value, str attribute)
 cdef object wrong_type(str expected, object value)

@@ -51,6 +51,13 @@ cdef int bad_length(Codec codec, Py_ssize_t size, str expected) except -1:
     raise ProtocolError(f'a {codec.name} value of {size} bytes from the server: expected {expected}')
 
 
+cdef object lacking(str expected, object value, str attribute):
+    """Refuse a Python value of a type the codec does not take, and say what tells that it is none."""
+    found = type(value).__name__
+    cause = '' if hasattr(value, attribute) else f": '{found}' object has no attribute '{attribute}'"
+    raise TypeError(f'expected {expected}, got {found}{cause}')
+
+
 cdef object wrong_type(str expected, object value):
     """Refuse a Python value of a type the codec does not take."""
     raise TypeError(f'expected {expected}, got {type(value).__name__}')

@@ -77,11 +77,12 @@ cdef int encode_bits(Codec codec, WriteBuffer out, object value) except -1:
 
 cdef bytes whole_bytes(object value):
     if PyUnicode_Check(value):
-        raise TypeError(f'expected BitString or bytes, got str: write BitString({value[:40]!r})')
+        raise TypeError(f"a bytes-like object is required, not 'str': write BitString({value[:40]!r})")
     try:
         return memoryview(value).tobytes()
     except TypeError:
-        raise TypeError(f'expected BitString or bytes, got {type(value).__name__}') from None
+        raise TypeError(
+            f"a BitString or a bytes-like object is required, not '{type(value).__name__}'") from None
 
 
 scalar(1560, 'bit', 'headrace.BitString', encode_bits, decode_bits)

@@ -1,7 +1,7 @@
 """bool, as boolsend() and boolrecv() in utils/adt/bool.c have it: one byte, 0 or 1."""
 
 from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 
 
@@ -27,7 +27,7 @@ cdef object plain_bool(object value):
     if type(value).__module__ == 'numpy' and type(value).__name__ in ('bool', 'bool_'):
         value = bool(value)
     if value is not True and value is not False:
-        wrong_type('bool', value)
+        raise TypeError(f'a boolean is required (got type {type(value).__name__})')
     return value
 
 

@@ -7,7 +7,7 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint32_t
 
 from headrace._core.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 
 
@@ -28,7 +28,7 @@ cdef int put_buffer(WriteBuffer out, object value) except -1:
         char *place
     value = enum_value(value)
     if not PyObject_CheckBuffer(value):
-        wrong_type('bytes or another buffer (bytearray, memoryview)', value)
+        no_buffer(value)
     PyObject_GetBuffer(value, &view, PyBUF_FULL_RO)
     try:
         if PyBuffer_IsContiguous(&view, c'C'):
@@ -41,6 +41,10 @@ cdef int put_buffer(WriteBuffer out, object value) except -1:
     finally:
         PyBuffer_Release(&view)
     return 0
+
+
+cdef int no_buffer(object value) except -1:
+    raise TypeError(f"a bytes-like object is required, not '{type(value).__name__}'")
 
 
 cdef object decode_char(Codec codec, const char *data, Py_ssize_t size):
@@ -65,7 +69,7 @@ cdef int encode_char(Codec codec, WriteBuffer out, object value) except -1:
         if len(byte) > 1:
             raise ValueError(f'expected one byte or one ASCII character, got {len(byte)} bytes')
     else:
-        wrong_type('one byte or one ASCII character', value)
+        no_buffer(value)
     place = reserve(out, 5)
     store_u32(place, 1)
     place[4] = byte[0] if byte else 0

@@ -10,8 +10,6 @@ from numbers import Number
 from cpython.long cimport PyLong_Check
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 
-from headrace._core.codecs.base cimport wrong_type
-
 
 cdef object enum_value(object value):
     """The value of an enum member, anything else as it is."""
@@ -35,7 +33,8 @@ cdef object whole_number(object value):
     if PyIndex_Check(value):
         return PyNumber_Index(value)
     if not isinstance(value, Number) or isinstance(value, complex):
-        wrong_type('int', value)
+        raise TypeError(
+            f"an integer is required: '{type(value).__name__}' object cannot be interpreted as an integer")
     number = int(value)  # for an infinity or NaN Python's own OverflowError or ValueError says what is wrong
     if number != value:
         raise ValueError(f'expected a whole number, got {value!r}')

@@ -21,7 +21,7 @@ from cpython.datetime cimport (
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 
 from headrace._core.buffer cimport WriteBuffer, load_i32, load_i64, reserve, store_u32, store_u64
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, lacking, scalar
 from headrace._core.codecs.calendar cimport (
     DAY, FIRST_DAY, LAST_DAY, civil, civil_from_days, date_text, days_from_civil, time_text, timestamp_text,
 )
@@ -55,7 +55,7 @@ cdef int date_encode(Codec codec, WriteBuffer out, object value) except -1:
     if not PyDate_Check(value):
         value = enum_value(value)
         if not PyDate_Check(value):
-            wrong_type('datetime.date', value)
+            lacking('datetime.date', value, 'toordinal')
     if PyDate_CheckExact(value) or PyDateTime_CheckExact(value):
         days = days_from_civil(date_year(value), <uint32_t>date_month(value), <uint32_t>date_day(value))
     else:
@@ -131,7 +131,7 @@ cdef int time_encode(Codec codec, WriteBuffer out, object value) except -1:
     if not PyTime_Check(value):
         value = enum_value(value)
         if not PyTime_Check(value):
-            wrong_type('datetime.time', value)
+            lacking('datetime.time', value, 'hour')
     if time_tzinfo(value) is not None:
         raise ValueError('expected a naive datetime.time, got one with a time zone: use timetz, or drop its tzinfo')
     cdef int64_t microseconds = microseconds_of(value)
@@ -155,7 +155,7 @@ cdef int timetz_encode(Codec codec, WriteBuffer out, object value) except -1:
     if not PyTime_Check(value):
         value = enum_value(value)
         if not PyTime_Check(value):
-            wrong_type('datetime.time with a tzinfo', value)
+            lacking('datetime.time with a tzinfo', value, 'tzinfo')
     if time_tzinfo(value) is None:
         raise ValueError('expected a datetime.time with a tzinfo, got a naive one: use time, or give it a tzinfo')
     delta = value.utcoffset()
@@ -231,6 +231,10 @@ cdef inline int64_t or_infinity(int64_t moment) noexcept:
     return moment
 
 
+cdef int no_date(object value) except -1:
+    raise TypeError(f"expected a datetime.date or datetime.datetime instance, got '{type(value).__name__}'")
+
+
 cdef object decode_moment(Codec codec, const char *data, Py_ssize_t size, object zone):
     cdef:
         int64_t value
@@ -265,12 +269,13 @@ cdef int timestamp_encode(Codec codec, WriteBuffer out, object value) except -1:
     if PyDateTime_Check(value):
         if datetime_tzinfo(value) is not None:
             raise ValueError(
-                'expected a naive datetime, got one with a time zone: use timestamptz, or value.replace(tzinfo=None)'
+                "can't subtract offset-naive and offset-aware datetimes: expected a naive one, got one with a time zone: "
+                'use timestamptz, or value.replace(tzinfo=None)'
             )
         return put_moment(out, or_infinity(moment_of(value)))
     if PyDate_Check(value):
-        return put_moment(out, days_of_subclass(value) * DAY)
-    wrong_type('datetime.datetime', value)
+        return put_moment(out, or_infinity(days_of_subclass(value) * DAY))
+    no_date(value)
 
 
 cdef object timestamp_decode(Codec codec, const char *data, Py_ssize_t size):
@@ -286,7 +291,9 @@ cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -
         value = enum_value(value)
     if not PyDateTime_Check(value):
         if not PyDate_Check(value):
-            wrong_type('datetime.datetime with a tzinfo', value)
+            no_date(value)
+        if days_of_subclass(value) == FIRST_DAY:
+            return put_moment(out, INT64_MIN)  # as its midnight stands for
         value = datetime_new(value.year, value.month, value.day, 0, 0, 0, 0, None).astimezone(UTC)
         return put_moment(out, moment_of(value))
     moment = moment_of(value)

@@ -5,7 +5,7 @@ from libc.math cimport isinf
 
 from headrace._core.buffer cimport WriteBuffer, reserve
 from headrace._core.buffer cimport load_f32, load_f64, store_f32, store_f64, store_u32
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 
 
@@ -18,7 +18,7 @@ cdef double other_number(object value) except? -1.0:
     try:
         return PyFloat_AsDouble(value)
     except TypeError:
-        wrong_type('float', value)
+        raise TypeError(f'must be real number, not {type(value).__name__}') from None
 
 
 cdef object decode_float4(Codec codec, const char *data, Py_ssize_t size):

@@ -23,7 +23,7 @@ from libc.string cimport memset
 from headrace.errors import ProtocolError
 
 from headrace._core.buffer cimport WriteBuffer, load_i16, load_u16, reserve, store_u16, store_u32
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
 
 cdef extern from 'Python.h':
     unicode PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
@@ -187,7 +187,8 @@ cdef object exact_number(object value):
         return PyNumber_Index(value)
     if PyFloat_Check(value) or (isinstance(value, Real) and not isinstance(value, Rational)):
         return Decimal.from_float(float(value))
-    wrong_type('Decimal, int, float or a number in a str', value)
+    raise TypeError(f'conversion from {type(value).__name__} to Decimal is not supported: '
+                    'expected Decimal, int, float or a number in a str')
 
 
 cdef int too_large() except -1:
@@ -276,7 +277,7 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
     exponent -= decimals  # of the last digit
     if exponent < -MAX_SCALE:
         raise ValueError(
-            f'the exponent is too small: numeric holds at most {MAX_SCALE} digits after the decimal point, '
+            f'cannot encode Decimal value into numeric: exponent is too small: numeric holds at most {MAX_SCALE} digits after the decimal point, '
             f'got {-exponent}')
     scale = -exponent if exponent < 0 else 0
     if digits == 0:

@@ -18,7 +18,7 @@ from libc.stdint cimport int32_t, uint32_t
 from headrace._core.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, put_byte, put_bytes, put_i32,
 )
-from headrace._core.codecs.base cimport Codec, bad_length, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length
 from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slot_value, slotted_new
 
@@ -240,7 +240,7 @@ cdef tuple bounds_of(object value, bounds *kind):
         kind.upper_inc = value.upper_inc
         return value.lower, value.upper
     if not isinstance(value, (list, tuple)):
-        wrong_type('headrace.Range, or a list or tuple of its bounds', value)
+        raise TypeError(f'list, tuple or Range object expected (got type {type(value)})')
     count = len(value)
     if count > 2:
         raise ValueError(f'expected 0, 1 or 2 elements in range (got {count})')
@@ -293,7 +293,7 @@ cdef int encode_multirange(Codec self, WriteBuffer out, object value) except -1:
         Py_ssize_t i = 0
         object member
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes, bytearray, memoryview)):
-        wrong_type('a sequence of headrace.Range', value)
+        raise TypeError(f'expected a sequence (got type {type(value).__name__!r}): a list of headrace.Range')
     count = len(value)
     if count > 0x7fffffff:
         raise ValueError(f'too many ranges: {count}')
@@ -306,8 +306,6 @@ cdef int encode_multirange(Codec self, WriteBuffer out, object value) except -1:
         if codec.format == 0 and i > 0:
             put_byte(out, b',')
         i += 1
-        if member is None:
-            raise TypeError('expected headrace.Range, got None: a multirange holds no NULL')
         if codec.format == 1:
             encode_range(codec.range, out, member)
         else:

@@ -13,7 +13,7 @@ from headrace.errors import ProtocolError
 
 from headrace._core.buffer cimport WriteBuffer, load_i32, load_i64, load_u16, load_u32, reserve
 from headrace._core.buffer cimport begin_length, end_length, put_i32, put_i64, store_u16, store_u32
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport whole_number
 
 cdef enum:
@@ -23,13 +23,13 @@ cdef uint64_t MAX_XID = 0x7fffffffffffffff
 
 
 cdef uint64_t number_within(object value, uint64_t high, str meaning) except? 0xdead:
-    """A whole number from 0 to `high`; `meaning` names it in errors."""
+    """A whole number from 0 to `high`; `meaning` says in errors what of which type it is."""
     cdef:
         object number = whole_number(value)
         int overflow = 0
         long long plain = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow != 0 or plain < 0 or <uint64_t>plain > high:
-        raise OverflowError(f'value out of range: expected {meaning} from 0 to {high}, got {number}')
+        raise OverflowError(f'{meaning} range: expected 0 to {high}, got {number}')
     return <uint64_t>plain
 
 
@@ -44,11 +44,11 @@ cdef int encode_tid(Codec codec, WriteBuffer out, object value) except -1:
         uint64_t block, place_in_block
         char *place
     if not isinstance(value, (tuple, list)):
-        wrong_type('a tuple (block, offset)', value)
+        raise TypeError(f'list or tuple expected (got type {type(value)}): (block, offset)')
     if len(value) != 2:
-        raise ValueError(f'expected a tuple (block, offset), got {len(value)} elements')
-    block = number_within(value[0], 0xffffffff, 'a block number')
-    place_in_block = number_within(value[1], 0xffff, 'an offset')
+        raise ValueError(f'invalid number of elements in tid tuple, expecting 2, got {len(value)}: (block, offset)')
+    block = number_within(value[0], 0xffffffff, 'tuple id block value out of uint32')
+    place_in_block = number_within(value[1], 0xffff, 'tuple id offset value out of uint16')
     place = reserve(out, 10)
     store_u32(place, 6)
     store_u32(place + 4, <uint32_t>block)
@@ -81,16 +81,16 @@ cdef int encode_snapshot(Codec codec, WriteBuffer out, object value) except -1:
         tuple running
         object number
     if not isinstance(value, (tuple, list)):
-        wrong_type('a tuple (xmin, xmax, (xid, ...))', value)
+        raise TypeError(f'list or tuple expected (got type {type(value)}): (xmin, xmax, (xid, ...))')
     if len(value) != 3 or not isinstance(value[2], (tuple, list)):
         raise ValueError('expected a tuple (xmin, xmax, (xid, ...))')
     running = tuple(value[2])
     start = begin_length(out)
     put_i32(out, <int>len(running))
-    put_i64(out, number_within(value[0], MAX_XID, 'xmin'))
-    put_i64(out, number_within(value[1], MAX_XID, 'xmax'))
+    put_i64(out, number_within(value[0], MAX_XID, 'xmin value out of int64'))
+    put_i64(out, number_within(value[1], MAX_XID, 'xmax value out of int64'))
     for number in running:
-        put_i64(out, number_within(number, MAX_XID, 'a transaction id'))
+        put_i64(out, number_within(number, MAX_XID, 'transaction id value out of int64'))
     return end_length(out, start)
 
 

@@ -13,6 +13,8 @@ from headrace._core.buffer cimport WriteBuffer, put_value
 from headrace._core.codecs.base cimport Codec, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
 
+from headrace.errors import ArgumentError, NulCharacterError
+
 cdef extern from 'Python.h':
     const char *PyUnicode_AsUTF8AndSize(object value, Py_ssize_t *size) except NULL
 
@@ -26,10 +28,21 @@ cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL:
         const char *data = PyUnicode_AsUTF8AndSize(value, size)
         const char *nul = <const char *>memchr(data, 0, <size_t>size[0])
     if nul != NULL:
-        raise ValueError(
+        raise NulError(
             f'PostgreSQL text cannot hold the NUL character (found at position {value.index(chr(0))}): '
             'use bytea, or take it out')
     return data
+
+
+class NulError(ValueError):
+    """A text with a NUL."""
+
+
+cdef object argument_error(object error):
+    """The class of the error for a value of which encoding raised `error`, perhaps for something within it."""
+    while error is not None and not isinstance(error, NulError):
+        error = error.__context__
+    return ArgumentError if error is None else NulCharacterError
 
 
 cdef int not_utf8(Codec codec, object error) except -1:
