@@ -138,7 +138,10 @@ class Place:
         if answer == b"N":
             if self.attempt.plain_on_refusal:
                 return False
-            raise ConnectionError(f"{self} does not support TLS, which sslmode={self.params.tls.mode} requires")
+            raise ConnectionError(
+                f'PostgreSQL server at "{self}" rejected SSL upgrade: it does not support TLS, '
+                f"which sslmode={self.params.tls.mode} requires"
+            )
         if answer == b"":
             raise ConnectionError(f"{self} closed the connection instead of answering the SSLRequest")
         # An error text here would come unauthenticated: it is not shown (CVE-2024-10977).

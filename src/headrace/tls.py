@@ -68,7 +68,8 @@ class TLSSettings:
         """Refuse combinations that would be less safe than they look."""
         if self.negotiation == "direct" and self.mode in ("disable", "allow", "prefer"):
             raise ClientConfigurationError(
-                f"sslnegotiation=direct (direct_tls) needs sslmode=require or above, got sslmode={self.mode}",
+                "direct TLS requires sslmode=require, verify-ca, or verify-full: sslnegotiation=direct (direct_tls) "
+                f"was given with sslmode={self.mode}",
                 hint="Set sslmode=verify-full, or require to verify nothing.",
             )
         if self.rootcert == SYSTEM and self.mode != "verify-full":
@@ -224,7 +225,8 @@ def _load_authorities(context: ssl.SSLContext, settings: TLSSettings) -> bool:
         if settings.mode in ("verify-ca", "verify-full"):
             where = os.path.join(settings.directory or "~/.postgresql", "root.crt")
             raise ClientConfigurationError(
-                f"sslmode={settings.mode} needs certificate authorities, but {where!r} does not exist",
+                f'root certificate file "{where}" does not exist or cannot be accessed: sslmode={settings.mode} needs '
+                "certificate authorities",
                 hint="Name a file as sslrootcert, or use the system's with sslrootcert=system and sslmode=verify-full.",
             )
         return False

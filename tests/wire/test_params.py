@@ -460,7 +460,7 @@ def test_direct_tls_is_asyncpgs_word_for_sslnegotiation() -> None:
     assert params("sslnegotiation=direct sslmode=require", direct_tls=False).tls.negotiation == "postgres"
     assert "contradict" in refused(direct_tls=True, sslnegotiation="postgres", ssl="require")
     for mode in ("disable", "allow", "prefer", None):
-        assert "needs sslmode=require or above" in refused(direct_tls=True, ssl=mode)
+        assert "direct TLS requires sslmode=require, verify-ca, or verify-full" in refused(direct_tls=True, ssl=mode)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_a_root_crt_in_the_home_directory_is_used_in_every_mode(pki: Pki, tmp_pa
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
 def test_13_verifying_without_authorities_is_refused(tmp_path: Path, mode: Any) -> None:
-    with pytest.raises(ClientConfigurationError, match=r"root.crt' does not exist") as caught:
+    with pytest.raises(ClientConfigurationError, match=r"root.crt\" does not exist") as caught:
         make_context(TLSSettings(mode=mode, directory=str(tmp_path)))
     assert "sslrootcert=system" in str(caught.value)
 
