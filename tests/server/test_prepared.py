@@ -72,13 +72,28 @@ async def test_a_closed_or_released_connection(conn: headrace.Connection, pool: 
 
 
 async def test_statements_are_closed_on_the_server_when_nobody_holds_them(connect: Any) -> None:
-    conn = await connect(statement_cache_size=0)
+    conn = await connect(max_cacheable_statement_size=1)
     statement = await conn.prepare("SELECT 'held'")
     count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%held''%' AND name <> ''"
     assert await conn.fetchval(count) == 1
     del statement
     gc.collect()
     assert await conn.fetchval(count) == 0
+
+
+async def test_without_a_cache_prepared_statements_have_no_names(connect: Any) -> None:
+    """As in asyncpg: behind PgBouncer a name would be missing on the next backend, or in the way of somebody else."""
+    conn = await connect(statement_cache_size=0)
+    one, other = await conn.prepare("SELECT $1::int"), await conn.prepare("SELECT $1::text")
+    assert (one.get_name(), other.get_name()) == ("", "")
+    assert (await one.fetchval(1), await other.fetchval("a"), await one.fetchval(2)) == (1, "a", 2)
+    assert await conn.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
+    async with conn.transaction():
+        cursor = await one.cursor(3)
+        assert await other.fetchval("b") == "b"
+        assert await cursor.fetchrow() == (3,)
+    named = await conn.prepare("SELECT 4", name="mine")
+    assert (named.get_name(), await named.fetchval()) == ("mine", 4)
 
 
 async def test_the_cache_keeps_the_most_recently_used(connect: Any) -> None:

@@ -49,14 +49,17 @@ cdef class Statements:
         return statement
 
     cdef Statement held(self, str query, bint named, object name):
-        """A statement that is kept until it is let go of; shared with the cache unless it is named by the user."""
+        """A statement that is kept until it is let go of; shared with the cache unless it is named by the user.
+
+        Who wants no cache has a pooler before the server: unless the user has named it, the server keeps nothing of it.
+        """
         cdef Statement statement
         if name is not None:
             statement = Statement(query, self.types, True, name.encode())
         elif named and self.cache.takes(query):
             statement = self.find(query)
         else:
-            statement = Statement(query, self.types, named and not self.unnamed)
+            statement = Statement(query, self.types, named and self.cache.size > 0 and not self.unnamed)
         statement.users += 1
         return statement
 
