@@ -7,7 +7,11 @@ import sys
 
 # These two are here because editors that write imports have put `from asyncpg.compat import StrEnum` into programs.
 from asyncio import wait_for as wait_for
+from collections.abc import Sequence
 from enum import StrEnum as StrEnum
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 SUBMODULES = {
     "compat": "headrace.compat",
@@ -28,7 +32,23 @@ SUBMODULES = {
     "types": "headrace.types",
     "utils": "headrace.utils",
 }
-"""Submodule of asyncpg -> the module that stands in for it."""
+"""Submodule of asyncpg -> the module that stands in for it; a package before what is in it."""
+
+
+class Absent(MetaPathFinder):
+    """Refuses the submodules of asyncpg that nothing stands in for.
+
+    Else Python would look for them in headrace's directory, and load a file of the same name a second time: another
+    module, with exception classes that nobody raises.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find nothing, and let nobody else find anything, below asyncpg."""
+        if fullname.startswith("asyncpg."):
+            raise ModuleNotFoundError(f"headrace stands in for asyncpg, and has no {fullname}", name=fullname)
+        return None
 
 
 def install_as_asyncpg() -> None:
@@ -49,5 +69,7 @@ def install_as_asyncpg() -> None:
     for name, module in SUBMODULES.items():
         stand_in = importlib.import_module(module)
         sys.modules[f"asyncpg.{name}"] = stand_in
-        if "." not in name and not hasattr(package, name):
-            setattr(package, name, stand_in)
+        above, _, last = f"asyncpg.{name}".rpartition(".")
+        if not hasattr(sys.modules[above], last):
+            setattr(sys.modules[above], last, stand_in)
+    sys.meta_path.insert(0, Absent())

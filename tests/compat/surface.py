@@ -153,6 +153,8 @@ FUNCTIONS = {
     "create_pool": "create_pool(dsn=None, *, init_size=None, min_size=10, max_size=10, max_queries=50000, "
     "max_inactive_connection_lifetime=300.0, connect=..., setup=None, init=None, reset=None, loop=None, "
     "connection_class=..., record_class=..., **connect_kwargs)",
+    "Pool": "Pool(*connect_args, init_size=None, min_size, max_size, max_queries, max_inactive_connection_lifetime, "
+    "connect=..., setup=None, init=None, reset=None, loop, connection_class, record_class, **connect_kwargs)",
     "types.Type": "Type(oid, name, kind, schema)",
     "types.Attribute": "Attribute(name, type)",
     "types.ServerVersion": "ServerVersion(major, minor, micro, releaselevel, serial)",
@@ -175,9 +177,9 @@ MODULES = {
     " Line LineSegment Circle ServerVersion",
     "compat": "StrEnum wait_for",
     "connect_utils": "SessionAttribute",
-    "connection": "Connection LoggedQuery connect",
+    "connection": "Connection ConnectionMeta LoggedQuery connect",
     "cursor": "Cursor CursorFactory CursorIterator",
-    "pool": "Pool PoolAcquireContext PoolConnectionProxy create_pool",
+    "pool": "Pool PoolAcquireContext PoolConnectionProxy PoolConnectionProxyMeta create_pool",
     "prepared_stmt": "PreparedStatement",
     "pgproto": "pgproto types",
     "pgproto.pgproto": "UUID",
@@ -194,6 +196,8 @@ MODULES = {
     " InterfaceError InterfaceWarning PostgresLogMessage ClientConfigurationError InternalClientError"
     " OutdatedSchemaCacheError ProtocolError UnsupportedClientFeatureError UnsupportedServerFeatureError"
     " TargetServerAttributeNotMatched",
+    "exceptions._base": "PostgresError UnknownPostgresError InterfaceError InterfaceWarning InternalClientError"
+    " DataError",
 }
 """Module -> names that programs import from it."""
 

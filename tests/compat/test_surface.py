@@ -5,6 +5,7 @@ headrace may have more: further parameters, as long as they have defaults and ca
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import inspect
 import re
@@ -14,6 +15,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, create_autospec
 
 import pytest
 
@@ -179,6 +181,30 @@ def test_imported_under_asyncpgs_name_it_has_the_submodules_too() -> None:
         [sys.executable, "-c", program, *SUBMODULES], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_submodule_that_nothing_stands_in_for_is_missing() -> None:
+    """It is not looked for among headrace's own: errors of a module that is loaded twice are caught by nobody."""
+    program = (
+        "import headrace; headrace.install_as_asyncpg()\n"
+        "for name in ('cluster', 'params', 'connect', 'exceptions._sqlstate', 'pool.routing'):\n"
+        "    try: __import__('asyncpg.' + name)\n"
+        "    except ModuleNotFoundError as error: assert error.name == 'asyncpg.' + name, error\n"
+        "    else: raise AssertionError(name)\n"
+        "from asyncpg.exceptions._base import PostgresError\n"
+        "assert PostgresError is headrace.PostgresError"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_returns_a_coroutine_passes_for_a_coroutine_function() -> None:
+    """unittest.mock decides by that which mocks are to be awaited, and frameworks what to await."""
+    for name in ("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval", "copy_from_table", "close"):
+        for cls in (headrace.Connection, headrace.Pool, headrace.pool.PoolConnectionProxy):
+            if hasattr(cls, name):
+                assert asyncio.iscoroutinefunction(getattr(cls, name)), f"{cls.__name__}.{name}"
+    assert isinstance(create_autospec(headrace.Pool).fetch, AsyncMock)
 
 
 def test_it_does_not_take_the_place_of_an_asyncpg_that_is_in_use() -> None:

@@ -14,6 +14,9 @@ from ._sqlstate import *  # noqa: F403
 if not TYPE_CHECKING:  # a type checker takes a sum for no list at all; it finds the names through the imports above
     __all__ = _base.__all__ + _derived.__all__ + _sqlstate.__all__
 
+# asyncpg has that one in its `exceptions._base` as well.
+vars(_base)["DataError"] = DataError  # noqa: F405
+
 # Tracebacks and pickles name the classes by where users find them, not by the file they happen to stand in.
 for _module in (_base, _derived, _sqlstate):
     for _name in _module.__all__:
