@@ -7,6 +7,7 @@ carries them out in the order of the calls.
 from __future__ import annotations
 
 import asyncio
+import warnings
 import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -46,21 +47,55 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
 
-class ConnectionType(type):
-    """The class of Connection: a pool's proxy counts as an instance of the class of what it stands for."""
+class ConnectionMeta(type):
+    """The class of Connection and of its subclasses.
+
+    It counts a pool's proxy as an instance of the class of what that stands for, and it notices where somebody puts
+    another query method in the place of headrace's: a subclass, a tracer that wraps them, a test that mocks them. The
+    pool's own methods do what Connection's do without calling them, but they do call what was put there.
+    """
 
     _proxy: type | None = None
+    _query_methods: dict[str, object] = {}  # noqa: RUF012  filled in once Connection has them
+    _replaced: frozenset[str] = frozenset()
+    """The names of the query methods that are others than headrace's."""
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(name, bases, namespace, **kwargs)
+        cls._compare()
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in ConnectionMeta._query_methods:
+            cls._compare()
+
+    def __delattr__(cls, name: str) -> None:
+        super().__delattr__(name)
+        if name in ConnectionMeta._query_methods:
+            cls._compare()
+
+    def _compare(cls) -> None:
+        """Find out what was replaced, here and in the subclasses."""
+        methods = ConnectionMeta._query_methods.items()
+        cls._replaced = frozenset(name for name, method in methods if getattr(cls, name, None) is not method)
+        subclass: Any
+        for subclass in cls.__subclasses__():
+            subclass._compare()
+
+    def know_query_methods(cls, *names: str) -> None:
+        """Name the methods to look after, as they are now."""
+        ConnectionMeta._query_methods = {name: getattr(cls, name) for name in names}
 
     def __instancecheck__(cls, instance: object) -> bool:
         if type.__instancecheck__(cls, instance):
             return True
-        proxy = ConnectionType._proxy
+        proxy = ConnectionMeta._proxy
         # Also when its lease is over: what a thing is does not change then.
         return proxy is not None and type(instance) is proxy and isinstance(instance._member.connection, cls)  # type: ignore[attr-defined]
 
     def register_proxy(cls, proxy: type) -> None:
         """Name the class of a pool's proxies."""
-        ConnectionType._proxy = proxy
+        ConnectionMeta._proxy = proxy
 
 
 StatementMode = Literal["named", "unnamed", "describe"]
@@ -73,7 +108,7 @@ OutOfRange = Literal["error", "text"]
 RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
 
 
-class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionType):
+class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionMeta):
     """A connection to a PostgreSQL server; made by `headrace.connect()`.
 
     Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
@@ -117,6 +152,14 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
     def __repr__(self) -> str:
         state = "closed" if self.is_closed() else f"pid:{self._driver.session.backend_pid}"
         return f"<{type(self).__module__}.{type(self).__qualname__} {state} {id(self):#x}>"
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        # Attributes are missing where __init__ never ran, or that of a subclass.
+        driver = getattr(self, "_driver", None)
+        if driver is not None and not driver.is_closed:
+            # The event loop would keep the socket open, and the backend with it, for as long as it runs.
+            warn(f"unclosed connection {self!r}", ResourceWarning, stacklevel=2, source=self)
+            driver.forgotten()
 
     # -- queries ---------------------------------------------------------------------------------------------------
 
@@ -521,6 +564,9 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         if driver.load and driver.session.status != "I":
             await driver.reply(driver.script(""), self._timeout(None))
         return driver.session.status
+
+
+Connection.know_query_methods("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")
 
 
 class ConnectionSettings:

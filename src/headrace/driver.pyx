@@ -7,6 +7,7 @@ line, which it is on top of, are the only compiled code that knows asyncio.
 import asyncio
 import logging
 from asyncio import current_task, get_running_loop
+from weakref import ref
 
 from headrace._core.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
@@ -59,7 +60,7 @@ cdef class DriverCore(Line):
         Wakeups wakeups
         readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
         public object observer           # watch(request, timeout), refused(query, args, error): sees every request
-        readonly object owner            # told of notices, notifications, parameters and the end
+        object owner_reference           # to whom is told of notices, notifications and the end
         object watcher                   # told of refusals to write
         Request sign                     # the last ping
         readonly bint unanswered         # was dropped because it did not answer a ping
@@ -391,12 +392,14 @@ cdef class DriverCore(Line):
             self.abandoned_head()
 
     def notice(self, message):
-        if self.owner is not None:
-            self.owner.on_notice(message)
+        owner = self.owner
+        if owner is not None:
+            owner.on_notice(message)
 
     def notification(self, pid, channel, payload):
-        if self.owner is not None:
-            self.owner.on_notification(pid, channel, payload)
+        owner = self.owner
+        if owner is not None:
+            owner.on_notification(pid, channel, payload)
 
     def parameter(self, name, value):
         pass
@@ -410,8 +413,17 @@ cdef class DriverCore(Line):
         self.watcher = watcher
 
     def attach(self, owner):
-        """Name the connection that is told of notices (on_notice), notifications (on_notification) and the end (on_lost)."""
-        self.owner = owner
+        """Name the connection that is told of notices (on_notice), notifications (on_notification) and the end (on_lost).
+
+        It is not kept alive: the event loop holds the driver for as long as the socket is open, and a connection that its
+        program has forgotten is to be noticed.
+        """
+        self.owner_reference = ref(owner)
+
+    @property
+    def owner(self):
+        """The connection, None where there is none (any more)."""
+        return self.owner_reference() if self.owner_reference is not None else None
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
@@ -429,8 +441,9 @@ cdef class DriverCore(Line):
             self.session.lost(reason)
             self._wake_watchers()
             self._make_room()
-            if self.owner is not None:
-                self.owner.on_lost(reason)
+            owner = self.owner
+            if owner is not None:
+                owner.on_lost(reason)
 
     async def close(self, timeout=None):
         """Cancel what is running, say goodbye and close the socket.
@@ -476,6 +489,14 @@ cdef class DriverCore(Line):
         # A cancellation under way is carried out: the backend might go on for a client that is gone.
         self.dropped = True
         self._break_off('the connection was terminated')
+
+    def forgotten(self):
+        """Drop the socket of a connection that nobody refers to any more, in the loop's next turn.
+
+        To be called in any thread, and at any point: the collector of garbage finds out in the middle of whatever runs.
+        """
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.terminate)
 
     # -- for the pool --------------------------------------------------------------------------------------------------------
 

@@ -64,6 +64,11 @@ class PreparedStatement:
         """Return the name of the statement on the server; '' where it is unnamed."""
         return self._check("get_name").name.decode()
 
+    @property
+    def _query(self) -> str:
+        """For tools that trace queries, under the name that it has in asyncpg."""
+        return self._statement.query
+
     def get_query(self) -> str:
         """Return the text of the query."""
         return self._check("get_query").query

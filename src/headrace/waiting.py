@@ -1,8 +1,26 @@
-"""Time limits as callers give them."""
+"""What is awaited: time limits as callers give them, and functions that pass for coroutine functions."""
 
 from __future__ import annotations
 
+import asyncio.coroutines
+import inspect
+import sys
+from collections.abc import Callable
 from math import inf
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def returns_coroutine(function: F) -> F:
+    """Mark a plain function that returns a coroutine, so that `iscoroutinefunction()` is true of it.
+
+    unittest.mock makes its mocks by that, and frameworks decide by it whether to await a result.
+    """
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
 
 
 def checked_timeout(timeout: object, default: float | None) -> float | None:

@@ -242,5 +242,36 @@ async def test_a_timeout_that_is_no_number_is_refused_before_anything_is_sent(
     assert await conn.fetchval("SELECT count(*) FROM t") == 0
 
 
+@pytest.mark.parametrize("given", ["0.01", 0.01])
+async def test_command_timeout_may_be_text_as_in_a_url(connect: Any, pool: Any, given: Any) -> None:
+    conn = await connect(command_timeout=given)
+    with pytest.raises(TimeoutError):
+        await conn.execute("SELECT pg_sleep(60)")
+    made = await pool(min_size=1, max_size=1, command_timeout=given)
+    with pytest.raises(TimeoutError):
+        await made.fetch("SELECT pg_sleep(60)")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "soon", "", 0, True])
+async def test_command_timeout_is_a_positive_number(connect: Any, given: Any) -> None:
+    with pytest.raises(ValueError, match="invalid command_timeout value: expected greater than 0 float"):
+        await connect(command_timeout=given)
+
+
+async def test_a_nul_in_a_text_is_caught_as_what_the_server_says_of_it(conn: headrace.Connection) -> None:
+    await conn.execute("CREATE TEMP TABLE t (a text, b text[])")
+    calls = [
+        conn.fetchval("SELECT $1::text", "a\0"),
+        conn.fetchval("SELECT $1::text[]", ["a", "b\0"]),
+        conn.executemany("INSERT INTO t VALUES ($1)", [("a",), ("\0",)]),
+        conn.copy_records_to_table("t", records=[("a", ["\0"])]),
+    ]
+    for call in calls:
+        with pytest.raises(headrace.CharacterNotInRepertoireError) as caught:
+            await call
+        assert isinstance(caught.value, headrace.NulArgumentError)
+        assert caught.value.sqlstate == "22021"
+
+
 async def test_a_timeout_of_infinity_is_none(conn: headrace.Connection) -> None:
     assert await conn.fetchval("SELECT 1", timeout=float("inf")) == 1

@@ -1,6 +1,6 @@
 """A pool of connections."""
 
-from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy
+from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy, PoolConnectionProxyMeta
 from headrace.pool.listening import Gap, Listening, Notification
 from headrace.pool.pool import Pool, create_pool
 from headrace.pool.stats import Histogram, PoolStats
@@ -13,6 +13,7 @@ __all__ = [
     "Pool",
     "PoolAcquireContext",
     "PoolConnectionProxy",
+    "PoolConnectionProxyMeta",
     "PoolStats",
     "create_pool",
 ]

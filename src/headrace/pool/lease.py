@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import traceback
 from collections.abc import Generator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.connection import Connection
 from headrace.errors import InterfaceError
+from headrace.waiting import returns_coroutine
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -96,7 +98,7 @@ def _forwarding(name: str, method: Any) -> Any:
             )
         return getattr(connection, name)(*args, **kwargs)
 
-    return forward
+    return returns_coroutine(forward) if inspect.iscoroutinefunction(method) else forward
 
 
 for _name in dir(Connection):
@@ -105,6 +107,9 @@ for _name in dir(Connection):
         setattr(PoolConnectionProxy, _name, _forwarding(_name, _method))
 
 Connection.register_proxy(PoolConnectionProxy)
+
+PoolConnectionProxyMeta = type(PoolConnectionProxy)
+"""For annotations that are written for asyncpg."""
 
 
 class PoolAcquireContext:

@@ -38,8 +38,6 @@ class LeaseMethods:
     _setup: Callback | None
     _reset: Callback | None
     _debug: bool
-    _exclusive: frozenset[str]
-    """Those of the pool's own methods that take a lease for each call."""
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
         """Lease a connection: `connection = await pool.acquire()`, or `async with pool.acquire() as connection`.

@@ -16,13 +16,14 @@ from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
 from headrace.codec import TypeCodec, checked_codecs
 from headrace.connection import Connection
+from headrace.connection import checked_command_timeout
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
 from headrace.errors import InterfaceError
 from headrace.pool.lease import PoolAcquireContext
 from headrace.pool.listening import Listening
 from headrace.pool.routing import Limits, Reason
-from headrace.pool.sharing import SharedMethods, exclusive_methods
+from headrace.pool.sharing import SharedMethods
 from headrace.pool.stats import PoolStats, idle_size
 from headrace.pool.upkeep import Upkeep
 from headrace.pool.watched import WatchedNames
@@ -42,35 +43,42 @@ Callback = Callable[[Any], Awaitable[None]]
 
 
 class Pool(SharedMethods, CopyMethods, WatchedNames):
-    """A pool of connections; made by `headrace.create_pool()`, to be awaited or used by `async with`."""
+    """A pool of connections; made by `headrace.create_pool()`, to be awaited or used by `async with`.
+
+    Subclasses are made by calling them, with the arguments of `create_pool()`.
+    """
 
     def __init__(
         self,
-        connect: Connect,
-        connect_args: tuple[tuple[Any, ...], dict[str, Any]],
-        *,
-        init_size: int | None,
+        *connect_args: Any,
+        init_size: int | None = None,
         min_size: int,
         max_size: int,
         max_queries: int,
         max_inactive_connection_lifetime: float,
-        max_lifetime: float,
-        setup: Callback | None,
-        init: Callback | None,
-        reset: Callback | None,
-        debug: bool,
-        codecs: Iterable[TypeCodec],
+        max_lifetime: float = 0.0,
+        connect: Connect | None = None,
+        setup: Callback | None = None,
+        init: Callback | None = None,
+        reset: Callback | None = None,
+        debug: bool = False,
+        codecs: Iterable[TypeCodec] = (),
         connection_class: type[Connection],
         record_class: type[Record],
         loop: asyncio.AbstractEventLoop | None,
+        **connect_kwargs: Any,
     ) -> None:
         if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
             raise TypeError(
                 f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
             )
-        self._connect = connect
-        self._connect_args = connect_args
+        self._connect: Connect = connect if connect is not None else open_connection
+        self._connect_args = (connect_args, connect_kwargs)
         self._setup = setup
+        # A callback, or a subclass, that means to see each use of a connection.
+        self._leases_always = setup is not None or any(
+            getattr(type(self), name) is not getattr(Pool, name) for name in ("acquire", "release")
+        )
         self._init = init
         self._reset = reset
         self._debug = debug
@@ -80,8 +88,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             self._record_class = checked_record_class(record_class)
         except InterfaceError as error:
             raise TypeError(str(error)) from None
-        self._exclusive = exclusive_methods(connection_class, setup)
-        self._command_timeout: float | None = connect_args[1].get("command_timeout")
+        self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
         self._loop = loop
         limits = checked_limits(min_size, max_size, max_queries, max_inactive_connection_lifetime, max_lifetime)
         self._init_size = checked_init_size(init_size, limits)
@@ -177,7 +184,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         """Change how connections opened from now on are opened. See `expire_connections()` for the others."""
         self._connect_args = ((dsn,), connect_kwargs)
         self._catalogue = TypeCatalogue()  # it may be another database
-        self._command_timeout = connect_kwargs.get("command_timeout")
+        self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
@@ -356,8 +363,8 @@ def create_pool(
     Raises ValueError for sizes that make no sense.
     """
     return Pool(
-        connect if connect is not None else open_connection,
-        ((dsn,), connect_kwargs),
+        dsn,
+        connect=connect,
         init_size=init_size,
         min_size=min_size,
         max_size=max_size,
@@ -372,4 +379,5 @@ def create_pool(
         loop=loop,
         connection_class=connection_class,
         record_class=record_class,
+        **connect_kwargs,
     )

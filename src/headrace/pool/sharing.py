@@ -8,7 +8,6 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace._core.record import Record
-from headrace.connection import Connection
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import PostgresError
 from headrace.lexer import classify
@@ -16,36 +15,21 @@ from headrace.pool.leasing import LeaseMethods
 from headrace.pool.routing import Reason
 from headrace.query import bound, bound_each
 from headrace.rows import checked_record_class, rows_as
-from headrace.waiting import checked_timeout
+from headrace.waiting import checked_timeout, returns_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace._core.request import Request
     from headrace._core.rowplan import RowShape
+    from headrace.connection import Connection
     from headrace.driver import Driver
     from headrace.query import AnyQuery
-
-METHODS = {
-    name: getattr(Connection, name) for name in ("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")
-}
-"""The methods of a connection that a pool has too."""
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
 log = logging.getLogger("headrace.pool")
-
-
-def exclusive_methods(connection_class: type[Connection], setup: object) -> frozenset[str]:
-    """Return the methods that take a lease for each call: all with a `setup`, otherwise those that are overridden.
-
-    Overridden by a subclass, or wrapped in place by instrumentation: their own code, which sharing would pass over, is
-    called on a connection that is its caller's alone.
-    """
-    return frozenset(
-        name for name, method in METHODS.items() if setup is not None or getattr(connection_class, name) is not method
-    )
 
 
 class SharedMethods(LeaseMethods):
@@ -56,14 +40,17 @@ class SharedMethods(LeaseMethods):
     it; where a reset would not do (SET ROLE, temporary tables, PREPARE) the connection is replaced. What cannot be
     seen in the text, a function that calls set_config() or takes a session-level advisory lock, needs `acquire()`.
     Where the pool has a `setup` callback each of these methods takes a lease, for the callback to prepare the
-    connection; so does one that a `connection_class` overrides, for its method to be called.
+    connection. So does a method whose namesake of Connection was replaced, by a `connection_class` of the program's,
+    a tool that traces queries or a test that mocks it; it calls that one then.
 
     A query that had not been sent when its connection was lost is sent on another one, and so is one whose statement
     the server has refused as stale while a transaction of somebody's lease was begun behind it.
     """
 
+    _connection_class: type[Connection]
     _record_class: type[Record] | RowShape
     _command_timeout: float | None
+    _leases_always: bool
 
     # Some return the coroutine of _shared() instead of being coroutine functions around it: one frame less a query.
 
@@ -84,7 +71,7 @@ class SharedMethods(LeaseMethods):
         timeout: float | None = None,
     ) -> None:
         """Run a command for each element of `args`, all or nothing. See `Connection.executemany()`."""
-        await self._shared_batch("executemany", command, args, False, None, timeout)
+        return await self._shared_batch("executemany", command, args, False, None, timeout)  # type: ignore[no-any-return]
 
     @overload
     def fetch(
@@ -101,6 +88,7 @@ class SharedMethods(LeaseMethods):
         self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
     ) -> Coroutine[Any, Any, list[T]]: ...
 
+    @returns_coroutine
     def fetch(
         self,
         query: AnyQuery,
@@ -128,6 +116,7 @@ class SharedMethods(LeaseMethods):
         self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
     ) -> Coroutine[Any, Any, T | None]: ...
 
+    @returns_coroutine
     def fetchrow(
         self,
         query: AnyQuery,
@@ -140,6 +129,7 @@ class SharedMethods(LeaseMethods):
         rows = record_class if row is None else rows_as(row, record_class)
         return self._shared(query, args, KIND_FIRST_ROW, 1, 0, rows, timeout, "fetchrow")
 
+    @returns_coroutine
     def fetchval(
         self, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
@@ -205,7 +195,7 @@ class SharedMethods(LeaseMethods):
     ) -> Any:
         if not isinstance(query, str):
             query, args = bound(query, args)
-        if method in self._exclusive or classify(query).session_state:
+        if self._leases_always or method in self._connection_class._replaced or classify(query).session_state:
             kwargs: dict[str, Any] = {"timeout": timeout}
             if kind == KIND_VALUE:
                 kwargs["column"] = column
@@ -253,7 +243,7 @@ class SharedMethods(LeaseMethods):
     ) -> Any:
         if not isinstance(query, str):
             query, args = bound_each(query, args)
-        if method in self._exclusive or classify(query).session_state:
+        if self._leases_always or method in self._connection_class._replaced or classify(query).session_state:
             kwargs: dict[str, Any] = {"timeout": timeout}
             if collects:
                 kwargs["record_class"] = record_class

@@ -1,0 +1,96 @@
+"""Connections that a program forgets to close: they are reported, and their backends do not stay for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import warnings
+from typing import Any
+
+import pytest
+
+import headrace
+from tests.servers import Cluster, until
+
+UNCLOSED = "unclosed connection <headrace.connection.Connection"
+
+
+def backends(server: Cluster, name: str) -> int:
+    return sum(backend.application == name for backend in server.backends())
+
+
+async def gone(server: Cluster, name: str) -> None:
+    """Wait until no backend of that application is left."""
+    await asyncio.to_thread(until, lambda: backends(server, name) == 0, "its backend is gone")
+
+
+def forget(held: list[Any]) -> None:
+    held.clear()
+    gc.collect()
+
+
+async def test_one_that_nobody_refers_to_is_reported_and_dropped(
+    server: Cluster, connect_kwargs: dict[str, Any]
+) -> None:
+    held = [await headrace.connect(**connect_kwargs, application_name="forgotten")]
+    await held[0].fetch("SELECT 1")
+    assert backends(server, "forgotten") == 1
+    with pytest.warns(ResourceWarning, match=UNCLOSED):
+        forget(held)
+    await gone(server, "forgotten")
+
+
+async def test_listeners_do_not_keep_one(server: Cluster, connect_kwargs: dict[str, Any]) -> None:
+    held = [await headrace.connect(**connect_kwargs, application_name="forgotten")]
+    await held[0].add_listener("channel", print)
+    held[0].add_query_logger(print)
+    with pytest.warns(ResourceWarning, match=UNCLOSED):
+        forget(held)
+    await gone(server, "forgotten")
+
+
+async def test_what_is_asked_of_it_and_what_was_made_on_it_keep_one(
+    server: Cluster, connect_kwargs: dict[str, Any]
+) -> None:
+    held: list[Any] = [await headrace.connect(**connect_kwargs, application_name="forgotten")]
+    statement = await held[0].prepare("SELECT 1")
+    call = asyncio.create_task(held[0].fetchval("SELECT 2 FROM pg_sleep(0.1)"))
+    await asyncio.sleep(0)
+    held[:] = [statement]
+    del statement
+    assert await call == 2
+    del call
+    gc.collect()
+    assert await held[0].fetchval() == 1
+    with pytest.warns(ResourceWarning, match=UNCLOSED):
+        forget(held)
+    await gone(server, "forgotten")
+
+
+async def test_in_another_thread(server: Cluster, connect_kwargs: dict[str, Any]) -> None:
+    """The collector runs wherever it wants to, and asyncio's transports belong to the thread of their loop."""
+    held = [await headrace.connect(**connect_kwargs, application_name="forgotten")]
+    with pytest.warns(ResourceWarning, match=UNCLOSED):
+        await asyncio.to_thread(forget, held)
+    await gone(server, "forgotten")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_after_its_loop_was_closed(server: Cluster, connect_kwargs: dict[str, Any]) -> None:
+    loop = asyncio.new_event_loop()
+    held = [loop.run_until_complete(headrace.connect(**connect_kwargs, application_name="forgotten"))]
+    loop.close()
+    with pytest.warns(ResourceWarning, match=UNCLOSED):
+        forget(held)
+    # What warnings hold is gone now, and no loop is left that would hold the transport.
+    gc.collect()
+    until(lambda: backends(server, "forgotten") == 0, "its backend is gone")
+
+
+async def test_closed_ones_are_not_reported(connect_kwargs: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        held = [await headrace.connect(**connect_kwargs) for _ in range(2)]
+        await held[0].close()
+        held[1].terminate()
+        forget(held)
