@@ -1,10 +1,13 @@
-"""SQLAlchemy's own asyncpg dialect on headrace, as people use it: programs/sqlalchemy_program.py says what that is."""
+"""SQLAlchemy's own asyncpg dialect on headrace, as people use it: each of programs/sqlalchemy_*_program.py says how.
+
+All but the first are run by asyncpg as well, and what they come to is compared.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.compat.programs import run
+from tests.compat.programs import compare, run
 from tests.servers import SUPERUSER, Cluster
 
 pytestmark = pytest.mark.slow
@@ -13,3 +16,8 @@ pytestmark = pytest.mark.slow
 def test_engine_and_orm(server: Cluster) -> None:
     with server.database() as name:
         run("sqlalchemy", f"postgresql+asyncpg://{SUPERUSER}@{server.host()}:{server.port}/{name}")
+
+
+@pytest.mark.parametrize("subject", ["types", "results", "errors", "schema"])
+def test_both_drivers_come_to_the_same(server: Cluster, subject: str) -> None:
+    compare(f"sqlalchemy_{subject}", server)
