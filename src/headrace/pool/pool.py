@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
 from headrace.codec import TypeCodec, checked_codecs
-from headrace.connection import Connection
-from headrace.connection import checked_command_timeout
+from headrace.connection import Connection, checked_command_timeout
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
 from headrace.errors import InterfaceError
