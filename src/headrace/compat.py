@@ -10,8 +10,11 @@ from asyncio import wait_for as wait_for
 from collections.abc import Sequence
 from enum import StrEnum as StrEnum
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 from types import ModuleType
+
+HOME = Path(__file__).parent
 
 SUBMODULES = {
     "compat": "headrace.compat",
@@ -35,19 +38,21 @@ SUBMODULES = {
 """Submodule of asyncpg -> the module that stands in for it; a package before what is in it."""
 
 
-class Absent(MetaPathFinder):
-    """Refuses the submodules of asyncpg that nothing stands in for.
+class OwnFiles(MetaPathFinder):
+    """Refuses submodules of asyncpg that would be found only because headrace has a file of that name.
 
-    Else Python would look for them in headrace's directory, and load a file of the same name a second time: another
-    module, with exception classes that nobody raises.
+    Python looks for them in headrace's directory, and would load such a file a second time: another module, with
+    exception classes that nobody raises.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find nothing, and let nobody else find anything, below asyncpg."""
+        """Find nothing, and let nobody else find headrace's own files below asyncpg."""
         if fullname.startswith("asyncpg."):
-            raise ModuleNotFoundError(f"headrace stands in for asyncpg, and has no {fullname}", name=fullname)
+            found = PathFinder.find_spec(fullname, path, target)
+            if found is not None and found.origin is not None and Path(found.origin).is_relative_to(HOME):
+                raise ModuleNotFoundError(f"headrace stands in for asyncpg, and has no {fullname}", name=fullname)
         return None
 
 
@@ -72,4 +77,4 @@ def install_as_asyncpg() -> None:
         above, _, last = f"asyncpg.{name}".rpartition(".")
         if not hasattr(sys.modules[above], last):
             setattr(sys.modules[above], last, stand_in)
-    sys.meta_path.insert(0, Absent())
+    sys.meta_path.insert(0, OwnFiles())

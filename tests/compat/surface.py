@@ -191,13 +191,11 @@ MODULES = {
     "types": "Type Attribute Range BitString Point Path Polygon Box Line LineSegment Circle ServerVersion",
     "utils": "_quote_ident _quote_literal",
     "exceptions._base": "PostgresError PostgresMessage PostgresLogMessage InterfaceError InterfaceMessage"
-    " InternalClientError UnknownPostgresError",
+    " InterfaceWarning InternalClientError UnknownPostgresError DataError",
     "exceptions": "PostgresMessage PostgresError FatalPostgresError UnknownPostgresError InterfaceMessage"
     " InterfaceError InterfaceWarning PostgresLogMessage ClientConfigurationError InternalClientError"
     " OutdatedSchemaCacheError ProtocolError UnsupportedClientFeatureError UnsupportedServerFeatureError"
     " TargetServerAttributeNotMatched",
-    "exceptions._base": "PostgresError UnknownPostgresError InterfaceError InterfaceWarning InternalClientError"
-    " DataError",
 }
 """Module -> names that programs import from it."""
 

@@ -269,7 +269,7 @@ async def test_a_nul_in_a_text_is_caught_as_what_the_server_says_of_it(conn: hea
     for call in calls:
         with pytest.raises(headrace.CharacterNotInRepertoireError) as caught:
             await call
-        assert isinstance(caught.value, headrace.NulArgumentError)
+        assert isinstance(caught.value, headrace.NulCharacterError)
         assert caught.value.sqlstate == "22021"
 
 
