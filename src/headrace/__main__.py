@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from headrace._version import __version__
 from headrace.connect import Opened, open_driver
-from headrace.connection import Connection, SessionLimits
+from headrace.connection import Connection
 from headrace.errors import ClientConfigurationError, InterfaceWarning
+from headrace.limits import SessionLimits
 from headrace.params import resolve
 
 if TYPE_CHECKING:

@@ -10,20 +10,19 @@ import asyncio
 import warnings
 import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
-from headrace._core.codecs.typemap import TypeMap
 from headrace._core.record import Record
-from headrace._core.session import Session
 from headrace.connect import open_driver
+from headrace.connection_meta import ConnectionMeta as ConnectionMeta
 from headrace.copy import CopyMethods
 from headrace.cursor import CursorFactory
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import FeatureNotSupportedError, InterfaceError, InterfaceWarning
 from headrace.introspect import TypeMethods
 from headrace.lexer import classify
+from headrace.limits import OutOfRange, SessionLimits, StatementMode
 from headrace.listen import ListenerMethods, Listeners
 from headrace.params import resolve
 from headrace.prepared import PreparedStatement
@@ -31,9 +30,10 @@ from headrace.query import bound, unbound_text
 from headrace.querylog import LoggedQuery as LoggedQuery
 from headrace.querylog import QueryLogMethods
 from headrace.rows import checked_record_class, rows_as
+from headrace.settings import ConnectionSettings
 from headrace.transaction import Transaction, commit_refused
 from headrace.types import ServerVersion, parse_server_version
-from headrace.waiting import as_seconds, checked_timeout
+from headrace.waiting import checked_command_timeout, checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,63 +46,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
-
-class ConnectionMeta(type):
-    """The class of Connection and of its subclasses.
-
-    It counts a pool's proxy as an instance of the class of what that stands for, and it notices where somebody puts
-    another query method in the place of headrace's: a subclass, a tracer that wraps them, a test that mocks them. The
-    pool's own methods do what Connection's do without calling them, but they do call what was put there.
-    """
-
-    _proxy: type | None = None
-    _query_methods: dict[str, object] = {}  # noqa: RUF012  filled in once Connection has them
-    _replaced: frozenset[str] = frozenset()
-    """The names of the query methods that are others than headrace's."""
-
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(name, bases, namespace, **kwargs)
-        cls._compare()
-
-    def __setattr__(cls, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name in ConnectionMeta._query_methods:
-            cls._compare()
-
-    def __delattr__(cls, name: str) -> None:
-        super().__delattr__(name)
-        if name in ConnectionMeta._query_methods:
-            cls._compare()
-
-    def _compare(cls) -> None:
-        """Find out what was replaced, here and in the subclasses."""
-        methods = ConnectionMeta._query_methods.items()
-        cls._replaced = frozenset(name for name, method in methods if getattr(cls, name, None) is not method)
-        subclass: Any
-        for subclass in cls.__subclasses__():
-            subclass._compare()
-
-    def know_query_methods(cls, *names: str) -> None:
-        """Name the methods to look after, as they are now."""
-        ConnectionMeta._query_methods = {name: getattr(cls, name) for name in names}
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        if type.__instancecheck__(cls, instance):
-            return True
-        proxy = ConnectionMeta._proxy
-        # Also when its lease is over: what a thing is does not change then.
-        return proxy is not None and type(instance) is proxy and isinstance(instance._member.connection, cls)  # type: ignore[attr-defined]
-
-    def register_proxy(cls, proxy: type) -> None:
-        """Name the class of a pool's proxies."""
-        ConnectionMeta._proxy = proxy
-
-
-StatementMode = Literal["named", "unnamed", "describe"]
-"""What the server keeps of statements: each under a name, none but descriptions of them here, or nothing anywhere."""
-
-OutOfRange = Literal["error", "text"]
-"""What becomes of dates, times and intervals that Python's types do not hold."""
 
 # Each statement ends in a semicolon: a subclass may put another one behind them.
 RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
@@ -569,27 +512,6 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 Connection.know_query_methods("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")
 
 
-class ConnectionSettings:
-    """Run-time parameters as the server has reported them last, by attribute or item; to be read only."""
-
-    __slots__ = ("_parameters",)
-
-    def __init__(self, parameters: dict[str, str]) -> None:
-        self._parameters = parameters
-
-    def __getattr__(self, name: str) -> str:
-        try:
-            return self._parameters[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __getitem__(self, name: str) -> str:
-        return self._parameters[name]
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._parameters!r}>"
-
-
 async def connect(
     dsn: str | None = None,
     *,
@@ -659,54 +581,3 @@ async def connect(
         # A subclass may raise, and nobody else knows the driver.
         driver.terminate()
         raise
-
-
-def checked_command_timeout(value: object) -> float | None:
-    """Return the default time limit for every call, None for none; raises ValueError for what is no positive number."""
-    if value is None:
-        return None
-    seconds = as_seconds(value)
-    if seconds is None or seconds <= 0:
-        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {value!r})")
-    return seconds
-
-
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """What a session keeps and how much it sends ahead; checked when it is made."""
-
-    statement_cache_size: int
-    max_cached_statement_lifetime: float
-    max_cacheable_statement_size: int
-    max_pipeline: int
-    statement_mode: StatementMode = "named"
-    out_of_range: OutOfRange = "error"
-
-    def __post_init__(self) -> None:
-        if self.statement_mode not in get_args(StatementMode):
-            raise ValueError(
-                f"statement_mode is expected to be 'named', 'unnamed' or 'describe', got {self.statement_mode!r}"
-            )
-        if self.out_of_range not in get_args(OutOfRange):
-            raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
-        for name, least in (
-            ("statement_cache_size", 0),
-            ("max_cached_statement_lifetime", 0),
-            ("max_cacheable_statement_size", 0),
-            ("max_pipeline", 1),
-        ):
-            value = getattr(self, name)
-            number = (int, float) if name == "max_cached_statement_lifetime" else int
-            if isinstance(value, bool) or not isinstance(value, number) or value < least:
-                raise ValueError(f"{name} is expected to be greater or equal to {least}, got {value!r}")
-
-    def session(self) -> Session:
-        """Return a new session."""
-        return Session(
-            TypeMap(lenient=self.out_of_range == "text"),
-            statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
-            max_cached_statement_lifetime=self.max_cached_statement_lifetime,
-            max_cacheable_statement_size=self.max_cacheable_statement_size,
-            max_pipeline=self.max_pipeline,
-            unnamed_statements=self.statement_mode != "named",
-        )

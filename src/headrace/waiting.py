@@ -37,6 +37,16 @@ def checked_timeout(timeout: object, default: float | None) -> float | None:
     return seconds if seconds != inf else None
 
 
+def checked_command_timeout(value: object) -> float | None:
+    """Return the default time limit for every call, None for none; raises ValueError for what is no positive number."""
+    if value is None:
+        return None
+    seconds = as_seconds(value)
+    if seconds is None or seconds <= 0:
+        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {value!r})")
+    return seconds
+
+
 def as_seconds(value: object) -> float | None:
     """Return a number of seconds as a float, None for what is no number."""
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ import pytest
 
 import headrace
 from headrace.connect import open_driver
-from headrace.connection import SessionLimits
+from headrace.limits import SessionLimits
 from headrace.params import resolve
 from tests.certificates import Issued
 from tests.peers import backend

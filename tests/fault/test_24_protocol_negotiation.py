@@ -9,7 +9,7 @@ import pytest
 
 import headrace
 from headrace.connect import open_driver
-from headrace.connection import SessionLimits
+from headrace.limits import SessionLimits
 from headrace.params import resolve
 from tests.peers import backend
 from tests.peers.frontend import CancelRequest, Query

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
 from headrace.codec import TypeCodec, checked_codecs
-from headrace.connection import Connection, checked_command_timeout
+from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
 from headrace.errors import InterfaceError
@@ -27,7 +27,7 @@ from headrace.pool.stats import PoolStats, idle_size
 from headrace.pool.upkeep import Upkeep
 from headrace.pool.watched import WatchedNames
 from headrace.rows import checked_record_class
-from headrace.waiting import checked_timeout
+from headrace.waiting import checked_command_timeout, checked_timeout
 
 if TYPE_CHECKING:
     from types import TracebackType
