@@ -386,7 +386,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
 
         Raises TimeoutError where that takes longer than `timeout` seconds; the connection is dropped then.
         """
-        await self._driver.close(checked_timeout(timeout, None))
+        await self._driver.close(checked_timeout(timeout))
 
     def terminate(self) -> None:
         """Drop the connection at once, without telling the server."""
@@ -480,7 +480,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         return nullcontext(self)
 
     def _timeout(self, timeout: float | None) -> float | None:
-        return self._command_timeout if timeout is None else checked_timeout(timeout, None)
+        return self._command_timeout if timeout is None else checked_timeout(timeout)
 
     def _rows_as(
         self, record_class: type[Record] | RowShape | None, row: type[Any] | None = None
@@ -567,7 +567,7 @@ async def connect(
     params = resolve(dsn, **arguments)
     # From here on nothing in this frame shows a password to whoever collects the locals of a traceback.
     del dsn, arguments
-    opened = await open_driver(params, limits.session, checked_timeout(timeout, None))
+    opened = await open_driver(params, limits.session, checked_timeout(timeout))
     driver = opened.driver
     try:
         return connection_class(

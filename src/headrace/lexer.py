@@ -488,7 +488,17 @@ def _judge(sql: str, conforming: bool) -> Traits:
 
 _CACHED_TEXTS: Final = 1024
 _LONGEST_CACHED: Final = 8_192
-_judge_cached = lru_cache(_CACHED_TEXTS)(_judge)
+
+
+@lru_cache(_CACHED_TEXTS)
+def _judge_cached(sql: str) -> Traits:
+    # A cache by one text alone finds it without making a key of it.
+    return _judge(sql, True)
+
+
+@lru_cache(_CACHED_TEXTS)
+def _judge_escaped_cached(sql: str) -> Traits:
+    return _judge(sql, False)
 
 
 def classify(sql: str, *, standard_conforming_strings: bool = True) -> Traits:
@@ -500,5 +510,6 @@ def classify(sql: str, *, standard_conforming_strings: bool = True) -> Traits:
 
     The answers for the last 1,024 texts of up to 8,192 characters are kept.
     """
-    judge = _judge_cached if len(sql) <= _LONGEST_CACHED else _judge
-    return judge(sql, standard_conforming_strings)
+    if len(sql) > _LONGEST_CACHED:
+        return _judge(sql, standard_conforming_strings)
+    return _judge_cached(sql) if standard_conforming_strings else _judge_escaped_cached(sql)

@@ -23,14 +23,14 @@ def returns_coroutine(function: F) -> F:
     return function
 
 
-def checked_timeout(timeout: object, default: float | None) -> float | None:
-    """Return the seconds to wait, None for no limit, the default for None; raises ValueError for what is no number.
+def checked_timeout(timeout: object) -> float | None:
+    """Return the seconds to wait, None for no limit; raises ValueError for what is no number.
 
     Whatever float() takes is one, such as a Decimal, or the text of an environment variable. To be called before
     anything is sent: what is refused here must not have happened.
     """
     if timeout is None:
-        return default
+        return None
     seconds = as_seconds(timeout)
     if seconds is None:
         raise ValueError(f"invalid timeout value: expected a number of seconds or None, got {timeout!r}")

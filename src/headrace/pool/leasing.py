@@ -45,7 +45,7 @@ class LeaseMethods:
         Waits for one where all are leased, first come, first served; raises TimeoutError after `timeout` seconds, with
         a note that says where the others were acquired. A cancelled wait leaves the line and takes nothing.
         """
-        return PoolAcquireContext(self, checked_timeout(timeout, None), Place(self._debug))
+        return PoolAcquireContext(self, checked_timeout(timeout), Place(self._debug))
 
     def _check(self) -> None:
         """Raise InterfaceError unless the pool is open, on this event loop."""
@@ -161,7 +161,7 @@ class LeaseMethods:
             self._upkeep.serve()
             return
         try:
-            await self._cleanse(member, checked_timeout(timeout, None), listened)
+            await self._cleanse(member, checked_timeout(timeout), listened)
         except CancelledError:
             self._upkeep.retire(member, Reason.RESET, at_once=True)
             raise

@@ -193,7 +193,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         Raises TimeoutError, with a note that says who held on to connections, where that takes longer than `timeout`
         seconds; all is dropped then, as it is on cancellation.
         """
-        timeout = checked_timeout(timeout, None)
+        timeout = checked_timeout(timeout)
         if self._closed:
             return
         self._check_initialized()

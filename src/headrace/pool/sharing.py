@@ -203,7 +203,7 @@ class SharedMethods(LeaseMethods):
                 kwargs["record_class"] = record_class
             return await self._leased(method, query, (query, *args), kwargs)
         rows = self._record_class if record_class is None else checked_record_class(record_class)
-        timeout = checked_timeout(timeout, self._command_timeout)
+        timeout = self._command_timeout if timeout is None else checked_timeout(timeout)
         deadline: float | None = None
         while True:
             driver = self._router.share()
@@ -211,7 +211,7 @@ class SharedMethods(LeaseMethods):
                 if timeout is not None and deadline is None:
                     deadline = self._deadline(timeout)
                 driver = await self._wait_to_share(deadline)
-            elif driver.load and self._router.relief:
+            elif self._router.relief and driver.load:
                 self._upkeep.relieve()
             if deadline is not None:
                 timeout = max(deadline - self._upkeep.now(), 0)
@@ -249,13 +249,13 @@ class SharedMethods(LeaseMethods):
                 kwargs["record_class"] = record_class
             return await self._leased(method, query, (query, args), kwargs)
         rows = self._record_class if record_class is None else checked_record_class(record_class)
-        timeout = checked_timeout(timeout, self._command_timeout)
+        timeout = self._command_timeout if timeout is None else checked_timeout(timeout)
         deadline = None if timeout is None else self._deadline(timeout)
         while True:
             driver = self._router.share()
             if driver is None:
                 driver = await self._wait_to_share(deadline)
-            elif driver.load and self._router.relief:
+            elif self._router.relief and driver.load:
                 self._upkeep.relieve()
             if deadline is not None:
                 timeout = max(deadline - self._upkeep.now(), 0)
