@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from tests.servers import until
 from tests.watching import until_in_flight
 
 if TYPE_CHECKING:
@@ -102,26 +101,31 @@ class Watch:
         self._server = server
         self._database = database
         self._baseline = connections
-        # Those of the test before may still be on their way out.
-        self.is_back()
 
     def beside(self, connections: int) -> Watch:
         """The same, now that the test has so many connections."""
         return Watch(self._server, self._database, connections)
 
-    def is_back(self) -> None:
-        """Wait until there are no others than the test's own, none of them in a transaction."""
+    async def is_back(self) -> None:
+        """Wait until there are no others than the test's own, none of them in a transaction.
 
-        def idle() -> bool:
-            found = self._server.backends(self._database)
-            return len(found) == self._baseline and not any("transaction" in (each.state or "") for each in found)
+        The event loop goes on meanwhile: what is cancelled on the server is by a task of the driver's.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while not self._is_idle():
+                await asyncio.sleep(0.01)
 
-        until(idle, f"{self._baseline} backends, none in a transaction", within=PATIENCE)
+    def _is_idle(self) -> bool:
+        found = self._server.backends(self._database)
+        return len(found) == self._baseline and not any("transaction" in (each.state or "") for each in found)
 
 
 @pytest.fixture
-def watch(server: Cluster, database: str) -> Watch:
-    return Watch(server, database, 0)
+async def watch(server: Cluster, database: str) -> Watch:
+    watch = Watch(server, database, 0)
+    # The backends of the test before may still be on their way out.
+    await watch.is_back()
+    return watch
 
 
 @pytest.fixture
@@ -140,7 +144,7 @@ async def test_31_connect(connect_kwargs: dict[str, Any], watch: Watch, moment: 
         await (await headrace.connect(**connect_kwargs)).close()
 
     assert await cancelled_at_every_step(moment, work) > 3
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -151,7 +155,7 @@ async def test_31_connect_with_tls_and_scram(tls: Secure, moment: str) -> None:
         await (await headrace.connect(**tls.to("scram"), ssl="verify-full", sslrootcert=str(tls.pki.root))).close()
 
     assert await cancelled_at_every_step(moment, work) >= 5
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -174,7 +178,7 @@ async def test_31_transaction(connect: Connect, table: str, watch: Watch, moment
         assert await connection.fetchval(
             f"SELECT count(*) FILTER (WHERE a = 1) = count(*) FILTER (WHERE a = 2) FROM {table}"
         )
-    watch.is_back()
+    await watch.is_back()
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
@@ -199,7 +203,7 @@ async def test_31_the_end_of_a_transaction_that_waits_to_be_sent(
     assert found == (1 if end == "commit" else 0)
     await connection.execute(f"TRUNCATE {table}")
     await connection.close()
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -214,7 +218,7 @@ async def test_31_cursor(connect: Connect, watch: Watch, moment: str) -> None:
 
     assert await cancelled_at_every_step(moment, work) >= 5
     assert await connection.fetchval("SELECT count(*) FROM pg_cursors WHERE name <> ''") == 0
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -229,7 +233,7 @@ async def test_31_executemany(connect: Connect, table: str, watch: Watch, moment
 
     assert await cancelled_at_every_step(moment, work) >= 1
     assert await connection.fetchval(f"SELECT count(*) FROM {table}") % size == 0
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -251,7 +255,7 @@ async def test_31_copy_in(connect: Connect, table: str, watch: Watch, moment: st
     if connection.is_closed():
         connection = await connect()
     assert await connection.fetchval(f"SELECT count(*) FROM {table}") % size == 0
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -268,7 +272,7 @@ async def test_31_copy_out(connect: Connect, watch: Watch, moment: str) -> None:
     assert await cancelled_at_every_step(moment, work) >= 3
     assert not connection.is_closed()
     assert await connection.fetchval("SELECT 1") == 1
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -291,7 +295,7 @@ async def test_31_listen(connect: Connect, watch: Watch, moment: str) -> None:
     assert await cancelled_at_every_step(moment, work) >= 2
     await connection.fetchval("SELECT 1")
     assert await connection.fetchval("SELECT count(*) FROM pg_listening_channels()") == 0
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -310,7 +314,7 @@ async def test_31_acquire_and_release(connect_kwargs: dict[str, Any], watch: Wat
         assert await asyncio.gather(*(pool.fetchval("SHOW work_mem") for _ in range(4))) == ["4MB"] * 4
         async with asyncio.timeout(PATIENCE), pool.acquire(), pool.acquire():
             assert pool.get_size() == 2
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -335,7 +339,7 @@ async def test_31_acquire_in_line(connect_kwargs: dict[str, Any], watch: Watch, 
             await other()
             await pool.fetchval("SELECT 1")
         assert pool.get_size() == pool.get_idle_size() == 1
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -345,7 +349,7 @@ async def test_31_opening_and_closing_a_pool(connect_kwargs: dict[str, Any], wat
             await asyncio.gather(*(pool.fetchval("SELECT 1") for _ in range(2)))
 
     assert await cancelled_at_every_step(moment, work) >= 5
-    watch.is_back()
+    await watch.is_back()
 
 
 async def ask(connection: headrace.Connection) -> None:
@@ -378,7 +382,7 @@ async def test_31_setup_and_reset(connect_kwargs: dict[str, Any], watch: Watch, 
         assert pool.stats().closed == {"setup": 1, "reset": 1}
         async with asyncio.timeout(PATIENCE), pool.acquire() as connection:
             assert await connection.fetchval("SHOW work_mem") == "4MB"
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -388,7 +392,7 @@ async def test_31_init(connect_kwargs: dict[str, Any], watch: Watch, moment: str
             pass
 
     assert await cancelled_at_every_step(moment, work) >= 3
-    watch.is_back()
+    await watch.is_back()
 
 
 @every_moment
@@ -403,4 +407,4 @@ async def test_31_closing_while_a_query_runs(connect: Connect, watch: Watch, mom
         if not reached:
             break
     assert step >= 1
-    watch.is_back()
+    await watch.is_back()
