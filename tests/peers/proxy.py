@@ -320,6 +320,7 @@ class Proxy(Faults):
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._linked = asyncio.Condition()
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -328,6 +329,7 @@ class Proxy(Faults):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._ended = True
         self.refuse()
         self.reset()
         tasks = list(self._tasks)
@@ -379,15 +381,18 @@ class Proxy(Faults):
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if self._ended:
+            reset(writer)
+            return
         try:
             server = await asyncio.open_connection(*self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
+            # Cancelled by __aexit__ alone; left cancelled, the task would be logged as an error by asyncio.
             reset(writer)
             return
         link = Link((reader, writer), server, self._rules, record=self._record)
         async with self._linked:
             self.links.append(link)
             self._linked.notify_all()
-        # Cancelled by __aexit__ alone; left cancelled, the task would be logged as an error by asyncio.
         with suppress(asyncio.CancelledError):
             await link.run()
