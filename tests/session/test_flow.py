@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.session.script import DROPPED, ECHO, INT4, NUMBER, TEXT, Conversation, echoing, rows
+from tests.session.script import DROPPED, ECHO, INT4, NUMBER, SIGNAL, TEXT, Conversation, echoing, rows
+from tests.session.test_cancellation import CANCELLED
 
 MEGABYTE = 1 << 20
 
@@ -120,3 +121,25 @@ def test_what_is_counted_for_statistics() -> None:
     talk.script("SELECT 1")
     assert talk.session.unsent.total == before + 4, "the wait for the preparation, the preparation, and two requests"
     assert talk.session.prepared == 2
+
+
+def test_a_request_that_is_run_again_is_counted_once() -> None:
+    """A pool tells by that what is done of what it had asked: all that was ever asked, less what is under way."""
+
+    def done() -> int:
+        count: int = talk.session.unsent.total - talk.session.load
+        return count
+
+    talk = echoing()
+    before = done()
+    calls = [talk.fetch(ECHO, n, shared=True) for n in range(3)]
+    assert done() == before
+    talk.flush()
+    calls[0].waiter.settled = True
+    assert talk.session.cancel(calls[0].request) is SIGNAL
+    talk.session.cancel_delivered()
+    talk.reply(CANCELLED, CANCELLED, CANCELLED)
+    assert talk.flush() == "BES BES"
+    assert done() == before + 1
+    talk.answer(rows(1), rows(2))
+    assert done() == before + 3

@@ -29,17 +29,21 @@ cdef class Queue:
         else:
             self.last.next = request
         self.last = request
-        self.count += 1
-        self.total += 1
-        return 0
+        return self.enter(request)
 
     cdef int push_front(self, Request request) except -1:
         request.next = self.first
         self.first = request
         if self.last is None:
             self.last = request
+        return self.enter(request)
+
+    cdef int enter(self, Request request) except -1:
+        """Count a request; among all that were ever queued it counts once, however often it is run again."""
         self.count += 1
-        self.total += 1
+        if not request.counted:
+            request.counted = True
+            self.total += 1
         return 0
 
     cdef int put_back(self, Request request) except -1:
@@ -56,9 +60,7 @@ cdef class Queue:
         place.next = request
         if self.last is place:
             self.last = request
-        self.count += 1
-        self.total += 1
-        return 0
+        return self.enter(request)
 
     cdef int insert_before(self, Request request, Request place) except -1:
         """Queue a request right before `place`, or at the end where that is not in the queue."""

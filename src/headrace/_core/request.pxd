@@ -32,6 +32,7 @@ cdef class Request(Reply):
         readonly bint cancelled      # a CancelRequest was aimed at it
         bint exposed                 # was in flight behind the target of a CancelRequest, which may hit it
         int repeated                 # how often it was run again, its statement having been stale
+        bint counted                 # among those that were ever queued
         bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
         int stage
