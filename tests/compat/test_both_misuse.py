@@ -16,11 +16,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
-import headrace
-from tests.compat.test_both_drivers import Run, noted_by
+from tests.compat.test_both_drivers import Run, check_both
 from tests.servers import Cluster
 
 
@@ -385,11 +383,4 @@ PROGRAMS = [instrumented, closed, released, transactions, arguments, cursors, se
 async def test_both_come_to_the_same(
     program: Callable[[Run], Awaitable[None]], server: Cluster, tmp_path: Path
 ) -> None:
-    expected = await noted_by(asyncpg, program, server, tmp_path)
-    found = await noted_by(headrace, program, server, tmp_path)
-    for theirs, ours in zip(expected, found, strict=True):
-        if isinstance(theirs, BaseException):
-            classes = [each.__name__ for each in type(ours).__mro__]
-            assert type(theirs).__name__ in classes, f"{theirs!r} has become {ours!r}"
-        else:
-            assert ours == theirs
+    await check_both(program, server, tmp_path)
