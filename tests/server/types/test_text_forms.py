@@ -42,6 +42,7 @@ VALUES: dict[str, list[Any]] = {
         1e6,
         16777216.0,
         3.4028234663852886e38,
+        3.4028232635611926e38,
         1.401298464324817e-45,
         float("inf"),
     ],
@@ -108,6 +109,12 @@ async def test_text_is_the_servers(conn: headrace.Connection, name: str) -> None
         result = form.from_text(text)
         assert result == binary
         assert type(result) is type(binary)
+
+
+def test_a_float_beyond_all_float4_is_refused() -> None:
+    assert TEXT_FORMS[700].to_text(float("nan")) == "NaN"
+    with pytest.raises(OverflowError, match="out of float32 range.* got -1e"):
+        TEXT_FORMS[700].to_text(-1e300)
 
 
 @pytest.mark.parametrize(

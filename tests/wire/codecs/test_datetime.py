@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as time_module
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -178,6 +179,26 @@ def test_a_naive_datetime_is_in_the_local_zone() -> None:
     assert encoded(TIMESTAMPTZ, datetime(2024, 7, 1, 12)) == encoded(TIMESTAMPTZ, local)
     midnight = datetime(2024, 7, 1).astimezone()
     assert encoded(TIMESTAMPTZ, date(2024, 7, 1)) == encoded(TIMESTAMPTZ, midnight)
+
+
+@pytest.mark.parametrize(("zone", "hours"), [("UTC0", 0), ("<+01>-1", 1), ("<-05>5", -5)])
+@pytest.mark.parametrize(
+    "value", [date.max, date(1, 1, 2), datetime(9999, 12, 31, 23, 30), datetime(1, 1, 1, 0, 30), datetime(1, 1, 1, 23)]
+)
+def test_local_time_goes_to_the_ends_of_the_calendar(
+    monkeypatch: pytest.MonkeyPatch, value: date, zone: str, hours: int
+) -> None:
+    """astimezone() does not: it looks at the days around, and has none beyond."""
+    monkeypatch.setenv("TZ", zone)
+    time_module.tzset()
+    try:
+        data = encode(TIMESTAMPTZ, value)[4:]
+    finally:
+        monkeypatch.undo()
+        time_module.tzset()
+    midnight = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    local = (midnight - datetime(2000, 1, 1)) // timedelta(microseconds=1)
+    assert int.from_bytes(data, "big", signed=True) == local - hours * 3_600_000_000
 
 
 def test_an_aware_datetime_is_no_timestamp() -> None:

@@ -10,6 +10,7 @@ ValueError or OverflowError; see lenient.pyx for codecs that give such values as
 """
 
 import datetime
+from datetime import timedelta
 
 from cpython.datetime cimport (
     PyDate_Check, PyDate_CheckExact, PyDateTime_Check, PyDateTime_CheckExact, PyTime_Check, PyTime_CheckExact,
@@ -282,6 +283,21 @@ cdef object timestamp_decode(Codec codec, const char *data, Py_ssize_t size):
     return decode_moment(codec, data, size, None)
 
 
+cdef int64_t microseconds(object delta) except? -1:
+    return (<int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)) * 1_000_000 + timedelta_microseconds(delta)
+
+
+cdef int64_t local_offset(object value) except? -1:
+    """The microseconds that the local time zone of this process is ahead of UTC at a naive datetime.
+
+    astimezone() looks at the day before and after. Where the calendar has none, two days further inside count.
+    """
+    try:
+        return microseconds(value.astimezone().utcoffset())
+    except (ValueError, OverflowError):
+        return microseconds((value + timedelta(days=2 if value.year == 1 else -2)).astimezone().utcoffset())
+
+
 cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -1:
     """Write an aware datetime; a naive one is in the local time zone of this process, as for astimezone()."""
     cdef:
@@ -294,19 +310,17 @@ cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -
             no_date(value)
         if days_of_subclass(value) == FIRST_DAY:
             return put_moment(out, INT64_MIN)  # as its midnight stands for
-        value = datetime_new(value.year, value.month, value.day, 0, 0, 0, 0, None).astimezone(UTC)
-        return put_moment(out, moment_of(value))
+        value = datetime_new(value.year, value.month, value.day, 0, 0, 0, 0, None)
+        return put_moment(out, moment_of(value) - local_offset(value))
     moment = moment_of(value)
     if datetime_tzinfo(value) is UTC:
         return put_moment(out, or_infinity(moment))
     delta = value.utcoffset()
     if delta is None:
         if or_infinity(moment) == moment:
-            moment = moment_of(value.astimezone(UTC))
+            moment -= local_offset(value)
         return put_moment(out, or_infinity(moment))
-    offset = (
-        <int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)
-    ) * 1_000_000 + timedelta_microseconds(delta)
+    offset = microseconds(delta)
     return put_moment(out, or_infinity(moment) if offset == 0 else moment - offset)
 
 

@@ -60,12 +60,28 @@ def _write_float8(value: Any) -> str:
 
 
 def _write_float4(value: Any) -> str:
-    (single,) = struct.unpack("f", struct.pack("f", float(value)))
+    single = _single(float(value))
     for digits in range(1, 10):
         text = f"{single:.{digits}g}"
-        if struct.unpack("f", struct.pack("f", float(text)))[0] == single:
+        # Few digits may have been rounded up past all singles.
+        if abs(float(text)) < _NO_SINGLE and _single(float(text)) == single:
             break
     return _shortest(text, 6)
+
+
+_NO_SINGLE: Final = 2.0**128 - 2.0**103
+"""The number from which on none is rounded to a finite single."""
+
+
+def _single(number: float) -> float:
+    # struct checks the range of sizes that it is told; of the machine's own it does so from Python 3.14 on.
+    try:
+        (single,) = struct.unpack(">f", struct.pack(">f", number))
+    except OverflowError:
+        raise OverflowError(
+            f"value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {number!r}"
+        ) from None
+    return float(single)
 
 
 def _shortest(text: str, longest: int) -> str:
@@ -86,8 +102,7 @@ def _shortest(text: str, longest: int) -> str:
 
 
 def _read_float4(text: str) -> float:
-    (single,) = struct.unpack("f", struct.pack("f", float(text)))
-    return float(single)
+    return _single(float(text))
 
 
 def _write_numeric(value: Any) -> str:
