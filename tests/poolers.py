@@ -4,7 +4,7 @@
         pooler = pgbouncer(pool_mode="session")
         connection = await connect(**pooler.kwargs(database))
 
-Without PgBouncer these tests are skipped, each under its own name. `--pgbouncer PATH` names another than the one
+Without PgBouncer these tests are skipped, each under its own name. `--pgbouncer=PATH` names another than the one
 installed, and may be given several times.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # What the fixture `pgbouncer` is.
     StartPgBouncer = Callable[..., PgBouncer]
 
-NO_PGBOUNCER = "no PgBouncer found: apt-get install pgbouncer, or name one with --pgbouncer PATH"
+NO_PGBOUNCER = "no PgBouncer found: apt-get install pgbouncer, or name one with --pgbouncer=PATH"
 
 _programs = pytest.StashKey[list[Program]]()
 

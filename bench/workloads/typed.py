@@ -19,7 +19,7 @@ COLUMNS = ("id", "name", "price", "made_at", "code", "details", "available", "we
 COUNT = 1_000
 
 DEAREST = 1.25
-"""How many times as much as plain rows the objects are to cost at most; where it is more the note says so."""
+"""How many times as much as plain rows the objects may cost."""
 ROUNDS = 15
 FETCHES = 8
 
@@ -63,11 +63,9 @@ def _fetch_as(row: Any) -> Open:
                 expect(len(result) == COUNT, f"{COUNT} rows come, not {len(result)}")
                 expect(type(result[0]) is row, f"a row is a {row.__name__}, not a {type(result[0]).__name__}")
                 expect(result[0].name == "product 1", "every field has its column")
+                expect(cost is None or cost <= DEAREST, f"a row costs at most {DEAREST} times a Record, not {cost}")
 
-            note = ""
-            if cost is not None:
-                wanted = "" if cost <= DEAREST else f", more than the {DEAREST} wanted"
-                note = f"{row.__name__}: {cost:.2f} times the cost of Record{wanted}"
+            note = "" if cost is None else f"{row.__name__}: {cost:.2f} times the cost of Record"
             yield Job(run=run, check=check, units=COUNT, note=note)
 
     return opened

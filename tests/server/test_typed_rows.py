@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import sys
 import weakref
 from collections import namedtuple
@@ -145,6 +147,88 @@ async def test_rows_are_objects_of_the_class(conn: headrace.Connection, pool: An
 @every_class
 async def test_columns_come_in_any_order(conn: headrace.Connection, row: Any) -> None:
     assert await conn.fetchrow("SELECT 'seven' AS name, 7 AS id", row=row) == row(id=7, name="seven")
+
+
+@pytest.mark.parametrize("row", [Plain, Frozen, OpenAttrs, Slotted, HalfSlotted], ids=lambda row: row.__name__)
+async def test_attributes_are_those_that_init_would_have_set(conn: headrace.Connection, row: Any) -> None:
+    """Also in their order, and though other objects of the class have had more of them, and in another order."""
+    if row is not Slotted:
+        other = row.__new__(row)
+        object.__setattr__(other, "more", 1)
+        object.__setattr__(other, "name", "first")
+    called = row(id=7, name="seven")
+    made: Any = await conn.fetchrow("SELECT 'seven' AS name, 7 AS id", row=row)
+    assert getattr(made, "__dict__", None) == getattr(called, "__dict__", None)
+    assert list(getattr(made, "__dict__", ())) == list(getattr(called, "__dict__", ()))
+    for each in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert each == called
+    if row is not Slotted:
+        object.__setattr__(made, "more", "attributes")
+        object.__delattr__(made, "id")
+        object.__setattr__(made, "id", 8)
+        assert (made.id, made.name, made.more) == (8, "seven", "attributes")
+        made.__dict__.clear()
+        assert not hasattr(made, "more")
+
+
+async def test_a_dictionary_may_outlive_its_object(conn: headrace.Connection) -> None:
+    rows = await conn.fetch("SELECT g AS id, 'item ' || g AS name FROM generate_series(1, 100) AS g", row=Plain)
+    kept = [row.__dict__ for row in rows]
+    del rows
+    gc.collect()
+    assert kept == [{"id": n, "name": f"item {n}"} for n in range(1, 101)]
+
+
+class Mark:
+    """Something to hold on to weakly."""
+
+
+@pytest.mark.parametrize("row", [Plain, Frozen, Slotted, Tuple, Dict], ids=lambda row: row.__name__)
+async def test_rows_in_a_cycle_are_collected(conn: headrace.Connection, row: Any) -> None:
+    made: Any = await conn.fetchrow("SELECT 1 AS id, '{a}'::text[] AS name", row=row)
+    inside = made["name"] if row is Dict else made.name
+    assert inside == ["a"]
+    inside += [made, Mark()]
+    mark = weakref.ref(inside[-1])
+    del made, inside
+    await asyncio.sleep(0)
+    gc.collect()
+    assert mark() is None
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_descriptors_and_finalizers_see_rows_alone(conn: headrace.Connection, frozen: bool) -> None:
+    seen: list[object] = []
+
+    class Doubled:
+        def __set_name__(self, owner: type, name: str) -> None:
+            self.name = "_" + name
+
+        def __get__(self, instance: Any, owner: type) -> int:
+            if instance is None:
+                raise AttributeError("no default")
+            return int(vars(instance)[self.name])
+
+        def __set__(self, instance: Any, value: int) -> None:
+            seen.append(value)
+            vars(instance)[self.name] = 2 * value
+
+    class Watched:
+        def __del__(self) -> None:
+            seen.append(vars(self))
+
+    described: Any = dataclass(frozen=frozen)(
+        type("Described", (), {"__annotations__": {"n": int, "id": Doubled}, "id": Doubled()})
+    )
+    (row,) = await conn.fetch("SELECT 1 AS id, 3 AS n", row=described)
+    assert (row.id, row.n, seen) == (2, 3, [1])
+
+    watched: Any = dataclass(frozen=frozen)(type("Watched", (Watched,), {"__annotations__": {"id": int}}))
+    row = await conn.fetchrow("SELECT 5 AS id", row=watched)
+    assert (row.id, seen) == (5, [1])
+    del row
+    await asyncio.sleep(0)
+    assert seen == [1, {"id": 5}]
 
 
 @pytest.mark.parametrize("slots", [False, True])

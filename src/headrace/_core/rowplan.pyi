@@ -1,5 +1,8 @@
 from collections.abc import Callable
-from typing import Self, final
+from typing import Final, Self, final
+
+PLACES_ATTRIBUTES: Final[bool]
+"""Whether attributes in no slot are written to their places too, or set by name."""
 
 @final
 class Columns:
@@ -31,7 +34,7 @@ class ObjectPlan(RowPlan):
 class AttributePlan(ObjectPlan):
     """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else."""
 
-    def __new__(cls, columns: Columns, row_class: type, attributes: tuple[str, ...]) -> Self: ...
+    def __new__(cls, columns: Columns, row_class: type, names: tuple[str, ...], order: tuple[int, ...]) -> Self: ...
 
 @final
 class TuplePlan(ObjectPlan):

@@ -26,50 +26,30 @@ from headrace.errors import InterfaceError, ProtocolError, UnrepresentableValueE
 
 cdef extern from "Python.h":
     """
-    /* The type of a member in a slot: 16 under both of its names (3.11 knows only the first). */
-    #ifdef Py_T_OBJECT_EX
-        #define HEADRACE_OBJECT_MEMBER Py_T_OBJECT_EX
-        #define HEADRACE_READONLY Py_READONLY
-    #else
-        #include <structmember.h>
-        #define HEADRACE_OBJECT_MEMBER T_OBJECT_EX
-        #define HEADRACE_READONLY READONLY
-    #endif
-
-    /* Where in an object of `cls` the slot lies that this descriptor stands for; -1 for anything but a plain slot. */
-    static Py_ssize_t slot_offset(PyObject *descriptor, PyTypeObject *cls)
-    {
-        PyMemberDef *member;
-        if (!Py_IS_TYPE(descriptor, &PyMemberDescr_Type)
-            || !PyType_IsSubtype(cls, PyDescr_TYPE(descriptor))) {
-            return -1;
-        }
-        member = ((PyMemberDescrObject *)descriptor)->d_member;
-        return member->type == HEADRACE_OBJECT_MEMBER && !(member->flags & HEADRACE_READONLY) ? member->offset : -1;
-    }
-
-    /* An object without attributes, as object.__new__ makes it. */
-    static PyObject *bare_object(PyTypeObject *cls, PyObject *nothing)
-    {
-        return PyBaseObject_Type.tp_new(cls, nothing, NULL);
-    }
-
     static PyObject *bare_tuple(PyTypeObject *cls, Py_ssize_t size)
     {
         return cls->tp_alloc(cls, size);
     }
     """
-    Py_ssize_t slot_offset(object descriptor, PyTypeObject *cls)
-    object bare_object(PyTypeObject *cls, object nothing)
     object bare_tuple(PyTypeObject *cls, Py_ssize_t size)
     PyObject *tuple_item "PyTuple_GET_ITEM" (object tuple, Py_ssize_t i) noexcept
     void tuple_set "PyTuple_SET_ITEM" (object tuple, Py_ssize_t i, PyObject *value) noexcept
-    object copy_dict "PyDict_Copy" (dict template)
-    int set_key "PyDict_SetItem" (object mapping, PyObject *key, PyObject *value) except -1
-    int set_attribute "PyObject_GenericSetAttr" (object target, PyObject *name, PyObject *value) except -1
     object vectorcall "PyObject_Vectorcall" (object function, PyObject **args, size_t count, PyObject *names)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     void Py_XDECREF(PyObject *value) noexcept
+
+cdef extern from "rowplanobj.h":
+    ctypedef struct Attribute:
+        PyObject *name
+        Py_ssize_t column
+    object bare_object(PyTypeObject *cls)
+    const bint KNOWS_LAYOUT
+    void attributes_learn(PyTypeObject *cls, Attribute *attributes, Py_ssize_t count)
+    object attributes_make(PyTypeObject *cls, const Attribute *attributes, Py_ssize_t count, PyObject **values)
+    object dict_make(dict model, tuple keys, PyObject **values)
+
+# Whether attributes in no slot are written to their places too, or set by name.
+PLACES_ATTRIBUTES = KNOWS_LAYOUT
 
 # Decoders hand over their reference.
 ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
@@ -221,44 +201,36 @@ cdef class ObjectPlan(RowPlan):
 cdef class AttributePlan(ObjectPlan):
     """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else.
 
-    `attributes` names one for each column. Those in slots are written to their place, the others set as
-    `object.__setattr__` does, which also is how a frozen class sets its own.
+    `names` are set in this order, each to the column that `order` has for it. What lies in slots, or where all objects of
+    an ordinary class have it, is written there; the rest is set as `object.__setattr__` does, which also is how a frozen
+    class sets its own.
     """
 
     cdef:
         object cls
-        tuple attributes
-        Py_ssize_t *offsets
+        tuple names
+        Attribute *attributes
 
-    def __cinit__(self, Columns columns not None, object row_class not None, tuple attributes not None):
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple names not None, tuple order not None):
         cdef Py_ssize_t i
-        if not isinstance(row_class, type) or len(attributes) != columns.count:
-            raise ValueError(f'{len(attributes)} attributes for {columns.count} columns')
+        if not isinstance(row_class, type) or len(names) != columns.count or sorted(order) != list(range(columns.count)):
+            raise ValueError(f'the attributes {names} do not take the {columns.count} columns {order}')
         self.columns = columns
         self.cls = row_class
-        self.attributes = attributes
-        self.offsets = <Py_ssize_t *>PyMem_Malloc(<size_t>(max(columns.count, 1) * sizeof(Py_ssize_t)))
-        if self.offsets == NULL:
+        self.names = names
+        self.attributes = <Attribute *>PyMem_Malloc(<size_t>(max(columns.count, 1) * sizeof(Attribute)))
+        if self.attributes == NULL:
             raise MemoryError()
         for i in range(columns.count):
-            self.offsets[i] = slot_offset(getattr(row_class, attributes[i], None), <PyTypeObject *>row_class)
+            self.attributes[i].name = tuple_item(names, i)
+            self.attributes[i].column = order[i]
+        attributes_learn(<PyTypeObject *>row_class, self.attributes, columns.count)
 
     def __dealloc__(self):
-        PyMem_Free(self.offsets)
+        PyMem_Free(self.attributes)
 
     cdef object make(self, PyObject **values):
-        cdef:
-            object made = bare_object(<PyTypeObject *>self.cls, ())
-            Py_ssize_t i
-            Py_ssize_t offset
-        for i in range(self.columns.count):
-            offset = self.offsets[i]
-            if offset >= 0:
-                (<PyObject **>(<char *>(<PyObject *>made) + offset))[0] = values[i]
-                values[i] = NULL
-            else:
-                set_attribute(made, tuple_item(self.attributes, i), values[i])
-        return made
+        return attributes_make(<PyTypeObject *>self.cls, self.attributes, self.columns.count, values)
 
 
 @cython.final
@@ -296,23 +268,17 @@ cdef class DictPlan(ObjectPlan):
 
     cdef:
         tuple keys
-        dict template
+        dict model
 
     def __cinit__(self, Columns columns not None, tuple keys not None):
         if len(keys) != columns.count:
             raise ValueError(f'{len(keys)} keys for {columns.count} columns')
         self.columns = columns
         self.keys = keys
-        self.template = dict.fromkeys(keys)
+        self.model = dict.fromkeys(keys)
 
     cdef object make(self, PyObject **values):
-        # A copy has its final size at once: that costs less than to let a new dictionary grow.
-        cdef:
-            object made = copy_dict(self.template)
-            Py_ssize_t i
-        for i in range(self.columns.count):
-            set_key(made, tuple_item(self.keys, i), values[i])
-        return made
+        return dict_make(self.model, self.keys, values)
 
 
 @cython.final
@@ -365,7 +331,7 @@ cdef class CallPlan(ObjectPlan):
         try:
             if self.init is None:
                 return vectorcall(self.cls, args + 2, positional | PY_VECTORCALL_ARGUMENTS_OFFSET, names)
-            made = bare_object(<PyTypeObject *>self.cls, ())
+            made = bare_object(<PyTypeObject *>self.cls)
             args[1] = <PyObject *>made
             if vectorcall(self.init, args + 1, (positional + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, names) is not None:
                 raise TypeError(f'{self.cls.__qualname__}.__init__() should return None')

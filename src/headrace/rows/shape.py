@@ -10,7 +10,16 @@ from types import FunctionType
 from typing import Any, get_origin
 
 from headrace._core.record import Record
-from headrace._core.rowplan import AttributePlan, CallPlan, Columns, DictPlan, RowPlan, RowShape, TuplePlan
+from headrace._core.rowplan import (
+    PLACES_ATTRIBUTES,
+    AttributePlan,
+    CallPlan,
+    Columns,
+    DictPlan,
+    RowPlan,
+    RowShape,
+    TuplePlan,
+)
 from headrace.errors import InterfaceError
 from headrace.rows.fields import Field, Fields, Kind, fields_of
 
@@ -87,9 +96,8 @@ class ClassShape(RowShape):
             if kind is Kind.NAMED_TUPLE and _makes_bare_tuples(self.cls):
                 return TuplePlan(columns, self.cls, tuple(sources.values()))
             if _sets_attributes_alone(self.cls, kind):
-                by_column = sorted(sources, key=sources.__getitem__)
                 names = {field.keyword: field.name for field in self.fields.fields}
-                return AttributePlan(columns, self.cls, tuple(names[keyword] for keyword in by_column))
+                return AttributePlan(columns, self.cls, tuple(map(names.__getitem__, sources)), tuple(sources.values()))
         return self._call(columns, sources)
 
     def _match(self, names: Sequence[str]) -> dict[str, int]:
@@ -168,8 +176,8 @@ def _makes_bare_tuples(cls: Any) -> bool:
 def _sets_attributes_alone(cls: Any, kind: Kind) -> bool:
     """Whether calling a class does no more than to set an attribute for each argument, and setting them is quicker.
 
-    So it must be its library's own `__init__` that runs, with nothing before, after or in between. For an ordinary
-    object with a `__dict__` that function is itself the quickest way.
+    So it must be its library's own `__init__` that runs, with nothing before, after or in between. Where attributes
+    could only be set by name, that function is itself the quickest way for an ordinary dataclass.
     """
     init = _plain_init(cls)
     if init is None:
@@ -183,7 +191,7 @@ def _sets_attributes_alone(cls: Any, kind: Kind) -> bool:
         return (
             # dataclasses compiles what it generates inside a function of this name.
             code.co_qualname == "__create_fn__.<locals>.__init__"
-            and (frozen or (untouched and "__slots__" in cls.__dict__))
+            and (frozen or (untouched and (PLACES_ATTRIBUTES or "__slots__" in cls.__dict__)))
             and not hasattr(cls, "__post_init__")
             and all(field.init for field in fields)
             and arguments == len(fields)
