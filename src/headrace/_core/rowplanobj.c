@@ -9,17 +9,20 @@
  * headers, and only in versions in which they are known to be what is used here; in any other everything is set by name.
  */
 
-#define Py_BUILD_CORE 1 /* asks for the interpreter's internal headers */
+#include <patchlevel.h>
+#include <pyconfig.h>
 
-#include "rowplanobj.h"
-
-#if PY_VERSION_HEX < 0x030C0000 || (PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030F0000 && !defined(Py_GIL_DISABLED))
+#if PY_VERSION_HEX < 0x030C0000 || (PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x03100000 && !defined(Py_GIL_DISABLED))
     #define KNOWN_LAYOUT 1
+    #define Py_BUILD_CORE 1 /* asks for the internal headers */
+    #include <Python.h>
     #include <internal/pycore_object.h>
     #include <internal/pycore_dict.h>
 #else
     #define KNOWN_LAYOUT 0
 #endif
+
+#include "rowplanobj.h"
 
 #ifdef Py_T_OBJECT_EX
     #define OBJECT_MEMBER Py_T_OBJECT_EX
@@ -83,7 +86,6 @@ static inline PyDictUnicodeEntry *entries_of(PyObject *dict, Py_ssize_t count)
 
 #else
 
-typedef void PyDictValues;
 typedef struct { PyObject *me_value; } PyDictUnicodeEntry;
 
 static inline PyDictValues *inline_values(PyObject *Py_UNUSED(object))
