@@ -151,10 +151,7 @@ cdef class Line:
 
     cdef int _make_room(self) except -1:
         waiters, self.room = self.room, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        return 0
+        return wake(waiters)
 
     cdef int _hold_back(self) except -1:
         """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
@@ -190,10 +187,7 @@ cdef class Line:
 
     cdef int _wake_watchers(self) except -1:
         watchers, self.watchers = self.watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-        return 0
+        return wake(watchers)
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
@@ -206,3 +200,10 @@ cdef class Line:
     def _lost(self, reason):
         """The connection is gone, or is to be: settle everything."""
         raise NotImplementedError
+
+
+cdef int wake(list futures) except -1:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+    return 0
