@@ -7,6 +7,7 @@ from headrace.errors import (
     AdminShutdownError,
     CannotConnectNowError,
     ConnectionDoesNotExistError,
+    InFailedSQLTransactionError,
     QueryCanceledError,
 )
 
@@ -29,8 +30,12 @@ def is_overdue(error: BaseException) -> bool:
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Return whether an error says that the server cancelled the query, nobody knows why."""
-    return isinstance(error, QueryCanceledError)
+    """Return whether an error says that the server cancelled the query, nobody knows why.
+
+    In a transaction it may have been the query before.
+    """
+    reason = error.__cause__ if isinstance(error, InFailedSQLTransactionError) else error
+    return isinstance(reason, QueryCanceledError)
 
 
 def is_refusal(error: BaseException) -> bool:
