@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import pickle
+import random
 import sys
 import weakref
 from collections import namedtuple
@@ -169,6 +170,33 @@ async def test_attributes_are_those_that_init_would_have_set(conn: headrace.Conn
         assert (made.id, made.name, made.more) == (8, "seven", "attributes")
         made.__dict__.clear()
         assert not hasattr(made, "more")
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_classes_of_all_shapes(conn: headrace.Connection, seed: int) -> None:
+    """Fields of a base class and of its own, in slots or not, frozen or not, up to more than the interpreter shares the
+    keys of; what comes equals what the call of the class makes, one object like the other."""
+    rng = random.Random(seed)
+    for shape in range(10):
+        number = rng.choice((1, 2, 5, 29, 30, 31, 40))
+        names = [f"f{n}" for n in range(number)]
+        cut = rng.randrange(number)
+        frozen = rng.random() < 0.5
+        base = make_dataclass("Base", names[:cut], frozen=frozen, slots=rng.random() < 0.3)
+        row = make_dataclass(f"Row{shape}", names[cut:], bases=(base,), frozen=frozen, slots=rng.random() < 0.3)
+        columns = rng.sample(names, number)
+        listed = ", ".join(f"{rng.randrange(10)} * g AS {name}" for name in columns)
+        query = f"SELECT {listed} FROM generate_series(1, 5) AS g"
+        plain = await conn.fetch(query)
+        for _ in range(2):
+            rows = await conn.fetch(query, row=row)
+            called = [row(**dict(record)) for record in plain]
+            assert rows == called
+            for one, other in zip(rows, called, strict=True):
+                assert list(getattr(one, "__dict__", {}).items()) == list(getattr(other, "__dict__", {}).items())
+                for each in (one, other):
+                    if hasattr(each, "__dict__"):
+                        object.__setattr__(each, rng.choice(("more", "still_more")), object())
 
 
 async def test_a_dictionary_may_outlive_its_object(conn: headrace.Connection) -> None:
