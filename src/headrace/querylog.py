@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace.errors import InterfaceError
@@ -98,8 +99,7 @@ class QueryLog:
 
     async def watch(self, request: Request, timeout: float | None) -> Any:
         """Wait for a request, and tell of it."""
-        time = self._driver.loop.time
-        started = time()
+        started = monotonic()  # some event loops look at the clock once a turn
         error: BaseException | None = None
         try:
             return await request
@@ -107,7 +107,7 @@ class QueryLog:
             error = failure
             raise
         finally:
-            self.finished(request.query, request.arguments, timeout, time() - started, error)
+            self.finished(request.query, request.arguments, timeout, monotonic() - started, error)
 
     def refused(self, query: str, args: Any, error: BaseException) -> None:
         """Tell of a query that was not sent, because of its arguments."""

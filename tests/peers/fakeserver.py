@@ -212,10 +212,11 @@ Script = Callable[[Peer], Awaitable[None]]
 
 def reset(writer: asyncio.StreamWriter) -> None:
     """Close a TCP connection by RST: what is unsent is lost, and the other side sees an error."""
-    # A connection that has ended already has no socket any more.
+    # A connection that has ended already has no socket any more, or none that can be set.
+    sock = writer.get_extra_info("socket")
     with suppress(OSError):
-        linger = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

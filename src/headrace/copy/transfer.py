@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headrace._core.copying import Copy, CopyIn, CopyOut
@@ -28,7 +29,7 @@ class Transfer(Generic[_Request]):
         self.driver = driver
         self.request = request
         self.timeout = timeout
-        self._started = driver.loop.time()
+        self._started = monotonic()
         self._observed = False
 
     async def begin(self) -> None:
@@ -70,7 +71,7 @@ class Transfer(Generic[_Request]):
         observer = self.driver.observer
         if observer is not None and not self._observed:
             self._observed = True
-            elapsed = self.driver.loop.time() - self._started
+            elapsed = monotonic() - self._started
             observer.finished(self.request.query, (), self.timeout, elapsed, error)
 
 
