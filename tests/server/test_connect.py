@@ -465,7 +465,11 @@ async def test_a_connection_class_that_raises_leaves_nothing_open(
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             raise RuntimeError("not today")
 
-    before = len(server.backends(connect_kwargs["database"]))
+    def is_there() -> bool:
+        return any(backend.application == "broken" for backend in server.backends(connect_kwargs["database"]))
+
     with pytest.raises(RuntimeError, match="not today"):
-        await headrace.connect(**connect_kwargs, connection_class=Broken)
-    await eventually(lambda: len(server.backends(connect_kwargs["database"])) == before, "the backend ends")
+        await headrace.connect(
+            **connect_kwargs, connection_class=Broken, server_settings={"application_name": "broken"}
+        )
+    await eventually(lambda: not is_there(), "the backend ends")
