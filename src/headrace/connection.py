@@ -18,10 +18,9 @@ from headrace.connect import open_driver
 from headrace.connection_meta import ConnectionMeta as ConnectionMeta
 from headrace.copy import CopyMethods
 from headrace.cursor import CursorFactory
-from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.errors import FeatureNotSupportedError, InterfaceError, InterfaceWarning
+from headrace.fetch import QueryMethods
 from headrace.introspect import TypeMethods
-from headrace.lexer import classify
 from headrace.limits import OutOfRange, SessionLimits, StatementMode
 from headrace.listen import ListenerMethods, Listeners
 from headrace.params import resolve
@@ -29,16 +28,15 @@ from headrace.prepared import PreparedStatement
 from headrace.query import bound, unbound_text
 from headrace.querylog import LoggedQuery as LoggedQuery
 from headrace.querylog import QueryLogMethods
-from headrace.rows import checked_record_class, rows_as
+from headrace.rows import checked_record_class
 from headrace.settings import ConnectionSettings
-from headrace.transaction import Transaction, commit_refused
+from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
 from headrace.waiting import checked_command_timeout, checked_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable
 
-    from headrace._core.rowplan import RowShape
     from headrace.driver import Driver
     from headrace.params import Address, ConnectArguments, ConnectParams
     from headrace.query import AnyQuery
@@ -51,7 +49,7 @@ R = TypeVar("R", bound=Record)
 RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
 
 
-class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionMeta):
+class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionMeta):
     """A connection to a PostgreSQL server; made by `headrace.connect()`.
 
     Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
@@ -76,20 +74,11 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         command_timeout: float | None = None,
         address: Address | None = None,
     ) -> None:
-        self._driver = driver
-        self._params = params
-        self._address = address if address is not None else params.addresses[0]
-        self._record_class = record_class
-        self._command_timeout = command_timeout
-        self._transaction: Transaction | None = None
+        super().__init__(driver, params, record_class=record_class, command_timeout=command_timeout, address=address)
         self._lost_callback: Callable[[Connection], None] | None = None
         self.lost_with: object = None
         self._listeners: Listeners | None = None
-        self._term: object = object()
-        self._proxy: Callable[[], object] | None = None
         self._reset_query: str | None = None
-        self._reset_at = 0
-        """How many requests there had been with the reset after the last lease, which may still be under way."""
         driver.attach(self)
 
     def __repr__(self) -> str:
@@ -104,164 +93,7 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
             warn(f"unclosed connection {self!r}", ResourceWarning, stacklevel=2, source=self)
             driver.forgotten()
 
-    # -- queries ---------------------------------------------------------------------------------------------------
-
-    async def execute(self, query: AnyQuery, *args: object, timeout: float | None = None) -> str:
-        """Run a query and return the last command tag, such as "INSERT 0 1".
-
-        Without arguments the text may hold several statements, which run as one implicit transaction
-        (protocol-flow-multi-statement); with arguments it holds one.
-        """
-        driver = self._driver
-        seconds = self._timeout(timeout)
-        if not isinstance(query, str):
-            query, args = bound(query, args)
-        if args:
-            request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
-            return await driver.reply(request, seconds)  # type: ignore[no-any-return]
-        cause = driver.session.failed_by
-        tag: str = await driver.reply(driver.script(query), seconds)
-        if tag == "ROLLBACK" and classify(query).commits:
-            raise commit_refused(cause)
-        return tag
-
-    async def executemany(
-        self,
-        command: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
-        *,
-        timeout: float | None = None,
-    ) -> None:
-        """Run a command once for each element of `args`: all of it, or nothing where any of it fails.
-
-        An element is a sequence of arguments; for a `sql()` with named parameters, a mapping with a value for each
-        name. They are encoded while the server works on those before; an element that cannot be encoded undoes all.
-        """
-        seconds = self._timeout(timeout)
-        request = self._driver.batch(command, args, self._record_class, False)
-        await self._driver.reply(request, seconds)
-
-    @overload
-    async def fetch(
-        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
-    ) -> list[Record]: ...
-
-    @overload
-    async def fetch(
-        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
-    ) -> list[R]: ...
-
-    @overload
-    async def fetch(
-        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
-    ) -> list[T]: ...
-
-    async def fetch(
-        self,
-        query: AnyQuery,
-        *args: object,
-        timeout: float | None = None,
-        record_class: type[Record] | None = None,
-        row: type[Any] | None = None,
-    ) -> list[Any]:
-        """Run a query and return all rows, as `Record`s or as what was asked for.
-
-        `record_class` is a subclass of `Record`; `row` any dataclass, NamedTuple, TypedDict, attrs, msgspec or pydantic
-        class, whose fields get the columns of their names. Where fields and columns differ InterfaceError names them,
-        before the query runs.
-        """
-        seconds = self._timeout(timeout)
-        request = self._driver.query(query, args, KIND_ROWS, 0, 0, self._rows_as(record_class, row))
-        return await self._driver.reply(request, seconds)  # type: ignore[no-any-return]
-
-    @overload
-    async def fetchrow(
-        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
-    ) -> Record | None: ...
-
-    @overload
-    async def fetchrow(
-        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
-    ) -> R | None: ...
-
-    @overload
-    async def fetchrow(
-        self, query: AnyQuery, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
-    ) -> T | None: ...
-
-    async def fetchrow(
-        self,
-        query: AnyQuery,
-        *args: object,
-        timeout: float | None = None,
-        record_class: type[Record] | None = None,
-        row: type[Any] | None = None,
-    ) -> Any:
-        """Run a query and return its first row, None where there is none. See `fetch()` for what a row can be."""
-        seconds = self._timeout(timeout)
-        request = self._driver.query(query, args, KIND_FIRST_ROW, 1, 0, self._rows_as(record_class, row))
-        return await self._driver.reply(request, seconds)
-
-    async def fetchval(
-        self, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
-    ) -> Any:
-        """Run a query and return one column (by index or name) of its first row, None where there is no row.
-
-        Raises IndexError or KeyError where there is no such column.
-        """
-        seconds = self._timeout(timeout)
-        request = self._driver.query(query, args, KIND_VALUE, 1, column, self._record_class)
-        return await self._driver.reply(request, seconds)
-
-    @overload
-    async def fetchmany(
-        self,
-        query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
-        *,
-        timeout: float | None = None,
-        record_class: None = None,
-        row: None = None,
-    ) -> list[Record]: ...
-
-    @overload
-    async def fetchmany(
-        self,
-        query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
-        *,
-        timeout: float | None = None,
-        record_class: type[R],
-        row: None = None,
-    ) -> list[R]: ...
-
-    @overload
-    async def fetchmany(
-        self,
-        query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
-        *,
-        timeout: float | None = None,
-        record_class: None = None,
-        row: type[T],
-    ) -> list[T]: ...
-
-    async def fetchmany(
-        self,
-        query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
-        *,
-        timeout: float | None = None,
-        record_class: type[Record] | None = None,
-        row: type[Any] | None = None,
-    ) -> list[Any]:
-        """Run a query once for each element of `args`, as one atomic request, and return the rows of all, in order.
-
-        See `executemany()` for the elements, and `fetch()` for what a row can be.
-        """
-        seconds = self._timeout(timeout)
-        request = self._driver.batch(query, args, self._rows_as(record_class, row), True)
-        return await self._driver.reply(request, seconds)  # type: ignore[no-any-return]
+    # -- what is made on it ----------------------------------------------------------------------------------------
 
     async def prepare(
         self,
@@ -351,13 +183,6 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self._check_open()
         return Transaction(self, isolation, readonly, deferrable)
 
-    def is_in_transaction(self) -> bool:
-        """Return whether a transaction block is open, as the server said last."""
-        driver = self._driver
-        if driver.asked - driver.load < self._reset_at:
-            return False  # what it said last is about the lease before
-        return driver.session.status in ("T", "E")
-
     # -- what the server says of itself ----------------------------------------------------------------------------
 
     def get_server_pid(self) -> int:
@@ -376,10 +201,6 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         return ConnectionSettings(self._driver.session.parameters)
 
     # -- the end ---------------------------------------------------------------------------------------------------
-
-    def is_closed(self) -> bool:
-        """Return whether the connection is closed, by either side."""
-        return self._driver.is_closed
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Close the connection gracefully: what runs is cancelled, what was not sent fails.
@@ -439,10 +260,6 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self._proxy = weakref.ref(proxy)
         self._driver.session.fence()
 
-    def reset_is_sent(self) -> None:
-        """Learn that all that the last lease has left is undone by what was asked up to now."""
-        self._reset_at = self._driver.asked
-
     def lease_over(self) -> list[InterfaceWarning]:
         """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.
 
@@ -453,60 +270,8 @@ class Connection(CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, met
         self._proxy = None
         return self.drop_listeners()
 
-    @property
-    def _lease(self) -> object:
-        """What things made on the connection belong to; they are of no use once it is another one."""
-        return self._term if self._proxy is None else self._proxy()
-
-    @property
-    def _face(self) -> object:
-        """What callbacks get to see of the connection."""
-        return (self._proxy() if self._proxy is not None else None) or self
-
-    # Instrumentation of asyncpg looks for these, private though they are.
-
-    @property
-    def _addr(self) -> tuple[str, int] | str:
-        """Where the server is, as the user has named it: (host, port), or the path of a Unix socket."""
-        address = self._address
-        return address.socket_path if address.is_unix else (address.host or address.target, address.port)
-
-    @property
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that the connection belongs to."""
-        return self._driver.loop
-
     def _copying(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)
-
-    def _timeout(self, timeout: float | None) -> float | None:
-        return self._command_timeout if timeout is None else checked_timeout(timeout)
-
-    def _rows_as(
-        self, record_class: type[Record] | RowShape | None, row: type[Any] | None = None
-    ) -> type[Record] | RowShape:
-        if row is not None:
-            return rows_as(row, record_class)
-        if record_class is None:
-            return self._record_class
-        return checked_record_class(record_class)
-
-    def _check_open(self) -> None:
-        if self.is_closed():
-            raise InterfaceError("connection is closed")
-
-    def _in_own_loop(self) -> bool:
-        try:
-            return asyncio.get_running_loop() is self._driver.loop
-        except RuntimeError:
-            return False
-
-    async def _status(self) -> str:
-        """Return the transaction status once everything asked so far is done."""
-        driver = self._driver
-        if driver.load and driver.session.status != "I":
-            await driver.reply(driver.script(""), self._timeout(None))
-        return driver.session.status
 
 
 Connection.know_query_methods("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")

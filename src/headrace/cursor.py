@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace._core.request import Query
     from headrace._core.rowplan import RowShape
     from headrace._core.statement import Statement
-    from headrace.connection import Connection
+    from headrace.connection_base import ConnectionBase
 
 PREFETCH = 50
 
@@ -37,7 +37,7 @@ class CursorFactory(Generic[T]):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ConnectionBase,
         query: str,
         statement: Statement | None,
         args: tuple[object, ...],
@@ -72,16 +72,8 @@ class CursorFactory(Generic[T]):
 
     def _portal(self, method: str) -> _Portal:
         connection = self._connection
-        check_usable(connection, self._lease, f"CursorFactory.{method}()")
+        connection.check_lease(self._lease, f"CursorFactory.{method}()")
         return _Portal(connection, self._query, self._statement, self._args, self._timeout, self._record_class)
-
-
-def check_usable(connection: Connection, lease: object, what: str) -> None:
-    """Raise InterfaceError where what was made during a lease outlives it, or its connection is closed."""
-    if lease != connection._lease:
-        raise InterfaceError(f"cannot call {what}: the underlying connection has been released back to the pool")
-    if connection.is_closed():
-        raise InterfaceError(f"cannot call {what}: the underlying connection is closed")
 
 
 class _Portal:
@@ -92,7 +84,7 @@ class _Portal:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ConnectionBase,
         query: str,
         statement: Statement | None,
         args: tuple[object, ...],
@@ -120,7 +112,7 @@ class _Portal:
 
     def check(self, method: str) -> None:
         """Raise unless the portal can live: an open connection, not given back, inside a transaction."""
-        check_usable(self.connection, self._lease, method)
+        self.connection.check_lease(self._lease, method)
         if not self.connection.is_in_transaction():
             raise NoActiveSQLTransactionError(
                 "cursor cannot be iterated outside of a transaction"
@@ -190,7 +182,7 @@ class _OnPortal:
     # Instrumentation, OpenTelemetry's for one, wraps the methods and looks here for what it shows of a query.
 
     @property
-    def _connection(self) -> Connection:
+    def _connection(self) -> ConnectionBase:
         return self._portal.connection
 
     @property

@@ -9,19 +9,18 @@ from headrace._core.codecs.names import builtin_oid, catalogue_name
 from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY, TYPE_BY_NAME
 from headrace._core.preparation import own_statement
 from headrace._core.record import Record
+from headrace.connection_base import ConnectionBase
 from headrace.driver import KIND_ROWS, KIND_VALUE
 from headrace.errors import InterfaceError
 
 if TYPE_CHECKING:
-    from headrace.driver import Driver
+    pass
 
 NAME, OID, OIDS = 19, 26, 1028
 
 
-class TypeMethods:
+class TypeMethods(ConnectionBase):
     """The methods of a connection that set codecs. They hold for this connection, from the next query on."""
-
-    _driver: Driver
 
     async def set_type_codec(
         self,
@@ -97,8 +96,3 @@ class TypeMethods:
             request = driver.execute_statement(question, (missing,), KIND_ROWS, 0, 0, Record)
             types.learn(missing, await driver.reply(request, timeout))
         return oid  # type: ignore[no-any-return]
-
-    if TYPE_CHECKING:
-
-        def _check_open(self) -> None: ...
-        def _timeout(self, timeout: float | None) -> float | None: ...

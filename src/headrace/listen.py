@@ -10,12 +10,12 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from headrace.connection_base import ConnectionBase
 from headrace.errors import InterfaceError, InterfaceWarning
 from headrace.poolers import check_own_backend
 from headrace.quoting import quote_identifier
 
 if TYPE_CHECKING:
-    from headrace.driver import Driver
     from headrace.errors import PostgresLogMessage
 
 LONGEST_NAME = 63
@@ -25,7 +25,7 @@ Listener = Callable[..., Any]
 """A function or coroutine function."""
 
 
-class ListenerMethods:
+class ListenerMethods(ConnectionBase):
     """The methods of a connection that add and remove listeners.
 
     Listeners are functions or coroutine functions. They are called in the event loop, one after the other in the order
@@ -34,10 +34,7 @@ class ListenerMethods:
     handler.
     """
 
-    _driver: Driver
     _listeners: Listeners | None
-    _proxy: Any
-    _face: Any
 
     async def add_listener(self, channel: str, callback: Listener) -> None:
         """Have `callback(connection, pid, channel, payload)` called for each notification on a channel.
@@ -175,13 +172,6 @@ class ListenerMethods:
     async def _listen(self, command: str) -> None:
         driver = self._driver
         await driver.reply(driver.script(command), self._timeout(None))
-
-    if TYPE_CHECKING:
-
-        def is_closed(self) -> bool: ...
-        def is_in_transaction(self) -> bool: ...
-        def _check_open(self) -> None: ...
-        def _timeout(self, timeout: float | None) -> float | None: ...
 
 
 class Listeners:

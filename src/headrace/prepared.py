@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace import cursor as cursors
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
-from headrace.errors import InterfaceError
+from headrace.transaction import Transaction
 from headrace.types import Attribute, Type
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headrace._core.request import Request
     from headrace._core.rowplan import RowShape
     from headrace._core.statement import Statement
-    from headrace.connection import Connection
+    from headrace.fetch import QueryMethods
 
     R = TypeVar("R", bound=Record)
 
@@ -34,7 +34,7 @@ class PreparedStatement:
 
     __slots__ = ("__weakref__", "_connection", "_lease", "_record_class", "_statement", "_status")
 
-    def __init__(self, connection: Connection, statement: Statement, record_class: type[Record] | RowShape) -> None:
+    def __init__(self, connection: QueryMethods, statement: Statement, record_class: type[Record] | RowShape) -> None:
         self._connection = connection
         self._lease = connection._lease
         self._statement = statement
@@ -48,11 +48,7 @@ class PreparedStatement:
             connection._driver.release(self._statement)
 
     def _check(self, method: str) -> Statement:
-        where = f"cannot call PreparedStatement.{method}()"
-        if self._lease != self._connection._lease:
-            raise InterfaceError(f"{where}: the underlying connection has been released back to the pool")
-        if self._connection.is_closed():
-            raise InterfaceError(f"{where}: the underlying connection is closed")
+        self._connection.check_lease(self._lease, f"PreparedStatement.{method}()")
         return self._statement
 
     async def _run(self, request: Request, seconds: float | None) -> Any:
@@ -128,7 +124,7 @@ class PreparedStatement:
         query = f"EXPLAIN ({options}) {statement.query}"
         if not analyze:
             return _parsed(await self._connection.fetchval(query, *args))
-        transaction = self._connection.transaction()
+        transaction = Transaction(self._connection)
         await transaction.start()
         try:
             return _parsed(await self._connection.fetchval(query, *args))

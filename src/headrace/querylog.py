@@ -9,6 +9,7 @@ from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headrace.connection_base import ConnectionBase
 from headrace.errors import InterfaceError
 from headrace.listen import report
 
@@ -40,20 +41,12 @@ QueryLogger = Callable[[LoggedQuery], Any]
 """A function, called before the caller gets the answer, or a coroutine function, run as a task."""
 
 
-class QueryLogMethods:
+class QueryLogMethods(ConnectionBase):
     """The methods of a connection that add and remove query loggers.
 
     They see what this connection is asked, through a pool's own methods too. Without any a query costs nothing more. An
     error in one goes to the loop's exception handler.
     """
-
-    _driver: Driver
-    _params: ConnectParams
-
-    if TYPE_CHECKING:
-
-        @property
-        def _addr(self) -> tuple[str, int] | str: ...
 
     def add_query_logger(self, callback: QueryLogger, *, slower_than: float = 0) -> None:
         """Have `callback(record)` called with a `LoggedQuery` for each query, or each slower than so many seconds.

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from headrace._core.preparation import own_statement
 from headrace._core.record import Record
 from headrace.driver import KIND_VALUE
-from headrace.errors import InFailedSQLTransactionError, InterfaceError
+from headrace.errors import InterfaceError
+from headrace.fetch import commit_refused
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace.connection import Connection
+    from headrace.connection_base import ConnectionBase
 
 ISOLATION_LEVELS = {
     "read_uncommitted": "READ UNCOMMITTED",
@@ -55,7 +56,13 @@ class Transaction:
 
     __slots__ = ("_connection", "_deferrable", "_isolation", "_lease", "_managed", "_readonly", "_savepoint", "_state")
 
-    def __init__(self, connection: Connection, isolation: str | None, readonly: bool, deferrable: bool) -> None:
+    def __init__(
+        self,
+        connection: ConnectionBase,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+    ) -> None:
         if isolation is not None and isolation not in ISOLATION_LEVELS:
             raise ValueError(f"isolation is expected to be either of {set(ISOLATION_LEVELS)!r}, got {isolation!r}")
         self._connection = connection
@@ -99,11 +106,11 @@ class Transaction:
 
     async def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
-        self._check_connection("start")
+        self._connection.check_lease(self._lease, "Transaction.start()")
         if self._state is not State.NEW:
             raise InterfaceError(f"cannot start; the transaction is {self._state.value}")
         connection = self._connection
-        outer = connection._transaction
+        outer: Transaction | None = connection._transaction
         if outer is None:
             if await connection._status() != "I":
                 raise InterfaceError(
@@ -201,32 +208,15 @@ class Transaction:
                 f"nested transaction has a different isolation level: current {self._isolation!r} != outer {level!r}"
             )
 
-    def _check_connection(self, method: str) -> None:
-        if self._lease != self._connection._lease:
-            raise InterfaceError(
-                f"cannot call Transaction.{method}(): the underlying connection has been released back to the pool"
-            )
-        if self._connection.is_closed():
-            raise InterfaceError(f"cannot call Transaction.{method}(): the underlying connection is closed")
-
     def _check_by_hand(self, method: str) -> None:
         if self._managed:
             raise InterfaceError(f"cannot manually {method} from within an `async with` block")
 
     def _check_started(self, method: str) -> None:
-        self._check_connection(method)
+        self._connection.check_lease(self._lease, f"Transaction.{method}()")
         if self._state is not State.STARTED:
             raise InterfaceError(f"cannot {method}; the transaction is {self._state.value}")
 
     def _gone(self) -> bool:
         """Whether there is nothing left to roll back: the connection is closed, or its lease over and reset."""
         return self._connection.is_closed() or self._lease != self._connection._lease
-
-
-def commit_refused(cause: BaseException | None) -> InFailedSQLTransactionError:
-    """Return the error for a COMMIT that was answered by ROLLBACK."""
-    error = InFailedSQLTransactionError(
-        "COMMIT was answered by ROLLBACK: a statement of the transaction had failed, nothing was kept"
-    )
-    error.__cause__ = cause
-    return error

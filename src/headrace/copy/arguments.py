@@ -17,7 +17,7 @@ from headrace.lexer import Kind, tokens
 
 if TYPE_CHECKING:
     from headrace._core.statement import Statement
-    from headrace.connection import Connection
+    from headrace.connection_base import ConnectionBase
 
 # With a modifier of -1 the names are exact: without one, "character" and "bit" would stand for one character or bit.
 TYPE_NAMES = """\
@@ -27,7 +27,7 @@ TEXT, OIDS = 25, 1028
 
 
 async def with_constants(
-    connection: Connection, query: str, statement: Statement, args: tuple[Any, ...], timeout: float | None
+    connection: ConnectionBase, query: str, statement: Statement, args: tuple[Any, ...], timeout: float | None
 ) -> str:
     """Return the query with its parameters replaced by constants; `statement` is the query, prepared.
 
@@ -58,6 +58,6 @@ async def with_constants(
     )
 
 
-def standard_strings(connection: Connection) -> bool:
+def standard_strings(connection: ConnectionBase) -> bool:
     """Return the session's standard_conforming_strings, which the server reports whenever it changes."""
     return connection._driver.session.parameters.get("standard_conforming_strings", "on") == "on"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace._core.record import Record
     from headrace._core.rowplan import RowShape
     from headrace._core.statement import Statement
-    from headrace.connection import Connection
+    from headrace.connection_base import ConnectionBase
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class CopyReader(Generic[T]):
             raise
         return self
 
-    async def _begin(self, connection: Connection) -> None:
+    async def _begin(self, connection: ConnectionBase) -> None:
         driver = connection._driver
         timeout = connection._timeout(self._timeout)
         record_class = connection._rows_as(self._record_class)

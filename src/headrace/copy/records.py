@@ -14,7 +14,7 @@ from headrace.errors import InterfaceError
 
 if TYPE_CHECKING:
     from headrace._core.copying import RowEncoder
-    from headrace.connection import Connection
+    from headrace.connection_base import ConnectionBase
 
 CHUNK = 1 << 16
 """Bytes of encoded rows sent at a time."""
@@ -23,7 +23,7 @@ BINARY = {"format": "binary"}
 
 
 async def copy_records(
-    connection: Connection,
+    connection: ConnectionBase,
     table: str,
     records: Iterable[Any] | AsyncIterable[Any],
     columns: command.Names,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace._core.copying import RowEncoder
-    from headrace.connection import Connection
+    from headrace.connection_base import ConnectionBase
 
 
 class CopyWriter:
@@ -76,7 +76,7 @@ class CopyWriter:
             raise
         return self
 
-    async def _begin(self, connection: Connection) -> None:
+    async def _begin(self, connection: ConnectionBase) -> None:
         driver = connection._driver
         timeout = self._timeout = connection._timeout(self._timeout)
         columns, options = self._columns, self._options
