@@ -76,7 +76,7 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     ) -> None:
         super().__init__(driver, params, record_class=record_class, command_timeout=command_timeout, address=address)
         self._lost_callback: Callable[[Connection], None] | None = None
-        self.lost_with: object = None
+        self._lost_with: object = None
         self._listeners: Listeners | None = None
         self._reset_query: str | None = None
         driver.attach(self)
@@ -219,10 +219,10 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         driver = self._driver
         seconds = self._timeout(timeout)
         if await self._status() != "I":
-            self.report_open_transaction()
+            self._report_open_transaction()
             await driver.reply(driver.script("ROLLBACK", kept=True), seconds)
         self._transaction = None
-        self.drop_listeners()
+        self._drop_listeners()
         if self._listeners is not None:
             self._listeners.logs.clear()
         query = self.get_reset_query()
@@ -235,23 +235,23 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
 
     # -- for the modules of the package ----------------------------------------------------------------------------
 
-    def on_lost(self, reason: object) -> None:
+    def _on_lost(self, reason: object) -> None:
         """Learn from the driver that the connection is no more."""
-        self.lost_with = self._driver.session.fatal or reason
-        self.tell_of_end()
+        self._lost_with = self._driver.session.fatal or reason
+        self._tell_of_end()
         if self._lost_callback is not None:
             self._lost_callback(self)
 
-    def report_open_transaction(self) -> None:
+    def _report_open_transaction(self) -> None:
         """Tell the loop's exception handler of a transaction that was left open: a reset is going to undo it."""
         message = f"Resetting connection with an active transaction {self!r}"
         self._driver.loop.call_exception_handler({"message": message})
 
-    def when_lost(self, callback: Callable[[Connection], None]) -> None:
+    def _when_lost(self, callback: Callable[[Connection], None]) -> None:
         """Name who is told when the connection is no more: its pool."""
         self._lost_callback = callback
 
-    def lease_begins(self, proxy: object) -> None:
+    def _lease_begins(self, proxy: object) -> None:
         """Begin a lease; the proxy stands for the connection towards its listeners.
 
         What others have asked while they shared the connection is done before what the lease asks. The proxy is not
@@ -260,7 +260,7 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         self._proxy = weakref.ref(proxy)
         self._driver.session.fence()
 
-    def lease_over(self) -> list[InterfaceWarning]:
+    def _lease_over(self) -> list[InterfaceWarning]:
         """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.
 
         Returns warnings about listeners that were left.
@@ -268,7 +268,7 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         self._term = object()
         self._transaction = None
         self._proxy = None
-        return self.drop_listeners()
+        return self._drop_listeners()
 
     def _copying(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)

@@ -53,11 +53,11 @@ class ConnectionBase:
             return False  # what it said last is about the lease before
         return driver.session.status in ("T", "E")
 
-    def reset_is_sent(self) -> None:
+    def _reset_is_sent(self) -> None:
         """Learn that all that the last lease has left is undone by what was asked up to now."""
         self._reset_at = self._driver.asked
 
-    def check_lease(self, lease: object, what: str) -> None:
+    def _check_lease(self, lease: object, what: str) -> None:
         """Raise InterfaceError where what was made during a lease outlives it, or the connection is closed."""
         if lease != self._lease:
             raise InterfaceError(f"cannot call {what}: the underlying connection has been released back to the pool")

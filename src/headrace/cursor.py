@@ -72,7 +72,7 @@ class CursorFactory(Generic[T]):
 
     def _portal(self, method: str) -> _Portal:
         connection = self._connection
-        connection.check_lease(self._lease, f"CursorFactory.{method}()")
+        connection._check_lease(self._lease, f"CursorFactory.{method}()")
         return _Portal(connection, self._query, self._statement, self._args, self._timeout, self._record_class)
 
 
@@ -112,7 +112,7 @@ class _Portal:
 
     def check(self, method: str) -> None:
         """Raise unless the portal can live: an open connection, not given back, inside a transaction."""
-        self.connection.check_lease(self._lease, method)
+        self.connection._check_lease(self._lease, method)
         if not self.connection.is_in_transaction():
             raise NoActiveSQLTransactionError(
                 "cursor cannot be iterated outside of a transaction"

@@ -394,12 +394,12 @@ cdef class DriverCore(Line):
     def notice(self, message):
         owner = self.owner
         if owner is not None:
-            owner.on_notice(message)
+            owner._on_notice(message)
 
     def notification(self, pid, channel, payload):
         owner = self.owner
         if owner is not None:
-            owner.on_notification(pid, channel, payload)
+            owner._on_notification(pid, channel, payload)
 
     def parameter(self, name, value):
         pass
@@ -413,7 +413,7 @@ cdef class DriverCore(Line):
         self.watcher = watcher
 
     def attach(self, owner):
-        """Name the connection that is told of notices (on_notice), notifications (on_notification) and the end (on_lost).
+        """Name the connection that is told of notices (_on_notice), notifications (_on_notification) and the end (_on_lost).
 
         It is not kept alive: the event loop holds the driver for as long as the socket is open, and a connection that its
         program has forgotten is to be noticed.
@@ -443,7 +443,7 @@ cdef class DriverCore(Line):
             self._make_room()
             owner = self.owner
             if owner is not None:
-                owner.on_lost(reason)
+                owner._on_lost(reason)
 
     async def close(self, timeout=None):
         """Cancel what is running, say goodbye and close the socket.

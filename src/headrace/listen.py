@@ -105,27 +105,27 @@ class ListenerMethods(ConnectionBase):
 
     # -- for the modules of the package ----------------------------------------------------------------------------
 
-    def on_notice(self, message: PostgresLogMessage) -> None:
+    def _on_notice(self, message: PostgresLogMessage) -> None:
         """Take a notice from the driver."""
         if self._listeners is not None:
             for callback in self._listeners.logs:
                 self._listeners.call(callback, self._listeners.logs, self._face, message)
 
-    def on_notification(self, pid: int, channel: str, payload: str) -> None:
+    def _on_notification(self, pid: int, channel: str, payload: str) -> None:
         """Take a notification from the driver."""
         if self._listeners is not None:
             callbacks = self._listeners.channels.get(channel, [])
             for callback in callbacks:
                 self._listeners.call(callback, callbacks, self._face, pid, channel, payload)
 
-    def tell_of_end(self) -> None:
+    def _tell_of_end(self) -> None:
         """Call the termination listeners."""
         if self._listeners is not None:
             callbacks, self._listeners.terminations = self._listeners.terminations, []
             for callback in callbacks:
                 self._listeners.call(callback, callbacks, self._face)
 
-    def drop_listeners(self) -> list[InterfaceWarning]:
+    def _drop_listeners(self) -> list[InterfaceWarning]:
         """Remove listeners at the end of a lease; returns a warning for each kind there was.
 
         They are those for notifications, which a reset ends on the server, and what was added for log messages.

@@ -48,7 +48,7 @@ class PreparedStatement:
             connection._driver.release(self._statement)
 
     def _check(self, method: str) -> Statement:
-        self._connection.check_lease(self._lease, f"PreparedStatement.{method}()")
+        self._connection._check_lease(self._lease, f"PreparedStatement.{method}()")
         return self._statement
 
     async def _run(self, request: Request, seconds: float | None) -> Any:

@@ -106,7 +106,7 @@ class Transaction:
 
     async def start(self) -> None:
         """Begin the transaction, or set the savepoint."""
-        self._connection.check_lease(self._lease, "Transaction.start()")
+        self._connection._check_lease(self._lease, "Transaction.start()")
         if self._state is not State.NEW:
             raise InterfaceError(f"cannot start; the transaction is {self._state.value}")
         connection = self._connection
@@ -213,7 +213,7 @@ class Transaction:
             raise InterfaceError(f"cannot manually {method} from within an `async with` block")
 
     def _check_started(self, method: str) -> None:
-        self._connection.check_lease(self._lease, f"Transaction.{method}()")
+        self._connection._check_lease(self._lease, f"Transaction.{method}()")
         if self._state is not State.STARTED:
             raise InterfaceError(f"cannot {method}; the transaction is {self._state.value}")
 

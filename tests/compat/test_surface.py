@@ -209,6 +209,20 @@ def test_what_returns_a_coroutine_passes_for_a_coroutine_function() -> None:
     assert isinstance(create_autospec(headrace.Pool).fetch, AsyncMock)
 
 
+@pytest.mark.parametrize(
+    ("cls", "more"),
+    [
+        ("Connection", {"copy_in", "copy_out"}),
+        ("Pool", {"copy_in", "copy_out", "listen", "stats"}),
+    ],
+)
+def test_a_subclass_has_all_other_names_to_itself(cls: str, more: set[str]) -> None:
+    """What headrace adds to asyncpg's classes is little: a program's `connection_class` may use any other name."""
+    names = {name for name in dir(getattr(headrace, cls)) if not name.startswith("_")}
+    kept = {line.removeprefix("async ").partition("(")[0] for line in lines(surface.CLASSES[cls])}
+    assert names - kept == more
+
+
 def test_it_does_not_take_the_place_of_an_asyncpg_that_is_in_use() -> None:
     program = (
         "import sys, types; sys.modules['asyncpg'] = types.ModuleType('asyncpg')\n"

@@ -86,11 +86,11 @@ async def test_nothing_more_is_read_once_the_connection_is_dropped_within_a_repl
     class Owner:
         notices = 0
 
-        def on_notice(self, message: Any) -> None:
+        def _on_notice(self, message: Any) -> None:
             self.notices += 1
             pair.driver.terminate()
 
-        def on_lost(self, reason: object) -> None:
+        def _on_lost(self, reason: object) -> None:
             pass
 
     owner = Owner()

@@ -25,10 +25,10 @@ class Listening(headrace.Connection):
 
     heard: list[tuple[Any, ...]]
 
-    def on_notification(self, pid: int, channel: str, payload: str) -> None:
+    def _on_notification(self, pid: int, channel: str, payload: str) -> None:
         self.heard.append((channel, int(payload)))
 
-    def on_notice(self, message: Any) -> None:
+    def _on_notice(self, message: Any) -> None:
         self.heard.append(("notice", int(message.message)))
 
 

@@ -80,7 +80,7 @@ class LeaseMethods:
         member.asked_at_lease = member.driver.asked
         proxy = PoolConnectionProxy(self, member, place)
         member.proxy = weakref.ref(proxy)
-        member.connection.lease_begins(proxy)
+        member.connection._lease_begins(proxy)
         if self._setup is not None:
             try:
                 await self._setup(proxy)
@@ -148,7 +148,7 @@ class LeaseMethods:
         leased = connection._detach()
         if leased is None:
             return
-        left = leased.lease_over()
+        left = leased._lease_over()
         try:
             await self._take_back(connection._member, timeout, bool(left))
         finally:
@@ -181,7 +181,7 @@ class LeaseMethods:
             await connection.reset(timeout=timeout)
         elif driver.asked != member.asked_at_lease or not driver.pristine:
             if not driver.pristine and not driver.load:
-                connection.report_open_transaction()
+                connection._report_open_transaction()
             if not driver.pristine or driver.load:
                 # With requests under way the status byte is not the last word: ROLLBACK outside a transaction is a
                 # warning that nobody sees.
@@ -189,7 +189,7 @@ class LeaseMethods:
             query = connection.get_reset_query() if self._reset is None else "UNLISTEN *" if listened else ""
             if query:
                 driver.background(query, vital=True)
-        connection.reset_is_sent()
+        connection._reset_is_sent()
         if self._reset is not None:
             async with asyncio.timeout(timeout):
                 await self._reset(connection)
@@ -207,5 +207,5 @@ class LeaseMethods:
         self._upkeep.counts.leaked += 1
         log.warning("%r was never given back to the pool: it is taken back. It was acquired at %s",
                     member.connection, place)  # fmt: skip
-        listened = bool(member.connection.lease_over())
+        listened = bool(member.connection._lease_over())
         self._upkeep.spawn(self._take_back(member, None, listened))

@@ -161,7 +161,7 @@ class Listening:
             connection.terminate()
             raise
         self._connection = connection
-        connection.when_lost(self._on_lost)
+        connection._when_lost(self._on_lost)
         if connection.is_closed():
             self._on_lost(connection)
         self._check_later()
@@ -177,7 +177,7 @@ class Listening:
             self._beat.cancel()
         loop = asyncio.get_running_loop()
         self._lost_at = loop.time()
-        self._lost_with = connection.lost_with
+        self._lost_with = connection._lost_with
         log.warning("the connection that listens on %s is lost: %s", self._channels, self._lost_with)
         self._spawn(self._reconnect())
 

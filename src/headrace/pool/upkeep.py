@@ -103,7 +103,7 @@ class Upkeep:
             return
         self.counts.opened += 1
         router.add(connection, opening, self.now())
-        connection.when_lost(self._on_lost)
+        connection._when_lost(self._on_lost)
         connection._driver.watch(self._on_refused)
         self.serve()
 
@@ -189,7 +189,7 @@ class Upkeep:
     def retire(self, member: Member, reason: Reason, *, at_once: bool = False) -> None:
         """Take a connection out of the pool: when what it has under way is done, or at once."""
         member.leased = False
-        member.connection.when_lost(self._on_left)
+        member.connection._when_lost(self._on_left)
         self.counts.closed[reason] += 1
         if at_once or member.connection.is_closed():
             self.router.remove(member.driver)
