@@ -443,7 +443,8 @@ async def test_what_came_before_the_loss_is_given_out_before_the_gap(
     shared: headrace.Pool, server: Cluster, database: str
 ) -> None:
     async with shared.listen("news") as events:
-        await notify(shared, "news", "1", "2")
+        # Of one transaction: the backend that listens passes them on together.
+        await shared.execute("SELECT pg_notify('news', '1'), pg_notify('news', '2')")
         assert await upcoming(events)
         server.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND query ILIKE 'LISTEN%%'",
