@@ -141,6 +141,7 @@ PAGES = {
         SHOP + "CREATE TABLE stock (sku int, amount int); CREATE TABLE sale (sku int)",
         lambda: {"dsn": "postgresql://localhost/shop", "sku": 1},
     ),
+    "docs/queries.md": Page(SHOP),
     "docs/typed-rows.md": Page(
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5)",
         typed_names,
@@ -286,3 +287,9 @@ async def run(code: Any, names: Namespace) -> None:
             await eval(code, names)
         else:
             await asyncio.to_thread(exec, code, names)
+
+
+def test_the_page_of_the_api_has_every_public_name() -> None:
+    shown = set(re.findall(r"^::: [\w.]*?(\w+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE))
+    shown |= {"exceptions", "__version__", *headrace.types.__all__, *headrace.exceptions.__all__}
+    assert set(headrace.__all__) - shown == set()
