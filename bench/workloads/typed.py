@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import make_dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, is_typeddict
 
 from bench.data import SCHEMA
 from bench.measurement import SUBJECT
@@ -23,11 +23,28 @@ DEAREST = 1.25
 ROUNDS = 15
 FETCHES = 8
 
+
+class Dict(TypedDict):
+    """A mixed row."""
+
+    id: object
+    name: object
+    price: object
+    made_at: object
+    code: object
+    details: object
+    available: object
+    weight: object
+    due: object
+    labels: object
+
+
 CLASSES: dict[str, tuple[str, Any]] = {
     "dataclass": ("dataclasses", make_dataclass("Plain", COLUMNS)),
     "slots": ("dataclasses with slots", make_dataclass("Slotted", COLUMNS, slots=True)),
     "frozen": ("frozen dataclasses", make_dataclass("Frozen", COLUMNS, frozen=True)),
     "namedtuple": ("NamedTuples", NamedTuple("Tuple", [(column, object) for column in COLUMNS])),
+    "typeddict": ("TypedDicts", Dict),
 }
 
 
@@ -61,8 +78,10 @@ def _fetch_as(row: Any) -> Open:
 
             async def check(result: Any) -> None:
                 expect(len(result) == COUNT, f"{COUNT} rows come, not {len(result)}")
-                expect(type(result[0]) is row, f"a row is a {row.__name__}, not a {type(result[0]).__name__}")
-                expect(result[0].name == "product 1", "every field has its column")
+                made = dict if is_typeddict(row) else row
+                expect(type(result[0]) is made, f"a row is a {made.__name__}, not a {type(result[0]).__name__}")
+                name = result[0]["name"] if made is dict else result[0].name
+                expect(name == "product 1", "every field has its column")
                 expect(cost is None or cost <= DEAREST, f"a row costs at most {DEAREST} times a Record, not {cost}")
 
             note = "" if cost is None else f"{row.__name__}: {cost:.2f} times the cost of Record"
