@@ -37,8 +37,7 @@ from headrace.waiting import checked_command_timeout, checked_timeout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.driver import Driver
-    from headrace.params import Address, ConnectArguments, ConnectParams
+    from headrace.params import ConnectArguments
     from headrace.query import AnyQuery
 
 T = TypeVar("T")
@@ -65,21 +64,10 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     Source: PostgreSQL documentation, "Message Flow" (protocol-flow), "Pipelining" in particular.
     """
 
-    def __init__(
-        self,
-        driver: Driver,
-        params: ConnectParams,
-        *,
-        record_class: type[Record] = Record,
-        command_timeout: float | None = None,
-        address: Address | None = None,
-    ) -> None:
-        super().__init__(driver, params, record_class=record_class, command_timeout=command_timeout, address=address)
-        self._lost_callback: Callable[[Connection], None] | None = None
-        self._lost_with: object = None
-        self._listeners: Listeners | None = None
-        self._reset_query: str | None = None
-        driver.attach(self)
+    _lost_callback: Callable[[Connection], None] | None = None
+    _lost_with: object = None
+    _listeners: Listeners | None = None
+    _reset_query: str | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed() else f"pid:{self._driver.session.backend_pid}"

@@ -41,6 +41,7 @@ class ConnectionBase:
         self._proxy: Callable[[], object] | None = None
         self._reset_at = 0
         """How many requests there had been with the reset after the last lease, which may still be under way."""
+        driver.attach(self)
 
     def is_closed(self) -> bool:
         """Return whether the connection is closed, by either side."""
