@@ -12,13 +12,13 @@ from weakref import ref
 from headrace._core.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
-from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Closing, Query, Request, Script
+from headrace._core.request cimport DONE, ROWS, FIRST_ROW, SENT, STATUS, VALUE, Bound, Closing, Query, Request, Script
 from headrace._core.preparation cimport Preparation
 from headrace._core.reply cimport Wakeups
 from headrace._core.session cimport SIGNAL, Session
 from headrace._core.startup cimport Startup
 from headrace._core.statement cimport Statement
-from headrace.line cimport Line
+from headrace.line cimport Line, Sharing
 
 from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
 from headrace.query import bound, bound_each
@@ -55,19 +55,6 @@ class Continuation:
 
 cdef class DriverCore(Line):
     """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
-
-    cdef:
-        Wakeups wakeups
-        readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
-        public object observer           # watch(request, timeout), refused(query, args, error): sees every request
-        object owner_reference           # to whom is told of notices, notifications and the end
-        object watcher                   # told of refusals to write
-        Request sign                     # the last ping
-        readonly bint unanswered         # was dropped because it did not answer a ping
-        bint dropped                     # by terminate()
-        object cancel_deadline
-        object grace
-        set tasks
 
     def __init__(self, loop, Session session not None, canceller=None):
         super().__init__(loop, session)
@@ -178,6 +165,36 @@ cdef class DriverCore(Line):
     def _after_vital(self, tag, error):
         if error is not None:
             self._break_off(error)
+
+    cdef int accept(self, Request request) except -1:
+        """Queue a request that a pool has made; it is written when the driver is told to flush.
+
+        Raises for bad arguments, and InterfaceError if the connection is closed.
+        """
+        cdef Bound bound
+        self.session.check_open()
+        if isinstance(request, Bound):
+            bound = <Bound>request
+            bound.give_statement(self.session.statements.find(request.query))
+        request.observer = self.observer
+        self.session.submit(request)
+        return 0
+
+    cdef bint is_head(self, Request request) except -1:
+        """Whether the server works on a request, or on the preparation that it waits for."""
+        cdef Request head = self.session.sent.first
+        return head is request or head is not None and isinstance(request, Bound) and head.prepares is not None \
+            and head.prepares is (<Bound>request).statement
+
+    cdef bint is_sent(self, Request request) except -1:
+        """Whether a request may have reached the server."""
+        return request.state == SENT
+
+    cdef int join(self, Sharing sharing, object pooled) except -1:
+        """Share the connection between the callers of a pool."""
+        self.sharing = sharing
+        self.pooled = pooled
+        return 0
 
     def batch(self, query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
         """Queue one statement for each element as one atomic request; returns the request."""
@@ -313,6 +330,8 @@ cdef class DriverCore(Line):
             self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
             return 0
         self.cancel_deadline = self.loop.call_later(CANCEL_TIMEOUT, self._cancel_overdue)
+        if self.sharing is not None:
+            self.sharing.held(self)
         task = self.loop.create_task(self._deliver(self.session.cancelling))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -360,6 +379,8 @@ cdef class DriverCore(Line):
             self.cancel_deadline.cancel()
             self.cancel_deadline = None
         self._wake_watchers()
+        if self.sharing is not None:
+            self.sharing.resumed(self)
         self._submitted()
 
     def queued(self):
@@ -529,21 +550,6 @@ cdef object get_running():
 
 class Driver(DriverCore, asyncio.BufferedProtocol):
     """One connection's socket and session, as a protocol of asyncio."""
-
-
-def least_loaded(list drivers not None):
-    """The driver with the fewest requests in flight and queued; the first of equals."""
-    cdef:
-        DriverCore driver, best = None
-        Py_ssize_t load, least = 0
-    for driver in drivers:
-        load = driver.session.under_way()
-        if best is None or load < least:
-            best = driver
-            least = load
-            if load == 0:
-                break
-    return best
 
 
 KIND_ROWS = <int>ROWS

@@ -1,7 +1,17 @@
 # One socket, and the session that speaks over it.
 
+from headrace._core.request cimport Request
 from headrace._core.session cimport Session
 from headrace.arrivals cimport Arrivals
+from headrace.socket_state cimport SocketState
+
+
+cdef class Sharing:
+    # What a pool is told by the connections that its callers share.
+    cdef int replied(self, Line line) except -1
+    cdef int held(self, Line line) except -1
+    cdef int resumed(self, Line line) except -1
+    cdef bint take_back(self, Line line, Request request, bint started) except -1
 
 
 cdef class Line:
@@ -11,6 +21,8 @@ cdef class Line:
         readonly object transport
         readonly bint connected
         Arrivals arrivals                # None where what arrives is encrypted, or cannot be got at
+        SocketState socket_state         # None if there is no socket to look at
+        Sharing sharing                  # the pool's, told when there are replies; None outside of a pool
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY has caught up
         bint flush_scheduled
@@ -18,6 +30,8 @@ cdef class Line:
         list watchers                    # futures of those who wait until it is quiet
         list room                        # futures of those who wait for the transport to take more
 
+    cdef bint _is_gone(self) except -1
+    cdef int _schedule_later(self) except -1
     cdef int _follow(self) except -1
     cdef int _flush(self) except -1
     cdef int _schedule(self) except -1

@@ -9,9 +9,36 @@ in flight.
 from headrace._core.copying cimport CopyIn, CopyOut
 from headrace._core.incoming cimport ReadBuffer
 from headrace._core.request cimport DONE, Request
+from headrace._core.workload cimport Workload, boot_seconds
 
 # Bytes of a reply that are taken in at most before the event loop has its turn.
 cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
+
+
+# Seconds since the last reply after which a look at the socket goes ahead of a request.
+cdef double LOOK_AFTER = 1
+# Seconds of work at a head beyond which it is found out whether the reply was only read late.
+cdef double SUSPICIOUS = 0.001
+
+
+cdef class Sharing:
+    """Is told what happens to a connection that the callers of a pool share."""
+
+    cdef int replied(self, Line line) except -1:
+        """Replies have been read, and what is queued now is written at once."""
+        return 0
+
+    cdef int held(self, Line line) except -1:
+        """A CancelRequest is under way: nothing is written before its end."""
+        return 0
+
+    cdef int resumed(self, Line line) except -1:
+        """There may be output again."""
+        return 0
+
+    cdef bint take_back(self, Line line, Request request, bint started) except -1:
+        """Take a request back from a connection that has come to its end; returns whether it was taken."""
+        return False
 
 
 cdef class Line:
@@ -32,16 +59,27 @@ cdef class Line:
         sock = transport.get_extra_info('socket')
         if sock is not None and transport.get_extra_info('sslcontext') is None:
             self.arrivals = Arrivals(sock.fileno())
+        if sock is not None:
+            self.socket_state = SocketState(sock.fileno())
+        self.session.work.replied_at = boot_seconds()
 
     def get_buffer(self, sizehint):
         return self.session.incoming.writable()
 
     def buffer_updated(self, Py_ssize_t size):
+        cdef:
+            Workload work = self.session.work
+            double now = boot_seconds()
         try:
+            if now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
+                now = max(now - self.socket_state.lateness(), work.head_since)
+            work.now = now
             self.session.received(size)
             self._hold_back()
             if self.session.flowing and self.arrivals is not None:
                 self._follow()
+            if self.sharing is not None:
+                self.sharing.replied(self)
             if self.session.wants_output():
                 self._flush()
         except BaseException as error:
@@ -63,6 +101,7 @@ cdef class Line:
             if size <= 0:
                 break
             taken += size
+            self.session.work.now = boot_seconds()
             self.session.received(size)
             self._hold_back()
         return 0
@@ -91,6 +130,7 @@ cdef class Line:
         if not self.connected:
             return 0
         if not self.paused or self.session.outbox.urgent:
+            self.session.work.now = boot_seconds()
             data = self.session.take_output()
             if data:
                 self.transport.write(data)
@@ -120,11 +160,42 @@ cdef class Line:
     cdef int _submitted(self) except -1:
         if self.session.sent.count == 0 and not self.session.feeding:
             # The server has nothing to do. What else comes in this turn of the loop is written at its end.
-            if self.session.wants_output():
+            if self.session.wants_output() and not self._is_gone():
                 self._write()
         elif not self.flush_scheduled and self.session.wants_output():
             # While replies are outstanding the window may be full: the next reply flushes then.
             self._schedule()
+        return 0
+
+    cdef bint _is_gone(self) except -1:
+        """Whether the server has ended the session; it is looked at where that may have gone unnoticed for a while.
+
+        A machine that sleeps, or a process that is stopped, does not read: what the server has said lies unread, and
+        nothing must be sent before it is read.
+        """
+        cdef Py_ssize_t size
+        if boot_seconds() - self.session.work.replied_at <= LOOK_AFTER or self.socket_state is None or self.unread \
+                or not self.connected:
+            return False
+        self.session.work.replied_at = boot_seconds()
+        while self.connected and self.socket_state.has_unread():
+            if self.arrivals is None:
+                # It is encrypted: the event loop reads it, and what is to be sent waits for that.
+                self._schedule_later()
+                return True
+            size = self.arrivals.receive(self.session.incoming.data + self.session.incoming.end,
+                                         self.session.incoming.capacity - self.session.incoming.end)
+            if size <= 0:
+                self._break_off('the server closed the connection')
+            else:
+                self.buffer_updated(size)
+        return not self.connected
+
+    cdef int _schedule_later(self) except -1:
+        """Have the flush come after what the loop is going to read."""
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
+            self.loop.call_soon(self.loop.call_soon, self.flush_later)
         return 0
 
     def flush_soon(self) -> None:

@@ -102,6 +102,10 @@ class QueryLog:
         finally:
             self.finished(request.query, request.arguments, timeout, monotonic() - started, error)
 
+    def shared(self, request: Request, timeout: float | None, error: BaseException | None) -> None:
+        """Tell of a call of a pool's own methods that has ended."""
+        self.finished(request.query, request.arguments, timeout, request.elapsed(), error)
+
     def refused(self, query: str, args: Any, error: BaseException) -> None:
         """Tell of a query that was not sent, because of its arguments."""
         self.finished(query, args, None, 0.0, error)

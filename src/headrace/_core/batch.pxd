@@ -13,5 +13,6 @@ cdef class Batch(Bound):
         Py_ssize_t element           # how many were encoded
         Py_ssize_t completed         # how many the server has executed
         bint collects
+        bint begun                   # elements have been taken
 
     cdef bytes _chunk(self, WriteBuffer out)

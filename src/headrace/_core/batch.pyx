@@ -19,11 +19,14 @@ cdef class Batch(Bound):
     and are gone.
     """
 
-    def __cinit__(self, object waiter, Statement statement not None, object elements, object record_class,
+    def __cinit__(self, object waiter, object statement not None, object elements, object record_class,
                   bint collects, bint shared=False):
         self.waiter = waiter
-        self.statement = statement
-        self.query = statement.query
+        if type(statement) is str:
+            self.query = <str>statement
+        else:
+            self.statement = <Statement?>statement
+            self.query = self.statement.query
         self.given = elements
         self.elements = iter(elements)
         self.once = self.elements is elements
@@ -32,10 +35,11 @@ cdef class Batch(Bound):
         self.shared = shared
 
     cdef int encode(self, WriteBuffer out) except -1:
-        if self.plan is not None:
+        if self.begun:
             self.elements = iter(self.given)
             self.element = 0
             self.completed = 0
+        self.begun = True
         self.start(self.statement.current_plan())
         self.streaming = True
         self.message = self._chunk(out)
@@ -106,6 +110,9 @@ cdef class Batch(Bound):
 
     cdef bint rebindable(self) except -1:
         return not self.once
+
+    cdef bint may_start_over(self) except -1:
+        return not (self.once and self.begun)
 
     @property
     def arguments(self):

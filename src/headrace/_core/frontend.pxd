@@ -16,6 +16,7 @@ cdef bytes query_bytes(str query)
 cdef int put_query(WriteBuffer out, bytes query) except -1
 cdef int put_parse(WriteBuffer out, bytes name, bytes query, tuple parameter_oids) except -1
 cdef int put_describe(WriteBuffer out, char what, bytes name) except -1
+cdef int put_bind_nothing(WriteBuffer out) except -1
 cdef int put_execute(WriteBuffer out, bytes portal, int32_t limit) except -1
 cdef int put_close(WriteBuffer out, char what, bytes name) except -1
 cdef int put_sync(WriteBuffer out) except -1

@@ -16,6 +16,7 @@ cdef Py_ssize_t MAX_MESSAGE = 0x3ffffffe
 # What Parse and Query need beside the text.
 cdef Py_ssize_t MAX_QUERY = MAX_MESSAGE - 256
 
+cdef bytes BIND_NOTHING = b'B\0\0\0\x0c' + bytes(8)
 cdef bytes SYNC = b'S\0\0\0\4'
 cdef bytes TERMINATE = b'X\0\0\0\4'
 cdef bytes COPY_DONE = b'c\0\0\0\4'
@@ -57,6 +58,11 @@ cdef int put_describe(WriteBuffer out, char what, bytes name) except -1:
     put_byte(out, what)
     put_cstring(out, name)
     return end_message(out, mark)
+
+
+cdef int put_bind_nothing(WriteBuffer out) except -1:
+    """Bind the unnamed statement, which has no parameters, to the unnamed portal; results come as text."""
+    return put_bytes(out, <const char *>BIND_NOTHING, 13)
 
 
 cdef int put_execute(WriteBuffer out, bytes portal, int32_t limit) except -1:

@@ -4,6 +4,7 @@ from headrace._core.buffer cimport WriteBuffer
 from headrace._core.cancellation cimport CancelWindow
 from headrace._core.queue cimport Queue
 from headrace._core.request cimport Request
+from headrace._core.workload cimport Workload
 
 
 cdef class Outbox:
@@ -15,6 +16,7 @@ cdef class Outbox:
         CancelWindow window               # nothing else is written while it is open
         Py_ssize_t max_pipeline
         Py_ssize_t bytes_in_flight
+        Workload work                     # how far the server is with what is in flight
         WriteBuffer out                   # scratch space; None while a request is being encoded
         bint taking
 
@@ -25,6 +27,7 @@ cdef class Outbox:
     cdef bint is_wanted(self) except -1
     cdef bytes take(self)
     cdef bytes collect(self)
+    cdef int is_head(self, Request request) except -1
     cdef Request answered(self)
     cdef int end_stream(self, object error) except -1
     cdef bint withdraw(self, Request request) except -1

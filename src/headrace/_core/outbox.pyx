@@ -24,6 +24,7 @@ cdef class Outbox:
         self.sent = Queue()
         self.window = CancelWindow()
         self.urgent = []
+        self.work = Workload()
         self.out = WriteBuffer()
 
     cdef int encode(self, Request request) except -1:
@@ -120,6 +121,9 @@ cdef class Outbox:
             request.state = SENT
             request.size = len(request.message)
             self.bytes_in_flight += request.size
+            request.sent_at = self.work.now
+            if self.sent.count == 0:
+                self.is_head(request)
             taken += request.size
             parts.append(request.message)
             request.message = None
@@ -134,12 +138,20 @@ cdef class Outbox:
             return <bytes>parts[0]
         return b''.join(parts)
 
+    cdef int is_head(self, Request request) except -1:
+        """The server begins with a request."""
+        self.work.head_since = self.work.now
+        self.work.head_cost = 0 if request.cost is None else max(request.cost.expected(), 0)
+        return 0
+
     cdef Request answered(self):
         """Take out the request that ReadyForQuery came for."""
         cdef Request head = self.sent.pop()
         self.bytes_in_flight -= head.size
         if head is self.window.last_exposed:
             self.window.last_exposed = None
+        if self.sent.first is not None:
+            self.is_head(self.sent.first)
         return head
 
     cdef int end_stream(self, object error) except -1:

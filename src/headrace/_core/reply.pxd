@@ -1,5 +1,8 @@
 # The outcome of a request, and who waits for it.
 
+from headrace._core.workload cimport Claim
+
+
 cdef class Wakeups:
     cdef:
         readonly object loop
@@ -9,7 +12,7 @@ cdef class Wakeups:
     cdef int add(self, Reply reply) except -1
 
 
-cdef class Reply:
+cdef class Reply(Claim):
     cdef:
         readonly object waiter       # set_result(value), set_exception(error), done(): waits in place of a task, or None
         Wakeups wakeups              # for the task that awaits the reply; None where a waiter is told, or nobody

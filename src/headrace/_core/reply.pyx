@@ -74,7 +74,7 @@ cdef class Wakeups:
                 self.loop.call_soon(self.run)
 
 
-cdef class Reply:
+cdef class Reply(Claim):
     """The outcome of a request, delivered to one waiter or awaited by one task."""
 
     cdef int deliver(self, object value, object error) except -1:

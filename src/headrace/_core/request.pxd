@@ -33,6 +33,11 @@ cdef class Request(Reply):
         bint exposed                 # was in flight behind the target of a CancelRequest, which may hit it
         int repeated                 # how often it was run again, its statement having been stale
         bint counted                 # among those that were ever queued
+        double sent_at               # when it was written
+        double asked_at              # when its caller asked, in seconds
+        int attempts                 # how often it was taken back from a connection that was lost
+        public object observer       # QueryLog: told by the pool of the outcome
+        Request repetition           # asks the same on another connection
         bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
         int stage
@@ -54,6 +59,9 @@ cdef class Request(Reply):
     cdef bint neutral(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
+    cdef bint may_start_over(self) except -1
+    cdef int reset(self) except -1
+    cdef int give_statement(self, Statement statement) except -1
 
 
 cdef class Prepare(Request):
@@ -91,6 +99,16 @@ cdef class Query(Bound):
 
     cdef int read_late(self) except -1
     cdef int give_up_late(self, object cause) except -1
+
+cdef class Repetition(Query):
+    cdef:
+        Query original               # gets the outcome, unless it has one of its own
+
+cpdef Repetition repetition_of(Query original)
+
+cdef class Direct(Request):
+    cdef:
+        bint renames                 # may give types or attributes other names
 
 cdef class Script(Request):
     cdef:

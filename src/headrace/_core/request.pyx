@@ -16,13 +16,15 @@ cimport cython
 
 from headrace._core.backend cimport command_tag, parameter_description, row_description
 from headrace._core.frontend cimport (
-    put_close, put_copy_fail, put_describe, put_execute, put_query, put_sync, query_bytes,
+    put_bind_nothing, put_close, put_copy_fail, put_describe, put_execute, put_parse, put_query, put_sync, query_bytes,
 )
 from headrace._core.plan cimport plan_again
 from headrace._core.statement cimport MAX_PARAMETERS, READY, too_many_parameters
+from headrace._core.workload cimport boot_seconds
 
 from headrace.errors import (
-    ArgumentError, FeatureNotSupportedError, InterfaceError, OutdatedSchemaCacheError, ProtocolError,
+    ArgumentError, ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError, OutdatedSchemaCacheError,
+    ProtocolError, UndefinedParameterError,
 )
 from headrace.lexer import classify
 
@@ -66,6 +68,8 @@ cdef class Request(Reply):
         cdef object error = self.error
         self.state = DONE
         self.forget_deadline()
+        if self.work is not None:
+            self.release()
         if not self.is_wanted():
             return 0
         if error is not None:
@@ -107,6 +111,28 @@ cdef class Request(Reply):
     cdef bytes withdrawal(self, WriteBuffer out):
         """What must be sent for the server to end the request now that nobody wants it, or None."""
         return None
+
+    cdef int reset(self) except -1:
+        """Make ready to be asked of another connection: of what came of it so far nothing counts."""
+        self.state = QUEUED
+        self.ready = self.streaming = self.abandoned = self.cancelled = self.exposed = self.counted = False
+        self.message = self.error = self.status = self.urgent = None
+        self.repeated = 0
+        self.size = 0
+        self.stage = 0
+        return 0
+
+    cdef bint may_start_over(self) except -1:
+        """Whether it can be put together once more: the elements of an iterator are gone."""
+        return True
+
+    cdef int give_statement(self, Statement statement) except -1:
+        """Name the statement of the session that it is going to be sent on."""
+        return 0
+
+    def elapsed(self) -> float:
+        """Seconds since a pool's caller has asked."""
+        return boot_seconds() - self.asked_at
 
     @property
     def arguments(self):
@@ -231,6 +257,18 @@ cdef class Bound(Request):
         """Whether it executes what was bound already, and so needs no statement."""
         return False
 
+    cdef int give_statement(self, Statement statement) except -1:
+        self.statement = statement
+        self.plan = None
+        self.row_plan = None
+        return 0
+
+    cdef int reset(self) except -1:
+        Request.reset(self)
+        self.rows = self.row = None
+        self.describing = False
+        return self.give_statement(None)
+
     cdef int finished(self) except -1:
         if self.stage != 3:
             raise ProtocolError('the server is ready for queries before the command was complete')
@@ -253,13 +291,16 @@ cdef class Query(Bound):
     it only).
     """
 
-    def __cinit__(self, object waiter, Statement statement not None, object args, int kind, int limit, object column,
+    def __cinit__(self, object waiter, object statement not None, object args, int kind, int limit, object column,
                   object record_class, bint shared=False, bytes portal=b'', Query opener=None):
         if args is not None and len(args) > MAX_PARAMETERS:
             raise too_many_parameters(len(args))
         self.waiter = waiter
-        self.statement = statement
-        self.query = statement.query
+        if type(statement) is str:
+            self.query = <str>statement
+        else:
+            self.statement = <Statement?>statement
+            self.query = self.statement.query
         self.args = args
         self.kind = <Result>kind
         self.limit = limit
@@ -379,9 +420,127 @@ cdef class Query(Bound):
     cdef bint is_bound(self) except -1:
         return self.opener is not None and self.opener.plan is not None
 
+    cdef int settle(self) except -1:
+        cdef Query repetition
+        if self.repetition is not None:
+            repetition = self.repetition
+            self.repetition = None
+            self.owner.give_up(repetition)
+        return Request.settle(self)
+
+    cdef int reset(self) except -1:
+        Bound.reset(self)
+        self.late = self.reason = self.asked = None
+        self.suspended = False
+        return 0
+
     @property
     def arguments(self):
         return self.args
+
+
+cdef class Repetition(Query):
+    """A plain read asked once more, on another connection, while it is stuck behind others on its own.
+
+    The first outcome counts. The end of the connection is none.
+    """
+
+    cdef int deliver(self, object value, object error) except -1:
+        cdef Query original = self.original
+        self.original = None
+        if original is None or original.repetition is not self:
+            return 0
+        original.repetition = None
+        if not original.is_wanted():
+            return 0
+        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None:
+            return 0
+        original.forget_deadline()
+        original.deliver(value, error)
+        # Its own reply is passed over when it comes.
+        original.owner.give_up(original)
+        return 0
+
+    cdef bint is_wanted(self) except -1:
+        return self.original is not None and self.original.is_wanted()
+
+
+cpdef Repetition repetition_of(Query original):
+    """A second request for what `original` asks."""
+    cdef Repetition request = Repetition(None, original.query, original.args, original.kind, original.limit,
+                                         original.column, original.record_class, True)
+    request.original = original
+    request.owner = original.owner
+    request.wakeups = original.wakeups
+    request.cost = original.cost
+    request.ticket = original.ticket
+    request.pipelined = False
+    request.asked_twice = original.asked_twice = True
+    original.repetition = request
+    return request
+
+
+cdef class Direct(Request):
+    """One statement without arguments, parsed and executed in one flight; the command tag is the result.
+
+    The extended protocol takes one statement alone, so the server itself refuses two in one text.
+    Source: protocol-flow-ext-query.
+    """
+
+    def __cinit__(self, object waiter, str query not None):
+        self.waiter = waiter
+        self.query = query
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        cdef str lowered = self.query.lower()
+        if 'copy' in lowered and classify(self.query).copy is not None:
+            raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        self.renames = 'rename' in lowered and 'alter' in lowered
+        put_parse(out, b'', query_bytes(self.query), ())
+        put_bind_nothing(out)
+        put_execute(out, b'', 0)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b'2' and self.stage == 1:
+            self.stage = 2
+        elif kind == b'D' and self.stage == 2:
+            pass
+        elif kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.stage = 3
+        elif kind == b'I' and self.stage == 2:
+            self.stage = 3
+        elif kind == b'G' and self.stage == 2:
+            self.error = refuse_copy(self)
+        elif kind == b'H' and self.stage == 2:
+            self.error = FeatureNotSupportedError(COPY_REFUSED)
+        elif (kind == b'd' or kind == b'c') and self.error is not None:
+            pass
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 3:
+            raise ProtocolError('the server is ready for queries before the command was complete')
+        return 0
+
+    cdef int settle(self) except -1:
+        if self.error is not None and self.stage == 1 and getattr(self.error, 'sqlstate', None) == '08P01' \
+                and self.error.server_source_function == 'exec_bind_message':
+            # Bind found parameters and no arguments for them.
+            self.error = UndefinedParameterError(
+                'there are parameters ($1, ...) in the query, and no arguments were passed', query=self.query)
+        return Request.settle(self)
+
+    cdef object outcome(self):
+        return self.status if self.status is not None else ''
 
 
 cdef object refuse_copy(Request request):

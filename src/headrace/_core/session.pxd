@@ -8,6 +8,7 @@ from headrace._core.request cimport Bound, Request
 from headrace._core.revival cimport Revival
 from headrace._core.statement cimport Statement
 from headrace._core.statements cimport Statements
+from headrace._core.workload cimport Workload
 
 cpdef enum Cancellation:
     DROPPED     # it had not been sent: it never will be
@@ -27,6 +28,12 @@ cdef class Session:
         bint feeding
         bint flowing                      # more of a reply is to be expected at once: it has ended within rows
         int status_byte
+        readonly Workload work            # of its pool's callers; the transport tells it the time
+        double round_trip                 # the shortest seen, in seconds
+        int replies                       # in what is being read
+        double measured_since             # when the server began with the first of them
+        bint overran                      # it had been found to take far longer than expected
+        list costs                        # of their texts
         object root_cause                 # the error that failed the open transaction
         readonly dict parameters
         readonly int backend_pid
@@ -44,9 +51,12 @@ cdef class Session:
     cdef int parse(self) except -1
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
+    cdef int measure(self, Request head) except -1
+    cdef int learn(self) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef int learn_of(self, Bound request) except -1
     cpdef Cancellation cancel(self, Request request) except *
+    cdef bint withdraw(self, Request request) except -1
     cdef int drop(self, Request request) except -1
     cdef int end_cancel_window(self) except -1
     cdef int take_no_more(self, object reason) except -1

@@ -34,8 +34,11 @@ from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
 from headrace._core.loss cimport lose, lost_error, tell
 from headrace._core.preparation cimport Introspection, Preparation
-from headrace._core.request cimport DONE, QUEUED, Bound, Query, Script
+from headrace._core.request cimport DONE, QUEUED, Bound, Direct, Query, Script
 from headrace._core.startup cimport Startup
+from headrace._core.workload cimport Cost
+
+from libc.math cimport INFINITY
 from headrace._core.statement cimport READY, StatementCache
 
 from headrace._core.events import Events
@@ -55,6 +58,9 @@ cdef class Session:
         self.events = events if events is not None else Events()
         self.outbox = Outbox(max_pipeline)
         self.sent = self.outbox.sent
+        self.work = self.outbox.work
+        self.round_trip = INFINITY
+        self.costs = []
         self.unsent = self.outbox.unsent
         self.statements = Statements(types, self.outbox, StatementCache(
             statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
@@ -82,13 +88,13 @@ cdef class Session:
         if not request.ready:
             self.outbox.encode(request)
         self.unsent.append(request)
-        if isinstance(request, Script):
-            if (<Script>request).deallocates:
-                self.statements.renew()
-            if (<Script>request).renames:
-                # Nothing in the values tells of a name: what is prepared from here on asks again.
-                self.types.catalogue.forget()
-                self.forget_statements()
+        if isinstance(request, Script) and (<Script>request).deallocates:
+            self.statements.renew()
+        if isinstance(request, Script) and (<Script>request).renames \
+                or isinstance(request, Direct) and (<Direct>request).renames:
+            # Nothing in the values tells of a name: what is prepared from here on asks again.
+            self.types.catalogue.forget()
+            self.forget_statements()
 
     def statement(self, str query not None, *, bint named=True, name=None):
         """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""
@@ -164,7 +170,10 @@ cdef class Session:
         self.incoming.end += size
         self.feeding = True
         try:
-            return self.parse()
+            self.parse()
+            if self.replies:
+                self.learn()
+            return 0
         except BaseException:
             self.incoming.clear()
             raise
@@ -248,6 +257,7 @@ cdef class Session:
         if head.error is None:
             head.finished()
         self.status_byte = data[0]
+        self.measure(head)
         self.outbox.answered()
         if data[0] != b'E':
             self.root_cause = None
@@ -269,6 +279,40 @@ cdef class Session:
         head = self.sent.first
         if head is not None and head.abandoned and not self.outbox.window.is_open:
             self.events.abandoned_head()
+        return 0
+
+    cdef int measure(self, Request head) except -1:
+        """Note how long the server has worked on a request; replies that come in one read share their time.
+
+        The server began when the request had arrived there, or was done with the one before. The shortest round trip seen
+        is taken off, so the network does not count.
+        """
+        cdef Workload work = self.work
+        cdef double round_trip = work.now - head.sent_at
+        if round_trip < self.round_trip:
+            self.round_trip = round_trip
+        if self.replies == 0:
+            self.measured_since = max(head.sent_at + self.round_trip, work.replied_at)
+            self.overran = work.overrun
+            work.overrun = False
+        self.replies += 1
+        if head.cost is not None and (head.error is None or self.overran) and not (self.overran and self.replies > 1):
+            self.costs.append(head.cost)
+        return 0
+
+    cdef int learn(self) except -1:
+        """Learn the costs of all that has been answered in one read."""
+        cdef:
+            Cost cost
+            double seconds = max(self.work.now - self.measured_since, 0)
+        if not self.overran:
+            # Those behind a head that has overrun have taken next to nothing of the time.
+            seconds /= self.replies
+        for cost in self.costs:
+            cost.learn(seconds)
+        self.costs.clear()
+        self.replies = 0
+        self.work.replied_at = self.work.now
         return 0
 
     cdef int learn_of(self, Bound request) except -1:
@@ -349,6 +393,20 @@ cdef class Session:
             self.events.abandoned_head()
         return 0
 
+    cdef bint withdraw(self, Request request) except -1:
+        """Take back a request that was not sent, for another connection to do; returns whether it was here."""
+        cdef list waiting
+        if request.state != QUEUED:
+            return False
+        if isinstance(request, Bound) and (<Bound>request).statement is not None:
+            waiting = (<Bound>request).statement.waiting
+            if request in waiting:
+                waiting.remove(request)
+                if (<Bound>request).shared:
+                    self.statements.parked -= 1
+        self.unsent.remove(request)
+        return True
+
     cdef int drop(self, Request request) except -1:
         """Forget a request that was not sent, and the preparation that it alone was waiting for."""
         cdef:
@@ -357,6 +415,7 @@ cdef class Session:
         request.state = DONE
         request.message = None
         request.forget_deadline()
+        request.release()
         if isinstance(request, Bound):
             statement = (<Bound>request).statement
             self.statements.dropped(<Bound>request)

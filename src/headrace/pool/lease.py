@@ -17,8 +17,8 @@ from headrace.waiting import returns_coroutine
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace.pool.leasing import LeaseMethods
-    from headrace.pool.routing import Member
+    from headrace.pool.acquire import LeaseMethods
+    from headrace.pool.scheduler import PooledConnection
 
 
 class Place:
@@ -54,7 +54,7 @@ class PoolConnectionProxy:
 
     __slots__ = ("__weakref__", "_connection", "_member", "_place", "_pool")
 
-    def __init__(self, pool: LeaseMethods, member: Member, place: Place) -> None:
+    def __init__(self, pool: LeaseMethods, member: PooledConnection, place: Place) -> None:
         self._pool = pool
         self._member = member
         self._place = place

@@ -21,10 +21,10 @@ from headrace.copy import CopyMethods
 from headrace.errors import InterfaceError
 from headrace.pool.lease import PoolAcquireContext
 from headrace.pool.listening import Listening
-from headrace.pool.routing import Limits, Reason
+from headrace.pool.maintenance import Maintenance
+from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
 from headrace.pool.sharing import SharedMethods
-from headrace.pool.stats import PoolStats, idle_size
-from headrace.pool.upkeep import Upkeep
+from headrace.pool.stats import PoolStats
 from headrace.pool.watched import WatchedNames
 from headrace.rows import checked_record_class
 from headrace.waiting import checked_command_timeout, checked_timeout
@@ -62,6 +62,9 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         reset: Callback | None = None,
         debug: bool = False,
         codecs: Iterable[TypeCodec] = (),
+        pipeline_budget: float = BUDGET,
+        repeat_reads: bool = True,
+        pipeline_writes: bool = False,
         connection_class: type[Connection],
         record_class: type[Record],
         loop: asyncio.AbstractEventLoop | None,
@@ -91,8 +94,22 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         self._loop = loop
         limits = checked_limits(min_size, max_size, max_queries, max_inactive_connection_lifetime, max_lifetime)
         self._init_size = checked_init_size(init_size, limits)
-        self._upkeep = Upkeep(limits, self._connect_one)
-        self._router = self._upkeep.router
+        self._scheduler = Scheduler(
+            limits,
+            budget=checked_budget(pipeline_budget),
+            max_pipeline=checked_max_pipeline(connect_kwargs.get("max_pipeline", 100)),
+        )
+        self._maintenance = Maintenance(
+            self._scheduler,
+            self._connect_one,
+            self._check,
+            self._occupation,
+            self._forget_types,
+            connect_timeout=connect_kwargs.get("timeout", 60.0),
+            repeat_reads=repeat_reads,
+            pipeline_writes=pipeline_writes,
+        )
+        self._dispatcher = self._maintenance.dispatcher
         self._catalogue = TypeCatalogue()
         self._listenings: set[Listening] = set()
         self._initialized = False
@@ -124,7 +141,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         self._debug = self._debug or self._loop.get_debug()
         self._initializing = True
         try:
-            await self._upkeep.start(self._init_size)
+            await self._maintenance.start(self._init_size)
         finally:
             self._initializing = False
         self._initialized = True
@@ -175,14 +192,18 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
 
         Does nothing on a pool that is not open.
         """
-        if self._upkeep.is_running:
+        if self._maintenance.is_running:
             self._check()
-            self._upkeep.expire(Reason.EXPIRED)
+            self._maintenance.expire(Reason.EXPIRED)
+
+    def _forget_types(self) -> None:
+        """Learn anew of types: the next connections may be to another server."""
+        self._catalogue = TypeCatalogue()
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change how connections opened from now on are opened. See `expire_connections()` for the others."""
         self._connect_args = ((dsn,), connect_kwargs)
-        self._catalogue = TypeCatalogue()  # it may be another database
+        self._forget_types()
         self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
 
     # -- closing ---------------------------------------------------------------------------------------------------
@@ -198,13 +219,13 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             return
         self._check_initialized()
         self._closing = True
-        self._upkeep.stop()
+        self._maintenance.stop()
         warning = asyncio.get_running_loop().call_later(CLOSE_WARNING, self._warn_of_slow_close)
         try:
             async with asyncio.timeout(timeout):
-                self._router.fail_all(InterfaceError("pool is closing"))
+                self._maintenance.fail_all(InterfaceError("pool is closing"))
                 await asyncio.gather(*(listening.close() for listening in self._listenings))
-                await self._upkeep.close()
+                await self._maintenance.close()
         except BaseException as error:
             if isinstance(error, TimeoutError):
                 error.add_note(self._occupation())
@@ -223,7 +244,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         self._closed = True
         for listening in list(self._listenings):
             listening.terminate()
-        self._upkeep.terminate(InterfaceError("pool is closed"))
+        self._maintenance.terminate(InterfaceError("pool is closed"))
 
     def _warn_of_slow_close(self) -> None:
         log.warning(
@@ -235,7 +256,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
 
     def get_size(self) -> int:
         """Return how many connections are open."""
-        return len(self._router.members)
+        return len(self._scheduler.connections)
 
     def get_init_size(self) -> int:
         """Return how many connections the pool began with."""
@@ -243,19 +264,19 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
 
     def get_min_size(self) -> int:
         """Return how many connections the pool keeps."""
-        return self._router.limits.min_size
+        return self._scheduler.limits.min_size
 
     def get_max_size(self) -> int:
         """Return how many connections the pool opens at most."""
-        return self._router.limits.max_size
+        return self._scheduler.limits.max_size
 
     def get_idle_size(self) -> int:
         """Return how many open connections are neither leased nor at work."""
-        return idle_size(self._router)
+        return self._scheduler.idle_size()
 
     def stats(self) -> PoolStats:
         """Return the state of the pool and its counts so far; `dataclasses.asdict()` makes a dict of them."""
-        return self._upkeep.counts.stats(self._router)
+        return self._maintenance.counts.stats(self._scheduler, self._dispatcher)
 
     def is_closing(self) -> bool:
         """Return whether the pool is closed or being closed."""
@@ -309,6 +330,20 @@ def checked_limits(
     return Limits(min_size, max_size, max_queries, *seconds)
 
 
+def checked_budget(seconds: object) -> float:
+    """Return the budget for pipelining; raises ValueError if it is no number of seconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise ValueError(f"pipeline_budget is expected to be a number of seconds, 0 to turn pipelining off, got {seconds!r}")
+    return float(seconds)
+
+
+def checked_max_pipeline(count: object) -> int:
+    """Return how many requests may be in flight on a connection; raises ValueError if that makes no sense."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"max_pipeline is expected to be greater than zero, got {count!r}")
+    return count
+
+
 def checked_init_size(init_size: object, limits: Limits) -> int:
     """Return how many connections to begin with, by default `min_size`; raises ValueError where that makes no sense."""
     if init_size is None:
@@ -337,6 +372,9 @@ def create_pool(
     reset: Callback | None = None,
     debug: bool = False,
     codecs: Iterable[TypeCodec] = (),
+    pipeline_budget: float = BUDGET,
+    repeat_reads: bool = True,
+    pipeline_writes: bool = False,
     loop: asyncio.AbstractEventLoop | None = None,
     connection_class: type[Connection] = Connection,
     record_class: type[Record] = Record,
@@ -375,6 +413,9 @@ def create_pool(
         reset=reset,
         debug=debug,
         codecs=codecs,
+        pipeline_budget=pipeline_budget,
+        repeat_reads=repeat_reads,
+        pipeline_writes=pipeline_writes,
         loop=loop,
         connection_class=connection_class,
         record_class=record_class,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from headrace.pool.dispatcher import BOUNDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.pool.routing import Reason, Router
-
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of a histogram's buckets, in seconds; one more bucket is without a bound."""
+    from headrace.pool.dispatcher import Dispatcher
+    from headrace.pool.scheduler import Reason, Scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +79,23 @@ class Counts:
     failed: int = 0
     leaked: int = 0
     closed: Counter[Reason] = field(default_factory=Counter)
-    _waits: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
-    _waited: float = 0.0
 
-    def waited(self, seconds: float) -> None:
-        """Count somebody who stood in line."""
-        self._waits[bisect_left(BOUNDS, seconds)] += 1
-        self._waited += seconds
-
-    def stats(self, router: Router) -> PoolStats:
+    def stats(self, scheduler: Scheduler, dispatcher: Dispatcher) -> PoolStats:
         """Return the counts together with the state of a pool."""
-        sessions = [driver.session for driver in (*router.members, *router.leaving)]
+        sessions = [driver.session for driver in (*scheduler.connections, *scheduler.draining)]
         in_flight = sum(session.sent.count for session in sessions)
         return PoolStats(
-            size=len(router.members),
-            idle=idle_size(router),
-            leased=router.leases(),
-            leaving=len(router.leaving),
-            opening=len(router.opening),
-            min_size=router.limits.min_size,
-            max_size=router.limits.max_size,
+            size=len(scheduler.connections),
+            idle=scheduler.idle_size(),
+            leased=scheduler.leases(),
+            leaving=len(scheduler.draining),
+            opening=len(scheduler.opening),
+            min_size=scheduler.limits.min_size,
+            max_size=scheduler.limits.max_size,
             in_flight=in_flight,
             queued=sum(session.load for session in sessions) - in_flight,
-            waiting=router.waiting(),
-            waits=Histogram(BOUNDS, tuple(self._waits), self._waited),
+            waiting=scheduler.waiting,
+            waits=Histogram(BOUNDS, dispatcher.wait_counts(), dispatcher.seconds_waited),
             leases=self.leases,
             opened=self.opened,
             failed=self.failed,
@@ -111,8 +103,3 @@ class Counts:
             quarantined=self.closed["quarantined"],  # type: ignore[index]
             leaked=self.leaked,
         )
-
-
-def idle_size(router: Router) -> int:
-    """Return how many connections have nothing to do."""
-    return len(router.dormant) + sum(driver.load == 0 for driver in router.free)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncio import Future
-
+    from headrace._core.workload import Claim
     from headrace.connection import Connection
-    from headrace.pool.routing import Router
+    from headrace.pool.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +40,7 @@ class Free:
     """The holders that are not leased, and those who wait for one, as they were when they were asked for."""
 
     _queue: list[Holder]
-    _getters: list[Future[object]]
+    _getters: list[Claim]
     maxsize: int
 
     def qsize(self) -> int:
@@ -56,25 +55,25 @@ class Free:
 class WatchedNames:
     """The names, for a pool to have."""
 
-    _router: Router
+    _scheduler: Scheduler
 
     @property
     def _minsize(self) -> int:
-        return self._router.limits.min_size
+        return self._scheduler.limits.min_size
 
     @property
     def _maxsize(self) -> int:
-        return self._router.limits.max_size
+        return self._scheduler.limits.max_size
 
     @property
     def _generation(self) -> int:
-        return self._router.generation
+        return self._scheduler.generation
 
     @property
     def _holders(self) -> list[Holder]:
         holders = [
-            Holder(member.connection, (member.proxy and member.proxy()) if member.leased else None, member.generation)
-            for member in self._router.members.values()
+            Holder(pooled.connection, (pooled.proxy and pooled.proxy()) if pooled.leased else None, pooled.generation)
+            for pooled in self._scheduler.connections.values()
         ]
         missing = self._maxsize - len(holders)
         return holders + [Holder(None, None, self._generation) for _ in range(missing)]
@@ -82,5 +81,4 @@ class WatchedNames:
     @property
     def _queue(self) -> Free:
         free = [holder for holder in self._holders if holder.is_idle()]
-        waiting: list[Future[object]] = [waiter for waiter, _ in self._router.line if not waiter.done()]  # type: ignore[misc]
-        return Free(free, waiting, self._maxsize)
+        return Free(free, self._scheduler.claims(), self._maxsize)

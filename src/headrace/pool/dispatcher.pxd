@@ -1,0 +1,43 @@
+# The calls that share the connections of a pool.
+
+from headrace._core.reply cimport Wakeups
+from headrace._core.request cimport Request
+from headrace._core.workload cimport Claim, Cost
+from headrace.line cimport Line, Sharing
+from headrace.pool.scheduler cimport PooledConnection, Scheduler
+
+
+cdef class QueryProfile:
+    cdef:
+        readonly object traits
+        readonly Cost cost
+        readonly bint leases             # needs a connection of its own, with a reset after
+        bint pipelined                   # may be sent behind others
+        bint movable                     # may be asked a second time on another connection
+
+
+cdef class LeaseClaim(Claim):
+    cdef readonly object waiter          # a future of the PooledConnection
+
+
+cdef class Dispatcher(Sharing):
+    cdef:
+        readonly object loop
+        readonly Scheduler scheduler
+        readonly bint running
+        bint repeat_reads
+        bint pipeline_writes
+        object maintenance               # grow(), quarantine(pooled), refused(), ping
+        Wakeups wakeups
+        dict profiles
+        object overrun_check             # the timer, None while nothing is behind anything
+        long long[14] waits              # how many callers waited how long
+        double waited                    # seconds, all together
+
+    cdef QueryProfile profile(self, str query)
+    cdef int submit(self, Request request, object timeout) except -1
+    cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1
+    cdef int fill(self, PooledConnection pooled, bint flush) except -1
+    cdef int count_wait(self, double seconds) except -1
+    cdef int watch(self, double now) except -1
+    cdef int move(self, PooledConnection pooled) except -1

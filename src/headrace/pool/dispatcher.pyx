@@ -1,0 +1,423 @@
+"""The dispatcher: carries out what the scheduler decides for the calls that share connections.
+
+A call is a request from its first moment on. It waits in the scheduler's queue, is encoded when it is given a connection,
+and may be given another one if that ends before the server has begun with it. The task that awaits it sleeps all the while.
+"""
+
+cimport cython
+
+from headrace._core.batch cimport Batch
+from headrace._core.request cimport DONE, QUEUED, SENT, STATUS, Bound, Direct, Query, Repetition, Request, repetition_of
+from headrace._core.workload cimport boot_seconds
+from headrace.driver cimport DriverCore
+
+import asyncio
+import logging
+from asyncio import get_running_loop
+
+from headrace.errors import InterfaceError
+from headrace.lexer import classify
+from headrace.pool import scheduler as scheduling
+
+log = logging.getLogger('headrace.pool')
+
+# Texts whose costs are remembered.
+MOST_PROFILES = 4096
+LONGEST_TEXT = 8192
+
+# How often a request is given another connection because its own has ended before the server began with it.
+cdef int MOST_ATTEMPTS = 3
+
+# Seconds in which a connection that lay idle must answer a ping.
+PING_TIMEOUT = 5.0
+
+# Upper bounds of the histogram of waits, in seconds; one more bucket has no bound.
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+cdef double[13] BUCKETS = BOUNDS
+
+WRITES = frozenset(('INSERT', 'UPDATE', 'DELETE', 'MERGE'))
+
+
+@cython.final
+cdef class QueryProfile:
+    """All that is known of one text: what it does to its session, and what it costs."""
+
+    def __init__(self, traits, bint pipelined, bint movable):
+        self.traits = traits
+        self.cost = Cost()
+        self.leases = traits.session_state
+        self.pipelined = pipelined and not self.leases
+        self.movable = movable and not self.leases
+
+
+@cython.final
+cdef class LeaseClaim(Claim):
+    """A claim to have a connection until it is given back."""
+
+    def __init__(self, waiter):
+        self.waiter = waiter
+
+
+cdef class Dispatcher(Sharing):
+    """The shared calls of one pool: from the call to the reply.
+
+    `maintenance` opens and retires connections. With `repeat_reads` off no plain read is asked a second time; with
+    `pipeline_writes` single INSERT, UPDATE, DELETE and MERGE statements are sent behind others too.
+    """
+
+    def __init__(self, Scheduler scheduler not None, maintenance, *, bint repeat_reads=True, bint pipeline_writes=False):
+        self.scheduler = scheduler
+        self.maintenance = maintenance
+        self.repeat_reads = repeat_reads
+        self.pipeline_writes = pipeline_writes
+        self.profiles = {}
+
+    def start(self, loop) -> None:
+        """Take calls from now on, from tasks of this event loop."""
+        self.loop = loop
+        self.wakeups = Wakeups(loop, asyncio.CancelledError)
+        self.running = True
+
+    def stop(self) -> None:
+        """Take no more calls; those in flight go on."""
+        self.running = False
+        if self.overrun_check is not None:
+            self.overrun_check.cancel()
+            self.overrun_check = None
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    cdef QueryProfile profile(self, str query):
+        cdef QueryProfile profile = <QueryProfile>self.profiles.get(query)
+        if profile is not None:
+            return profile
+        traits = classify(query)
+        profile = QueryProfile(
+            traits,
+            traits.plain_read and not traits.reads_session
+            or self.pipeline_writes and traits.statements == 1 and traits.keywords[0] in WRITES,
+            traits.plain_read and not traits.reads_session and self.repeat_reads)
+        if len(query) <= LONGEST_TEXT:
+            if len(self.profiles) >= MOST_PROFILES:
+                # The older half: a text in use is learnt again at once.
+                for known in list(self.profiles)[:MOST_PROFILES // 2]:
+                    del self.profiles[known]
+            self.profiles[query] = profile
+        return profile
+
+    def needs_lease(self, str query not None) -> bool:
+        """Whether a text needs a connection of its own, because it changes its session or depends on it."""
+        return self.profile(query).leases
+
+    def query(self, str query not None, tuple args not None, int kind, int limit, column, record_class, timeout):
+        """Ask for one execution of a statement on a connection that is shared; returns the request, to be awaited.
+
+        Returns None if the text needs a connection of its own.
+        """
+        cdef:
+            QueryProfile profile = self.profile(query)
+            Query request
+        if profile.leases:
+            return None
+        request = Query(None, query, args, kind, limit, column, record_class, True)
+        request.cost = profile.cost
+        request.pipelined = profile.pipelined
+        request.movable = profile.movable
+        self.submit(request, timeout)
+        return request
+
+    def direct(self, str query not None, timeout):
+        """Ask for one statement without arguments to be executed; returns the request, or None as query() does."""
+        cdef:
+            QueryProfile profile = self.profile(query)
+            Direct request
+        if profile.leases or profile.traits.statements != 1:
+            return None
+        request = Direct(None, query)
+        request.cost = profile.cost
+        request.pipelined = profile.pipelined
+        self.submit(request, timeout)
+        return request
+
+    def batch(self, str query not None, elements, record_class, bint collects, timeout):
+        """Ask for one statement for each element, as one atomic request; returns the request, or None as query() does."""
+        cdef Batch request
+        if self.profile(query).leases:
+            return None
+        request = Batch(None, query, elements, record_class, collects, True)
+        self.submit(request, timeout)
+        return request
+
+    cdef int submit(self, Request request, object timeout) except -1:
+        cdef PooledConnection pooled
+        if not self.running or get_running_loop() is not self.loop:
+            self.maintenance.check()
+        request.wakeups = self.wakeups
+        request.owner = self
+        cdef double now = boot_seconds()
+        request.asked_at = now
+        pooled = self.scheduler.submit(request, now)
+        if timeout is not None:
+            if timeout <= 0:
+                self.time_out(request)
+                return 0
+            request.limited = True
+            request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        if pooled is None:
+            if self.scheduler.can_grow:
+                self.maintenance.refill()
+            if self.overrun_check is None:
+                self.watch(now)
+            return 0
+        if pooled.work.count > 1:
+            if self.scheduler.can_grow and not self.scheduler.opening:
+                self.maintenance.open_one()
+            if self.overrun_check is None:
+                self.watch(now)
+        elif now - pooled.work.replied_at >= scheduling.PING_AFTER:
+            (<DriverCore>pooled.driver).ping(PING_TIMEOUT)
+        return self.send(pooled, request, True)
+
+    cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1:
+        """Queue a request on the connection that it was given."""
+        cdef DriverCore driver = <DriverCore>pooled.driver
+        try:
+            driver.accept(request)
+        except BaseException as error:
+            if driver.observer is not None:
+                driver._refused(request.query, request.arguments, error)
+            request.fail(error)
+            if not isinstance(error, Exception):
+                raise
+            # It was not sent, so the connection may be idle.
+            if pooled.work.count == 0 and flush:
+                self.fill(pooled, True)
+            return 0
+        if flush:
+            driver._submitted()
+        return 0
+
+    cdef int fill(self, PooledConnection pooled, bint flush) except -1:
+        """Give a connection all that waits and that it can be given now."""
+        cdef:
+            double now
+            Claim claim
+            Scheduler scheduler = self.scheduler
+            bint given = False
+        if scheduler.pipelined.count == 0 and scheduler.alone.count == 0:
+            return 0
+        now = boot_seconds()
+        while True:
+            claim = scheduler.next_claim(pooled, now)
+            if claim is None:
+                break
+            self.count_wait(now - claim.since)
+            if isinstance(claim, LeaseClaim):
+                claim.release()
+                scheduler.begin_lease(pooled)
+                pooled.needs_check = now - pooled.work.replied_at >= scheduling.PING_AFTER
+                (<LeaseClaim>claim).waiter.set_result(pooled)
+                break
+            if pooled.work.count == 1 and now - pooled.work.replied_at >= scheduling.PING_AFTER:
+                (<DriverCore>pooled.driver).ping(PING_TIMEOUT)
+            self.send(pooled, <Request>claim, False)
+            given = True
+        if given:
+            if flush:
+                (<DriverCore>pooled.driver)._submitted()
+            if self.overrun_check is None and pooled.work.count > 1:
+                self.watch(now)
+        return 0
+
+    def serve(self) -> None:
+        """Give all connections what waits and what they can be given now."""
+        cdef PooledConnection pooled
+        for pooled in list(self.scheduler.available):
+            self.fill(pooled, True)
+
+    def lease_now(self):
+        """Take an idle connection out of the sharing; None if there is none, or others wait for one."""
+        cdef:
+            PooledConnection pooled
+            double now
+        if self.scheduler.alone.count:
+            return None
+        now = boot_seconds()
+        pooled = self.scheduler.find_idle(now)
+        if pooled is not None:
+            pooled.needs_check = now - pooled.work.replied_at >= scheduling.PING_AFTER
+            self.scheduler.begin_lease(pooled)
+        return pooled
+
+    def wait_to_lease(self, bint limited):
+        """Have a lease wait for a connection, `limited` by the caller or not; returns the claim, whose waiter gets it."""
+        cdef LeaseClaim claim = LeaseClaim(self.loop.create_future())
+        self.scheduler.tickets += 1
+        claim.ticket = self.scheduler.tickets
+        claim.limited = limited
+        self.scheduler.enqueue(claim, boot_seconds())
+        return claim
+
+    def withdraw(self, Claim claim not None) -> None:
+        """Take a claim out of the wait queue."""
+        self.scheduler.withdraw(claim)
+
+    # -- time limits and cancellation ------------------------------------------------------------------------------
+
+    def time_out(self, Request request not None) -> None:
+        """The time of a request is up: its caller gets TimeoutError."""
+        cdef object error
+        if request.is_wanted():
+            error = TimeoutError('the command timed out')
+            if request.waits:
+                self.maintenance.explain(error)
+            request.deliver(None, error)
+        self.give_up(request)
+
+    def give_up(self, Request request not None) -> None:
+        """The caller no longer waits for a request."""
+        cdef:
+            PooledConnection pooled
+            Request repetition = request.repetition
+        if request.state == DONE or self.loop.is_closed():
+            return
+        if repetition is not None:
+            request.repetition = None
+            self.give_up(repetition)
+        if request.waits:
+            self.scheduler.withdraw(request)
+            request.forget_deadline()
+            self.count_wait(boot_seconds() - request.since)
+        elif request.work is not None:
+            pooled = request.work.pooled
+            (<DriverCore>pooled.driver).give_up(request)
+            if pooled.work.count == 0:
+                self.fill(pooled, True)
+
+    # -- what the connections tell ---------------------------------------------------------------------------------
+
+    def join(self, PooledConnection pooled not None) -> None:
+        """Share a connection from now on."""
+        (<DriverCore>pooled.driver).join(self, pooled)
+
+    cdef int replied(self, Line line) except -1:
+        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+        if pooled.leased or pooled.gone:
+            return 0
+        if line.session.status_byte != b'I' and line.session.status_byte != 0 and pooled.is_reset:
+            self.maintenance.quarantine(pooled)
+            return 0
+        return self.fill(pooled, False)
+
+    cdef int held(self, Line line) except -1:
+        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+        pooled.blocked = True
+        if not pooled.leased:
+            self.move(pooled)
+        return 0
+
+    cdef int resumed(self, Line line) except -1:
+        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+        pooled.blocked = False
+        return self.fill(pooled, False)
+
+    cdef bint take_back(self, Line line, Request request, bint started) except -1:
+        cdef Repetition repetition
+        if not self.running or request.attempts >= MOST_ATTEMPTS or (started and not request.movable):
+            return False
+        if not request.may_start_over():
+            return False
+        if request.repetition is not None:
+            # It is still under way.
+            request.release()
+            request.reset()
+            return True
+        if isinstance(request, Repetition):
+            repetition = <Repetition>request
+            if repetition.original is None or repetition.original.work is not None:
+                # The first one still has a connection.
+                return False
+        if not request.is_wanted():
+            return False
+        request.attempts += 1
+        request.reset()
+        self.scheduler.put_back(request, boot_seconds())
+        return True
+
+    # -- heads that overrun ----------------------------------------------------------------------------------------
+
+    cdef int watch(self, double now) except -1:
+        """See to it that a head with others behind it is looked at when it may have overrun."""
+        cdef double seconds = self.scheduler.next_check(now)
+        if seconds >= 0 and self.running:
+            self.overrun_check = self.loop.call_later(seconds, self._check_overruns)
+        return 0
+
+    def _check_overruns(self):
+        cdef:
+            PooledConnection pooled
+            DriverCore driver
+            double now = boot_seconds()
+            bint moved = False
+        self.overrun_check = None
+        for pooled in self.scheduler.overrunning(now):
+            driver = <DriverCore>pooled.driver
+            if driver.socket_state is not None and driver.socket_state.has_unread():
+                # It is only this event loop that is late.
+                pooled.work.head_since = now
+                continue
+            self.scheduler.mark_overrun(pooled)
+            self.move(pooled)
+            moved = True
+        if moved:
+            self.serve()
+            if self.scheduler.can_grow:
+                self.maintenance.refill()
+        self.watch(now)
+
+    cdef int move(self, PooledConnection pooled) except -1:
+        """Have other connections do what is stuck on this one.
+
+        A request that was not sent goes elsewhere. A plain read that was sent behind the head is asked once more.
+        """
+        cdef:
+            DriverCore driver = <DriverCore>pooled.driver
+            Request request
+            double now = boot_seconds()
+        for request in list(pooled.work):
+            if request.state == SENT:
+                if request.movable and not request.asked_twice and not request.abandoned and not driver.is_head(request) \
+                        and request.is_wanted():
+                    self.scheduler.put_back(repetition_of(<Query>request), now)
+            elif request.state == QUEUED and not driver.is_head(request) and request.may_start_over() \
+                    and driver.session.withdraw(request):
+                request.reset()
+                self.scheduler.put_back(request, now)
+        return 0
+
+    # -- what can be asked -----------------------------------------------------------------------------------------
+
+    cdef int count_wait(self, double seconds) except -1:
+        cdef int at = 0
+        while at < 13 and seconds > BUCKETS[at]:
+            at += 1
+        self.waits[at] += 1
+        self.waited += seconds
+        return 0
+
+    def wait_counts(self) -> tuple:
+        """Return how many callers waited, for each bucket of BOUNDS and for longer."""
+        return tuple([self.waits[at] for at in range(14)])
+
+    @property
+    def seconds_waited(self) -> float:
+        """Seconds that callers have waited, all together."""
+        return self.waited
+
+    def fail(self, Claim claim not None, error: BaseException) -> None:
+        """Have the caller of a claim that was taken out of the wait queue get an error."""
+        if isinstance(claim, LeaseClaim):
+            if not (<LeaseClaim>claim).waiter.done():
+                (<LeaseClaim>claim).waiter.set_exception(error)
+        else:
+            (<Request>claim).fail(error)

@@ -1,0 +1,707 @@
+"""The scheduler: which connection of a pool serves which caller, and which connections come and go. It does no I/O.
+
+Callers come with claims. There are three kinds:
+
+- A pipelined claim is a plain read. It may be sent behind the work of others.
+- A claim that is not pipelined needs a connection with nothing in flight. Plain reads may be sent behind it.
+- A lease needs such a connection too, and keeps it until it is given back.
+
+The rules:
+
+1. No claim waits while a connection is idle.
+2. With all connections at work, a pipelined claim is sent behind work that is expected to end within the budget, and
+   never behind a head that has overrun: one that has taken longer than the budget and than four times its learnt cost.
+   Nothing is sent behind a text whose cost is not known yet.
+3. A claim that cannot be sent waits here, and goes to the connection that is ready first. First come, first served: each
+   claim has a ticket. A claim that waits for an idle connection reserves the one that will be idle first; nothing more is
+   sent on that one, and pipelined claims go on using the others.
+4. A pipelined claim that is stuck behind an overrun head is asked once more, on an idle connection.
+
+So a caller never waits for another caller's lock, and every program that ends with one request on a connection at a time
+ends here too: only pipelined claims ever stand behind others, and those do not stay there.
+
+Time is given by the caller, in seconds of one clock, and chance by a function, so that a test decides both.
+"""
+
+cimport cython
+
+from headrace._core.workload cimport boot_seconds, claim_before, link
+
+import random
+from copy import copy
+from dataclasses import dataclass
+from enum import StrEnum
+
+import ssl
+
+from headrace.errors import (
+    ConnectionDoesNotExistError, PostgresError, TargetServerAttributeNotMatched,
+)
+
+# Seconds of work that a plain read may be sent behind.
+BUDGET = 0.005
+
+# A head has overrun when it has taken so many times its learnt cost, and more than the budget.
+cdef double OVERRUN = 4
+
+# Seconds of idleness after which a connection is pinged before its next use.
+PING_AFTER = 30.0
+
+# By how much of it the lifetime of a connection is shortened at most, so that they do not all end at once.
+JITTER = 0.1
+
+# Seconds between attempts to connect after a failure: they double from one to the other, less up to half by chance.
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+
+# Seconds in which at most one generation is retired.
+GENERATION_PAUSE = 1.0
+
+# Seconds within which a second shutdown of a session tells of the server's.
+SHUTDOWN_PAUSE = 1.0
+
+# Seconds after which an attempt to connect that has got no answer holds up no other attempt.
+STALLED = 5.0
+
+# admin_shutdown, crash_shutdown, cannot_connect_now ("PostgreSQL Error Codes").
+ADMIN_SHUTDOWN = '57P01'
+SHUTDOWN = frozenset({'57P01', '57P02', '57P03'})
+
+# read_only_sql_transaction.
+READ_ONLY = '25006'
+
+# SQLSTATEs of refused connections that time may mend, besides all of classes 08 and 53.
+TRANSIENT = frozenset({'57P01', '57P02', '57P03', '57P05'})
+
+
+class Reason(StrEnum):
+    """Why a pool has closed a connection."""
+
+    IDLE = 'idle'
+    """It had not been used for `max_inactive_connection_lifetime` seconds."""
+    AGE = 'age'
+    """It was older than `max_lifetime`."""
+    QUERIES = 'queries'
+    """It had served `max_queries` requests."""
+    EXPIRED = 'expired'
+    """expire_connections() was called."""
+    GENERATION = 'generation'
+    """Its server was shutting down, or had turned read-only."""
+    QUARANTINED = 'quarantined'
+    """A shared method left it inside a transaction."""
+    NOT_RESETTABLE = 'not_resettable'
+    """A shared method left in its session what a reset does not undo: another role, a temporary table."""
+    SETTINGS = 'settings'
+    """The server reported that a shared method had changed a setting of its session."""
+    RESET = 'reset'
+    """It could not be reset after a lease."""
+    SETUP = 'setup'
+    """The `setup` callback failed."""
+    UNANSWERED = 'unanswered'
+    """It had lain idle, and did not answer a ping."""
+    LOST = 'lost'
+    """The server, the network or its holder ended it."""
+    CLOSED = 'closed'
+    """The pool was closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of a pool: numbers of connections and of queries, and seconds; 0 stands for no bound."""
+
+    min_size: int
+    max_size: int
+    max_queries: int = 0
+    idle_lifetime: float = 0.0
+    max_lifetime: float = 0.0
+
+    def sweep_interval(self) -> float:
+        """Return how many seconds may pass between two looks at the connections."""
+        return min(each for each in (self.idle_lifetime, self.max_lifetime, PING_AFTER) if each > 0) / 4
+
+
+class Opening:
+    """A connection that is being opened."""
+
+    __slots__ = ('generation', 'since', 'stalled')
+
+    def __init__(self, generation: int, since: float = 0.0) -> None:
+        self.generation = generation
+        self.since = since
+        self.stalled = False
+
+
+cdef class PooledConnection:
+    """One connection of the pool."""
+
+    def __init__(self, connection, driver, Workload work not None, long generation, double retire_at):
+        self.connection = connection
+        self.driver = driver
+        self.work = work
+        self.generation = generation
+        self.retire_at = retire_at
+
+    cdef bint is_idle(self) noexcept:
+        """Whether it may be given a claim that needs it to itself."""
+        return self.work.count == 0 and not self.blocked and not self.leased
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that a caller asked is in flight, and nobody has leased it."""
+        return self.work.count == 0 and not self.leased
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether the reset after its last lease is done, so that the server's status is no longer about the lease."""
+        return self.driver.asked - self.driver.load >= self.reset_at
+
+    def __repr__(self) -> str:
+        state = 'leased' if self.leased else f'{self.work.count} in flight'
+        return f'<PooledConnection {self.connection!r} {state}>'
+
+
+# The chain is cut by the queue alone: each claim would free the next from within its own deallocation otherwise.
+@cython.final
+@cython.no_gc_clear
+cdef class WaitQueue:
+    """Claims in the order of their tickets."""
+
+    def __dealloc__(self):
+        while self.first is not None:
+            self.remove(self.first)
+
+    def __iter__(self):
+        cdef Claim claim = self.first
+        while claim is not None:
+            yield claim
+            claim = claim.behind
+
+    def __len__(self) -> int:
+        return self.count
+
+    cdef int append(self, Claim claim) except -1:
+        link(claim, self.last)
+        if self.last is None:
+            self.first = claim
+        else:
+            self.last.behind = claim
+        self.last = claim
+        self.count += 1
+        claim.waits = True
+        return 0
+
+    cdef int put_back(self, Claim claim) except -1:
+        """Insert a claim by its ticket, which is older than those of nearly all others."""
+        cdef Claim before = None, behind = self.first
+        while behind is not None and behind.ticket <= claim.ticket:
+            before, behind = behind, behind.behind
+        if behind is None:
+            return self.append(claim)
+        claim.before = <void *>before if before is not None else NULL
+        claim.behind = behind
+        behind.before = <void *>claim
+        if before is None:
+            self.first = claim
+        else:
+            before.behind = claim
+        self.count += 1
+        claim.waits = True
+        return 0
+
+    cdef int remove(self, Claim claim) except -1:
+        cdef Claim before = claim_before(claim), behind = claim.behind
+        if before is None:
+            self.first = behind
+        else:
+            before.behind = behind
+        if behind is None:
+            self.last = before
+        else:
+            behind.before = claim.before
+        claim.before = NULL
+        claim.behind = None
+        claim.waits = False
+        self.count -= 1
+        return 0
+
+
+def reports_read_only(parameters) -> bool:
+    """Return whether a server says of itself that it takes no writes; servers before 14 do not say."""
+    return 'on' in (parameters.get('in_hot_standby'), parameters.get('default_transaction_read_only'))
+
+
+def time_may_mend(error: BaseException) -> bool:
+    """Return whether a failure to connect may pass by itself, so that callers go on waiting.
+
+    It does not if the server refuses the login or the database (classes 28 and 3D, 42501), if the certificate or the
+    configuration is wrong, or if the program's own callback raises.
+    """
+    sqlstate = getattr(error, 'sqlstate', None)
+    if isinstance(error, PostgresError) and sqlstate is not None and not isinstance(error, ConnectionDoesNotExistError):
+        return sqlstate in TRANSIENT or sqlstate[:2] in ('08', '53')
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return False
+    return isinstance(error, (OSError, ConnectionDoesNotExistError, TargetServerAttributeNotMatched))
+
+
+def copy_of(error: BaseException) -> BaseException:
+    """Return a copy of an error for one more caller; the error itself if it cannot be copied."""
+    try:
+        other = copy(error)
+    except Exception:
+        return error
+    if type(other) is not type(error) or str(other) != str(error):
+        return error
+    other.__cause__, other.__traceback__ = error.__cause__, error.__traceback__
+    if hasattr(error, '__notes__'):
+        other.__notes__ = list(error.__notes__)
+    return other
+
+
+cdef class Scheduler:
+    """The connections of a pool, and the claims that wait for one.
+
+    `limits` bound the connections, `budget` (seconds) and `max_pipeline` (claims) what is in flight on one of them. A
+    budget of 0, or a `max_pipeline` of 1, turns pipelining off.
+    """
+
+    def __init__(self, limits, double now=0.0, uniform=random.uniform, *, double budget=BUDGET,
+                 Py_ssize_t max_pipeline=100):
+        self.limits = limits
+        self.uniform = uniform
+        self.budget = budget
+        self.max_pipeline = max_pipeline
+        self.connections = {}
+        self.available = []
+        self.draining = {}
+        self.opening = set()
+        self.pipelined = WaitQueue()
+        self.alone = WaitQueue()
+        self.born = now
+        self.can_grow = True
+        self.last_shutdown = float('-inf')
+
+    # -- who is served ---------------------------------------------------------------------------------------------
+
+    cdef PooledConnection submit(self, Claim claim, double now):
+        """Give a new claim the connection that it is to be sent on now; None if it has to wait."""
+        cdef PooledConnection pooled, best = None
+        self.tickets += 1
+        claim.ticket = self.tickets
+        if claim.pipelined:
+            if self.pipelined.count == 0:
+                best = self.find_idle(now)
+                if best is None:
+                    for pooled in self.available:
+                        if (best is None or pooled.work.expected < best.work.expected) and self.takes_more(pooled, now):
+                            best = pooled
+        elif self.alone.count == 0:
+            best = self.find_idle(now)
+        if best is None:
+            self.enqueue(claim, now)
+        else:
+            give(best, claim, now)
+        return best
+
+    cdef PooledConnection find_idle(self, double now):
+        """Return a connection with nothing in flight, rather one that needs no ping; None if there is none."""
+        cdef PooledConnection pooled, stale = None
+        for pooled in self.available:
+            if pooled.is_idle():
+                if now - pooled.work.replied_at < PING_AFTER:
+                    return pooled
+                if stale is None:
+                    stale = pooled
+        return stale
+
+    cdef bint takes_more(self, PooledConnection pooled, double now) noexcept:
+        """Whether a pipelined claim may be sent behind what is in flight on a connection."""
+        cdef Workload work = pooled.work
+        return not pooled.reserved and not pooled.blocked and not pooled.leased and not work.overrun \
+            and work.unmeasured == 0 and work.count < self.max_pipeline and 0 < self.budget >= work.expected \
+            and not self.has_overrun(pooled, now)
+
+    cdef bint has_overrun(self, PooledConnection pooled, double now) noexcept:
+        """Whether the head of a connection has taken far longer than expected."""
+        cdef double patience = OVERRUN * pooled.work.head_cost
+        return pooled.work.count > 0 and now - pooled.work.head_since > (patience if patience > self.budget else self.budget)
+
+    cdef Claim next_claim(self, PooledConnection pooled, double now):
+        """Take the next claim that a connection can be given out of the wait queue, and give it; None for none."""
+        cdef Claim claim = self.pipelined.first, other = self.alone.first
+        if claim is None and other is None or pooled.leased or pooled.blocked or pooled.gone:
+            return None
+        if pooled.work.count == 0:
+            if claim is None or other is not None and other.ticket < claim.ticket:
+                claim = other
+        elif claim is None or not self.takes_more(pooled, now):
+            return None
+        if claim.pipelined:
+            self.pipelined.remove(claim)
+        else:
+            self.alone.remove(claim)
+            if pooled.reserved:
+                pooled.reserved = False
+                self.reserved -= 1
+            self.rebalance()
+        give(pooled, claim, now)
+        return claim
+
+    cdef int enqueue(self, Claim claim, double now) except -1:
+        """Have a claim wait."""
+        claim.since = now
+        if claim.pipelined:
+            self.pipelined.append(claim)
+        else:
+            self.alone.append(claim)
+            self.rebalance()
+        return 0
+
+    cdef int put_back(self, Claim claim, double now) except -1:
+        """Have a claim that was in flight wait again, ahead of all that came after it."""
+        claim.release()
+        claim.since = now
+        if claim.pipelined:
+            self.pipelined.put_back(claim)
+        else:
+            self.alone.put_back(claim)
+            self.rebalance()
+        return 0
+
+    cdef int withdraw(self, Claim claim) except -1:
+        """Take a claim out of the wait queue: its caller has given up."""
+        if not claim.waits:
+            return 0
+        if claim.pipelined:
+            self.pipelined.remove(claim)
+        else:
+            self.alone.remove(claim)
+            self.rebalance()
+        return 0
+
+    cdef int begin_lease(self, PooledConnection pooled) except -1:
+        """Take a connection out of the sharing."""
+        pooled.leased = True
+        self._withhold(pooled)
+        return 0
+
+    cdef int rebalance(self) except -1:
+        """Have as many connections reserved as claims wait for one to themselves: those that will be idle first."""
+        cdef:
+            PooledConnection pooled, best
+            Py_ssize_t wanted = min(self.alone.count, <Py_ssize_t>len(self.available))
+        while self.reserved != wanted:
+            best = None
+            if self.reserved < wanted:
+                for pooled in self.available:
+                    if not pooled.reserved and (best is None or remaining(pooled) < remaining(best)):
+                        best = pooled
+                best.reserved = True
+                self.reserved += 1
+            else:
+                for pooled in self.available:
+                    if pooled.reserved and (best is None or remaining(pooled) > remaining(best)):
+                        best = pooled
+                best.reserved = False
+                self.reserved -= 1
+        return 0
+
+    # -- heads that overrun ----------------------------------------------------------------------------------------
+
+    def overrunning(self, double now) -> list:
+        """Return the connections whose head has just been found to take far longer than expected."""
+        cdef PooledConnection pooled
+        return [pooled for pooled in self.available if not pooled.work.overrun and self.has_overrun(pooled, now)]
+
+    def mark_overrun(self, PooledConnection pooled not None) -> None:
+        """Send nothing more on a connection until its head is done; a reservation moves to another connection."""
+        cdef PooledConnection other, best = None
+        pooled.work.overrun = True
+        if pooled.reserved:
+            for other in self.available:
+                if not other.reserved and not other.work.overrun \
+                        and (best is None or remaining(other) < remaining(best)):
+                    best = other
+            if best is not None:
+                pooled.reserved, best.reserved = False, True
+
+    def next_check(self, double now) -> float:
+        """Return the seconds after which a head may have overrun that has others behind it; -1 if there is none."""
+        cdef:
+            PooledConnection pooled
+            double soonest = -1, left
+        for pooled in self.available:
+            if pooled.work.count > 1 and not pooled.work.overrun:
+                left = max(self.budget, OVERRUN * pooled.work.head_cost) - (now - pooled.work.head_since)
+                if soonest < 0 or left < soonest:
+                    soonest = max(left, 0.001)
+        return soonest
+
+    # -- what can be asked -----------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """How many claims wait."""
+        return self.pipelined.count + self.alone.count
+
+    def claims(self) -> list:
+        """Return the claims that wait, in order."""
+        return sorted([*self.pipelined, *self.alone], key=lambda claim: claim.ticket)
+
+    def leases(self) -> int:
+        """Return how many connections are leased."""
+        return sum(pooled.leased for pooled in self.connections.values())
+
+    def idle_size(self) -> int:
+        """Return how many connections have nothing to do."""
+        return sum(pooled.idle for pooled in self.connections.values())
+
+    # For tests and other Python code.
+
+    def claim(self, Claim claim not None, double now):
+        """Give a new claim the connection that it is to be sent on now; None if it has to wait."""
+        return self.submit(claim, now)
+
+    def serve(self, PooledConnection pooled not None, double now) -> list:
+        """Give a connection all the claims that wait and that it can be given now."""
+        served = []
+        while True:
+            claim = self.next_claim(pooled, now)
+            if claim is None:
+                return served
+            served.append(claim)
+
+    def give_up(self, Claim claim not None) -> None:
+        """Take a claim out of the wait queue: its caller has given up."""
+        self.withdraw(claim)
+
+    def repeat(self, Claim claim not None, double now) -> None:
+        """Have a claim, or one that stands for it, wait again at the place of its ticket."""
+        self.put_back(claim, now)
+
+    def lease(self, PooledConnection pooled not None) -> None:
+        """Take a connection out of the sharing."""
+        self.begin_lease(pooled)
+
+    # -- comings and goings ----------------------------------------------------------------------------------------
+
+    def _attempts(self):
+        """How many connections are being opened, without those whose server gives no answer."""
+        return sum(not opening.stalled for opening in self.opening)
+
+    def _count(self):
+        size = len(self.connections) + len(self.draining) + self._attempts()
+        self.can_grow = size < self.limits.max_size and not self.backing_off
+
+    def wanted(self) -> int:
+        """Return how many connections should be opened now: to keep `min_size`, and for those who wait.
+
+        One is tried at a time after a failure, and while there is no other: if it fails, it fails once.
+        """
+        if self.backing_off:
+            return 0
+        limits = self.limits
+        opening = self._attempts()
+        size = len(self.connections) + opening
+        wanted = max(limits.min_size - size, self.waiting - opening)
+        wanted = min(wanted, limits.max_size - size - len(self.draining))
+        if self.failures or not self.connections:
+            wanted = min(wanted, 1 - opening)
+        return max(wanted, 0)
+
+    def begin_opening(self, double now=0.0):
+        """Note that a connection is being opened."""
+        opening = Opening(self.generation, now)
+        self.opening.add(opening)
+        self._count()
+        return opening
+
+    def end_opening(self, opening) -> None:
+        """Note that it has been opened, or not; a second time does nothing."""
+        self.opening.discard(opening)
+        self._count()
+
+    def note_stalled(self, opening) -> None:
+        """Note that an attempt to connect has got no answer for some seconds; it counts no longer."""
+        opening.stalled = True
+        self._count()
+
+    def has_place(self) -> bool:
+        """Return whether one more connection may be taken in."""
+        return len(self.connections) + len(self.draining) < self.limits.max_size
+
+    def add(self, connection, driver, Workload work not None, opening, double now):
+        """Take in a connection that has just been opened."""
+        self.opening.discard(opening)
+        lifetime = self.limits.max_lifetime
+        retire_at = now + lifetime * self.uniform(1 - JITTER, 1) if lifetime > 0 else float('inf')
+        pooled = PooledConnection(connection, driver, work, opening.generation, retire_at)
+        work.pooled = pooled
+        work.replied_at = now
+        self.connections[driver] = pooled
+        self.available.append(pooled)
+        self.failures = 0
+        self.last_error = None
+        self.rebalance()
+        self._count()
+        return pooled
+
+    def failed(self, error: BaseException, double now) -> float:
+        """Note that no connection could be opened; returns the seconds until the next attempt, 0 if one is due already."""
+        if self.failures == 0 or self.last_error is None:
+            self.outage_since = now
+        self.last_error = error
+        if self.backing_off:
+            return 0.0
+        delay = min(FIRST_DELAY * 2 ** min(self.failures, 16), LONGEST_DELAY)
+        self.failures += 1
+        self.backing_off = True
+        self._count()
+        return delay * self.uniform(0.5, 1)
+
+    def hopeless(self, double now, double patience) -> list:
+        """Return the claims that are to fail with the last error to connect, and take them out of the wait queue.
+
+        While there are connections each may come free, so nobody fails. Otherwise all fail if time does not mend the
+        error, and those who have waited for `patience` seconds of the outage if it may.
+        """
+        cdef Claim claim
+        if self.connections or self.last_error is None:
+            return []
+        if time_may_mend(self.last_error):
+            found = [claim for claim in self.claims()
+                     if not claim.limited and now - max(claim.since, self.outage_since) >= patience]
+        else:
+            found = self.claims()
+        for claim in found:
+            self.withdraw(claim)
+        return found
+
+    def end_back_off(self) -> None:
+        """Allow the next attempt."""
+        self.backing_off = False
+        self._count()
+
+    def give_back(self, PooledConnection pooled not None) -> None:
+        """End a lease: the connection is shared again."""
+        pooled.leased = False
+        pooled.needs_check = False
+        if pooled.driver in self.connections and pooled not in self.available:
+            self.available.append(pooled)
+            self.rebalance()
+
+    def drain(self, driver) -> None:
+        """Give no more to a connection: it goes when it is done."""
+        pooled = self.remove(driver)
+        if pooled is not None:
+            self.draining[driver] = pooled
+            self._count()
+
+    def remove(self, driver):
+        """Forget a connection; returns it, None if it was forgotten before or is draining."""
+        self.draining.pop(driver, None)
+        pooled = self.connections.pop(driver, None)
+        if pooled is not None:
+            (<PooledConnection>pooled).gone = True
+            self._withhold(pooled)
+        self._count()
+        return pooled
+
+    def _withhold(self, PooledConnection pooled):
+        if pooled in self.available:
+            self.available.remove(pooled)
+            if pooled.reserved:
+                pooled.reserved = False
+                self.reserved -= 1
+            self.rebalance()
+
+    # -- when it is time to go -------------------------------------------------------------------------------------
+
+    def expired(self, PooledConnection pooled not None, double now):
+        """Return why a connection that has just been given back, or lies idle, is to be replaced; None to keep it."""
+        if pooled.generation != self.generation:
+            return Reason.GENERATION
+        if pooled.not_resettable:
+            return Reason.NOT_RESETTABLE
+        if 0 < self.limits.max_queries <= pooled.driver.asked:
+            return Reason.QUERIES
+        if now >= pooled.retire_at:
+            return Reason.AGE
+        return None
+
+    def sweep(self, double now) -> list:
+        """Look after what is not leased; returns pairs of a connection to be retired and why.
+
+        Idle connections go down to `min_size`, those first that have been idle longest. Old ones go at once; what is in
+        flight on them is waited for.
+        """
+        going = []
+        idle = []
+        for pooled in self.available:
+            reason = self.expired(pooled, now)
+            if reason is Reason.AGE or (reason is not None and pooled.idle):
+                going.append((pooled, reason))
+            elif pooled.idle:
+                idle.append(pooled)
+        idle.sort(key=lambda pooled: pooled.work.replied_at)
+        spare = len(self.connections) - len(going) + len(self.opening) - self.limits.min_size
+        for pooled in idle:
+            if spare > 0 and 0 < self.limits.idle_lifetime <= now - pooled.work.replied_at:
+                going.append((pooled, Reason.IDLE))
+                spare -= 1
+        return going
+
+    def next_generation(self, double now) -> list:
+        """Begin a generation; returns the connections of former ones that are not leased, to be retired at once."""
+        self.generation += 1
+        self.born = now
+        return list(self.available)
+
+    def retires_generation(self, PooledConnection pooled not None, sqlstate, double now) -> bool:
+        """Return whether the end of a connection, or an error on it, will happen to all of its generation.
+
+        A crash does (57P02), and so does a second session that is shut down within a second: one alone may have been
+        terminated by hand. A refusal to write does if the server says that it is read-only; otherwise it may be the
+        transaction alone. `sqlstate` is None if the server said nothing.
+        """
+        if pooled.generation != self.generation or now - self.born < GENERATION_PAUSE:
+            return False
+        if sqlstate == READ_ONLY:
+            parameters = pooled.driver.session.parameters
+            return reports_read_only(parameters) or 'in_hot_standby' not in parameters
+        if sqlstate == ADMIN_SHUTDOWN:
+            again = now - self.last_shutdown <= SHUTDOWN_PAUSE
+            self.last_shutdown = now
+            return again
+        return sqlstate in SHUTDOWN
+
+    def refusal_retires(self, error, double now) -> bool:
+        """Return whether a refused attempt to connect tells that all connections are about to end, or have ended.
+
+        The server is shutting down or starting up, or nobody listens right after one of its sessions was shut down.
+        """
+        if not self.connections or now - self.born < GENERATION_PAUSE:
+            return False
+        return getattr(error, 'sqlstate', None) in SHUTDOWN \
+            or isinstance(error, ConnectionRefusedError) and now - self.last_shutdown <= LONGEST_DELAY
+
+
+def boot_time() -> float:
+    """Return the time that the scheduler goes by: seconds that go on while the machine sleeps."""
+    return boot_seconds()
+
+
+cdef int give(PooledConnection pooled, Claim claim, double now) except -1:
+    """Count a claim among those in flight on a connection."""
+    if pooled.work.count == 0:
+        # Until it is written, which is when the server can begin.
+        pooled.work.head_since = now
+        pooled.work.head_cost = 0
+    return pooled.work.add(claim)
+
+
+cdef double remaining(PooledConnection pooled) noexcept:
+    """Seconds until a connection is expected to be idle, for comparison with others."""
+    if pooled.work.overrun or pooled.work.unmeasured:
+        return 1e9 + pooled.work.unmeasured
+    return pooled.work.expected

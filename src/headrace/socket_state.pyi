@@ -1,0 +1,4 @@
+class SocketState:
+    """The socket of one connection."""
+
+    def __new__(cls, descriptor: int) -> SocketState: ...
