@@ -37,7 +37,7 @@ OPTIONAL_test := $(if $(shell command -v krb5-config),gssapi) test-tls
 # hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
 PARALLEL := -n auto --dist worksteal --max-worker-restart 0
 
-CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-connecting check-types-docs
+CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-functions check-connecting check-types-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers tests/soak \
 	$(wildcard tests/typing/sample.py)
 
@@ -108,6 +108,9 @@ check-stubs:
 
 check-errors:
 	@$(BIN)/python tools/generate_errors.py --check
+
+check-functions:
+	@$(BIN)/python tools/generate_functions.py --check
 
 check-connecting:
 	@$(BIN)/python tools/generate_connecting_docs.py --check

@@ -18,6 +18,8 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
+from headrace.core_functions import GRAMMAR_WORDS, KEYWORDS, READING_FUNCTIONS, SESSION_NAMES, VOLATILE_FUNCTIONS
+
 __all__ = ["Kind", "Token", "Traits", "classify", "highest_parameter", "split_statements", "tokens"]
 
 
@@ -55,10 +57,13 @@ class Traits(NamedTuple):
     """First keyword of each statement in upper case, behind any parentheses; "" where it begins with
     something else."""
 
-    plain: bool
-    """One SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES or TABLE alone, with or without WITH, that leaves
-    nothing behind in the session and creates no table: the server undoes it whole when it fails, and it may
-    then be run again."""
+    plain_read: bool
+    """One SELECT, VALUES or TABLE alone, with or without WITH, that neither writes nor locks rows, and whose functions
+    are all core functions that only read (headrace.core_functions). It may be run again even if it was executed.
+    Views, operators, casts, row security and foreign tables are trusted to read."""
+
+    reads_session: bool
+    """Reads the session itself, such as pg_backend_pid() or a setting: on another connection the answer may differ."""
 
     session_state: bool
     """Changes or needs state of its session or a transaction around it, so it must not run on a shared
@@ -437,10 +442,103 @@ def _lasts(words: list[str], text: str) -> bool:
     return names_role and "UPDATE" in words and not _SETTINGS.isdisjoint(words)
 
 
-def _is_plain(words: list[str]) -> bool:
-    """Whether a statement reads or changes rows and does nothing else."""
-    main = _main(words)
-    return main < len(words) and words[main] in _MAIN and not ("INTO" in words and _into(words))
+# What makes a SELECT no plain read, wherever it stands.
+_CHANGES: Final = _names("INSERT UPDATE DELETE MERGE INTO")
+_READS: Final = _names("SELECT VALUES TABLE WITH")
+_LOCKED_FOR: Final = _names("UPDATE NO SHARE KEY")
+# They end a WITH clause or a GROUP BY clause of the same level; all of them are reserved.
+_CLAUSES: Final = _names("SELECT VALUES TABLE HAVING WINDOW UNION INTERSECT EXCEPT ORDER LIMIT OFFSET FETCH FOR")
+# Keywords that could be a function's name, but not behind such a word.
+_GRAMMAR_PAIRS: Final = frozenset(
+    (before, word)
+    for word, befores in {
+        "BY": "ORDER GROUP PARTITION",
+        "SETS": "GROUPING",
+        "JOIN": "LEFT RIGHT FULL INNER OUTER CROSS NATURAL",
+        "FIRST": "FETCH",
+        "NEXT": "FETCH",
+        "ZONE": "TIME",
+        "VARYING": "BIT CHAR CHARACTER NCHAR",
+        "BERNOULLI": "TABLESAMPLE",
+        "SYSTEM": "TABLESAMPLE",
+    }.items()
+    for before in befores.split()
+)
+_SESSION_READS: Final = SESSION_NAMES | {f'"{name.lower()}"' for name in SESSION_NAMES}
+_VOLATILE: Final = VOLATILE_FUNCTIONS | {f'"{name.lower()}"' for name in VOLATILE_FUNCTIONS}
+
+
+def _is_name(word: str) -> bool:
+    return word[:1] in ('"', "_") or word[:1].isalpha() or word[:1] > "\u007f"
+
+
+def _only_reads(words: list[str]) -> bool:
+    """Whether a sound statement is a plain read, as far as the words show that nothing else is called.
+
+    A function is called by a name before "(", and also by a name behind a dot: x.f is f(x) if x has no column f, as
+    ('s'::regclass).nextval shows. A name before "(" is not a function's in the column list of an alias or of a WITH
+    query, in a type with modifiers, and if it is grammar.
+    """
+    lead = _lead(words)
+    if lead == len(words) or words[lead] not in _READS or not _CHANGES.isdisjoint(words):
+        return False
+    levels: list[tuple[bool, bool, str]] = []
+    in_with = in_grouping = False  # in a WITH clause, outside of its queries; in GROUP BY or GROUPING SETS
+    opened_by = ""  # the word before the parenthesis that was closed last
+    before = ""
+    for at, word in enumerate(words):
+        if word == "(":
+            if _is_name(before) and not _calls_nothing(words, at - 1, in_with, in_grouping, opened_by):
+                return False
+            distinct_on = before == "ON" and words[at - 2] == "DISTINCT"
+            levels.append((in_with, in_grouping, "DISTINCT ON" if distinct_on else before))
+            in_with, in_grouping = False, before == "SETS"
+        elif word == ")":
+            in_with, in_grouping, opened_by = levels.pop()
+        elif word == ".":
+            after = words[at + 1] if at + 1 < len(words) else ""
+            if after in _VOLATILE or (before in (")", "]", _CONSTANT) and after != "*"):
+                return False
+        elif word == "WITH":
+            in_with = before in ("", "(")
+        elif word in _CLAUSES:
+            in_with = in_grouping = False
+            if word == "FOR" and words[at + 1 : at + 2] and words[at + 1] in _LOCKED_FOR:
+                return False
+        elif word == "BY":
+            in_grouping = before == "GROUP"
+        elif word[:2] == "U&" or word[:2] == "u&":
+            return False
+        before = word
+    return True
+
+
+def _calls_nothing(words: list[str], at: int, in_with: bool, in_grouping: bool, opened_by: str) -> bool:
+    """Whether the name at `at`, which stands before a parenthesis, is no function's or that of one that only reads."""
+    name = words[at]
+    before = words[at - 1] if at > 0 else ""
+    if before == ".":
+        qualified = at > 2 and words[at - 3] == "."
+        if words[at - 2] == "PG_CATALOG" and not qualified and name in READING_FUNCTIONS:
+            return True
+        return at > 2 and words[at - 3] in ("AS", "::")
+    if name in GRAMMAR_WORDS or name in READING_FUNCTIONS:
+        return True
+    # An alias, or a type as in CAST (x AS name (3)).
+    if before == "AS" or before == "::" or (before, name) in _GRAMMAR_PAIRS:
+        return True
+    if in_with and before in ("WITH", "RECURSIVE", ","):
+        return True
+    if name == "MATERIALIZED":
+        return words[at - 2 : at] == ["AS", "NOT"]
+    if in_grouping and name in ("ROLLUP", "CUBE"):
+        return before in ("BY", "ALL", "DISTINCT", ",", "(")
+    # Behind what ends an operand there is no function call: the name is an alias, or grammar such as OVER.
+    if before == ")":
+        return opened_by not in ("DISTINCT ON", "OPERATOR")
+    if before == "ORDINALITY":
+        return words[at - 2] == "WITH"
+    return before in ("]", _CONSTANT) or (_is_name(before) and before not in KEYWORDS)
 
 
 def _copies(words: list[str]) -> Literal["in", "out"] | None:
@@ -460,7 +558,7 @@ def _copies(words: list[str]) -> Literal["in", "out"] | None:
 def _judge(sql: str, conforming: bool) -> Traits:
     keywords: list[str] = []
     copies: set[Literal["in", "out"] | None] = set()
-    plain, session_state, commits, lasting = True, False, False, False
+    plain_read, reads_session, session_state, commits, lasting = True, False, False, False, False
     lower = sql.lower()
     names_temporary = "pg_temp" in lower
     for words, _, _, sound in _statements(sql, conforming):
@@ -471,14 +569,16 @@ def _judge(sql: str, conforming: bool) -> Traits:
         needs_session = not sound or temporary or _needs_session(words)
         session_state = session_state or needs_session
         lasting = lasting or (needs_session and (temporary or _lasts(words, lower)))
-        plain = plain and _is_plain(words)
+        plain_read = plain_read and not needs_session and len(keywords) == 1 and _only_reads(words)
+        reads_session = reads_session or not _SESSION_READS.isdisjoint(words)
         if words[0] == "COPY":
             copies.add(_copies(words))
         commits = words[0] in ("COMMIT", "END") and words[1:2] != ["PREPARED"]
     return Traits(
         statements=len(keywords),
         keywords=tuple(keywords),
-        plain=plain and len(keywords) == 1 and not session_state,
+        plain_read=plain_read and len(keywords) == 1,
+        reads_session=reads_session,
         session_state=session_state,
         copy="in" if "in" in copies else "out" if "out" in copies else None,
         commits=commits,
@@ -506,7 +606,7 @@ def classify(sql: str, *, standard_conforming_strings: bool = True) -> Traits:
 
     Works on what the text shows: a function may still change the session unseen. What cannot be told, such
     as a text the server must refuse or a statement it does not know yet, is taken for session state and
-    never for plain.
+    never for a plain read.
 
     The answers for the last 1,024 texts of up to 8,192 characters are kept.
     """

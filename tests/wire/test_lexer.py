@@ -244,7 +244,7 @@ class TestTokens:
     def test_hostile_text_takes_linear_time(self, hostile: str) -> None:
         # A lexer that backtracks would not come to an end within the life of the test run.
         assert sum(len(token.text) for token in tokens(hostile)) == len(hostile)
-        assert not classify(hostile).plain
+        assert not classify(hostile).plain_read
 
 
 class TestSplitting:
@@ -301,30 +301,54 @@ class TestClassifying:
             "((table t))",
             "table t",
             "values (1), (2)",
-            "select * from t where a in ($1, $2) for update skip locked",
-            "insert into t values (1) on conflict do nothing returning *",
-            "insert into temp values (1)",
-            "update t set a = 1",
-            "delete from t using u where t.a = u.a",
-            "merge into t using u on t.a = u.a when not matched then insert values (u.a)",
             "with a as (select 1) select * from a",
-            "with a as (insert into t values (1) returning *) select * from a",
             "with recursive t(n) as (values (1) union all select n + 1 from t) select n from t",
-            "with update as (select 1), insert as materialized (select 2) delete from t",
-            "with a as (select 1) merge into t using a on true when matched then do nothing",
             "with a as (select 1) (select * from a)",
-            "with recursive s as (select 1) search depth first by a set update select * from s",
-            "with recursive s as (select 1) cycle a set insert to true default false using delete table s",
-            "select a as into, t.into from t",
-            "select 'begin; commit', $$copy t from stdin$$, \"set\" from t -- ; commit",
-            "select pg_advisory_xact_lock(1), set_config from t",
+            "with recursive s as (select 1) search depth first by a set b select * from s",
+            "select a as b, t.share from t",
+            "select 'begin; commit', $$insert into t$$, \"update\" from t -- ; commit",
+            "select set_config from t",
             "select 'pg_temp.t'",
-            "select nextval('s')",
+            "select a[1], t.b[2:3] from t where a in ($1, $2) and b = any($3) and not exists (select) or (c)",
+            "select lower(a), pg_catalog.upper(b), count(*), pg_catalog . max (c), left(d, 1), right(e, 2) from t",
+            "select coalesce(a, b), nullif(a, b), greatest(a, b), least(1), cast(a as numeric(10, 2)), a::varchar(3)",
+            "select extract(year from now()), substring(a from 1 for 2), overlay(a placing b from 1)",
+            "select trim(both from a), trim(a, b) from t",
+            "select position(a in b), row(1, 2), array(select 1), normalize(a, nfc)",
+            "select current_timestamp(3), time(3) '1:00'",
+            "select a::bit varying(3), cast(b as public.geometry(point, 4326)), c::public.citext(3)",
+            "select timestamp(3) '2026-01-01'",
+            "select xmlelement(name a, xmlattributes(b)), xmlforest(c), xmlconcat(d), xmlexists('a' passing b)",
+            "select json_object('a' value 1), json_array(1), json_build_object('a', 1), jsonb_agg(b order by c)",
+            "select * from json_table(a, '$' columns (b numeric(3, 2) path '$.b', nested path '$.c' columns (d text)))",
+            "select count(*) filter (where a), rank() over (partition by b order by c) from t",
+            "select rank() over w from t window w as (), v as (w)",
+            "select percentile_cont(0.5) within group (order by a) over (order by (b)) from t group by (a), b",
+            "select grouping(a) from t group by grouping sets ((a), (), cube (b), rollup(c)), rollup (a), cube(b)",
+            "select * from t a(x, y), u as b(z), (values (1)) v(c), lateral (select 1) as w (d)",
+            "select * from only (t) join (u join w on (true)) on (a)",
+            "select * from a left join (b natural join (c)) using (id) cross join (d)",
+            "select * from a where (a.x, a.y) overlaps (a.b, a.c)",
+            "select * from generate_series(1, 3) g(n), unnest($1::int[], $2) with ordinality as u(a, b)",
+            "select * from unnest(a) with ordinality u(a, b), rows from (generate_series(1, 2)) as r(a)",
+            "select * from json_to_recordset($1) as x(a int, b varchar(3), c geometry(point))",
+            "with a(x, y) as materialized (select 1), f(w) as (table a) select * from f",
+            "with b (z) as not materialized (select 2) select * from b",
+            "select * from (with lower(x) as (select 1) select x from lower) s",
+            "select 1 from t tablesample system (10) repeatable (1)",
+            "select * from t where a at time zone ('x') > now() order by (a), b limit (1) offset (2)",
+            "select * from t order by a fetch first (1) rows with ties",
+            "select case when (a) then (b) else (c) end, a between (1) and (2), (a) is distinct from (b), (a).* from t",
+            "select distinct on (a) (b), lower(c) from t where a operator(pg_catalog.+) (b) > (c) and d like (e)",
+            "select case when a then lower(b) end, collation for (c), array[(1), (2)], b ilike ('x') from t",
+            "select random(), gen_random_uuid(), uuidv7(), clock_timestamp(), timeofday()",
+            "select pg_sleep(0), pg_sleep_for('1s')",
+            "select has_table_privilege('t', 'select'), to_tsvector(a) @@ plainto_tsquery(b), ts_headline(a, b) from t",
         ],
     )
-    def test_plain(self, sql: str) -> None:
+    def test_a_plain_read(self, sql: str) -> None:
         traits = classify(sql)
-        assert traits.plain
+        assert traits.plain_read
         assert not traits.session_state
 
     @pytest.mark.parametrize(
@@ -332,7 +356,155 @@ class TestClassifying:
         [
             "",
             "select 1; select 2",
+            "insert into t values (1)",
+            "update t set a = 1",
+            "delete from t",
+            "explain select 1",
+            "show all",
+            "merge into t using u on t.a = u.a when not matched then insert values (u.a)",
+            "with a as (insert into t values (1) returning *) select * from a",
+            "with a as (update t set a = 1 returning 1) table a",
+            "with a as (select 1) delete from t",
             "select 1 into t",
+            "with a as (select 1) select * into t from a",
+            "create table t as select 1",
+            "select 1 from t for update skip locked",
+            "table t for no key update",
+            "select 1 from t for share",
+            "(select 1 from t for key share)",
+            # Core functions that change something, and such as are not among PostgreSQL's own.
+            "select nextval('s')",
+            "select pg_notify('c', 'x')",
+            "select pg_advisory_xact_lock(1)",
+            "select txid_current()",
+            "select dblink('x', 'y')",
+            "select f()",
+            "select * from f(1)",
+            "select lower(f(1))",
+            "select public.lower(a)",
+            "select lo_get(1)",
+            "select query_to_xml('select f()', true, true, '')",
+            "select table_to_xml('t', true, true, '')",
+            "select ts_stat('select f()')",
+            "select ts_rewrite(a, 'select f()')",
+            "select pg_catalog.nextval('s')",
+            # A name on the list counts bare or behind pg_catalog alone.
+            "select \"lower\"('A')",
+            'select pg_catalog."lower"(a)',
+            '"pg_catalog".lower(a)',
+            "select a.pg_catalog.lower(b)",
+            'select "pg_catalog".lower(a)',
+            "select U&\"lower\"('A')",
+            'select a from U&"t"',
+            "select L\u00d6WER(a)",
+            "select \u017fum(a)",
+            # A function called with no parenthesis, or by grammar.
+            "select ('s'::regclass).nextval",
+            "select s.nextval from regclass('s') s",
+            'select ($1)."nextval"',
+            "select (t).f from t",
+            "select a[1].f from t",
+            "select $1.f",
+            "select treat('s'::regclass as nextval)",
+            # Where an operand may stand, a name before a parenthesis is a function's, whatever stands before it.
+            "select distinct on (a) f(b) from t",
+            "select 1 operator(pg_catalog.+) f(2)",
+            "select distinct on (a) over(1)",
+            "select * from a, f(x) as (a int)",
+            "select * from a, f(x) as b(c)",
+            "select * from t as a(b), f(b)",
+            "with a as (select 1) select 1, f(1) as b",
+            "(with a as (select 1) (select 1) order by a, f(1))",
+            "with a as (select 1) select * from a, f(x) as (c int)",
+            "with a as (select f(1)) select 1",
+            "with a(x) as (select 1), b as (select 2 from a, f(x) as (c int)) table b",
+            "values (f(1))",
+            "select * from rows from (f(1))",
+            "select * from t join lateral f(1) on true",
+            "select 1 limit f(1)",
+            "select case f(1) when f(2) then 1 end",
+            "select a like f(1)",
+            "select a at time zone f(1)",
+            "select -f(1)",
+            "select a between symmetric f(1) and 2",
+            "select a like b escape f(1)",
+            "select 1 fetch first f(1) rows only",
+            "select sum(a) over (rows f(1) preceding)",
+            "select lower(a => f(1))",
+            "select cube(a)",
+            "select rollup(a)",
+            "select a from t group by a having cube(1) > 0",
+            "select a from t group by a, f(1)",
+            "select join(1)",
+            "select 1 tablesample from t tablesample f(1)",
+            "select over(1)",
+            "select filter(1)",
+            "select operator(1)",
+            "select xmlelement(name a, f(1))",
+            "select json_object('a' value f(1))",
+            "select array[f(1)]",
+            "select (f(1))",
+            "select extract(year from f(1))",
+            "select cast(f(1) as int)",
+            "select * from json_table(f(1), '$' columns (a int))",
+            "select f (1)",
+            "select f/**/(1)",
+            "select f --\n (1)",
+            "select columns(1)",
+            "select materialized(1)",
+            "select 1 order by not f(1)",
+            "select any_value(a) from t",
+            "select t.values(1)",
+            "select 1 union select f(1)",
+            "select 'a",
+            "select (1",
+            "select 1)",
+            "foo",
+            "select set_config('a', 'b', false)",
+            "select * from pg_temp.t",
+        ],
+    )
+    def test_no_plain_read(self, sql: str) -> None:
+        assert not classify(sql).plain_read
+
+    @pytest.mark.parametrize(
+        ("sql", "reads_session"),
+        [
+            *(("select 1", False), ("select now()", False), ("select 'pg_settings'", False)),
+            *(("select pg_backend_pid()", True), ("select pg_catalog.current_setting('a')", True)),
+            *(("select current_user", True), ("select current_role", True), ("select session_user, 1", True)),
+            *(("select current_schema", True), ("select current_schemas(true)", True), ("select user", True)),
+            *(("table pg_settings", True), ("select name from pg_catalog.pg_prepared_statements", True)),
+            *(('select * from "pg_cursors"', True), ("select pg_my_temp_schema()", True)),
+            *(("select * from pg_locks", False), ("select * from pg_stat_activity", False)),
+            ("select * from pg_stat_activity where pid <> pg_backend_pid()", True),
+        ],
+    )
+    def test_reading_the_session(self, sql: str, reads_session: bool) -> None:
+        traits = classify(sql)
+        assert traits.plain_read
+        assert traits.reads_session is reads_session
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "",
+            "select 1; select 2",
+            "select 1 into t",
+            "select * from t where a in ($1, $2) for update skip locked",
+            "insert into t values (1) on conflict do nothing returning *",
+            "insert into temp values (1)",
+            "update t set a = 1",
+            "delete from t using u where t.a = u.a",
+            "merge into t using u on t.a = u.a when not matched then insert values (u.a)",
+            "with a as (insert into t values (1) returning *) select * from a",
+            "with update as (select 1), insert as materialized (select 2) delete from t",
+            "with a as (select 1) merge into t using a on true when matched then do nothing",
+            "with recursive s as (select 1) search depth first by a set update select * from s",
+            "with recursive s as (select 1) cycle a set insert to true default false using delete table s",
+            "select a as into, t.into from t",
+            "select pg_advisory_xact_lock(1), set_config from t",
+            "select nextval('s')",
             "with a as (select 1) select * into t from a",
             "create table t (a int)",
             "create unlogged table t (a int)",
@@ -359,9 +531,9 @@ class TestClassifying:
             "refresh materialized view v",
         ],
     )
-    def test_not_plain_but_fit_for_a_shared_connection(self, sql: str) -> None:
+    def test_no_plain_read_but_fit_for_a_shared_connection(self, sql: str) -> None:
         traits = classify(sql)
-        assert not traits.plain
+        assert not traits.plain_read
         assert not traits.session_state
 
     @pytest.mark.parametrize(
@@ -424,7 +596,7 @@ class TestClassifying:
     def test_session_state(self, sql: str) -> None:
         traits = classify(sql)
         assert traits.session_state
-        assert not traits.plain
+        assert not traits.plain_read
 
     @pytest.mark.parametrize(
         "sql",
@@ -464,18 +636,18 @@ class TestClassifying:
     def test_what_cannot_be_told_is_taken_for_the_worst(self, sql: str) -> None:
         traits = classify(sql)
         assert traits.session_state
-        assert not traits.plain
+        assert not traits.plain_read
 
     def test_a_backslash_hides_a_statement_or_not(self) -> None:
         sql = "select '\\'; set a = 1; --'"
         assert classify(sql).statements == 2
         assert classify(sql).session_state
-        assert classify(sql, standard_conforming_strings=False).plain
+        assert classify(sql, standard_conforming_strings=False).plain_read
 
     def test_a_keyword_is_ascii(self) -> None:
         # Python folds the long s to S; the server does not, and takes the word for an identifier.
         assert classify("\u017felect 1").keywords == ("\u017felect",)
-        assert not classify("\u017felect 1").plain
+        assert not classify("\u017felect 1").plain_read
 
     @pytest.mark.parametrize(
         ("sql", "direction"),
@@ -520,8 +692,8 @@ class TestClassifying:
     def test_no_text_raises(self, sql: str, conforming: bool) -> None:
         traits = classify(sql, standard_conforming_strings=conforming)
         assert len(traits.keywords) == traits.statements
-        assert not (traits.plain and (traits.session_state or traits.copy or traits.commits))
-        assert not (traits.plain and traits.statements != 1)
+        assert not (traits.plain_read and (traits.session_state or traits.copy or traits.commits))
+        assert not (traits.plain_read and traits.statements != 1)
 
     def test_an_answer_is_kept(self) -> None:
         assert classify("select 'kept'") is classify("select 'kept'")

@@ -412,7 +412,7 @@ cdef class Query(Bound):
         return row if row is None or self.kind == FIRST_ROW else row[self.column]
 
     cdef bint repeatable(self) except -1:
-        return not self.portal and classify(self.query).plain
+        return not self.portal and classify(self.query).plain_read
 
     cdef bint rebindable(self) except -1:
         return not self.portal

@@ -49,7 +49,7 @@ class Lexer(Target):
         cut = list(tokens(text, standard_conforming_strings=conforming))
         assert "".join(token.text for token in cut) == text
         traits = classify(text, standard_conforming_strings=conforming)
-        assert not (traits.plain and traits.session_state)
+        assert not (traits.plain_read and traits.session_state)
         assert traits.session_state or not traits.lasting
         assert len(split_statements(text, standard_conforming_strings=conforming)) == traits.statements
-        return traits.session_state, traits.plain, traits.copy, traits.keywords[:2], len({token.kind for token in cut})
+        return traits.session_state, traits.plain_read, traits.copy, traits.keywords[:2], len({token.kind for token in cut})
