@@ -231,6 +231,41 @@ def test_no_signal_where_a_neighbour_could_not_be_run_again(query: str) -> None:
     assert neighbour.value == "SELECT 1"
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "INSERT INTO t VALUES ($1)",
+        "WITH a AS (DELETE FROM t RETURNING 1) SELECT a FROM a WHERE $1 > 0",
+        "SELECT a FROM t WHERE a = $1 FOR UPDATE",
+        "SELECT f($1)",
+        "SELECT nextval($1)",
+    ],
+)
+def test_no_signal_where_a_neighbour_may_write(query: str) -> None:
+    """A 57014 does not prove that it was undone: a foreign server may have committed before."""
+    talk = echoing()
+    talk.know(query, [INT4], [NUMBER])
+    gone, neighbour = talk.fetch(ECHO, 0), talk.fetch(query, 1)
+    talk.flush()
+    assert talk.cancel(gone) == DRAINED
+    talk.reply(rows(0), rows(1))
+    assert neighbour.value == [(1,)]
+
+
+def test_a_write_can_be_cancelled_where_all_behind_it_only_read() -> None:
+    talk = echoing()
+    talk.know("INSERT INTO t VALUES ($1)", [INT4], None)
+    head, neighbour = talk.execute("INSERT INTO t VALUES ($1)", 1), talk.fetch(ECHO, 2)
+    talk.flush()
+    assert talk.cancel(head) == SIGNAL
+    talk.session.cancel_delivered()
+    talk.reply(CANCELLED, CANCELLED)
+    assert talk.flush() == "BES"
+    assert talk.values() == [2], "the write is not run again"
+    talk.reply(rows(2))
+    assert neighbour.value == [(2,)]
+
+
 def test_no_signal_where_a_batch_runs_behind_it() -> None:
     talk, (gone,) = pipelined(1)
     talk.batch(ECHO, [(1,), (2,)])

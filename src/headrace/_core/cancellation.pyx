@@ -4,7 +4,8 @@ A CancelRequest names a backend, not a query: it hits whatever the backend works
 opens with the decision to send one at the head of what is in flight, and closes once both its delivery and the head's
 ReadyForQuery are known. Nothing is written meanwhile, so a signal that comes late can hit only what was in flight
 already: the requests marked `exposed`. One of these that gets a 57014 is run again by the session, and its caller never
-learns of it. What is written after the window cannot be hit: the signal was raised before, and a backend drops a cancel
+learns of it. So each of them must be a plain read, or there is no CancelRequest: a write that has failed with 57014 may
+have taken effect all the same, on the remote server of a foreign table or in a function that commits elsewhere. What is written after the window cannot be hit: the signal was raised before, and a backend drops a cancel
 that it finds while it reads its next command. But what is run again runs behind it, so nothing that begins a transaction
 or changes the session is written until the last of the exposed has its reply.
 
@@ -33,11 +34,13 @@ cdef class CancelWindow:
             all_abandoned = all_abandoned and follower.abandoned and not follower.kept
             follower = follower.next
         if not all_abandoned:
-            # Somebody waits for a reply behind it. Each must then be such that it can be run again unseen, and that is
-            # so only outside of transaction blocks, which none of them must open either.
-            follower = head
+            # Somebody waits for a reply behind it. All of that must be such that it can be run again unseen. It cannot
+            # be inside a transaction block, and the head must not open one.
+            if not idle or not head.neutral():
+                return False
+            follower = head.next
             while follower is not None:
-                if not idle or not follower.repeatable():
+                if not follower.repeatable():
                     return False
                 follower = follower.next
             follower = head.next

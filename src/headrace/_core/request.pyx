@@ -97,7 +97,7 @@ cdef class Request(Reply):
         return self.settle()
 
     cdef bint repeatable(self) except -1:
-        """Whether running it again after a 57014 that was not meant for it changes nothing."""
+        """Whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
         return False
 
     cdef bint rebindable(self) except -1:

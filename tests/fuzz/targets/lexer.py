@@ -52,4 +52,10 @@ class Lexer(Target):
         assert not (traits.plain_read and traits.session_state)
         assert traits.session_state or not traits.lasting
         assert len(split_statements(text, standard_conforming_strings=conforming)) == traits.statements
-        return traits.session_state, traits.plain_read, traits.copy, traits.keywords[:2], len({token.kind for token in cut})
+        return (
+            traits.session_state,
+            traits.plain_read,
+            traits.copy,
+            traits.keywords[:2],
+            len({token.kind for token in cut}),
+        )
