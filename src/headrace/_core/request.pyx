@@ -535,8 +535,8 @@ cdef class Direct(Request):
         if self.error is not None and self.stage == 1 and getattr(self.error, 'sqlstate', None) == '08P01' \
                 and self.error.server_source_function == 'exec_bind_message':
             # Bind found parameters and no arguments for them.
-            self.error = UndefinedParameterError(
-                'there are parameters ($1, ...) in the query, and no arguments were passed', query=self.query)
+            self.error = UndefinedParameterError('there are parameters ($1, ...) in the query, and no arguments for them')
+            self.error.query = self.query
         return Request.settle(self)
 
     cdef object outcome(self):

@@ -246,7 +246,7 @@ class SharedMethods(LeaseMethods):
         connection: Any
         async with self.acquire(timeout=kwargs.get("timeout")) as connection:
             # The holder of a lease may mean to keep a role; the caller of a shared method cannot.
-            connection._member.not_resettable = classify(query).not_resettable
+            connection._member.not_resettable = classify(query).lasting
             return await getattr(connection, method)(*args, **kwargs)
 
 
