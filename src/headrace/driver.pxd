@@ -26,7 +26,7 @@ cdef class DriverCore(Line):
     cdef int accept(self, Request request) except -1
     cdef bint is_head(self, Request request) except -1
     cdef bint is_sent(self, Request request) except -1
-    cdef int join(self, Sharing sharing, object pooled) except -1
+    cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_copy(self, Request last) except -1
     cdef int _signal(self) except -1

@@ -190,10 +190,11 @@ cdef class DriverCore(Line):
         """Whether a request may have reached the server."""
         return request.state == SENT
 
-    cdef int join(self, Sharing sharing, object pooled) except -1:
+    cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1:
         """Share the connection between the callers of a pool."""
         self.sharing = sharing
         self.pooled = pooled
+        self.turns = turns
         return 0
 
     def batch(self, query, elements, record_class, bint collects, Statement statement=None, bint shared=False):

@@ -1,5 +1,6 @@
 # One socket, and the session that speaks over it.
 
+from headrace._core.reply cimport Wakeups
 from headrace._core.request cimport Request
 from headrace._core.session cimport Session
 from headrace.arrivals cimport Arrivals
@@ -23,6 +24,7 @@ cdef class Line:
         Arrivals arrivals                # None where what arrives is encrypted, or cannot be got at
         SocketState socket_state         # None if there is no socket to look at
         Sharing sharing                  # the pool's, told when there are replies; None outside of a pool
+        Wakeups turns                    # of the pool; None outside of one
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY has caught up
         bint flush_scheduled

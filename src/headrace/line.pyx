@@ -71,9 +71,12 @@ cdef class Line:
             Workload work = self.session.work
             double now = boot_seconds()
         try:
-            if now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
-                now = max(now - self.socket_state.lateness(), work.head_since)
-            work.now = now
+            work.now = work.arrived = now
+            if self.turns is not None and self.turns.in_turn:
+                # The loop is busy: it may have come long ago, but it had not when the turn before began.
+                work.arrived = max(self.turns.turn_before, work.head_since)
+            elif now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
+                work.arrived = max(now - self.socket_state.lateness(), work.head_since)
             self.session.received(size)
             self._hold_back()
             if self.session.flowing and self.arrivals is not None:
@@ -102,6 +105,8 @@ cdef class Line:
                 break
             taken += size
             self.session.work.now = boot_seconds()
+            if self.turns is None or not self.turns.in_turn:
+                self.session.work.arrived = self.session.work.now
             self.session.received(size)
             self._hold_back()
         return 0

@@ -7,6 +7,10 @@ cdef class Wakeups:
     cdef:
         readonly object loop
         object cancellation
+        bint in_turn                 # run() has been called in this turn of the loop
+        double scheduled_at          # when it was asked for
+        double turn_before           # when that was, in the turn before this one
+        bint marks_turns
         list replies                 # whose tasks are to be woken in the loop's next turn
 
     cdef int add(self, Reply reply) except -1

@@ -15,6 +15,8 @@ from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 
+from headrace._core.workload cimport boot_seconds
+
 
 cdef extern from "awaited.h":
     ctypedef enum PySendResult:
@@ -33,18 +35,29 @@ cdef Py_ssize_t MANY_ROWS = 64
 
 @cython.final
 cdef class Wakeups:
-    """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`."""
+    """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`.
 
-    def __cinit__(self, loop, cancellation not None):
+    With `marks_turns` it knows whether the loop is in a turn that began with tasks to wake. Then the loop had not slept:
+    what it reads in this turn came at some point since the turn before.
+    """
+
+    def __cinit__(self, loop, cancellation not None, bint marks_turns=False):
         self.loop = loop
+        self.marks_turns = marks_turns
         self.cancellation = cancellation
         self.replies = []
 
     cdef int add(self, Reply reply) except -1:
         if not self.replies:
             self.loop.call_soon(self.run)
+            if self.marks_turns:
+                self.scheduled_at = boot_seconds()
         self.replies.append(reply)
         return 0
+
+    def end_turn(self):
+        """The next turn of the loop has begun."""
+        self.in_turn = False
 
     def run(self):
         """Do for each reply what the loop would do for a callback of its own."""
@@ -53,6 +66,10 @@ cdef class Wakeups:
             Py_ssize_t woken = 0
             Reply reply
             object rows = None
+        if self.marks_turns and len(replies) > 1:
+            self.in_turn = True
+            self.turn_before = self.scheduled_at
+            self.loop.call_soon(self.end_turn)
         self.replies = []
         try:
             for reply in replies:

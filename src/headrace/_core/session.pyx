@@ -288,8 +288,8 @@ cdef class Session:
         is taken off, so the network does not count.
         """
         cdef Workload work = self.work
-        cdef double round_trip = work.now - head.sent_at
-        if round_trip < self.round_trip:
+        cdef double round_trip = work.arrived - head.sent_at
+        if 0 < round_trip < self.round_trip:
             self.round_trip = round_trip
         if self.replies == 0:
             self.measured_since = max(head.sent_at + self.round_trip, work.replied_at)
@@ -304,7 +304,7 @@ cdef class Session:
         """Learn the costs of all that has been answered in one read."""
         cdef:
             Cost cost
-            double seconds = max(self.work.now - self.measured_since, 0)
+            double seconds = max(self.work.arrived - self.measured_since, 0)
         if not self.overran:
             # Those behind a head that has overrun have taken next to nothing of the time.
             seconds /= self.replies
@@ -312,7 +312,7 @@ cdef class Session:
             cost.learn(seconds)
         self.costs.clear()
         self.replies = 0
-        self.work.replied_at = self.work.now
+        self.work.replied_at = self.work.arrived
         return 0
 
     cdef int learn_of(self, Bound request) except -1:

@@ -39,6 +39,7 @@ cdef class Claim:
 cdef class Workload:
     cdef:
         public double now                # the present, in seconds, as told by the transport at each read and write
+        public double arrived            # when what is being read has arrived, as far as that is known
         readonly int count               # claims in flight
         readonly int unmeasured          # those of them whose cost is unknown
         readonly double expected         # seconds that the others are expected to take

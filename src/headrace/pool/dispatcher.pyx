@@ -75,7 +75,7 @@ cdef class Dispatcher(Sharing):
     def start(self, loop) -> None:
         """Take calls from now on, from tasks of this event loop."""
         self.loop = loop
-        self.wakeups = Wakeups(loop, asyncio.CancelledError)
+        self.wakeups = Wakeups(loop, asyncio.CancelledError, True)
         self.running = True
 
     def stop(self) -> None:
@@ -298,7 +298,7 @@ cdef class Dispatcher(Sharing):
 
     def join(self, PooledConnection pooled not None) -> None:
         """Share a connection from now on."""
-        (<DriverCore>pooled.driver).join(self, pooled)
+        (<DriverCore>pooled.driver).join(self, pooled, self.wakeups)
 
     cdef int replied(self, Line line) except -1:
         cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
