@@ -12,7 +12,7 @@ UNTERMINATED; `classify` then answers for the worst.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -76,9 +76,17 @@ class Traits(NamedTuple):
     """The last statement, whose command tag answers the text, is COMMIT or END (not COMMIT PREPARED, which
     ends another transaction)."""
 
-    lasting: bool
-    """Session state that RESET ALL and its like do not undo: another role, a temporary table, a prepared statement,
-    a seed, a loaded library."""
+    not_resettable: bool
+    """Changes session state that RESET ALL and its like do not restore: the role, session characteristics, a seed,
+    temporary tables, prepared statements, a loaded library."""
+
+    runs_code: bool
+    """Runs code that the text does not show: CALL, DO, EXECUTE, or a function that runs the SQL it is given. The server
+    must be asked what that has left in the session."""
+
+    needs_own_session: bool
+    """One SELECT or VALUES that calls lastval() or currval(), which tell about an earlier statement of the session, and
+    neither nextval() nor setval()."""
 
 
 # Patterns. Each is written so that it can match in one way only, which keeps a failing match linear.
@@ -223,6 +231,30 @@ _CONSTANTS: Final = frozenset(("STRING", "NUMBER", "PARAMETER"))
 _ROUTINES: Final = frozenset(("FUNCTION", "PROCEDURE"))
 
 
+# Functions whose effect outlives their statement, or which look at what an earlier statement of the session
+# left behind (on a shared connection lastval() would tell of somebody else's row). The
+# pg_advisory_xact_lock family ends with its statement's transaction and is not among them.
+_SESSION_FUNCTIONS: Final = _names(
+    """
+    set_config setseed set_limit currval lastval pg_export_snapshot
+    pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
+    pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all
+    lo_open lo_close loread lowrite lo_lseek lo_lseek64 lo_tell lo_tell64 lo_truncate lo_truncate64
+    dblink_connect dblink_connect_u dblink_disconnect dblink_open dblink_fetch dblink_close
+    dblink_send_query dblink_get_result dblink_cancel_query dblink_exec
+    pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup
+    pg_create_logical_replication_slot pg_create_physical_replication_slot
+    pg_copy_logical_replication_slot pg_copy_physical_replication_slot
+    pg_replication_origin_session_setup pg_replication_origin_session_reset
+    pg_replication_origin_xact_setup pg_replication_origin_xact_reset
+    """
+)
+_SESSION_FUNCTION_INSIDE: Final = re.compile(
+    f"(?:{'|'.join(sorted(_SESSION_FUNCTIONS, key=len, reverse=True))})(?![a-z0-9_$])"
+)
+_SHORTEST_SESSION_FUNCTION: Final = min(map(len, _SESSION_FUNCTIONS))
+
+
 class _Statement(NamedTuple):
     words: list[str]
     start: int
@@ -230,12 +262,16 @@ class _Statement(NamedTuple):
     sound: bool
     """False where the server must refuse the text, or where its end is doubtful."""
 
+    inside: list[str]
+    """Names of session functions inside its constants, which may be SQL for a function to run."""
+
 
 def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
     """Cut a text at its semicolons, but not at those in parentheses (CREATE RULE) or BEGIN ATOMIC ... END."""
     words: list[str] = []
-    start = depth = body = 0
-    sound = True
+    inside: list[str] = []
+    start = depth = 0
+    sound, in_body = True, False
     for name, at, end in _scan(sql, conforming):
         if name == "SPACE" or name == "COMMENT":
             continue
@@ -246,27 +282,30 @@ def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
                 word = word.upper()
             if word == "ATOMIC":
                 routine = words[:1] == ["CREATE"] and not _ROUTINES.isdisjoint(words[:4])
-                body += routine and depth == 0 and words[-1:] == ["BEGIN"]
-            elif body and words[-1] not in ("AS", "."):
-                body += (word == "CASE") - (word == "END")
+                in_body = in_body or (routine and depth == 0 and words[-1:] == ["BEGIN"])
+            elif word == "END" and in_body and depth == 0 and words[-1] in (";", "ATOMIC"):
+                # That of CASE, and a column's label, are never the first word of a statement.
+                in_body = False
         elif name == "PUNCTUATION":
             if word == "(":
                 depth += 1
             elif word == ")":
                 depth -= 1
                 sound = sound and depth >= 0
-            elif word == ";" and depth <= 0 and body <= 0:
+            elif word == ";" and depth <= 0 and not in_body:
                 if words:
-                    yield _Statement(words, start, at, sound)
-                words, start, depth, body, sound = [], end, 0, 0, True
+                    yield _Statement(words, start, at, sound, inside)
+                words, inside, start, depth, sound = [], [], end, 0, True
                 continue
         elif name in _CONSTANTS:
+            if end - at > _SHORTEST_SESSION_FUNCTION:
+                inside += _SESSION_FUNCTION_INSIDE.findall(word.lower())
             word = _CONSTANT
         elif name == "UNTERMINATED" or name == "OTHER":
             sound = False
         words.append(word)
     if words:
-        yield _Statement(words, start, len(sql), sound and depth <= 0 and body <= 0)
+        yield _Statement(words, start, len(sql), sound and depth <= 0 and not in_body, inside)
 
 
 def split_statements(sql: str, *, standard_conforming_strings: bool = True) -> list[str]:
@@ -293,35 +332,57 @@ _SHARED: Final = _MAIN | _names(
     """
 )
 
-# Functions whose effect outlives their statement, or which look at what an earlier statement of the session
-# left behind (on a shared connection lastval() would tell of somebody else's row). The
-# pg_advisory_xact_lock family ends with its statement's transaction and is not among them.
-_SESSION_FUNCTIONS: Final = _names(
+_SETTINGS: Final = frozenset(("PG_SETTINGS", '"pg_settings"'))
+# They run SQL that is an argument, or put together of arguments (the last ones are those of tablefunc and xml2).
+_RUN_SQL: Final = _names(
     """
-    set_config setseed set_limit currval lastval pg_export_snapshot
-    pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
-    pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all
-    lo_open lo_close loread lowrite lo_lseek lo_lseek64 lo_tell lo_tell64 lo_truncate lo_truncate64
-    dblink_connect dblink_connect_u dblink_disconnect dblink_open dblink_fetch dblink_close
-    dblink_send_query dblink_get_result dblink_cancel_query dblink_exec
-    pg_backup_start pg_backup_stop pg_start_backup pg_stop_backup
+    query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite
+    crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table
+    """
+)
+_TEMPORARY: Final = frozenset(("TEMP", "TEMPORARY"))
+_TEMPORARY_SCHEMA: Final = re.compile(r'"pg_temp(?:_[0-9]+)?"|PG_TEMP(?:_[0-9]+)?')
+# RESET ALL passes these settings over.
+_KEPT_SETTINGS: Final = _names('ROLE SESSION_AUTHORIZATION SEED "role" "session_authorization" "seed"')
+# A text in which this finds nothing, in lower case, names none of those settings in a constant or a parameter.
+_MAY_NAME_KEPT: Final = re.compile(r"role|session_authorization|seed|\$[0-9]|\\|u&'")
+_NOT_RESETTABLE: Final = _names(
+    """
+    setseed dblink_connect dblink_connect_u pg_backup_start pg_start_backup
     pg_create_logical_replication_slot pg_create_physical_replication_slot
     pg_copy_logical_replication_slot pg_copy_physical_replication_slot
     pg_replication_origin_session_setup pg_replication_origin_session_reset
-    pg_replication_origin_xact_setup pg_replication_origin_xact_reset
     """
 )
-# A name can stand bare or quoted.
-_SESSION_CALLS: Final = frozenset(form for name in _SESSION_FUNCTIONS for form in (name.upper(), f'"{name}"'))
-_SETTINGS: Final = frozenset(("PG_SETTINGS", '"pg_settings"'))
-_TEMPORARY: Final = frozenset(("TEMP", "TEMPORARY"))
-_TEMPORARY_SCHEMA: Final = re.compile(r'"pg_temp(?:_[0-9]+)?"|PG_TEMP(?:_[0-9]+)?')
-_ROLES: Final = _names('ROLE SESSION_AUTHORIZATION "role" "session_authorization"')
-_SET_CONFIG: Final = frozenset(("SET_CONFIG", '"set_config"'))
-_LASTING_FUNCTIONS: Final = _names("setseed dblink_connect dblink_connect_u dblink_open")
-_LASTING_CALLS: Final = frozenset(form for name in _LASTING_FUNCTIONS for form in (name.upper(), f'"{name}"'))
 _QUERY: Final = _names("( SELECT VALUES TABLE WITH")
 _NAME_FOLLOWS: Final = _names("WITH RECURSIVE , BY SET USING TO DEFAULT")
+
+
+def _forms(names: Iterable[str]) -> frozenset[str]:
+    """Return names as they stand among words: bare or quoted."""
+    return frozenset(form for name in names for form in (name.upper(), f'"{name}"'))
+
+
+_SESSION_CALLS: Final = _forms(_SESSION_FUNCTIONS)
+_RUN_SQL_CALLS: Final = _forms(_RUN_SQL)
+_SET_CONFIG_CALLS: Final = _forms(["set_config"])
+_NOT_RESETTABLE_CALLS: Final = _forms(_NOT_RESETTABLE)
+_VALUE_CALLS: Final = _forms(["lastval", "currval"])
+_SEQUENCE_CALLS: Final = _forms(["nextval", "setval"])
+
+
+def _calls(words: list[str], names: frozenset[str]) -> Iterator[int]:
+    """Yield where a function of these names is called: before a parenthesis, as x.f, or by TREAT (x AS f)."""
+    if names.isdisjoint(words):
+        return
+    treats = "TREAT" in words
+    for at, word in enumerate(words):
+        if word in names and (treats or words[at + 1 : at + 2] == ["("] or (at > 0 and words[at - 1] == ".")):
+            yield at
+
+
+def _calls_any(words: list[str], names: frozenset[str]) -> bool:
+    return next(_calls(words, names), None) is not None
 
 
 def _lead(words: list[str], at: int = 0) -> int:
@@ -404,16 +465,14 @@ def _needs_session(words: list[str]) -> bool:
         for target in _into(words):
             if target in _TEMPORARY or target in ("LOCAL", "GLOBAL"):
                 return True
-    if not _SESSION_CALLS.isdisjoint(words):
-        for name, after in pairwise(words):
-            if after == "(" and name in _SESSION_CALLS:
-                return True
+    if _calls_any(words, _SESSION_CALLS) or _calls_any(words, _RUN_SQL_CALLS):
+        return True
     # UPDATE of the view pg_settings is SET by another name.
     return "UPDATE" in words and not _SETTINGS.isdisjoint(words)
 
 
-def _lasts(words: list[str], text: str) -> bool:
-    """Whether session state of a statement outlasts RESET ALL (another role does) and the other parts of a reset.
+def _is_not_resettable(words: list[str], inside: list[str], text: str) -> bool:
+    """Whether session state of a statement survives RESET ALL (another role does) and the other parts of a reset.
 
     `text` is that of all statements, in lower case: a constant stands there only.
     """
@@ -422,24 +481,42 @@ def _lasts(words: list[str], text: str) -> bool:
     lead = _lead(words)
     keyword = words[lead] if lead < len(words) else ""
     behind = words[lead + 1 : lead + 4]
-    if keyword == "SET":
-        if behind[:1] in (["SESSION"], ["LOCAL"]) and behind[1:2] != ["AUTHORIZATION"]:
+    if keyword in ("SET", "RESET"):
+        if behind[:1] in (["SESSION"], ["LOCAL"]) and behind[1:2] not in (["AUTHORIZATION"], ["CHARACTERISTICS"]):
             del behind[0]
-        return behind[:2] == ["SESSION", "AUTHORIZATION"] or not _ROLES.isdisjoint(behind[:1])
-    if keyword in ("PREPARE", "LOAD"):
+        return behind[:1] == ["SESSION"] or not _KEPT_SETTINGS.isdisjoint(behind[:1])
+    if keyword in ("PREPARE", "LOAD", "DEALLOCATE", "DISCARD"):
         return behind[:1] != ["TRANSACTION"]
     if keyword == "CREATE" and _creates_temporary(words):
         return True
     if "INTO" in words and any(target in _TEMPORARY or target in ("LOCAL", "GLOBAL") for target in _into(words)):
         return True
-    # A setting whose name is not there to be seen may be the role.
-    names_role = "role" in text or "session_authorization" in text or "$" in text
-    for at, (name, after) in enumerate(pairwise(words)):
-        if after == "(" and name in _LASTING_CALLS:
+    if _calls_any(words, _NOT_RESETTABLE_CALLS) or not _NOT_RESETTABLE.isdisjoint(inside):
+        return True
+    # A setting whose name is not there to be seen may be one that a reset passes over.
+    may_name = _MAY_NAME_KEPT.search(text) is not None
+    for at in _calls(words, _SET_CONFIG_CALLS):
+        if may_name or words[at + 2 : at + 4] != [_CONSTANT, ","]:
             return True
-        if after == "(" and name in _SET_CONFIG and (names_role or words[at + 2 : at + 4] != [_CONSTANT, ","]):
-            return True
-    return names_role and "UPDATE" in words and not _SETTINGS.isdisjoint(words)
+    return may_name and ("set_config" in inside or ("UPDATE" in words and not _SETTINGS.isdisjoint(words)))
+
+
+def _runs_code(words: list[str]) -> bool:
+    """Whether a statement runs code that its text does not show."""
+    if words[0] == "EXPLAIN":
+        words = _explained(words)
+    lead = _lead(words)
+    if words[lead : lead + 1] in (["CALL"], ["DO"], ["EXECUTE"]) or _calls_any(words, _RUN_SQL_CALLS):
+        return True
+    return words[:1] == ["CREATE"] and any(pair == ("AS", "EXECUTE") for pair in pairwise(words))
+
+
+def _reads_last_value(words: list[str]) -> bool:
+    """Whether a statement reads no more than what an earlier one has left to lastval() or currval()."""
+    if not _calls_any(words, _VALUE_CALLS) or _calls_any(words, _SEQUENCE_CALLS):
+        return False
+    main = _main(words)
+    return words[main : main + 1] in (["SELECT"], ["VALUES"]) and _CHANGES.isdisjoint(words)
 
 
 # What makes a SELECT no plain read, wherever it stands.
@@ -459,8 +536,6 @@ _GRAMMAR_PAIRS: Final = frozenset(
         "NEXT": "FETCH",
         "ZONE": "TIME",
         "VARYING": "BIT CHAR CHARACTER NCHAR",
-        "BERNOULLI": "TABLESAMPLE",
-        "SYSTEM": "TABLESAMPLE",
     }.items()
     for before in befores.split()
 )
@@ -522,6 +597,8 @@ def _calls_nothing(words: list[str], at: int, in_with: bool, in_grouping: bool, 
         if words[at - 2] == "PG_CATALOG" and not qualified and name in READING_FUNCTIONS:
             return True
         return at > 2 and words[at - 3] in ("AS", "::")
+    if before == "TABLESAMPLE":
+        return name in ("BERNOULLI", "SYSTEM")
     if name in GRAMMAR_WORDS or name in READING_FUNCTIONS:
         return True
     # An alias, or a type as in CAST (x AS name (3)).
@@ -558,17 +635,23 @@ def _copies(words: list[str]) -> Literal["in", "out"] | None:
 def _judge(sql: str, conforming: bool) -> Traits:
     keywords: list[str] = []
     copies: set[Literal["in", "out"] | None] = set()
-    plain_read, reads_session, session_state, commits, lasting = True, False, False, False, False
+    plain_read = True
+    reads_session = session_state = commits = not_resettable = runs_code = needs_own_session = False
     lower = sql.lower()
-    names_temporary = "pg_temp" in lower
-    for words, _, _, sound in _statements(sql, conforming):
+    names_temporary, has_escapes = "pg_temp" in lower, 'u&"' in lower
+    for words, _, _, sound, inside in _statements(sql, conforming):
         lead = _lead(words)
         keyword = words[lead] if lead < len(words) else ""
         keywords.append(keyword if keyword[:1].isalpha() else "")
-        temporary = names_temporary and any(map(_TEMPORARY_SCHEMA.fullmatch, words))
-        needs_session = not sound or temporary or _needs_session(words)
-        session_state = session_state or needs_session
-        lasting = lasting or (needs_session and (temporary or _lasts(words, lower)))
+        # Written as U&"..." a name may be any, and so may what it does.
+        escaped = has_escapes and any(word[:2] in ("U&", "u&") for word in words)
+        lasting = escaped or (names_temporary and any(map(_TEMPORARY_SCHEMA.fullmatch, words)))
+        needs_session = not sound or lasting or bool(inside) or _needs_session(words)
+        if needs_session:
+            session_state = True
+            not_resettable = not_resettable or lasting or _is_not_resettable(words, inside, lower)
+            runs_code = runs_code or _runs_code(words)
+            needs_own_session = len(keywords) == 1 and _reads_last_value(words)
         plain_read = plain_read and not needs_session and len(keywords) == 1 and _only_reads(words)
         reads_session = reads_session or not _SESSION_READS.isdisjoint(words)
         if words[0] == "COPY":
@@ -582,7 +665,32 @@ def _judge(sql: str, conforming: bool) -> Traits:
         session_state=session_state,
         copy="in" if "in" in copies else "out" if "out" in copies else None,
         commits=commits,
-        lasting=lasting,
+        not_resettable=not_resettable,
+        runs_code=runs_code,
+        needs_own_session=needs_own_session and len(keywords) == 1,
+    )
+
+
+def _judge_both(sql: str) -> Traits:
+    """Judge a text under both meanings of a backslash, and take the worse of each answer."""
+    one = _judge(sql, True)
+    if "\\" not in sql:
+        return one
+    other = _judge(sql, False)
+    if one == other:
+        return one
+    longer = one if one.statements >= other.statements else other
+    return Traits(
+        statements=longer.statements,
+        keywords=longer.keywords,
+        plain_read=one.plain_read and other.plain_read,
+        reads_session=one.reads_session or other.reads_session,
+        session_state=one.session_state or other.session_state,
+        copy="in" if "in" in (one.copy, other.copy) else one.copy or other.copy,
+        commits=one.commits or other.commits,
+        not_resettable=one.not_resettable or other.not_resettable,
+        runs_code=one.runs_code or other.runs_code,
+        needs_own_session=one.needs_own_session or other.needs_own_session,
     )
 
 
@@ -593,23 +701,25 @@ _LONGEST_CACHED: Final = 8_192
 @lru_cache(_CACHED_TEXTS)
 def _judge_cached(sql: str) -> Traits:
     # A cache by one text alone finds it without making a key of it.
-    return _judge(sql, True)
+    return _judge_both(sql)
 
 
 @lru_cache(_CACHED_TEXTS)
-def _judge_escaped_cached(sql: str) -> Traits:
-    return _judge(sql, False)
+def _judge_as_cached(sql: str, conforming: bool) -> Traits:
+    return _judge(sql, conforming)
 
 
-def classify(sql: str, *, standard_conforming_strings: bool = True) -> Traits:
+def classify(sql: str, *, standard_conforming_strings: bool | None = None) -> Traits:
     """Say what the driver must know of a text before sending it.
 
     Works on what the text shows: a function may still change the session unseen. What cannot be told, such
     as a text the server must refuse or a statement it does not know yet, is taken for session state and
     never for a plain read.
 
-    The answers for the last 1,024 texts of up to 8,192 characters are kept.
+    `standard_conforming_strings` is the session's setting. If it is not known, a text with a backslash is judged under
+    both, and the stricter answers count. Those for the last 1,024 texts of up to 8,192 characters are kept.
     """
-    if len(sql) > _LONGEST_CACHED:
-        return _judge(sql, standard_conforming_strings)
-    return _judge_cached(sql) if standard_conforming_strings else _judge_escaped_cached(sql)
+    cached = len(sql) <= _LONGEST_CACHED
+    if standard_conforming_strings is None:
+        return _judge_cached(sql) if cached else _judge_both(sql)
+    return (_judge_as_cached if cached else _judge)(sql, standard_conforming_strings)

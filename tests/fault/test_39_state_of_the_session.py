@@ -73,6 +73,14 @@ async def test_39_the_next_user_finds_a_pristine_session(pool: MakePool, change:
         "BEGIN; CREATE TEMP VIEW mine AS SELECT 1; COMMIT",
         "PREPARE mine AS SELECT 1",
         "SELECT setseed(0.5)",
+        "SET seed = 0.5",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "DEALLOCATE ALL",
+        "DISCARD ALL",
+        "SELECT U&\"set_config\"('role', 'pg_monitor', false)",
+        "SELECT * FROM ts_stat('select to_tsvector(set_config(''role'', ''pg_monitor'', false))')",
+        "SELECT ('0.5'::float8).setseed",
+        "CREATE FUNCTION g() RETURNS int BEGIN ATOMIC SELECT 1 case; END; DROP FUNCTION g; SET ROLE pg_monitor",
     ],
 )
 async def test_39_what_a_reset_does_not_undo_ends_its_connection(pool: MakePool, change: str) -> None:
@@ -91,7 +99,7 @@ async def test_39_what_a_reset_does_not_undo_ends_its_connection(pool: MakePool,
         )
         assert results[:5] == list(range(5))
         assert results[6:] == [pristine] * 5
-        assert made.stats().closed == {"lasting": number}
+        assert made.stats().closed == {"not_resettable": number}
 
 
 async def test_39_a_role_that_init_sets_is_kept(pool: MakePool) -> None:
@@ -107,8 +115,22 @@ async def test_39_a_role_that_init_sets_is_kept(pool: MakePool) -> None:
             await lease.execute("SET work_mem = '1234kB'")
         assert await made.fetchval("SELECT current_user") == "pg_monitor"
         # One that leaves its role for another is replaced by a connection that init has seen to.
-        await made.execute("SET ROLE pg_read_all_stats")
-        assert await made.fetchval("SELECT current_user") == "pg_monitor"
+        for change in ("SET ROLE pg_read_all_stats", "RESET ROLE", "RESET SESSION AUTHORIZATION", "DISCARD ALL"):
+            await made.execute(change)
+            assert await made.fetchval("SELECT current_user") == "pg_monitor"
+
+
+@pytest.mark.parametrize("query", ["SELECT lastval()", "SELECT currval('numbers')", "VALUES (currval('numbers'))"])
+async def test_39_the_last_value_of_a_sequence_would_be_that_of_another_caller(pool: MakePool, query: str) -> None:
+    made = await pool(min_size=1, max_size=1)
+    await made.execute("CREATE SEQUENCE IF NOT EXISTS numbers")
+    assert await made.fetchval("SELECT nextval('numbers')") > 0
+    for method in (made.fetchval, made.fetchrow, made.fetch, made.execute):
+        with pytest.raises(headrace.InterfaceError, match=r"another caller[\s\S]*pool\.acquire\(\)"):
+            await method(query)  # type: ignore[operator]
+    assert await made.fetchval("SELECT nextval('numbers') - currval('numbers')") == 0
+    async with made.acquire() as lease:
+        assert await lease.fetchval("SELECT nextval('numbers')") == await lease.fetchval(query)
 
 
 async def test_39_a_transaction_that_a_lexer_cannot_see(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,6 +278,21 @@ class TestSplitting:
         )
         assert split_statements(f"{routine}; SELECT 1") == [routine, "SELECT 1"]
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "select 1 case;",
+            "select 1 end; select 2 case;",
+            "select (select 1 end) case; select case when (select true end) then 1 end end;",
+            "insert into t select a case from t returning a end;",
+            "; return case when a then 1 end;",
+            "",
+        ],
+    )
+    def test_case_and_end_may_be_labels_of_columns(self, body: str) -> None:
+        routine = f"create function f() returns int begin atomic {body} end"
+        assert split_statements(f"{routine}; set a = 1; select 1") == [routine, "set a = 1", "select 1"]
+
     def test_begin_without_atomic_opens_no_body(self) -> None:
         assert len(split_statements("create function begin() returns int return 1; begin; select 1; end")) == 4
 
@@ -327,7 +342,7 @@ class TestClassifying:
             "select grouping(a) from t group by grouping sets ((a), (), cube (b), rollup(c)), rollup (a), cube(b)",
             "select * from t a(x, y), u as b(z), (values (1)) v(c), lateral (select 1) as w (d)",
             "select * from only (t) join (u join w on (true)) on (a)",
-            "select * from a left join (b natural join (c)) using (id) cross join (d)",
+            "select * from a left join (b natural join (c)) using (id) cross join (select 1) d",
             "select * from a where (a.x, a.y) overlaps (a.b, a.c)",
             "select * from generate_series(1, 3) g(n), unnest($1::int[], $2) with ordinality as u(a, b)",
             "select * from unnest(a) with ordinality u(a, b), rows from (generate_series(1, 2)) as r(a)",
@@ -511,7 +526,7 @@ class TestClassifying:
             "create table temp (a int)",
             "create index temp on t (a)",
             "create view v as select 1",
-            "create function f() returns int language sql as 'select set_config(1)'",
+            "create function f() returns int language sql as 'select 1'",
             "create trigger g after insert on t execute function f()",
             "drop table t",
             "alter table t rename column a to temp",
@@ -590,6 +605,24 @@ class TestClassifying:
                 "create table t as execute p",
             ),
             "explain declare c cursor for select 1",
+            # Names that do not show.
+            *("select U&\"set_config\"('a', 'b', false)", "select U&\"s!0065t_config\" uescape '!' ('a', 'b', false)"),
+            *('set U&"role" to a', 'select * from u&"pg\\005ftemp".t', 'select a from U&"t"'),
+            # SQL that a function runs.
+            "select query_to_xml('select set_config(''a'', ''b'', false)', true, true, '')",
+            *(
+                "select query_to_xml($1, true, true, '')",
+                "select * from ts_stat('select f()')",
+                "select ts_rewrite(a, $1)",
+            ),
+            *("select * from crosstab('select f()') as t(a int)", "select run($$select pg_advisory_lock(1)$$)"),
+            "select run(E'select\\nset_config(''a'', ''b'', false)')",
+            "create function f() returns int language sql as 'select set_config(1)'",
+            # Functions that are called without a parenthesis behind their names.
+            *("select (1::bigint).pg_advisory_lock", "select treat(1::bigint as pg_advisory_lock)"),
+            *("select s.currval from regclass('s') s", "select ('s'::regclass).\"currval\""),
+            # Three statements, although `case` may seem to keep the first one open.
+            "create function f() returns int begin atomic select 1 case; end; set a = 1; select 1",
             *("select 1; set a = 1", "/* a */ ; -- b\n begin"),
         ],
     )
@@ -611,24 +644,45 @@ class TestClassifying:
                 "update pg_settings set setting = 'a' where name = 'role'",
             ),
             *("select 1; set role a", "begin; create temp table t (a int)", "create table pg_temp.t (a int)"),
+            *("discard all", "discard temp", "discard plans", "discard sequences", "deallocate p", "deallocate all"),
+            *("reset role", "reset session authorization", "reset session_authorization", 'reset "role"', "reset seed"),
+            "set session characteristics as transaction read only",
+            *(
+                "set seed = 0.5",
+                "set session seed to 0.5",
+                'set "seed" = 0.5',
+                "select set_config('seed', '0.5', false)",
+            ),
+            *("select set_config(E'r\\x6fle', 'a', false)", "select set_config(U&'r!006fle' uescape '!', 'a', false)"),
+            *("select query_to_xml('select setseed(0)', true, true, '')", "select run('select dblink_connect(1)')"),
+            "select query_to_xml('select set_config(''role'', ''a'', false)', true, true, '')",
+            *(
+                'select U&"setseed"(0)',
+                'set U&"role" to a',
+                "select (0.5::float8).setseed",
+                "select treat(0.5 as setseed)",
+            ),
+            "select pg_create_logical_replication_slot('s', 'p', true)",
+            "select pg_replication_origin_session_setup('o')",
         ],
     )
-    def test_session_state_that_lasts(self, sql: str) -> None:
+    def test_session_state_that_a_reset_does_not_undo(self, sql: str) -> None:
         traits = classify(sql)
         assert traits.session_state
-        assert traits.lasting
+        assert traits.not_resettable
 
     @pytest.mark.parametrize(
         "sql",
         [
-            *("set a = 1", "set session a = 1", "set session characteristics as transaction read only", "begin"),
+            *("set a = 1", "set session a = 1", "set local a = 1", "set transaction read only", "begin"),
+            *("reset all", "reset a", "set time zone 'UTC'", "set constraints all deferred", "select currval('s')"),
             *("listen c", "declare c cursor with hold for select 1", "select pg_advisory_lock(1)", "call p()", "do ''"),
-            *("select set_config('a', 'b', false)", "prepare transaction 'x'", "discard all", "reset role"),
+            *("select set_config('a', 'b', false)", "prepare transaction 'x'", "execute p", "select 'a"),
             *("select 1", "select role from t", "create table t (role text)", "update t set role = $1"),
         ],
     )
     def test_session_state_that_a_reset_undoes(self, sql: str) -> None:
-        assert not classify(sql).lasting
+        assert not classify(sql).not_resettable
 
     @pytest.mark.parametrize(
         "sql", ["select 'a", "select 1 /*", "select $a$", "select {", "select (1", "select 1)", "1", "foo"]
@@ -638,11 +692,63 @@ class TestClassifying:
         assert traits.session_state
         assert not traits.plain_read
 
-    def test_a_backslash_hides_a_statement_or_not(self) -> None:
-        sql = "select '\\'; set a = 1; --'"
-        assert classify(sql).statements == 2
-        assert classify(sql).session_state
-        assert classify(sql, standard_conforming_strings=False).plain_read
+    @pytest.mark.parametrize(
+        ("sql", "runs_code"),
+        [
+            *(
+                ("call p()", True),
+                ("do $$ begin end $$", True),
+                ("execute p", True),
+                ("create table t as execute p", True),
+            ),
+            *(("explain analyze execute p", True), ("select 1; call p()", True)),
+            *(("select query_to_xml($1, true, true, '')", True), ("select * from ts_stat('select f()')", True)),
+            *(
+                ("select f()", False),
+                ("set a = 1", False),
+                ("create trigger t after insert on t execute function f()", False),
+            ),
+            *(
+                ('select call, "do" from execute', False),
+                ("prepare p as select 1", False),
+                ("select 'call p()'", False),
+            ),
+        ],
+    )
+    def test_code_that_does_not_show(self, sql: str, runs_code: bool) -> None:
+        traits = classify(sql)
+        assert traits.runs_code is runs_code
+        assert traits.session_state or not runs_code
+
+    @pytest.mark.parametrize(
+        ("sql", "needs_own_session"),
+        [
+            *(("select lastval()", True), ("values (currval('s'), 1)", True), ("(select pg_catalog.lastval())", True)),
+            *(("with a as (select 1) select \"currval\"('s') from a", True), ("select ('s'::regclass).currval", True)),
+            *(("select nextval('s'), currval('s')", False), ("select setval('s', 1), lastval()", False)),
+            *(("with a as (insert into t default values) select lastval()", False), ("select 'lastval()'", False)),
+            *(("insert into t values (currval('s'))", False), ("create table t as select lastval()", False)),
+            *(("select nextval('s'); select lastval()", False), ("explain analyze select lastval()", False)),
+            *(("select lastval from t", False), ("select 1", False), ("select lastval(); select 1", False)),
+        ],
+    )
+    def test_a_value_that_an_earlier_statement_left(self, sql: str, needs_own_session: bool) -> None:
+        traits = classify(sql)
+        assert traits.needs_own_session is needs_own_session
+        assert traits.session_state or not needs_own_session
+
+    @pytest.mark.parametrize("sql", ["select '\\'; set a = 1; --'", "select '\\'' || '; set a = 1; --'"])
+    def test_a_backslash_is_read_both_ways(self, sql: str) -> None:
+        readings = [classify(sql, standard_conforming_strings=conforming) for conforming in (True, False)]
+        assert sorted(reading.statements for reading in readings) == [1, 2]
+        assert [reading.plain_read for reading in readings].count(True) == 1
+        strict = classify(sql)
+        assert strict.statements == len(strict.keywords) == 2
+        assert strict.session_state
+        assert not strict.plain_read
+
+    def test_a_backslash_that_ends_no_constant_either_way_matters_to_neither(self) -> None:
+        assert classify("select a from t where b like '10\\%' and c ~ '^\\d+$'").plain_read
 
     def test_a_keyword_is_ascii(self) -> None:
         # Python folds the long s to S; the server does not, and takes the word for an identifier.
@@ -694,6 +800,11 @@ class TestClassifying:
         assert len(traits.keywords) == traits.statements
         assert not (traits.plain_read and (traits.session_state or traits.copy or traits.commits))
         assert not (traits.plain_read and traits.statements != 1)
+        assert traits.session_state or not (traits.not_resettable or traits.runs_code or traits.needs_own_session)
+        strict = classify(sql)
+        assert strict.statements == len(strict.keywords) >= traits.statements
+        assert strict.session_state >= traits.session_state
+        assert strict.plain_read <= traits.plain_read
 
     def test_an_answer_is_kept(self) -> None:
         assert classify("select 'kept'") is classify("select 'kept'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from headrace._core.record import Record
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.errors import PostgresSyntaxError
+from headrace.errors import InterfaceError, PostgresSyntaxError
 from headrace.lexer import classify
 from headrace.pool.acquire import LeaseMethods
 from headrace.query import bound, bound_each
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
+
+OTHER_SESSION = (
+    "lastval() and currval() tell about an earlier statement of the same session, but each call of a pool's own method "
+    "may go to another session: the value would be that of another caller"
+)
+OTHER_SESSION_HINT = (
+    "Use RETURNING in the statement that takes the value from the sequence, or run both statements on one connection: "
+    "async with pool.acquire() as connection"
+)
 
 
 class SharedMethods(LeaseMethods):
@@ -244,9 +253,12 @@ class SharedMethods(LeaseMethods):
 
     async def _leased(self, method: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         connection: Any
+        traits = classify(query)
+        if traits.needs_own_session:
+            raise InterfaceError(OTHER_SESSION, hint=OTHER_SESSION_HINT)
         async with self.acquire(timeout=kwargs.get("timeout")) as connection:
             # The holder of a lease may mean to keep a role; the caller of a shared method cannot.
-            connection._member.not_resettable = classify(query).lasting
+            connection._member.not_resettable = traits.not_resettable
             return await getattr(connection, method)(*args, **kwargs)
 
 

@@ -50,7 +50,11 @@ class Lexer(Target):
         assert "".join(token.text for token in cut) == text
         traits = classify(text, standard_conforming_strings=conforming)
         assert not (traits.plain_read and traits.session_state)
-        assert traits.session_state or not traits.lasting
+        assert traits.session_state or not (traits.not_resettable or traits.runs_code or traits.needs_own_session)
+        strict = classify(text)
+        assert strict.session_state >= traits.session_state
+        assert strict.statements >= traits.statements
+        assert strict.plain_read <= traits.plain_read
         assert len(split_statements(text, standard_conforming_strings=conforming)) == traits.statements
         return (
             traits.session_state,
