@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.lexer import Kind, Token, classify, highest_parameter, split_statements, tokens
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SPACE, COMMENT, WORD, QUOTED, STRING = Kind.SPACE, Kind.COMMENT, Kind.WORD, Kind.QUOTED, Kind.STRING
 NUMBER, PARAMETER, OPERATOR, PUNCTUATION = Kind.NUMBER, Kind.PARAMETER, Kind.OPERATOR, Kind.PUNCTUATION
@@ -247,6 +253,72 @@ class TestTokens:
         assert not classify(hostile).plain_read
 
 
+# Where an expression may stand, and where a query may: what is put there decides whether all of it is a plain read.
+EXPRESSION_PLACES = st.sampled_from(
+    [
+        *("({})", "- {}", "not {}", "{} + 1", "1 operator(pg_catalog.+) {}", "{}::numeric(10, 2)", "cast({} as text)"),
+        *(
+            "lower({})",
+            "pg_catalog.lower({})",
+            "lower(a => {})",
+            "coalesce(a, {})",
+            "row({}, 1)",
+            "array[{}]",
+            "(a)[{}]",
+        ),
+        *("case {} when 1 then 2 end", "case when a then {} else 1 end", "{} between 1 and 2", "a between {} and 2"),
+        *("a in (1, {})", "a = any ({})", "{} is distinct from a", "a like {} escape '!'", "a at time zone {}"),
+        *(
+            "extract(year from {})",
+            "substring(a from {} for 2)",
+            "overlay(a placing {} from 1)",
+            "trim(both {} from a)",
+        ),
+        *("json_object('a' value {})", "xmlelement(name a, {})", "sum({}) filter (where b) over (partition by c)"),
+        *("sum(a) over (order by {} rows 1 preceding)", "mode() within group (order by {})", '{} collate "C"'),
+    ]
+)
+QUERY_PLACES = st.sampled_from(
+    [
+        *("select {}", "values (1, {})", "select distinct on ({}) a from t", "select distinct on (a) {} from t"),
+        *(
+            "select a b, {} c from t as u(a, b)",
+            "select 1 from t v (a) where {}",
+            "select 1 from t group by a, rollup({})",
+        ),
+        *("select 1 group by grouping sets ((a), cube ({}))", "select 1 having {}", "select 1 order by a, {} desc"),
+        *(
+            "select 1 limit {}",
+            "select 1 offset {} rows",
+            "select 1 from t join u on {}",
+            "select 1 union all select {}",
+        ),
+        *(
+            "select 1 from generate_series(1, {}) with ordinality as g(n, m)",
+            "select 1 from t, lateral (select {}) u(a)",
+        ),
+        *(
+            "with a(x) as materialized (select {}), b (y) as (table a) select 1 from b",
+            "with a as (select 1) select {}",
+        ),
+        *("(with a as (select 1) (select 2) order by {})", "select 1 window w as (order by {}), v as (w)"),
+        *("select exists (select {})", "select 1 from (values ({})) v(a)", "select array(select {} from t)"),
+    ]
+)
+
+
+@st.composite
+def queries_around(draw: st.DrawFn, innermost: str) -> str:
+    """Return a query with an expression somewhere in it."""
+    expression = innermost
+    for place in draw(st.lists(EXPRESSION_PLACES, max_size=4)):
+        expression = place.replace("{}", expression)
+    query = draw(QUERY_PLACES).replace("{}", expression)
+    for place in draw(st.lists(QUERY_PLACES, max_size=2)):
+        query = place.replace("{}", f"({query})")
+    return query
+
+
 class TestSplitting:
     @pytest.mark.parametrize(
         ("sql", "statements"),
@@ -480,6 +552,16 @@ class TestClassifying:
         ],
     )
     def test_no_plain_read(self, sql: str) -> None:
+        assert not classify(sql).plain_read
+
+    @given(queries_around("a"))
+    def test_a_plain_read_however_it_is_composed(self, sql: str) -> None:
+        assert classify(sql).plain_read
+
+    @given(st.data())
+    def test_one_call_anywhere_makes_it_none(self, data: st.DataObject) -> None:
+        calls = ["f(a)", "f()", "s.lower(a)", '"lower"(a)', "nextval('s')", "(a).f", "over (a)", "columns(a)"]
+        sql = data.draw(queries_around(data.draw(st.sampled_from(calls))))
         assert not classify(sql).plain_read
 
     @pytest.mark.parametrize(
@@ -805,6 +887,10 @@ class TestClassifying:
         assert strict.statements == len(strict.keywords) >= traits.statements
         assert strict.session_state >= traits.session_state
         assert strict.plain_read <= traits.plain_read
+
+    def test_the_generated_names_are_up_to_date(self) -> None:
+        tool = [sys.executable, str(ROOT / "tools" / "generate_functions.py"), "--check"]
+        assert subprocess.run(tool, check=False).returncode == 0
 
     def test_an_answer_is_kept(self) -> None:
         assert classify("select 'kept'") is classify("select 'kept'")
