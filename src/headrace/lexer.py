@@ -486,7 +486,8 @@ def _is_not_resettable(words: list[str], inside: list[str], text: str) -> bool:
             del behind[0]
         return behind[:1] == ["SESSION"] or not _KEPT_SETTINGS.isdisjoint(behind[:1])
     if keyword in ("PREPARE", "LOAD", "DEALLOCATE", "DISCARD"):
-        return behind[:1] != ["TRANSACTION"]
+        # PREPARE TRANSACTION 'x', but not a statement by the name of "transaction".
+        return keyword != "PREPARE" or behind[:2] != ["TRANSACTION", _CONSTANT]
     if keyword == "CREATE" and _creates_temporary(words):
         return True
     if "INTO" in words and any(target in _TEMPORARY or target in ("LOCAL", "GLOBAL") for target in _into(words)):

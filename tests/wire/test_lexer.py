@@ -746,6 +746,8 @@ class TestClassifying:
             ),
             "select pg_create_logical_replication_slot('s', 'p', true)",
             "select pg_replication_origin_session_setup('o')",
+            "deallocate transaction",
+            "prepare transaction as select 1",
         ],
     )
     def test_session_state_that_a_reset_does_not_undo(self, sql: str) -> None:
