@@ -68,6 +68,8 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     _lost_with: object = None
     _listeners: Listeners | None = None
     _reset_query: str | None = None
+    _left_managed = False
+    """The lease before was given back inside a transaction of an `async with` block."""
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed() else f"pid:{self._driver.session.backend_pid}"
@@ -165,6 +167,10 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     ) -> Transaction:
         """Return a transaction, to be used by `async with` or by hand; inside another it is a savepoint.
 
+        The transactions of several tasks must not overlap: see `Transaction`. A task that neither has opened the
+        transaction that is open nor was created inside it gets a savepoint in it, and the log a warning that names both
+        call sites; with `strict_transactions` it gets an InterfaceError.
+
         `isolation`: 'serializable', 'repeatable_read', 'read_committed' or 'read_uncommitted' (ValueError for anything
         else); None for the server's default. Source: PostgreSQL documentation, BEGIN and SAVEPOINT.
         """
@@ -209,7 +215,7 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         if await self._status() != "I":
             self._report_open_transaction()
             await driver.reply(driver.script("ROLLBACK", kept=True), seconds)
-        self._transaction = None
+        self._forget_transactions()
         self._drop_listeners()
         if self._listeners is not None:
             self._listeners.logs.clear()
@@ -226,12 +232,22 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     def _on_lost(self, reason: object) -> None:
         """Learn from the driver that the connection is no more."""
         self._lost_with = self._driver.session.fatal or reason
+        self._forget_transactions()
         self._tell_of_end()
         if self._lost_callback is not None:
             self._lost_callback(self)
 
+    def _is_managed(self) -> bool:
+        """Return whether an `async with` block is going to end the outermost transaction."""
+        return bool(self._transactions) and self._transactions[0].managed
+
     def _report_open_transaction(self) -> None:
-        """Tell the loop's exception handler of a transaction that was left open: a reset is going to undo it."""
+        """Tell the loop's exception handler of a transaction that was left open: a reset is going to undo it.
+
+        One of an `async with` block is not left open. Its block may end after the lease, as that of a generator does.
+        """
+        if self._left_managed or self._is_managed():
+            return
         message = f"Resetting connection with an active transaction {self!r}"
         self._driver.loop.call_exception_handler({"message": message})
 
@@ -246,6 +262,7 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         kept alive: once neither its holder nor what was made during the lease refers to it, it is gone.
         """
         self._proxy = weakref.ref(proxy)
+        self._left_managed = False
         self._driver.session.fence()
 
     def _lease_over(self) -> list[InterfaceWarning]:
@@ -254,7 +271,8 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         Returns warnings about listeners that were left.
         """
         self._term = object()
-        self._transaction = None
+        self._left_managed = self._is_managed()
+        self._forget_transactions()
         self._proxy = None
         return self._drop_listeners()
 
@@ -276,6 +294,7 @@ async def connect(
     out_of_range: OutOfRange = "error",
     command_timeout: float | None = None,
     max_pipeline: int = 100,
+    strict_transactions: bool = False,
     connection_class: type[Connection] = Connection,
     record_class: type[Record] = Record,
     loop: asyncio.AbstractEventLoop | None = None,
@@ -298,6 +317,9 @@ async def connect(
     `out_of_range` says what becomes of dates, times and intervals that Python's types do not hold, such as the year
     10000: an UnrepresentableValueError for their query, or with 'text' the server's text of them in their place.
 
+    With `strict_transactions` a transaction that begins inside one of another task raises InterfaceError, unless its
+    task was created inside that transaction. Otherwise it is a savepoint there, and the log has a warning.
+
     Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
     PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.
     """
@@ -308,6 +330,8 @@ async def connect(
             f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
         )
     checked_record_class(record_class)
+    if not isinstance(strict_transactions, bool):
+        raise ValueError(f"strict_transactions is expected to be True or False, got {strict_transactions!r}")
     limits = SessionLimits(
         statement_cache_size,
         max_cached_statement_lifetime,
@@ -323,7 +347,7 @@ async def connect(
     opened = await open_driver(params, limits.session, checked_timeout(timeout))
     driver = opened.driver
     try:
-        return connection_class(
+        connection = connection_class(
             driver,
             params,
             record_class=record_class,
@@ -334,3 +358,5 @@ async def connect(
         # A subclass may raise, and nobody else knows the driver.
         driver.terminate()
         raise
+    connection._strict_transactions = strict_transactions
+    return connection

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class ConnectionBase:
     """A connection as its statements, cursors, transactions, listeners and COPYs see it."""
 
+    _strict_transactions = False
+
     def __init__(
         self,
         driver: Driver,
@@ -35,8 +37,12 @@ class ConnectionBase:
         self._address = address if address is not None else params.addresses[0]
         self._record_class = record_class
         self._command_timeout = command_timeout
-        self._transaction: Any = None
-        """The outermost `Transaction` that is open."""
+        self._transactions: list[Any] = []
+        """An `OpenTransaction` for each transaction that is open, the outermost first."""
+        self._overlap: InterfaceError | None = None
+        """How transactions of two tasks have overlapped, until all of them have ended."""
+        self._reported_overlaps: set[tuple[str, str]] = set()
+        """The call sites of transactions of two tasks that the log has a warning of."""
         self._term: object = object()
         self._proxy: Callable[[], object] | None = None
         self._reset_at = 0
@@ -53,6 +59,13 @@ class ConnectionBase:
         if driver.asked - driver.load < self._reset_at:
             return False  # what it said last is about the lease before
         return driver.session.status in ("T", "E")
+
+    def _forget_transactions(self) -> None:
+        """Learn that no transaction is open any more, or that none will be once a reset is done."""
+        for transaction in self._transactions:
+            transaction.is_open = transaction.starting = False
+        self._transactions.clear()
+        self._overlap = None
 
     def _reset_is_sent(self) -> None:
         """Learn that all that the last lease has left is undone by what was asked up to now."""

@@ -124,14 +124,16 @@ cdef class DriverCore(Line):
         self._submitted()
         return request
 
-    def background(self, str query not None, bint vital=False):
+    def background(self, str query not None, bint vital=False, error=None):
         """Queue a simple query that nobody waits for: it is sent and drained.
 
-        Its error is passed over; where it is `vital`, the connection is dropped instead.
+        Its error is passed over; where it is `vital`, the connection is dropped instead. `error` stands in for the
+        server's, as the cause of what follows in a transaction that the query fails.
         """
         cdef Script request
         if self.session.failure is None:
             request = Script(Continuation(self._after_vital) if vital else None, query, True)
+            request.error = error
             self.session.submit(request)
             if not self.flush_scheduled:
                 # One turn later than usual, so that whoever gets the connection next sends in the same write.

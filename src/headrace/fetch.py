@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from headrace._core.record import Record
 from headrace.connection_base import ConnectionBase
 from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.errors import InFailedSQLTransactionError
-from headrace.lexer import classify
 from headrace.query import bound
 
 if TYPE_CHECKING:
@@ -36,11 +34,7 @@ class QueryMethods(ConnectionBase):
         if args:
             request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
             return await driver.reply(request, seconds)  # type: ignore[no-any-return]
-        cause = driver.session.failed_by
-        tag: str = await driver.reply(driver.script(query), seconds)
-        if tag == "ROLLBACK" and classify(query).commits:
-            raise commit_refused(cause)
-        return tag
+        return await driver.reply(driver.script(query), seconds)  # type: ignore[no-any-return]
 
     async def executemany(
         self,
@@ -179,12 +173,3 @@ class QueryMethods(ConnectionBase):
         seconds = self._timeout(timeout)
         request = self._driver.batch(query, args, self._rows_as(record_class, row), True)
         return await self._driver.reply(request, seconds)  # type: ignore[no-any-return]
-
-
-def commit_refused(cause: BaseException | None) -> InFailedSQLTransactionError:
-    """Return the error for a COMMIT that was answered by ROLLBACK."""
-    error = InFailedSQLTransactionError(
-        "COMMIT was answered by ROLLBACK: a statement of the transaction had failed, nothing was kept"
-    )
-    error.__cause__ = cause
-    return error

@@ -6,18 +6,24 @@ Source: PostgreSQL documentation, BEGIN, SAVEPOINT, and "Concurrency Control" fo
 from __future__ import annotations
 
 import enum
-from asyncio import CancelledError
+import logging
+import os
+import sys
+from asyncio import CancelledError, current_task
+from contextvars import ContextVar
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from headrace._core.preparation import own_statement
 from headrace._core.record import Record
 from headrace.driver import KIND_VALUE
-from headrace.errors import InterfaceError
-from headrace.fetch import commit_refused
+from headrace.errors import InFailedSQLTransactionError, InterfaceError
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import CodeType, TracebackType
+    from typing import Any
 
     from headrace.connection_base import ConnectionBase
 
@@ -29,6 +35,21 @@ ISOLATION_LEVELS = {
 }
 
 TEXT = 25
+
+# There is no such savepoint, so the server fails the open transaction (ROLLBACK TO SAVEPOINT, 3B001). The name explains
+# the error in the server's log.
+FAIL = "ROLLBACK TO SAVEPOINT headrace_transactions_of_two_tasks_overlap"
+
+MANUAL_HINT = "End it by execute('COMMIT') or execute('ROLLBACK') first, or use transaction() throughout."
+
+HINT = (
+    "Use one connection for each task, such as `async with pool.acquire()` in each of them, or run the transactions "
+    "one after another."
+)
+
+PACKAGE = f"{Path(__file__).parent}{os.sep}"
+
+log = logging.getLogger("headrace")
 
 _savepoints = count(1)
 
@@ -43,18 +64,78 @@ class State(enum.Enum):
     FAILED = "in error state"
 
 
-class Transaction:
-    """A transaction block, or a savepoint where one is open already; made by `Connection.transaction()`.
+class OpenTransaction:
+    """What a connection knows of a transaction that is open on it, from the call of start() to that of its end.
 
-    As a context manager it commits at the end, and rolls back where the block raises. By hand: `start()`, then
-    `commit()` or `rollback()`. Calls inside it may run at once; they run in order. A COMMIT that the server answers by
-    ROLLBACK, because a statement had failed, raises InFailedSQLTransactionError with that failure as its cause.
+    It refers to neither the connection nor the `Transaction`: the contexts that inherit it keep none of them alive.
+    """
+
+    isolation: str | None = None
+    is_open = False
+    starting = False
+    managed = False
+    """An `async with` block is going to end it."""
+    task: ref[Any] | None = None
+    """The task that has started it."""
+    outer: OpenTransaction | None = None
+    """The one that was open around it in the context that made it, on any connection."""
+
+    code: CodeType
+    """What has called `transaction()`, and at which instruction: the line is looked up if it is needed."""
+    instruction: int
+
+    def inherit(self, outer: OpenTransaction | None) -> None:
+        """Descend from the transactions of a context."""
+        inner = self
+        while True:
+            # Those that have ended are let go of, or the context of a task that never ends would collect them.
+            while outer is not None and not outer.is_open:
+                outer = outer.outer
+            inner.outer = outer
+            if outer is None:
+                break
+            inner, outer = outer, outer.outer
+
+    def is_entered_by(self, transaction: OpenTransaction) -> bool:
+        """Return whether `transaction` comes from the task that has started this one, or from a descendant."""
+        if self.task is transaction.task:
+            return True
+        outer = transaction.outer
+        while outer is not None and outer is not self:
+            outer = outer.outer
+        return outer is self
+
+    @property
+    def call_site(self) -> str:
+        """File, line and function that have called `transaction()`."""
+        code = self.code
+        line = code.co_firstlineno
+        for start, end, number in code.co_lines():
+            if start <= self.instruction < end and number is not None:
+                line = number
+        return f"{code.co_filename}:{line}, in {code.co_qualname}"
+
+
+_innermost: ContextVar[OpenTransaction | None] = ContextVar("headrace_innermost_transaction", default=None)
+
+
+class Transaction:
+    """A transaction block, or a savepoint if one is open already; made by `Connection.transaction()`.
+
+    As a context manager it commits at the end, and rolls back if the block raises. By hand: `start()`, then `commit()`
+    or `rollback()`. Calls inside it may run at once; they run in order. A COMMIT that the server answers by ROLLBACK,
+    because a statement had failed, raises InFailedSQLTransactionError with that failure as its cause.
+
+    The transactions of several tasks on one connection must not overlap. `start()` raises InterfaceError while another
+    task is starting one. `commit()` raises InterfaceError if another task's transaction is open inside this one.
+    `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every statement on
+    the connection raises InFailedSQLTransactionError, and so does each `commit()`.
 
     Cancellation while it starts or ends leaves no open transaction behind: what was begun is rolled back, and a COMMIT
     or ROLLBACK once sent is carried out.
     """
 
-    __slots__ = ("_connection", "_deferrable", "_isolation", "_lease", "_managed", "_readonly", "_savepoint", "_state")
+    __slots__ = ("_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint", "_state")
 
     def __init__(
         self,
@@ -72,7 +153,21 @@ class Transaction:
         self._deferrable = deferrable
         self._state = State.NEW
         self._savepoint: str | None = None
-        self._managed = False
+        this = self._open = OpenTransaction()
+        if isolation is not None:
+            this.isolation = isolation
+        frame = sys._getframe(2)
+        code = frame.f_code
+        if code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+            # By way of a lease.
+            frame = frame.f_back
+            code = frame.f_code
+        this.code = code
+        this.instruction = frame.f_lasti
+        inherited = _innermost.get()
+        if inherited is not None and (inherited.is_open or inherited.outer is not None):
+            this.inherit(inherited)
+        _innermost.set(this)
 
     def __repr__(self) -> str:
         mode = " ".join(
@@ -86,11 +181,20 @@ class Transaction:
         )
         return f"<headrace.Transaction state:{self._state.name.lower()}{' ' + mode if mode else ''} {id(self):#x}>"
 
+    @property
+    def _managed(self) -> bool:
+        """By the name that asyncpg's users know."""
+        return self._open.managed
+
     async def __aenter__(self) -> None:
-        if self._managed:
+        if self._open.managed:
             raise InterfaceError("cannot enter context: already in an `async with` block")
-        self._managed = True
-        await self.start()
+        self._open.managed = True
+        try:
+            await self.start()
+        except BaseException:
+            self._open.managed = False
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -102,87 +206,220 @@ class Transaction:
             else:
                 await self._commit()
         finally:
-            self._managed = False
+            self._open.managed = False
 
     async def start(self) -> None:
-        """Begin the transaction, or set the savepoint."""
-        self._connection._check_lease(self._lease, "Transaction.start()")
+        """Begin the transaction, or set the savepoint.
+
+        Raises InterfaceError while another task starts a transaction on the connection, and with `strict_transactions`
+        if the transaction that is open there belongs to a task that this one does not descend from.
+        """
+        connection = self._connection
+        connection._check_lease(self._lease, "Transaction.start()")
         if self._state is not State.NEW:
             raise InterfaceError(f"cannot start; the transaction is {self._state.value}")
-        connection = self._connection
-        outer: Transaction | None = connection._transaction
-        if outer is None:
-            if await connection._status() != "I":
-                raise InterfaceError(
-                    "cannot use Connection.transaction() in a manually started transaction",
-                    hint="End it by execute('COMMIT') or execute('ROLLBACK') first, or use transaction() throughout.",
-                )
-            outer = connection._transaction
-        if outer is None:
-            connection._transaction = self
-            begin, undo = self._begin(), "ROLLBACK"
-        else:
-            await self._check_isolation(outer)
-            self._savepoint = f"headrace_savepoint_{next(_savepoints):x}"
-            begin, undo = f"SAVEPOINT {self._savepoint}", f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}"
-        driver = connection._driver
+        this = self._open
+        if this.is_open:
+            raise InterfaceError("cannot start; another task is starting the transaction")
+        transactions: list[OpenTransaction] = connection._transactions
+        outermost = transactions[0] if transactions else None
+        task = current_task()
+        this.task = ref(task) if task is not None else None
+        if (inherited := _innermost.get()) is not this:
+            # It was made in another context than that of the tasks that this one is going to create.
+            this.inherit(inherited)
+            _innermost.set(this)
+        if outermost is not None:
+            self._check_others(transactions)
+        transactions.append(this)
+        this.is_open = this.starting = True
         try:
+            if outermost is None:
+                if await connection._status() != "I":
+                    raise InterfaceError(
+                        "cannot use Connection.transaction() in a manually started transaction", hint=MANUAL_HINT
+                    )
+                begin, undo = self._begin(), "ROLLBACK"
+            else:
+                await self._check_isolation(outermost)
+                name = self._savepoint = f"headrace_savepoint_{next(_savepoints):x}"
+                begin, undo = f"SAVEPOINT {name}", f"ROLLBACK TO {name}; RELEASE {name}"
+            if not this.is_open:
+                raise self._no_longer_open("start")
+            driver = connection._driver
             request = driver.script(begin)
             try:
                 await driver.reply(request, connection._timeout(None))
             except (CancelledError, TimeoutError):
-                if request.abandoned or request.status:
-                    # It was sent, or even answered in the very turn of the cancellation.
+                if (request.abandoned or request.status) and this.is_open and connection._overlap is None:
+                    # It was sent, or even answered in the very turn of the cancellation. After the end of the lease, or
+                    # an overlap, something else undoes it, and this would undo what is not its own.
                     driver.background(undo)
                 raise
         except BaseException:
+            last = transactions == [this]
             self._ended(State.FAILED)
+            if last and connection._overlap is not None:
+                connection._overlap = None
+                connection._driver.background("ROLLBACK")
             raise
+        this.starting = False
         self._state = State.STARTED
 
     async def commit(self) -> None:
-        """Commit the transaction, or release the savepoint."""
+        """Commit the transaction, or release the savepoint.
+
+        Raises InterfaceError if another task's transaction is open inside it, InFailedSQLTransactionError if nothing
+        could be kept: a statement had failed, or transactions of two tasks had overlapped.
+        """
         self._check_by_hand("commit")
         await self._commit()
 
     async def rollback(self) -> None:
-        """Roll the transaction back, or return to the savepoint."""
+        """Roll the transaction back, or return to the savepoint.
+
+        If another task's transaction is open inside it, both are rolled back together with all that are around them.
+        """
         self._check_by_hand("rollback")
         await self._rollback()
 
     async def _commit(self) -> None:
         self._check_started("commit")
-        cause = self._connection._driver.session.failed_by
-        tag = await self._end("COMMIT" if self._savepoint is None else f"RELEASE SAVEPOINT {self._savepoint}",
-                              State.COMMITTED)  # fmt: skip
-        if tag == "ROLLBACK":
-            self._state = State.ROLLEDBACK
-            raise commit_refused(cause)
+        connection = self._connection
+        overlap = connection._overlap
+        if overlap is not None:
+            await self._end_overlapping(State.ROLLEDBACK)
+            error = InFailedSQLTransactionError(
+                "nothing was kept: transactions of two tasks had overlapped on the connection, and were rolled back",
+                hint=HINT,
+            )
+            raise error from overlap
+        if connection._transactions[-1] is not self._open and (other := self._other_inside()) is not None:
+            refused = InterfaceError(
+                f"cannot commit the transaction made at {self._open.call_site}: another task's transaction is open "
+                f"inside it, made at {other.call_site}; both are rolled back",
+                hint=HINT,
+            )
+            self._fail(refused)
+            await self._end_overlapping(State.FAILED)
+            raise refused
+        try:
+            await self._end(
+                "COMMIT" if self._savepoint is None else f"RELEASE SAVEPOINT {self._savepoint}", State.COMMITTED
+            )
+        except InFailedSQLTransactionError:
+            if self._savepoint is None:
+                self._state = State.ROLLEDBACK
+            raise
 
     async def _rollback(self) -> None:
         self._check_started("rollback")
+        connection = self._connection
+        if connection._overlap is None and connection._transactions[-1] is not self._open:
+            other = self._other_inside()
+            if other is not None:
+                self._fail(
+                    InterfaceError(
+                        f"the transaction made at {self._open.call_site} was rolled back while another task's was open "
+                        f"inside it, made at {other.call_site}",
+                        hint=HINT,
+                    )
+                )
+        if connection._overlap is not None:
+            await self._end_overlapping(State.ROLLEDBACK)
+            return
         await self._end(
             "ROLLBACK" if self._savepoint is None else f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}",
             State.ROLLEDBACK,
         )
 
-    async def _end(self, query: str, state: State) -> str:
-        """Send what ends the transaction: it is carried out even where the caller no longer waits."""
+    async def _end(self, query: str, state: State) -> None:
+        """Send what ends the transaction: it is carried out even if the caller no longer waits.
+
+        What is asked from here on is outside of the transaction, so it counts as ended before the reply comes.
+        """
         connection = self._connection
         driver = connection._driver
         request = driver.script(query, kept=True)
-        try:
-            tag: str = await driver.reply(request, connection._timeout(None))
-        except BaseException:
-            self._ended(State.FAILED)
-            raise
         self._ended(state)
-        return tag
+        if connection._overlap is not None:
+            connection._overlap = None  # this was the last one
+        try:
+            await driver.reply(request, connection._timeout(None))
+        except BaseException:
+            self._state = State.FAILED
+            raise
 
     def _ended(self, state: State) -> None:
+        """Take it off the connection's list, together with those inside it that its own task has left open."""
         self._state = state
-        if self._connection._transaction is self:
-            self._connection._transaction = None
+        this = self._open
+        if not this.is_open:
+            return
+        this.is_open = this.starting = False
+        transactions: list[OpenTransaction] = self._connection._transactions
+        if transactions[-1] is this:
+            transactions.pop()
+            return
+        for each in transactions[transactions.index(this) + 1 :]:
+            if each.task is this.task:
+                each.is_open = False
+        transactions[:] = [each for each in transactions if each.is_open]
+
+    # -- several tasks ---------------------------------------------------------------------------------------------
+
+    def _check_others(self, transactions: list[OpenTransaction]) -> None:
+        """Raise InterfaceError, or warn, if the transactions that are open do not admit this one inside."""
+        this = self._open
+        last = transactions[-1]
+        if last.starting:
+            raise InterfaceError(
+                f"cannot start the transaction made at {this.call_site}: another task is starting one on this "
+                f"connection, made at {last.call_site}",
+                hint=HINT,
+            )
+        for each in reversed(transactions):
+            if each.is_entered_by(this):
+                return
+        connection = self._connection
+        sites = (last.call_site, this.call_site)
+        if connection._strict_transactions:
+            raise InterfaceError(
+                f"cannot start the transaction made at {sites[1]}: the one that is open on this connection, made at "
+                f"{sites[0]}, belongs to another task, which has not created this one",
+                hint=HINT,
+            )
+        if sites not in connection._reported_overlaps:
+            connection._reported_overlaps.add(sites)
+            log.warning(
+                "the transaction made at %s is a savepoint inside the transaction of another task, made at %s: what it "
+                "commits is lost if that is rolled back. strict_transactions=True makes this an error. %s",
+                sites[1], sites[0], HINT,
+            )  # fmt: skip
+
+    def _other_inside(self) -> OpenTransaction | None:
+        """Return a transaction of another task that is open inside this one."""
+        this = self._open
+        transactions: list[OpenTransaction] = self._connection._transactions
+        for each in transactions[transactions.index(this) + 1 :]:
+            if each.task is not this.task:
+                return each
+        return None
+
+    def _fail(self, overlap: InterfaceError) -> None:
+        """Fail the open transaction on the server, so that nothing of it can be kept by halves."""
+        self._connection._overlap = overlap
+        self._connection._driver.background(FAIL, error=overlap)
+
+    async def _end_overlapping(self, state: State) -> None:
+        """End one of several that have overlapped; the last one rolls everything back."""
+        connection = self._connection
+        this = self._open
+        transactions: list[OpenTransaction] = connection._transactions
+        if transactions[0] is this and all(each.task is this.task for each in transactions):
+            await self._end("ROLLBACK", state)
+        else:
+            self._ended(state)
 
     def _begin(self) -> str:
         words = ["BEGIN"]
@@ -194,10 +431,10 @@ class Transaction:
             words.append("DEFERRABLE")
         return " ".join(words)
 
-    async def _check_isolation(self, outer: Transaction) -> None:
+    async def _check_isolation(self, outer: OpenTransaction) -> None:
         if self._isolation is None:
             return
-        level = outer._isolation
+        level = outer.isolation
         if level is None:
             driver = self._connection._driver
             question = own_statement("SHOW transaction_isolation", (), [("transaction_isolation", TEXT)])
@@ -209,14 +446,24 @@ class Transaction:
             )
 
     def _check_by_hand(self, method: str) -> None:
-        if self._managed:
+        if self._open.managed:
             raise InterfaceError(f"cannot manually {method} from within an `async with` block")
 
     def _check_started(self, method: str) -> None:
         self._connection._check_lease(self._lease, f"Transaction.{method}()")
         if self._state is not State.STARTED:
             raise InterfaceError(f"cannot {method}; the transaction is {self._state.value}")
+        if not self._open.is_open:
+            raise self._no_longer_open(method)
+
+    def _no_longer_open(self, method: str) -> InterfaceError:
+        self._connection._check_lease(self._lease, f"Transaction.{method}()")
+        return InterfaceError(
+            f"cannot {method}; the transaction is no longer open: the one around it has ended, or the connection was "
+            "reset"
+        )
 
     def _gone(self) -> bool:
-        """Whether there is nothing left to roll back: the connection is closed, or its lease over and reset."""
-        return self._connection.is_closed() or self._lease != self._connection._lease
+        """Whether nothing is left to roll back: the connection is closed or reset, or the one around has ended."""
+        connection = self._connection
+        return not self._open.is_open or connection.is_closed() or self._lease != connection._lease

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import headrace
+from tests.watching import until_in_flight
+
+if TYPE_CHECKING:
+    from tests.fixtures import MakePool
 
 
 @pytest.fixture
@@ -201,3 +207,183 @@ def await_state(conn: headrace.Connection) -> int:
     session: Any = conn._driver.session
     in_flight = [request.query for request in session.sent]
     return 2 if in_flight == ["SELECT pg_sleep(600)"] else 0
+
+
+async def failed_transaction(conn: headrace.Connection) -> BaseException:
+    """Have a transaction begun by text fail; return what it failed by."""
+    await conn.execute("BEGIN")
+    with pytest.raises(headrace.DivisionByZeroError) as caught:
+        await conn.execute("SELECT 1 / 0")
+    return caught.value
+
+
+async def run_prepared(conn: headrace.Connection, query: str) -> object:
+    return await (await conn.prepare(query)).fetch()
+
+
+KEEPING = ["COMMIT", "END", "commit and chain", "/* keep it */ COMMIT WORK", "PREPARE TRANSACTION 'kept'"]
+
+
+@pytest.mark.parametrize("query", KEEPING)
+@pytest.mark.parametrize(
+    "run",
+    [
+        pytest.param(lambda conn, query: conn.execute(query), id="execute"),
+        pytest.param(lambda conn, query: conn.fetch(query), id="fetch"),
+        pytest.param(lambda conn, query: conn.fetchrow(query), id="fetchrow"),
+        pytest.param(lambda conn, query: conn.fetchval(query), id="fetchval"),
+        pytest.param(run_prepared, id="prepared"),
+        pytest.param(lambda conn, query: conn.executemany(query, [()]), id="executemany"),
+    ],
+)
+async def test_whatever_would_keep_a_failed_transaction_raises(
+    conn: headrace.Connection, query: str, run: Callable[[headrace.Connection, str], Awaitable[object]]
+) -> None:
+    cause = await failed_transaction(conn)
+    with pytest.raises(headrace.InFailedSQLTransactionError, match="was answered by ROLLBACK") as caught:
+        await run(conn, query)
+    assert caught.value.__cause__ is cause
+    assert caught.value.query == query
+    if "chain" in query:
+        await conn.execute("COMMIT")
+    assert not conn.is_in_transaction()
+
+
+@pytest.mark.parametrize("query", ["COMMIT; SELECT 1", "COMMIT; BEGIN; COMMIT", "END; ROLLBACK"])
+async def test_a_refused_commit_with_other_statements_behind_it(conn: headrace.Connection, query: str) -> None:
+    cause = await failed_transaction(conn)
+    with pytest.raises(headrace.InFailedSQLTransactionError, match="COMMIT was answered by ROLLBACK") as caught:
+        await conn.execute(query)
+    assert caught.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("query", ["ROLLBACK", "ABORT", "ROLLBACK; BEGIN; COMMIT", "rollback and chain; commit"])
+async def test_a_rollback_that_was_asked_for_is_none_of_that(conn: headrace.Connection, query: str) -> None:
+    await failed_transaction(conn)
+    assert await conn.execute(query) in ("ROLLBACK", "COMMIT")
+    assert not conn.is_in_transaction()
+
+
+async def test_a_savepoint_that_was_returned_to_can_be_committed(conn: headrace.Connection, table: str) -> None:
+    await conn.execute("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s")
+    with pytest.raises(headrace.DivisionByZeroError):
+        await conn.execute("SELECT 1 / 0")
+    assert await conn.execute("ROLLBACK TO s; COMMIT") == "COMMIT"
+    assert await rows(conn) == [1]
+
+
+async def test_the_cause_of_a_refused_commit_after_a_time_out(conn: headrace.Connection) -> None:
+    with pytest.raises(headrace.InFailedSQLTransactionError, match="COMMIT was answered by ROLLBACK") as caught:
+        async with conn.transaction():
+            with pytest.raises(TimeoutError):
+                await conn.execute("SELECT pg_sleep(600)", timeout=0.01)
+    assert isinstance(caught.value.__cause__, headrace.QueryCanceledError)
+    assert not conn.is_in_transaction()
+
+
+async def test_the_cause_of_a_refused_commit_after_a_cancellation(conn: headrace.Connection) -> None:
+    with pytest.raises(headrace.InFailedSQLTransactionError, match="COMMIT was answered by ROLLBACK") as caught:
+        async with conn.transaction():
+            call = asyncio.create_task(conn.fetch("SELECT pg_sleep(600)"))
+            await until_in_flight(conn)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+    assert isinstance(caught.value.__cause__, headrace.QueryCanceledError)
+
+
+async def test_the_cause_of_a_refused_commit_after_a_concurrent_call(conn: headrace.Connection) -> None:
+    transaction = conn.transaction()
+    await transaction.start()
+    failing = asyncio.create_task(conn.fetch("SELECT 1 / 0"))
+    await asyncio.sleep(0)
+    with pytest.raises(headrace.InFailedSQLTransactionError, match="COMMIT was answered by ROLLBACK") as caught:
+        await transaction.commit()
+    with pytest.raises(headrace.DivisionByZeroError) as failed:
+        await failing
+    assert caught.value.__cause__ is failed.value
+    with pytest.raises(headrace.InterfaceError, match="already rolled back"):
+        await transaction.rollback()
+
+
+async def test_a_reset_inside_a_transaction_is_the_end_of_it(conn: headrace.Connection, table: str) -> None:
+    with pytest.raises(headrace.InterfaceError, match="no longer open"):
+        async with conn.transaction():
+            await conn.execute("INSERT INTO t VALUES (1)")
+            await conn.reset()
+    assert await rows(conn) == []
+
+
+Reports = list[dict[str, Any]]
+
+
+@pytest.fixture
+async def reports() -> AsyncIterator[Reports]:
+    """What the loop's exception handler is told."""
+    loop, told = asyncio.get_running_loop(), Reports()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    loop.set_exception_handler(None)
+
+
+async def test_a_generator_that_is_left_inside_its_transaction_is_not_reported(
+    pool: MakePool, reports: Reports
+) -> None:
+    """The lease ends before the generator does: its block is going to end the transaction, only later."""
+    leases = await pool(min_size=1, max_size=1)
+
+    async def numbers(connection: headrace.Connection) -> AsyncIterator[int]:
+        async with connection.transaction():
+            async for row in connection.cursor("SELECT generate_series(1, 1000)"):
+                yield row[0]
+
+    async with leases.acquire() as connection:
+        generator = numbers(connection)
+        async for number in generator:
+            assert number == 1
+            break
+    async with leases.acquire() as connection:
+        assert not connection.is_in_transaction()
+        await generator.aclose()  # type: ignore[attr-defined]
+        async with connection.transaction():
+            assert await connection.fetchval("SELECT 1") == 1
+    assert reports == []
+
+
+async def test_a_managed_transaction_is_not_reported_by_a_reset(conn: headrace.Connection, reports: Reports) -> None:
+    with pytest.raises(RuntimeError, match="own"):
+        async with conn.transaction():
+            await conn.reset()
+            raise RuntimeError("own")
+    assert reports == []
+
+
+@pytest.mark.parametrize("begin", ["by hand", "by text"])
+async def test_a_transaction_that_was_left_open_is_reported(pool: MakePool, reports: Reports, begin: str) -> None:
+    leases = await pool(min_size=1, max_size=1)
+    for _ in range(2):
+        async with leases.acquire() as connection:
+            # A managed transaction of an earlier lease is of no account.
+            async with connection.transaction():
+                await connection.fetchval("SELECT 1")
+            await (connection.execute("BEGIN") if begin == "by text" else connection.transaction().start())
+    assert len(reports) == 2
+    assert all("Resetting connection with an active transaction" in report["message"] for report in reports)
+
+
+@pytest.mark.parametrize("managed", [False, True])
+async def test_a_forgotten_lease_with_an_open_transaction_is_taken_back(
+    pool: MakePool, reports: Reports, managed: bool
+) -> None:
+    """Neither the connection nor the context of a task keeps a transaction alive that its program has forgotten."""
+    leases = await pool(min_size=1, max_size=1)
+
+    async def forget() -> None:
+        transaction = (await leases.acquire()).transaction()
+        await (transaction.__aenter__() if managed else transaction.start())
+
+    await forget()
+    gc.collect()
+    async with leases.acquire(timeout=10) as connection:
+        assert not connection.is_in_transaction()
+    assert leases.stats().leaked == 1
+    assert len(reports) == (0 if managed else 1)

@@ -127,6 +127,8 @@ class Unit:
     error: str | None = None
     status: str | None = None
     """The transaction status of the ReadyForQuery that ended it."""
+    commits: bool = False
+    """Whether it is a COMMIT."""
     changes: bool = False
     """Whether it begins or ends a transaction, or changes the session."""
     changes_behind: bool = False
@@ -187,6 +189,7 @@ class Reference:
         elif isinstance(message, frontend.Query):
             found = tokens_in(message.sql)
             unit.copies = message.sql.startswith("COPY")
+            unit.commits = message.sql.startswith("COMMIT")
             unit.changes = message.sql.startswith(CHANGES)
         unit.whole = isinstance(message, (frontend.Sync, frontend.Query))
         for token in found:
@@ -227,6 +230,8 @@ class Reference:
         elif kind == b"d":
             unit.copied += body
         elif kind == b"Z":
+            if self.status == "E" and unit.commits and unit.tags == ["ROLLBACK"]:
+                unit.error = "25P02"  # the caller is told that nothing was kept
             unit.status = self.status = body.decode()
             self.answered += 1
             unit.changes_behind = any(behind.changes for behind in self.units[self.answered :])

@@ -175,12 +175,15 @@ def test_09_before_the_first_ready_for_query_there_is_no_status() -> None:
     assert talk.session.status == ""
 
 
-def test_09_the_tag_that_answers_commit_is_the_servers() -> None:
+@pytest.mark.parametrize("query", ["COMMIT", "end", "PREPARE TRANSACTION 'x'", "SELECT 1; COMMIT"])
+def test_09_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
+    """Whatever the server's reason is: it need not have told of a failure before."""
     talk = Conversation()
-    commit = talk.script("COMMIT", kept=True)
+    commit = talk.script(query, kept=True)
     talk.flush()
     talk.reply(simple("ROLLBACK"))
-    assert commit.value == "ROLLBACK"
+    assert isinstance(commit.error, errors.InFailedSQLTransactionError)
+    assert commit.error.__cause__ is None
 
 
 # 10. Inside a failed transaction the followers' 25P02 carries the root cause.
@@ -225,6 +228,17 @@ def test_10_the_second_failed_transaction_has_its_own_root_cause() -> None:
     assert first.error.sqlstate == "22012"
     assert rollback.value == "ROLLBACK"
     assert after.error.__cause__ is second.error
+
+
+def test_10_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_given_up() -> None:
+    talk = echoing()
+    bad, commit = talk.fetch(ECHO, 1), talk.script("COMMIT", kept=True)
+    talk.flush()
+    talk.cancel(bad)
+    talk.reply(failed("22012", "division by zero", status="E"), simple("ROLLBACK"))
+    assert isinstance(commit.error, errors.InFailedSQLTransactionError)
+    assert isinstance(commit.error.__cause__, errors.DivisionByZeroError)
+    assert talk.session.failed_by is None
 
 
 # 11. COPY IN is a full barrier, typed by the user or by us.

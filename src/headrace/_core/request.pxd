@@ -50,6 +50,7 @@ cdef class Request(Reply):
     cdef bytes more(self, WriteBuffer out)
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int finished(self) except -1
+    cdef str first_tag(self)
     cdef object outcome(self)
     cdef int settle(self) except -1
     cdef int forget_deadline(self) except -1
@@ -112,6 +113,7 @@ cdef class Direct(Request):
 
 cdef class Script(Request):
     cdef:
+        str first_status             # the tag of its first command, where that returns no rows
         bint deallocates             # has the server forget all prepared statements
         bint renames                 # may give types or attributes other names
 

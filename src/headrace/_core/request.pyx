@@ -59,6 +59,10 @@ cdef class Request(Reply):
         """ReadyForQuery came without an error: was the reply whole?"""
         return 0
 
+    cdef str first_tag(self):
+        """The command tag of its first statement, None if that returns rows."""
+        return self.status
+
     cdef object outcome(self):
         """What the request has led to; asked for once, when it has ended without an error."""
         return None
@@ -582,6 +586,8 @@ cdef class Script(Request):
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'C':
             self.status = command_tag(data, size)
+            if self.stage == 0:
+                self.first_status = self.status
             self.stage = 2
         elif kind == b'I':
             self.stage = 2
@@ -603,6 +609,9 @@ cdef class Script(Request):
         if self.stage != 2 and self.error is None:
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
+
+    cdef str first_tag(self):
+        return self.first_status
 
     cdef object outcome(self):
         return self.status if self.status is not None else ''

@@ -15,7 +15,7 @@ The rules (numbers as in the design document), and where they are kept if not he
 5.  What is in flight is bounded by count and by bytes (outbox).
 7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
 8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError (loss).
-9.  The transaction status is the byte of the last ReadyForQuery.
+9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
 10. An error 25P02 has the error that failed the transaction as its __cause__.
 11. Nothing is sent behind a barrier until it is done (outbox).
 
@@ -42,7 +42,32 @@ from libc.math cimport INFINITY
 from headrace._core.statement cimport READY, StatementCache
 
 from headrace._core.events import Events
-from headrace.errors import InterfaceError, ProtocolError, new_error, new_notice
+from headrace.errors import InFailedSQLTransactionError, InterfaceError, ProtocolError, new_error, new_notice
+from headrace.lexer import classify
+
+
+# The first words of statements that end a transaction and mean to keep it. The server answers them by the tag ROLLBACK if
+# the transaction has failed. It refuses other statements there, COMMIT PREPARED and PREPARE of a statement among them.
+cdef frozenset KEEPING = frozenset(('COMMIT', 'END', 'PREPARE'))
+
+
+cdef object commit_refused(Request request, object cause):
+    """The error for a COMMIT or PREPARE TRANSACTION that was answered by ROLLBACK, or None if that was asked for."""
+    cdef:
+        tuple keywords = classify(request.query).keywords
+        str keyword
+    if keywords and request.first_tag() == 'ROLLBACK' and keywords[0] in KEEPING:
+        keyword = keywords[0]
+    elif keywords and request.status == 'ROLLBACK' and keywords[len(keywords) - 1] in KEEPING:
+        keyword = keywords[len(keywords) - 1]
+    else:
+        return None
+    error = InFailedSQLTransactionError(
+        f"{'PREPARE TRANSACTION' if keyword == 'PREPARE' else 'COMMIT'} was answered by ROLLBACK: a statement of the "
+        'transaction had failed, nothing was kept')
+    error.query = request.query
+    error.__cause__ = cause
+    return error
 
 
 cdef class Session:
@@ -256,6 +281,8 @@ cdef class Session:
             raise ProtocolError('ReadyForQuery from the server before the whole request was sent')
         if head.error is None:
             head.finished()
+            if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
+                head.error = commit_refused(head, self.root_cause)
         self.status_byte = data[0]
         self.measure(head)
         self.outbox.answered()
