@@ -199,7 +199,9 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     async def close(self, *, timeout: float | None = None) -> None:
         """Close the connection gracefully: what runs is cancelled, what was not sent fails.
 
-        Raises TimeoutError where that takes longer than `timeout` seconds; the connection is dropped then.
+        Returns when the server has closed the connection: the backend and its locks are gone then. Raises TimeoutError
+        if that takes longer than `timeout` seconds. The connection is dropped after a time-out, on cancellation, and
+        without `timeout` after ten seconds. Source: PostgreSQL documentation, "Termination" (protocol-flow-termination).
         """
         await self._driver.close(checked_timeout(timeout))
 

@@ -17,6 +17,7 @@ cdef class DriverCore(Line):
         Request sign                     # the last ping
         readonly bint unanswered         # was dropped because it did not answer a ping
         bint dropped                     # by terminate()
+        bint terminated                  # Terminate has been written
         object cancel_deadline
         object grace
         set tasks

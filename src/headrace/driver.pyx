@@ -470,10 +470,12 @@ cdef class DriverCore(Line):
                 owner._on_lost(reason)
 
     async def close(self, timeout=None):
-        """Cancel what is running, say goodbye and close the socket.
+        """Cancel what is running, end the session and wait until the server has closed the connection.
 
-        What had not been sent fails with an error that says so. Raises TimeoutError where `timeout` seconds do not
-        suffice; the connection is dropped then, as it is on cancellation.
+        A server closes it when the backend is gone, with its locks and everything else that it held (PostgreSQL
+        documentation, "Termination"). Nothing is closed on this side before that: a proxy might close its side too then.
+        What had not been sent fails with an error that says so. Raises TimeoutError if `timeout` seconds do not suffice.
+        The connection is dropped after a time-out, after CLOSE_TIMEOUT if no `timeout` was given, and on cancellation.
         """
         if not self.connected:
             return
@@ -485,9 +487,9 @@ cdef class DriverCore(Line):
                         self._signal()
                     self._discard_copy()
                     await self._change()
-                if self.connected:
+                if self.connected and not self.terminated:
+                    self.terminated = True
                     self.transport.write(terminate)
-                    self.transport.close()
                 while self.connected:
                     await self._change()
         except TimeoutError:

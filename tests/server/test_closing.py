@@ -7,11 +7,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import headrace
+import headrace.driver
+from tests.peers import backend
+from tests.peers.frontend import Terminate
+
+if TYPE_CHECKING:
+    from tests.fixtures import Connect, Fake, MakePool
+    from tests.peers.fakeserver import Peer
+    from tests.secure import Secure
+
+MANY_LOCKS = "SELECT count(pg_advisory_lock(i)) FROM generate_series(1, 5000) i"
+"""The server needs some time to give so many back."""
+ONE_OF_THEM = "SELECT pg_try_advisory_lock(5000) AND pg_advisory_unlock(5000)"
 
 SLEEP = "SELECT pg_sleep($1)"
 
@@ -152,3 +164,113 @@ async def test_a_closed_connection_says_so_once(conn: headrace.Connection) -> No
     await conn.close()
     with pytest.raises(headrace.InterfaceError, match="^connection is closed$"):
         await conn.fetchval("SELECT 1")
+
+
+# Until the server has closed the connection
+
+
+@pytest.mark.slow
+async def test_a_closed_connection_holds_no_lock(connect: Connect) -> None:
+    """The backend is gone when close() returns, and what it held is free."""
+    other = await connect()
+    for _ in range(100):
+        conn = await connect()
+        await conn.execute(MANY_LOCKS)
+        await conn.close()
+        assert await other.fetchval(ONE_OF_THEM)
+
+
+async def test_a_connection_closed_over_tls_holds_no_lock(tls: Secure) -> None:
+    arguments = {**tls.to("scram"), "ssl": "verify-full", "sslrootcert": tls.pki.root}
+    other = await headrace.connect(**arguments)
+    for _ in range(20):
+        conn = await headrace.connect(**arguments)
+        await conn.execute(MANY_LOCKS)
+        await conn.close()
+        assert await other.fetchval(ONE_OF_THEM)
+    await other.close()
+
+
+async def test_the_connections_of_a_closed_pool_hold_no_lock(connect: Connect, pool: MakePool) -> None:
+    """They may have been taken by a callback, or by a connection that the pool does not reset."""
+    other = await connect()
+
+    async def init(connection: headrace.Connection) -> None:
+        await connection.execute(MANY_LOCKS)
+
+    for _ in range(20):
+        made = await pool(min_size=1, max_size=1, init=init)
+        await made.close()
+        assert await other.fetchval(ONE_OF_THEM)
+
+
+async def test_close_waits_for_the_server_and_hears_it_out(fake: Fake) -> None:
+    told, over = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect(Terminate)
+        told.set()
+        await over.wait()
+        await peer.send(backend.notice_response("one last thing"))
+
+    server = await fake(script)
+    conn = await headrace.connect(server.dsn(), ssl="disable")
+    notices: list[str] = []
+    conn.add_log_listener(lambda _, message: notices.append(message.message))
+    closing = [asyncio.create_task(conn.close()) for _ in range(2)]
+    async with asyncio.timeout(10):
+        await told.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in closing), "the backend is still there"
+        assert conn.is_closed()
+        over.set()
+        await asyncio.gather(*closing)
+    assert notices == ["one last thing"]
+    assert bytes(server.peers[0].received).count(b"X\0\0\0\4") == 1
+
+
+async def refusing_to_go(peer: Peer) -> None:
+    await peer.greet()
+    await peer.expect(Terminate)
+    await peer.hold()
+
+
+async def test_a_server_that_does_not_close_is_left_after_the_time_out(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await fake(refusing_to_go, refusing_to_go)
+    conn = await headrace.connect(server.dsn(), ssl="disable")
+    async with asyncio.timeout(10):
+        with pytest.raises(TimeoutError):
+            await conn.close(timeout=0.1)
+        assert conn.is_closed()
+        assert headrace.driver.CLOSE_TIMEOUT == 10
+        monkeypatch.setattr(headrace.driver, "CLOSE_TIMEOUT", 0.1)
+        await (await headrace.connect(server.dsn(), ssl="disable")).close()
+
+
+async def test_who_gives_up_waiting_for_the_server_leaves_nothing_open(fake: Fake) -> None:
+    server = await fake(refusing_to_go)
+    conn = await headrace.connect(server.dsn(), ssl="disable")
+    closing = asyncio.create_task(conn.close())
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    assert conn.is_closed()
+
+
+async def test_a_server_that_resets_the_connection_instead(fake: Fake) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect(Terminate)
+        peer.reset()
+
+    server = await fake(script)
+    conn = await headrace.connect(server.dsn(), ssl="disable")
+    async with asyncio.timeout(10):
+        await conn.close()
+    assert conn.is_closed()
