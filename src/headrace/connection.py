@@ -200,13 +200,18 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         """Close the connection gracefully: what runs is cancelled, what was not sent fails.
 
         Returns when the server has closed the connection: the backend and its locks are gone then. Raises TimeoutError
-        if that takes longer than `timeout` seconds. The connection is dropped after a time-out, on cancellation, and
-        without `timeout` after ten seconds. Source: PostgreSQL documentation, "Termination" (protocol-flow-termination).
+        if that takes longer than `timeout` seconds, InterfaceError in another event loop. The connection is dropped
+        after a time-out, on cancellation, and without `timeout` after ten seconds. Source: PostgreSQL documentation,
+        "Termination" (protocol-flow-termination).
         """
         await self._driver.close(checked_timeout(timeout))
 
     def terminate(self) -> None:
-        """Drop the connection at once, without telling the server."""
+        """Drop the connection at once, without telling the server.
+
+        On a closed event loop this closes the socket; nothing that waits can be woken any more. While the connection's
+        event loop runs in another thread, it is dropped in the next turn of that loop.
+        """
         self._driver.terminate()
 
     async def reset(self, *, timeout: float | None = None) -> None:

@@ -6,7 +6,9 @@ line, which it is on top of, are the only compiled code that knows asyncio.
 
 import asyncio
 import logging
+import socket
 from asyncio import current_task, get_running_loop
+from contextlib import suppress
 from weakref import ref
 
 from headrace._core.batch cimport Batch
@@ -68,12 +70,15 @@ cdef class DriverCore(Line):
     cdef int _check(self) except -1:
         """Refuse requests from another event loop, and what would wait for itself."""
         cdef Request last = self.session.sent.last
-        if get_running_loop() is not self.loop:
-            raise InterfaceError(
-                'cannot perform operation: the connection belongs to another event loop',
-                hint='Use a connection only in the event loop that opened it; open another one here.')
+        self._check_loop('Use a connection only in the event loop that opened it; open another one here.')
         if last is not None and last.barrier:
             self._check_copy(last)
+        return 0
+
+    cdef int _check_loop(self, str hint) except -1:
+        if get_running_loop() is not self.loop:
+            raise InterfaceError(
+                'cannot perform operation: the connection belongs to another event loop', hint=hint)
         return 0
 
     cdef object _waiter(self):
@@ -474,11 +479,13 @@ cdef class DriverCore(Line):
 
         A server closes it when the backend is gone, with its locks and everything else that it held (PostgreSQL
         documentation, "Termination"). Nothing is closed on this side before that: a proxy might close its side too then.
-        What had not been sent fails with an error that says so. Raises TimeoutError if `timeout` seconds do not suffice.
-        The connection is dropped after a time-out, after CLOSE_TIMEOUT if no `timeout` was given, and on cancellation.
+        What had not been sent fails with an error that says so. Raises TimeoutError if `timeout` seconds do not suffice,
+        and InterfaceError in another event loop. The connection is dropped after a time-out, after CLOSE_TIMEOUT if no
+        `timeout` was given, and on cancellation.
         """
         if not self.connected:
             return
+        self._check_loop('Close a connection in the event loop that opened it, or drop it with terminate().')
         terminate = self.session.close('connection is closed')
         try:
             async with asyncio.timeout(timeout if timeout is not None else CLOSE_TIMEOUT):
@@ -511,10 +518,26 @@ cdef class DriverCore(Line):
         return 0
 
     def terminate(self):
-        """Drop the socket at once; whatever was asked fails."""
+        """Drop the socket at once; whatever was asked fails.
+
+        On a closed event loop nothing can be woken any more: the socket is closed, and that is all. From outside a loop
+        that runs in another thread the drop is left to that loop.
+        """
         # A cancellation under way is carried out: the backend might go on for a client that is gone.
         self.dropped = True
-        self._break_off('the connection was terminated')
+        if self.loop.is_closed():
+            self._drop_without_loop()
+        elif self.loop.is_running() and get_running() is not self.loop:
+            self.loop.call_soon_threadsafe(self.terminate)
+        else:
+            self._break_off('the connection was terminated')
+
+    cdef int _drop_without_loop(self) except -1:
+        if self.connected:
+            self.connected = False
+            self.session.take_no_more('connection is closed')
+            close_without_loop(self.transport)
+        return 0
 
     def forgotten(self):
         """Drop the socket of a connection that nobody refers to any more, in the loop's next turn.
@@ -544,6 +567,21 @@ cdef class DriverCore(Line):
     @property
     def is_closed(self) -> bool:
         return not self.connected or self.session.failure is not None
+
+
+cdef int close_without_loop(transport) except -1:
+    """Close a transport of a closed event loop, which does the last part of abort() in a further turn."""
+    with suppress(RuntimeError):
+        transport.abort()
+    # uvloop has closed the socket together with the loop.
+    with suppress(OSError, TypeError):
+        transport.get_extra_info('socket').shutdown(socket.SHUT_RDWR)
+    # The names of asyncio's own transports, for TLS that of the one below. Without them the server learns of the end by
+    # the shutdown, and the descriptor goes with the transport.
+    lower = getattr(getattr(transport, '_ssl_protocol', None), '_transport', transport)
+    with suppress(RuntimeError):
+        getattr(lower, '_call_connection_lost', repr)(None)
+    return 0
 
 
 cdef object get_running():

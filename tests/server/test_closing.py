@@ -15,6 +15,7 @@ import headrace
 import headrace.driver
 from tests.peers import backend
 from tests.peers.frontend import Terminate
+from tests.servers import Cluster
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect, Fake, MakePool
@@ -217,7 +218,7 @@ async def test_close_waits_for_the_server_and_hears_it_out(fake: Fake) -> None:
     server = await fake(script)
     conn = await headrace.connect(server.dsn(), ssl="disable")
     notices: list[str] = []
-    conn.add_log_listener(lambda _, message: notices.append(message.message))
+    conn.add_log_listener(lambda _, message: notices.append(str(message.message)))
     closing = [asyncio.create_task(conn.close()) for _ in range(2)]
     async with asyncio.timeout(10):
         await told.wait()
@@ -274,3 +275,121 @@ async def test_a_server_that_resets_the_connection_instead(fake: Fake) -> None:
     async with asyncio.timeout(10):
         await conn.close()
     assert conn.is_closed()
+
+
+# Where the event loop is another one, or closed
+
+OTHER_LOOP = """
+import asyncio, gc, os, sys, warnings
+import headrace
+
+failed = []
+sys.unraisablehook = failed.append
+warnings.simplefilter("always")
+report = []
+warnings.showwarning = lambda message, *rest: report.append(str(message))
+loop = asyncio.new_event_loop()
+loop.set_exception_handler(lambda loop, context: report.append(context["message"]))
+
+def descriptors():
+    return len(os.listdir("/dev/fd"))
+
+async def ask(function, *args):
+    result = function(*args)
+    if result is not None:
+        await result
+
+def refused(function, *args):
+    try:
+        asyncio.run(ask(function, *args))
+    except headrace.InterfaceError as error:
+        assert "belongs to another event loop" in str(error), error
+    else:
+        raise AssertionError("not refused")
+
+before = descriptors()
+%s
+gc.collect()
+assert descriptors() <= before, "a socket is still open"
+report += [str(each.exc_value) for each in failed]
+print(report or "quiet")
+"""
+
+CONNECTION = """
+async def begun(call):
+    call.send(None)
+    return call
+
+connection = loop.run_until_complete(headrace.connect({dsn!r}, ssl={ssl!r}))
+refused(connection.close)
+assert not connection.is_closed()
+if {idle}:
+    assert loop.run_until_complete(connection.fetchval("SELECT 1")) == 1
+else:
+    call = loop.run_until_complete(begun(connection.fetchval("SELECT pg_sleep(600)")))
+loop.close()
+refused(connection.close)
+connection.terminate()
+assert connection.is_closed()
+connection.terminate()
+if not {idle}:
+    call.close()
+    del call
+asyncio.run(ask(connection.close))
+"""
+
+POOL = """
+async def opened():
+    return await headrace.create_pool({dsn!r}, ssl={ssl!r}, min_size=2, max_size=2)
+
+pool = loop.run_until_complete(opened())
+refused(pool.close)
+refused(pool.terminate)
+assert loop.run_until_complete(pool.fetchval("SELECT 1")) == 1
+lease = loop.run_until_complete(ask_for_lease(pool)) if {leased} else None
+loop.close()
+refused(pool.close)
+pool.terminate()
+assert pool.get_size() == 0
+pool.terminate()
+asyncio.run(ask(pool.close))
+del pool, lease
+"""
+
+LEASE = """
+async def ask_for_lease(pool):
+    return await pool.acquire()
+"""
+
+
+def run_outside(program: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.stdout == "quiet\n", done.stderr
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "at-work"])
+def test_a_connection_in_another_loop_and_after_its_own(server: Cluster, idle: bool) -> None:
+    """close() is refused and changes nothing; terminate() drops the socket. Neither says more than that."""
+    run_outside(OTHER_LOOP % CONNECTION.format(dsn=server.dsn(), ssl="disable", idle=idle))
+
+
+def test_a_connection_with_tls_in_another_loop_and_after_its_own(tls: Secure) -> None:
+    where = tls.to("scram")
+    dsn = " ".join(f"{key}='{where[key]}'" for key in where)
+    run_outside(OTHER_LOOP % CONNECTION.format(dsn=dsn, ssl="require", idle=True))
+
+
+@pytest.mark.parametrize("leased", [True, False], ids=["leased", "idle"])
+def test_a_pool_in_another_loop_and_after_its_own(server: Cluster, leased: bool) -> None:
+    run_outside(OTHER_LOOP % (LEASE + POOL.format(dsn=server.dsn(), ssl="disable", leased=leased)))
+
+
+async def test_terminate_from_another_thread(connect: Connect) -> None:
+    """It is left to the loop, whose transports are its own."""
+    conn = await connect()
+    await asyncio.to_thread(conn.terminate)
+    await until(conn.is_closed)

@@ -40,6 +40,38 @@ async def test_one_that_nobody_refers_to_is_reported_and_dropped(
     await gone(server, "forgotten")
 
 
+async def test_a_pool_that_nobody_refers_to_is_reported_and_dropped(
+    server: Cluster, connect_kwargs: dict[str, Any]
+) -> None:
+    """Neither its timers nor its connections keep it; what is asked of it does, until it is done."""
+    held: list[Any] = [
+        await headrace.create_pool(**connect_kwargs, application_name="forgotten", min_size=2, max_size=2)
+    ]
+    async with held[0].acquire() as connection:
+        await connection.fetch("SELECT 1")
+    del connection
+    call = asyncio.create_task(held[0].fetchval("SELECT 2 FROM pg_sleep(0.1)"))
+    await asyncio.sleep(0)
+    forget(held)
+    with pytest.warns(ResourceWarning, match="unclosed pool <Pool open size:2/2"):
+        assert await call == 2
+    await gone(server, "forgotten")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_pool_after_its_loop_was_closed(server: Cluster, connect_kwargs: dict[str, Any]) -> None:
+    async def opened() -> headrace.Pool:
+        return await headrace.create_pool(**connect_kwargs, application_name="forgotten", min_size=2, max_size=2)
+
+    loop = asyncio.new_event_loop()
+    held = [loop.run_until_complete(opened())]
+    loop.close()
+    with pytest.warns(ResourceWarning, match="unclosed pool"):
+        forget(held)
+    gc.collect()
+    until(lambda: backends(server, "forgotten") == 0, "its backends are gone")
+
+
 async def test_listeners_do_not_keep_one(server: Cluster, connect_kwargs: dict[str, Any]) -> None:
     held = [await headrace.connect(**connect_kwargs, application_name="forgotten")]
     await held[0].add_listener("channel", print)

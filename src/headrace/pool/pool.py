@@ -1,16 +1,17 @@
 """A pool of connections: opening and closing it, and what can be asked of it.
 
-`acquire()` leases one connection exclusively (`leasing`). The pool's own query methods share (`sharing`): each goes to
-the connection with the fewest requests under way and joins its pipeline, so a pool of six serves thousands of queries
-at once. `upkeep` opens and closes connections; `routing` decides.
+`acquire()` leases one connection exclusively (`acquire`). The pool's own query methods share connections (`sharing`): the
+scheduler decides which one each call is sent on, the dispatcher sends it, and maintenance opens and closes connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
+import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace._core.codecs.typemap import TypeCatalogue
 from headrace._core.record import Record
@@ -36,6 +37,8 @@ log = logging.getLogger("headrace.pool")
 
 CLOSE_WARNING = 60.0
 """Seconds after which a `close()` that still waits for leases says so."""
+
+T = TypeVar("T")
 
 Connect = Callable[..., Awaitable[Connection]]
 Callback = Callable[[Any], Awaitable[None]]
@@ -101,10 +104,10 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         )
         self._maintenance = Maintenance(
             self._scheduler,
-            self._connect_one,
-            self._check,
-            self._occupation,
-            self._forget_types,
+            _connecting(self),
+            _weakly(self._check),
+            _weakly(self._occupation),
+            _weakly(self._forget_types),
             connect_timeout=connect_kwargs.get("timeout", 60.0),
             repeat_reads=repeat_reads,
             pipeline_writes=pipeline_writes,
@@ -209,15 +212,17 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
     # -- closing ---------------------------------------------------------------------------------------------------
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close the pool gracefully: waits until all leases are given back and all queries done.
+        """Close the pool gracefully: waits until all leases are given back, all queries done and all backends gone.
 
         Raises TimeoutError, with a note that says who held on to connections, where that takes longer than `timeout`
-        seconds; all is dropped then, as it is on cancellation.
+        seconds; all is dropped then, as it is on cancellation. Raises InterfaceError in another event loop than the
+        pool's.
         """
         timeout = checked_timeout(timeout)
         if self._closed:
             return
         self._check_initialized()
+        self._check_loop("Close a pool in the event loop that opened it; once that is closed, terminate() drops it.")
         self._closing = True
         self._maintenance.stop()
         warning = asyncio.get_running_loop().call_later(CLOSE_WARNING, self._warn_of_slow_close)
@@ -237,14 +242,43 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             self._closing = False
 
     def terminate(self) -> None:
-        """Drop all connections at once; leases and queries under way fail."""
+        """Drop all connections at once; leases and queries under way fail.
+
+        Raises InterfaceError while another event loop runs than the pool's, unless that is closed: then the connections
+        are dropped, and nobody is left who could be told.
+        """
         if self._closed:
             return
         self._check_initialized()
+        assert self._loop is not None
+        if self._loop.is_closed():
+            self._closed = True
+            self._drop_without_loop()
+            return
+        if asyncio._get_running_loop() is not None or self._loop.is_running():
+            self._check_loop("Call terminate() in the event loop that opened the pool.")
         self._closed = True
         for listening in list(self._listenings):
             listening.terminate()
         self._maintenance.terminate(InterfaceError("pool is closed"))
+
+    def _drop_without_loop(self) -> None:
+        scheduler = self._scheduler
+        for pooled in [*scheduler.connections.values(), *scheduler.draining.values()]:
+            pooled.connection.terminate()
+            scheduler.remove(pooled.driver)
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        # Attributes are missing if __init__ never ran, or that of a subclass.
+        maintenance = getattr(self, "_maintenance", None)
+        if maintenance is None or self._closed or not maintenance.is_running:
+            return
+        warn(f"unclosed pool {self!r}", ResourceWarning, stacklevel=2, source=self)
+        if maintenance.loop.is_closed():
+            self._drop_without_loop()
+        else:
+            # The collector of garbage runs in any thread.
+            maintenance.loop.call_soon_threadsafe(maintenance.terminate, InterfaceError("pool is closed"))
 
     def _warn_of_slow_close(self) -> None:
         log.warning(
@@ -296,11 +330,11 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             raise InterfaceError("pool is closed")
         if self._closing:
             raise InterfaceError("pool is closing")
-        if asyncio.get_running_loop() is not self._loop:
-            raise InterfaceError(
-                "cannot perform operation: the pool belongs to another event loop",
-                hint="Use a pool only in the event loop that opened it.",
-            )
+        self._check_loop("Use a pool only in the event loop that opened it.")
+
+    def _check_loop(self, hint: str) -> None:
+        if asyncio._get_running_loop() is not self._loop:
+            raise InterfaceError("cannot perform operation: the pool belongs to another event loop", hint=hint)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "closing" if self._closing else "open" if self._initialized else "new"
@@ -308,6 +342,36 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             f"<{type(self).__name__} {state} size:{self.get_size()}/{self.get_max_size()} "
             f"idle:{self.get_idle_size()} {id(self):#x}>"
         )
+
+
+def _connecting(pool: Pool) -> Callable[[], Awaitable[Connection]]:
+    """Return the function by which a pool's maintenance connects.
+
+    The event loop holds the maintenance, by its timers and its connections. A pool that its program has forgotten is to
+    be noticed, so the maintenance does not keep it alive.
+    """
+    reference = weakref.ref(pool)
+
+    async def connect() -> Connection:
+        pool = reference()
+        if pool is None:
+            raise InterfaceError("pool is closed")
+        return await pool._connect_one()
+
+    return connect
+
+
+def _weakly(method: Callable[[], T]) -> Callable[[], T]:
+    """Return a method of a pool for its maintenance, which does not keep the pool alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> T:
+        found = reference()
+        if found is None:
+            raise InterfaceError("pool is closed")
+        return found()
+
+    return call
 
 
 def checked_limits(
