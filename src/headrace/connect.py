@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,7 @@ from headrace.errors import (
     TargetServerAttributeNotMatched,
     UnsupportedClientFeatureError,
 )
-from headrace.place import Place, TamperedError
+from headrace.place import Place, SSLRequestError
 from headrace.startup import Credentials, authenticator_for, start
 from headrace.tls import attempts
 
@@ -224,9 +225,10 @@ def _another_may_mend(error: Exception) -> bool:
 def _the_other_way_may_mend(error: Exception, place: Place) -> bool:
     """Return whether the server, which was reached, may let the client in with TLS instead of without, or vice versa.
 
-    Not after AuthenticationOk, and never where it is the client that refuses.
+    Not after AuthenticationOk, not after an SSLRequest that was not answered as a PostgreSQL server does, and never if
+    it is the client that refuses.
     """
-    if not place.reached or place.accepted or isinstance(error, TamperedError):
+    if not place.reached or place.accepted or isinstance(error, SSLRequestError):
         return False
     if isinstance(error, PostgresError):
         return error.sqlstate not in _TRY_NEXT
@@ -236,14 +238,20 @@ def _the_other_way_may_mend(error: Exception, place: Place) -> bool:
 def _more_telling(first: Exception, last: Exception) -> Exception:
     """Return one of the failures with and without TLS, with a note on the other.
 
-    It is the last, unless that says no more than that pg_hba.conf has no line for the client (28000) and the first,
-    such as a wrong password, got further.
+    It is the last, unless that tells less than the first: a refusal such as a wrong password tells more than a
+    pg_hba.conf without a line for the client (28000) or a failed handshake, and these tell more than a connection that
+    was dropped.
     """
-    chosen, other = last, first
-    if getattr(last, "sqlstate", None) == "28000" and isinstance(first, PostgresError) and first.sqlstate != "28000":
-        chosen, other = first, last
+    chosen, other = (last, first) if _rank(last) >= _rank(first) else (first, last)
     chosen.add_note(f"Tried with TLS and without; the other time: {type(other).__name__}: {other}")
     return chosen
+
+
+def _rank(error: Exception) -> int:
+    """Return how much an error tells of why a server does not let the client in."""
+    if isinstance(error, PostgresError) and not isinstance(error, ConnectionDoesNotExistError):
+        return 1 if error.sqlstate == "28000" else 2
+    return 1 if isinstance(error, ssl.SSLError) else 0
 
 
 async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, Any]]:

@@ -32,8 +32,12 @@ PLAIN: Final = Attempt(tls=False)
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
-class TamperedError(ConnectionError):
-    """Somebody between client and server has put words into the server's mouth: no reason to try without TLS."""
+class SSLRequestError(ConnectionError):
+    """The SSLRequest was not answered by yes or no. As in libpq since 17 that ends the attempt, in every sslmode."""
+
+
+class TamperedError(SSLRequestError):
+    """Somebody between client and server has put words into the server's mouth."""
 
 
 @dataclass(slots=True, eq=False)
@@ -122,11 +126,15 @@ class Place:
     async def _ask_for_tls(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:
         """Send an SSLRequest; return whether the server takes up TLS.
 
-        Only one byte may come before the handshake: whatever stands behind it was not sent by the server that is
-        going to be authenticated, and is refused (CVE-2021-23222).
+        Raises SSLRequestError for any other answer than yes or no. Only one byte may come before the handshake:
+        whatever stands behind it was not sent by the server that is going to be authenticated, and is refused
+        (CVE-2021-23222).
         """
-        await loop.sock_sendall(sock, ssl_request())
-        answer = await loop.sock_recv(sock, 1)
+        try:
+            await loop.sock_sendall(sock, ssl_request())
+            answer = await loop.sock_recv(sock, 1)
+        except ConnectionError as error:
+            raise SSLRequestError(error.errno, f"{self} broke off instead of answering the SSLRequest") from error
         if answer == b"S":
             try:
                 rest = sock.recv(1, socket.MSG_PEEK)
@@ -143,9 +151,9 @@ class Place:
                 f"which sslmode={self.params.tls.mode} requires"
             )
         if answer == b"":
-            raise ConnectionError(f"{self} closed the connection instead of answering the SSLRequest")
+            raise SSLRequestError(f"{self} closed the connection instead of answering the SSLRequest")
         # An error text here would come unauthenticated: it is not shown (CVE-2024-10977).
-        raise ConnectionError(f"{self} did not answer the SSLRequest as a PostgreSQL server does")
+        raise SSLRequestError(f"{self} did not answer the SSLRequest as a PostgreSQL server does")
 
     async def _transport(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: Callable[[], _P]
