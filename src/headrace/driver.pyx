@@ -5,6 +5,7 @@ line, which it is on top of, are the only compiled code that knows asyncio.
 """
 
 import asyncio
+import errno
 import logging
 import socket
 from asyncio import current_task, get_running_loop
@@ -31,6 +32,8 @@ log = logging.getLogger('headrace')
 CANCEL_TIMEOUT = 5.0
 # Seconds until another CancelRequest follows one that had no effect; twice as long before each further one.
 CANCEL_PAUSE = 0.02
+# What the system says if no file descriptor is free, in the process or anywhere.
+cdef tuple NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 # Seconds an abandoned request may go on at the head before it is cancelled on the server.
 ABANDONED_GRACE = 0.1
 # Seconds that closing waits where the caller set no limit.
@@ -348,13 +351,23 @@ cdef class DriverCore(Line):
     async def _deliver(self, target):
         """Send CancelRequests until the server has let go of what it is to let go of.
 
-        One may come too early: a backend that has not begun with the request yet passes it over.
+        One may come too early: a backend that has not begun with the request yet passes it over. Without a free file
+        descriptor the connection is given up, and the CancelRequest sent with the descriptor that this frees.
         """
         pause = CANCEL_PAUSE
         try:
             while True:
-                await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
-                                       CANCEL_TIMEOUT)
+                try:
+                    await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
+                                           CANCEL_TIMEOUT)
+                except OSError as error:
+                    if error.errno not in NO_DESCRIPTOR or pause > CANCEL_TIMEOUT:
+                        raise
+                    self._undelivered(error)
+                    # The transport closes the socket in a later turn, and somebody else may take its descriptor.
+                    await asyncio.sleep(pause)
+                    pause *= 2
+                    continue
                 self.session.cancel_delivered()
                 # Where the connection was dropped meanwhile nobody can tell any more: a few are sent all the same.
                 if not self.session.holding if self.connected else pause > 16 * CANCEL_PAUSE:
@@ -364,9 +377,14 @@ cdef class DriverCore(Line):
                 if self.connected and not self.session.cancel_again(target):
                     return
         except Exception as error:
-            failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
-            failure.__cause__ = error
-            self._break_off(failure)
+            self._undelivered(error)
+
+    cdef int _undelivered(self, error) except -1:
+        """Drop the connection because a CancelRequest could not be delivered."""
+        failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
+        failure.__cause__ = error
+        self._break_off(failure)
+        return 0
 
     def _cancel_overdue(self):
         self.cancel_deadline = None

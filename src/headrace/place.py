@@ -107,19 +107,22 @@ class Place:
         return transport, made
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
-        sock = socket.socket(self.family, socket.SOCK_STREAM)
+        sock: socket.socket | None = None
         try:
+            sock = socket.socket(self.family, socket.SOCK_STREAM)
             sock.setblocking(False)
             if self.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 keep_alive(sock, self.params.keepalives)
             await loop.sock_connect(sock, self.sockaddr)
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise type(error)(error.errno, f"cannot connect to PostgreSQL at {self}: {reason}") from None
         except BaseException:
-            sock.close()
+            if sock is not None:
+                sock.close()
             raise
         return sock
 
