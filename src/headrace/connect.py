@@ -1,4 +1,4 @@
-"""Opening a connection: addresses in turn, attempts in turn, until a server suits.
+"""Opening a connection: addresses in the order in which they answer, attempts in turn, until a server suits.
 
 Every attempt starts afresh, with a socket, TLS and authentication state of its own, so that nothing a false server
 said outlives it; only what the user said about the password is kept for the attempts at one address.
@@ -9,42 +9,32 @@ Source: PostgreSQL documentation, "Specifying Multiple Hosts" and "Parameter Key
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from headrace._core.record import Record
 from headrace.canceller import Canceller
+from headrace.dialer import TRY_NEXT, Dialed, Dialer, another_may_mend, connect_timeout
 from headrace.driver import KIND_FIRST_ROW, Driver
 from headrace.errors import (
-    ClientConfigurationError,
     ConnectionDoesNotExistError,
-    InterfaceError,
     PostgresError,
-    ProtocolError,
     TargetServerAttributeNotMatched,
-    UnsupportedClientFeatureError,
 )
 from headrace.place import Place, SSLRequestError
 from headrace.startup import Credentials, authenticator_for, start
 from headrace.tls import attempts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from headrace._core.session import Session
     from headrace.auth import Authenticator
-    from headrace.params import Address, ConnectParams
-
-_T = TypeVar("_T")
-
-# What a server says when it is not there for anybody just now; anything else it says, another would say too.
-_TRY_NEXT = frozenset({"57P01", "57P02", "57P03"})
-
-_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    from headrace.dialer import Rank
+    from headrace.params import ConnectParams
 
 # Seconds that a server which does not suit gets to end the session in good order.
 _GOODBYE = 1.0
@@ -68,12 +58,15 @@ async def open_driver(
 
     Raises, of the failures of all addresses, the last: OSError (ssl.SSLError, socket.gaierror, TimeoutError after
     connect_timeout), PostgresError, ProtocolError, InterfaceError where the client refuses what the server wants;
-    a note lists each address with its reason. TargetServerAttributeNotMatched comes only where every server answered
+    a note lists each address with its reason. Addresses that do not answer are dialed side by side, a quarter of a
+    second apart; TLS and authentication are for one at a time, and while there are others for its share of `timeout`,
+    an equal one for each address that is left. TargetServerAttributeNotMatched comes only where every server answered
     and none suited. What another address would not mend, such as a wrong password or a missing file, and whatever the
     user's own callable raises, comes at once. TimeoutError after `timeout` seconds for the whole (None: no limit).
     On cancellation nothing is left open.
     """
-    search = _Search(params, make_session)
+    deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    search = _Search(params, make_session, deadline)
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
@@ -89,32 +82,42 @@ async def open_driver(
         search.explain(error)
         raise
     finally:
-        # Each failure refers to its traceback, and that to this search.
-        search.failures.clear()
+        search.forget()
 
 
 class _Search:
     """One walk through the addresses."""
 
-    def __init__(self, params: ConnectParams, make_session: Callable[[], Session]) -> None:
+    def __init__(self, params: ConnectParams, make_session: Callable[[], Session], deadline: float | None) -> None:
         self.trying = "nothing yet"
-        self.failures: list[tuple[str, Exception]] = []
-        """What became of each address, in the order of the attempts."""
+        self._failures: list[tuple[Rank, str, Exception]] = []
         self._params = params
         self._make_session = make_session
+        self._deadline = deadline
         self._addresses = params.ordered_addresses()
         self._credentials = {address: Credentials(params, address) for address in self._addresses}
+
+    @property
+    def failures(self) -> list[tuple[str, Exception]]:
+        """What became of each address, in the order of preference."""
+        return [(where, error) for _, where, error in sorted(self._failures, key=lambda failure: failure[0])]
+
+    def forget(self) -> None:
+        """Let go of the failures: each refers to its traceback, and that to this search."""
+        self._failures.clear()
 
     async def run(self) -> Opened:
         """Return the first session that suits; raise the failure that is to be raised."""
         wanted: str = self._params.target_session_attrs
         if wanted == "prefer-standby":
-            if (found := await self._first("standby")) is not None:
+            # A second round, as in libpq: what was no standby is welcome now. Half of the time is left for it.
+            now = asyncio.get_running_loop().time()
+            half = None if self._deadline is None else now + (self._deadline - now) / 2
+            if (found := await self._first("standby", half, half)) is not None:
                 return found
-            # A second round, as in libpq: what was no standby is welcome now.
-            self.failures.clear()
+            self.forget()
             wanted = "any"
-        if (found := await self._first(wanted)) is not None:
+        if (found := await self._first(wanted, self._deadline)) is not None:
             return found
         errors = [error for _, error in self.failures]
         mismatches = [error for error in errors if isinstance(error, TargetServerAttributeNotMatched)]
@@ -138,38 +141,47 @@ class _Search:
         if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
             error.add_note("Is a server running there, and does it accept connections?")
 
-    async def _first(self, wanted: str) -> Opened | None:
-        """Return the first session with a server of the kind wanted; None where every address has failed."""
-        for address in self._addresses:
-            self.trying = str(address)
-            credentials = self._credentials[address]
-            resolved = await self._limited(self.trying, credentials, _resolve(self._params, address))
-            for family, sockaddr in resolved or ():
-                place = Place(self._params, address, family, sockaddr)
-                found = await self._limited(str(place), credentials, self._reach(place, credentials, wanted))
-                if found is not None:
-                    return found
-        return None
+    async def _first(self, wanted: str, deadline: float | None, end: float | None = None) -> Opened | None:
+        """Return the first session with a server of the kind wanted; None if every address has failed.
 
-    async def _limited(self, where: str, credentials: Credentials, step: Coroutine[Any, Any, _T]) -> _T | None:
-        """Give the step connect_timeout seconds; note a failure that another address may mend, and return None."""
-        seconds = self._params.connect_timeout
-        limit = asyncio.timeout(seconds)
+        The addresses share the time until `deadline`. At `end`, those that have not answered have failed.
+        """
+        dialer = Dialer(self._params, self._addresses, self._failed)
         try:
-            async with limit:
-                return await step
-        except Exception as error:
-            if isinstance(error, TimeoutError) and limit.expired():
-                self.failures.append((where, TimeoutError(f"no connection within {seconds:g} s (connect_timeout)")))
-            elif error is not credentials.failure and _another_may_mend(error):
-                self.failures.append((where, error))
-            else:
-                raise
-        return None
+            while (dialed := await self._dialed(dialer, end)) is not None:
+                credentials = self._credentials[dialed.place.address]
+                last = not dialer.left and end is None
+                share = None if deadline is None or last else dialer.share(deadline)
+                where = str(dialed.place)
+                limit = asyncio.timeout(share)
+                try:
+                    async with limit, connect_timeout(self._params.connect_timeout, dialed.seconds):
+                        return await self._reach(dialed, credentials, wanted)
+                except Exception as error:
+                    failure = error
+                    if isinstance(error, TimeoutError) and limit.expired():
+                        failure = TimeoutError(f"no session within {share:.3g} s (the share of timeout of one address)")
+                    elif error is credentials.failure or not another_may_mend(error):
+                        raise
+                    self._failed(dialed.rank, where, failure)
+            return None
+        finally:
+            await dialer.close()
 
-    async def _reach(self, way: Place, credentials: Credentials, wanted: str) -> Opened:
-        """Try one socket address, with and without TLS as sslmode says."""
+    async def _dialed(self, dialer: Dialer, end: float | None) -> Dialed | None:
+        try:
+            return await dialer.next(end)
+        finally:
+            self.trying = dialer.trying
+
+    def _failed(self, rank: Rank, where: str, error: Exception) -> None:
+        self._failures.append((rank, where, error))
+
+    async def _reach(self, dialed: Dialed, credentials: Credentials, wanted: str) -> Opened:
+        """Try one socket address, with and without TLS as sslmode says: first on the socket that is connected."""
         params = self._params
+        way = dialed.place
+        sock: socket.socket | None = dialed.sock
         unix = way.address.is_unix
         failure: Exception | None = None
         went_plain = False
@@ -177,8 +189,9 @@ class _Search:
             if went_plain and not attempt.tls:
                 continue
             place = replace(way, attempt=attempt)
+            taken, sock = sock, None
             try:
-                return await self._open(place, credentials, wanted)
+                return await self._open(place, taken, credentials, wanted)
             except Exception as error:
                 failure = error if failure is None else _more_telling(failure, error)
                 if error is credentials.failure or not _the_other_way_may_mend(error, place):
@@ -187,10 +200,10 @@ class _Search:
         assert failure is not None, "attempts() gives at least one"
         raise failure
 
-    async def _open(self, place: Place, credentials: Credentials, wanted: str) -> Opened:
+    async def _open(self, place: Place, sock: socket.socket | None, credentials: Credentials, wanted: str) -> Opened:
         """Make one attempt."""
         loop = asyncio.get_running_loop()
-        transport, driver = await place.open(lambda: Driver(loop, self._make_session(), Canceller(place)))
+        transport, driver = await place.open(lambda: Driver(loop, self._make_session(), Canceller(place)), sock)
         try:
             authenticator = await authenticator_for(place, credentials, transport)
             try:
@@ -210,18 +223,6 @@ class _Search:
         return Opened(driver, place, authenticator, protocol)
 
 
-def _another_may_mend(error: Exception) -> bool:
-    """Return whether another address may do better."""
-    if isinstance(error, ConnectionDoesNotExistError):
-        return True
-    if isinstance(error, PostgresError):
-        return error.sqlstate in _TRY_NEXT
-    if isinstance(error, (ClientConfigurationError, UnsupportedClientFeatureError)):
-        return False
-    # What is left of InterfaceError is what the client refuses: this server is not to be trusted, another may be.
-    return isinstance(error, (OSError, ProtocolError, InterfaceError, TargetServerAttributeNotMatched))
-
-
 def _the_other_way_may_mend(error: Exception, place: Place) -> bool:
     """Return whether the server, which was reached, may let the client in with TLS instead of without, or vice versa.
 
@@ -231,7 +232,7 @@ def _the_other_way_may_mend(error: Exception, place: Place) -> bool:
     if not place.reached or place.accepted or isinstance(error, SSLRequestError):
         return False
     if isinstance(error, PostgresError):
-        return error.sqlstate not in _TRY_NEXT
+        return error.sqlstate not in TRY_NEXT
     return isinstance(error, OSError)
 
 
@@ -252,28 +253,6 @@ def _rank(error: Exception) -> int:
     if isinstance(error, PostgresError) and not isinstance(error, ConnectionDoesNotExistError):
         return 1 if error.sqlstate == "28000" else 2
     return 1 if isinstance(error, ssl.SSLError) else 0
-
-
-async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, Any]]:
-    """Return the socket addresses of a host, looked up anew at each try. Raises socket.gaierror."""
-    if address.is_unix:
-        return [(socket.AF_UNIX, address.socket_path)]
-    try:
-        try:
-            # An address is no work for a thread, which may have to wait for its turn.
-            infos = socket.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM, flags=_NUMERIC)
-        except (socket.gaierror, UnicodeError):
-            loop = asyncio.get_running_loop()
-            infos = await loop.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        # A label that is too long, or empty, is refused before anybody is asked.
-        code = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
-        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
-        raise socket.gaierror(code, f"cannot look up the host {address.target!r}: {reason}") from None
-    found = list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
-    if params.load_balance_hosts:
-        random.SystemRandom().shuffle(found)
-    return list(found)
 
 
 async def _mismatch(driver: Driver, wanted: str) -> str | None:

@@ -66,18 +66,17 @@ class Place:
             return f"{text} ({self.sockaddr[0]})"
         return text
 
-    async def open(self, protocol: Callable[[], _P]) -> tuple[asyncio.Transport, _P]:
+    async def open(self, protocol: Callable[[], _P], sock: socket.socket | None = None) -> tuple[asyncio.Transport, _P]:
         """Connect, agree on TLS where the attempt says so, and make a transport with the protocol.
 
-        Raises OSError (ssl.SSLError for a handshake that fails) where there is no server or not the right one,
-        ClientConfigurationError for options that cannot be carried out. On cancellation the socket is closed.
+        `sock` is one that is connected already; it belongs to the transport, or is closed. Raises OSError (ssl.SSLError
+        for a handshake that fails) where there is no server or not the right one, ClientConfigurationError for options
+        that cannot be carried out. On cancellation the socket is closed.
         """
         loop = asyncio.get_running_loop()
-        if self.attempt.tls and self.context is None:
-            # It reads files, and the system's authorities are many.
-            self.context = await loop.run_in_executor(None, make_context, self.params.tls)
-            self.hostname = server_hostname(self.params.tls, self.address.host)
-        sock = await self._connect(loop)
+        if sock is None:
+            await self.prepare()
+            sock = await self.connect()
         protocols: list[_P] = []
 
         def make_protocol() -> _P:
@@ -106,7 +105,17 @@ class Place:
             raise
         return transport, made
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+    async def prepare(self) -> None:
+        """Make what TLS needs, before anybody is connected to. Raises ClientConfigurationError for unfit files."""
+        if self.attempt.tls and self.context is None:
+            # It reads files, and the system's authorities are many.
+            loop = asyncio.get_running_loop()
+            self.context = await loop.run_in_executor(None, make_context, self.params.tls)
+            self.hostname = server_hostname(self.params.tls, self.address.host)
+
+    async def connect(self) -> socket.socket:
+        """Return a socket that is connected to the address. Raises OSError; on cancellation the socket is closed."""
+        loop = asyncio.get_running_loop()
         sock: socket.socket | None = None
         try:
             sock = socket.socket(self.family, socket.SOCK_STREAM)
