@@ -29,6 +29,7 @@ from headrace.query import bound, unbound_text
 from headrace.querylog import LoggedQuery as LoggedQuery
 from headrace.querylog import QueryLogMethods
 from headrace.rows import checked_record_class
+from headrace.server_kind import server_kind
 from headrace.settings import ConnectionSettings
 from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
-
-
-# Each statement ends in a semicolon: a subclass may put another one behind them.
-RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
 
 
 class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionMeta):
@@ -231,8 +228,13 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
             await driver.reply(driver.script(query), seconds)
 
     def get_reset_query(self) -> str:
-        """Return what `reset()` sends; '' for nothing. For subclasses to override."""
-        return RESET if self._reset_query is None else self._reset_query
+        """Return what `reset()` sends; '' for nothing. For subclasses to override.
+
+        It has no statement that the server lacks, if the server says that it is Redshift, CockroachDB or CrateDB.
+        """
+        if self._reset_query is None:
+            return server_kind(self._driver.session.parameters).reset_query
+        return self._reset_query
 
     # -- for the modules of the package ----------------------------------------------------------------------------
 

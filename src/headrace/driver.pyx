@@ -10,6 +10,7 @@ import logging
 import socket
 from asyncio import current_task, get_running_loop
 from contextlib import suppress
+from functools import partial
 from weakref import ref
 
 from headrace._core.batch cimport Batch
@@ -23,7 +24,7 @@ from headrace._core.startup cimport Startup
 from headrace._core.statement cimport Statement
 from headrace.line cimport Line, Sharing
 
-from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
+from headrace.errors import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError, PostgresError
 from headrace.query import bound, bound_each
 
 log = logging.getLogger('headrace')
@@ -132,15 +133,16 @@ cdef class DriverCore(Line):
         self._submitted()
         return request
 
-    def background(self, str query not None, bint vital=False, error=None):
+    def background(self, str query not None, bint vital=False, error=None, refused=None):
         """Queue a simple query that nobody waits for: it is sent and drained.
 
-        Its error is passed over; where it is `vital`, the connection is dropped instead. `error` stands in for the
-        server's, as the cause of what follows in a transaction that the query fails.
+        Its error is passed over; if it is `vital`, the connection is dropped instead, and `refused()` is called first if
+        the server refuses the query. `error` stands in for the server's, as the cause of what follows in a transaction
+        that the query fails.
         """
         cdef Script request
         if self.session.failure is None:
-            request = Script(Continuation(self._after_vital) if vital else None, query, True)
+            request = Script(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
             request.error = error
             self.session.submit(request)
             if not self.flush_scheduled:
@@ -172,8 +174,10 @@ cdef class DriverCore(Line):
         self._break_off(ConnectionDoesNotExistError(
             f'the connection had lain idle, and the server did not answer within {timeout:g} seconds'))
 
-    def _after_vital(self, tag, error):
+    def _after_vital(self, refused, tag, error):
         if error is not None:
+            if refused is not None and isinstance(error, PostgresError) and self.session.fatal is None:
+                refused()
             self._break_off(error)
 
     cdef int accept(self, Request request) except -1:

@@ -10,7 +10,7 @@ from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from headrace.connection import Connection
-from headrace.errors import InterfaceError
+from headrace.errors import InterfaceError, PostgresError
 from headrace.pool.lease import Place, PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.scheduler import Reason
 from headrace.waiting import checked_timeout
@@ -39,6 +39,8 @@ class LeaseMethods:
     _setup: Callback | None
     _reset: Callback | None
     _debug: bool
+    _awaits_reset = False
+    """Whether a reset has failed, so that each is awaited before the connection is used again."""
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
         """Lease a connection: `connection = await pool.acquire()`, or `async with pool.acquire() as connection`.
@@ -167,7 +169,10 @@ class LeaseMethods:
             log.warning("a connection is dropped because it could not be reset: %r", error)
             self._maintenance.retire(pooled, Reason.RESET, at_once=True)
             raise
-        self._maintenance.give_back(pooled)
+        if pooled.connection.is_closed():
+            self._maintenance.serve()
+        else:
+            self._maintenance.give_back(pooled)
 
     async def _reset_session(self, pooled: PooledConnection, timeout: float | None, listened: bool) -> None:
         """Bring the session of a connection that was leased back to its first state.
@@ -186,8 +191,10 @@ class LeaseMethods:
                 # warning that nobody sees.
                 driver.background("ROLLBACK")
             query = connection.get_reset_query() if self._reset is None else "UNLISTEN *" if listened else ""
-            if query:
-                driver.background(query, vital=True)
+            if query and self._awaits_reset:
+                await self._reset_first(pooled, query, timeout)
+            elif query:
+                driver.background(query, vital=True, refused=self._on_reset_refused)
         connection._reset_is_sent()
         if self._reset is not None:
             async with asyncio.timeout(timeout):
@@ -197,6 +204,19 @@ class LeaseMethods:
             # Something of the lease is still under way: nobody is to stand behind it.
             async with asyncio.timeout(timeout):
                 await driver.drain()
+
+    def _on_reset_refused(self) -> None:
+        """A reset has failed, and the query behind it with it: from now on nothing is sent before a reset is done."""
+        self._awaits_reset = True
+
+    async def _reset_first(self, pooled: PooledConnection, query: str, timeout: float | None) -> None:
+        """Reset a connection before anybody else gets it; if the server refuses, it is dropped."""
+        driver = pooled.driver
+        try:
+            await driver.reply(driver.script(query, kept=True), pooled.connection._timeout(timeout))
+        except PostgresError as error:
+            log.warning("a connection is dropped because it could not be reset: %r", error)
+            self._maintenance.retire(pooled, Reason.RESET, at_once=True)
 
     def _leaked(self, pooled: PooledConnection, place: Place) -> None:
         """Nobody refers to a leased connection any more, in whichever thread that comes to light."""

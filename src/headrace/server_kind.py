@@ -1,0 +1,79 @@
+"""Servers that speak PostgreSQL's protocol and are not PostgreSQL: what they lack.
+
+Each says what it is by a parameter that it reports at the start (ParameterStatus).
+
+Sources: the SQL references of Amazon Redshift, CockroachDB and CrateDB; PostgreSQL documentation, DISCARD, for the
+statements that a reset is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+
+@dataclass(frozen=True)
+class ServerKind:
+    """What a server has of the statements that the driver sends of its own."""
+
+    name: str
+    advisory_locks: bool = True
+    """Whether it has pg_advisory_unlock_all()."""
+    close_all: bool = True
+    """Whether it has CLOSE ALL."""
+    notifications: bool = True
+    """Whether it has LISTEN and UNLISTEN."""
+    reset_all: bool = True
+    """Whether it has RESET ALL."""
+    tells_identity: bool = True
+    """Whether it can be asked which server it is: pg_control_system() and pg_postmaster_start_time()."""
+
+    @cached_property
+    def reset_query(self) -> str:
+        """The statements that bring a session back to its first state, '' if there are none.
+
+        Each ends in a semicolon: a subclass of Connection may put another one behind them.
+        """
+        statements = (
+            (self.advisory_locks, "SELECT pg_advisory_unlock_all();"),
+            (self.close_all, "CLOSE ALL;"),
+            (self.notifications, "UNLISTEN *;"),
+            (self.reset_all, "RESET ALL;"),
+        )
+        return "\n".join(statement for has, statement in statements if has)
+
+
+POSTGRESQL: Final = ServerKind("PostgreSQL")
+
+OTHERS: Final = {
+    "padb_revision": ServerKind(
+        "Amazon Redshift", advisory_locks=False, close_all=False, notifications=False, tells_identity=False
+    ),
+    "crdb_version": ServerKind(
+        "CockroachDB",
+        advisory_locks=False,
+        close_all=False,
+        notifications=False,
+        reset_all=False,
+        tells_identity=False,
+    ),
+    "crate_version": ServerKind(
+        "CrateDB",
+        advisory_locks=False,
+        close_all=False,
+        notifications=False,
+        reset_all=False,
+        tells_identity=False,
+    ),
+}
+"""Other servers by the parameter that each reports."""
+
+
+def server_kind(parameters: Mapping[str, str]) -> ServerKind:
+    """Return what a server is, by the parameters that it has reported."""
+    for parameter, kind in OTHERS.items():
+        if parameter in parameters:
+            return kind
+    return POSTGRESQL
