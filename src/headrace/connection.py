@@ -301,6 +301,7 @@ async def connect(
     max_cacheable_statement_size: int = 1024 * 15,
     statement_mode: StatementMode = "named",
     out_of_range: OutOfRange = "error",
+    single_server: bool = False,
     command_timeout: float | None = None,
     max_pipeline: int = 100,
     strict_transactions: bool = False,
@@ -329,6 +330,10 @@ async def connect(
     With `strict_transactions` a transaction that begins inside one of another task raises InterfaceError, unless its
     task was created inside that transaction. Otherwise it is a savepoint there, and the log has a warning.
 
+    `single_server=True` says that the pooler in front of the server only ever leads to one server and one database.
+    Types that are not built in are looked up once then. Without it a connection behind a pooler looks them up for each
+    use, because the OID of a type means another type on another server.
+
     Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
     PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.
     """
@@ -348,6 +353,7 @@ async def connect(
         max_pipeline,
         statement_mode,
         out_of_range,
+        single_server,
     )
     command_timeout = checked_command_timeout(command_timeout)
     params = resolve(dsn, **arguments)
@@ -355,6 +361,8 @@ async def connect(
     del dsn, arguments
     opened = await open_driver(params, limits.session, checked_timeout(timeout))
     driver = opened.driver
+    if not server_kind(driver.session.parameters).tells_identity:
+        driver.session.types.stay_alone()
     try:
         connection = connection_class(
             driver,

@@ -6,12 +6,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace._core.codecs.names import builtin_oid, catalogue_name
-from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY, TYPE_BY_NAME
+from headrace._core.codecs.typemap import (
+    IDENTITY_COLUMNS,
+    IDENTITY_QUERY,
+    INTROSPECTION_COLUMNS,
+    INTROSPECTION_QUERY,
+    TYPE_BY_NAME,
+)
 from headrace._core.preparation import own_statement
 from headrace._core.record import Record
 from headrace.connection_base import ConnectionBase
 from headrace.driver import KIND_ROWS, KIND_VALUE
-from headrace.errors import InterfaceError
+from headrace.errors import InterfaceError, PostgresError
 
 if TYPE_CHECKING:
     pass
@@ -86,10 +92,20 @@ class TypeMethods(ConnectionBase):
         question = own_statement(TYPE_BY_NAME, (NAME, NAME), [("oid", OID)])
         names = (catalogue_name(typename, schema), schema)
         request = driver.execute_statement(question, names, KIND_VALUE, 1, 0, Record)
-        oid = await driver.reply(request, timeout)
+        types = driver.session.types
+        if types.unidentified:
+            # Both questions travel together.
+            question = own_statement(IDENTITY_QUERY, (), IDENTITY_COLUMNS)
+            identity = driver.execute_statement(question, (), KIND_ROWS, 0, 0, Record)
+            oid = await driver.reply(request, timeout)
+            try:
+                types.identify(await driver.reply(identity, timeout))
+            except PostgresError:
+                types.stay_alone()
+        else:
+            oid = await driver.reply(request, timeout)
         if oid is None:
             raise ValueError(f"unknown type: {schema}.{typename}")
-        types = driver.session.types
         missing = types.missing([oid])
         if missing:
             question = own_statement(INTROSPECTION_QUERY, (OIDS,), INTROSPECTION_COLUMNS)

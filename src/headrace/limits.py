@@ -25,6 +25,7 @@ class SessionLimits:
     max_pipeline: int
     statement_mode: StatementMode = "named"
     out_of_range: OutOfRange = "error"
+    single_server: bool = False
 
     def __post_init__(self) -> None:
         if self.statement_mode not in get_args(StatementMode):
@@ -33,6 +34,8 @@ class SessionLimits:
             )
         if self.out_of_range not in get_args(OutOfRange):
             raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
+        if not isinstance(self.single_server, bool):
+            raise ValueError(f"single_server is expected to be True or False, got {self.single_server!r}")
         for name, least in (
             ("statement_cache_size", 0),
             ("max_cached_statement_lifetime", 0),
@@ -47,7 +50,12 @@ class SessionLimits:
     def session(self) -> Session:
         """Return a new session."""
         return Session(
-            TypeMap(lenient=self.out_of_range == "text"),
+            TypeMap(
+                lenient=self.out_of_range == "text",
+                pooled=self.statement_mode != "named",
+                unidentified=True,
+                single_server=self.single_server,
+            ),
             statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
             max_cached_statement_lifetime=self.max_cached_statement_lifetime,
             max_cacheable_statement_size=self.max_cacheable_statement_size,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 import headrace
+from tests.peers.proxy import Proxy
+from tests.servers import Cluster
 
 
 async def test_it_opens_min_size_and_grows_to_max_size(pool: Any) -> None:
@@ -245,14 +247,17 @@ async def test_a_pool_that_is_not_open(connect_kwargs: dict[str, Any]) -> None:
         await made.fetch("SELECT 1")
 
 
-async def test_types_are_looked_up_once_for_all_connections(pool: Any, conn: headrace.Connection) -> None:
+async def test_types_are_looked_up_once_for_all_connections(
+    server: Cluster, pool: Any, conn: headrace.Connection
+) -> None:
     await conn.execute("CREATE TYPE mood AS ENUM ('sad', 'ok')")
-    made = await pool(min_size=2, max_size=2)
-    async with made.acquire() as first, made.acquire() as second:
-        assert await first.fetchval("SELECT 'ok'::mood") == "ok"
-        known = second._driver.session.types
-        assert known.missing([await conn.fetchval("SELECT 'mood'::regtype::oid")]) == []
-        assert await second.fetchval("SELECT ARRAY['sad']::mood[]") == ["sad"]
+    async with Proxy(server.host(), server.port, record=True) as proxy:
+        made = await pool(host=proxy.host, port=proxy.port, ssl="disable", min_size=2, max_size=2)
+        async with made.acquire() as first, made.acquire() as second:
+            assert await first.fetchval("SELECT 'ok'::mood") == "ok"
+            assert await second.fetchval("SELECT 'sad'::mood") == "sad"
+        assert sum(link.recorded("server").count(b"WITH RECURSIVE needed") for link in proxy.links) == 1
+        await made.close()
 
 
 async def test_no_server(pool: Any) -> None:

@@ -93,6 +93,9 @@ cdef class Plan:
             return self
         if results.missing([column[3] for column in columns]):
             return None
+        if results.asks_again() and results.foreign([column[3] for column in columns]):
+            # Another backend has answered than the one that its types were looked up on.
+            return None
         plan = make_plan(self.name, self.parameter_oids, columns, types, results)
         for codec, column in zip(plan.column_codecs, columns):
             if codec.format != column[6]:

@@ -19,5 +19,10 @@ cdef class Introspection(Query):
     cdef int release(self) except -1
 
 
+cdef class Identification(Introspection):
+    pass
+
+
 cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=*)
 cdef Introspection question_about(list oids, TypeMap types)
+cdef Identification question_who(TypeMap types)

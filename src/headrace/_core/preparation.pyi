@@ -12,6 +12,9 @@ class Preparation(Bound):
 class Introspection(Query):
     """Asks the server about types met for the first time, by a statement whose description is known beforehand."""
 
+class Identification(Introspection):
+    """Asks the server which one it is. A server that cannot say is not asked again."""
+
 def own_statement(
     query: str,
     parameter_oids: tuple[int, ...],

@@ -58,6 +58,17 @@ cdef class Introspection(Query):
         return 0
 
 
+cdef class Identification(Introspection):
+    """Asks the server which one it is. A server that cannot say is not asked again."""
+
+    cdef int settle(self) except -1:
+        if self.error is None:
+            self.types.identified(self.rows if self.rows is not None else [])
+        elif getattr(self.error, 'sqlstate', None) != '57014':
+            self.types.stay_alone()
+        return Query.settle(self)
+
+
 cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=None):
     """A statement of the driver's own, READY at once and unnamed; `columns` are names and OIDs of built-in types.
 
@@ -78,5 +89,14 @@ cdef Introspection question_about(list oids, TypeMap types):
         Introspection request
     request = Introspection(None, question, (oids,), ROWS, 0, 0, Record)
     request.oids = oids
+    request.types = types
+    return request
+
+
+cdef Identification question_who(TypeMap types):
+    """The request that asks which server this is, so that `types` knows with whom to share."""
+    cdef:
+        Statement question = own_statement(introspection.IDENTITY, (), introspection.IDENTITY_COLUMNS)
+        Identification request = Identification(None, question, (), ROWS, 0, 0, Record)
     request.types = types
     return request

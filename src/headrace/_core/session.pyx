@@ -131,7 +131,7 @@ cdef class Session:
         cdef Preparation request
         self.check_open()
         request = Preparation(waiter, statement)
-        if statement.state == READY:
+        if statement.state == READY and not statement.once:
             request.settle()
         else:
             self.statements.bind(request)
@@ -245,6 +245,7 @@ cdef class Session:
         if kind == b'K' and isinstance(head, Startup):
             (<Startup>head).check_key(size)
             self.backend_pid = load_i32(data)
+            self.types.backend_pid = self.backend_pid
             self.backend_secret = data[4:size]
             return 0
         head.receive(kind, data, size)

@@ -18,6 +18,7 @@ cdef class Statement:
     cdef:
         readonly str query
         bytes query_bytes
+        bint own_name                    # the user has given it its name
         readonly bytes name              # b'' for an unnamed one: parsed anew with each Bind
         bint checked                     # and its columns described anew: they may have changed since, or the backend
         readonly StatementState state
@@ -30,6 +31,7 @@ cdef class Statement:
         list awaited                     # OIDs that another connection is asking for
         readonly Py_ssize_t users        # prepared statement objects that hold it
         bint cached
+        bint once                        # its types may mean something else at the next use: it is described for each
         TypeMap types
         TypeMap results                  # reads the columns: `types`, but for the driver's own questions
         Plan plan                        # the newest; None before the statement was first READY

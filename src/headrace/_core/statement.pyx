@@ -77,6 +77,7 @@ cdef class Statement:
         check_parameters(query)
         self.types = self.results = types
         self.name = b'' if not named else name if name is not None else next_name()
+        self.own_name = name is not None
         self.checked = not named
         self.state = NEW
         self.waiting = []

@@ -12,7 +12,7 @@ cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.loss cimport lose, tell
-from headrace._core.preparation cimport Introspection, question_about
+from headrace._core.preparation cimport Identification, Introspection, question_about, question_who
 from headrace._core.request cimport DONE, QUEUED, Closing, Prepare
 from headrace._core.statement cimport NEW, PREPARING, READY
 
@@ -68,6 +68,8 @@ cdef class Statements:
     cdef int bind(self, Bound request) except -1:
         """Queue a request, and the preparation of its statement where that is NEW."""
         cdef Statement statement = request.statement
+        if statement.once and statement.state == READY and not request.is_bound():
+            statement.state = NEW
         if statement.state == READY or request.is_bound():
             try:
                 self.outbox.encode(request)
@@ -170,7 +172,10 @@ cdef class Statements:
             bint outdated = False
             Statement statement = request.prepares
             Prepare prepare
-            list missing
+        if isinstance(request, Identification) and not self.types.unidentified:
+            # Known, or not to be known. What has failed with it inside a transaction, the look-up fails with as well.
+            statement.question = None
+            return self.go_on(statement, resume)
         if request.error is not None:
             statement.prepare = statement.question = None
             # What the server has parsed it keeps, even where describing it failed.
@@ -190,10 +195,28 @@ cdef class Statements:
             statement.parameter_oids = prepare.parameter_oids
             statement.returns_rows = prepare.columns is not None
             statement.columns = prepare.columns
-            missing = self.types.missing(statement.oids())
-            return self.look_up(statement, missing, resume) if missing else self.is_ready(statement)
+            return self.go_on(statement, resume)
         statement.question = None
         return self.await_others(statement, resume)
+
+    cdef int go_on(self, Statement statement, object resume) except -1:
+        """The statement was described: have its types looked up, of the server that this turns out to be."""
+        cdef list missing = self.types.to_look_up(statement.oids())
+        if not missing:
+            return self.is_ready(statement)
+        if self.types.unidentified and self.types.catalogues is not None:
+            return self.identify(statement)
+        return self.look_up(statement, missing, resume)
+
+    cdef int identify(self, Statement statement) except -1:
+        """Ask which server this is, ahead of all that waits; the statement goes on by the answer, if there is one."""
+        cdef Identification request = question_who(self.types)
+        request.prepares = statement
+        if statement is not None:
+            statement.question = request
+        self.outbox.encode(request)
+        self.outbox.unsent.push_front(request)
+        return 0
 
     cdef int look_up(self, Statement statement, list missing, object resume) except -1:
         """Have types looked up before the statement is READY; those that another connection asks for are awaited."""
@@ -210,6 +233,9 @@ cdef class Statements:
         statement.question = request
         self.outbox.encode(request)
         self.outbox.unsent.push_front(request)
+        if self.types.unidentified:
+            # Nobody shares what is learnt here, so the answers may come together.
+            return self.identify(None)
         return 0
 
     cdef int await_others(self, Statement statement, object resume) except -1:
@@ -271,11 +297,19 @@ cdef class Statements:
         question.decodes = decodes
         self.outbox.encode(question)
         self.outbox.unsent.push_front(question)
+        if self.types.unidentified:
+            return self.identify(None)
         return 0
 
     cdef int is_ready(self, Statement statement) except -1:
         """Encode all that waited for the statement; each bad argument fails its own request."""
         cdef Bound request
+        statement.once = self.types.asks_again() and not statement.own_name \
+            and len(self.types.foreign(statement.oids())) > 0
+        if statement.once and statement.name:
+            # Without a name it is parsed with the OIDs that were looked up, and described with its rows.
+            self.close_name(statement)
+            statement.forget_name()
         statement.described(statement.parameter_oids, statement.columns if statement.returns_rows else None)
         for request in self.no_longer_waiting(statement):
             if request.state == DONE:
@@ -336,6 +370,7 @@ cdef class Statements:
         """
         cdef Statement statement
         self.unnamed = True
+        self.types.leave()
         for statement in self.cache.table.values():
             if statement.state != PREPARING:
                 statement.forget_name()

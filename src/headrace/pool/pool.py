@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from headrace._core.codecs.typemap import TypeCatalogue
+from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.record import Record
 from headrace.codec import TypeCodec, checked_codecs
 from headrace.connection import Connection
@@ -113,7 +113,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             pipeline_writes=pipeline_writes,
         )
         self._dispatcher = self._maintenance.dispatcher
-        self._catalogue = TypeCatalogue()
+        self._catalogues = Catalogues()
         self._listenings: set[Listening] = set()
         self._initialized = False
         self._initializing = False
@@ -153,6 +153,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
     async def _connect_one(self) -> Connection:
         """Return a new connection, initialised, that belongs to nobody yet."""
         args, kwargs = self._connect_args
+        catalogues = self._catalogues
         connection = await self._connect(
             *args,
             loop=self._loop,
@@ -165,7 +166,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
                 "expected pool connect callback to return an instance of 'headrace.connection.Connection', "
                 f"got {type(connection).__module__}.{type(connection).__qualname__}"
             )
-        connection._driver.session.types.share(self._catalogue)
+        catalogues.for_connection(connection._driver.session.types)
         try:
             for codec in self._codecs:
                 await codec.set_on(connection)
@@ -175,6 +176,10 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             connection.terminate()
             raise
         return connection
+
+    def _forget_types(self) -> None:
+        """Have connections that are opened from now on learn of types anew: they may reach another server."""
+        self._catalogues = Catalogues()
 
     # -- use -------------------------------------------------------------------------------------------------------
 
@@ -198,10 +203,6 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         if self._maintenance.is_running:
             self._check()
             self._maintenance.expire(Reason.EXPIRED)
-
-    def _forget_types(self) -> None:
-        """Learn anew of types: the next connections may be to another server."""
-        self._catalogue = TypeCatalogue()
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change how connections opened from now on are opened. See `expire_connections()` for the others."""

@@ -10,9 +10,19 @@ Source: PostgreSQL documentation, "System Catalogs", pg_type, pg_range and pg_at
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-__all__ = ["COLUMNS", "QUERY", "TYPE_BY_NAME", "TypeInfo", "type_infos"]
+__all__ = [
+    "COLUMNS",
+    "IDENTITY",
+    "IDENTITY_COLUMNS",
+    "QUERY",
+    "TYPE_BY_NAME",
+    "ServerIdentity",
+    "TypeInfo",
+    "type_infos",
+]
 
 # pg_range.rngmultitypid came with PostgreSQL 14: taken from the row as JSON it may be missing. Length tells
 # arrays from types such as point that are just subscripted. The recursion ends: no type holds itself. Twice
@@ -70,7 +80,7 @@ LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
 LEFT JOIN pg_catalog.pg_proc AS f ON f.oid = t.typsend
 WHERE t.oid = ANY (ARRAY(SELECT needed.oid FROM needed))"""
 
-_OID, _TEXT, _BOOL, _OID_ARRAY, _TEXT_ARRAY = 26, 25, 16, 1028, 1009
+_OID, _TEXT, _BOOL, _OID_ARRAY, _TEXT_ARRAY, _INT4, _TIMESTAMPTZ = 26, 25, 16, 1028, 1009, 23, 1184
 
 COLUMNS: Final = [
     ("oid", _OID),
@@ -89,12 +99,51 @@ COLUMNS: Final = [
 ]
 """Name and type OID of each column of QUERY: its RowDescription, which need not be asked for."""
 
+# The question may be asked inside a transaction, which an error would abort. The server checks the right to execute a
+# function that a query names even if the function is never called. ts_stat() calls the function by a text of SQL, so a
+# role that may not execute pg_control_system(), or a server that lacks it, gets NULL instead of an error.
+IDENTITY: Final = """\
+SELECT
+    CASE WHEN pg_catalog.has_function_privilege(
+        pg_catalog.to_regprocedure('pg_catalog.pg_control_system()')::pg_catalog.oid, 'EXECUTE'
+    ) THEN (
+        SELECT found.word FROM pg_catalog.ts_stat(
+            'SELECT pg_catalog.array_to_tsvector(ARRAY[system_identifier::pg_catalog.text])'
+            ' FROM pg_catalog.pg_control_system()'
+        ) AS found
+    ) END AS system,
+    pg_catalog.pg_postmaster_start_time() AS started,
+    (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) AS database,
+    pg_catalog.pg_backend_pid() AS pid"""
+"""Which server answers, for which database, and by which backend: one row.
+
+`system` is the system identifier that initdb gave to the cluster; a standby and a restored backup share it with the
+original, `started` tells them apart. It is NULL if the role may not ask for it.
+Source: PostgreSQL documentation, "System Information Functions and Operators", pg_control_system().
+"""
+
+IDENTITY_COLUMNS: Final = [("system", _TEXT), ("started", _TIMESTAMPTZ), ("database", _OID), ("pid", _INT4)]
+"""Name and type OID of each column of IDENTITY."""
+
 TYPE_BY_NAME: Final = """\
 SELECT t.oid
 FROM pg_catalog.pg_type AS t
 JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
 WHERE t.typname = $1 AND n.nspname = $2"""
 """The OID of the type $1 in the schema $2, both of type name."""
+
+
+class ServerIdentity(NamedTuple):
+    """One database of one run of one server: all that is learnt of its types holds for it, and for no other."""
+
+    system: str
+    """The system identifier of the cluster."""
+
+    started: datetime
+    """When the postmaster started."""
+
+    database: int
+    """The OID of the database: one that is dropped and made again has another."""
 
 
 class TypeInfo(NamedTuple):

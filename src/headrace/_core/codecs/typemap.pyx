@@ -5,6 +5,10 @@ share. A connection's TypeMap makes codecs of that as they are needed, and puts 
 place, so that arrays, composites, ranges and domains of a type follow the type. Types with fixed OIDs are known without
 asking.
 
+An OID is what one server makes of it. A pool's connections find out which server they have reached before they share
+(catalogues.py). Behind a pooler that may hand each statement to a backend of another server nothing holds for longer
+than one statement: its types are looked up again for each use, unless the operator says that there is one server.
+
 A type altered or looked up anew takes effect in every TypeMap of the catalogue at once: their `version` changes, and
 plans made with an earlier one are made again.
 """
@@ -31,6 +35,8 @@ from headrace._core.codecs.names import builtin_oid
 
 from headrace.errors import InterfaceError, OutdatedSchemaCacheError, UnsupportedClientFeatureError
 
+IDENTITY_QUERY = introspection.IDENTITY
+IDENTITY_COLUMNS = introspection.IDENTITY_COLUMNS
 INTROSPECTION_QUERY = introspection.QUERY
 INTROSPECTION_COLUMNS = introspection.COLUMNS
 TYPE_BY_NAME = introspection.TYPE_BY_NAME
@@ -85,6 +91,11 @@ cdef class TypeCatalogue:
         """The TypeInfo of a type, or None."""
         return self.infos.get(oid)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a connection learns by it."""
+        return len(self.maps) > 0
+
     cdef set made_of(self, oids):
         """Those of the types that were looked up, and all they are made of that was."""
         cdef:
@@ -125,26 +136,95 @@ cdef class TypeCatalogue:
 cdef class TypeMap(CodecSource):
     """The codecs of one connection, by OID.
 
-    `lenient`: dates and times that Python cannot hold are read as text instead of raising an error.
+    `lenient`: dates and times that Python cannot hold are read as text instead of raising an error. `pooled`: a pooler
+    may hand each statement to another backend. `unidentified`: whether that is so is to be found out.
+    `single_server`: all backends are of one server.
     """
 
-    def __cinit__(self, TypeCatalogue catalogue=None, *, bint lenient=False):
+    def __cinit__(self, TypeCatalogue catalogue=None, *, bint lenient=False, bint pooled=False,
+                  bint unidentified=False, bint single_server=False):
         self.version = 1
         self.catalogue = catalogue if catalogue is not None else TypeCatalogue()
         self.unseen = set()
         self._codecs = {}
         self._customs = {}
+        self._names = {}
         self._lenient = lenient
+        self.pooled = pooled
+        self.single_server = single_server
+        self.unidentified = unidentified and not pooled and not single_server
         self.catalogue.maps.add(self)
 
     # --- types
 
     def share(self, TypeCatalogue catalogue not None) -> None:
         """Learn together with all connections to the same database that share this catalogue."""
+        self.catalogues = None
+        self.unidentified = False
         self.catalogue.maps.discard(self)
         self.catalogue = catalogue
         catalogue.maps.add(self)
         self._changed()
+
+    def find_in(self, catalogues not None) -> None:
+        """Share the catalogue of the server among these, once it is known which one it is."""
+        if self.unidentified:
+            self.catalogues = catalogues
+
+    def identify(self, rows: list) -> None:
+        """Take the row of IDENTITY_QUERY."""
+        self.identified(rows)
+
+    def stay_alone(self) -> None:
+        """Ask the server no more which one it is: it cannot say."""
+        self.catalogues = None
+        self.unidentified = False
+
+    cdef int identified(self, list rows) except -1:
+        """Take the row of IDENTITY_QUERY: join those that have reached the same server, or see that a pooler answers.
+
+        A server that does not tell all of it shares with nobody.
+        """
+        cdef:
+            object catalogues = self.catalogues
+            TypeCatalogue found
+        if not self.unidentified:
+            return 0
+        self.stay_alone()
+        for system, started, database, pid in rows:
+            if pid != self.backend_pid:
+                self.pooled = True
+            elif catalogues is not None and None not in (system, started, database):
+                found = catalogues.of(introspection.ServerIdentity(system, started, database))
+                found.infos = {**self.catalogue.infos, **found.infos}
+                self.share(found)
+        return 0
+
+    cdef int leave(self) except -1:
+        """A pooler hands statements to any backend: learn alone from here on, beginning with what is known."""
+        cdef TypeCatalogue own = TypeCatalogue()
+        self.pooled = True
+        self.stay_alone()
+        if not self.single_server:
+            own.infos.update(self.catalogue.infos)
+            self.share(own)
+        return 0
+
+    cdef bint asks_again(self) noexcept:
+        """Whether types are looked up for each use, because the next backend may be of another server."""
+        return self.pooled and not self.single_server
+
+    cdef list foreign(self, oids):
+        """The OIDs among these that do not mean the same on every server, each once."""
+        cdef list found = []
+        for oid in oids:
+            if oid not in found and builtin(oid) is None:
+                found.append(oid)
+        return found
+
+    cdef list to_look_up(self, oids):
+        """The OIDs that must be looked up before a statement that was just described can be used, each once."""
+        return self.foreign([*oids, *self.unseen]) if self.asks_again() else self.missing(oids)
 
     cdef Codec find(self, uint32_t oid):
         """The codec for the type, or None where its type has not been learnt yet."""
@@ -193,8 +273,10 @@ cdef class TypeMap(CodecSource):
 
         Raises InterfaceError where nothing is known of the type or it does not take such a codec.
         """
-        check_form(self._known(oid), form)
+        cdef Codec base = self._known(oid)
+        check_form(base, form)
         self._customs[oid] = (form, encoder, decoder)
+        self._names[base.schema, base.name] = oid
         self._changed()
 
     def set_builtin(self, oid: int, codec_name: str, format=None) -> None:
@@ -222,6 +304,7 @@ cdef class TypeMap(CodecSource):
             raise InterfaceError(
                 f'cannot alias {base.name} to {codec_name}: there is no {format} codec for {codec_name}')
         self._customs[oid] = (model,)
+        self._names[base.schema, base.name] = oid
         self._changed()
 
     def reset_codec(self, oid: int) -> None:
@@ -237,8 +320,10 @@ cdef class TypeMap(CodecSource):
 
     def copy(self) -> TypeMap:
         """A map for another connection of the same database, with the same codecs set."""
-        cdef TypeMap made = TypeMap(self.catalogue, lenient=self._lenient)
+        cdef TypeMap made = TypeMap(self.catalogue, lenient=self._lenient, pooled=self.pooled,
+                                    single_server=self.single_server)
         made._customs.update(self._customs)
+        made._names.update(self._names)
         return made
 
     @property
@@ -269,11 +354,16 @@ cdef class TypeMap(CodecSource):
         self._depth += 1
         try:
             codec = self._plain(oid)
+            if codec is None:
+                return None
+            if self.asks_again() and oid in self.catalogue.infos:
+                # The OID that the type had on one backend may be another type's on the next.
+                oid = self._names.get((codec.schema, codec.name), 0)
             custom = <tuple>self._customs.get(oid)
-            if codec is None or custom is None:
+            if custom is None:
                 return codec
             if len(custom) == 1:
-                return alias_codec(oid, codec.name, codec.schema, 'scalar', custom[0])
+                return alias_codec(codec.oid, codec.name, codec.schema, 'scalar', custom[0])
             return custom_codec(codec, custom[0], custom[1], custom[2])
         finally:
             self._depth -= 1
