@@ -14,6 +14,7 @@ from headrace.compat import install_as_asyncpg
 from headrace.connection import Connection, LoggedQuery, connect
 from headrace.copy import CopyReader, CopyWriter
 from headrace.errors import *  # noqa: F403
+from headrace.errors import is_safe_to_retry
 from headrace.pool import Gap, Listening, Notification, Pool, create_pool
 from headrace.query import Query, identifier, sql
 from headrace.types import (
@@ -61,6 +62,7 @@ __all__ = [
     "exceptions",
     "identifier",
     "install_as_asyncpg",
+    "is_safe_to_retry",
     "sql",
     *exceptions.__dict__["__all__"],
 ]

@@ -296,8 +296,17 @@ def unused_port() -> Iterator[int]:
 
 
 async def test_a_port_that_refuses(unused_port: int) -> None:
-    with pytest.raises(ConnectionRefusedError, match=f"cannot connect to PostgreSQL at 127.0.0.1:{unused_port}"):
+    with pytest.raises(
+        ConnectionRefusedError, match=f"cannot connect to PostgreSQL at 127.0.0.1:{unused_port}"
+    ) as refused:
         await headrace.connect(host="127.0.0.1", port=unused_port, user="me")
+    assert headrace.is_safe_to_retry(refused.value)
+
+
+async def test_what_time_does_not_mend_is_not_to_be_tried_again(connect: Connect) -> None:
+    with pytest.raises(headrace.InvalidCatalogNameError) as refused:
+        await connect(database="there_is_none")
+    assert not headrace.is_safe_to_retry(refused.value)
 
 
 async def test_a_socket_that_is_not_there(tmp_path: Path) -> None:

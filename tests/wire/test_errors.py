@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import headrace
 from headrace import errors
 from headrace.errors import argument_hint, new_error, new_notice
 from tools.generate_errors import SOURCE, read_conditions
@@ -188,6 +189,11 @@ class TestErrors:
         assert unsent.safe_to_retry
         assert pickle.loads(pickle.dumps(unsent)).safe_to_retry
         assert "safe_to_retry" not in unsent.as_dict()
+
+    def test_only_an_error_that_says_so_is_safe_to_retry(self) -> None:
+        assert headrace.is_safe_to_retry(errors.InterfaceError("lost", safe_to_retry=True))
+        for error in (errors.InterfaceError("lost"), OSError("lost"), TimeoutError(), KeyError("x"), SystemExit()):
+            assert not headrace.is_safe_to_retry(error)
 
     @given(st.dictionaries(st.sampled_from([*"SVCMDHPpqWstcdnFLRXZ", "", "é"]), st.text()), st.text())
     def test_no_field_makes_it_raise(self, fields: dict[str, str], query: str) -> None:

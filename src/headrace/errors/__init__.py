@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from . import _base, _derived, _sqlstate
 from ._base import *  # noqa: F403
 from ._derived import *  # noqa: F403
+from ._derived import ending_error as ending_error
+from ._derived import is_safe_to_retry as is_safe_to_retry
 from ._factory import new_error as new_error
 from ._factory import new_notice as new_notice
 from ._hints import argument_hint as argument_hint

@@ -123,7 +123,8 @@ class PostgresError(PostgresMessage, Exception):
     """An error reported by the server, or by the driver in the server's terms."""
 
     safe_to_retry: bool = False
-    """True only where the request had provably never been sent: running it again cannot do its work twice."""
+    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    reads. Never True inside a transaction block, nor for what begins or ends one."""
 
     def __init__(
         self,
@@ -210,7 +211,8 @@ class InterfaceError(InterfaceMessage, Exception):
     """The driver was used in a way that cannot work."""
 
     safe_to_retry: bool = False
-    """True only where the request had provably never been sent: running it again cannot do its work twice."""
+    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    reads. Never True inside a transaction block, nor for what begins or ends one."""
 
     def __init__(
         self,
@@ -259,7 +261,8 @@ class InternalClientError(Exception):
     """The driver found itself in a state it should never be in, or facing a peer that breaks the rules."""
 
     safe_to_retry: bool = False
-    """True only where the request had provably never been sent: running it again cannot do its work twice."""
+    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    reads. Never True inside a transaction block, nor for what begins or ends one."""
 
 
 class ProtocolError(InternalClientError):

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from ._base import InterfaceError
-from ._sqlstate import CharacterNotInRepertoireError, DataError, FeatureNotSupportedError
+from contextlib import suppress
+from functools import cache
+from typing import Any
 
-__all__ = ["ArgumentError", "InvalidCachedStatementError", "NulCharacterError", "UnrepresentableValueError"]
+from ._base import InterfaceError, PostgresError
+from ._sqlstate import (
+    CharacterNotInRepertoireError,
+    ConnectionDoesNotExistError,
+    DataError,
+    FeatureNotSupportedError,
+)
+
+__all__ = [
+    "ArgumentError",
+    "InvalidCachedStatementError",
+    "NulCharacterError",
+    "UnrepresentableValueError",
+]
 
 
 class InvalidCachedStatementError(FeatureNotSupportedError):
@@ -33,3 +47,52 @@ class UnrepresentableValueError(DataError, InterfaceError, ValueError, OverflowE
     Its query fails and nothing else. `column_name`, `schema_name` and `data_type_name` say where it is, and the message
     shows it as the server prints it.
     """
+
+
+@cache
+def _ending_class(cls: type[PostgresError]) -> type[PostgresError]:
+    """Return the class, made once, that is both `cls` and ConnectionDoesNotExistError.
+
+    It has the name of `cls`: logs and tracebacks name the error by what the server said.
+    """
+
+    def reduce(self: PostgresError) -> tuple[Any, ...]:
+        return _unpickled, (cls, self.args), self.__dict__
+
+    members = {"__doc__": cls.__doc__, "__module__": cls.__module__, "__reduce__": reduce}
+    return type(cls.__name__, (cls, ConnectionDoesNotExistError), members)
+
+
+def _unpickled(cls: type[PostgresError], args: tuple[object, ...]) -> PostgresError:
+    """Make an error that is both `cls` and ConnectionDoesNotExistError again."""
+    error = cls(*args)
+    error.__class__ = _ending_class(cls)
+    return error
+
+
+def ending_error(error: PostgresError) -> PostgresError:
+    """Make a server's error that has ended the connection a ConnectionDoesNotExistError too; return it.
+
+    Programs catch it as what the server said, such as AdminShutdownError, or as the loss of the connection. Its
+    SQLSTATE stays the server's.
+    """
+    cls = type(error)
+    if isinstance(error, ConnectionDoesNotExistError):
+        return error
+    error.__dict__.setdefault("sqlstate", error.sqlstate)
+    # A program's own class may have another layout, or forbid subclasses. What the server said is still told.
+    with suppress(TypeError):
+        is_base = issubclass(ConnectionDoesNotExistError, cls)
+        error.__class__ = ConnectionDoesNotExistError if is_base else _ending_class(cls)
+    return error
+
+
+def is_safe_to_retry(error: BaseException) -> bool:
+    """Return whether the call that raised `error` can be made again without doing its work twice.
+
+    True if the error says so (`error.safe_to_retry`): the server provably never started the request, or the request
+    only reads, or no connection could be made (OSError). False for every other exception: the TimeoutError of a query,
+    for instance, does not tell whether the server carries it out. It speaks of the one call that raised the error.
+    Inside a transaction block it is False, because the whole block has to be repeated. Raises nothing.
+    """
+    return getattr(error, "safe_to_retry", False) is True
