@@ -443,6 +443,9 @@ cdef class DriverCore(Line):
             self.abandoned_head()
 
     def notice(self, message):
+        if message.sqlstate == '01000' and message.server_source_function == 'SyncRepWaitForLSN':
+            # What has been acknowledged may be lost with this server. Few programs listen to notices.
+            log.warning('a commit is not known to be on a synchronous standby: %s', message.message)
         owner = self.owner
         if owner is not None:
             owner._on_notice(message)
@@ -454,6 +457,10 @@ cdef class DriverCore(Line):
 
     def parameter(self, name, value):
         pass
+
+    def requeue(self, request, started):
+        """Take over a request that the end of the connection has overtaken; nobody does so here."""
+        return False
 
     def read_only(self, error):
         if self.watcher is not None:

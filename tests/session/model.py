@@ -26,6 +26,8 @@ from tests.session.simulation import BAD, DIVIDE, ECHOES, WRITE, Backend, Refusa
 _TOKEN = re.compile(r"/\* ([0-9]+) \*/")
 
 STALE = ("26000", "0A000")
+CONTROLS = ("BEGIN", "COMMIT", "ROLLBACK")
+"""What simple queries begin with that begin or end a transaction."""
 CHANGES = ("BEGIN", "COMMIT", "ROLLBACK", "SET", "DEALLOCATE", "DISCARD")
 """What simple queries begin with that change more than tables."""
 UNSEEN = (*STALE, "57014")
@@ -97,9 +99,9 @@ class Server(Backend):
     def script(self, sql: str) -> None:
         super().script(sql.partition(" /*")[0])
 
-    def die(self) -> None:
+    def die(self, words: bytes) -> None:
         """Say that it is over, and be gone."""
-        self.say(backend.error_response("terminating connection", code="57P01", severity="FATAL"))
+        self.say(words)
         self.inbox.clear()
 
 
@@ -116,6 +118,11 @@ def tokens_in(text: str) -> list[int]:
 @dataclass
 class Unit:
     """What was written up to one Sync or simple query, and what came in answer."""
+
+    sql: str | None = None
+    """The text of a simple query."""
+    bound: bool = False
+    """Whether BindComplete has come."""
 
     tokens: list[int] = field(default_factory=list)
     parsed: list[str] = field(default_factory=list)
@@ -145,6 +152,8 @@ class Reference:
         self.told: list[Any] = []
         """Notices, notifications and parameters, in order."""
         self.fatal: str | None = None
+        self.proof = False
+        """Whether the server's last words prove that it started nothing behind the head."""
         self.refused_texts: dict[str, set[str]] = {}
         """SQLSTATEs that preparing a text has come to."""
         self._by_token: dict[int, list[Unit]] = {}
@@ -154,6 +163,24 @@ class Reference:
     def head(self) -> Unit | None:
         """What the server answers now."""
         return self.units[self.answered] if self.answered < len(self.units) else None
+
+    def is_in_block(self, unit: Unit) -> bool:
+        """Whether a unit in flight stands in a transaction block, or begins or ends one."""
+        block = self.status != "I"
+        for each in self.units[self.answered :]:
+            controls = each.sql is not None and each.sql.startswith(CONTROLS)
+            if each is unit:
+                return block or controls
+            if controls:
+                assert each.sql is not None
+                block = each.sql.startswith("BEGIN")
+        raise AssertionError("the unit is not in flight")
+
+    def may_have_started(self, unit: Unit) -> bool:
+        """Whether the server may have started a unit in flight."""
+        if not self.proof:
+            return True
+        return unit is self.head and (unit.bound or unit.sql is not None)
 
     @property
     def in_flight(self) -> int:
@@ -188,6 +215,7 @@ class Reference:
             unit.parsed.append(message.sql)
         elif isinstance(message, frontend.Query):
             found = tokens_in(message.sql)
+            unit.sql = message.sql
             unit.copies = message.sql.startswith("COPY")
             unit.commits = message.sql.startswith("COMMIT")
             unit.changes = message.sql.startswith(CHANGES)
@@ -208,14 +236,18 @@ class Reference:
         self._unread = self._unread[at:]
 
     def _answer(self, kind: bytes, body: bytes) -> None:
+        if self.fatal is not None:
+            return
+        fields = {part[:1]: part[1:].decode() for part in body.split(b"\0") if part} if kind in b"EN" else {}
         if kind in b"NAS":
             self.told.append(_told(kind, body))
+            self.proof = self.proof or fields.get(b"R") == "quickdie"
             return
         unit = self.head
         if kind == b"E":
-            fields = {part[:1]: part[1:].decode() for part in body.split(b"\0") if part}
             if fields[b"S"] == "FATAL":
                 self.fatal = fields[b"C"]
+                self.proof = self.proof or fields.get(b"R") == "ProcessInterrupts"
                 return
             assert unit is not None
             unit.error = unit.error or fields[b"C"]
@@ -225,6 +257,8 @@ class Reference:
         assert unit is not None
         if kind == b"D":
             unit.rows.append(struct.unpack("!i", body[6:10])[0])
+        elif kind == b"2":
+            unit.bound = True
         elif kind == b"C":
             unit.tags.append(body[:-1].decode())
         elif kind == b"d":
@@ -233,6 +267,7 @@ class Reference:
             if self.status == "E" and unit.commits and unit.tags == ["ROLLBACK"]:
                 unit.error = "25P02"  # the caller is told that nothing was kept
             unit.status = self.status = body.decode()
+            self.proof = False
             self.answered += 1
             unit.changes_behind = any(behind.changes for behind in self.units[self.answered :])
 
@@ -252,6 +287,12 @@ class Listener:
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.offered: dict[int, bool] = {}
+        """Requests that may run again on another connection, by identity, and whether they may have been started."""
+
+    def requeue(self, request: Request, started: bool) -> bool:
+        self.offered[id(request)] = started
+        return False
 
     def notice(self, message: errors.PostgresLogMessage) -> None:
         self.told.append(("notice", message.message))
@@ -342,7 +383,7 @@ class Model:
     def run(self, sql: str, *, kept: bool = False) -> None:
         """Run a simple query."""
         token = self.token()
-        self.note(self.talk.script(f"{sql} /* {token} */", kept=kept), "script", [token])
+        self.note(self.talk.script(f"{sql} /* {token} */", kept=kept), "script", [token], sql)
 
     def hold(self, text: str) -> None:
         """Prepare a statement that is kept."""
@@ -427,6 +468,8 @@ class Model:
         # The reference first: a decoder of ours may fail half way.
         self.reference.read(data)
         self.session.feed(data)
+        if self.session.fatal is not None:
+            self.session.lost(self.session.fatal)
 
     def tell(self, kind: str) -> None:
         """Let the server say something that nobody has asked for."""
@@ -453,9 +496,9 @@ class Model:
             if again and self.session.holding and self.target is not None:
                 self.signals += self.session.cancel_again(self.target)
 
-    def die(self) -> None:
+    def die(self, words: bytes) -> None:
         """The server ends with a last word; what it has said before can still be read."""
-        self.server.die()
+        self.server.die(words)
         self.dead = True
 
     def lose(self) -> None:
@@ -524,7 +567,7 @@ class Model:
             assert each.kind == "bad batch", f"{each} is refused"
         elif isinstance(error, errors.ConnectionDoesNotExistError):
             assert self.session.ended, f"{each} is lost, the connection is not"
-            assert error.safe_to_retry == (last is None or last.status is not None), f"{each}: {error}"
+            self._compare_safety(each, last, error)
         else:
             assert isinstance(error, errors.PostgresError), f"{each}: {error!r}"
             self._compare_error(each, last, str(error.sqlstate), len(units))
@@ -548,6 +591,31 @@ class Model:
         if isinstance(each.call.request, CopyOut):
             assert each.call.request.take() in (last.copied, b"")
 
+    def _compare_safety(self, each: Asked, last: Unit | None, error: Any) -> None:
+        """Compare whether a call that the end has overtaken says that it is safe to retry, and is offered to others."""
+        reference, sent = self.reference, last is not None and last.status is None
+        assert ("it is safe to retry" in str(error)) == error.safe_to_retry, f"{each}: {error}"
+        if sent:
+            assert last is not None
+            block = reference.is_in_block(last)
+            started = reference.may_have_started(last)
+        else:
+            controls = [reference.of(other.tokens) for other in self.asked if other.text.startswith(CONTROLS)]
+            block = reference.status != "I"
+            started = False
+            if any(not units or units[-1].status is None for units in controls) or (block and each.shared):
+                # What stands ahead of it, and whether it is in the queue at all, cannot be seen from outside.
+                return
+            if each.kind in ("batch once", "bad batch"):
+                return
+        again = each.text in READS or (each.kind not in ("batch once", "bad batch") and not started)
+        if each.kind == "bad batch":
+            return
+        assert error.safe_to_retry == (again and not block), f"{each}: {error}"
+        request = each.call.request
+        assert (id(request) in self.listener.offered) == (each.shared and error.safe_to_retry), f"{each} is offered"
+        assert self.listener.offered.get(id(request), started) == started, f"{each} is offered as something else"
+
     def _compare_error(self, each: Asked, last: Unit | None, code: str, runs: int) -> None:
         reference = self.reference
         if self.session.ended and code == reference.fatal:
@@ -556,6 +624,7 @@ class Model:
             assert head is last or each.text in head.parsed or not head.tokens, f"{each} is no head, but got {code}"
             own = last.error if last is not None and last is head else None
             assert own is None or (own in UNSEEN and reference.status == "I"), f"{each} had failed with {own} before"
+            self._compare_safety(each, last, each.call.waiter.error)
             return
         if code in reference.refused_texts.get(each.text, ()):
             return
@@ -579,6 +648,16 @@ class Model:
         ]  # fmt: skip
         assert first == sorted(first), "out of order"
 
+
+READS = (*ECHOES, DIVIDE, "SELECT 1")
+"""Queries that only read."""
+
+LAST_WORDS = (
+    backend.error_response("terminating connection", code="57P01", severity="FATAL", routine="ProcessInterrupts"),
+    backend.error_response("query timeout", code="08P01", severity="FATAL"),
+    backend.notice_response("terminating connection", code="57P02", severity="WARNING", routine="quickdie"),
+)
+"""What a backend says that is terminated, a pooler that gives up, and a backend in a crash."""
 
 FAILING = (DIVIDE, BAD)
 """Queries that fail when they run, and when they are parsed."""
@@ -631,7 +710,7 @@ def live(seed: int, moves: int = 100) -> Model:
     if end == 0:
         model.lose()
     elif end == 1:
-        model.die()
+        model.die(chance.choice(LAST_WORDS))
         model.read(chance.choice([1, 30, 1 << 30]))
         model.session.lost(ConnectionResetError("gone"))
     else:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.session.model import FAILING, Model, live
+from tests.session.model import FAILING, LAST_WORDS, Model, live
 from tests.session.simulation import ECHOES
 
 SHARED = st.booleans()
@@ -148,10 +148,10 @@ class Life(RuleBasedStateMachine):
     # The end, which few lives come to early
 
     @precondition(lambda self: not self.model.dead)
-    @rule(luck=st.integers(0, 9))
-    def die(self, luck: int) -> None:
+    @rule(luck=st.integers(0, 9), words=st.sampled_from(LAST_WORDS))
+    def die(self, luck: int, words: bytes) -> None:
         if luck == 9:
-            self.model.die()
+            self.model.die(words)
 
     @precondition(lives)
     @rule(luck=st.integers(0, 9))

@@ -110,6 +110,19 @@ def test_it_is_run_again_behind_what_leaves_the_session_as_it_is(stale: Stale) -
     assert (call.value, other.value) == ([(1,)], "SELECT 1")
 
 
+@pytest.mark.parametrize(("text", "once"), [(ECHO, True), ("COMMIT", False), ("BEGIN", False)])
+def test_it_is_not_safe_to_ask_again_with_used_arguments_or_for_what_ends_a_transaction(text: str, once: bool) -> None:
+    talk = echoing()
+    if not once:
+        talk.know(text, [], None)
+    call = talk.batch(text, iter([(1,)])) if once else talk.execute(text)
+    talk.script("SET search_path TO other")
+    talk.flush()
+    talk.answer(failed("26000", "prepared statement does not exist"), simple("SET"))
+    assert call.error.sqlstate == "26000"
+    assert not call.error.safe_to_retry
+
+
 def test_inside_a_transaction_it_is_not_safe_to_ask_again() -> None:
     talk = echoing()
     talk.script("BEGIN")

@@ -4,6 +4,7 @@ from headrace._core.backend cimport command_tag
 from headrace._core.frontend cimport put_execute, put_sync
 
 from headrace.errors import ArgumentError, ProtocolError
+from headrace.lexer import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
 # A portal that cannot exist: executing it makes the server roll back what a half-sent batch has done (34000).
@@ -111,7 +112,13 @@ cdef class Batch(Bound):
     cdef bint rebindable(self) except -1:
         return not self.once
 
-    cdef bint may_start_over(self) except -1:
+    cdef bint not_bound(self) except -1:
+        return self.stage < 2 and self.completed == 0
+
+    cdef bint only_reads(self) except -1:
+        return classify(self.query).plain_read
+
+    cdef bint can_encode_again(self) except -1:
         return not (self.once and self.begun)
 
     @property

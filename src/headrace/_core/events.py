@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from headrace.errors import PostgresError, PostgresLogMessage
+
+if TYPE_CHECKING:
+    from headrace._core.request import Request
 
 
 class Events:
@@ -31,6 +36,15 @@ class Events:
 
     def writable(self) -> None:
         """Learn that a cancel window has closed, and that there may be output again."""
+
+    def requeue(self, request: Request, started: bool) -> bool:
+        """Take over a shared request that the end of the connection has overtaken, to run it on another one.
+
+        Called for each request that may run again, in the order of the queue: for one that the server provably never
+        started (`started` False), and for one that only reads and may have been started. Return True to take it: it is
+        as if it had never been sent, and is not settled. Otherwise its waiter gets the error.
+        """
+        return False
 
     def queued(self) -> None:
         """Learn that there may be output, without any call of the owner's: another connection has learnt of types."""

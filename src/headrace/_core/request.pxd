@@ -40,6 +40,8 @@ cdef class Request(Reply):
         Request repetition           # asks the same on another connection
         bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
+        Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
+        bint controls                # begins or ends a transaction block; known once the connection has ended
         int stage
         readonly object error
         readonly str status          # the last command tag
@@ -55,6 +57,13 @@ cdef class Request(Reply):
     cdef int settle(self) except -1
     cdef int forget_deadline(self) except -1
     cdef int fail(self, object error) except -1
+    cdef bint runs_text(self) except -1
+    cdef bint not_bound(self) except -1
+    cdef bint is_unfinished(self) except -1
+    cdef bint only_reads(self) except -1
+    cdef bint can_encode_again(self) except -1
+    cdef bint is_shared(self) except -1
+    cdef int renew(self) except -1
     cdef bint repeatable(self) except -1
     cdef bint rebindable(self) except -1
     cdef bint neutral(self) except -1

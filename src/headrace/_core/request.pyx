@@ -100,6 +100,42 @@ cdef class Request(Reply):
             self.error = error
         return self.settle()
 
+    cdef bint runs_text(self) except -1:
+        """Whether its text is run as it stands, so that it may begin or end a transaction."""
+        return False
+
+    cdef bint not_bound(self) except -1:
+        """Whether the reply shows that the server has not come to execute it; never known of a simple query."""
+        return False
+
+    cdef bint is_unfinished(self) except -1:
+        """Whether the server has begun to execute it, and has not said that this is complete."""
+        return False
+
+    cdef bint only_reads(self) except -1:
+        """Whether running it a second time does no work twice."""
+        return False
+
+    cdef bint can_encode_again(self) except -1:
+        """Whether its arguments are still there."""
+        return True
+
+    cdef bint is_shared(self) except -1:
+        """Whether any connection of a pool may run it."""
+        return False
+
+    cdef int renew(self) except -1:
+        """Make it as if it had never been sent, to be queued again: what has come of a reply is dropped."""
+        self.state = QUEUED
+        self.message = None
+        self.size = 0
+        self.ready = self.streaming = self.exposed = self.cancelled = self.counted = False
+        self.stage = 0
+        self.error = None
+        self.status = None
+        self.urgent = None
+        return 0
+
     cdef bint repeatable(self) except -1:
         """Whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
         return False
@@ -261,6 +297,7 @@ cdef class Bound(Request):
         """Whether it executes what was bound already, and so needs no statement."""
         return False
 
+<<<<<<< HEAD
     cdef int give_statement(self, Statement statement) except -1:
         self.statement = statement
         self.plan = None
@@ -273,6 +310,24 @@ cdef class Bound(Request):
         self.describing = False
         return self.give_statement(None)
 
+=======
+    cdef bint not_bound(self) except -1:
+        return self.stage < 2
+
+    cdef bint is_unfinished(self) except -1:
+        return self.stage == 2
+
+    cdef bint is_shared(self) except -1:
+        return self.shared
+
+    cdef int renew(self) except -1:
+        Request.renew(self)
+        self.describing = False
+        self.rows = None
+        self.row = None
+        return 0
+
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
     cdef int finished(self) except -1:
         if self.stage != 3:
             raise ProtocolError('the server is ready for queries before the command was complete')
@@ -424,6 +479,7 @@ cdef class Query(Bound):
     cdef bint is_bound(self) except -1:
         return self.opener is not None and self.opener.plan is not None
 
+<<<<<<< HEAD
     cdef int settle(self) except -1:
         cdef Query repetition
         if self.repetition is not None:
@@ -436,6 +492,20 @@ cdef class Query(Bound):
         Bound.reset(self)
         self.late = self.reason = self.asked = None
         self.suspended = False
+=======
+    cdef bint runs_text(self) except -1:
+        return True
+
+    cdef bint only_reads(self) except -1:
+        return not self.portal and classify(self.query).plain_read
+
+    cdef int renew(self) except -1:
+        Bound.renew(self)
+        self.suspended = False
+        self.late = None
+        self.reason = None
+        self.asked = None
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
         return 0
 
     @property
@@ -610,8 +680,16 @@ cdef class Script(Request):
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
 
+<<<<<<< HEAD
     cdef str first_tag(self):
         return self.first_status
+=======
+    cdef bint runs_text(self) except -1:
+        return True
+
+    cdef bint only_reads(self) except -1:
+        return classify(self.query).plain_read
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
 
     cdef object outcome(self):
         return self.status if self.status is not None else ''

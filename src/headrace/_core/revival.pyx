@@ -9,6 +9,8 @@ from headrace._core.batch cimport Batch
 from headrace._core.request cimport QUEUED, Prepare
 from headrace._core.statement cimport PREPARING, READY
 
+from headrace._core.loss import transaction_control
+
 # How often a request is run again because its statement went stale in between: a migration changes tables in a row.
 cdef int MOST_REPEATS = 10
 # From so many on it is no migration: a pooler hands the session to backends that have never seen the statement.
@@ -68,7 +70,8 @@ cdef class Revival:
             if isinstance(request, Bound) and getattr(request.error, 'sqlstate', None) == '26000' \
                     and request.error.hint is None and statement.refused(request.error):
                 request.error.hint = MISSING_HINT
-            if idle and isinstance(request, Bound) and may_bind_again(<Bound>request):
+            if idle and isinstance(request, Bound) and request.not_bound() and request.can_encode_again() \
+                    and may_bind_again(<Bound>request) and not transaction_control(request.query)[0]:
                 # It was not begun: where it cannot be run again here, it can elsewhere.
                 request.error.safe_to_retry = True
             return False

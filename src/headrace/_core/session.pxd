@@ -2,6 +2,7 @@
 
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.incoming cimport ReadBuffer
+from headrace._core.loss cimport Ending
 from headrace._core.outbox cimport Outbox
 from headrace._core.queue cimport Queue
 from headrace._core.request cimport Bound, Request
@@ -39,6 +40,9 @@ cdef class Session:
         readonly int backend_pid
         readonly bytes backend_secret
         readonly object fatal             # the server's last words
+        dict parting                      # the fields of a notice that a backend gives when it ends; None
+        bint closing                      # its owner takes no more requests
+        str undone                        # the connection ended with a transaction block: what has become of that
         readonly object failure           # why nothing can be submitted any more, or None
         readonly bint ended               # everything has been settled: lost() was called
 
@@ -50,6 +54,8 @@ cdef class Session:
     cdef int check_not_feeding(self) except -1
     cdef int parse(self) except -1
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
+    cdef int on_notice(self, dict fields) except -1
+    cdef bint in_block(self) noexcept
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int measure(self, Request head) except -1
     cdef int learn(self) except -1
@@ -60,5 +66,5 @@ cdef class Session:
     cdef int drop(self, Request request) except -1
     cdef int end_cancel_window(self) except -1
     cdef int take_no_more(self, object reason) except -1
-    cdef int fail_unsent(self, object reason) except -1
+    cdef int fail_unsent(self, Ending ending) except -1
     cdef Py_ssize_t under_way(self) noexcept

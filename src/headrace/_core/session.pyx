@@ -14,8 +14,14 @@ The rules (numbers as in the design document), and where they are kept if not he
     (statements).
 5.  What is in flight is bounded by count and by bytes (outbox).
 7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
+<<<<<<< HEAD
 8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError (loss).
 9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
+=======
+8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError. Each says whether it is
+    safe to retry. What may have started is never run again, unless it is a plain read (loss).
+9.  The transaction status is the byte of the last ReadyForQuery.
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
 10. An error 25P02 has the error that failed the transaction as its __cause__.
 11. Nothing is sent behind a barrier until it is done (outbox).
 
@@ -32,7 +38,7 @@ from headrace._core.backend cimport error_fields, notification, parameter_status
 from headrace._core.buffer cimport load_i32
 from headrace._core.frontend cimport TERMINATE
 from headrace._core.incoming cimport Message
-from headrace._core.loss cimport lose, lost_error, tell
+from headrace._core.loss cimport UNKNOWN, Ending, is_parting, lose, proof_of, text_of
 from headrace._core.preparation cimport Introspection, Preparation
 from headrace._core.request cimport DONE, QUEUED, Bound, Direct, Query, Script
 from headrace._core.startup cimport Startup
@@ -42,6 +48,7 @@ from libc.math cimport INFINITY
 from headrace._core.statement cimport READY, StatementCache
 
 from headrace._core.events import Events
+<<<<<<< HEAD
 from headrace.errors import InFailedSQLTransactionError, InterfaceError, ProtocolError, new_error, new_notice
 from headrace.lexer import classify
 
@@ -68,6 +75,9 @@ cdef object commit_refused(Request request, object cause):
     error.query = request.query
     error.__cause__ = cause
     return error
+=======
+from headrace.errors import InterfaceError, ProtocolError, ending_error, new_error, new_notice
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
 
 
 cdef class Session:
@@ -98,10 +108,12 @@ cdef class Session:
     cdef int check_open(self) except -1:
         cdef str reason
         if self.failure is not None:
-            reason = str(self.failure)
+            reason = text_of(self.failure)
             if reason != 'connection is closed' and not isinstance(self.failure, InterfaceError):
                 reason = f'connection is closed: {reason}'
-            raise InterfaceError(reason)
+            if self.undone is not None:
+                reason = f'{reason}; {self.undone}'
+            raise InterfaceError(reason, safe_to_retry=self.ended and not self.closing and self.undone is None)
         return 0
 
     cpdef object submit(self, Request request):
@@ -120,6 +132,15 @@ cdef class Session:
             # Nothing in the values tells of a name: what is prepared from here on asks again.
             self.types.catalogue.forget()
             self.forget_statements()
+
+    def resubmit(self, Bound request not None):
+        """Queue a request that another session has given to Events.requeue(), with this session's own statement.
+
+        Raises what submit() does, and nothing is queued then.
+        """
+        self.check_open()
+        request.statement = self.statements.find(request.query)
+        self.statements.bind(request)
 
     def statement(self, str query not None, *, bint named=True, name=None):
         """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""
@@ -184,7 +205,7 @@ cdef class Session:
             Py_ssize_t place = 0
             Py_ssize_t size
         self.check_not_feeding()
-        while place < source.shape[0] and not self.ended:
+        while place < source.shape[0] and not self.ended and self.fatal is None:
             size = self.incoming.fill(&source[place], source.shape[0] - place)
             place += size
             self.received(size)
@@ -214,7 +235,7 @@ cdef class Session:
     cdef int parse(self) except -1:
         cdef Message message
         message.kind = 0
-        while not self.ended and self.incoming.next_message(&message):
+        while not self.ended and self.fatal is None and self.incoming.next_message(&message):
             self.dispatch(message.kind, message.body, message.size)
         self.flowing = self.incoming.end > 0 or message.kind == b'D' or message.kind == b'd'
         return 0
@@ -226,9 +247,7 @@ cdef class Session:
         if kind == b'E':
             return self.on_error(data, size)
         if kind == b'N':
-            head = self.sent.first
-            self.events.notice(new_notice(error_fields(data, size), head.query if head is not None else None))
-            return 0
+            return self.on_notice(error_fields(data, size))
         if kind == b'A':
             self.events.notification(*notification(data, size))
             return 0
@@ -254,22 +273,33 @@ cdef class Session:
             head.urgent = None
         return 0
 
+    cdef int on_notice(self, dict fields) except -1:
+        cdef Request head = self.sent.first
+        if is_parting(fields):
+            self.parting = fields
+        self.events.notice(new_notice(fields, head.query if head is not None else None))
+        return 0
+
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1:
+        """FATAL and PANIC are the server's last words: nothing that follows counts, and the owner is to call lost()."""
         cdef Request head = self.sent.first
         error = new_error(error_fields(data, size), head.query if head is not None else None)
         if error.severity_en in ('FATAL', 'PANIC') or error.severity_en is None and error.severity in ('FATAL', 'PANIC'):
-            self.fatal = error
+            self.fatal = error if isinstance(head, Startup) else ending_error(error)
+            self.take_no_more(error)
         elif head is None:
             raise ProtocolError(f'an error from the server that belongs to no request: {error}')
         if error.sqlstate == '25P02' and self.root_cause is not None:
             error.__cause__ = self.root_cause
         elif error.sqlstate == '25006':
             self.events.read_only(error)
-        if head is not None and head.error is None:
-            head.error = error
-            if isinstance(head, Startup):
+        if isinstance(head, Startup):
+            if head.error is None:
+                head.error = error
                 # Nothing can follow but the end, which a false server may keep back.
                 head.settle()
+        elif head is not None and head.error is None and self.fatal is None:
+            head.error = error
         return 0
 
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1:
@@ -285,7 +315,11 @@ cdef class Session:
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
                 head.error = commit_refused(head, self.root_cause)
         self.status_byte = data[0]
+<<<<<<< HEAD
         self.measure(head)
+=======
+        self.parting = None
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
         self.outbox.answered()
         if data[0] != b'E':
             self.root_cause = None
@@ -460,33 +494,45 @@ cdef class Session:
 
     def close(self, reason) -> bytes:
         """Take no more requests; returns Terminate, to be written once everything sent is done."""
-        cdef Request request
+        cdef:
+            Request request
+            Ending ending
         self.take_no_more(reason)
+        self.closing = True
+        ending = Ending(self.failure, self.sent, self.unsent, self.in_block())
         if self.outbox.streaming is not None:
-            self.outbox.end_stream(lost_error(self.failure, True))
+            self.outbox.end_stream(ending.error_for(self.outbox.streaming, UNKNOWN))
         for request in self.sent:
             if request.prepares is not None:
-                self.statements.fail_waiting(request.prepares, self.failure)
-        self.statements.fail_elsewhere(self.failure)
-        self.fail_unsent(self.failure)
+                self.statements.fail_waiting(request.prepares, ending)
+        self.statements.fail_elsewhere(ending)
+        self.fail_unsent(ending)
         return TERMINATE
 
     def lost(self, reason) -> None:
         """The connection is gone: settle everything.
 
-        `reason` is an exception or a text. The head gets the server's last words where there were any; the others
-        ConnectionDoesNotExistError, whose safe_to_retry says whether the request had never been sent.
+        `reason` is an exception or a text. The head gets the server's last words, if there were any, and if it is the
+        session's own request, the first that waits for it; all others get ConnectionDoesNotExistError. `safe_to_retry` of
+        each error says whether the server never started the request, or it only reads. Shared requests that may run again
+        are first offered to `events`.
         """
         cdef:
-            Request request
-            object blamed
+            Request request = self.sent.first
+            Ending ending
         if self.ended:
             return
         self.ended = True
+        proof = proof_of(self.fatal, self.parting)
+        if self.fatal is None and self.parting is not None:
+            self.fatal = ending_error(new_error(self.parting, request.query if request is not None else None))
         cause = self.fatal if self.fatal is not None else reason
         self.take_no_more(cause)
-        # What the head gets for itself, and where that is the session's own request, whoever waits for it first.
-        blamed = self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None
+        ending = Ending(
+            cause, self.sent, self.unsent, self.in_block(), proof,
+            self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None,
+            None if self.closing else self.events)
+        self.undone = ending.of_blocks()
         self.outbox.streaming = None
         self.outbox.urgent.clear()
         self.outbox.window.close()
@@ -495,28 +541,29 @@ cdef class Session:
             request = self.outbox.answered()
             if request.prepares is not None:
                 # Preparing changes nothing: those that wait for it were never sent.
-                if blamed is not None:
-                    self.statements.fail_first(request.prepares, blamed)
-                self.statements.fail_waiting(request.prepares, cause)
+                self.statements.fail_waiting(request.prepares, ending)
             if request.error is not None and self.revival.innocent(request, self.status_byte == b'I'):
                 request.error = None
-            if blamed is not None and (request.error is None or blamed is not self.fatal):
-                request.error = blamed
-            lose(request, cause)
-            blamed = None
-        self.statements.fail_elsewhere(cause)
-        self.fail_unsent(cause)
+            lose(request, ending)
+            ending.at_head = False
+        ending.at_head = False
+        self.statements.fail_elsewhere(ending)
+        self.fail_unsent(ending)
         self.statements.cache.clear()
 
-    cdef int fail_unsent(self, object reason) except -1:
+    cdef bint in_block(self) noexcept:
+        """Whether a transaction block was open at the last ReadyForQuery."""
+        return self.status_byte == b'T' or self.status_byte == b'E'
+
+    cdef int fail_unsent(self, Ending ending) except -1:
         """Settle everything that was not sent with an error that says so."""
         cdef Request request
         while self.unsent.first is not None:
             request = self.unsent.pop()
             if request.state != DONE:
                 if request.prepares is not None:
-                    self.statements.fail_waiting(request.prepares, reason)
-                lose(request, reason)
+                    self.statements.fail_waiting(request.prepares, ending)
+                lose(request, ending)
         return 0
 
     # -- what can be asked ---------------------------------------------------------------------------------------

@@ -44,5 +44,4 @@ cdef class Statements:
     cdef int is_ready(self, Statement statement) except -1
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
     cdef int dropped(self, Bound request) except -1
-    cdef int fail_first(self, Statement statement, object error) except -1
     cdef int fail_waiting(self, Statement statement, object reason) except -1

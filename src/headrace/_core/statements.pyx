@@ -11,8 +11,13 @@ queue or in flight. Every change to the queue keeps that true.
 cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
+<<<<<<< HEAD
 from headrace._core.loss cimport lose, tell
 from headrace._core.preparation cimport Identification, Introspection, question_about, question_who
+=======
+from headrace._core.loss cimport lose
+from headrace._core.preparation cimport Introspection, question_about
+>>>>>>> 6b8654f (Tell what the end of a connection proves)
 from headrace._core.request cimport DONE, QUEUED, Closing, Prepare
 from headrace._core.statement cimport NEW, PREPARING, READY
 
@@ -431,14 +436,6 @@ cdef class Statements:
             statement.state = NEW
         else:
             prepare.abandoned = True
-        return 0
-
-    cdef int fail_first(self, Statement statement, object error) except -1:
-        """Give the error to the first request that waits for the statement."""
-        cdef Request request
-        for request in statement.waiting:
-            if request.state != DONE:
-                return tell(request, error)
         return 0
 
     cdef int fail_elsewhere(self, object reason) except -1:

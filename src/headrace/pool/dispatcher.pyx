@@ -325,12 +325,12 @@ cdef class Dispatcher(Sharing):
         cdef Repetition repetition
         if not self.running or request.attempts >= MOST_ATTEMPTS or (started and not request.movable):
             return False
-        if not request.may_start_over():
+        if not request.can_encode_again():
             return False
         if request.repetition is not None:
             # It is still under way.
             request.release()
-            request.reset()
+            request.renew()
             return True
         if isinstance(request, Repetition):
             repetition = <Repetition>request
@@ -340,7 +340,7 @@ cdef class Dispatcher(Sharing):
         if not request.is_wanted():
             return False
         request.attempts += 1
-        request.reset()
+        request.renew()
         self.scheduler.put_back(request, boot_seconds())
         return True
 
@@ -389,9 +389,9 @@ cdef class Dispatcher(Sharing):
                 if request.movable and not request.asked_twice and not request.abandoned and not driver.is_head(request) \
                         and request.is_wanted():
                     self.scheduler.put_back(repetition_of(<Query>request), now)
-            elif request.state == QUEUED and not driver.is_head(request) and request.may_start_over() \
+            elif request.state == QUEUED and not driver.is_head(request) and request.can_encode_again() \
                     and driver.session.withdraw(request):
-                request.reset()
+                request.renew()
                 self.scheduler.put_back(request, now)
         return 0
 
