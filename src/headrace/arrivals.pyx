@@ -37,6 +37,15 @@ cdef class Arrivals:
     def __cinit__(self, int descriptor):
         self.descriptor = descriptor
 
+    cdef bint is_of(self, transport) except -1:
+        """Whether the socket is still open, and the transport's: a closed one's descriptor may be another's by now."""
+        sock = transport.get_extra_info('socket')
+        return sock is not None and sock.fileno() == self.descriptor
+
+    cdef Py_ssize_t rest(self, char *place, Py_ssize_t room) noexcept:
+        """Receive what is there; returns the number of bytes, and 0 or less if there are none, or no more."""
+        return recv(self.descriptor, place, room, MSG_DONTWAIT)
+
     cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept:
         """Receive what is there, or arrives in a moment; returns the number of bytes, and 0 where there are none.
 

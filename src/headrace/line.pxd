@@ -35,6 +35,7 @@ cdef class Line:
     cdef bint _is_gone(self) except -1
     cdef int _schedule_later(self) except -1
     cdef int _follow(self) except -1
+    cdef int _read_rest(self) except -1
     cdef int _flush(self) except -1
     cdef int _schedule(self) except -1
     cdef int _write(self) except -1

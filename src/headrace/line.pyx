@@ -81,6 +81,10 @@ cdef class Line:
             self._hold_back()
             if self.session.flowing and self.arrivals is not None:
                 self._follow()
+            if self.session.fatal is not None:
+                # The server's last words: nothing can follow but the end, which something in between may keep back.
+                self._break_off(self.session.fatal)
+                return
             if self.sharing is not None:
                 self.sharing.replied(self)
             if self.session.wants_output():
@@ -99,7 +103,7 @@ cdef class Line:
             ReadBuffer incoming = self.session.incoming
             Py_ssize_t size
             Py_ssize_t taken = 0
-        while self.session.flowing and self.connected and not self.unread and taken < FOLLOWED_BYTES:
+        while self.session.flowing and self.session.fatal is None and self.connected and not self.unread and taken < FOLLOWED_BYTES:
             size = self.arrivals.receive(incoming.data + incoming.end, incoming.capacity - incoming.end)
             if size <= 0:
                 break
@@ -125,7 +129,30 @@ cdef class Line:
 
     def connection_lost(self, exc):
         reason = exc if exc is not None else 'the server closed the connection'
+        if exc is not None and self.connected:
+            try:
+                self._read_rest()
+            except Exception as error:
+                reason = error
         self._lost(reason)
+
+    cdef int _read_rest(self) except -1:
+        """Take in what the server had said before a write failed: its last words tell what has become of the requests.
+
+        The socket is still open at this point, with asyncio and uvloop alike. Under TLS it is not, and nothing is read.
+        """
+        cdef:
+            ReadBuffer incoming = self.session.incoming
+            Py_ssize_t size
+        if self.arrivals is None or self.session.feeding or not self.arrivals.is_of(self.transport):
+            return 0
+        while not self.session.ended and self.session.fatal is None:
+            incoming.writable()
+            size = self.arrivals.rest(incoming.data + incoming.end, incoming.capacity - incoming.end)
+            if size <= 0:
+                break
+            self.session.received(size)
+        return 0
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

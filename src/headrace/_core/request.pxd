@@ -69,8 +69,6 @@ cdef class Request(Reply):
     cdef bint neutral(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
-    cdef bint may_start_over(self) except -1
-    cdef int reset(self) except -1
     cdef int give_statement(self, Statement statement) except -1
 
 

@@ -129,7 +129,8 @@ cdef class Request(Reply):
         self.state = QUEUED
         self.message = None
         self.size = 0
-        self.ready = self.streaming = self.exposed = self.cancelled = self.counted = False
+        self.ready = self.streaming = self.exposed = self.cancelled = self.abandoned = self.counted = False
+        self.repeated = 0
         self.stage = 0
         self.error = None
         self.status = None
@@ -151,20 +152,6 @@ cdef class Request(Reply):
     cdef bytes withdrawal(self, WriteBuffer out):
         """What must be sent for the server to end the request now that nobody wants it, or None."""
         return None
-
-    cdef int reset(self) except -1:
-        """Make ready to be asked of another connection: of what came of it so far nothing counts."""
-        self.state = QUEUED
-        self.ready = self.streaming = self.abandoned = self.cancelled = self.exposed = self.counted = False
-        self.message = self.error = self.status = self.urgent = None
-        self.repeated = 0
-        self.size = 0
-        self.stage = 0
-        return 0
-
-    cdef bint may_start_over(self) except -1:
-        """Whether it can be put together once more: the elements of an iterator are gone."""
-        return True
 
     cdef int give_statement(self, Statement statement) except -1:
         """Name the statement of the session that it is going to be sent on."""
@@ -297,20 +284,12 @@ cdef class Bound(Request):
         """Whether it executes what was bound already, and so needs no statement."""
         return False
 
-<<<<<<< HEAD
     cdef int give_statement(self, Statement statement) except -1:
         self.statement = statement
         self.plan = None
         self.row_plan = None
         return 0
 
-    cdef int reset(self) except -1:
-        Request.reset(self)
-        self.rows = self.row = None
-        self.describing = False
-        return self.give_statement(None)
-
-=======
     cdef bint not_bound(self) except -1:
         return self.stage < 2
 
@@ -327,7 +306,6 @@ cdef class Bound(Request):
         self.row = None
         return 0
 
->>>>>>> 6b8654f (Tell what the end of a connection proves)
     cdef int finished(self) except -1:
         if self.stage != 3:
             raise ProtocolError('the server is ready for queries before the command was complete')
@@ -479,7 +457,6 @@ cdef class Query(Bound):
     cdef bint is_bound(self) except -1:
         return self.opener is not None and self.opener.plan is not None
 
-<<<<<<< HEAD
     cdef int settle(self) except -1:
         cdef Query repetition
         if self.repetition is not None:
@@ -488,11 +465,6 @@ cdef class Query(Bound):
             self.owner.give_up(repetition)
         return Request.settle(self)
 
-    cdef int reset(self) except -1:
-        Bound.reset(self)
-        self.late = self.reason = self.asked = None
-        self.suspended = False
-=======
     cdef bint runs_text(self) except -1:
         return True
 
@@ -505,7 +477,6 @@ cdef class Query(Bound):
         self.late = None
         self.reason = None
         self.asked = None
->>>>>>> 6b8654f (Tell what the end of a connection proves)
         return 0
 
     @property
@@ -605,6 +576,21 @@ cdef class Direct(Request):
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
 
+    cdef bint runs_text(self) except -1:
+        return True
+
+    cdef bint not_bound(self) except -1:
+        return self.stage < 2
+
+    cdef bint is_unfinished(self) except -1:
+        return self.stage == 2
+
+    cdef bint only_reads(self) except -1:
+        return classify(self.query).plain_read
+
+    cdef bint is_shared(self) except -1:
+        return True
+
     cdef int settle(self) except -1:
         if self.error is not None and self.stage == 1 and getattr(self.error, 'sqlstate', None) == '08P01' \
                 and self.error.server_source_function == 'exec_bind_message':
@@ -680,16 +666,14 @@ cdef class Script(Request):
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
 
-<<<<<<< HEAD
     cdef str first_tag(self):
         return self.first_status
-=======
+
     cdef bint runs_text(self) except -1:
         return True
 
     cdef bint only_reads(self) except -1:
         return classify(self.query).plain_read
->>>>>>> 6b8654f (Tell what the end of a connection proves)
 
     cdef object outcome(self):
         return self.status if self.status is not None else ''

@@ -14,14 +14,9 @@ The rules (numbers as in the design document), and where they are kept if not he
     (statements).
 5.  What is in flight is bounded by count and by bytes (outbox).
 7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
-<<<<<<< HEAD
-8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError (loss).
-9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
-=======
 8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError. Each says whether it is
     safe to retry. What may have started is never run again, unless it is a plain read (loss).
-9.  The transaction status is the byte of the last ReadyForQuery.
->>>>>>> 6b8654f (Tell what the end of a connection proves)
+9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
 10. An error 25P02 has the error that failed the transaction as its __cause__.
 11. Nothing is sent behind a barrier until it is done (outbox).
 
@@ -42,14 +37,15 @@ from headrace._core.loss cimport UNKNOWN, Ending, is_parting, lose, proof_of, te
 from headrace._core.preparation cimport Introspection, Preparation
 from headrace._core.request cimport DONE, QUEUED, Bound, Direct, Query, Script
 from headrace._core.startup cimport Startup
+from headrace._core.statement cimport READY, StatementCache
 from headrace._core.workload cimport Cost
 
 from libc.math cimport INFINITY
-from headrace._core.statement cimport READY, StatementCache
 
 from headrace._core.events import Events
-<<<<<<< HEAD
-from headrace.errors import InFailedSQLTransactionError, InterfaceError, ProtocolError, new_error, new_notice
+from headrace.errors import (
+    InFailedSQLTransactionError, InterfaceError, ProtocolError, ending_error, new_error, new_notice,
+)
 from headrace.lexer import classify
 
 
@@ -75,9 +71,6 @@ cdef object commit_refused(Request request, object cause):
     error.query = request.query
     error.__cause__ = cause
     return error
-=======
-from headrace.errors import InterfaceError, ProtocolError, ending_error, new_error, new_notice
->>>>>>> 6b8654f (Tell what the end of a connection proves)
 
 
 cdef class Session:
@@ -315,11 +308,8 @@ cdef class Session:
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
                 head.error = commit_refused(head, self.root_cause)
         self.status_byte = data[0]
-<<<<<<< HEAD
         self.measure(head)
-=======
         self.parting = None
->>>>>>> 6b8654f (Tell what the end of a connection proves)
         self.outbox.answered()
         if data[0] != b'E':
             self.root_cause = None

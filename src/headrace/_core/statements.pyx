@@ -11,13 +11,8 @@ queue or in flight. Every change to the queue keeps that true.
 cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
-<<<<<<< HEAD
-from headrace._core.loss cimport lose, tell
-from headrace._core.preparation cimport Identification, Introspection, question_about, question_who
-=======
 from headrace._core.loss cimport lose
-from headrace._core.preparation cimport Introspection, question_about
->>>>>>> 6b8654f (Tell what the end of a connection proves)
+from headrace._core.preparation cimport Identification, Introspection, question_about, question_who
 from headrace._core.request cimport DONE, QUEUED, Closing, Prepare
 from headrace._core.statement cimport NEW, PREPARING, READY
 
