@@ -268,6 +268,11 @@ class Cluster:
         )
         return [Backend(*row) for row in rows]
 
+    def waits_for(self, pid: int) -> str | None:
+        """Return the event that a backend waits for, "" for none; None where there is no such backend."""
+        rows = self.sql("SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = %s", pid)
+        return rows[0][0] if rows else None
+
     # How it is done
 
     def _initialise(self) -> None:

@@ -459,8 +459,8 @@ cdef class DriverCore(Line):
         pass
 
     def requeue(self, request, started):
-        """Take over a request that the end of the connection has overtaken; nobody does so here."""
-        return False
+        """Hand a request that the connection cannot carry out to the pool that it comes from; returns whether it is taken."""
+        return self.sharing is not None and self.sharing.take_back(self, request, started)
 
     def read_only(self, error):
         if self.watcher is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import headrace
+from tests.servers import until
 from tests.watching import until_closed, until_in_flight
 
 if TYPE_CHECKING:
@@ -38,23 +39,59 @@ async def test_33_an_active_connection(connect: Connect, server: Cluster) -> Non
         with pytest.raises(headrace.AdminShutdownError) as raised:
             await running
     assert raised.value.sqlstate == "57P01"
+    assert isinstance(raised.value, headrace.ConnectionDoesNotExistError)
     assert connection.is_closed()
 
 
-async def test_33_a_pipelined_connection(connect: Connect, server: Cluster) -> None:
-    """The one that ran gets the server's words, those behind it an error that says whether they had been sent."""
+async def test_33_a_pipelined_connection(connect: Connect, server: Cluster, database: str) -> None:
+    """The one that ran gets the server's words, those behind it an error that says that they were never started."""
     connection = await connect(max_pipeline=3)
-    await connection.fetchval("SELECT $1::int FROM pg_sleep(0)", 0)
-    head = asyncio.create_task(connection.fetchval("SELECT pg_sleep(600)"))
-    others = [asyncio.create_task(connection.fetchval("SELECT $1::int FROM pg_sleep(0)", i)) for i in range(4)]
+    await connection.execute("CREATE TABLE behind (a int)")
+    write = "INSERT INTO behind SELECT $1 FROM pg_sleep($2)"
+    await connection.execute(write, 0, 0.0)
+    head = asyncio.create_task(connection.execute(write, 1, 600.0))
+    others = [asyncio.create_task(connection.execute(write, 2 + i, 0.0)) for i in range(4)]
     await until_in_flight(connection, 3)
+    until(lambda: server.waits_for(connection.get_server_pid()) == "PgSleep", "the head runs")
     terminate(server, connection)
     async with asyncio.timeout(PATIENCE):
         first, *rest = await asyncio.gather(head, *others, return_exceptions=True)
-    assert type(first) is headrace.AdminShutdownError
+    assert isinstance(first, headrace.AdminShutdownError)
+    assert isinstance(first, headrace.ConnectionDoesNotExistError)
+    assert not first.safe_to_retry
+    assert "this server has rolled it back" in str(first)
     assert [type(each) for each in rest] == [headrace.ConnectionDoesNotExistError] * 4
-    assert [each.safe_to_retry for each in rest] == [False, False, True, True]
-    assert all(isinstance(each.__cause__, headrace.AdminShutdownError) for each in rest)
+    assert all(headrace.is_safe_to_retry(each) for each in rest)  # type: ignore[arg-type]
+    assert all(isinstance(each, Exception) and each.__cause__ is first for each in rest)
+    assert server.sql("SELECT a FROM behind", database=database) == [(0,)]
+    server.sql("DROP TABLE behind", database=database)
+
+
+async def test_33_a_write_that_fails_ends_nothing_before_the_last_words_are_read(
+    connect: Connect, server: Cluster, database: str
+) -> None:
+    """The backend leaves with input unread, so that the kernel resets the connection behind its last words."""
+    connection = await connect()
+    await connection.execute("CREATE TABLE unread (a int, b text)")
+    write = "INSERT INTO unread SELECT $1, $2 FROM pg_sleep($3)"
+    await connection.execute(write, 0, "", 0.0)
+    head = asyncio.create_task(connection.execute(write, 1, "", 600.0))
+    behind = asyncio.create_task(connection.execute(write, 2, "x" * 50_000, 0.0))
+    await until_in_flight(connection, 2)
+    pid = connection.get_server_pid()
+    until(lambda: server.waits_for(pid) == "PgSleep", "the head runs")
+    # The event loop stands still from here on: it learns of the end by writing.
+    terminate(server, connection)
+    until(lambda: server.waits_for(pid) is None, "the backend ends")
+    with pytest.raises(headrace.ConnectionDoesNotExistError) as raised:
+        await connection.execute(write, 3, "", 0.0)
+    async with asyncio.timeout(PATIENCE):
+        errors = await asyncio.gather(head, behind, return_exceptions=True)
+    assert isinstance(errors[0], headrace.AdminShutdownError)
+    safe = [headrace.is_safe_to_retry(each) for each in (*errors, raised.value)]  # type: ignore[arg-type]
+    assert safe == [False, True, True]
+    assert server.sql("SELECT a FROM unread", database=database) == [(0,)]
+    server.sql("DROP TABLE unread", database=database)
 
 
 async def test_33_a_listening_connection(connect: Connect, server: Cluster) -> None:
@@ -73,14 +110,25 @@ async def test_33_a_listening_connection(connect: Connect, server: Cluster) -> N
 
 
 async def test_33_in_a_transaction(connect: Connect, server: Cluster) -> None:
-    """Leaving the block does not cover up why."""
-    connection = await connect()
-    with pytest.raises(headrace.AdminShutdownError):
-        async with connection.transaction():
+    """Leaving the block does not cover up why. Nothing in it is safe to retry, nor is a COMMIT that was never sent."""
+    connection = await connect(max_pipeline=1)
+    transaction = connection.transaction()
+    calls: list[Exception] = []
+    with pytest.raises(headrace.AdminShutdownError) as raised:
+        async with transaction:
             running = asyncio.create_task(connection.execute("SELECT pg_sleep(600)"))
+            texts = ("SELECT 1", "DELETE FROM t", "COMMIT")
+            others = [asyncio.create_task(connection.execute(text)) for text in texts]
             await until_in_flight(connection)
             terminate(server, connection)
+            calls += await asyncio.gather(*others, return_exceptions=True)  # type: ignore[arg-type]
+            with pytest.raises(headrace.InterfaceError) as refused:
+                await connection.execute("DELETE FROM t")
+            calls.append(refused.value)
             await running
+    for error in (raised.value, *calls):
+        assert not headrace.is_safe_to_retry(error)
+        assert "the transaction was rolled back, repeat all of it" in str(error)
 
 
 async def test_33_in_a_cursor(connect: Connect, server: Cluster) -> None:
@@ -131,8 +179,6 @@ async def test_33_nothing_sent_is_ever_run_twice(pool: MakePool, server: Cluster
             await made.execute("INSERT INTO written SELECT $1::int FROM pg_sleep(0.001)", token)
         except headrace.ConnectionDoesNotExistError as error:
             (refused if error.safe_to_retry else unsure).add(token)
-        except headrace.AdminShutdownError:
-            unsure.add(token)
         else:
             done.add(token)
 

@@ -57,6 +57,7 @@ cdef class Session:
     cdef int on_notice(self, dict fields) except -1
     cdef bint in_block(self) noexcept
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
+    cdef bint hand_over(self, Request request) except -1
     cdef int measure(self, Request head) except -1
     cdef int learn(self) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1

@@ -323,7 +323,8 @@ cdef class Session:
             else:
                 if isinstance(head, Bound) and head.error is not None:
                     self.learn_of(<Bound>head)
-                head.settle()
+                if head.error is None or not self.hand_over(head):
+                    head.settle()
             if isinstance(head, Introspection) and (<Introspection>head).decodes is not None:
                 self.statements.read_late((<Introspection>head).decodes)
             if head.prepares is not None:
@@ -332,6 +333,17 @@ cdef class Session:
         if head is not None and head.abandoned and not self.outbox.window.is_open:
             self.events.abandoned_head()
         return 0
+
+    cdef bint hand_over(self, Request request) except -1:
+        """Offer a shared request that the server refused to begin with, because its statement is stale, to the owner."""
+        cdef object error = request.error
+        if not request.is_shared() or not getattr(error, 'safe_to_retry', False) or not request.is_wanted():
+            return False
+        request.renew()
+        if self.events.requeue(request, False):
+            return True
+        request.error = error
+        return False
 
     cdef int measure(self, Request head) except -1:
         """Note how long the server has worked on a request; replies that come in one read share their time.

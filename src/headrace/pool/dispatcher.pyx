@@ -323,14 +323,14 @@ cdef class Dispatcher(Sharing):
 
     cdef bint take_back(self, Line line, Request request, bint started) except -1:
         cdef Repetition repetition
-        if not self.running or request.attempts >= MOST_ATTEMPTS or (started and not request.movable):
+        if not self.running or request.attempts >= MOST_ATTEMPTS:
             return False
-        if not request.can_encode_again():
+        if started and (not request.movable or request.attempts):
+            # It may be what has ended the connection.
             return False
         if request.repetition is not None:
             # It is still under way.
             request.release()
-            request.renew()
             return True
         if isinstance(request, Repetition):
             repetition = <Repetition>request
@@ -340,7 +340,6 @@ cdef class Dispatcher(Sharing):
         if not request.is_wanted():
             return False
         request.attempts += 1
-        request.renew()
         self.scheduler.put_back(request, boot_seconds())
         return True
 
