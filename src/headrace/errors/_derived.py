@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cache
 from typing import Any
 
 from ._base import InterfaceError, PostgresError
@@ -49,8 +48,10 @@ class UnrepresentableValueError(DataError, InterfaceError, ValueError, OverflowE
     """
 
 
-@cache
-def _ending_class(cls: type[PostgresError]) -> type[PostgresError]:
+_ENDING_CLASSES: dict[type, Any] = {}
+
+
+def _ending_class(cls: type[PostgresError]) -> Any:
     """Return the class, made once, that is both `cls` and ConnectionDoesNotExistError.
 
     It has the name of `cls`: logs and tracebacks name the error by what the server said.
@@ -59,8 +60,10 @@ def _ending_class(cls: type[PostgresError]) -> type[PostgresError]:
     def reduce(self: PostgresError) -> tuple[Any, ...]:
         return _unpickled, (cls, self.args), self.__dict__
 
-    members = {"__doc__": cls.__doc__, "__module__": cls.__module__, "__reduce__": reduce}
-    return type(cls.__name__, (cls, ConnectionDoesNotExistError), members)
+    if cls not in _ENDING_CLASSES:
+        members = {"__doc__": cls.__doc__, "__module__": cls.__module__, "__reduce__": reduce}
+        _ENDING_CLASSES[cls] = type(cls.__name__, (cls, ConnectionDoesNotExistError), members)
+    return _ENDING_CLASSES[cls]
 
 
 def _unpickled(cls: type[PostgresError], args: tuple[object, ...]) -> PostgresError:
