@@ -23,6 +23,7 @@ from headrace.errors import (
     ConnectionDoesNotExistError,
     PostgresError,
     TargetServerAttributeNotMatched,
+    time_may_mend,
 )
 from headrace.place import Place, SSLRequestError
 from headrace.startup import Credentials, authenticator_for, start
@@ -133,7 +134,7 @@ class _Search:
         """Add to the error to be raised what became of each address; not to one of the user's own."""
         if any(error is credentials.failure for credentials in self._credentials.values()):
             return
-        if _time_may_mend(error):
+        if time_may_mend(error):
             error.safe_to_retry = True  # type: ignore[attr-defined]
         if len(self.failures) > 1 or (self.failures and self.failures[0][1] is not error):
             lines = (f"  {where}: {type(reason).__name__}: {reason}" for where, reason in self.failures)
@@ -223,15 +224,6 @@ class _Search:
             driver.terminate()
             raise
         return Opened(driver, place, authenticator, protocol)
-
-
-def _time_may_mend(error: Exception) -> bool:
-    """Return whether the same attempt may succeed later: the server is not reached, not ready or has no room."""
-    if isinstance(error, PostgresError) and not isinstance(error, ConnectionDoesNotExistError):
-        return error.sqlstate in _TRY_NEXT or error.sqlstate == "53300"
-    return isinstance(error, (OSError, ConnectionDoesNotExistError)) and not isinstance(
-        error, ssl.SSLCertVerificationError
-    )
 
 
 def _the_other_way_may_mend(error: Exception, place: Place) -> bool:

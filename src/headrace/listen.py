@@ -47,6 +47,7 @@ class ListenerMethods(ConnectionBase):
         name = _channel(channel)
         callbacks = listeners.channels.setdefault(channel, [])
         added = _add(callbacks, callback)
+        listeners.face = self._face
         if channel in listeners.listening:
             return
         # Registered first: a notification may be in the same packet as the answer.
@@ -72,6 +73,8 @@ class ListenerMethods(ConnectionBase):
         if not listeners.channels[channel]:
             del listeners.channels[channel]
             listeners.listening.discard(channel)
+            if not listeners.channels:
+                listeners.face = None
             await self._listen(f"UNLISTEN {_channel(channel)}")
 
     def add_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
@@ -159,7 +162,6 @@ class ListenerMethods(ConnectionBase):
     def _registry(self) -> Listeners:
         if self._listeners is None:
             self._listeners = Listeners(self._driver.loop)
-        self._listeners.face = self._face
         return self._listeners
 
     async def _forget(self, listeners: Listeners, channel: str, callback: Listener) -> None:
@@ -168,6 +170,8 @@ class ListenerMethods(ConnectionBase):
             callbacks.remove(callback)
             if not callbacks:
                 del listeners.channels[channel]
+        if not listeners.channels:
+            listeners.face = None
 
     async def _listen(self, command: str) -> None:
         driver = self._driver
@@ -183,7 +187,7 @@ class Listeners:
         self._loop = loop
         self._tasks: set[asyncio.Future[Any]] = set()
         self.face: object = None
-        """What they get to see of the connection. A lease lasts while it is kept here."""
+        """The connection as listeners for notifications see it. Their lease lasts while it is kept here."""
         self.channels: dict[str, list[Listener]] = {}
         self.listening: set[str] = set()
         """Channels that the server is sure to listen on."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.pool import routing
+from headrace.pool import scheduler
 
 if TYPE_CHECKING:
     from tests.servers import Cluster
@@ -100,26 +100,26 @@ async def test_34_a_restart_under_load(own_server: Cluster, mode: str) -> None:
 
 async def test_34_attempts_while_the_server_is_away(own_server: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are made one at a time, with pauses that grow; those in line share the outcome of each."""
-    monkeypatch.setattr(routing, "FIRST_DELAY", 0.02)
+    monkeypatch.setattr(scheduler, "FIRST_DELAY", 0.02)
     async with headrace.create_pool(own_server.dsn(), min_size=5, max_size=5) as pool:
         await stop(own_server, "fast")
         async with asyncio.timeout(PATIENCE):
             while pool.get_size() or pool.stats().opening:
                 await asyncio.sleep(0.001)
             # Each of the five may have been replaced, in vain, as it was lost; from then on it is one attempt a round.
-            assert pool.stats().failed < 5 + pool._router.failures
+            assert pool.stats().failed < 5 + pool._scheduler.failures
             for _ in range(3):
                 failed = pool.stats().failed
                 callers = [asyncio.create_task(pool.fetchval("SELECT 1")) for _ in range(50)]
                 outcomes = await asyncio.gather(*callers, return_exceptions=True)
                 assert all(isinstance(each, OSError) for each in outcomes)
                 assert pool.stats().failed - failed <= 2
-            assert pool._router.failures >= 3
+            assert pool._scheduler.failures >= 3
             await start(own_server)
             assert await pool.fetchval("SELECT 1", timeout=PATIENCE) == 1
             while pool.get_size() < 5:
                 await asyncio.sleep(0.001)
-        assert pool._router.failures == 0
+        assert pool._scheduler.failures == 0
 
 
 async def test_34_a_server_that_is_still_starting(own_server: Cluster) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.pool import routing
+from headrace.pool import scheduler
 from tests.servers import SUPERUSER, Cluster, until
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Name:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "GENERATION_PAUSE", 0.0)
+    monkeypatch.setattr(scheduler, "GENERATION_PAUSE", 0.0)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.pool import routing
+from headrace.pool import scheduler
 from tests.servers import SUPERUSER
 from tests.watching import until_closed
 
@@ -32,7 +32,7 @@ async def test_36_an_idle_session_is_ended(connect: Connect) -> None:
 
 async def test_36_an_idle_death_is_replaced_unseen(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connections that the server has ended since the last query are replaced, and nobody ever knows."""
-    monkeypatch.setattr(routing, "GENERATION_PAUSE", 0.0)
+    monkeypatch.setattr(scheduler, "GENERATION_PAUSE", 0.0)
     # Those that come next live on: a query sent in the very moment of such an end fails by rights.
     timeouts = itertools.chain(["50ms"] * 2, itertools.repeat("0"))
 
@@ -41,7 +41,7 @@ async def test_36_an_idle_death_is_replaced_unseen(pool: MakePool, monkeypatch: 
 
     made = await pool(min_size=2, max_size=2, connect=connect)
     # The regular look at all connections would do it too, but later.
-    sweeper = made._upkeep._sweeper
+    sweeper = made._maintenance._sweeper
     assert sweeper is not None
     sweeper.cancel()
     async with asyncio.timeout(PATIENCE):

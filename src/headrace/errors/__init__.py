@@ -12,6 +12,7 @@ from ._factory import new_error as new_error
 from ._factory import new_notice as new_notice
 from ._hints import argument_hint as argument_hint
 from ._sqlstate import *  # noqa: F403
+from ._transient import time_may_mend as time_may_mend
 
 if not TYPE_CHECKING:  # a type checker takes a sum for no list at all; it finds the names through the imports above
     __all__ = _base.__all__ + _derived.__all__ + _sqlstate.__all__

@@ -31,6 +31,7 @@ cdef class Dispatcher(Sharing):
         Wakeups wakeups
         dict profiles
         object overrun_check             # the timer, None while nothing is behind anything
+        object starvation_check          # the timer, or the one that has reported; None if there is no reason
         long long[14] waits              # how many callers waited how long
         double waited                    # seconds, all together
 
@@ -40,4 +41,5 @@ cdef class Dispatcher(Sharing):
     cdef int fill(self, PooledConnection pooled, bint flush) except -1
     cdef int count_wait(self, double seconds) except -1
     cdef int watch(self, double now) except -1
+    cdef int watch_starvation(self) except -1
     cdef int move(self, PooledConnection pooled) except -1

@@ -17,7 +17,6 @@ from asyncio import get_running_loop
 
 from headrace.errors import InterfaceError
 from headrace.lexer import classify
-from headrace.pool import scheduler as scheduling
 
 log = logging.getLogger('headrace.pool')
 
@@ -30,6 +29,9 @@ cdef int MOST_ATTEMPTS = 3
 
 # Seconds in which a connection that lay idle must answer a ping.
 PING_TIMEOUT = 5.0
+
+# Seconds that callers wait, with all connections leased, before the log tells of it.
+STARVATION = 1.0
 
 # Upper bounds of the histogram of waits, in seconds; one more bucket has no bound.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -73,17 +75,21 @@ cdef class Dispatcher(Sharing):
         self.profiles = {}
 
     def start(self, loop) -> None:
-        """Take calls from now on, from tasks of this event loop."""
+        """Prepare to take calls from tasks of this event loop."""
         self.loop = loop
         self.wakeups = Wakeups(loop, asyncio.CancelledError, True)
+
+    def open(self) -> None:
+        """The first connections are there: take calls."""
         self.running = True
 
     def stop(self) -> None:
         """Take no more calls; those in flight go on."""
         self.running = False
-        if self.overrun_check is not None:
-            self.overrun_check.cancel()
-            self.overrun_check = None
+        for timer in (self.overrun_check, self.starvation_check):
+            if timer is not None:
+                timer.cancel()
+        self.overrun_check = self.starvation_check = None
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -156,16 +162,17 @@ cdef class Dispatcher(Sharing):
         request.owner = self
         cdef double now = boot_seconds()
         request.asked_at = now
-        pooled = self.scheduler.submit(request, now)
         if timeout is not None:
             if timeout <= 0:
                 self.time_out(request)
                 return 0
             request.limited = True
             request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        pooled = self.scheduler.submit(request, now)
         if pooled is None:
             if self.scheduler.can_grow:
                 self.maintenance.refill()
+            self.watch_starvation()
             if self.overrun_check is None:
                 self.watch(now)
             return 0
@@ -174,13 +181,18 @@ cdef class Dispatcher(Sharing):
                 self.maintenance.open_one()
             if self.overrun_check is None:
                 self.watch(now)
-        elif now - pooled.work.replied_at >= scheduling.PING_AFTER:
+        elif now - pooled.work.replied_at >= self.scheduler.ping_after:
             (<DriverCore>pooled.driver).ping(PING_TIMEOUT)
         return self.send(pooled, request, True)
 
     cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1:
         """Queue a request on the connection that it was given."""
         cdef DriverCore driver = <DriverCore>pooled.driver
+        if driver.session.failure is not None:
+            # It ends at this moment.
+            pooled.blocked = True
+            self.scheduler.put_back(request, boot_seconds())
+            return 0
         try:
             driver.accept(request)
         except BaseException as error:
@@ -214,11 +226,18 @@ cdef class Dispatcher(Sharing):
             self.count_wait(now - claim.since)
             if isinstance(claim, LeaseClaim):
                 claim.release()
+                if (<LeaseClaim>claim).waiter.done():
+                    # Cancelled in this turn of the loop.
+                    continue
                 scheduler.begin_lease(pooled)
-                pooled.needs_check = now - pooled.work.replied_at >= scheduling.PING_AFTER
+                pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
                 (<LeaseClaim>claim).waiter.set_result(pooled)
                 break
-            if pooled.work.count == 1 and now - pooled.work.replied_at >= scheduling.PING_AFTER:
+            if not (<Request>claim).is_wanted():
+                claim.release()
+                (<Request>claim).state = DONE
+                continue
+            if pooled.work.count == 1 and now - pooled.work.replied_at >= self.scheduler.ping_after:
                 (<DriverCore>pooled.driver).ping(PING_TIMEOUT)
             self.send(pooled, <Request>claim, False)
             given = True
@@ -232,6 +251,9 @@ cdef class Dispatcher(Sharing):
     def serve(self) -> None:
         """Give all connections what waits and what they can be given now."""
         cdef PooledConnection pooled
+        if self.starvation_check is not None and self.scheduler.available:
+            self.starvation_check.cancel()
+            self.starvation_check = None
         for pooled in list(self.scheduler.available):
             self.fill(pooled, True)
 
@@ -245,7 +267,7 @@ cdef class Dispatcher(Sharing):
         now = boot_seconds()
         pooled = self.scheduler.find_idle(now)
         if pooled is not None:
-            pooled.needs_check = now - pooled.work.replied_at >= scheduling.PING_AFTER
+            pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
             self.scheduler.begin_lease(pooled)
         return pooled
 
@@ -256,11 +278,14 @@ cdef class Dispatcher(Sharing):
         claim.ticket = self.scheduler.tickets
         claim.limited = limited
         self.scheduler.enqueue(claim, boot_seconds())
+        self.watch_starvation()
         return claim
 
     def withdraw(self, Claim claim not None) -> None:
-        """Take a claim out of the wait queue."""
-        self.scheduler.withdraw(claim)
+        """Take a claim out of the wait queue: its caller has given up."""
+        if claim.waits:
+            self.count_wait(boot_seconds() - claim.since)
+            self.scheduler.withdraw(claim)
 
     # -- time limits and cancellation ------------------------------------------------------------------------------
 
@@ -312,8 +337,9 @@ cdef class Dispatcher(Sharing):
     cdef int held(self, Line line) except -1:
         cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
         pooled.blocked = True
-        if not pooled.leased:
+        if not pooled.leased and not pooled.gone:
             self.move(pooled)
+            self.serve()
         return 0
 
     cdef int resumed(self, Line line) except -1:
@@ -342,6 +368,21 @@ cdef class Dispatcher(Sharing):
         request.attempts += 1
         self.scheduler.put_back(request, boot_seconds())
         return True
+
+    # -- leases that wait for the pool ------------------------------------------------------------------------------
+
+    cdef int watch_starvation(self) except -1:
+        """While all connections are leased, see after a second whether callers still wait; the log tells it once."""
+        if self.starvation_check is None and not self.scheduler.available and not self.scheduler.opening:
+            self.starvation_check = self.loop.call_later(STARVATION, self._check_starvation)
+        return 0
+
+    def _check_starvation(self):
+        if self.running and self.scheduler.waiting and not self.scheduler.available and not self.scheduler.opening:
+            # The timer stays, so this is reported once until a connection is shared again.
+            self.maintenance.report_starvation()
+        else:
+            self.starvation_check = None
 
     # -- heads that overrun ----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from headrace.errors import time_may_mend
 from headrace.pool.dispatcher import PING_TIMEOUT, Dispatcher
 from headrace.pool.scheduler import (
     STALLED,
@@ -21,7 +22,6 @@ from headrace.pool.scheduler import (
     Scheduler,
     boot_time,
     copy_of,
-    time_may_mend,
 )
 from headrace.pool.stats import Counts
 
@@ -111,6 +111,7 @@ class Maintenance:
             if isinstance(error, BaseExceptionGroup):
                 raise error.exceptions[0] from None
             raise
+        self.dispatcher.open()
         self._sweep_later()
 
     async def _open(self, opening: Opening) -> None:
@@ -202,6 +203,13 @@ class Maintenance:
             if self._next_attempt is not None:
                 due = max(self._next_attempt.when() - self.loop.time(), 0)
                 error.add_note(f"No connection could be opened; the next attempt is due in {due:.1f} seconds.")
+
+    def report_starvation(self) -> None:
+        """Callers have waited for a second while all connections are leased: a holder may wait for one of them."""
+        log.warning(
+            "callers wait while all connections are leased; a lease whose holder waits for the pool waits for ever. %s",
+            self._occupation(),
+        )
 
     def _try_again(self) -> None:
         self._next_attempt = None

@@ -40,6 +40,7 @@ cdef class Scheduler:
         readonly object limits
         public object uniform
         public double budget             # seconds of work that a plain read may be sent behind
+        public double ping_after         # seconds of idleness after which a connection is pinged before its next use
         public Py_ssize_t max_pipeline   # claims in flight on one connection
         readonly dict connections        # all that are shared or leased, by driver
         readonly list available          # those that may be given claims

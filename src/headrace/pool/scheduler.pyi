@@ -15,7 +15,6 @@ STALLED: float
 ADMIN_SHUTDOWN: str
 SHUTDOWN: frozenset[str]
 READ_ONLY: str
-TRANSIENT: frozenset[str]
 
 class Reason(StrEnum):
     """Why a pool has closed a connection."""
@@ -99,6 +98,7 @@ class Scheduler:
     uniform: Callable[[float, float], float]
     budget: float
     max_pipeline: int
+    ping_after: float
     born: float
     failures: int
     last_error: BaseException | None
@@ -168,6 +168,5 @@ class Scheduler:
     def refusal_retires(self, error: BaseException, now: float) -> bool: ...
 
 def reports_read_only(parameters: Any) -> bool: ...
-def time_may_mend(error: BaseException) -> bool: ...
 def copy_of(error: BaseException) -> BaseException: ...
 def boot_time() -> float: ...

@@ -32,11 +32,7 @@ from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 
-import ssl
-
-from headrace.errors import (
-    ConnectionDoesNotExistError, PostgresError, TargetServerAttributeNotMatched,
-)
+from headrace.errors import time_may_mend
 
 # Seconds of work that a plain read may be sent behind.
 BUDGET = 0.005
@@ -69,9 +65,6 @@ SHUTDOWN = frozenset({'57P01', '57P02', '57P03'})
 
 # read_only_sql_transaction.
 READ_ONLY = '25006'
-
-# SQLSTATEs of refused connections that time may mend, besides all of classes 08 and 53.
-TRANSIENT = frozenset({'57P01', '57P02', '57P03', '57P05'})
 
 
 class Reason(StrEnum):
@@ -230,20 +223,6 @@ def reports_read_only(parameters) -> bool:
     return 'on' in (parameters.get('in_hot_standby'), parameters.get('default_transaction_read_only'))
 
 
-def time_may_mend(error: BaseException) -> bool:
-    """Return whether a failure to connect may pass by itself, so that callers go on waiting.
-
-    It does not if the server refuses the login or the database (classes 28 and 3D, 42501), if the certificate or the
-    configuration is wrong, or if the program's own callback raises.
-    """
-    sqlstate = getattr(error, 'sqlstate', None)
-    if isinstance(error, PostgresError) and sqlstate is not None and not isinstance(error, ConnectionDoesNotExistError):
-        return sqlstate in TRANSIENT or sqlstate[:2] in ('08', '53')
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return False
-    return isinstance(error, (OSError, ConnectionDoesNotExistError, TargetServerAttributeNotMatched))
-
-
 def copy_of(error: BaseException) -> BaseException:
     """Return a copy of an error for one more caller; the error itself if it cannot be copied."""
     try:
@@ -271,6 +250,7 @@ cdef class Scheduler:
         self.uniform = uniform
         self.budget = budget
         self.max_pipeline = max_pipeline
+        self.ping_after = PING_AFTER
         self.connections = {}
         self.available = []
         self.draining = {}
@@ -308,7 +288,7 @@ cdef class Scheduler:
         cdef PooledConnection pooled, stale = None
         for pooled in self.available:
             if pooled.is_idle():
-                if now - pooled.work.replied_at < PING_AFTER:
+                if now - pooled.work.replied_at < self.ping_after:
                     return pooled
                 if stale is None:
                     stale = pooled

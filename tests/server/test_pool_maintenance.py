@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.pool import routing, upkeep
+from headrace.pool import dispatcher, scheduler
 
 if TYPE_CHECKING:
     from tests.fixtures import MakePool
@@ -89,11 +89,16 @@ async def test_init_size(pool: MakePool) -> None:
 
 @pytest.fixture
 def soon_dormant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "PING_AFTER", 0.02)
+    monkeypatch.setattr(scheduler, "PING_AFTER", 0.02)
 
 
 async def until_dormant(pool: headrace.Pool) -> None:
-    await until(lambda: len(pool._router.dormant) == pool.get_size())
+    def all_lie_idle() -> bool:
+        now = scheduler.boot_time()
+        idle = [pooled for pooled in pool._scheduler.connections.values() if pooled.idle]
+        return len(idle) == pool.get_size() and all(now - pooled.work.replied_at >= 0.02 for pooled in idle)
+
+    await until(all_lie_idle)
 
 
 async def test_a_connection_that_lay_idle_is_used_again(pool: MakePool, soon_dormant: None) -> None:
@@ -119,7 +124,7 @@ async def test_one_that_has_died_in_silence_is_replaced_unseen(
     pool: MakePool, proxy: Proxy, soon_dormant: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its peer answers nothing any more. The query waits behind the ping, so it can go to another connection."""
-    monkeypatch.setattr(upkeep, "PING_TIMEOUT", 0.3)
+    monkeypatch.setattr(dispatcher, "PING_TIMEOUT", 0.3)
     made = await pool(host=proxy.host, port=proxy.port, min_size=1, max_size=1)
     await until_dormant(made)
     proxy.links[0].freeze()
