@@ -135,12 +135,12 @@ async def test_39_the_last_value_of_a_sequence_would_be_that_of_another_caller(p
 
 async def test_39_a_transaction_that_a_lexer_cannot_see(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were one left open on the shared path all the same, the connection is closed, and not used for anybody else."""
-    from headrace.pool import sharing
+    from headrace.pool import dispatcher
 
     made = await pool(min_size=1, max_size=1)
     backend = await made.fetchval("SELECT pg_backend_pid()")
-    unseen = sharing.classify("SELECT 1")
-    monkeypatch.setattr(sharing, "classify", lambda query: unseen)
+    unseen = dispatcher.classify("SELECT 1")
+    monkeypatch.setattr(dispatcher, "classify", lambda query: unseen)
     await made.execute("BEGIN")
     monkeypatch.undo()
     async with asyncio.timeout(PATIENCE):

@@ -93,7 +93,7 @@ async def test_49_an_idle_connection_of_a_pool_is_replaced(fake: Fake, pool: Mak
 
     async def second(peer: Peer) -> None:
         await peer.greet()
-        await peer.hold()
+        await peer.expect_end()
 
     server = await fake(first, second)
     made = await pool(dsn=server.dsn(), min_size=1, max_size=1)

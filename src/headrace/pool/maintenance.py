@@ -198,7 +198,8 @@ class Maintenance:
         """Add to a TimeoutError of a caller that waited what it waited for."""
         error.add_note(self._occupation())
         cause = self.scheduler.last_error
-        if cause is not None and error.__cause__ is None:
+        if cause is not None:
+            # In place of the cancellation by which asyncio.timeout() ends a wait.
             error.__cause__ = cause
             if self._next_attempt is not None:
                 due = max(self._next_attempt.when() - self.loop.time(), 0)
