@@ -57,12 +57,16 @@ cdef class Scheduler:
         public object last_error         # what the last attempt failed with, while there is no connection
         readonly double outage_since
         public double last_shutdown      # when a connection was last ended by a shutdown
+        readonly bint holds_back         # a claim waits although a connection may be idle: look again at the next reply
         long long tickets
 
     cdef PooledConnection submit(self, Claim claim, double now)
+    cdef bint is_quick(self, Claim claim) noexcept
+    cdef bint is_watched(self, PooledConnection pooled) noexcept
     cdef PooledConnection find_idle(self, double now)
     cdef bint takes_more(self, PooledConnection pooled, double now) noexcept
     cdef bint has_overrun(self, PooledConnection pooled, double now) noexcept
+    cdef bint is_held_back(self, long long ticket) except -1
     cdef Claim next_claim(self, PooledConnection pooled, double now)
     cdef int enqueue(self, Claim claim, double now) except -1
     cdef int put_back(self, Claim claim, double now) except -1

@@ -2,20 +2,26 @@
 
 Callers come with claims. There are three kinds:
 
-- A pipelined claim is a plain read. It may be sent behind the work of others.
+- A pipelined claim is a plain read that is expected to take no more than the budget. It may be sent behind the work of
+  others.
 - A claim that is not pipelined needs a connection with nothing in flight. Plain reads may be sent behind it.
 - A lease needs such a connection too, and keeps it until it is given back.
 
 The rules:
 
-1. No claim waits while a connection is idle.
+1. No claim waits while a connection is idle, except as rule 5 says.
 2. With all connections at work, a pipelined claim is sent behind work that is expected to end within the budget, and
    never behind a head that has overrun: one that has taken longer than the budget and than four times its learnt cost.
    Nothing is sent behind a text whose cost is not known yet.
 3. A claim that cannot be sent waits here, and goes to the connection that is ready first. First come, first served: each
    claim has a ticket. A claim that waits for an idle connection reserves the one that will be idle first; nothing more is
    sent on that one, and pipelined claims go on using the others.
+   Reservations move if a head overruns, or a CancelRequest is under way.
 4. A pipelined claim that is stuck behind an overrun head is asked once more, on an idle connection.
+5. A claim that came later must not take that connection away for ever. So a claim that needs a connection to itself is held
+   back while a plain read that came before it stands behind a head; this ends when the head is done or has overrun. A plain
+   read that overruns at the head gives way to a claim that came before it and has no connection: it is cancelled, which is
+   safe, and asked again in its turn.
 
 So a caller never waits for another caller's lock, and every program that ends with one request on a connection at a time
 ends here too: only pipelined claims ever stand behind others, and those do not stay there.
@@ -268,20 +274,30 @@ cdef class Scheduler:
         cdef PooledConnection pooled, best = None
         self.tickets += 1
         claim.ticket = self.tickets
+        if claim.pipelined and not self.is_quick(claim):
+            claim.pipelined = False
         if claim.pipelined:
             if self.pipelined.count == 0:
-                best = self.find_idle(now)
+                if self.alone.count == 0:
+                    best = self.find_idle(now)
+                else:
+                    # An idle connection is theirs.
+                    self.rebalance()
                 if best is None:
                     for pooled in self.available:
                         if (best is None or pooled.work.expected < best.work.expected) and self.takes_more(pooled, now):
                             best = pooled
-        elif self.alone.count == 0:
+        elif self.alone.count == 0 and self.pipelined.count == 0 and not self.is_held_back(claim.ticket):
             best = self.find_idle(now)
         if best is None:
             self.enqueue(claim, now)
         else:
             give(best, claim, now)
         return best
+
+    cdef bint is_quick(self, Claim claim) noexcept:
+        """Whether a claim is expected to take no more than the budget."""
+        return claim.cost is not None and 0 <= claim.cost.expected() <= self.budget
 
     cdef PooledConnection find_idle(self, double now):
         """Return a connection with nothing in flight, rather one that needs no ping; None if there is none."""
@@ -313,9 +329,20 @@ cdef class Scheduler:
             return None
         if pooled.work.count == 0:
             if claim is None or other is not None and other.ticket < claim.ticket:
-                claim = other
-        elif claim is None or not self.takes_more(pooled, now):
-            return None
+                if self.is_held_back(other.ticket):
+                    self.rebalance()
+                    if claim is None or pooled.reserved:
+                        return None
+                else:
+                    claim = other
+        else:
+            if claim is None:
+                return None
+            if self.alone.count and not pooled.reserved:
+                # This one may have become the first to be idle: its head is done, or that of another has overrun.
+                self.rebalance()
+            if not self.takes_more(pooled, now):
+                return None
         if claim.pipelined:
             self.pipelined.remove(claim)
         else:
@@ -326,6 +353,23 @@ cdef class Scheduler:
             self.rebalance()
         give(pooled, claim, now)
         return claim
+
+    cdef bint is_held_back(self, long long ticket) except -1:
+        """Whether a claim that needs a connection to itself must not be given one yet.
+
+        A read that came before it stands behind the head of a connection. If that head overruns, the read needs an idle
+        connection, and this claim might keep the last one for ever, because it waits for the caller of the read.
+        """
+        cdef PooledConnection pooled
+        self.holds_back = True
+        for pooled in self.available:
+            if stands_behind(pooled, ticket):
+                return True
+        for pooled in self.draining.values():
+            if stands_behind(pooled, ticket):
+                return True
+        self.holds_back = False
+        return False
 
     cdef int enqueue(self, Claim claim, double now) except -1:
         """Have a claim wait."""
@@ -368,54 +412,92 @@ cdef class Scheduler:
     cdef int rebalance(self) except -1:
         """Have as many connections reserved as claims wait for one to themselves: those that will be idle first."""
         cdef:
-            PooledConnection pooled, best
+            PooledConnection pooled, first, last
             Py_ssize_t wanted = min(self.alone.count, <Py_ssize_t>len(self.available))
-        while self.reserved != wanted:
-            best = None
+        while True:
+            first = last = None
+            for pooled in self.available:
+                if pooled.reserved:
+                    if last is None or remaining(pooled) > remaining(last):
+                        last = pooled
+                elif first is None or remaining(pooled) < remaining(first):
+                    first = pooled
             if self.reserved < wanted:
-                for pooled in self.available:
-                    if not pooled.reserved and (best is None or remaining(pooled) < remaining(best)):
-                        best = pooled
-                best.reserved = True
+                first.reserved = True
                 self.reserved += 1
-            else:
-                for pooled in self.available:
-                    if pooled.reserved and (best is None or remaining(pooled) > remaining(best)):
-                        best = pooled
-                best.reserved = False
+            elif self.reserved > wanted:
+                last.reserved = False
                 self.reserved -= 1
-        return 0
+            elif first is not None and last is not None and remaining(first) < remaining(last):
+                first.reserved, last.reserved = True, False
+            else:
+                return 0
 
     # -- heads that overrun ----------------------------------------------------------------------------------------
+
+    def at_work(self) -> list:
+        """Return the connections whose heads are watched: those that are available, and those that are draining."""
+        return [*self.available, *self.draining.values()]
 
     def overrunning(self, double now) -> list:
         """Return the connections whose head has just been found to take far longer than expected."""
         cdef PooledConnection pooled
-        return [pooled for pooled in self.available if not pooled.work.overrun and self.has_overrun(pooled, now)]
+        return [pooled for pooled in self.at_work() if not pooled.work.overrun and self.has_overrun(pooled, now)]
 
     def mark_overrun(self, PooledConnection pooled not None) -> None:
         """Send nothing more on a connection until its head is done; a reservation moves to another connection."""
-        cdef PooledConnection other, best = None
-        pooled.work.overrun = True
-        if pooled.reserved:
-            for other in self.available:
-                if not other.reserved and not other.work.overrun \
-                        and (best is None or remaining(other) < remaining(best)):
-                    best = other
-            if best is not None:
-                pooled.reserved, best.reserved = False, True
+        pooled.work.overrun = pooled.work.count > 0
+        self.rebalance()
 
     def next_check(self, double now) -> float:
-        """Return the seconds after which a head may have overrun that has others behind it; -1 if there is none."""
+        """Return the seconds after which to look for heads that have overrun; -1 if there is none to look for.
+
+        It is never long until then, so nothing that is sent meanwhile has to be looked at earlier.
+        """
         cdef:
             PooledConnection pooled
             double soonest = -1, left
-        for pooled in self.available:
-            if pooled.work.count > 1 and not pooled.work.overrun:
+        for pooled in self.at_work():
+            if self.is_watched(pooled):
                 left = max(self.budget, OVERRUN * pooled.work.head_cost) - (now - pooled.work.head_since)
                 if soonest < 0 or left < soonest:
                     soonest = max(left, 0.001)
-        return soonest
+        return min(soonest, OVERRUN * self.budget) if soonest > 0 and self.budget > 0 else soonest
+
+    cdef bint is_watched(self, PooledConnection pooled) noexcept:
+        """Whether it matters if a head overruns.
+
+        It does if other claims stand behind it, and if it has been asked twice. If it was expected to be quick it also does
+        while claims wait for a connection to themselves, for one of them may have been promised this one.
+        """
+        cdef Workload work = pooled.work
+        if work.overrun or work.count == 0:
+            return False
+        return work.count > 1 or work.first.asked_twice or self.alone.count > 0 and work.head_cost <= self.budget
+
+    def giving_way(self) -> list:
+        """Return the claims that are to be cancelled at the head of their connections, and to wait again.
+
+        They are plain reads that have overrun, while a claim that came before them waits and has no connection that it can
+        expect: it had stood behind another head, or its reserved connection has overrun. The latest go first.
+        """
+        cdef:
+            PooledConnection pooled
+            Claim head, first = self.alone.first
+            Py_ssize_t missing = 0
+        if first is None:
+            return []
+        found = []
+        for pooled in self.available:
+            head = pooled.work.first
+            if head is None or not pooled.work.overrun or pooled.blocked:
+                continue
+            if pooled.reserved:
+                missing += 1
+            if head.movable and head.ticket > first.ticket:
+                found.append(head)
+        found.sort(key=ticket_of, reverse=True)
+        return found[:missing]
 
     # -- what can be asked -----------------------------------------------------------------------------------------
 
@@ -443,13 +525,16 @@ cdef class Scheduler:
         return self.submit(claim, now)
 
     def serve(self, PooledConnection pooled not None, double now) -> list:
-        """Give a connection all the claims that wait and that it can be given now."""
+        """Give a connection the claims that wait and that it can be given now, up to one that needs it to itself."""
+        cdef Claim claim
         served = []
         while True:
             claim = self.next_claim(pooled, now)
             if claim is None:
                 return served
             served.append(claim)
+            if not claim.pipelined:
+                return served
 
     def give_up(self, Claim claim not None) -> None:
         """Take a claim out of the wait queue: its caller has given up."""
@@ -680,8 +765,27 @@ cdef int give(PooledConnection pooled, Claim claim, double now) except -1:
     return pooled.work.add(claim)
 
 
+cdef bint stands_behind(PooledConnection pooled, long long ticket) noexcept:
+    """Whether a read that came before a ticket stands behind the head of a connection, and may have to be asked again."""
+    cdef Claim claim = pooled.work.first
+    if claim is None or pooled.work.overrun or pooled.blocked:
+        return False
+    claim = claim.behind
+    while claim is not None:
+        if claim.ticket < ticket and claim.movable and not claim.asked_twice:
+            return True
+        claim = claim.behind
+    return False
+
+
+def ticket_of(Claim claim):
+    return claim.ticket
+
+
 cdef double remaining(PooledConnection pooled) noexcept:
     """Seconds until a connection is expected to be idle, for comparison with others."""
-    if pooled.work.overrun or pooled.work.unmeasured:
+    if pooled.work.overrun or pooled.blocked:
+        return 2e9
+    if pooled.work.unmeasured:
         return 1e9 + pooled.work.unmeasured
     return pooled.work.expected
