@@ -141,7 +141,8 @@ cdef class Outbox:
     cdef int is_head(self, Request request) except -1:
         """The server begins with a request."""
         self.work.head_since = self.work.now
-        self.work.head_cost = 0 if request.cost is None else max(request.cost.expected(), 0)
+        # As expected when it was sent: others may stand behind it because of that.
+        self.work.head_cost = 0 if request.cost is None else max(request.expected, 0)
         return 0
 
     cdef Request answered(self):

@@ -460,6 +460,10 @@ cdef class Query(Bound):
     cdef int settle(self) except -1:
         cdef Query repetition
         if self.repetition is not None:
+            if self.abandoned:
+                # It has given way to another caller. Its own outcome does not count.
+                self.state = DONE
+                return self.release()
             repetition = self.repetition
             self.repetition = None
             self.owner.give_up(repetition)
@@ -498,7 +502,7 @@ cdef class Repetition(Query):
         original.repetition = None
         if not original.is_wanted():
             return 0
-        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None:
+        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None and not original.abandoned:
             return 0
         original.forget_deadline()
         original.deliver(value, error)
@@ -520,6 +524,7 @@ cpdef Repetition repetition_of(Query original):
     request.cost = original.cost
     request.ticket = original.ticket
     request.pipelined = False
+    request.movable = original.movable
     request.asked_twice = original.asked_twice = True
     original.repetition = request
     return request

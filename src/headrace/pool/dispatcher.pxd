@@ -42,4 +42,5 @@ cdef class Dispatcher(Sharing):
     cdef int count_wait(self, double seconds) except -1
     cdef int watch(self, double now) except -1
     cdef int watch_starvation(self) except -1
+    cdef int make_way(self) except -1
     cdef int move(self, PooledConnection pooled) except -1

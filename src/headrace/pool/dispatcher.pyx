@@ -141,7 +141,8 @@ cdef class Dispatcher(Sharing):
             return None
         request = Direct(None, query)
         request.cost = profile.cost
-        request.pipelined = profile.pipelined
+        # It cannot be asked a second time, so a plain read must not get stuck behind others either.
+        request.pipelined = profile.pipelined and not profile.movable
         self.submit(request, timeout)
         return request
 
@@ -262,7 +263,8 @@ cdef class Dispatcher(Sharing):
         cdef:
             PooledConnection pooled
             double now
-        if self.scheduler.alone.count:
+        if self.scheduler.alone.count or self.scheduler.pipelined.count \
+                or self.scheduler.is_held_back(self.scheduler.tickets + 1):
             return None
         now = boot_seconds()
         pooled = self.scheduler.find_idle(now)
@@ -304,11 +306,13 @@ cdef class Dispatcher(Sharing):
         cdef:
             PooledConnection pooled
             Request repetition = request.repetition
-        if request.state == DONE or self.loop.is_closed():
+        if self.loop.is_closed():
             return
         if repetition is not None:
             request.repetition = None
             self.give_up(repetition)
+        if request.state == DONE:
+            return
         if request.waits:
             self.scheduler.withdraw(request)
             request.forget_deadline()
@@ -332,14 +336,22 @@ cdef class Dispatcher(Sharing):
         if line.session.status_byte != b'I' and line.session.status_byte != 0 and pooled.is_reset:
             self.maintenance.quarantine(pooled)
             return 0
-        return self.fill(pooled, False)
+        self.fill(pooled, False)
+        if self.scheduler.holds_back:
+            # A read that another claim has let go first may be done.
+            self.loop.call_soon(self.serve)
+        if self.overrun_check is None and pooled.work.first is not None and pooled.work.first.asked_twice:
+            self.watch(boot_seconds())
+        return 0
 
     cdef int held(self, Line line) except -1:
         cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
         pooled.blocked = True
         if not pooled.leased and not pooled.gone:
             self.move(pooled)
-            self.serve()
+            if self.scheduler.alone.count or self.scheduler.pipelined.count:
+                # Others may be idle. This may be in the middle of a reply.
+                self.loop.call_soon(self.serve)
         return 0
 
     cdef int resumed(self, Line line) except -1:
@@ -360,8 +372,7 @@ cdef class Dispatcher(Sharing):
             return True
         if isinstance(request, Repetition):
             repetition = <Repetition>request
-            if repetition.original is None or repetition.original.work is not None:
-                # The first one still has a connection.
+            if repetition.original is None:
                 return False
         if not request.is_wanted():
             return False
@@ -397,8 +408,10 @@ cdef class Dispatcher(Sharing):
         cdef:
             PooledConnection pooled
             DriverCore driver
+            Claim head
+            Repetition repetition
             double now = boot_seconds()
-            bint moved = False
+            list found = []
         self.overrun_check = None
         for pooled in self.scheduler.overrunning(now):
             driver = <DriverCore>pooled.driver
@@ -408,12 +421,43 @@ cdef class Dispatcher(Sharing):
                 continue
             self.scheduler.mark_overrun(pooled)
             self.move(pooled)
-            moved = True
-        if moved:
+            found.append(pooled)
+        if found:
+            self.make_way()
+            for pooled in found:
+                head = pooled.work.first
+                if isinstance(head, Query) and (<Query>head).repetition is not None and not (<Query>head).abandoned \
+                        and (<DriverCore>pooled.driver).is_head(<Query>head):
+                    # It is no longer stuck, and must not keep two connections.
+                    repetition, (<Query>head).repetition = (<Query>head).repetition, None
+                    self.give_up(repetition)
             self.serve()
             if self.scheduler.can_grow:
                 self.maintenance.refill()
         self.watch(now)
+
+    cdef int make_way(self) except -1:
+        """Have plain reads give up their connections to claims that came before them; they are asked again later."""
+        cdef:
+            Query request, original
+            DriverCore driver
+            double now = boot_seconds()
+        for claim in self.scheduler.giving_way():
+            if not isinstance(claim, Query):
+                continue
+            request = original = <Query>claim
+            driver = <DriverCore>request.work.pooled.driver
+            if request.state != SENT or request.abandoned or not driver.is_head(request) or not request.is_wanted() \
+                    or driver.session.backend_secret is None:
+                continue
+            if isinstance(request, Repetition):
+                original = (<Repetition>request).original
+                (<Repetition>request).original = None
+                original.repetition = None
+            if original.repetition is None:
+                self.scheduler.put_back(repetition_of(original), now)
+            driver.give_up(request)
+        return 0
 
     cdef int move(self, PooledConnection pooled) except -1:
         """Have other connections do what is stuck on this one.

@@ -1,0 +1,72 @@
+"""Programs that end with one request at a time on a connection end on a pool that shares its connections, too.
+
+In each the holder of a lock awaits a call of the pool while all other connections work on what waits for that lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+BLOCKED = "SELECT a FROM locked"
+OTHER = "SELECT a FROM locked WHERE a > 5"
+QUICK = "SELECT 42"
+BUSY = "SELECT pg_sleep(0.001)"
+
+
+@pytest.fixture
+async def shared(pool: Any) -> Any:
+    """A pool of three that has learnt what the texts cost, with each of them prepared on each connection."""
+    made = await pool(min_size=3, max_size=3)
+    await made.execute("DROP TABLE IF EXISTS locked")
+    await made.execute("CREATE TABLE locked AS SELECT 1 AS a")
+    leases = [await made.acquire() for _ in range(3)]
+    for lease in leases:
+        for query in (BLOCKED, OTHER, QUICK, BUSY):
+            await lease.fetch(query)
+    for lease in leases:
+        await made.release(lease)
+    for query in (BLOCKED, OTHER, QUICK, BUSY):
+        for _ in range(3):
+            await made.fetch(query)
+    return made
+
+
+@pytest.mark.parametrize("late", ["UPDATE locked SET a = 2", OTHER])
+async def test_a_claim_that_came_later_does_not_take_the_last_connection(shared: Any, late: str) -> None:
+    """The awaited read stands behind a head that waits for the lock, and the late one waits for the lock as well."""
+    async with shared.acquire() as lease:
+        async with lease.transaction():
+            await lease.execute("LOCK TABLE locked")
+            calls = [asyncio.create_task(shared.fetch(query)) for query in (BLOCKED, BUSY)]
+            awaited = asyncio.create_task(shared.fetchval(QUICK))
+            calls.append(asyncio.create_task(shared.fetch(late)))
+            assert await asyncio.wait_for(awaited, 60) == 42
+    await asyncio.wait_for(asyncio.gather(*calls), 60)
+
+
+@pytest.mark.parametrize("ahead", range(0, 10, 2))
+async def test_reads_that_wait_for_a_lock_give_way_to_a_read_that_came_before_them(shared: Any, ahead: int) -> None:
+    async with shared.acquire() as lease:
+        async with lease.transaction():
+            await lease.execute("LOCK TABLE locked")
+            queries = [*["SELECT 1"] * 4, BLOCKED, *["SELECT 1"] * ahead]
+            calls = [asyncio.create_task(shared.fetch(query)) for query in queries]
+            awaited = asyncio.create_task(shared.fetchval(QUICK))
+            calls += [asyncio.create_task(shared.fetch(BLOCKED)) for _ in range(10)]
+            assert await asyncio.wait_for(awaited, 60) == 42
+    # Those that have given way get their rows all the same.
+    assert all(await asyncio.wait_for(asyncio.gather(*calls), 60))
+
+
+async def test_a_plain_read_by_execute_is_not_stuck_behind_a_head(shared: Any) -> None:
+    await shared.execute(QUICK)
+    async with shared.acquire() as lease:
+        async with lease.transaction():
+            await lease.execute("LOCK TABLE locked")
+            calls = [asyncio.create_task(shared.fetch(query)) for query in (BLOCKED, BUSY)]
+            awaited = asyncio.create_task(shared.execute(QUICK))
+            assert await asyncio.wait_for(awaited, 60) == "SELECT 1"
+    await asyncio.wait_for(asyncio.gather(*calls), 60)
