@@ -244,6 +244,21 @@ def test_a_read_that_is_not_known_to_be_quick_is_sent_behind_nothing(cost: float
     assert pool.reply(one) == [slow]
 
 
+def test_a_read_that_turns_out_to_be_slow_while_it_waits_is_sent_behind_nothing() -> None:
+    pool = Pool(1)
+    (one,) = pool.occupy(None)
+    first, slow, last = pool.read(), pool.read(), pool.read()
+    for claim in (first, slow, last):
+        assert pool.ask(claim) is None
+    assert slow.cost is not None
+    slow.cost.note(1.0)
+    # The last one may go behind the first, but the connection is reserved now.
+    assert pool.reply(one) == [first]
+    assert pool.serve(one) == []
+    assert pool.reply(one) == [slow]
+    assert pool.reply(one) == [last]
+
+
 def test_only_reads_are_sent_behind_others() -> None:
     pool = Pool(1)
     (one,) = pool.occupy(QUICK)

@@ -324,7 +324,15 @@ cdef class Scheduler:
 
     cdef Claim next_claim(self, PooledConnection pooled, double now):
         """Take the next claim that a connection can be given out of the wait queue, and give it; None for none."""
-        cdef Claim claim = self.pipelined.first, other = self.alone.first
+        cdef Claim claim = self.pipelined.first, other
+        while claim is not None and not self.is_quick(claim):
+            # Its text has turned out to be slow while it waited.
+            self.pipelined.remove(claim)
+            claim.pipelined = False
+            self.alone.put_back(claim)
+            self.rebalance()
+            claim = self.pipelined.first
+        other = self.alone.first
         if claim is None and other is None or pooled.leased or pooled.blocked or pooled.gone:
             return None
         if pooled.work.count == 0:
