@@ -4,9 +4,10 @@ The programs have quick, slow and blocking statements. Locks are held by leases 
 single writes, by other processes; a lock of DDL blocks plain reads too. Connections die, calls have time limits. A seed
 gives a random program; nothing here depends on the clock.
 
-A call ends no later than in the reference plus the longest time that a head was let go on with others behind it, which
-is the larger of the budget and four times its learnt cost; plus the time that the repetitions of reads take; plus one
-quick call that is under way. This is asserted for programs without locks. Locks make the order of two writes decide
+A call ends no later than in the reference plus twice the longest time that a head was let go on with others behind it,
+which is the larger of the budget and four times its learnt cost: once on the connection that the call was sent on, and
+once for a read that came later and gives way to it; plus the time that the repetitions of reads take; plus one quick call
+that is under way. This is asserted for programs without locks. Locks make the order of two writes decide
 about everything that comes after them: for programs with locks it is asserted that everything ends.
 """
 
@@ -287,9 +288,9 @@ def ends_in_the_reference(program: Program, seed: int) -> bool:
 
     Otherwise it is luck that it ends, and the pool may have none.
     """
-    for attempt in range(6):
+    for attempt in range(12):
         chance = random.Random(seed * 10 + attempt)
-        jitter = partial(chance.uniform, 0, 0.003 if attempt else 0)
+        jitter = partial(chance.uniform, 0, (0.0, 0.003, 0.05)[attempt % 3])
         deaths = program.deaths
         if attempt % 2:
             program.deaths = []
@@ -324,7 +325,9 @@ def assert_nobody_waits_longer(seeds: range) -> None:
         assert len(expected) == len(reference.asked)
         for each in pool.asked:
             late = each.settled - expected[each.name]
-            assert late <= pool.patience + pool.repeated + ONE_CALL, f"seed {seed}: {each.name} is {late:.4f} s late"
+            assert late <= 2 * pool.patience + pool.repeated + ONE_CALL, (
+                f"seed {seed}: {each.name} is {late:.4f} s late"
+            )
     # Otherwise this would say little.
     assert behind > len(seeds)
 
@@ -342,7 +345,7 @@ def test_nobody_waits_longer_than_in_the_reference_and_for_one_repetition() -> N
 
 @pytest.mark.slow
 def test_everything_ends_of_many_programs() -> None:
-    assert_everything_ends(range(1000, 6000))
+    assert_everything_ends(range(1000, 4000))
 
 
 @pytest.mark.slow
