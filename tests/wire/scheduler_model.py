@@ -223,6 +223,7 @@ class Lease:
     settled: float = -1.0
     session: Session | None = None
     handle: Any = None
+    ticket: int = 0
     on_settled: Callable[[], None] = lambda: None
 
 
@@ -396,6 +397,7 @@ class Connection:
     asked: int = 0
     in_flight: list[CallClaim] = field(default_factory=list)
     pooled: Any = None
+    lease: Lease | None = None
 
 
 class CallClaim(Claim):
@@ -534,6 +536,8 @@ class Shared(Pool):
         claim.finish()
         self.scheduler.lease(pooled)
         claim.lease.handle = pooled
+        claim.lease.ticket = claim.ticket
+        pooled.driver.lease = claim.lease
         claim.lease.session = pooled.driver.session
         claim.lease.settled = self.world.now
         claim.lease.on_settled()
@@ -717,6 +721,21 @@ class Shared(Pool):
 
         self.world.later(CANCEL_DELAY, deliver)
         self._serve_all()
+
+    def could_be_the_reference(self) -> bool:
+        """Whether the reference can get to where this pool is: each connection belongs to one of the oldest claims."""
+        waiting = [claim.ticket for claim in self.scheduler.claims()]
+        for pooled in self.scheduler.connections.values():
+            in_flight: list[CallClaim] = pooled.driver.in_flight
+            if any(claim.is_wanted and claim.repetition is None for claim in in_flight[1:]):
+                return False
+            if pooled.leased or in_flight:
+                ticket = pooled.driver.lease.ticket if pooled.leased else in_flight[0].ticket
+                if waiting and ticket >= min(waiting):
+                    return False
+            elif waiting:
+                return False
+        return True
 
     # What holds at every moment.
 

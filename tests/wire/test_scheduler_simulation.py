@@ -6,9 +6,10 @@ gives a random program; nothing here depends on the clock.
 
 A call ends no later than in the reference plus twice the longest time that a head was let go on with others behind it,
 which is the larger of the budget and four times its learnt cost: once on the connection that the call was sent on, and
-once for a read that came later and gives way to it; plus the time that the repetitions of reads take; plus one quick call
-that is under way. This is asserted for programs without locks. Locks make the order of two writes decide
-about everything that comes after them: for programs with locks it is asserted that everything ends.
+once for a read that came later and gives way to it; plus the time that the repetitions of reads take; plus one quick
+call that is under way. This is asserted for programs without locks. Locks make the order of two writes decide about
+everything that comes after them. For programs with locks it is asserted that everything ends, unless all connections
+belong to claims that came before those that wait, which can happen in the reference too.
 """
 
 from __future__ import annotations
@@ -283,34 +284,24 @@ def simple_program(seed: int) -> Program:
     return program
 
 
-def ends_in_the_reference(program: Program, seed: int) -> bool:
-    """Whether a program ends in the reference whatever the exact times are, and without the deaths of connections.
-
-    Otherwise it is luck that it ends, and the pool may have none.
-    """
-    for attempt in range(12):
-        chance = random.Random(seed * 10 + attempt)
-        jitter = partial(chance.uniform, 0, (0.0, 0.003, 0.05)[attempt % 3])
-        deaths = program.deaths
-        if attempt % 2:
-            program.deaths = []
-        reference = run_reference(program, jitter)
-        program.deaths = deaths
-        if unsettled(reference) or reference.unfinished:
-            return False
-    return True
-
-
 def assert_everything_ends(seeds: range) -> None:
+    """Assert that each program ends, or gets to where it does not end in the reference either.
+
+    That happens by bad luck: leases that await calls have all connections between them, or those who wait for their
+    locks, and have come first.
+    """
     ended = 0
     for seed in seeds:
         program = random_program(seed)
         pool = run_shared(program)
-        if ends_in_the_reference(program, seed):
+        if unsettled(pool) or pool.unfinished:
+            assert pool.could_be_the_reference(), f"seed {seed}"
+            reference = run_reference(program)
+            ended += bool(unsettled(reference) or reference.unfinished)
+        else:
             ended += 1
-            assert not unsettled(pool), f"seed {seed}"
-            assert not pool.unfinished, f"seed {seed}"
-    assert ended > len(seeds) / 4
+    # Otherwise this would say little: the reference has good luck as rarely.
+    assert ended > 0.9 * len(seeds)
 
 
 def assert_nobody_waits_longer(seeds: range) -> None:
