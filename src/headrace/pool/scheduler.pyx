@@ -2,8 +2,8 @@
 
 Callers come with claims. There are three kinds:
 
-- A pipelined claim is a plain read that is expected to take no more than the budget. It may be sent behind the work of
-  others.
+- A pipelined claim is a plain read. It may be sent behind the work of others if it is expected to take no more than the
+  budget itself; otherwise it needs a connection with nothing in flight.
 - A claim that is not pipelined needs a connection with nothing in flight. Plain reads may be sent behind it.
 - A lease needs such a connection too, and keeps it until it is given back.
 
@@ -16,7 +16,7 @@ The rules:
 3. A claim that cannot be sent waits here, and goes to the connection that is ready first. First come, first served: each
    claim has a ticket. A claim that waits for an idle connection reserves the one that will be idle first; nothing more is
    sent on that one, and pipelined claims go on using the others.
-   Reservations move if a head overruns, or a CancelRequest is under way.
+   Reservations move if a head overruns, or if a CancelRequest is under way.
 4. A pipelined claim that is stuck behind an overrun head is asked once more, on an idle connection.
 5. A claim that came later must not take that connection away for ever. So a claim that needs a connection to itself is held
    back while a plain read that came before it stands behind a head; this ends when the head is done or has overrun. A plain
@@ -271,19 +271,20 @@ cdef class Scheduler:
 
     cdef PooledConnection submit(self, Claim claim, double now):
         """Give a new claim the connection that it is to be sent on now; None if it has to wait."""
-        cdef PooledConnection pooled, best = None
+        cdef:
+            PooledConnection pooled, best = None
+            bint quick
         self.tickets += 1
         claim.ticket = self.tickets
-        if claim.pipelined and not self.is_quick(claim):
-            claim.pipelined = False
         if claim.pipelined:
             if self.pipelined.count == 0:
-                if self.alone.count == 0:
-                    best = self.find_idle(now)
-                else:
+                quick = self.is_quick(claim)
+                if self.alone.count:
                     # An idle connection is theirs.
                     self.rebalance()
-                if best is None:
+                elif quick or not self.is_held_back(claim.ticket):
+                    best = self.find_idle(now)
+                if best is None and quick:
                     for pooled in self.available:
                         if (best is None or pooled.work.expected < best.work.expected) and self.takes_more(pooled, now):
                             best = pooled
@@ -324,15 +325,7 @@ cdef class Scheduler:
 
     cdef Claim next_claim(self, PooledConnection pooled, double now):
         """Take the next claim that a connection can be given out of the wait queue, and give it; None for none."""
-        cdef Claim claim = self.pipelined.first, other
-        while claim is not None and not self.is_quick(claim):
-            # Its text has turned out to be slow while it waited.
-            self.pipelined.remove(claim)
-            claim.pipelined = False
-            self.alone.put_back(claim)
-            self.rebalance()
-            claim = self.pipelined.first
-        other = self.alone.first
+        cdef Claim claim = self.pipelined.first, other = self.alone.first
         if claim is None and other is None or pooled.leased or pooled.blocked or pooled.gone:
             return None
         if pooled.work.count == 0:
@@ -343,8 +336,10 @@ cdef class Scheduler:
                         return None
                 else:
                     claim = other
+            if claim.pipelined and not self.is_quick(claim) and self.is_held_back(claim.ticket):
+                return None
         else:
-            if claim is None:
+            if claim is None or not self.is_quick(claim):
                 return None
             if self.alone.count and not pooled.reserved:
                 # This one may have become the first to be idle: its head is done, or that of another has overrun.
