@@ -27,7 +27,7 @@ IO = ("asyncio", "socket", "ssl", "select", "selectors", "threading", "concurren
 PURE = {
     "_core": IO,  # knows bytes, values and requests; tests drive it without a loop and without a server
     "lexer": IO,
-    "pool.routing": IO,  # decides, and leaves it to others to carry it out
+    "pool.scheduler": IO,  # decides, and leaves it to others to carry it out
     "scram": IO,
 }
 

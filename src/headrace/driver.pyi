@@ -124,4 +124,3 @@ class DriverCore(Line):
 
 class Driver(DriverCore, asyncio.BufferedProtocol):
     """One connection's socket and session, as a protocol of asyncio."""
-

@@ -4,6 +4,9 @@ from typing import Any
 from headrace._core.copying import CopyIn
 from headrace._core.session import Session
 
+class Sharing:
+    """Is told what happens to a connection that the callers of a pool share."""
+
 class Line:
     """What of a connection is bytes and turns of the event loop; `Driver` is the whole of it."""
 

@@ -1,4 +1,7 @@
+from typing import Self, final
+
+@final
 class SocketState:
     """The socket of one connection."""
 
-    def __new__(cls, descriptor: int) -> SocketState: ...
+    def __new__(cls, descriptor: int) -> Self: ...

@@ -97,7 +97,7 @@ async def test_34_a_restart_under_load(own_server: Cluster, mode: str) -> None:
 
 
 async def test_34_attempts_while_the_server_is_away(own_server: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are made one at a time, with pauses that grow. Callers wait, and a time limit tells what the last came to."""
+    """They are made one at a time, with pauses that grow. Callers wait; a time limit tells what the last came to."""
     monkeypatch.setattr(scheduler, "FIRST_DELAY", 0.02)
     async with headrace.create_pool(own_server.dsn(), min_size=5, max_size=5) as pool:
         await stop(own_server, "fast")

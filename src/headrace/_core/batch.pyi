@@ -7,5 +7,11 @@ class Batch(Bound):
     """One statement executed for each element of a sequence, as one implicit transaction."""
 
     def __new__(
-        cls, waiter: Any, statement: Statement, elements: Any, record_class: Any, collects: bool, shared: bool = False
+        cls,
+        waiter: Any,
+        statement: Statement | str,
+        elements: Any,
+        record_class: Any,
+        collects: bool,
+        shared: bool = False,
     ) -> Self: ...

@@ -2,16 +2,19 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any, Self, final
 
+from headrace._core.workload import Claim
+
 @final
 class Wakeups:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`."""
 
-    def __new__(cls, loop: Any, cancellation: type[BaseException]) -> Self: ...
+    def __new__(cls, loop: Any, cancellation: type[BaseException], marks_turns: bool = False) -> Self: ...
     @property
     def loop(self) -> Any: ...
     def run(self) -> None: ...
+    def end_turn(self) -> None: ...
 
-class Reply:
+class Reply(Claim):
     """The outcome of a request, delivered to one waiter or awaited by one task."""
 
     _asyncio_future_blocking: bool

@@ -26,6 +26,8 @@ class Request(Reply):
     def status(self) -> str | None: ...
     @property
     def arguments(self) -> Any: ...
+    observer: Any
+    def elapsed(self) -> float: ...
 
 class Prepare(Request):
     """Parse and Describe of one statement."""
@@ -41,7 +43,7 @@ class Query(Bound):
     def __new__(
         cls,
         waiter: Any,
-        statement: Statement,
+        statement: Statement | str,
         args: Any,
         kind: int,
         limit: int,
@@ -54,6 +56,14 @@ class Query(Bound):
     @property
     def suspended(self) -> bool: ...
 
+class Repetition(Query):
+    """A plain read asked once more, on another connection, while it is stuck behind others on its own."""
+
+class Direct(Request):
+    """One statement without arguments, parsed and executed in one flight; the command tag is the result."""
+
+    def __new__(cls, waiter: Any, query: str) -> Self: ...
+
 class Script(Request):
     """A simple Query message: any number of statements, no arguments, the last command tag as the result."""
 
@@ -63,3 +73,5 @@ class Closing(Request):
     """Close of prepared statements or portals that nobody needs any more."""
 
     def __new__(cls, waiter: Any, what: str, names: list[bytes]) -> Self: ...
+
+def repetition_of(original: Query) -> Repetition: ...

@@ -6,6 +6,7 @@ from headrace._core.events import Events
 from headrace._core.queue import Queue
 from headrace._core.request import Bound, Request
 from headrace._core.statement import Statement
+from headrace._core.workload import Workload
 
 class Cancellation(IntEnum):
     """What cancel() has done, and what its caller is to do."""
@@ -32,6 +33,8 @@ class Session:
     def looked_up(self, statement: Statement) -> None: ...
     @property
     def types(self) -> TypeMap: ...
+    @property
+    def work(self) -> Workload: ...
     @property
     def sent(self) -> Queue: ...
     @property

@@ -34,6 +34,8 @@ class Claim:
 class Workload:
     """The claims that one connection has in flight; the oldest first."""
 
+    now: float
+    arrived: float
     replied_at: float
     head_since: float
     head_cost: float

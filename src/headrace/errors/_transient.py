@@ -18,8 +18,8 @@ _TRANSIENT_CLASSES: Final = ("08", "53")
 def time_may_mend(error: BaseException) -> bool:
     """Return whether the same attempt to connect may succeed later: no server, one that is not ready or has no room.
 
-    Time does not mend a login or a database that the server refuses (SQLSTATE classes 28 and 3D, 42501), a certificate or
-    a configuration that is wrong, or an error of the program's own callback.
+    Time does not mend a login or a database that the server refuses (SQLSTATE classes 28 and 3D, 42501), a
+    certificate or a configuration that is wrong, or an error of the program's own callback.
     """
     if isinstance(error, PostgresError) and error.sqlstate is not None:
         if not isinstance(error, ConnectionDoesNotExistError):

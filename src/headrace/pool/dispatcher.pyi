@@ -1,28 +1,48 @@
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, final
 
 from headrace._core.request import Request
-from headrace._core.workload import Claim
+from headrace._core.workload import Claim, Cost
+from headrace.lexer import Traits
+from headrace.line import Sharing
 from headrace.pool.scheduler import PooledConnection, Scheduler
 
 PING_TIMEOUT: float
 MOST_PROFILES: int
 LONGEST_TEXT: int
+STARVATION: float
+WRITES: frozenset[str]
 BOUNDS: tuple[float, ...]
 
+@final
 class LeaseClaim(Claim):
     """A claim to have a connection until it is given back."""
 
+    def __init__(self, waiter: asyncio.Future[PooledConnection]) -> None: ...
     @property
     def waiter(self) -> asyncio.Future[PooledConnection]: ...
 
-class Dispatcher:
+@final
+class QueryProfile:
+    """All that is known of one text: what it does to its session, and what it costs."""
+
+    def __init__(self, traits: Traits, pipelined: bool, movable: bool) -> None: ...
+    @property
+    def traits(self) -> Traits: ...
+    @property
+    def cost(self) -> Cost: ...
+    @property
+    def leases(self) -> bool: ...
+
+class Dispatcher(Sharing):
     """The shared calls of one pool: from the call to the reply."""
 
     def __init__(
         self, scheduler: Scheduler, maintenance: Any, *, repeat_reads: bool = True, pipeline_writes: bool = False
     ) -> None: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
     @property
     def scheduler(self) -> Scheduler: ...
     @property

@@ -1,7 +1,7 @@
 """The connections of a pool: opened when they are wanted, closed when they are not, and looked after in between.
 
-The scheduler decides what is to be done; it is carried out here. Connecting has a time limit, a ping and closing have one
-too, so nothing here waits for ever.
+The scheduler decides what is to be done; it is carried out here. Connecting has a time limit, a ping and closing have
+one too, so nothing here waits for ever.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from headrace.errors import time_may_mend
 from headrace.pool.dispatcher import PING_TIMEOUT, Dispatcher
 from headrace.pool.scheduler import (
     STALLED,
-    Limits,
     Opening,
     PooledConnection,
     Reason,
@@ -37,10 +36,10 @@ log = logging.getLogger("headrace.pool")
 class Maintenance:
     """Opens, refills, retires and sweeps; `connect` returns a new connection that is ready for use.
 
-    `check` raises unless the pool is open; `occupation` says what its connections are busy with; `dropped` is called when
-    a generation of connections is given up. It begins with `start()` and ends with `close()` or `terminate()`; from then
-    on no connection is put to use. `connect_timeout` (seconds) bounds how long a call without a time limit waits while no
-    connection can be opened.
+    `check` raises unless the pool is open; `occupation` says what its connections are busy with; `dropped` is called
+    when a generation of connections is given up. It begins with `start()` and ends with `close()` or `terminate()`;
+    from then on no connection is put to use. `connect_timeout` (seconds) bounds how long a call without a time limit
+    waits while no connection can be opened.
     """
 
     def __init__(
@@ -362,5 +361,3 @@ class Maintenance:
             pooled.connection.terminate()
         for pooled in list(self.scheduler.connections.values()):
             self.retire(pooled, Reason.CLOSED, at_once=True)
-
-

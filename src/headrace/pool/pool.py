@@ -1,7 +1,8 @@
 """A pool of connections: opening and closing it, and what can be asked of it.
 
-`acquire()` leases one connection exclusively (`acquire`). The pool's own query methods share connections (`sharing`): the
-scheduler decides which one each call is sent on, the dispatcher sends it, and maintenance opens and closes connections.
+`acquire()` leases one connection exclusively (`acquire`). The pool's own query methods share connections (`sharing`):
+the scheduler decides which one each call is sent on, the dispatcher sends it, and maintenance opens and closes
+connections.
 """
 
 from __future__ import annotations
@@ -398,7 +399,9 @@ def checked_limits(
 def checked_budget(seconds: object) -> float:
     """Return the budget for pipelining; raises ValueError if it is no number of seconds."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
-        raise ValueError(f"pipeline_budget is expected to be a number of seconds, 0 to turn pipelining off, got {seconds!r}")
+        raise ValueError(
+            f"pipeline_budget is expected to be a number of seconds, 0 to turn pipelining off, got {seconds!r}"
+        )
     return float(seconds)
 
 

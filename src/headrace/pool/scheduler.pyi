@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, final
 
 from headrace._core.workload import Claim, Workload
 
@@ -33,17 +34,15 @@ class Reason(StrEnum):
     LOST = "lost"
     CLOSED = "closed"
 
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds of a pool."""
 
     min_size: int
     max_size: int
-    max_queries: int
-    idle_lifetime: float
-    max_lifetime: float
-    def __init__(
-        self, min_size: int, max_size: int, max_queries: int = 0, idle_lifetime: float = 0.0, max_lifetime: float = 0.0
-    ) -> None: ...
+    max_queries: int = 0
+    idle_lifetime: float = 0.0
+    max_lifetime: float = 0.0
     def sweep_interval(self) -> float: ...
 
 class Opening:
@@ -84,6 +83,7 @@ class PooledConnection:
     @property
     def is_reset(self) -> bool: ...
 
+@final
 class WaitQueue:
     """Claims in the order of their tickets."""
 
@@ -174,3 +174,4 @@ class Scheduler:
 def reports_read_only(parameters: Any) -> bool: ...
 def copy_of(error: BaseException) -> BaseException: ...
 def boot_time() -> float: ...
+def ticket_of(claim: Claim) -> int: ...

@@ -38,17 +38,18 @@ OTHER_SESSION_HINT = (
 class SharedMethods(LeaseMethods):
     """`fetch()`, `execute()` and the like, on connections that are shared.
 
-    A statement sent by them runs on a session that others use too, so it must not change the session. A statement that
-    does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own with a reset after
-    it; if a reset would not do (SET ROLE, temporary tables, PREPARE), the connection is replaced. The text does not show
-    a function that calls set_config() or takes a session-level advisory lock: use `acquire()` for it. If the pool has a
-    `setup` callback, each of these methods takes a lease, so that the callback prepares the connection. The same holds
-    for a method whose namesake of Connection was replaced, by a `connection_class`, a tracing tool or a mock: that one is
-    called.
+    A statement sent by them runs on a session that others use too, so it must not change the session. A statement
+    that does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own with a
+    reset after it; if a reset would not do (SET ROLE, temporary tables, PREPARE), the connection is replaced. The
+    text does not show a function that calls set_config() or takes a session-level advisory lock: use `acquire()` for
+    it. If the pool has a `setup` callback, each of these methods takes a lease, so that the callback prepares the
+    connection. The same holds for a method whose namesake of Connection was replaced, by a `connection_class`, a
+    tracing tool or a mock: that one is called.
 
-    A plain read may be sent behind the work of others, as long as that is expected to end within a few milliseconds, and
-    is asked again on another connection if it is stuck there. All else is sent on a connection with nothing in flight. A
-    call whose connection ends before the server has begun with it is sent on another one, at most three times.
+    A plain read may be sent behind the work of others, as long as that is expected to end within a few milliseconds,
+    and is asked again on another connection if it is stuck there. All else is sent on a connection with nothing in
+    flight. A call whose connection ends before the server has begun with it is sent on another one, at most three
+    times.
     """
 
     _connection_class: type[Connection]
@@ -60,7 +61,8 @@ class SharedMethods(LeaseMethods):
 
     async def execute(self, query: AnyQuery, *args: object, timeout: float | None = None) -> str:
         """Run a query on a shared connection and return its command tag. See `Connection.execute()`."""
-        return await self._shared(query, args, KIND_STATUS, 0, 0, None, timeout, "execute")  # type: ignore[no-any-return]
+        return await self._shared(query, args, KIND_STATUS, 0, 0, None, timeout, "execute")  # type:
+        ignore[no-any-return]
 
     async def executemany(
         self,
@@ -70,7 +72,8 @@ class SharedMethods(LeaseMethods):
         timeout: float | None = None,
     ) -> None:
         """Run a command for each element of `args`, all or nothing. See `Connection.executemany()`."""
-        return await self._shared_batch("executemany", command, args, False, None, timeout)  # type: ignore[no-any-return]
+        return await self._shared_batch("executemany", command, args, False, None, timeout)  # type:
+        ignore[no-any-return]
 
     @overload
     def fetch(
@@ -264,7 +267,4 @@ class SharedMethods(LeaseMethods):
 
 def holds_several(error: BaseException) -> bool:
     """Return whether the server has refused a text because it holds several statements: none of them was executed."""
-    return (
-        isinstance(error, PostgresSyntaxError)
-        and error.server_source_function == "exec_parse_message"
-    )
+    return isinstance(error, PostgresSyntaxError) and error.server_source_function == "exec_parse_message"
