@@ -61,8 +61,7 @@ class SharedMethods(LeaseMethods):
 
     async def execute(self, query: AnyQuery, *args: object, timeout: float | None = None) -> str:
         """Run a query on a shared connection and return its command tag. See `Connection.execute()`."""
-        return await self._shared(query, args, KIND_STATUS, 0, 0, None, timeout, "execute")  # type:
-        ignore[no-any-return]
+        return await self._shared(query, args, KIND_STATUS, 0, 0, None, timeout, "execute")  # type: ignore[no-any-return]
 
     async def executemany(
         self,
@@ -72,8 +71,7 @@ class SharedMethods(LeaseMethods):
         timeout: float | None = None,
     ) -> None:
         """Run a command for each element of `args`, all or nothing. See `Connection.executemany()`."""
-        return await self._shared_batch("executemany", command, args, False, None, timeout)  # type:
-        ignore[no-any-return]
+        return await self._shared_batch("executemany", command, args, False, None, timeout)  # type: ignore[no-any-return]
 
     @overload
     def fetch(
