@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -234,6 +235,9 @@ async def test_terminate_fails_everybody(connect_kwargs: dict[str, Any]) -> None
     [
         ({"max_size": 0}, "max_size"), ({"min_size": -1}, "min_size"), ({"min_size": 5, "max_size": 2}, "greater than"),
         ({"max_queries": 0}, "max_queries"), ({"max_inactive_connection_lifetime": -1}, "max_inactive"),
+        ({"pipeline_budget": -0.001}, "pipeline_budget is expected to be a number of seconds, 0 to turn"),
+        ({"pipeline_budget": "5ms"}, "pipeline_budget is expected to be a number of seconds"),
+        ({"max_pipeline": 0}, "max_pipeline is expected to be greater than zero, got 0"),
     ],
 )  # fmt: skip
 def test_sizes_that_make_no_sense(kwargs: dict[str, Any], text: str) -> None:
@@ -276,3 +280,62 @@ async def test_init_size(pool: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             headrace.create_pool(**sizes)
+
+
+@pytest.mark.parametrize("options", [{"pipeline_budget": 0}, {"max_pipeline": 1}, {"repeat_reads": False}])
+async def test_pipelining_can_be_turned_off(pool: Any, options: dict[str, Any]) -> None:
+    made = await pool(min_size=2, max_size=2, **options)
+    assert await asyncio.gather(*(made.fetchval("SELECT $1::int", i) for i in range(200))) == list(range(200))
+
+
+async def test_writes_are_pipelined_if_that_is_asked_for(pool: Any) -> None:
+    made = await pool(min_size=2, max_size=2, pipeline_writes=True)
+    await made.execute("CREATE TABLE written (a int)")
+    await asyncio.gather(*(made.execute("INSERT INTO written VALUES ($1)", i) for i in range(200)))
+    assert await made.fetchval("SELECT count(*) FROM written") == 200
+
+
+async def test_a_lease_whose_holder_waits_for_the_pool_is_named(pool: Any, caplog: pytest.LogCaptureFixture) -> None:
+    made = await pool(min_size=1, max_size=1)
+    dispatcher = made._dispatcher
+    with caplog.at_level(logging.WARNING, "headrace.pool"):
+        async with made.acquire():
+            waiting = asyncio.create_task(made.fetchval("SELECT 1"))
+            async with asyncio.timeout(10):
+                while not caplog.messages:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(TimeoutError) as raised:
+                await made.fetchval("SELECT 2", timeout=0.01)
+        assert await waiting == 1
+    (message,) = caplog.messages
+    assert "callers wait while all connections are leased" in message
+    for text in (message, raised.value.__notes__[0]):
+        assert f"was acquired at {__file__}:" in text
+    assert dispatcher.scheduler.waiting == 0
+
+
+async def test_connections_that_were_being_opened_expire_too(pool: Any) -> None:
+    """They may have reached the server that the pool is to leave."""
+    began, going = asyncio.Event(), asyncio.Event()
+
+    async def connect(*args: Any, **kwargs: Any) -> headrace.Connection:
+        connection = await headrace.connect(*args, **kwargs)
+        if first:
+            began.set()
+            await going.wait()
+        return connection
+
+    first: list[bool] = []
+    made = await pool(min_size=1, max_size=2, connect=connect)
+    first.append(True)
+    lease = await made.acquire()
+    waiting = asyncio.create_task(made.fetchval("SELECT pg_backend_pid()"))
+    await began.wait()
+    await made.expire_connections()
+    first.clear()
+    going.set()
+    async with asyncio.timeout(10):
+        assert await waiting
+        while made.stats().closed.get("generation", 0) < 1:
+            await asyncio.sleep(0.005)
+    await made.release(lease)

@@ -260,6 +260,18 @@ def test_a_read_that_turns_out_to_be_slow_while_it_waits_is_sent_behind_nothing(
     assert pool.reply(one) == [last]
 
 
+def test_a_connection_whose_server_still_parses_for_a_call_that_was_given_up_is_not_idle() -> None:
+    """The statement may wait for a lock, and nobody waits for it any more."""
+    pool = Pool(1)
+    (one,) = pool.occupy(QUICK)
+    pool.reply(one)
+    one.work.preparing = 1
+    write, read = pool.write(), pool.read()
+    assert [pool.ask(claim) for claim in (read, write)] == [None, None]
+    one.work.preparing = 0
+    assert pool.serve(one) == [read]
+
+
 def test_only_reads_are_sent_behind_others() -> None:
     pool = Pool(1)
     (one,) = pool.occupy(QUICK)

@@ -122,6 +122,8 @@ cdef class Outbox:
             request.size = len(request.message)
             self.bytes_in_flight += request.size
             request.sent_at = self.work.now
+            if request.prepares is not None:
+                self.work.preparing += 1
             if self.sent.count == 0:
                 self.is_head(request)
             taken += request.size
@@ -149,6 +151,8 @@ cdef class Outbox:
         """Take out the request that ReadyForQuery came for."""
         cdef Request head = self.sent.pop()
         self.bytes_in_flight -= head.size
+        if head.prepares is not None:
+            self.work.preparing -= 1
         if head is self.window.last_exposed:
             self.window.last_exposed = None
         if self.sent.first is not None:

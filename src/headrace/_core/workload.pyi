@@ -40,6 +40,7 @@ class Workload:
     head_since: float
     head_cost: float
     overrun: bool
+    preparing: int
     pooled: Any
     @property
     def count(self) -> int: ...

@@ -142,7 +142,7 @@ cdef class PooledConnection:
 
     cdef bint is_idle(self) noexcept:
         """Whether it may be given a claim that needs it to itself."""
-        return self.work.count == 0 and not self.blocked and not self.leased
+        return self.work.count == 0 and self.work.preparing == 0 and not self.blocked and not self.leased
 
     @property
     def idle(self) -> bool:
@@ -315,7 +315,7 @@ cdef class Scheduler:
         """Whether a pipelined claim may be sent behind what is in flight on a connection."""
         cdef Workload work = pooled.work
         return not pooled.reserved and not pooled.blocked and not pooled.leased and not work.overrun \
-            and work.unmeasured == 0 and work.count < self.max_pipeline and 0 < self.budget >= work.expected \
+            and work.unmeasured == 0 and work.preparing == 0 and work.count < self.max_pipeline and 0 < self.budget >= work.expected \
             and not self.has_overrun(pooled, now)
 
     cdef bint has_overrun(self, PooledConnection pooled, double now) noexcept:
@@ -328,7 +328,7 @@ cdef class Scheduler:
         cdef Claim claim = self.pipelined.first, other = self.alone.first
         if claim is None and other is None or pooled.leased or pooled.blocked or pooled.gone:
             return None
-        if pooled.work.count == 0:
+        if pooled.work.count == 0 and pooled.work.preparing == 0:
             if claim is None or other is not None and other.ticket < claim.ticket:
                 if self.is_held_back(other.ticket):
                     self.rebalance()
