@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from headrace.params import ConnectArguments
     from headrace.query import AnyQuery
+    from headrace.session_state import SessionState
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
@@ -65,6 +66,8 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     _lost_with: object = None
     _listeners: Listeners | None = None
     _reset_query: str | None = None
+    _initial_state: SessionState | None = None
+    """How the session is to be found by each caller of a pool; None if that is not known."""
     _left_managed = False
     """The lease before was given back inside a transaction of an `async with` block."""
 
@@ -212,7 +215,10 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         self._driver.terminate()
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at first."""
+        """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at first.
+
+        In a pool, settings are as the `init` callback has left them.
+        """
         self._check_open()
         driver = self._driver
         seconds = self._timeout(timeout)
@@ -230,11 +236,14 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     def get_reset_query(self) -> str:
         """Return what `reset()` sends; '' for nothing. For subclasses to override.
 
-        It has no statement that the server lacks, if the server says that it is Redshift, CockroachDB or CrateDB.
+        It has no statement that the server lacks, if the server says that it is Redshift, CockroachDB or CrateDB. The
+        last statement makes the settings again that the `init` callback of a pool has made.
         """
-        if self._reset_query is None:
-            return server_kind(self._driver.session.parameters).reset_query
-        return self._reset_query
+        if self._reset_query is not None:
+            return self._reset_query
+        query = server_kind(self._driver.session.parameters).reset_query
+        restoring = self._initial_state.restoring if self._initial_state is not None else ""
+        return f"{query}\n{restoring}" if query and restoring else query
 
     # -- for the modules of the package ----------------------------------------------------------------------------
 

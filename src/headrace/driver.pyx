@@ -266,12 +266,13 @@ cdef class DriverCore(Line):
         self.session.send_now(data)
         self._flush()
 
-    def reply(self, Request request not None, timeout):
+    def reply(self, Request request not None, timeout, bint observed=True):
         """The awaitable for the request's result.
 
         On cancellation the request is dropped where it was not sent, drained where it waits behind others, and
         cancelled on the server where that is what runs; the caller gets CancelledError at once. After `timeout` seconds
-        (None: no limit) the same happens, and the caller gets TimeoutError.
+        (None: no limit) the same happens, and the caller gets TimeoutError. The observer is not told of a request that is
+        not to be `observed`.
         """
         request.owner = self
         if timeout is not None and request.state != DONE:
@@ -279,7 +280,7 @@ cdef class DriverCore(Line):
                 self.time_out(request)
             else:
                 request.deadline = self.loop.call_later(timeout, self.time_out, request)
-        if self.observer is not None and not isinstance(request, Preparation):
+        if observed and self.observer is not None and not isinstance(request, Preparation):
             return self.observer.watch(request, timeout)
         return request
 

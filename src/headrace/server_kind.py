@@ -27,6 +27,9 @@ class ServerKind:
     """Whether it has LISTEN and UNLISTEN."""
     reset_all: bool = True
     """Whether it has RESET ALL."""
+    tells_state: bool = True
+    """Whether it tells what has changed in a session: the sources in pg_settings, pg_prepared_statements and
+    pg_my_temp_schema()."""
     tells_identity: bool = True
     """Whether it can be asked which server it is: pg_control_system() and pg_postmaster_start_time()."""
 
@@ -49,7 +52,12 @@ POSTGRESQL: Final = ServerKind("PostgreSQL")
 
 OTHERS: Final = {
     "padb_revision": ServerKind(
-        "Amazon Redshift", advisory_locks=False, close_all=False, notifications=False, tells_identity=False
+        "Amazon Redshift",
+        advisory_locks=False,
+        close_all=False,
+        notifications=False,
+        tells_state=False,
+        tells_identity=False,
     ),
     "crdb_version": ServerKind(
         "CockroachDB",
@@ -57,6 +65,7 @@ OTHERS: Final = {
         close_all=False,
         notifications=False,
         reset_all=False,
+        tells_state=False,
         tells_identity=False,
     ),
     "crate_version": ServerKind(
@@ -65,6 +74,7 @@ OTHERS: Final = {
         close_all=False,
         notifications=False,
         reset_all=False,
+        tells_state=False,
         tells_identity=False,
     ),
 }

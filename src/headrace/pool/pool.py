@@ -20,7 +20,7 @@ from headrace.codec import TypeCodec, checked_codecs
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
-from headrace.errors import InterfaceError
+from headrace.errors import InterfaceError, PostgresError
 from headrace.pool.lease import PoolAcquireContext
 from headrace.pool.listening import Listening
 from headrace.pool.maintenance import Maintenance
@@ -29,6 +29,7 @@ from headrace.pool.sharing import SharedMethods
 from headrace.pool.stats import PoolStats
 from headrace.pool.watched import WatchedNames
 from headrace.rows import checked_record_class
+from headrace.session_state import SessionState, first_state, session_state
 from headrace.waiting import checked_command_timeout, checked_timeout
 
 if TYPE_CHECKING:
@@ -173,10 +174,25 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
                 await codec.set_on(connection)
             if self._init is not None:
                 await self._init(connection)
+            connection._initial_state = await self._first_state(connection)
         except BaseException:
             connection.terminate()
             raise
         return connection
+
+    async def _first_state(self, connection: Connection) -> SessionState | None:
+        """Return how every caller is to find the session; None if the server does not tell it.
+
+        The server is asked only if a callback may have changed the session.
+        """
+        driver = connection._driver
+        if self._init is None and self._connect is open_connection:
+            return first_state(driver)
+        try:
+            return await session_state(driver)
+        except PostgresError as error:
+            log.warning("the server does not tell what a callback has changed in the session: %s", error)
+            return None
 
     def _forget_types(self) -> None:
         """Have connections that are opened from now on learn of types anew: they may reach another server."""
