@@ -457,7 +457,8 @@ cdef class DriverCore(Line):
             owner._on_notification(pid, channel, payload)
 
     def parameter(self, name, value):
-        pass
+        if self.sharing is not None:
+            self.sharing.reported(self, name)
 
     def requeue(self, request, started):
         """Hand a request that the connection cannot carry out to the pool that it comes from; returns whether it is taken."""

@@ -13,6 +13,7 @@ cdef class Sharing:
     cdef int held(self, Line line) except -1
     cdef int resumed(self, Line line) except -1
     cdef bint take_back(self, Line line, Request request, bint started) except -1
+    cdef int reported(self, Line line, str name) except -1
 
 
 cdef class Line:

@@ -40,6 +40,10 @@ cdef class Sharing:
         """Take a request back from a connection that has come to its end; returns whether it was taken."""
         return False
 
+    cdef int reported(self, Line line, str name) except -1:
+        """The server has reported a new value of a setting (ParameterStatus)."""
+        return 0
+
 
 cdef class Line:
     """What of a connection is bytes and turns of the event loop; `Driver` is the whole of it."""

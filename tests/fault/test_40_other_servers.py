@@ -78,6 +78,50 @@ async def test_40_a_reset_asks_for_nothing_that_the_server_lacks(fake: Fake, poo
     assert scribe.heard[0] == ["SET a = 1", *([reset] if reset else [])] * 4
 
 
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "PostgreSQL"])
+async def test_40_a_server_that_cannot_tell_what_code_has_left_is_not_asked(
+    fake: Fake, pool: MakePool, name: str
+) -> None:
+    """The connection is replaced instead, with an `init` and without."""
+    parameters, reset = SERVERS[name]
+
+    async def init(connection: headrace.Connection) -> None:
+        await connection.execute("SET a = 1")
+
+    for callback, first in ((None, []), (init, ["SET a = 1"])):
+        scribe = Scribe(parameters, ("pg_settings",))
+        server = await fake(every=scribe)
+        made = await pool(dsn=server.dsn(), min_size=1, max_size=1, init=callback)
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(2):
+                assert await made.execute("CALL p()") == "DONE"
+                assert await made.fetchval("SELECT n") == "there"
+        assert made.stats().closed == {"not_resettable": 2}
+        await made.close()
+        assert scribe.heard == [[*first, "CALL p()", *([reset] if reset else [])]] * 2 + [first]
+
+
+async def test_40_a_server_that_refuses_to_tell_has_its_connection_replaced(fake: Fake, pool: MakePool) -> None:
+    """It does not say what it is, and lacks a view that the question reads."""
+
+    async def refuse(peer: Peer) -> None:
+        await peer.greet({"session_authorization": "somebody"})
+        while not isinstance(message := await peer.next(), Terminate):
+            if isinstance(message, Query):
+                await peer.send(backend.command_complete("DONE"), backend.ready_for_query())
+            elif isinstance(message, Sync):
+                await peer.send(backend.error_response("no such view", code="42P01"), backend.ready_for_query())
+
+    server = await fake(every=refuse)
+    made = await pool(dsn=server.dsn(), min_size=1, max_size=1)
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(2):
+            assert await made.execute("CALL p()") == "DONE"
+        while made.stats().closed != {"not_resettable": 2}:
+            await asyncio.sleep(0)
+    await made.close()
+
+
 async def test_40_the_text_of_a_subclass_goes_behind_the_reset(fake: Fake, pool: MakePool) -> None:
     class Connection(headrace.Connection):
         def get_reset_query(self) -> str:

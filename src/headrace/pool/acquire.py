@@ -171,6 +171,9 @@ class LeaseMethods:
             raise
         if pooled.connection.is_closed():
             self._maintenance.serve()
+        elif pooled.ran_code and not pooled.not_resettable:
+            # The question is sent in one write with the reset. The caller does not wait for the answer.
+            self._maintenance.spawn(self._maintenance.compare_session(pooled))
         else:
             self._maintenance.give_back(pooled)
 

@@ -43,4 +43,4 @@ cdef class Dispatcher(Sharing):
     cdef int watch(self, double now) except -1
     cdef int watch_starvation(self) except -1
     cdef int make_way(self) except -1
-    cdef int move(self, PooledConnection pooled) except -1
+    cdef int move(self, PooledConnection pooled, bint repeats=*) except -1

@@ -356,8 +356,32 @@ cdef class Dispatcher(Sharing):
 
     cdef int resumed(self, Line line) except -1:
         cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
-        pooled.blocked = False
+        pooled.blocked = pooled.reported is not None
         return self.fill(pooled, False)
+
+    cdef int reported(self, Line line, str name) except -1:
+        """Give the connection nothing new until it is known whether a shared call has changed the setting."""
+        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+        if name == 'in_hot_standby' or pooled.leased or pooled.gone or not pooled.is_reset:
+            # The server's role is not a setting; what a lease changes is undone by its reset.
+            return 0
+        if pooled.reported is None:
+            pooled.reported = set()
+            pooled.blocked = True
+            self.maintenance.settings_reported(pooled)
+        pooled.reported.add(name)
+        return 0
+
+    def take_unsent(self, PooledConnection pooled not None) -> None:
+        """Have other connections do what was queued on a connection and has not been sent."""
+        self.move(pooled, False)
+        self.serve()
+
+    def unblock(self, PooledConnection pooled not None) -> None:
+        """Use a connection again: its session is as it should be."""
+        pooled.reported = None
+        pooled.blocked = (<DriverCore>pooled.driver).session.holding
+        self.fill(pooled, True)
 
     cdef bint take_back(self, Line line, Request request, bint started) except -1:
         cdef Repetition repetition
@@ -459,10 +483,11 @@ cdef class Dispatcher(Sharing):
             driver.give_up(request)
         return 0
 
-    cdef int move(self, PooledConnection pooled) except -1:
+    cdef int move(self, PooledConnection pooled, bint repeats=True) except -1:
         """Have other connections do what is stuck on this one.
 
-        A request that was not sent goes elsewhere. A plain read that was sent behind the head is asked once more.
+        A request that was not sent goes elsewhere. A plain read that was sent behind the head is asked once more if
+        `repeats` says so.
         """
         cdef:
             DriverCore driver = <DriverCore>pooled.driver
@@ -470,8 +495,8 @@ cdef class Dispatcher(Sharing):
             double now = boot_seconds()
         for request in list(pooled.work):
             if request.state == SENT:
-                if request.movable and not request.asked_twice and not request.abandoned and not driver.is_head(request) \
-                        and request.is_wanted():
+                if repeats and request.movable and not request.asked_twice and not request.abandoned \
+                        and not driver.is_head(request) and request.is_wanted():
                     self.scheduler.put_back(repetition_of(<Query>request), now)
             elif request.state == QUEUED and not driver.is_head(request) and request.can_encode_again() \
                     and driver.session.withdraw(request):

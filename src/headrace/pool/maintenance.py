@@ -23,12 +23,14 @@ from headrace.pool.scheduler import (
     copy_of,
 )
 from headrace.pool.stats import Counts
+from headrace.session_state import session_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from headrace.connection import Connection
     from headrace.driver import Driver
+    from headrace.session_state import SessionState
 
 log = logging.getLogger("headrace.pool")
 
@@ -249,6 +251,50 @@ class Maintenance:
             self.serve()
         else:
             self.retire(pooled, reason or Reason.CLOSED)
+
+    async def compare_session(self, pooled: PooledConnection) -> None:
+        """End a lease that ran code whose text was not seen: keep the connection if its session is as after `init`.
+
+        The question goes behind the reset, so settings that the reset has undone do not cost the connection.
+        """
+        pooled.ran_code = False
+        state = await self._session_state(pooled)
+        if pooled.gone:
+            return
+        if state is None or state != pooled.connection._initial_state:
+            self.retire(pooled, Reason.NOT_RESETTABLE)
+        else:
+            self.give_back(pooled)
+
+    def settings_reported(self, pooled: PooledConnection) -> None:
+        """The server has reported a setting while a connection was shared; the connection is blocked from now on."""
+        self.spawn(self._compare_settings(pooled))
+
+    async def _compare_settings(self, pooled: PooledConnection) -> None:
+        """Use a connection again if the reported settings were not changed in its session; retire it otherwise.
+
+        If the server's configuration was reloaded, their source is not the session.
+        """
+        self.dispatcher.take_unsent(pooled)
+        await pooled.driver.drain()
+        state = await self._session_state(pooled)
+        initial = pooled.connection._initial_state
+        if pooled.gone:
+            return
+        if state is None or initial is None or not state.has_same_settings(initial, pooled.reported or ()):
+            names = ", ".join(sorted(pooled.reported or ()))
+            log.warning("a connection is replaced because a shared call has changed settings of its session: %s", names)
+            self.retire(pooled, Reason.SETTINGS)
+        else:
+            self.dispatcher.unblock(pooled)
+
+    async def _session_state(self, pooled: PooledConnection) -> SessionState | None:
+        """Ask for the state of a session; None if the server does not tell it, or not in time."""
+        try:
+            return await session_state(pooled.driver)
+        except Exception as error:
+            log.debug("the state of a session is not known: %r", error)
+            return None
 
     def retire(self, pooled: PooledConnection, reason: Reason, *, at_once: bool = False) -> None:
         """Take a connection out of the pool: when it is done with what is in flight, or at once."""

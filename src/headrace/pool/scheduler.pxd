@@ -11,9 +11,11 @@ cdef class PooledConnection:
         readonly long generation
         public double retire_at
         public bint leased               # belongs to one caller, or is being reset after one
-        public bint blocked              # takes nothing now: a CancelRequest is under way
+        public bint blocked              # takes nothing now: a CancelRequest or a question about its session is under way
         readonly bint reserved           # the next caller that needs a connection to itself gets it
         public bint not_resettable       # its session holds what a reset does not undo
+        public bint ran_code             # its lease ran code whose text was not seen: its session is to be compared
+        public set reported              # settings that the server has reported and that are being asked about, or None
         readonly bint gone               # it has left the pool, or is draining
         public bint needs_check          # a lease must ping it before use
         public object proxy              # a weak reference to what the caller holds, or None

@@ -59,6 +59,8 @@ class PooledConnection:
     leased: bool
     blocked: bool
     not_resettable: bool
+    ran_code: bool
+    reported: set[str] | None
     needs_check: bool
     retire_at: float
     proxy: Any

@@ -38,13 +38,15 @@ OTHER_SESSION_HINT = (
 class SharedMethods(LeaseMethods):
     """`fetch()`, `execute()` and the like, on connections that are shared.
 
-    A statement sent by them runs on a session that others use too, so it must not change the session. A statement
-    that does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own with a
-    reset after it; if a reset would not do (SET ROLE, temporary tables, PREPARE), the connection is replaced. The
-    text does not show a function that calls set_config() or takes a session-level advisory lock: use `acquire()` for
-    it. If the pool has a `setup` callback, each of these methods takes a lease, so that the callback prepares the
-    connection. The same holds for a method whose namesake of Connection was replaced, by a `connection_class`, a
-    tracing tool or a mock: that one is called.
+    A statement sent by them runs on a session that others use too, so it must not change the session. A statement that
+    does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own with a reset after
+    it; if a reset would not do (SET ROLE, temporary tables, PREPARE), the connection is replaced. The text of CALL and
+    DO does not show what they do: the server is asked after the reset, and the connection is replaced if its session is
+    not as `init` left it. A function that changes a setting which the server reports is noticed, too. Other effects of
+    functions, such as an advisory lock for the session, are not: use `acquire()` for these. If the pool has a `setup`
+    callback, each of these methods takes a lease, so that the callback prepares the connection. The same holds for a
+    method whose namesake of Connection was replaced, by a `connection_class`, a tracing tool or a mock: that one is
+    called.
 
     A plain read may be sent behind the work of others, as long as that is expected to end within a few milliseconds,
     and is asked again on another connection if it is stuck there. All else is sent on a connection with nothing in
@@ -193,6 +195,7 @@ class SharedMethods(LeaseMethods):
         timeout: float | None,
         method: str,
     ) -> Any:
+        unseen = False
         if not isinstance(query, str):
             query, args = bound(query, args)
         if not self._leases_always and method not in self._connection_class._replaced:
@@ -211,6 +214,8 @@ class SharedMethods(LeaseMethods):
                         request.observer.shared(request, seconds, error)
                     if kind != KIND_STATUS or not holds_several(error):
                         raise
+                    # The server has counted more statements than the driver, which has not seen all of the text.
+                    unseen = True
                 else:
                     if request.observer is not None:
                         request.observer.shared(request, seconds, None)
@@ -220,7 +225,7 @@ class SharedMethods(LeaseMethods):
             kwargs["column"] = column
         elif kind != KIND_STATUS:
             kwargs["record_class"] = record_class
-        return await self._leased(method, query, (query, *args), kwargs)
+        return await self._leased(method, query, (query, *args), kwargs, unseen)
 
     async def _shared_batch(
         self,
@@ -252,7 +257,10 @@ class SharedMethods(LeaseMethods):
             kwargs["record_class"] = record_class
         return await self._leased(method, query, (query, args), kwargs)
 
-    async def _leased(self, method: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _leased(
+        self, method: str, query: str, args: tuple[Any, ...], kwargs: dict[str, Any], unseen: bool = False
+    ) -> Any:
+        """Run a text on a lease of its own; `unseen` says that it may have effects that the text does not show."""
         connection: Any
         traits = classify(query)
         if traits.needs_own_session:
@@ -260,6 +268,7 @@ class SharedMethods(LeaseMethods):
         async with self.acquire(timeout=kwargs.get("timeout")) as connection:
             # The holder of a lease may mean to keep a role; the caller of a shared method cannot.
             connection._member.not_resettable = traits.not_resettable
+            connection._member.ran_code = traits.runs_code or unseen
             return await getattr(connection, method)(*args, **kwargs)
 
 
