@@ -121,6 +121,21 @@ async def test_acquire_times_out_and_leaves_the_line(pool: Any) -> None:
         pass
 
 
+async def test_a_connection_given_back_as_its_waiter_is_cancelled_goes_to_the_next(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    lease = await made.acquire()
+    first, second = (asyncio.create_task(made.fetchval("LISTEN somewhere")) for _ in range(2))
+    while made.stats().waiting < 2:
+        await asyncio.sleep(0)
+    first.cancel()
+    await made.release(lease)
+    async with asyncio.timeout(10):
+        assert await second is None
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (made.stats().leased, made.stats().waiting, made.stats().closed) == (0, 0, {})
+
+
 async def test_a_waiter_cancelled_as_it_is_served_loses_nothing(pool: Any) -> None:
     made = await pool(min_size=1, max_size=1)
     for turns in range(5):
