@@ -38,15 +38,15 @@ OTHER_SESSION_HINT = (
 class SharedMethods(LeaseMethods):
     """`fetch()`, `execute()` and the like, on connections that are shared.
 
-    A statement sent by them runs on a session that others use too, so it must not change the session. A statement that
-    does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own with a reset after
-    it; if a reset would not do (SET ROLE, temporary tables, PREPARE), the connection is replaced. The text of CALL and
-    DO does not show what they do: the server is asked after the reset, and the connection is replaced if its session is
-    not as `init` left it. A function that changes a setting which the server reports is noticed, too. Other effects of
-    functions, such as an advisory lock for the session, are not: use `acquire()` for these. If the pool has a `setup`
-    callback, each of these methods takes a lease, so that the callback prepares the connection. The same holds for a
-    method whose namesake of Connection was replaced, by a `connection_class`, a tracing tool or a mock: that one is
-    called.
+    A statement sent by them runs on a session that others use too, so it must not change the session. A statement
+    that does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own with a
+    reset after it; if a reset would not do (SET ROLE, temporary tables, PREPARE), the connection is replaced. The
+    text of CALL and DO does not show what they do: the server is asked after the reset, and the connection is
+    replaced if its session is not as `init` left it. A function that changes a setting which the server reports is
+    noticed, too. Other effects of functions, such as an advisory lock for the session, are not: use `acquire()` for
+    these. If the pool has a `setup` callback, each of these methods takes a lease, so that the callback prepares the
+    connection. The same holds for a method whose namesake of Connection was replaced, by a `connection_class`, a
+    tracing tool or a mock: that one is called.
 
     A plain read may be sent behind the work of others, as long as that is expected to end within a few milliseconds,
     and is asked again on another connection if it is stuck there. All else is sent on a connection with nothing in
