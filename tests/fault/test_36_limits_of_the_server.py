@@ -107,6 +107,12 @@ async def test_36_too_many_connections(own_server: Cluster) -> None:
             await pool.release(leases.pop())
             async with asyncio.timeout(PATIENCE):
                 assert await asyncio.gather(*(pool.fetchval("SELECT $1::int", i) for i in range(20))) == list(range(20))
+
+            async def hold() -> int:
+                async with pool.acquire(timeout=PATIENCE) as lease:
+                    return await lease.fetchval("SELECT 1 FROM pg_sleep(0.01)")  # type: ignore[no-any-return]
+
+            assert await asyncio.gather(*(hold() for _ in range(12))) == [1] * 12
             # Once there is room again, the pool grows again.
             for other in others:
                 await other.close()

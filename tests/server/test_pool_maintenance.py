@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.pool import dispatcher, scheduler
+from headrace.pool import dispatcher, maintenance, scheduler
 
 if TYPE_CHECKING:
-    from tests.fixtures import MakePool
+    from tests.fixtures import Fake, MakePool
+    from tests.peers.fakeserver import Peer
     from tests.peers.proxy import Proxy
     from tests.servers import Cluster
 
@@ -152,6 +153,29 @@ async def test_a_time_limit_covers_the_ping_and_what_comes_after(
             await made.acquire(timeout=0.1)
         proxy.thaw()
         assert await made.fetchval("SELECT 1") == 1
+
+
+async def test_a_server_that_accepts_and_says_nothing_holds_up_one_attempt_alone(
+    pool: MakePool, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "STALLED", 0.05)
+
+    async def greets(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect_end()
+
+    async def says_nothing(peer: Peer) -> None:
+        await peer.hold()
+
+    server = await fake(greets, says_nothing, greets)
+    made = await pool(dsn=server.dsn(), min_size=1, max_size=2)
+    async with asyncio.timeout(PATIENCE):
+        one = await made.acquire()
+        two = await made.acquire()
+        await until(lambda: made.stats().opening == 0)
+    assert made.get_size() == 2
+    await made.release(one)
+    await made.release(two)
 
 
 # What it reports
