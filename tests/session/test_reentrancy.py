@@ -246,9 +246,23 @@ def test_an_encoder_that_closes_the_connection_while_those_that_waited_are_encod
     calls = [talk.fetch("SELECT $1 AS other", str(i), shared=True) for i in range(3)]
     talk.flush()
     talk.reply(described([TEXT], [NUMBER]))
-    for call in calls[1:]:
+    for call in calls:
         assert isinstance(call.error, errors.ConnectionDoesNotExistError)
         assert call.error.safe_to_retry
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_an_encoder_that_loses_the_connection_fails_its_own_request_too(known: bool, shared: bool) -> None:
+    talk: Conversation
+    talk = encoding(lambda value: (talk.session.lost("lost by an encoder"), value)[1])
+    call = talk.fetch("SELECT $1, $2" if known else "SELECT $1 AS other", "x", *"y" * known, shared=shared)
+    if not known:
+        talk.flush()
+        talk.reply(described([TEXT], [NUMBER]))
+    assert isinstance(call.error, errors.ConnectionDoesNotExistError)
+    assert call.error.safe_to_retry
+    assert talk.session.idle
 
 
 # Waiters

@@ -77,6 +77,9 @@ cdef class Statements:
                 if statement.state == READY and self.types.catalogue.made_of(statement.parameter_oids):
                     self.doubt(statement)
                 raise
+            if self.failure is not None:
+                # Closed or lost by what its own encoding has called.
+                return lose(request, self.failure)
             self.outbox.unsent.append(request)
             return 0
         if statement.state == NEW:
@@ -323,7 +326,11 @@ cdef class Statements:
             except BaseException as error:
                 request.fail(error)
             else:
-                if request.shared and request.state != DONE:
+                if request.state == DONE:
+                    continue
+                if self.failure is not None:
+                    lose(request, self.failure)
+                elif request.shared:
                     self.outbox.unsent.append(request)
         return self.let_go(statement)
 
