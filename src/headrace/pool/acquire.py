@@ -74,10 +74,13 @@ class LeaseMethods:
             if pooled is None:
                 pooled = await self._wait_for_connection(limited)
                 if pooled.gone:
+                    # Perhaps because the pool was terminated: then nobody would serve another wait.
+                    self._check()
                     continue
             pooled.call_site = place
             if not pooled.needs_check or await self._answers(pooled):
                 break
+            self._check()
         maintenance.counts.leases += 1
         pooled.requests_at_lease = pooled.driver.asked
         proxy = PoolConnectionProxy(self, pooled, place)
