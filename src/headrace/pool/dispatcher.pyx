@@ -308,6 +308,7 @@ cdef class Dispatcher(Sharing):
             Request repetition = request.repetition
         if self.loop.is_closed():
             return
+        request.forget_deadline()
         if repetition is not None:
             request.repetition = None
             self.give_up(repetition)
@@ -315,7 +316,6 @@ cdef class Dispatcher(Sharing):
             return
         if request.waits:
             self.scheduler.withdraw(request)
-            request.forget_deadline()
             self.count_wait(boot_seconds() - request.since)
         elif request.work is not None:
             pooled = request.work.pooled
@@ -493,6 +493,9 @@ cdef class Dispatcher(Sharing):
             DriverCore driver = <DriverCore>pooled.driver
             Request request
             double now = boot_seconds()
+        if not self.running:
+            # Nobody would serve what waits. It ends where it is.
+            return 0
         for request in list(pooled.work):
             if request.state == SENT:
                 if repeats and request.movable and not request.asked_twice and not request.abandoned \
