@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -243,6 +246,96 @@ async def test_terminate_fails_everybody(connect_kwargs: dict[str, Any]) -> None
     made.terminate()
     outcomes = await asyncio.gather(running, waiting, return_exceptions=True)
     assert all(isinstance(outcome, (headrace.InterfaceError, headrace.PostgresError)) for outcome in outcomes)
+
+
+async def test_terminate_fails_a_waiter_that_has_just_been_served(connect_kwargs: dict[str, Any]) -> None:
+    made = await headrace.create_pool(min_size=1, max_size=1, **connect_kwargs)
+    lease = await made.acquire()
+    waiting = asyncio.create_task(made.acquire().__aenter__())
+    await asyncio.sleep(0)
+    await made.release(lease)
+    made.terminate()
+    async with asyncio.timeout(60):
+        with pytest.raises(headrace.InterfaceError, match="pool is closed"):
+            await waiting
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_an_end_of_the_pool_fails_who_waits_for_a_ping(connect_kwargs: dict[str, Any], closes: bool) -> None:
+    made = await headrace.create_pool(min_size=1, max_size=1, **connect_kwargs)
+    made._scheduler.ping_after = 0.0
+    waiting = asyncio.create_task(made.acquire().__aenter__())
+    await asyncio.sleep(0)
+    assert made.stats().leased == 1
+    if closes:
+        closing = asyncio.create_task(made.close())
+        await asyncio.sleep(0)
+        next(iter(made._scheduler.connections.values())).connection.terminate()
+        await closing
+    else:
+        made.terminate()
+    async with asyncio.timeout(60):
+        with pytest.raises(headrace.InterfaceError, match="pool is clos"):
+            await waiting
+
+
+async def test_close_waits_for_calls_on_a_connection_whose_settings_are_about_to_be_compared(
+    connect_kwargs: dict[str, Any],
+) -> None:
+    """They are not moved to a queue that nobody serves any more."""
+    made = await headrace.create_pool(min_size=1, max_size=1, pipeline_budget=10, **connect_kwargs)
+    query = "SELECT length($1::text)"
+    assert await made.fetchval(query, "") == 0
+    # More than may be in flight, so some are not sent.
+    calls = [asyncio.create_task(made.fetchval(query, "x" * 1_500_000)) for _ in range(4)]
+    await asyncio.sleep(0)
+    pooled = next(iter(made._scheduler.connections.values()))
+    assert pooled.work.count == 4
+    closing = asyncio.create_task(made.close())
+    pooled.driver.parameter("TimeZone", "Europe/Paris")
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*calls) == [1_500_000] * 4
+        await closing
+
+
+class Elements(list[Any]):
+    """Arguments that can be referred to weakly."""
+
+
+async def test_a_batch_that_fails_is_freed_at_once(pool: Any) -> None:
+    """It is no garbage that only the collector finds."""
+    made = await pool(min_size=1, max_size=1)
+    elements = Elements([(0,)])
+    reference = weakref.ref(elements)
+    gc.disable()
+    try:
+        # pytest.raises() would keep the error, and its traceback the frames.
+        with suppress(headrace.DivisionByZeroError):
+            await made.executemany("SELECT 1 / $1::int4", elements)
+        del elements
+        # The turn in which the call has ended holds it.
+        await asyncio.sleep(0)
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_call_that_is_cancelled_as_it_is_served_leaves_no_timer(pool: Any) -> None:
+    made = await pool(min_size=1, max_size=1)
+    lease = await made.acquire()
+    argument = Elements([1])
+    reference = weakref.ref(argument)
+    waiting = asyncio.create_task(made.fetch("SELECT $1::int4[]", argument, timeout=3600))
+    del argument
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await made.release(lease)
+    with suppress(asyncio.CancelledError):
+        await waiting
+    del waiting
+    await asyncio.sleep(0)
+    gc.collect()
+    assert reference() is None
 
 
 @pytest.mark.parametrize(

@@ -243,15 +243,15 @@ class SharedMethods(LeaseMethods):
             seconds = self._command_timeout if timeout is None else checked_timeout(timeout)
             request = self._dispatcher.batch(query, args, rows, collects, seconds)
             if request is not None:
-                error: BaseException | None = None
                 try:
-                    return await request
-                except BaseException as failure:
-                    error = failure
-                    raise
-                finally:
+                    result = await request
+                except BaseException as error:
                     if request.observer is not None:
                         request.observer.shared(request, seconds, error)
+                    raise
+                if request.observer is not None:
+                    request.observer.shared(request, seconds, None)
+                return result
         kwargs: dict[str, Any] = {"timeout": timeout}
         if collects:
             kwargs["record_class"] = record_class
