@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -447,3 +448,38 @@ async def test_connections_that_were_being_opened_expire_too(pool: Any) -> None:
         while made.stats().closed.get("generation", 0) < 1:
             await asyncio.sleep(0.005)
     await made.release(lease)
+
+
+async def test_an_encoder_runs_in_the_context_of_its_caller(pool: Any) -> None:
+    """Also if the call has to wait, and is encoded when the reply of another one is read."""
+    tenant: ContextVar[int] = ContextVar("tenant")
+
+    async def init(connection: headrace.Connection) -> None:
+        await connection.set_type_codec(
+            "int4", schema="pg_catalog", encoder=lambda value: str(value + tenant.get()), decoder=int
+        )
+
+    made = await pool(min_size=2, max_size=2, init=init)
+
+    async def call(number: int, suffix: str) -> None:
+        tenant.set(number)
+        assert await made.fetchval(f"SELECT $1::int4{suffix}", 1000) == 1000 + number
+
+    await asyncio.gather(*(call(i, "") for i in range(100)))
+    await asyncio.gather(*(call(i, " FOR UPDATE" if i % 2 else "") for i in range(100)))
+
+
+async def test_an_encoder_that_raises_cancelled_error_fails_its_own_call(pool: Any) -> None:
+    def encode(value: int) -> str:
+        if value == 50:
+            raise asyncio.CancelledError
+        return str(value)
+
+    async def init(connection: headrace.Connection) -> None:
+        await connection.set_type_codec("int4", schema="pg_catalog", encoder=encode, decoder=int)
+
+    made = await pool(min_size=1, max_size=1, init=init)
+    calls = (made.fetchval("SELECT $1::int4", i) for i in range(100))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [each for each in outcomes if isinstance(each, int)] == [i for i in range(100) if i != 50]
+    assert made.stats().opened == 1

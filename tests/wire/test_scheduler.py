@@ -690,6 +690,15 @@ def test_an_attempt_that_gets_no_answer_holds_up_no_other() -> None:
     assert len(pool.scheduler.opening) == 0
 
 
+def test_only_one_attempt_without_an_answer_is_left_out_of_account() -> None:
+    pool = Pool(1, max_size=2)
+    pool.occupy(None)
+    pool.ask(pool.write())
+    for more in (1, 0):
+        pool.scheduler.note_stalled(pool.scheduler.begin_opening())
+        assert pool.scheduler.wanted() == more
+
+
 def test_attempts_are_further_and_further_apart() -> None:
     pool = Pool(min_size=3)
     scheduler = pool.scheduler

@@ -6,6 +6,7 @@ nothing is written while the cancel window is open. Only what is urgent is: it b
 """
 
 cimport cython
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
 from headrace._core.request cimport SENT
 
@@ -30,14 +31,25 @@ cdef class Outbox:
     cdef int encode(self, Request request) except -1:
         """Have the request put its message together.
 
-        That runs code of the caller, and any allocation may run finalisers: should these have another request encoded,
-        it gets a buffer of its own.
+        That runs code of the caller, in the context of the task that awaits the request, and any allocation may run
+        finalisers: should these have another request encoded, it gets a buffer of its own.
         """
         cdef WriteBuffer out = self.out if self.out is not None else WriteBuffer()
+        cdef bint entered = False
+        cdef object context = request.context
         self.out = None
+        if context is not None:
+            try:
+                PyContext_Enter(context)
+                entered = True
+            except RuntimeError:
+                # It is the current one, or that of a task that shares it.
+                pass
         try:
             request.encode(out)
         finally:
+            if entered:
+                PyContext_Exit(context)
             out.length = 0
             self.out = out
         return 0

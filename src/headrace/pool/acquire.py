@@ -118,8 +118,8 @@ class LeaseMethods:
                 if not pooled.gone:
                     self._maintenance.give_back(pooled)
             else:
-                waiter.cancel()
                 self._dispatcher.withdraw(claim)
+                waiter.cancel()
             raise
 
     def _occupation(self) -> str:

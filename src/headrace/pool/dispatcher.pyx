@@ -200,7 +200,7 @@ cdef class Dispatcher(Sharing):
             if driver.observer is not None:
                 driver._refused(request.query, request.arguments, error)
             request.fail(error)
-            if not isinstance(error, Exception):
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 raise
             # It was not sent, so the connection may be idle.
             if pooled.work.count == 0 and flush:

@@ -225,6 +225,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         """Change how connections opened from now on are opened. See `expire_connections()` for the others."""
         self._connect_args = ((dsn,), connect_kwargs)
         self._forget_types()
+        self._scheduler.max_pipeline = checked_max_pipeline(connect_kwargs.get("max_pipeline", 100))
         self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
 
     # -- closing ---------------------------------------------------------------------------------------------------
@@ -470,9 +471,15 @@ def create_pool(
     connection is replaced after `max_queries` requests and after `max_lifetime` seconds (0: never), by chance up to a
     tenth earlier, so that not all go at once; it is closed after `max_inactive_connection_lifetime` seconds of idleness
     (0: never) where there are more than `min_size`. One that has lain idle for half a minute is asked for a sign of
-    life before it is used again. After a failure to connect the pool tries again later and later, and whoever waits for
-    a connection meanwhile gets the error of the next attempt. When a server shuts down, or turns read-only, all
+    life before it is used again. After a failure to connect the pool tries again later and later. Callers wait until
+    their time limit, or for `timeout` seconds (60) if they have none and the pool has no connection; errors that time
+    does not mend, such as a wrong password, they get at once. When a server shuts down, or turns read-only, all
     connections are replaced.
+
+    The pool's own methods share connections. A plain read is sent behind work that is expected to take at most
+    `pipeline_budget` seconds (0 turns that off), with at most `max_pipeline` requests in flight on a connection, and is
+    asked once more elsewhere if it gets stuck, unless `repeat_reads` is off. With `pipeline_writes` single writes are
+    sent behind others as well; a deadlock between them and a lease is possible then.
 
     `init(connection)` is awaited once for each new connection, `setup(connection)` before each lease and
     `reset(connection)` after it: in the place of the connection's own reset, but for the end of a transaction that was

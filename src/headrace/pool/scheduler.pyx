@@ -590,8 +590,11 @@ cdef class Scheduler:
         self._count()
 
     def note_stalled(self, opening) -> None:
-        """Note that an attempt to connect has got no answer for some seconds; it counts no longer."""
-        opening.stalled = True
+        """Note that an attempt to connect has got no answer for some seconds; it counts no longer.
+
+        This holds for one attempt at a time, so there is at most one connection too many.
+        """
+        opening.stalled = not any(other.stalled for other in self.opening)
         self._count()
 
     def has_place(self) -> bool:
