@@ -41,6 +41,7 @@ cdef class Dispatcher(Sharing):
     cdef int fill(self, PooledConnection pooled, bint flush) except -1
     cdef int count_wait(self, double seconds) except -1
     cdef int watch(self, double now) except -1
+    cdef bint looks_alive(self, PooledConnection pooled, double now) except -1
     cdef int watch_starvation(self) except -1
     cdef int make_way(self) except -1
     cdef int move(self, PooledConnection pooled, bint repeats=*) except -1

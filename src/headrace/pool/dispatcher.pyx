@@ -230,8 +230,10 @@ cdef class Dispatcher(Sharing):
                 if (<LeaseClaim>claim).waiter.done():
                     # Cancelled in this turn of the loop.
                     continue
+                if not self.looks_alive(pooled, now):
+                    scheduler.put_back(claim, now)
+                    break
                 scheduler.begin_lease(pooled)
-                pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
                 (<LeaseClaim>claim).waiter.set_result(pooled)
                 break
             if not (<Request>claim).is_wanted():
@@ -267,11 +269,26 @@ cdef class Dispatcher(Sharing):
                 or self.scheduler.is_held_back(self.scheduler.tickets + 1):
             return None
         now = boot_seconds()
-        pooled = self.scheduler.find_idle(now)
-        if pooled is not None:
-            pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
-            self.scheduler.begin_lease(pooled)
-        return pooled
+        while True:
+            pooled = self.scheduler.find_idle(now)
+            if pooled is None:
+                return None
+            if self.looks_alive(pooled, now):
+                self.scheduler.begin_lease(pooled)
+                return pooled
+
+    cdef bint looks_alive(self, PooledConnection pooled, double now) except -1:
+        """Whether a connection may be leased: its end may lie unread, if the process was stopped or the machine slept."""
+        cdef DriverCore driver = <DriverCore>pooled.driver
+        pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
+        if driver._is_gone():
+            if not driver.connected:
+                # It leaves the pool in this turn of the loop.
+                pooled.blocked = True
+                return False
+            # It is encrypted, so only the event loop can read what has come.
+            pooled.needs_check = True
+        return True
 
     def wait_to_lease(self, bint limited):
         """Have a lease wait for a connection, `limited` by the caller or not; returns the claim, whose waiter gets it."""
