@@ -46,6 +46,10 @@ async def main():
         for line in iter(sys.stdin.readline, ""):
             number += 1
             print(await call(number), flush=True)
+            # Reading a line stops the event loop, and nothing is to be under way then.
+            while pool.get_idle_size() < 2:
+                await asyncio.sleep(0.001)
+            print("ready", flush=True)
 
 asyncio.run(main())
 """
@@ -106,6 +110,7 @@ def test_47_the_first_call_after_it_succeeds(
             if asked == "after it":
                 ask(process)
             assert says(process) == str(number)
+            assert says(process) == "ready"
     if how not in ("read", "lease"):
         found = server.sql("SELECT a FROM thawed WHERE a > 0 ORDER BY 1", database=database)
         assert found == [(1,), (2,)]
