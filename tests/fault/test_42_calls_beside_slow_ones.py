@@ -85,6 +85,30 @@ async def test_42_quick_calls_after_a_slow_one_was_found_out(size: int, pool: Ma
     await ended(sleeping)
 
 
+async def test_42_slow_calls_that_follow_quick_ones(pool: MakePool, server: Cluster, database: str) -> None:
+    """Both connections come free for reads that wait, and slow calls come next: each of them gets a connection."""
+    made = await pool(min_size=2, max_size=2)
+    await warm(made)
+
+    async def slow() -> None:
+        await made.fetchval(SLOW, 0, 0.05)
+        await made.fetchval(SLOW, 0, 600.0)
+
+    async def quick(number: int) -> None:
+        for _ in range(2):
+            assert await made.fetchval(QUICK, number) == number
+
+    calls = [asyncio.create_task(slow()) for _ in range(2)]
+    await asyncio.sleep(0)
+    calls += [asyncio.create_task(quick(number)) for number in range(4)]
+    asleep = """SELECT count(*) FROM pg_stat_activity
+        WHERE datname = %s AND wait_event = 'PgSleep' AND query_start < clock_timestamp() - interval '1 s'"""
+    async with asyncio.timeout(PATIENCE):
+        while server.sql(asleep, database) != [(2,)]:
+            await asyncio.sleep(0.01)
+    await ended(calls)
+
+
 @pytest.mark.parametrize("size", [2, 6, 10])
 async def test_42_calls_beside_a_lock(
     size: int, pool: MakePool, connect: Connect, server: Cluster, database: str

@@ -347,15 +347,21 @@ cdef class Dispatcher(Sharing):
         (<DriverCore>pooled.driver).join(self, pooled, self.wakeups)
 
     cdef int replied(self, Line line) except -1:
-        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+        cdef:
+            PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+            bint held_back
         if pooled.leased or pooled.gone:
+            if self.scheduler.holds_back:
+                # The read was sent before this connection was to be replaced.
+                self.loop.call_soon(self.serve)
             return 0
         if line.session.status_byte != b'I' and line.session.status_byte != 0 and pooled.is_reset:
             self.maintenance.quarantine(pooled)
             return 0
+        held_back = self.scheduler.holds_back
         self.fill(pooled, False)
-        if self.scheduler.holds_back:
-            # A read that another claim has let go first may be done.
+        if held_back or self.scheduler.holds_back:
+            # A read that another claim has let go first may be done, and that claim goes to any connection.
             self.loop.call_soon(self.serve)
         if self.overrun_check is None and pooled.work.first is not None and pooled.work.first.asked_twice:
             self.watch(boot_seconds())
