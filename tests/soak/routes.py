@@ -72,6 +72,8 @@ class Route:
         self.pool = headrace.create_pool(**plan.pool, **self.arguments)
         self.places = asyncio.Semaphore(DIRECT)
         """Held for each connection beside the pool's."""
+        self.holder = asyncio.Semaphore(1)
+        """Held by a turn that holds a lock while it asks the pool."""
         self._excuses = plan.excuses
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import headrace
 from tests.servers import SUPERUSER
 from tests.soak import accounts, ledger
+from tests.soak.actions.locks import PROCEDURE
 from tests.soak.actions.statements import CREATE
 from tests.soak.actor import Actor
 from tests.soak.figures import Figures
@@ -38,7 +39,7 @@ async def soak(
     figures, samples = Figures(), []
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for text in (ledger.TABLE, *CREATE):
+    for text in (ledger.TABLE, *CREATE, *PROCEDURE):
         cluster.sql(text, database=database)
     await (await headrace.connect(host=cluster.host(), port=cluster.port, user=SUPERUSER, database=database)).close()
     gc.collect()

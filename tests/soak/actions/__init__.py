@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.soak.actions import copies, cursors, leases, notifications, queries, statements, transactions, writes
+from tests.soak.actions import copies, cursors, leases, locks, notifications, queries, statements, transactions, writes
 from tests.soak.turn import Turn
 
 Action = Callable[[Turn], Awaitable[None]]
@@ -48,6 +48,10 @@ WEIGHTS: dict[Action, int] = {
     leases.impatient: 3,
     leases.expired: 1,
     leases.closed_under_way: 3,
+    locks.holder_asks_the_pool: 4,
+    locks.slow: 3,
+    locks.full_pipeline: 2,
+    locks.changed_by_a_body: 2,
 }
 
 ACTIONS: dict[str, Action] = {f"{action.__module__.rpartition('.')[2]}.{action.__name__}": action for action in WEIGHTS}
