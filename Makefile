@@ -69,6 +69,7 @@ asan: $(VENV)/ready-test ## Build under AddressSanitizer and UBSan, in build/asa
 
 bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; results in bench/results
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+	@$(BIN)/python -m bench.latency $(LATENCY_ARGS)
 
 docs: $(VENV)/ready-docs ## Build the documentation into build/docs
 	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs

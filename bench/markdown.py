@@ -10,6 +10,9 @@ from bench.measurement import LIMIT, SUBJECT, Report, Run
 BEGIN = "<!-- measured: written by `python -m bench --update-docs` -->"
 END = "<!-- end of measured -->"
 
+LATENCY_BEGIN = "<!-- latency: written by `python -m bench.latency --update-docs` -->"
+LATENCY_END = "<!-- end of latency -->"
+
 PAGE = f"""# Benchmarks
 
 `make bench` measures headrace against asyncpg, psycopg and psqlpy, and against pgbench as the limit of what a
@@ -32,6 +35,18 @@ taken round by round. Absolute figures drift from machine to machine; the ratios
 
 {BEGIN}
 {END}
+
+## Quick calls beside slow ones
+
+Twenty tasks look rows up through a pool, one after another each, while slow statements (0.25 s), a call that waits for
+a lock (0.1 s) or statements that are cancelled (after 10 ms) go on in the same pool. p50 and p99 are given as ratios to
+asyncpg's, which are to be at most 1.1; the slowest call by the difference, at most 25 ms. If slow statements keep the
+whole pool busy there is no bound.
+
+    python -m bench.latency             # --rounds and --calls make it shorter; --only chooses scenarios
+
+{LATENCY_BEGIN}
+{LATENCY_END}
 """
 
 MOST_NAMES = 4
@@ -43,13 +58,22 @@ def update(page: Path, report: Report) -> None:
 
     Raises ValueError where the page has lost its markers.
     """
+    _replace(page, BEGIN, END, _measured(report))
+
+
+def update_latency(page: Path, table: str) -> None:
+    """Put the latency table into the page, as `update()` does with the other."""
+    _replace(page, LATENCY_BEGIN, LATENCY_END, table)
+
+
+def _replace(page: Path, begin: str, end: str, body: str) -> None:
     text = page.read_text() if page.exists() else PAGE
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page.name}: expected the lines {BEGIN!r} and {END!r} around the table; put them back")
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise ValueError(f"{page.name}: expected the lines {begin!r} and {end!r} around the table; put them back")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(f"{before}{BEGIN}\n\n{_measured(report)}\n\n{END}{after}")
+    page.write_text(f"{before}{begin}\n\n{body}\n\n{end}{after}")
 
 
 def _measured(report: Report) -> str:

@@ -87,6 +87,15 @@ class AsyncpgPool:
 
         return await asyncio.gather(*[fetchrow(key) for key in keys])
 
+    async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
+        pool, left = self._pool, iter(keys)
+
+        async def task() -> None:
+            for key in left:
+                await pool.execute(sql, key)
+
+        await asyncio.gather(*[task() for _ in range(tasks)])
+
 
 class AsyncpgApi:
     """A module with asyncpg's API; ``overlapping`` where calls on one connection may overlap, ``typed`` where fetch()

@@ -84,6 +84,10 @@ class PeerPool(Protocol):
         """Return the one row of each key, all at once, each on a connection acquired for it."""
         ...
 
+    async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
+        """Run a statement for each key by the pool's own method, in so many tasks; Unsupported if it has none."""
+        ...
+
 
 class Peer(Protocol):
     """A driver.

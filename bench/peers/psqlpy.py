@@ -79,6 +79,9 @@ class PsqlpyPool:
 
         return await asyncio.gather(*[fetchrow(key) for key in keys])
 
+    async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
+        raise Unsupported("its pool has no query methods")
+
 
 class Psqlpy:
     """psqlpy as a peer."""

@@ -104,6 +104,9 @@ class PsycopgPool:
 
         return await asyncio.gather(*[fetchrow(key) for key in keys])
 
+    async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
+        raise Unsupported("its pool has no query methods")
+
 
 class Psycopg:
     """psycopg as a peer."""
@@ -163,6 +166,9 @@ class PipelinePool:
 
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         raise Unsupported("a lease for each query leaves nothing to pipeline")
+
+    async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
+        raise Unsupported("its pool has no query methods")
 
 
 class PsycopgPipeline(Psycopg):
