@@ -112,8 +112,10 @@ async def world(
             call.cancel()
         await asyncio.gather(*made.calls, return_exceptions=True)
         pool.terminate()
-        # The next program drops the tables.
-        while server.backends(kwargs["database"]):
+        # The next program drops the tables. A program that fails leaves connections of its own, with locks.
+        while backends := server.backends(kwargs["database"]):
+            for backend in backends:
+                server.sql("SELECT pg_terminate_backend(%s)", backend.pid)
             await asyncio.sleep(0.001)
 
 
