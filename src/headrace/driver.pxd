@@ -29,7 +29,6 @@ cdef class DriverCore(Line):
     cdef object _waiter(self)
     cdef int accept(self, Request request) except -1
     cdef bint is_head(self, Request request) except -1
-    cdef bint is_sent(self, Request request) except -1
     cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_copy(self, Request last) except -1

@@ -16,7 +16,7 @@ from weakref import ref
 from headrace._core.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.copying cimport Copy, CopyIn, CopyOut
-from headrace._core.request cimport DONE, ROWS, FIRST_ROW, SENT, STATUS, VALUE, Bound, Closing, Query, Request, Script
+from headrace._core.request cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Bound, Closing, Query, Request, Script
 from headrace._core.preparation cimport Preparation
 from headrace._core.reply cimport Wakeups
 from headrace._core.session cimport SIGNAL, Session
@@ -199,10 +199,6 @@ cdef class DriverCore(Line):
         cdef Request head = self.session.sent.first
         return head is request or head is not None and isinstance(request, Bound) and head.prepares is not None \
             and head.prepares is (<Bound>request).statement
-
-    cdef bint is_sent(self, Request request) except -1:
-        """Whether a request may have reached the server."""
-        return request.state == SENT
 
     cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1:
         """Share the connection between the callers of a pool."""

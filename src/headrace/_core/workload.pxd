@@ -57,4 +57,5 @@ cdef class Workload:
 
 
 cdef int link(Claim claim, Claim last) except -1
+cdef int unlink(Claim claim) except -1
 cdef Claim claim_before(Claim claim)

@@ -69,6 +69,18 @@ cdef int link(Claim claim, Claim last) except -1:
     return 0
 
 
+cdef int unlink(Claim claim) except -1:
+    """Take a claim out of its list, whose ends are its owner's."""
+    cdef Claim before = claim_before(claim), behind = claim.behind
+    if before is not None:
+        before.behind = behind
+    if behind is not None:
+        behind.before = claim.before
+    claim.before = NULL
+    claim.behind = None
+    return 0
+
+
 cdef Claim claim_before(Claim claim):
     """The claim ahead of this one in its list, or None."""
     return <Claim>claim.before if claim.before != NULL else None
@@ -103,17 +115,11 @@ cdef class Workload:
 
     cdef int remove(self, Claim claim) except -1:
         """A claim has ended, or goes elsewhere."""
-        cdef Claim before = claim_before(claim), behind = claim.behind
-        if before is None:
-            self.first = behind
-        else:
-            before.behind = behind
-        if behind is None:
-            self.last = before
-        else:
-            behind.before = claim.before
-        claim.before = NULL
-        claim.behind = None
+        if self.first is claim:
+            self.first = claim.behind
+        if self.last is claim:
+            self.last = claim_before(claim)
+        unlink(claim)
         claim.work = None
         self.count -= 1
         if claim.expected < 0:

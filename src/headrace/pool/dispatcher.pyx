@@ -111,10 +111,6 @@ cdef class Dispatcher(Sharing):
             self.profiles[query] = profile
         return profile
 
-    def needs_lease(self, str query not None) -> bool:
-        """Whether a text needs a connection of its own, because it changes its session or depends on it."""
-        return self.profile(query).leases
-
     def query(self, str query not None, tuple args not None, int kind, int limit, column, record_class, timeout):
         """Ask for one execution of a statement on a connection that is shared; returns the request, to be awaited.
 

@@ -31,7 +31,7 @@ Time is given by the caller, in seconds of one clock, and chance by a function, 
 
 cimport cython
 
-from headrace._core.workload cimport boot_seconds, claim_before, link
+from headrace._core.workload cimport boot_seconds, claim_before, link, unlink
 
 import random
 from copy import copy
@@ -208,17 +208,11 @@ cdef class WaitQueue:
         return 0
 
     cdef int remove(self, Claim claim) except -1:
-        cdef Claim before = claim_before(claim), behind = claim.behind
-        if before is None:
-            self.first = behind
-        else:
-            before.behind = behind
-        if behind is None:
-            self.last = before
-        else:
-            behind.before = claim.before
-        claim.before = NULL
-        claim.behind = None
+        if self.first is claim:
+            self.first = claim.behind
+        if self.last is claim:
+            self.last = claim_before(claim)
+        unlink(claim)
         claim.waits = False
         self.count -= 1
         return 0
