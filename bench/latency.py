@@ -51,7 +51,7 @@ SLEEP = "SELECT pg_sleep($1)"
 LOCK = f"SELECT 1 FROM {SCHEMA}.product WHERE product_id = 1 FOR UPDATE"
 
 Beside = Callable[[Any, Any, str], AbstractAsyncContextManager[None]]
-"""What goes on beside the quick calls: given the driver, its pool and the server's DSN."""
+"""The work that goes on beside the quick calls: given the driver, its pool and the server's DSN."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ __all__ = ["Catalogues"]
 
 
 class Catalogues:
-    """What the connections of a pool have learnt of types, in one generation of its connections.
+    """The types that the connections of a pool have learnt, in one generation of its connections.
 
     A connection keeps the Catalogues that it was opened with. A pool that replaces its connections begins with new
     ones, so nothing that an earlier generation has learnt, or is about to learn, reaches a later one.
