@@ -63,7 +63,7 @@ def jobs() -> int:
 
 def extensions() -> list[Extension]:
     """Return one Extension for each `.pyx` file, named by its place in the package."""
-    headers = sorted(str(path) for path in PACKAGE.rglob("*.h"))
+    headers = sorted(PACKAGE.rglob("*.h"))
     found = []
     for pyx in sorted(PACKAGE.rglob("*.pyx")):
         companion = pyx.with_name(pyx.stem + "obj.c")
@@ -72,8 +72,8 @@ def extensions() -> list[Extension]:
             Extension(
                 name=".".join(pyx.relative_to(SOURCE).with_suffix("").parts),
                 sources=sources,
-                include_dirs=[str(PACKAGE / "_core")],
-                depends=headers,
+                include_dirs=sorted({str(header.parent) for header in headers}),
+                depends=[str(header) for header in headers],
                 define_macros=list(MACROS),
             )
         )

@@ -1,4 +1,4 @@
-"""Check that headrace's modules import downwards only, compiled ones included, and that the core stays pure.
+"""Check that imports point downwards, compiled modules included, that they go in no circle, and that the core is pure.
 
 The layers are those of the import-linter contract "layers" in pyproject.toml, which lint-imports holds the
 Python modules to; this check reads Cython's cimports as well, and imports between Python and compiled
@@ -8,6 +8,7 @@ modules, which it cannot see. Where it finds something, it prints one line for e
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import sys
 import tomllib
@@ -26,9 +27,9 @@ IO = ("asyncio", "socket", "ssl", "select", "selectors", "threading", "concurren
 # What a module and those below it must not import, from anywhere.
 PURE = {
     "_core": IO,  # knows bytes, values and requests; tests drive it without a loop and without a server
-    "lexer": IO,
+    "_sql": IO,
     "pool.scheduler": IO,  # decides, and leaves it to others to carry it out
-    "scram": IO,
+    "_connect.scram": IO,
 }
 
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
@@ -102,12 +103,12 @@ def absolute(name: str, package: str) -> str:
     return ".".join([*base, *filter(None, [name[dots:]])])
 
 
-def python_imports(text: str, package: str) -> Iterator[Import]:
-    """Yield the imports of Python source, but for those under `if TYPE_CHECKING`."""
+def python_imports(text: str, package: str, *, for_types: bool = False) -> Iterator[Import]:
+    """Yield the imports of Python source; those under `if TYPE_CHECKING` only if they are asked for (`for_types`)."""
     waiting: list[ast.AST] = [ast.parse(text)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not for_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             waiting.extend(node.orelse)
         elif isinstance(node, ast.Import):
             yield from (Import(node.lineno, alias.name) for alias in node.names)
@@ -131,14 +132,16 @@ def cython_imports(text: str, package: str) -> Iterator[Import]:
             yield Import(line, each.split(" as ")[0].strip())
 
 
-def imports(path: Path) -> Iterator[Import]:
-    """Yield every import of a source file, by absolute name; a stub has none, what it names is for type checkers."""
+def imports(path: Path, *, for_types: bool = False) -> Iterator[Import]:
+    """Yield the imports of a source file, by absolute name; those of a stub do not count."""
     if path.suffix == ".pyi":
         return
     module = f"{PACKAGE}.{module_name(path)}".rstrip(".")
     package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    read = python_imports if path.suffix == ".py" else cython_imports
-    yield from read(path.read_text(), package)
+    if path.suffix == ".py":
+        yield from python_imports(path.read_text(), package, for_types=for_types)
+    else:
+        yield from cython_imports(path.read_text(), package)
 
 
 def target(name: str, modules: set[str]) -> str | None:
@@ -194,10 +197,33 @@ def check(paths: Iterable[Path], layers: Layers) -> Iterator[str]:
                 yield f"{shown}:{line}: {module} {found}"
 
 
+def circles(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield a line for each circle of imports between modules; imports for type checkers count as well."""
+    named = [(path, module_name(path)) for path in sorted(paths) if path.suffix in SUFFIXES]
+    modules = {module for _, module in named if module}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for path, module in named:
+        if module:
+            reached = {target(each.name, modules) for each in imports(path, for_types=True)}
+            graph[module] |= {name for name in reached if name and name != module}
+    while True:
+        try:
+            tuple(graphlib.TopologicalSorter(graph).static_order())
+        except graphlib.CycleError as error:
+            # It lists each module before those that import it.
+            circle = error.args[1][::-1]
+            first = circle.index(min(circle))
+            circle = [*circle[first:-1], *circle[:first], circle[first]]
+            yield f"imports go in a circle: {' -> '.join(circle)}"
+            graph[circle[0]].discard(circle[1])
+        else:
+            return
+
+
 def main() -> int:
     """Check the package; return the exit status."""
     paths = [path for path in (SOURCE / PACKAGE).rglob("*") if path.suffix in SUFFIXES]
-    found = list(check(paths, read_layers()))
+    found = [*check(paths, read_layers()), *circles(paths)]
     for line in found:
         print(line, file=sys.stderr)
     if not found:

@@ -3,8 +3,8 @@
     python tools/generate_connecting_docs.py            write the file
     python tools/generate_connecting_docs.py --check    exit with 1 if the file is not what would be written
 
-What stands between two marks in docs/connecting.md is written here, from headrace._params.options; the rest of the
-page is written by hand.
+The text between two marks in docs/connecting.md is written here, from headrace._connect.params.options. The rest of
+the page is written by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TARGET = ROOT / "docs" / "connecting.md"
 
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from headrace._params.options import OPTIONS, STARTUP_VARIABLES, Option  # noqa: E402
+from headrace._connect.params.options import OPTIONS, STARTUP_VARIABLES, Option  # noqa: E402
 from tools.generated import conclude, parser, with_parts  # noqa: E402
 
 SECTIONS = {

@@ -1,4 +1,4 @@
-"""Write src/headrace/errors/_sqlstate.py, one exception class per SQLSTATE, from the server's errcodes.txt.
+"""Write src/headrace/exceptions/_sqlstate.py, one exception class per SQLSTATE, from the server's errcodes.txt.
 
     python tools/generate_errors.py            write the file
     python tools/generate_errors.py --check    exit with 1 if the file is not what would be written
@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "tools" / "errcodes.txt"
-TARGET = ROOT / "src" / "headrace" / "errors" / "_sqlstate.py"
+TARGET = ROOT / "src" / "headrace" / "exceptions" / "_sqlstate.py"
 
 sys.path.insert(0, str(ROOT))
 

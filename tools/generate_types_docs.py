@@ -21,7 +21,7 @@ TARGET = ROOT / "docs" / "types.md"
 
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-import headrace._core.codecs.families  # noqa: E402, F401  registers the codecs
+import headrace._core.codecs.builtin  # noqa: E402, F401  registers the codecs
 from headrace._core.codecs.base import Codec, builtin_codecs  # noqa: E402
 from headrace._core.codecs.fixed_types import RANGES  # noqa: E402
 from headrace._core.codecs.names import ALIASES  # noqa: E402

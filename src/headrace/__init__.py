@@ -1,22 +1,23 @@
 """headrace: a non-blocking PostgreSQL driver whose connections are pipelined."""
 
-# `import headrace as asyncpg` is to find asyncpg's submodules as attributes.
+# asyncpg's submodules are there as attributes once asyncpg is imported, and so are headrace's.
 from headrace import connect_utils as connect_utils
-from headrace import errors as exceptions
+from headrace import exceptions as exceptions
 from headrace import pgproto as pgproto
-from headrace import prepared as prepared_stmt  # noqa: F401
+from headrace import prepared_stmt as prepared_stmt
 from headrace import protocol as protocol
+from headrace import serverversion as serverversion
 from headrace import utils as utils
-from headrace._core.record import Record
+from headrace._client.type_codecs import TypeCodec
+from headrace._core.rows.record import Record
+from headrace._sql.named_parameters import Query, identifier, sql
 from headrace._version import __version__
-from headrace.codec import TypeCodec
 from headrace.compat import install_as_asyncpg
 from headrace.connection import Connection, LoggedQuery, connect
 from headrace.copy import CopyReader, CopyWriter
-from headrace.errors import *  # noqa: F403
-from headrace.errors import is_safe_to_retry
+from headrace.exceptions import *  # noqa: F403
+from headrace.exceptions import is_safe_to_retry
 from headrace.pool import Gap, Listening, Notification, Pool, create_pool
-from headrace.query import Query, identifier, sql
 from headrace.types import (
     Attribute,
     BitString,

@@ -16,17 +16,17 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from headrace._connect.connector import Opened, open_driver
+from headrace._connect.limits import SessionLimits
+from headrace._connect.params.resolve import resolve
 from headrace._version import __version__
-from headrace.connect import Opened, open_driver
 from headrace.connection import Connection
-from headrace.errors import ClientConfigurationError, InterfaceWarning
-from headrace.limits import SessionLimits
-from headrace.params import resolve
+from headrace.exceptions import ClientConfigurationError, InterfaceWarning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.params import ConnectParams
+    from headrace._connect.params.resolve import ConnectParams
 
 FAILURE = 1
 USAGE = 2

@@ -16,26 +16,27 @@ from types import ModuleType
 
 HOME = Path(__file__).parent
 
-SUBMODULES = {
-    "compat": "headrace.compat",
-    "connect_utils": "headrace.connect_utils",
-    "connection": "headrace.connection",
-    "cursor": "headrace.cursor",
-    "exceptions": "headrace.errors",
-    "exceptions._base": "headrace.errors._base",
-    "pgproto": "headrace.pgproto",
-    "pgproto.pgproto": "headrace.pgproto.pgproto",
-    "pgproto.types": "headrace.types",
-    "pool": "headrace.pool",
-    "prepared_stmt": "headrace.prepared",
-    "protocol": "headrace.protocol",
-    "protocol.protocol": "headrace.protocol",
-    "protocol.record": "headrace.protocol",
-    "transaction": "headrace.transaction",
-    "types": "headrace.types",
-    "utils": "headrace.utils",
-}
-"""Submodule of asyncpg -> the module that stands in for it; a package before what is in it."""
+SUBMODULES = (
+    "compat",
+    "connect_utils",
+    "connection",
+    "cursor",
+    "exceptions",
+    "exceptions._base",
+    "pgproto",
+    "pgproto.pgproto",
+    "pgproto.types",
+    "pool",
+    "prepared_stmt",
+    "protocol",
+    "protocol.protocol",
+    "protocol.record",
+    "serverversion",
+    "transaction",
+    "types",
+    "utils",
+)
+"""The modules that headrace has in common with asyncpg; a package before what is in it."""
 
 
 class OwnFiles(MetaPathFinder):
@@ -71,10 +72,6 @@ def install_as_asyncpg() -> None:
             "asyncpg has been imported already: call headrace.install_as_asyncpg() before anything imports it"
         )
     sys.modules["asyncpg"] = package
-    for name, module in SUBMODULES.items():
-        stand_in = importlib.import_module(module)
-        sys.modules[f"asyncpg.{name}"] = stand_in
-        above, _, last = f"asyncpg.{name}".rpartition(".")
-        if not hasattr(sys.modules[above], last):
-            setattr(sys.modules[above], last, stand_in)
+    for name in SUBMODULES:
+        sys.modules[f"asyncpg.{name}"] = importlib.import_module(f"headrace.{name}")
     sys.meta_path.insert(0, OwnFiles())

@@ -12,35 +12,35 @@ import weakref
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
-from headrace._core.record import Record
-from headrace.connect import open_driver
-from headrace.connection_meta import ConnectionMeta as ConnectionMeta
+import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
+from headrace._client.connection_meta import ConnectionMeta as ConnectionMeta
+from headrace._client.introspection import TypeMethods
+from headrace._client.listeners import ListenerMethods, Listeners
+from headrace._client.queries import QueryMethods
+from headrace._client.query_log import LoggedQuery as LoggedQuery
+from headrace._client.query_log import QueryLogMethods
+from headrace._client.settings import ConnectionSettings
+from headrace._client.timeouts import checked_command_timeout, checked_timeout
+from headrace._connect.connector import open_driver
+from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
+from headrace._connect.params.resolve import resolve
+from headrace._connect.server_kind import server_kind
+from headrace._core.rows.record import Record
+from headrace._sql.named_parameters import bound, unbound_text
 from headrace.copy import CopyMethods
 from headrace.cursor import CursorFactory
-from headrace.errors import FeatureNotSupportedError, InterfaceError, InterfaceWarning
-from headrace.fetch import QueryMethods
-from headrace.introspect import TypeMethods
-from headrace.limits import OutOfRange, SessionLimits, StatementMode
-from headrace.listen import ListenerMethods, Listeners
-from headrace.params import resolve
-from headrace.prepared import PreparedStatement
-from headrace.query import bound, unbound_text
-from headrace.querylog import LoggedQuery as LoggedQuery
-from headrace.querylog import QueryLogMethods
+from headrace.exceptions import FeatureNotSupportedError, InterfaceError, InterfaceWarning
+from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class
-from headrace.server_kind import server_kind
-from headrace.settings import ConnectionSettings
 from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
-from headrace.waiting import checked_command_timeout, checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.params import ConnectArguments
-    from headrace.query import AnyQuery
-    from headrace.session_state import SessionState
+    from headrace._client.session_state import SessionState
+    from headrace._connect.params.resolve import ConnectArguments
+    from headrace._sql.named_parameters import AnyQuery
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)

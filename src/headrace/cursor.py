@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Generator
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from headrace.driver import KIND_ROWS
-from headrace.errors import InterfaceError, NoActiveSQLTransactionError
+from headrace._io.driver import KIND_ROWS
+from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
 
 if TYPE_CHECKING:
-    from headrace._core.record import Record
-    from headrace._core.request import Query
-    from headrace._core.rowplan import RowShape
-    from headrace._core.statement import Statement
-    from headrace.connection_base import ConnectionBase
+    from headrace._client.base import ConnectionBase
+    from headrace._core.pipeline.requests import Query
+    from headrace._core.pipeline.statement_cache import Statement
+    from headrace._core.rows.record import Record
+    from headrace._core.rows.row_plan import RowShape
 
 PREFETCH = 50
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import ref
 
-from headrace._core.preparation import own_statement
-from headrace._core.record import Record
-from headrace.driver import KIND_VALUE
-from headrace.errors import InFailedSQLTransactionError, InterfaceError
+from headrace._core.pipeline.prepare import own_statement
+from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_VALUE
+from headrace.exceptions import InFailedSQLTransactionError, InterfaceError
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
     from typing import Any
 
-    from headrace.connection_base import ConnectionBase
+    from headrace._client.base import ConnectionBase
 
 ISOLATION_LEVELS = {
     "read_uncommitted": "READ UNCOMMITTED",

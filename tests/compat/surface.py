@@ -187,6 +187,7 @@ MODULES = {
     "protocol": "Record protocol",
     "protocol.protocol": "Record _create_record",
     "protocol.record": "Record",
+    "serverversion": "ServerVersion split_server_version_string",
     "transaction": "Transaction",
     "types": "Type Attribute Range BitString Point Path Polygon Box Line LineSegment Circle ServerVersion",
     "utils": "_quote_ident _quote_literal",

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 import headrace
-from headrace.errors import _base
+from headrace.exceptions import _base
 from tests.compat.test_both_drivers import Run, check_both
 from tests.servers import Cluster
 

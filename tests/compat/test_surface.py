@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import importlib
 import inspect
 import re
 import subprocess
@@ -20,8 +21,8 @@ from unittest.mock import AsyncMock, create_autospec
 import pytest
 
 import headrace
+from headrace._connect.params.resolve import ConnectArguments
 from headrace.compat import SUBMODULES
-from headrace.params import ConnectArguments
 from tests.compat import surface
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +30,9 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def found(name: str) -> Any:
-    """Return what `asyncpg.<name>` is when headrace stands in for asyncpg."""
+    """Return `headrace.<name>`, which a program reaches by the name of asyncpg's module."""
     module, _, attribute = name.rpartition(".")
-    place: Any = headrace
-    if module:
-        place = __import__(SUBMODULES[module], fromlist=["*"])
-    return getattr(place, attribute)
+    return getattr(importlib.import_module(f"headrace.{module}".rstrip(".")), attribute)
 
 
 def lines(text: str) -> list[str]:
@@ -172,6 +170,17 @@ def test_installed_as_asyncpg_every_name_is_imported_as_programs_do() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_program_in_which_asyncpg_is_replaced_by_headrace_imports_all_of_it() -> None:
+    """As `sed s/asyncpg/headrace/` leaves it: every import statement that worked goes on working."""
+    program = "\n".join(
+        f"import headrace.{module}\nfrom headrace.{module} import {', '.join(names.split())}"
+        for module, names in surface.MODULES.items()
+        if module
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_imported_under_asyncpgs_name_it_has_the_submodules_too() -> None:
     program = (
         "import functools, sys, headrace as asyncpg\n"
@@ -187,7 +196,7 @@ def test_a_submodule_that_nothing_stands_in_for_is_missing() -> None:
     """It is not looked for among headrace's own: errors of a module that is loaded twice are caught by nobody."""
     program = (
         "import headrace; headrace.install_as_asyncpg()\n"
-        "for name in ('cluster', 'params', 'connect', 'exceptions._sqlstate', 'pool.routing'):\n"
+        "for name in ('cluster', 'copy', 'rows', 'exceptions._sqlstate', 'pool.scheduler'):\n"
         "    try: __import__('asyncpg.' + name)\n"
         "    except ModuleNotFoundError as error: assert error.name == 'asyncpg.' + name, error\n"
         "    else: raise AssertionError(name)\n"

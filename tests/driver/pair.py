@@ -7,11 +7,11 @@ import socket
 from collections.abc import Awaitable
 from typing import Any
 
-import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
+import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.record import Record
-from headrace._core.session import Session
-from headrace.driver import KIND_ROWS, Driver
+from headrace._core.pipeline.session import Session
+from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_ROWS, Driver
 from tests.peers import backend
 
 BUFFER = 1 << 19

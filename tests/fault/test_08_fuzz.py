@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.fuzz import corpus
 from tests.fuzz.engine import PATIENCE, Failure, Fuzzing, replay
 from tests.fuzz.mutation import Mutation, split
@@ -56,14 +56,14 @@ class Broken(Target):
     """Reads anything, but for one input in some hundred."""
 
     name = "broken"
-    allowed = (errors.ProtocolError,)
+    allowed = (exceptions.ProtocolError,)
 
     def seeds(self) -> Iterable[bytes]:
         return [b"seed", b"other"]
 
     def run(self, data: bytes) -> object:
         if len(data) < 3:
-            raise errors.ProtocolError("too short")
+            raise exceptions.ProtocolError("too short")
         if b"\x7f" in data:
             self.break_down()
         return len(data)

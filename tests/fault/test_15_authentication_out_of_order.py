@@ -145,7 +145,7 @@ async def test_15_authentication_ok_does_not_count_before_the_servers_last_token
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With GSSAPI all of it comes at once, ReadyForQuery too, while the token is still being looked at in a thread."""
-    monkeypatch.setattr("headrace.auth.GssExchange", Kerberos)
+    monkeypatch.setattr("headrace._connect.auth.GssExchange", Kerberos)
 
     async def script(peer: Peer) -> None:
         await peer.expect_startup()

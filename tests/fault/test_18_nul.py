@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.params import ConnectArguments
+from headrace._connect.params.resolve import ConnectArguments
 
 if TYPE_CHECKING:
     from tests.fixtures import Fake

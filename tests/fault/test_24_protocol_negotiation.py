@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace.connect import open_driver
-from headrace.limits import SessionLimits
-from headrace.params import resolve
+from headrace._connect.connector import open_driver
+from headrace._connect.limits import SessionLimits
+from headrace._connect.params.resolve import resolve
 from tests.peers import backend
 from tests.peers.frontend import CancelRequest, Query
 from tests.servers import Cluster

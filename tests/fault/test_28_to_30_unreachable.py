@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-import headrace.driver
+import headrace._io.driver
 from tests.peers import scripts
 from tests.peers.fakeserver import FakeServer, Peer
 from tests.peers.frontend import Bind, CancelRequest, Execute, Sync, split
@@ -30,7 +30,7 @@ GRACE = 5.0
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headrace.driver, "CANCEL_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(headrace._io.driver, "CANCEL_TIMEOUT", DEADLINE)
 
 
 async def falling_silent(peer: Peer) -> None:
@@ -165,7 +165,7 @@ async def test_29_a_frozen_peer(connect: Connect, proxy: Proxy, short: None) -> 
 
 
 async def test_29_the_usual_deadline() -> None:
-    assert headrace.driver.CANCEL_TIMEOUT == 5
+    assert headrace._io.driver.CANCEL_TIMEOUT == 5
 
 
 async def test_29_closing_a_frozen_connection(connect: Connect, proxy: Proxy) -> None:

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 import headrace
-from headrace import driver as headrace_driver
+from headrace._io import driver as headrace_driver
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect, MakePool

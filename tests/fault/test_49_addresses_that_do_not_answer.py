@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-import headrace.dialer
+import headrace._connect.dialer
 from tests.peers import backend
 from tests.peers.blackhole import BlackHole
 from tests.peers.fakeserver import ClientError
@@ -123,7 +123,7 @@ async def test_49_the_error_names_every_address(fake: Fake, hole: BlackHole, unu
 
 
 async def test_49_cancelled_while_several_do_not_answer(hole: BlackHole, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headrace.dialer, "CONNECTION_ATTEMPT_DELAY", 0)
+    monkeypatch.setattr(headrace._connect.dialer, "CONNECTION_ATTEMPT_DELAY", 0)
     before = descriptors()
     with ExitStack() as stack:
         holes = [hole, *(stack.enter_context(BlackHole()) for _ in range(2))]
@@ -141,7 +141,7 @@ async def test_49_cancelled_while_several_do_not_answer(hole: BlackHole, monkeyp
 
 async def test_49_the_first_that_answers_in_time_is_preferred(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another one is not even connected to."""
-    monkeypatch.setattr(headrace.dialer, "CONNECTION_ATTEMPT_DELAY", 600)
+    monkeypatch.setattr(headrace._connect.dialer, "CONNECTION_ATTEMPT_DELAY", 600)
     first, never = await fake(good), await fake()
     await (await headrace.connect(**to(first, never))).close()
     assert never.peers == []
@@ -154,7 +154,7 @@ async def test_49_only_one_server_is_spoken_to_at_a_time(fake: Fake, monkeypatch
         with suppress(ClientError):
             await good(peer)
 
-    monkeypatch.setattr(headrace.dialer, "CONNECTION_ATTEMPT_DELAY", 0)
+    monkeypatch.setattr(headrace._connect.dialer, "CONNECTION_ATTEMPT_DELAY", 0)
     servers = [await fake(perhaps) for _ in range(3)]
     await (await headrace.connect(**to(*servers))).close()
     peers = [await server.connected() for server in servers]
@@ -177,7 +177,7 @@ async def test_49_a_server_that_says_nothing_has_its_share(
         assert others == 1
         return 0.1
 
-    monkeypatch.setattr(headrace.dialer, "share_of", share_of)
+    monkeypatch.setattr(headrace._connect.dialer, "share_of", share_of)
     first, second = await fake(script), await fake(good)
     before = descriptors()
     ssl = "prefer" if stage == "ssl-request" else "disable"
@@ -197,11 +197,11 @@ async def test_49_two_servers_that_say_nothing_are_both_named(fake: Fake) -> Non
 
 def test_49_shares() -> None:
     """Equal ones of what is left, but no less than a second, as far as there is one."""
-    assert headrace.dialer.share_of(60, 2) == 20
-    assert headrace.dialer.share_of(60, 0) == 60
-    assert headrace.dialer.share_of(10, 99) == 1
-    assert headrace.dialer.share_of(0.5, 1) == 0.5
-    assert headrace.dialer.share_of(-1, 1) == 0
+    assert headrace._connect.dialer.share_of(60, 2) == 20
+    assert headrace._connect.dialer.share_of(60, 0) == 60
+    assert headrace._connect.dialer.share_of(10, 99) == 1
+    assert headrace._connect.dialer.share_of(0.5, 1) == 0.5
+    assert headrace._connect.dialer.share_of(-1, 1) == 0
 
 
 async def test_49_a_name_that_nobody_answers_for(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

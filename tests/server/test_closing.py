@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-import headrace.driver
+import headrace._io.driver
 from tests.peers import backend
 from tests.peers.frontend import Terminate
 from tests.servers import Cluster
@@ -247,8 +247,8 @@ async def test_a_server_that_does_not_close_is_left_after_the_time_out(
         with pytest.raises(TimeoutError):
             await conn.close(timeout=0.1)
         assert conn.is_closed()
-        assert headrace.driver.CLOSE_TIMEOUT == 10
-        monkeypatch.setattr(headrace.driver, "CLOSE_TIMEOUT", 0.1)
+        assert headrace._io.driver.CLOSE_TIMEOUT == 10
+        monkeypatch.setattr(headrace._io.driver, "CLOSE_TIMEOUT", 0.1)
         await (await headrace.connect(server.dsn(), ssl="disable")).close()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.core_functions import GRAMMAR_WORDS, KEYWORDS, READING_FUNCTIONS, VOLATILE_FUNCTIONS
-from headrace.lexer import classify
+from headrace._sql.classify import classify
+from headrace._sql.core_functions import GRAMMAR_WORDS, KEYWORDS, READING_FUNCTIONS, VOLATILE_FUNCTIONS
 from tests.servers import Cluster
 from tools.generate_functions import FUNCTIONS, HARMLESS, SQL_STANDARD
 from tools.generate_functions import KEYWORDS as KEYWORDS_QUERY

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 import headrace
-from headrace import errors
+from headrace import exceptions
 from tests.session.growth import Growth
 
 pytestmark = pytest.mark.slow
@@ -40,17 +40,17 @@ async def pipeline(conn: headrace.Connection) -> None:
 
 
 async def fail(conn: headrace.Connection) -> None:
-    with pytest.raises(errors.DivisionByZeroError):
+    with pytest.raises(exceptions.DivisionByZeroError):
         await conn.fetch("SELECT 1 / $1::int4", 0)
 
 
 async def fail_to_parse(conn: headrace.Connection) -> None:
-    with pytest.raises(errors.PostgresSyntaxError):
+    with pytest.raises(exceptions.PostgresSyntaxError):
         await conn.fetch("SELEC")
 
 
 async def send_what_is_refused(conn: headrace.Connection) -> None:
-    with pytest.raises(errors.DataError):
+    with pytest.raises(exceptions.DataError):
         await conn.fetch("SELECT $1::int4", "one")
 
 
@@ -65,7 +65,7 @@ async def execute_many(conn: headrace.Connection) -> None:
 
 
 async def execute_many_with_a_bad_one(conn: headrace.Connection) -> None:
-    with pytest.raises(errors.NotNullViolationError):
+    with pytest.raises(exceptions.NotNullViolationError):
         await conn.executemany("INSERT INTO leak VALUES ($1, $2)", [(1, "text"), (None, "text")])
 
 

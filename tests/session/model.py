@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace import errors
-from headrace._core.copying import CopyIn, CopyOut
-from headrace._core.request import Request
-from headrace._core.statement import Statement
+from headrace import exceptions
+from headrace._core.pipeline.copy import CopyIn, CopyOut
+from headrace._core.pipeline.requests import Request
+from headrace._core.pipeline.statement_cache import Statement
 from tests.peers import backend, frontend
 from tests.session.script import DROPPED, SIGNAL, Call, Conversation, Waiter, split
 from tests.session.simulation import BAD, DIVIDE, ECHOES, WRITE, Backend, Refusal
@@ -294,7 +294,7 @@ class Listener:
         self.offered[id(request)] = started
         return False
 
-    def notice(self, message: errors.PostgresLogMessage) -> None:
+    def notice(self, message: exceptions.PostgresLogMessage) -> None:
         self.told.append(("notice", message.message))
 
     def notification(self, pid: int, channel: str, payload: str) -> None:
@@ -375,7 +375,7 @@ class Model:
         kind = "bad batch" if bad else "batch once" if once else "batch"
         try:
             call = self.talk.batch(WRITE, iter(elements) if once else elements)
-        except errors.ArgumentError:
+        except exceptions.ArgumentError:
             assert bad, "good arguments are refused"
             return
         self.note(call, kind, tokens, WRITE)
@@ -563,13 +563,13 @@ class Model:
         error = each.call.waiter.error
         if error is None:
             self._compare_result(each, last)
-        elif isinstance(error, errors.ArgumentError):
+        elif isinstance(error, exceptions.ArgumentError):
             assert each.kind == "bad batch", f"{each} is refused"
-        elif isinstance(error, errors.ConnectionDoesNotExistError):
+        elif isinstance(error, exceptions.ConnectionDoesNotExistError):
             assert self.session.ended, f"{each} is lost, the connection is not"
             self._compare_safety(each, last, error)
         else:
-            assert isinstance(error, errors.PostgresError), f"{each}: {error!r}"
+            assert isinstance(error, exceptions.PostgresError), f"{each}: {error!r}"
             self._compare_error(each, last, str(error.sqlstate), len(units))
 
     def _compare_result(self, each: Asked, last: Unit | None) -> None:

@@ -10,8 +10,8 @@ import socket
 import sys
 from typing import Any
 
-from headrace._core.frontend import startup_message
-from headrace._core.startup import Startup
+from headrace._core.pipeline.startup import Startup
+from headrace._core.wire.frontend import startup_message
 from tests.installations import installations
 from tests.servers import Cluster
 from tests.session.recording import PLACE, Recording, Round, play

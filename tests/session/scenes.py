@@ -11,7 +11,7 @@ import decimal
 from collections.abc import Callable, Generator
 from typing import Any
 
-from headrace._core.statement import Statement
+from headrace._core.pipeline.statement_cache import Statement
 from tests.session.script import Call, Conversation
 
 Scene = Callable[[Conversation], Generator[None, None, list[Any]]]

@@ -19,18 +19,18 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
-from headrace._core.batch import Batch
+import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.events import Events
-from headrace._core.frontend import startup_message
-from headrace._core.record import Record
-from headrace._core.request import Query, Request, Script
-from headrace._core.session import Cancellation, Session
-from headrace._core.startup import Startup
-from headrace._core.statement import Statement
-from headrace.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.errors import PostgresLogMessage
+from headrace._core.pipeline.batch import Batch
+from headrace._core.pipeline.events import Events
+from headrace._core.pipeline.requests import Query, Request, Script
+from headrace._core.pipeline.session import Cancellation, Session
+from headrace._core.pipeline.startup import Startup
+from headrace._core.pipeline.statement_cache import Statement
+from headrace._core.rows.record import Record
+from headrace._core.wire.frontend import startup_message
+from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
+from headrace.exceptions import PostgresLogMessage
 from tests.peers import backend, frontend
 from tests.peers.backend import Field
 

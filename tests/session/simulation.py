@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace import errors
-from headrace._core.request import Request
+from headrace import exceptions
+from headrace._core.pipeline.requests import Request
 from tests.peers import backend, frontend
 from tests.session.script import DRAINED, DROPPED, INT4, NUMBER, SIGNAL, Call, Conversation, int4, split
 
@@ -394,10 +394,10 @@ class Life:
             if each.expected is not None:
                 assert each.call.value == each.expected, f"{each} got {each.call.value}"
             return
-        if isinstance(error, errors.ArgumentError):
+        if isinstance(error, exceptions.ArgumentError):
             assert each.kind == "bad batch"
             return
-        assert isinstance(error, errors.PostgresError)
+        assert isinstance(error, exceptions.PostgresError)
         code = error.sqlstate
         refusals = [refusal for token in each.tokens for refusal in self.backend.refused.get(token, [])]
         stale = [status for code, status in refusals if code in ("26000", "0A000")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend
 from tests.session.script import ECHO, INT4, NUMBER, Conversation, echoing, int4, rows
 
@@ -109,5 +109,5 @@ def test_09_an_encoding_that_is_utf8_by_another_name_is_put_up_with(encoding: st
 def test_09_a_change_of_client_encoding_ends_the_session() -> None:
     """What comes next would be read wrongly."""
     talk = Conversation()
-    with pytest.raises(errors.ProtocolError, match="changed client_encoding to LATIN1"):
+    with pytest.raises(exceptions.ProtocolError, match="changed client_encoding to LATIN1"):
         talk.reply(backend.parameter_status("client_encoding", "LATIN1"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend, frontend
 from tests.session.script import (
     DRAINED,
@@ -113,11 +113,11 @@ def test_the_elements_are_taken_as_they_are_sent() -> None:
 def test_a_bad_element_in_the_first_portion_raises_before_a_byte_is_queued() -> None:
     """Also nothing of the good ones ahead of it is left behind, where the next request would send it."""
     talk = inserting()
-    with pytest.raises(errors.ArgumentError, match=r"\$1 in element #2 of executemany\(\) sequence: 'two'"):
+    with pytest.raises(exceptions.ArgumentError, match=r"\$1 in element #2 of executemany\(\) sequence: 'two'"):
         talk.batch(INSERT, [(0,), (1,), ("two",)])
-    with pytest.raises(errors.InterfaceError, match="2 were passed in element #1"):
+    with pytest.raises(exceptions.InterfaceError, match="2 were passed in element #1"):
         talk.batch(INSERT, [(0,), (1, 2)])
-    with pytest.raises(errors.ArgumentError, match="element #1: expected a sequence, got str"):
+    with pytest.raises(exceptions.ArgumentError, match="element #1: expected a sequence, got str"):
         talk.batch(INSERT, [(0,), "1"])
     with pytest.raises(ZeroDivisionError):
         talk.batch(INSERT, ((1 // (1 - i),) for i in range(3)))
@@ -131,9 +131,9 @@ def test_a_bad_element_in_the_first_portion_raises_before_a_byte_is_queued() -> 
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [
-        (("one",), errors.ArgumentError),
-        ((1, 2), errors.InterfaceError),
-        (5, errors.ArgumentError),
+        (("one",), exceptions.ArgumentError),
+        ((1, 2), exceptions.InterfaceError),
+        (5, exceptions.ArgumentError),
         (None, ZeroDivisionError),
     ],
 )
@@ -170,7 +170,7 @@ def test_the_servers_error_ends_a_batch_that_is_still_being_sent() -> None:
     talk.reply(backend.error_response("duplicate key", code="23505"))
     assert talk.flush() == "ES BES", "it is skipped: Sync alone would do, were it certain that the error came first"
     talk.reply(backend.ready_for_query(), rows(1))
-    assert isinstance(call.error, errors.UniqueViolationError)
+    assert isinstance(call.error, exceptions.UniqueViolationError)
     assert after.value == [(1,)]
 
 
@@ -180,7 +180,7 @@ def test_inside_a_transaction_the_error_of_a_batch_is_the_root_cause() -> None:
     call, after = talk.batch(INSERT, [*elements, ("bad",)]), talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(failed("34000", status="E"), failed("25P02", status="E"))
-    assert isinstance(call.error, errors.ArgumentError)
+    assert isinstance(call.error, exceptions.ArgumentError)
     assert after.error.__cause__ is call.error
 
 
@@ -199,7 +199,7 @@ def test_a_bad_element_of_a_cold_batch_settles_the_batch_alone() -> None:
     bad, good = talk.batch(INSERT, [(1,), ("two",)]), talk.batch(INSERT, [(3,)])
     talk.flush()
     talk.reply(described([INT4]))
-    assert isinstance(bad.error, errors.ArgumentError)
+    assert isinstance(bad.error, exceptions.ArgumentError)
     assert talk.flush() == "BES"
     assert talk.values() == [3]
     talk.reply(inserted(1))
@@ -210,7 +210,7 @@ def test_a_server_that_answers_fewer_executions_than_it_was_asked_for_is_refused
     talk = inserting()
     talk.batch(INSERT, [(1,), (2,), (3,)])
     talk.flush()
-    with pytest.raises(errors.ProtocolError, match="after 2 of 3 executions"):
+    with pytest.raises(exceptions.ProtocolError, match="after 2 of 3 executions"):
         talk.reply(inserted(2))
 
 
@@ -218,7 +218,7 @@ def test_a_server_that_is_ready_before_the_whole_batch_was_sent_is_refused() -> 
     talk = inserting()
     talk.batch(INSERT, [(i,) for i in range(MANY)])
     first_portion(talk)
-    with pytest.raises(errors.ProtocolError, match="before the whole request was sent"):
+    with pytest.raises(exceptions.ProtocolError, match="before the whole request was sent"):
         talk.reply(inserted(1))
 
 
@@ -323,8 +323,8 @@ def test_an_iterable_that_loses_the_connection() -> None:
     after = talk.fetch(ECHO, 1)
     while talk.session.wants_output():
         talk.session.take_output()
-    assert isinstance(call.error, errors.ConnectionDoesNotExistError)
-    assert isinstance(after.error, errors.ConnectionDoesNotExistError)
+    assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
+    assert isinstance(after.error, exceptions.ConnectionDoesNotExistError)
 
 
 def test_an_iterable_that_takes_output_gets_none() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend
 from tests.session.script import (
     DRAINED,
@@ -180,13 +180,13 @@ def test_a_neighbour_is_run_again_once() -> None:
     talk.reply(CANCELLED, CANCELLED)
     talk.flush()
     talk.reply(failed("57014", "canceling statement due to statement timeout"))
-    assert isinstance(calls[1].error, errors.QueryCanceledError)
+    assert isinstance(calls[1].error, exceptions.QueryCanceledError)
 
 
 def test_a_57014_without_a_signal_is_the_callers() -> None:
     talk, (call,) = pipelined(1)
     talk.reply(failed("57014", "canceling statement due to statement timeout"))
-    assert isinstance(call.error, errors.QueryCanceledError)
+    assert isinstance(call.error, exceptions.QueryCanceledError)
 
 
 def test_what_was_sent_after_the_window_is_not_exposed() -> None:
@@ -197,7 +197,7 @@ def test_what_was_sent_after_the_window_is_not_exposed() -> None:
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(failed("57014", "canceling statement due to statement timeout"))
-    assert isinstance(call.error, errors.QueryCanceledError)
+    assert isinstance(call.error, exceptions.QueryCanceledError)
 
 
 def test_a_preparation_that_is_hit_is_made_again_by_another_name_unseen() -> None:
@@ -443,7 +443,7 @@ def test_interrupting_gives_the_waiter_the_servers_error() -> None:
     assert talk.session.interrupt() == SIGNAL
     talk.session.cancel_delivered()
     talk.reply(CANCELLED)
-    assert isinstance(call.error, errors.QueryCanceledError)
+    assert isinstance(call.error, exceptions.QueryCanceledError)
 
 
 def test_what_ends_a_transaction_is_not_interrupted() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 import headrace
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.copying import CopyIn, CopyOut, RowEncoder
-from headrace._core.session import Session
+from headrace._core.pipeline.copy import CopyIn, CopyOut, RowEncoder
+from headrace._core.pipeline.session import Session
 from tests.peers import backend
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from headrace._core.codecs import introspection
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.codecs.typemap import TypeMap
@@ -215,7 +215,7 @@ def test_whoever_waits_when_the_connection_is_lost_learns_of_it() -> None:
     talk.flush()
     talk.session.lost("cut")
     assert talk.calls is not None
-    assert isinstance(talk.calls[0].error, errors.ConnectionDoesNotExistError)
+    assert isinstance(talk.calls[0].error, exceptions.ConnectionDoesNotExistError)
 
 
 def test_a_caller_who_gives_up_meanwhile_leaves_the_connection_usable() -> None:
@@ -347,7 +347,7 @@ def test_columns_of_a_type_that_was_not_looked_up_on_the_backend_are_not_read() 
     talk.reply(learnt())
     assert talk.flush() == "PBDES"
     talk.reply(backend.parse_complete(), executed(SIZE))
-    assert isinstance(talk.calls[-1].error, errors.OutdatedSchemaCacheError)
+    assert isinstance(talk.calls[-1].error, exceptions.OutdatedSchemaCacheError)
     assert talk.session.idle
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend, frontend
 from tests.peers.backend import Field
 from tests.session.script import (
@@ -54,7 +54,7 @@ def test_01_an_error_in_the_middle_of_a_pipeline_settles_its_own_request(at: int
     talk.flush()
     for i in range(4):
         talk.reply(failed("22012", "division by zero") if i == at else rows(i))
-    assert isinstance(calls[at].error, errors.DivisionByZeroError)
+    assert isinstance(calls[at].error, exceptions.DivisionByZeroError)
     assert [call.value for i, call in enumerate(calls) if i != at] == [[(i,)] for i in range(4) if i != at]
     assert talk.session.idle
 
@@ -64,7 +64,7 @@ def test_01_an_error_after_rows_settles_the_request_with_the_error_alone() -> No
     first, second = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
     talk.reply(backend.bind_complete(), backend.data_row(int4(1)), failed("22012"), rows(2))
-    assert isinstance(first.error, errors.DivisionByZeroError)
+    assert isinstance(first.error, exceptions.DivisionByZeroError)
     assert second.value == [(2,)]
 
 
@@ -182,7 +182,7 @@ def test_09_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
     commit = talk.script(query, kept=True)
     talk.flush()
     talk.reply(simple("ROLLBACK"))
-    assert isinstance(commit.error, errors.InFailedSQLTransactionError)
+    assert isinstance(commit.error, exceptions.InFailedSQLTransactionError)
     assert commit.error.__cause__ is None
 
 
@@ -197,7 +197,7 @@ def test_10_followers_in_a_failed_transaction_have_the_root_cause() -> None:
     assert talk.session.failed_by is bad.error
     talk.reply(failed("25P02", status="E"), failed("25P02", status="E"))
     assert begin.value == "BEGIN"
-    assert isinstance(after.error, errors.InFailedSQLTransactionError)
+    assert isinstance(after.error, exceptions.InFailedSQLTransactionError)
     assert after.error.__cause__ is bad.error
     assert later.error.__cause__ is bad.error
 
@@ -236,8 +236,8 @@ def test_10_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_g
     talk.flush()
     talk.cancel(bad)
     talk.reply(failed("22012", "division by zero", status="E"), simple("ROLLBACK"))
-    assert isinstance(commit.error, errors.InFailedSQLTransactionError)
-    assert isinstance(commit.error.__cause__, errors.DivisionByZeroError)
+    assert isinstance(commit.error, exceptions.InFailedSQLTransactionError)
+    assert isinstance(commit.error.__cause__, exceptions.DivisionByZeroError)
     assert talk.session.failed_by is None
 
 
@@ -247,7 +247,9 @@ def test_10_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_g
 @pytest.mark.parametrize("query", ["COPY t FROM STDIN", "copy t (a) from stdin with csv", "/* hm */ COPY t TO STDOUT"])
 def test_11_a_copy_that_would_take_over_the_wire_is_refused_before_a_byte_is_sent(query: str) -> None:
     talk = Conversation()
-    with pytest.raises(errors.InterfaceError, match="COPY FROM STDIN and COPY TO STDOUT cannot be run by") as caught:
+    with pytest.raises(
+        exceptions.InterfaceError, match="COPY FROM STDIN and COPY TO STDOUT cannot be run by"
+    ) as caught:
         talk.script(query)
     assert "copy_records_to_table()" in str(caught.value)
     call = talk.execute(query)
@@ -283,7 +285,7 @@ def test_11_copy_in_that_nobody_announced_is_ended_and_the_neighbours_live() -> 
     talk.reply(backend.bind_complete(), backend.copy_in_response(0))
     assert talk.flush() == "fS"
     talk.reply(failed("57014", "COPY from stdin failed"))
-    assert isinstance(sneaky.error, errors.FeatureNotSupportedError)
+    assert isinstance(sneaky.error, exceptions.FeatureNotSupportedError)
     assert talk.flush() == "Q"
     talk.reply(simple("SELECT 1"))
     assert after.value == "SELECT 1"
@@ -296,7 +298,7 @@ def test_11_copy_in_within_a_simple_query_is_ended_without_a_sync() -> None:
     talk.reply(backend.copy_in_response(0))
     assert talk.flush() == "f"
     talk.reply(failed("57014", "COPY from stdin failed"))
-    assert isinstance(sneaky.error, errors.FeatureNotSupportedError)
+    assert isinstance(sneaky.error, exceptions.FeatureNotSupportedError)
     assert talk.session.idle
 
 
@@ -307,7 +309,7 @@ def test_11_copy_out_that_nobody_announced_is_passed_over() -> None:
     talk.reply(
         backend.copy_out_response(0), backend.copy_data(b"1\n"), backend.copy_done(), simple("COPY 1"), rows(1)
     )  # fmt: skip
-    assert isinstance(sneaky.error, errors.FeatureNotSupportedError)
+    assert isinstance(sneaky.error, exceptions.FeatureNotSupportedError)
     assert after.value == [(1,)]
 
 

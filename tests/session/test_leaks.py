@@ -11,10 +11,10 @@ from functools import partial
 
 import pytest
 
-from headrace import errors
-from headrace._core.copying import CopyIn, CopyOut, RowEncoder
-from headrace._core.record import Record
-from headrace._core.request import Closing
+from headrace import exceptions
+from headrace._core.pipeline.copy import CopyIn, CopyOut, RowEncoder
+from headrace._core.pipeline.requests import Closing
+from headrace._core.rows.record import Record
 from tests.fuzz import corpus
 from tests.fuzz.engine import outcome
 from tests.fuzz.registry import TARGETS
@@ -49,11 +49,11 @@ def fail(talk: Conversation) -> None:
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(failed("22012"))
-    assert isinstance(call.error, errors.DivisionByZeroError)
+    assert isinstance(call.error, exceptions.DivisionByZeroError)
 
 
 def raise_at_once(talk: Conversation) -> None:
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(exceptions.ArgumentError):
         talk.fetch(ECHO, "one")
 
 
@@ -61,7 +61,7 @@ def fail_to_parse(talk: Conversation) -> None:
     call = talk.fetch("SELEC")
     talk.flush()
     talk.reply(failed("42601"))
-    assert isinstance(call.error, errors.PostgresSyntaxError)
+    assert isinstance(call.error, exceptions.PostgresSyntaxError)
 
 
 def drop(talk: Conversation) -> None:
@@ -110,7 +110,7 @@ def insert_many(talk: Conversation) -> None:
 
 
 def insert_a_bad_one(talk: Conversation) -> None:
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(exceptions.ArgumentError):
         talk.batch(ECHO, [(1,), ("two",)])
 
 
@@ -255,7 +255,7 @@ def copy_in(talk: Conversation) -> None:
     rows = RowEncoder(talk.session.types, ["a", "b"], [INT4, TEXT], "t")
     rows.add((1, "one"))
     rows.add([2, None])
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(exceptions.ArgumentError):
         rows.add(("three", 3))
     request.data_message(rows.take())
     rows.end()
@@ -342,7 +342,7 @@ def be_sent_nonsense(talk: Conversation) -> None:
         other = echoing()
         call = other.fetch(ECHO, 1)
         other.flush()
-        with pytest.raises(errors.ProtocolError) as caught:
+        with pytest.raises(exceptions.ProtocolError) as caught:
             other.reply(nonsense)
         other.session.lost(caught.value)
         assert call.error is caught.value

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import headrace
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend
 from tests.peers.backend import Field
 from tests.session.script import ECHO, INT4, NUMBER, Call, Conversation, Log, described, echoing, int4, rows
@@ -24,7 +24,7 @@ READS = (ECHO, "SELECT 2")
 def check_lost(call: Call, *, sent: bool) -> None:
     """The call was sent, and nothing is known of it, or it never was."""
     error = call.error
-    assert isinstance(error, errors.ConnectionDoesNotExistError)
+    assert isinstance(error, exceptions.ConnectionDoesNotExistError)
     assert ("the request had been sent" in str(error)) == sent
     assert ("it only reads" in str(error)) == (sent and call.request.query in READS)
     check_safety(call, safe=not sent or call.request.query in READS)
@@ -70,7 +70,7 @@ def test_08_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_th
     talk.reply(rows(0), SHUTDOWN)
     talk.session.lost("the server closed the connection")
     assert calls[0].value == [(0,)]
-    assert isinstance(calls[1].error, errors.AdminShutdownError)
+    assert isinstance(calls[1].error, exceptions.AdminShutdownError)
     check_lost(calls[2], sent=True)
     assert calls[2].error.__cause__ is calls[1].error
     check_lost(calls[3], sent=False)
@@ -106,16 +106,16 @@ def test_08_a_request_that_had_failed_already_keeps_its_error() -> None:
     talk.flush()
     talk.reply(backend.error_response("division by zero", code="22012"))
     talk.session.lost("cut")
-    assert isinstance(call.error, errors.DivisionByZeroError)
+    assert isinstance(call.error, exceptions.DivisionByZeroError)
 
 
 def test_08_fatal_while_nothing_is_asked_is_the_reason_of_what_comes_next() -> None:
     talk = Conversation()
     talk.reply(SHUTDOWN)
-    with pytest.raises(errors.InterfaceError, match="connection is closed: terminating connection"):
+    with pytest.raises(exceptions.InterfaceError, match="connection is closed: terminating connection"):
         talk.script("SELECT 1")
     talk.session.lost(talk.session.fatal)
-    with pytest.raises(errors.InterfaceError, match="connection is closed: terminating connection") as raised:
+    with pytest.raises(exceptions.InterfaceError, match="connection is closed: terminating connection") as raised:
         talk.script("SELECT 1")
     assert raised.value.safe_to_retry
 
@@ -126,7 +126,7 @@ def test_08_fatal_during_start_up_is_its_error_at_once() -> None:
     call = talk.startup()
     talk.session.take_output()
     talk.reply(backend.error_response("no pg_hba.conf entry", code="28000", severity="FATAL"))
-    assert isinstance(call.error, errors.InvalidAuthorizationSpecificationError)
+    assert isinstance(call.error, exceptions.InvalidAuthorizationSpecificationError)
     talk.session.lost("the server closed the connection")
 
 
@@ -141,7 +141,7 @@ def test_08_whoever_waits_for_a_statement_had_not_been_sent(shared: bool, fatal:
         talk.reply(SHUTDOWN)
     talk.session.lost("cut")
     if fatal:
-        assert isinstance(first.error, errors.AdminShutdownError)
+        assert isinstance(first.error, exceptions.AdminShutdownError)
     else:
         check_lost(first, sent=False)
     check_lost(second, sent=False)
@@ -181,7 +181,7 @@ def test_08_what_is_to_be_run_again_is_not_run_again_after_a_loss() -> None:
     talk.reply(backend.error_response("gone", code="26000"), backend.ready_for_query())
     assert not call.settled
     talk.session.lost("cut")
-    assert isinstance(call.error, errors.ConnectionDoesNotExistError)
+    assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
     assert talk.flush() == ""
 
 
@@ -206,7 +206,7 @@ def test_08_a_protocol_violation_is_the_heads_error_and_the_cause_of_the_others(
     talk = echoing()
     head, follower = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
-    with pytest.raises(errors.ProtocolError) as caught:
+    with pytest.raises(exceptions.ProtocolError) as caught:
         talk.reply(backend.parse_complete())
     talk.session.lost(caught.value)
     assert head.error is caught.value
@@ -286,7 +286,7 @@ def test_08_a_crash_notice_and_the_end_prove_the_same(code: str) -> None:
     end(talk, backend.bind_complete(), parting(code))
     check_safety(calls[0], safe=False)
     assert calls[0].error.sqlstate == code
-    assert isinstance(calls[0].error, errors.ConnectionDoesNotExistError)
+    assert isinstance(calls[0].error, exceptions.ConnectionDoesNotExistError)
     check_safety(calls[1], safe=True)
     check_lost(calls[2], sent=False)
 
@@ -317,7 +317,7 @@ def test_08_terminated_while_it_waits_for_a_standby_the_head_has_committed(simpl
     end(talk, *answer, parting(routine="SyncRepWaitForLSN"))
     check_safety(head, safe=False)
     assert "this server has committed it, its synchronous standbys perhaps not" in str(head.error)
-    assert isinstance(head.error, errors.AdminShutdownError)
+    assert isinstance(head.error, exceptions.AdminShutdownError)
     check_safety(behind, safe=True)
 
 
@@ -378,15 +378,15 @@ def test_08_nothing_is_read_behind_a_fatal_error() -> None:
     talk.reply(rows(1))
     assert not call.settled
     talk.session.lost(talk.session.fatal)
-    assert isinstance(call.error, errors.AdminShutdownError)
+    assert isinstance(call.error, exceptions.AdminShutdownError)
 
 
 def test_08_the_heads_error_is_what_the_server_said_and_the_loss_of_the_connection() -> None:
     talk, calls = three_writes()
     end(talk, ending("57P05"))
     for error in (calls[0].error, pickle.loads(pickle.dumps(calls[0].error)), copy.copy(calls[0].error)):
-        assert isinstance(error, errors.IdleSessionTimeoutError)
-        assert isinstance(error, errors.ConnectionDoesNotExistError)
+        assert isinstance(error, exceptions.IdleSessionTimeoutError)
+        assert isinstance(error, exceptions.ConnectionDoesNotExistError)
         assert type(error).__name__ == "IdleSessionTimeoutError"
         assert error.sqlstate == "57P05"
         assert error.message == "terminating connection"
@@ -480,7 +480,7 @@ def test_08_where_a_transaction_ends(text: str, open_behind: bool) -> None:
     behind = talk.execute(WRITE, 1)
     end(talk)
     check_safety(behind, safe=not open_behind)
-    with pytest.raises(errors.InterfaceError) as raised:
+    with pytest.raises(exceptions.InterfaceError) as raised:
         talk.execute(WRITE, 2)
     assert not raised.value.safe_to_retry, "it may be meant for the transaction, whose end was not carried out"
     assert ROLLED_BACK in str(raised.value)
@@ -655,7 +655,7 @@ def test_after_a_loss_nothing_is_taken_and_nothing_given() -> None:
     assert talk.flush() == ""
     talk.reply(rows(1), b"\xff" * 100)
     for ask in (lambda: talk.script("SELECT 1"), lambda: talk.fetch(ECHO, 1), lambda: talk.session.statement(ECHO)):
-        with pytest.raises(errors.InterfaceError, match="connection is closed: cut by the test"):
+        with pytest.raises(exceptions.InterfaceError, match="connection is closed: cut by the test"):
             ask()
 
 
@@ -697,7 +697,7 @@ def test_closing_fails_what_was_not_sent_and_lets_the_rest_finish() -> None:
     assert not calls[0].settled
     talk.reply(rows(0), rows(1))
     assert [call.value for call in calls[:2]] == [[(0,)], [(1,)]]
-    with pytest.raises(errors.InterfaceError, match="connection is closed"):
+    with pytest.raises(exceptions.InterfaceError, match="connection is closed"):
         talk.script("SELECT 1")
     assert talk.flush() == ""
 
@@ -749,7 +749,7 @@ def outcome(call: Call) -> Any:
 
 def test_07_the_socket_closed_at_every_byte_offset() -> None:
     *_, whole = exchange()
-    complete: list[Any] = [[(0,), (9,)], errors.DivisionByZeroError, "SELECT 1"]
+    complete: list[Any] = [[(0,), (9,)], exceptions.DivisionByZeroError, "SELECT 1"]
     ends = [i for i in range(len(whole) + 1) if whole[:i].endswith(backend.ready_for_query())]
     for cut in range(len(whole) + 1):
         talk, calls, data = exchange()
@@ -758,7 +758,7 @@ def test_07_the_socket_closed_at_every_byte_offset() -> None:
         for i in range(3):
             if cut >= ends[i]:
                 assert outcome(calls[i]) == complete[i]
-            elif i == 1 and isinstance(calls[i].error, errors.DivisionByZeroError):
+            elif i == 1 and isinstance(calls[i].error, exceptions.DivisionByZeroError):
                 assert cut > ends[0], "the server's error had come, though not the end of the request"
             else:
                 check_lost(calls[i], sent=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend
 from tests.peers.backend import Field
 from tests.session.script import (
@@ -36,8 +36,8 @@ def asked() -> tuple[Conversation, Call]:
     return talk, call
 
 
-def refused(talk: Conversation, *messages: bytes, match: str | None = None) -> errors.ProtocolError:
-    with pytest.raises(errors.ProtocolError, match=match) as caught:
+def refused(talk: Conversation, *messages: bytes, match: str | None = None) -> exceptions.ProtocolError:
+    with pytest.raises(exceptions.ProtocolError, match=match) as caught:
         talk.reply(*messages)
     return caught.value
 
@@ -329,7 +329,7 @@ def test_05_an_error_without_sqlstate_or_in_another_encoding(message: bytes, tex
     after = talk.fetch(ECHO, 2)
     talk.flush()
     talk.reply(message, backend.ready_for_query(), rows(2))
-    assert isinstance(call.error, errors.PostgresError)
+    assert isinstance(call.error, exceptions.PostgresError)
     assert call.error.sqlstate is None
     assert str(call.error).startswith(text)
     assert after.value == [(2,)]
@@ -342,7 +342,7 @@ def test_05_an_error_with_every_field() -> None:
         column="a", datatype="int4", where="somewhere", position="8", routine="_bt_check_unique",
     ))  # fmt: skip
     error = call.error
-    assert isinstance(error, errors.UniqueViolationError)
+    assert isinstance(error, exceptions.UniqueViolationError)
     assert (error.detail, error.table_name, error.constraint_name) == ("Key (a)=(1) already exists.", "t", "t_pkey")
     assert error.query == ECHO
 

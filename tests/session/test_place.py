@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend
 from tests.session.script import ECHO, INT4, NUMBER, SIGNAL, Conversation, described, echoing, failed, rows, simple
 from tests.session.test_cancellation import CANCELLED
@@ -52,7 +52,7 @@ def test_a_parked_request_whose_statement_cannot_be_prepared_lets_the_lease_go_o
     begin = talk.script("BEGIN")
     talk.flush()
     talk.reply(failed("42601", "syntax error"))
-    assert isinstance(shared.error, errors.PostgresSyntaxError)
+    assert isinstance(shared.error, exceptions.PostgresSyntaxError)
     assert talk.flush() == "Q"
     talk.reply(simple("BEGIN", status="T"))
     assert begin.value == "BEGIN"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from headrace._core.codecs import introspection
 from headrace._core.codecs.typemap import TypeCatalogue, TypeMap
-from headrace._core.statement import StatementState
+from headrace._core.pipeline.statement_cache import StatementState
 from tests.peers import backend
 from tests.peers.backend import Field
 from tests.session.script import (
@@ -141,7 +141,7 @@ def test_a_failing_parse_is_answered_to_each_caller_by_an_error_of_his_own(share
     for call in calls:
         assert talk.flush() == "PDS"
         talk.reply(failed("42P01", 'relation "nowhere" does not exist'))
-        assert isinstance(call.error, errors.UndefinedTableError)
+        assert isinstance(call.error, exceptions.UndefinedTableError)
     assert len({id(call.error) for call in calls}) == 3
     assert talk.flush() == ""
     assert talk.session.idle
@@ -152,7 +152,7 @@ def test_a_later_caller_may_find_the_table_that_the_first_one_missed() -> None:
     early, create, late = talk.fetch("SELECT * FROM t"), talk.script("CREATE TABLE t ()"), talk.fetch("SELECT * FROM t")
     assert talk.flush() == "PDS"
     talk.reply(failed("42P01"))
-    assert isinstance(early.error, errors.UndefinedTableError)
+    assert isinstance(early.error, exceptions.UndefinedTableError)
     assert talk.flush() == "Q PDS"
     talk.reply(simple("CREATE TABLE"), described([], [NUMBER]))
     assert create.value == "CREATE TABLE"
@@ -213,9 +213,9 @@ def test_names_are_never_reused() -> None:
 
 def test_a_bad_argument_of_a_known_statement_raises_before_a_byte_is_queued() -> None:
     talk = echoing()
-    with pytest.raises(errors.ArgumentError, match=r"\$1: 'one'"):
+    with pytest.raises(exceptions.ArgumentError, match=r"\$1: 'one'"):
         talk.fetch(ECHO, "one")
-    with pytest.raises(errors.InterfaceError, match="expects 1 argument for this query, 2 were passed"):
+    with pytest.raises(exceptions.InterfaceError, match="expects 1 argument for this query, 2 were passed"):
         talk.fetch(ECHO, 1, 2)
     assert talk.flush() == ""
     assert talk.session.idle
@@ -230,7 +230,7 @@ def test_a_bad_argument_of_a_cold_statement_settles_its_own_call() -> None:
     bad, good = talk.fetch(ECHO, "one"), talk.fetch(ECHO, 1)
     assert talk.flush() == "PDS"
     talk.reply(described([INT4], [NUMBER]))
-    assert isinstance(bad.error, errors.ArgumentError)
+    assert isinstance(bad.error, exceptions.ArgumentError)
     assert talk.flush() == "BES"
     talk.reply(rows(1))
     assert good.value == [(1,)]
@@ -570,7 +570,7 @@ def test_a_session_lost_while_another_one_asks_leaves_nobody_waiting() -> None:
     first, second = two_sessions()
     second.session.lost("cut")
     assert second.calls is not None
-    assert isinstance(second.calls[0].error, errors.ConnectionDoesNotExistError)
+    assert isinstance(second.calls[0].error, exceptions.ConnectionDoesNotExistError)
     first.flush()
     first.reply(learnt(MOOD, "mood"))
     check_executed(first)

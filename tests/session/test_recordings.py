@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace.errors import ConnectionDoesNotExistError
+from headrace.exceptions import ConnectionDoesNotExistError
 from tests.session.recording import Recording, replay, replay_until
 from tests.session.scenes import SCENES, outcome
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from headrace import errors
-from headrace._core.record import Record
-from headrace._core.request import Query, Script
-from headrace.driver import KIND_ROWS
+from headrace import exceptions
+from headrace._core.pipeline.requests import Query, Script
+from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_ROWS
 from tests.peers import backend
 from tests.session.script import (
     DROPPED,
@@ -96,7 +96,7 @@ def test_a_decoder_interrupted_from_the_keyboard_interrupts_whoever_feeds() -> N
     with pytest.raises(KeyboardInterrupt):
         talk.reply(TWO_TEXTS)
     talk.session.lost("interrupted")
-    assert isinstance(call.error, errors.ConnectionDoesNotExistError)
+    assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
 
 
 def test_a_decoder_that_feeds_fails_its_query() -> None:
@@ -232,7 +232,7 @@ def test_an_encoder_that_raises_half_way_leaves_nothing_behind() -> None:
         return value
 
     talk = encoding(encoder)
-    with pytest.raises(errors.ArgumentError, match=r"\$2: 'y' \('no y'\)|\$2: 'y' \(no y\)"):
+    with pytest.raises(exceptions.ArgumentError, match=r"\$2: 'y' \('no y'\)|\$2: 'y' \(no y\)"):
         talk.fetch("SELECT $1, $2", "x" * 10_000, "y")
     call = talk.fetch(ECHO, 1)
     assert talk.flush() == "BES"
@@ -247,7 +247,7 @@ def test_an_encoder_that_closes_the_connection_while_those_that_waited_are_encod
     talk.flush()
     talk.reply(described([TEXT], [NUMBER]))
     for call in calls:
-        assert isinstance(call.error, errors.ConnectionDoesNotExistError)
+        assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
         assert call.error.safe_to_retry
 
 
@@ -260,7 +260,7 @@ def test_an_encoder_that_loses_the_connection_fails_its_own_request_too(known: b
     if not known:
         talk.flush()
         talk.reply(described([TEXT], [NUMBER]))
-    assert isinstance(call.error, errors.ConnectionDoesNotExistError)
+    assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
     assert call.error.safe_to_retry
     assert talk.session.idle
 
@@ -356,7 +356,7 @@ def test_waiters_that_ask_again_when_the_connection_is_lost() -> None:
     after = talk.fetch(ECHO, 1)
     talk.flush()
     talk.session.lost("cut")
-    assert isinstance(after.error, errors.ConnectionDoesNotExistError)
+    assert isinstance(after.error, exceptions.ConnectionDoesNotExistError)
 
 
 def test_a_listener_that_loses_the_connection() -> None:
@@ -376,8 +376,8 @@ def test_a_long_queue_that_is_dropped_whole() -> None:
     program = """
 import threading
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.request import Script
-from headrace._core.session import Session
+from headrace._core.pipeline.requests import Script
+from headrace._core.pipeline.session import Session
 
 def drop():
     session = Session(TypeMap())
@@ -404,8 +404,8 @@ def test_types_of_arguments_of_the_session_itself() -> None:
         talk.session.submit("SELECT 1")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         talk.session.feed("text")  # type: ignore[arg-type]
-    with pytest.raises(errors.InterfaceError, match="must not contain a NUL"):
+    with pytest.raises(exceptions.InterfaceError, match="must not contain a NUL"):
         talk.session.statement("SELECT\0")
-    with pytest.raises(errors.InterfaceError, match="must not contain a NUL"):
+    with pytest.raises(exceptions.InterfaceError, match="must not contain a NUL"):
         talk.script("SELECT\0")
     assert talk.fetch(ECHO, INT4).request.query == ECHO

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend
 from tests.peers.backend import Field
 from tests.session.script import (
@@ -127,7 +127,7 @@ def test_inside_a_transaction_it_raises_and_the_next_use_prepares_it_again(stale
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.answer(simple("BEGIN", status="T"), stale("E"))
-    expected = errors.InvalidCachedStatementError if stale is changed else errors.InvalidSQLStatementNameError
+    expected = exceptions.InvalidCachedStatementError if stale is changed else exceptions.InvalidSQLStatementNameError
     assert isinstance(call.error, expected)
     talk.script("ROLLBACK")
     healed = talk.fetch(ECHO, 2)
@@ -143,7 +143,7 @@ def test_other_0a000_are_the_callers() -> None:
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(failed("0A000", "not implemented"))
-    assert isinstance(call.error, errors.FeatureNotSupportedError)
+    assert isinstance(call.error, exceptions.FeatureNotSupportedError)
     assert talk.flush() == ""
 
 
@@ -154,7 +154,7 @@ def test_a_missing_statement_of_the_users_own_is_the_callers_error(query: str) -
     call = talk.execute(query)
     talk.flush()
     talk.reply(failed("26000", 'prepared statement "mine" does not exist'))
-    assert isinstance(call.error, errors.InvalidSQLStatementNameError)
+    assert isinstance(call.error, exceptions.InvalidSQLStatementNameError)
     assert talk.flush() == ""
 
 
@@ -248,7 +248,7 @@ def test_an_argument_that_can_no_longer_be_encoded_fails_its_own_call() -> None:
     talk.reply(changed())
     talk.flush()
     talk.reply(described([1007], [NUMBER]))
-    assert isinstance(call.error, errors.ArgumentError)
+    assert isinstance(call.error, exceptions.ArgumentError)
     talk.flush()
     assert talk.session.unsent.count == 0
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from headrace import errors
+from headrace import exceptions
 from tests.peers import backend, frontend
 from tests.peers.backend import Field
 from tests.session.script import (
@@ -167,7 +167,7 @@ def test_rows_that_cannot_be_read_fail_and_the_next_call_asks_anew(column: Field
         backend.parse_complete(), backend.bind_complete(), backend.row_description(column), backend.data_row("1"),
         backend.command_complete("SELECT 1"), backend.ready_for_query(),
     )  # fmt: skip
-    assert isinstance(call.error, errors.OutdatedSchemaCacheError)
+    assert isinstance(call.error, exceptions.OutdatedSchemaCacheError)
     assert "it was executed" in str(call.error)
     assert talk.flush() == ""
     talk.fetch(ECHO, 1)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.driver import Driver
+from headrace._io.driver import Driver
 
 if TYPE_CHECKING:
     from tests.servers import Cluster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace import InterfaceError, PostgresError
-from headrace.errors import (
+from headrace.exceptions import (
     AdminShutdownError,
     CannotConnectNowError,
     ConnectionDoesNotExistError,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools import check_layers
-from tools.check_layers import Layers, check
+from tools.check_layers import Layers, check, circles
 
 LAYERS = Layers(["(pool)", "(cursor) : (copy)", "(driver)", "(_core.frontend) | (_core.backend)", "(_core.buffer)"])
 
@@ -58,9 +58,17 @@ def test_downward_imports_pass(package: Path, name: str, text: str) -> None:
             "cursor imports pool, which is in a layer above it",
         ),
         ("driver.pyx", "from headrace.cursor import Cursor", "driver imports cursor, which is in a layer above it"),
-        ("_core/buffer.pxd", "from headrace._core.frontend cimport a", "_core.buffer imports _core.frontend, which is"),
+        (
+            "_core/buffer.pxd",
+            "from headrace._core.frontend cimport a",
+            "_core.buffer imports _core.frontend, which is",
+        ),
         ("_core/buffer.pxd", "cdef f():\n    from . cimport backend", "_core.buffer imports _core.backend, which is"),
-        ("_core/frontend.pyx", "from headrace._core.backend cimport (\n a,\n b)", "beside it and independent of it"),
+        (
+            "_core/frontend.pyx",
+            "from headrace._core.backend cimport (\n a,\n b)",
+            "beside it and independent of it",
+        ),
         ("_core/frontend.pyx", "import asyncio", "_core.frontend imports asyncio, and _core must do no I/O"),
         ("cursor.py", "from headrace import connect", "from the package itself, which only re-exports"),
         ("novel.py", "", "novel has no layer: add it to the contract 'layers' in pyproject.toml"),
@@ -76,3 +84,30 @@ def test_package_itself_may_import_everything(package: Path) -> None:
     assert (
         complaints(package, "__init__.py", "from headrace.pool import Pool\nfrom headrace.driver import Driver") == []
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "circle"),
+    [
+        ("pool/lease.py", "from headrace.pool.acquire import acquire", "pool.acquire -> pool.lease -> pool.acquire"),
+        (
+            "pool/lease.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from headrace.pool import acquire",
+            "pool.acquire -> pool.lease -> pool.acquire",
+        ),
+        (
+            "pool/lease.pyx",
+            "from headrace.pool.other cimport a",
+            "pool.acquire -> pool.lease -> pool.other -> pool.acquire",
+        ),
+    ],
+)
+def test_a_circle_inside_a_package_is_named(package: Path, name: str, text: str, circle: str) -> None:
+    (package / "pool.py").unlink()
+    (package / "pool").mkdir()
+    (package / "pool" / "acquire.py").write_text("from headrace.pool import lease")
+    (package / "pool" / "other.pyx").write_text("from headrace.pool cimport acquire")
+    (package / name).write_text(text)
+    assert list(circles(package.rglob("*.*"))) == [f"imports go in a circle: {circle}"]
+    (package / name).write_text("")
+    assert list(circles(package.rglob("*.*"))) == []

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict, assert_type
 import headrace
 from headrace import Record, sql
 from headrace.cursor import Cursor, CursorFactory
-from headrace.prepared import PreparedStatement
+from headrace.prepared_stmt import PreparedStatement
 
 PRODUCTS = "SELECT id, name FROM product WHERE id = ANY($1)"
 

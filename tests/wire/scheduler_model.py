@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headrace._core.workload import Claim, Cost, Workload
+from headrace._core.pipeline.workload import Claim, Cost, Workload
 from headrace.pool.scheduler import Limits, PooledConnection, Scheduler
 
 if TYPE_CHECKING:

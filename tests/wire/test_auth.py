@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._params.require_auth import METHODS, parse_require_auth
-from headrace._params.secret import Secret
-from headrace.auth import Authenticator, AuthRequest, AuthSettings, Reply, Work
-from headrace.errors import (
+from headrace._connect.auth import Authenticator, AuthRequest, AuthSettings, Reply, Work
+from headrace._connect.params.require_auth import METHODS, parse_require_auth
+from headrace._connect.params.secret import Secret
+from headrace._connect.scram import Challenge, derive_keys
+from headrace.exceptions import (
     ClientConfigurationError,
     InterfaceError,
     ProtocolError,
     UnsupportedClientFeatureError,
 )
-from headrace.scram import Challenge, derive_keys
 from tests.peers.scram import ScramServer
 
 OK, CLEARTEXT, MD5, GSS, GSS_CONTINUE, SSPI, SASL, CONTINUE, FINAL = 0, 3, 5, 7, 8, 9, 10, 11, 12

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.channel_binding import tls_server_end_point
+from headrace._connect.channel_binding import tls_server_end_point
 from tests.certificates import Authority
 
 

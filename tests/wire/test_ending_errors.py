@@ -7,34 +7,36 @@ import pickle
 
 import pytest
 
-from headrace import errors
-from headrace.errors import ending_error, new_error
+from headrace import exceptions
+from headrace.exceptions import PostgresError, ending_error
 
-SERVERS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.PostgresError)]
+SERVERS = [
+    cls for cls in vars(exceptions).values() if isinstance(cls, type) and issubclass(cls, exceptions.PostgresError)
+]
 
 
 @pytest.mark.parametrize("sqlstate", ["57P01", "57P05", "25P03", "40001", "08P01", "08003", "58000", "99999", None])
 def test_it_is_caught_as_either(sqlstate: str | None) -> None:
-    said = new_error({"M": "over", "D": "why", **({"C": sqlstate} if sqlstate else {})})
+    said = PostgresError.new({"M": "over", "D": "why", **({"C": sqlstate} if sqlstate else {})})
     kind = type(said)
     error = ending_error(said)
     assert error is said
     assert isinstance(error, kind)
-    assert isinstance(error, errors.ConnectionDoesNotExistError)
+    assert isinstance(error, exceptions.ConnectionDoesNotExistError)
     assert error.sqlstate == sqlstate
     assert type(error).__name__ == kind.__name__
     assert str(error) == "over\nDETAIL:  why"
 
 
-@pytest.mark.parametrize("kind", [errors.PostgresError, errors.PostgresConnectionError])
-def test_a_base_of_the_loss_becomes_the_loss(kind: type[errors.PostgresError]) -> None:
+@pytest.mark.parametrize("kind", [exceptions.PostgresError, exceptions.PostgresConnectionError])
+def test_a_base_of_the_loss_becomes_the_loss(kind: type[exceptions.PostgresError]) -> None:
     error = ending_error(kind("over"))
-    assert type(error) is errors.ConnectionDoesNotExistError
+    assert type(error) is exceptions.ConnectionDoesNotExistError
     assert error.sqlstate == kind.sqlstate
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_every_class_can_be_combined_pickled_and_copied(kind: type[errors.PostgresError]) -> None:
+def test_every_class_can_be_combined_pickled_and_copied(kind: type[exceptions.PostgresError]) -> None:
     error = ending_error(kind("over"))
     error.safe_to_retry = True
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
@@ -43,13 +45,13 @@ def test_every_class_can_be_combined_pickled_and_copied(kind: type[errors.Postgr
 
 
 def test_it_is_one_class_for_each() -> None:
-    first, second = (ending_error(errors.AdminShutdownError("over")) for _ in range(2))
+    first, second = (ending_error(exceptions.AdminShutdownError("over")) for _ in range(2))
     assert type(first) is type(second)
-    assert errors.PostgresError.get_message_class_for_sqlstate("57P01") is errors.AdminShutdownError
+    assert exceptions.PostgresError.get_message_class_for_sqlstate("57P01") is exceptions.AdminShutdownError
 
 
 def test_a_programs_own_class_that_cannot_be_combined_stays_as_it_is() -> None:
-    class Sealed(errors.AdminShutdownError):
+    class Sealed(exceptions.AdminShutdownError):
         def __init_subclass__(cls, **kwargs: object) -> None:
             raise TypeError("no subclasses")
 

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace import errors
-from headrace.errors import argument_hint, new_error, new_notice
+from headrace import exceptions
+from headrace.exceptions import PostgresError, PostgresLogMessage
 from tools.generate_errors import SOURCE, read_conditions
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = [getattr(errors, name) for name in errors.__all__]
+CLASSES = [getattr(exceptions, name) for name in exceptions.__all__]
 RAISABLE = [cls for cls in CLASSES if issubclass(cls, BaseException)]
 
 UNIQUE_VIOLATION = {
@@ -45,7 +45,7 @@ class TestClasses:
     @pytest.mark.parametrize("name", asyncpg.exceptions.__all__)
     def test_every_exception_of_asyncpg_is_here_with_its_sqlstate_and_bases(self, name: str) -> None:
         theirs = getattr(asyncpg.exceptions, name)
-        ours = getattr(errors, name)
+        ours = getattr(exceptions, name)
         assert getattr(ours, "sqlstate", None) == getattr(theirs, "sqlstate", None)
         assert [base.__name__ for base in ours.__mro__] == [base.__name__ for base in theirs.__mro__]
 
@@ -61,8 +61,8 @@ class TestClasses:
 
     @pytest.mark.parametrize("cls", CLASSES)
     def test_a_class_names_itself_by_where_users_find_it(self, cls: type) -> None:
-        assert cls.__module__ == "headrace.errors"
-        assert getattr(errors, cls.__name__) is cls
+        assert cls.__module__ == "headrace.exceptions"
+        assert getattr(exceptions, cls.__name__) is cls
 
     @pytest.mark.parametrize("cls", RAISABLE)
     @pytest.mark.parametrize("again", [lambda v: pickle.loads(pickle.dumps(v)), copy.copy, copy.deepcopy])
@@ -80,12 +80,12 @@ class TestClasses:
     )
     def test_a_wrong_value_is_a_value_error(self, name: str, builtin: type[Exception]) -> None:
         with pytest.raises(builtin):
-            raise getattr(errors, name)("wrong")
+            raise getattr(exceptions, name)("wrong")
 
     def test_an_argument_error_is_caught_as_data_error_and_interface_error(self) -> None:
-        error = errors.ArgumentError("argument $1", detail="a list", hint="Pass one value.")
-        assert isinstance(error, errors.DataError)
-        assert isinstance(error, errors.InterfaceError)
+        error = exceptions.ArgumentError("argument $1", detail="a list", hint="Pass one value.")
+        assert isinstance(error, exceptions.DataError)
+        assert isinstance(error, exceptions.InterfaceError)
         assert error.as_dict() == {"sqlstate": "22000", "detail": "a list", "hint": "Pass one value."}
         assert str(error) == "argument $1\nDETAIL:  a list\nHINT:  Pass one value."
 
@@ -93,7 +93,7 @@ class TestClasses:
 class TestErrors:
     def test_every_field_becomes_an_attribute(self) -> None:
         codes = {code: code * 2 for code in "SVCMDHPpqWstcdnFLR"}
-        error = new_error(codes, "select 1")
+        error = PostgresError.new(codes, "select 1")
         assert error.as_dict() == {
             "severity": "SS",
             "severity_en": "VV",
@@ -118,109 +118,109 @@ class TestErrors:
         assert error.args == ("MM",)
 
     def test_a_field_that_was_not_sent_is_none(self) -> None:
-        error = new_error(UNIQUE_VIOLATION)
+        error = PostgresError.new(UNIQUE_VIOLATION)
         assert error.hint is None
         assert error.position is None
         assert error.query is None
         assert "hint" not in error.as_dict()
 
     def test_it_prints_message_detail_and_hint(self) -> None:
-        assert str(new_error(UNIQUE_VIOLATION)) == (
+        assert str(PostgresError.new(UNIQUE_VIOLATION)) == (
             'duplicate key value violates unique constraint "x_pkey"\nDETAIL:  Key (a)=(1) already exists.'
         )
-        assert str(new_error({"M": "no", "H": "Try again."})) == "no\nHINT:  Try again."
-        assert repr(new_error({"C": "57014", "M": "no", "H": "Try again."})) == "QueryCanceledError('no')"
+        assert str(PostgresError.new({"M": "no", "H": "Try again."})) == "no\nHINT:  Try again."
+        assert repr(PostgresError.new({"C": "57014", "M": "no", "H": "Try again."})) == "QueryCanceledError('no')"
 
     def test_what_the_server_sent_survives_a_pickle(self) -> None:
-        error = new_error(UNIQUE_VIOLATION, "insert into x values (1)")
+        error = PostgresError.new(UNIQUE_VIOLATION, "insert into x values (1)")
         twin = pickle.loads(pickle.dumps(error))
-        assert type(twin) is errors.UniqueViolationError
+        assert type(twin) is exceptions.UniqueViolationError
         assert twin.as_dict() == error.as_dict()
         assert twin.query == error.query
 
     @pytest.mark.parametrize(
         ("fields", "cls"),
         [
-            (UNIQUE_VIOLATION, errors.UniqueViolationError),
-            ({"C": "23000"}, errors.IntegrityConstraintViolationError),
-            ({"C": "42P01"}, errors.UndefinedTableError),
-            ({"C": "57P01", "S": "FATAL"}, errors.AdminShutdownError),
-            ({"C": "0A000", "M": "no such thing"}, errors.FeatureNotSupportedError),
-            ({"C": "0A000", "R": "RevalidateCachedQuery"}, errors.InvalidCachedStatementError),
+            (UNIQUE_VIOLATION, exceptions.UniqueViolationError),
+            ({"C": "23000"}, exceptions.IntegrityConstraintViolationError),
+            ({"C": "42P01"}, exceptions.UndefinedTableError),
+            ({"C": "57P01", "S": "FATAL"}, exceptions.AdminShutdownError),
+            ({"C": "0A000", "M": "no such thing"}, exceptions.FeatureNotSupportedError),
+            ({"C": "0A000", "R": "RevalidateCachedQuery"}, exceptions.InvalidCachedStatementError),
             (
                 {"C": "0A000", "M": "cached plan must not change result type"},
-                errors.InvalidCachedStatementError,
+                exceptions.InvalidCachedStatementError,
             ),
-            ({"C": "42601", "R": "RevalidateCachedQuery"}, errors.PostgresSyntaxError),
+            ({"C": "42601", "R": "RevalidateCachedQuery"}, exceptions.PostgresSyntaxError),
         ],
     )
     def test_the_sqlstate_says_the_class(self, fields: dict[str, str], cls: type) -> None:
-        assert type(new_error(fields)) is cls
+        assert type(PostgresError.new(fields)) is cls
 
     def test_an_unknown_sqlstate_of_a_known_class_is_an_error_of_that_class(self) -> None:
-        error = new_error({"C": "23ZZZ", "M": "no"})
-        assert type(error) is errors.IntegrityConstraintViolationError
+        error = PostgresError.new({"C": "23ZZZ", "M": "no"})
+        assert type(error) is exceptions.IntegrityConstraintViolationError
         assert error.sqlstate == "23ZZZ"
 
     @pytest.mark.parametrize("sqlstate", ["ZZ001", "00000", "01000", "02000"])
     def test_an_error_with_no_class_of_its_own_is_a_postgres_error_all_the_same(self, sqlstate: str) -> None:
         # A function may RAISE EXCEPTION with any SQLSTATE, that of success or of a warning among them.
-        error = new_error({"C": sqlstate, "M": "no"})
-        assert type(error) is errors.UnknownPostgresError
+        error = PostgresError.new({"C": sqlstate, "M": "no"})
+        assert type(error) is exceptions.UnknownPostgresError
         assert error.sqlstate == sqlstate
 
     @pytest.mark.parametrize("fields", [{}, {"C": ""}, {"M": "no"}])
     def test_an_error_without_sqlstate(self, fields: dict[str, str]) -> None:
-        error = new_error(fields)
-        assert type(error) is errors.UnknownPostgresError
+        error = PostgresError.new(fields)
+        assert type(error) is exceptions.UnknownPostgresError
         assert error.sqlstate is None
         assert str(error) == fields.get("M", "")
 
     def test_a_stale_plan_says_what_to_do(self) -> None:
-        error = new_error({"C": "0A000", "M": "cached plan must not change result type"})
+        error = PostgresError.new({"C": "0A000", "M": "cached plan must not change result type"})
         assert error.hint == "The schema has changed since the statement was prepared. Run the transaction again."
 
     def test_nothing_is_safe_to_retry_unless_said_so(self) -> None:
-        assert not new_error({"C": "08006"}).safe_to_retry
-        assert not errors.ConnectionDoesNotExistError("lost").safe_to_retry
-        assert not errors.InterfaceError("lost").safe_to_retry
-        assert not errors.ProtocolError("lost").safe_to_retry
-        unsent = errors.ConnectionDoesNotExistError("lost", hint="Run it again.", safe_to_retry=True)
+        assert not PostgresError.new({"C": "08006"}).safe_to_retry
+        assert not exceptions.ConnectionDoesNotExistError("lost").safe_to_retry
+        assert not exceptions.InterfaceError("lost").safe_to_retry
+        assert not exceptions.ProtocolError("lost").safe_to_retry
+        unsent = exceptions.ConnectionDoesNotExistError("lost", hint="Run it again.", safe_to_retry=True)
         assert unsent.safe_to_retry
         assert pickle.loads(pickle.dumps(unsent)).safe_to_retry
         assert "safe_to_retry" not in unsent.as_dict()
 
     def test_only_an_error_that_says_so_is_safe_to_retry(self) -> None:
-        assert headrace.is_safe_to_retry(errors.InterfaceError("lost", safe_to_retry=True))
-        for error in (errors.InterfaceError("lost"), OSError("lost"), TimeoutError(), KeyError("x"), SystemExit()):
+        assert headrace.is_safe_to_retry(exceptions.InterfaceError("lost", safe_to_retry=True))
+        for error in (exceptions.InterfaceError("lost"), OSError("lost"), TimeoutError(), KeyError("x"), SystemExit()):
             assert not headrace.is_safe_to_retry(error)
 
     @given(st.dictionaries(st.sampled_from([*"SVCMDHPpqWstcdnFLRXZ", "", "é"]), st.text()), st.text())
     def test_no_field_makes_it_raise(self, fields: dict[str, str], query: str) -> None:
-        error = new_error(fields, query)
+        error = PostgresError.new(fields, query)
         assert str(error).startswith(fields.get("M", ""))
-        assert str(new_notice(fields, query)).endswith(str(fields.get("M")))
+        assert str(PostgresLogMessage.new(fields, query)).endswith(str(fields.get("M")))
 
     def test_no_position_makes_it_raise(self) -> None:
         for position in ("", "0", "-1", "x", "٣", "²", "9" * 10_000):
-            new_error({"C": "42601", "P": position}, "select 1 in $1")
+            PostgresError.new({"C": "42601", "P": position}, "select 1 in $1")
 
 
 class TestNotices:
     @pytest.mark.parametrize(
         ("sqlstate", "cls"),
         [
-            ("00000", errors.PostgresLogMessage),
-            ("01000", errors.PostgresWarning),
-            ("01003", errors.NullValueEliminatedInSetFunction),
-            ("01ZZZ", errors.PostgresWarning),
-            ("02000", errors.NoData),
-            ("57P01", errors.PostgresLogMessage),
-            ("ZZZZZ", errors.PostgresLogMessage),
+            ("00000", exceptions.PostgresLogMessage),
+            ("01000", exceptions.PostgresWarning),
+            ("01003", exceptions.NullValueEliminatedInSetFunction),
+            ("01ZZZ", exceptions.PostgresWarning),
+            ("02000", exceptions.NoData),
+            ("57P01", exceptions.PostgresLogMessage),
+            ("ZZZZZ", exceptions.PostgresLogMessage),
         ],
     )
     def test_the_sqlstate_says_the_class(self, sqlstate: str, cls: type) -> None:
-        notice = new_notice({"C": sqlstate, "S": "NOTICE", "M": "look"}, "select 1")
+        notice = PostgresLogMessage.new({"C": sqlstate, "S": "NOTICE", "M": "look"}, "select 1")
         assert type(notice) is cls
         assert notice.sqlstate == sqlstate
         assert notice.message == "look"
@@ -229,7 +229,7 @@ class TestNotices:
 
     @pytest.mark.parametrize("sqlstate", ["00000", "01000"])
     def test_it_is_immutable_and_yet_can_be_pickled_and_copied(self, sqlstate: str) -> None:
-        notice = new_notice({"C": sqlstate, "S": "WARNING", "M": "look", "D": "there"})
+        notice = PostgresLogMessage.new({"C": sqlstate, "S": "WARNING", "M": "look", "D": "there"})
         with pytest.raises(TypeError, match="cannot set 'message'.*immutable"):
             notice.message = "look away"
         for twin in (pickle.loads(pickle.dumps(notice)), copy.copy(notice), copy.deepcopy(notice)):
@@ -237,28 +237,28 @@ class TestNotices:
             assert twin.as_dict() == notice.as_dict()
 
     def test_a_warning_can_be_raised(self) -> None:
-        warning = new_notice({"C": "01000", "M": "look"})
-        assert isinstance(warning, errors.PostgresWarning)
+        warning = PostgresLogMessage.new({"C": "01000", "M": "look"})
+        assert isinstance(warning, exceptions.PostgresWarning)
         assert warning.args == ("look",)
         warning.add_note("Python sets this one.")
-        with pytest.raises(errors.PostgresWarning, match="look"):
+        with pytest.raises(exceptions.PostgresWarning, match="look"):
             raise warning
 
 
 class TestInterfaceErrors:
     def test_detail_and_hint_are_printed(self) -> None:
-        error = errors.InterfaceError("wrong", detail="why", hint="how to mend it")
+        error = exceptions.InterfaceError("wrong", detail="why", hint="how to mend it")
         assert str(error) == "wrong\nDETAIL:  why\nHINT:  how to mend it"
-        assert str(errors.InterfaceWarning("odd", hint="how to mend it")) == "odd\nHINT:  how to mend it"
-        assert str(errors.ClientConfigurationError("wrong")) == "wrong"
+        assert str(exceptions.InterfaceWarning("odd", hint="how to mend it")) == "odd\nHINT:  how to mend it"
+        assert str(exceptions.ClientConfigurationError("wrong")) == "wrong"
 
     def test_another_message_leaves_the_rest_as_it_is(self) -> None:
         try:
             try:
                 raise asyncio.CancelledError
             except asyncio.CancelledError as cancelled:
-                raise errors.UnsupportedServerFeatureError("wrong", hint="how", safe_to_retry=True) from cancelled
-        except errors.InterfaceError as raised:
+                raise exceptions.UnsupportedServerFeatureError("wrong", hint="how", safe_to_retry=True) from cancelled
+        except exceptions.InterfaceError as raised:
             error = raised
         other = error.with_msg("quite wrong")
         assert type(other) is type(error)
@@ -269,82 +269,5 @@ class TestInterfaceErrors:
         assert str(error) == "wrong\nHINT:  how"
 
     def test_an_outdated_schema_names_the_type(self) -> None:
-        error = errors.OutdatedSchemaCacheError("outdated", schema="public", data_type="t", position=2)
+        error = exceptions.OutdatedSchemaCacheError("outdated", schema="public", data_type="t", position=2)
         assert (error.schema_name, error.data_type_name, error.position) == ("public", "t", 2)
-
-
-class TestHints:
-    """For a list where `IN` takes single values."""
-
-    @staticmethod
-    def hint(query: str, near: str, **fields: str) -> str | None:
-        """Return the hint for a syntax error at the first `near` in the query."""
-        return new_error({"C": "42601", "P": str(query.index(near) + 1)} | fields, query).hint
-
-    @pytest.mark.parametrize(
-        ("query", "near", "cure"),
-        [
-            ("select 1 where a in $1", "$1", '"= ANY($1)" instead of "IN $1"'),
-            ("select 'in $2' where a IN /* list */ $1", "$1", '"= ANY($1)" instead of "IN $1"'),
-            ("select 'in $2' where a IN /* list */ $1", "$2", None),
-            ("select a from t where b not in $3", "$3", '"<> ALL($3)" instead of "NOT IN $3"'),
-            ("select a from t where b = any $1", "$1", '"ANY($1)"'),
-            ("select a from t where b in any($1)", "any", '"= ANY($1)", without "IN"'),
-            ("select a from t where b in (1) limit limit", "limit limit", None),
-            ("select a fron $1", "$1", None),
-        ],
-    )
-    def test_a_syntax_error_at_the_parameter_says_what_to_write(self, query: str, near: str, cure: str | None) -> None:
-        hint = self.hint(query, near)
-        if cure is None:
-            assert hint is None
-        else:
-            assert cure in (hint or "")
-
-    def test_the_position_counts_characters(self) -> None:
-        query = "select 'häkchen', '✓' where a in $1"
-        assert "= ANY($1)" in (self.hint(query, "$1") or "")
-
-    def test_without_a_position_the_place_is_looked_for(self) -> None:
-        hint = new_error({"C": "42601"}, "select 'in $1' where a in $2").hint
-        assert "= ANY($2)" in (hint or "")
-
-    def test_the_hint_of_the_server_comes_first(self) -> None:
-        assert self.hint("select 1 where a in $1", "$1", H="Look again.") == "Look again."
-
-    def test_an_error_in_a_query_of_the_server_gets_none(self) -> None:
-        assert self.hint("select 1 where a in $1", "$1", q="select 2") is None
-
-    @pytest.mark.parametrize("value", [[1, 2], (1, 2), {1, 2}, frozenset([1]), range(3), {1: 2}.keys()], ids=repr)
-    def test_a_list_for_one_value_says_what_to_write(self, value: object) -> None:
-        hint = argument_hint("select a from t where b in ($1)", 1, "integer", value)
-        assert hint == (
-            f'Use "= ANY($1)" instead of "IN ($1)" to pass a {type(value).__name__}: '
-            "$1 is then one parameter of type integer[]."
-        )
-
-    def test_not_in_has_a_form_of_its_own(self) -> None:
-        hint = argument_hint("select a from t where b not in (0, $2)", 2, "text", ["a"])
-        assert "<> ALL($2)" in (hint or "")
-
-    @pytest.mark.parametrize(
-        ("query", "pg_type", "value"),
-        [
-            ("select a from t where b in ($1)", "integer", "text"),
-            ("select a from t where b in ($1)", "integer", b"bytes"),
-            ("select a from t where b in ($1)", "integer[]", [1]),
-            ("select a from t where b in ($1)", "_int4", [1]),
-            ("select a from t where b in ($2)", "integer", [1]),
-            ("select a from t where b in ($11)", "integer", [1]),
-            ("select a from t where b = $1", "integer", [1]),
-            ("select a from t where b in (f($1))", "integer", [1]),
-            ("select a from t where b in (select c from u where d = $1)", "integer", [1]),
-            ("select $1, 'b in ($1)' -- in ($1)", "integer", [1]),
-        ],
-    )
-    def test_elsewhere_there_is_none(self, query: str, pg_type: str, value: object) -> None:
-        assert argument_hint(query, 1, pg_type, value) is None
-
-    @given(st.text(), st.integers(), st.text())
-    def test_no_text_makes_it_raise(self, query: str, index: int, pg_type: str) -> None:
-        argument_hint(query, index, pg_type, [])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from headrace.lexer import Kind, Token, classify, highest_parameter, split_statements, tokens
+from headrace._sql.classify import classify, split_statements
+from headrace._sql.lexer import Kind, Token, highest_parameter, tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace._params.options import OPTIONS
-from headrace.errors import ClientConfigurationError, InterfaceError
-from headrace.params import Address, ConnectParams, resolve
+from headrace._connect.params.options import OPTIONS
+from headrace._connect.params.resolve import Address, ConnectParams, resolve
+from headrace.exceptions import ClientConfigurationError, InterfaceError
 
 SECRET = "hunter2correcthorse"
 
@@ -661,7 +661,7 @@ def test_the_table_says_all_there_is_to_say() -> None:
 
 
 def test_every_option_is_a_keyword_argument() -> None:
-    from headrace.params import ConnectArguments
+    from headrace._connect.params.resolve import ConnectArguments
 
     assert set(ConnectArguments.__annotations__) == {
         *OPTIONS,

@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from headrace._params.address import DEFAULT_HOSTS
-from headrace._params.conninfo import parse_dsn
-from headrace._params.options import OPTIONS
-from headrace.errors import ClientConfigurationError
-from headrace.params import ConnectParams, resolve
+from headrace._connect.params.address import DEFAULT_HOSTS
+from headrace._connect.params.conninfo import parse_dsn
+from headrace._connect.params.options import OPTIONS
+from headrace._connect.params.resolve import ConnectParams, resolve
+from headrace.exceptions import ClientConfigurationError
 
 pytestmark = pytest.mark.skipif(pq.version() < 180000, reason="the table of options is libpq 18's")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace._params.passfile import find_password
-from headrace.errors import InterfaceWarning
-from headrace.params import resolve
+from headrace._connect.params.passfile import find_password
+from headrace._connect.params.resolve import resolve
+from headrace.exceptions import InterfaceWarning
 
 Write = Callable[..., str]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace import errors
-from headrace._core.workload import Claim, Cost, Workload
+from headrace import exceptions
+from headrace._core.pipeline.workload import Claim, Cost, Workload
 from headrace.pool import scheduler as scheduling
 from headrace.pool.scheduler import Limits, Opening, PooledConnection, Reason, Scheduler, copy_of, time_may_mend
 
@@ -729,7 +729,7 @@ def test_all_waiters_fail_at_once_with_an_error_that_time_does_not_mend() -> Non
     claims[1].limited = True
     for claim in claims:
         pool.ask(claim)
-    pool.scheduler.failed(errors.InvalidPasswordError("no"), 0.0)
+    pool.scheduler.failed(exceptions.InvalidPasswordError("no"), 0.0)
     assert pool.scheduler.hopeless(0.0, 60.0) == claims
     assert pool.scheduler.waiting == 0
     assert not any(claim.waits for claim in claims)
@@ -757,7 +757,7 @@ def test_nobody_fails_while_there_are_connections() -> None:
     pool = Pool(1)
     pool.occupy(None)
     pool.ask(pool.write())
-    pool.scheduler.failed(errors.InvalidPasswordError("no"), 0.0)
+    pool.scheduler.failed(exceptions.InvalidPasswordError("no"), 0.0)
     assert pool.scheduler.hopeless(1000.0, 1.0) == []
 
 
@@ -766,15 +766,15 @@ def test_nobody_fails_while_there_are_connections() -> None:
     [
         (ConnectionRefusedError(), True),
         (TimeoutError(), True),
-        (errors.ConnectionDoesNotExistError("gone"), True),
-        (errors.TooManyConnectionsError("53300"), True),
-        (errors.CannotConnectNowError("57P03"), True),
-        (errors.AdminShutdownError("57P01"), True),
-        (errors.TargetServerAttributeNotMatched("no primary"), True),
-        (errors.InvalidPasswordError("28P01"), False),
-        (errors.InvalidAuthorizationSpecificationError("28000"), False),
-        (errors.InvalidCatalogNameError("3D000"), False),
-        (errors.InsufficientPrivilegeError("42501"), False),
+        (exceptions.ConnectionDoesNotExistError("gone"), True),
+        (exceptions.TooManyConnectionsError("53300"), True),
+        (exceptions.CannotConnectNowError("57P03"), True),
+        (exceptions.AdminShutdownError("57P01"), True),
+        (exceptions.TargetServerAttributeNotMatched("no primary"), True),
+        (exceptions.InvalidPasswordError("28P01"), False),
+        (exceptions.InvalidAuthorizationSpecificationError("28000"), False),
+        (exceptions.InvalidCatalogNameError("3D000"), False),
+        (exceptions.InsufficientPrivilegeError("42501"), False),
         (ssl.SSLCertVerificationError(1, "self-signed"), False),
         (ValueError("a callback of the program"), False),
     ],
@@ -955,11 +955,11 @@ def test_a_refusal_by_a_server_that_does_not_say_whether_it_is_read_only_retires
 
 def test_a_server_that_is_starting_up_or_shutting_down_retires_the_generation() -> None:
     pool = Pool()
-    refusal = errors.CannotConnectNowError("the database system is shutting down")
+    refusal = exceptions.CannotConnectNowError("the database system is shutting down")
     assert not pool.scheduler.refusal_retires(refusal, 10)
     pool.open()
     assert pool.scheduler.refusal_retires(refusal, 10)
-    assert not pool.scheduler.refusal_retires(errors.TooManyConnectionsError("too many"), 10)
+    assert not pool.scheduler.refusal_retires(exceptions.TooManyConnectionsError("too many"), 10)
     pool.scheduler.next_generation(10)
     assert not pool.scheduler.refusal_retires(refusal, 10.5)
 

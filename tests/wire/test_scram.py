@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
-from headrace._params.secret import Secret
-from headrace.errors import ProtocolError
-from headrace.saslprep import saslprep
-from headrace.scram import Challenge, ScramClient, ScramKeys, derive_keys
+from headrace._connect.params.secret import Secret
+from headrace._connect.saslprep import saslprep
+from headrace._connect.scram import Challenge, ScramClient, ScramKeys, derive_keys
+from headrace.exceptions import ProtocolError
 
 # RFC 7677, section 3.
 NONCE = "rOprNGfwEbeRWgbNEkqO"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.lexer import Traits, classify
+from headrace._sql.classify import Traits, classify
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "pool.md"
 

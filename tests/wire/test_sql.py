@@ -10,8 +10,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import headrace
-from headrace.lexer import Kind, tokens
-from headrace.query import bound, bound_each, identifier, read_text, sql
+from headrace._sql.lexer import Kind, tokens
+from headrace._sql.named_parameters import bound, bound_each, identifier, read_text, sql
 
 templates = pytest.mark.skipif(sys.version_info < (3, 14), reason="this Python has no template literals")
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from headrace._params.secret import Secret
-from headrace.errors import ClientConfigurationError, ProtocolError
-from headrace.tls import (
+from headrace._connect.params.secret import Secret
+from headrace._connect.tls import (
     Attempt,
     TLSSettings,
     attempts,
@@ -25,6 +24,7 @@ from headrace.tls import (
     make_context,
     server_hostname,
 )
+from headrace.exceptions import ClientConfigurationError, ProtocolError
 from tests.certificates import Authority, Issued, openssl
 
 PLAIN = Attempt(tls=False)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace._core.preparation import own_statement
-from headrace._core.record import Record
-from headrace.driver import KIND_FIRST_ROW, KIND_ROWS
-from headrace.errors import InterfaceError
-from headrace.lexer import Kind, tokens
+from headrace._core.pipeline.prepare import own_statement
+from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS
+from headrace._sql.lexer import Kind, tokens
+from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
-    from headrace._core.statement import Statement
-    from headrace.connection_base import ConnectionBase
+    from headrace._client.base import ConnectionBase
+    from headrace._core.pipeline.statement_cache import Statement
 
 # With a modifier of -1 the names are exact: without one, "character" and "bit" would stand for one character or bit.
 TYPE_NAMES = """\

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace._core.copying import RowEncoder
-from headrace._core.preparation import own_statement
-from headrace._core.record import Record
+from headrace._core.pipeline.copy import RowEncoder
+from headrace._core.pipeline.prepare import own_statement
+from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_ROWS
 from headrace.copy.command import Names, column_list
-from headrace.driver import KIND_ROWS
 
 if TYPE_CHECKING:
-    from headrace._core.statement import Statement
-    from headrace.driver import Driver
+    from headrace._core.pipeline.statement_cache import Statement
+    from headrace._io.driver import Driver
 
 ATTRIBUTES = """\
 SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a

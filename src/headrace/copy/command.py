@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from headrace.errors import InterfaceError
-from headrace.lexer import classify, split_statements
-from headrace.quoting import checked_text, quote_identifier, quote_literal
+from headrace._sql.classify import classify, split_statements
+from headrace._sql.quoting import checked_text, quote_identifier, quote_literal
+from headrace.exceptions import InterfaceError
 
 TEXTS = frozenset(
     {"format", "delimiter", "null", "quote", "escape", "encoding", "default", "on_error", "log_verbosity"}

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from headrace._sql.named_parameters import bound
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
 from headrace.copy.columns import prepared
@@ -16,12 +17,11 @@ from headrace.copy.sink import Sink, writer
 from headrace.copy.source import Source, chunks
 from headrace.copy.transfer import Upload, download, upload
 from headrace.copy.writer import CopyWriter
-from headrace.query import bound
 from headrace.rows import rows_as
 
 if TYPE_CHECKING:
-    from headrace._core.record import Record
-    from headrace.query import AnyQuery
+    from headrace._core.rows.record import Record
+    from headrace._sql.named_parameters import AnyQuery
 
     R = TypeVar("R", bound=Record)
 

@@ -7,22 +7,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from headrace._core.copying import text_columns
+from headrace._core.pipeline.copy import text_columns
+from headrace._sql.classify import classify
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
 from headrace.copy.columns import prepared
 from headrace.copy.records import BINARY
 from headrace.copy.transfer import Download
-from headrace.errors import InterfaceError
-from headrace.lexer import classify
+from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace._core.record import Record
-    from headrace._core.rowplan import RowShape
-    from headrace._core.statement import Statement
-    from headrace.connection_base import ConnectionBase
+    from headrace._client.base import ConnectionBase
+    from headrace._core.pipeline.statement_cache import Statement
+    from headrace._core.rows.record import Record
+    from headrace._core.rows.row_plan import RowShape
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import encoder as encoder_for
 from headrace.copy.transfer import Upload, upload
-from headrace.errors import InterfaceError
+from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
-    from headrace._core.copying import RowEncoder
-    from headrace.connection_base import ConnectionBase
+    from headrace._client.base import ConnectionBase
+    from headrace._core.pipeline.copy import RowEncoder
 
 CHUNK = 1 << 16
 """Bytes of encoded rows sent at a time."""

@@ -8,7 +8,7 @@ from inspect import isawaitable
 from typing import Any, Protocol
 
 from headrace.copy.files import in_thread, may_wait, opened
-from headrace.errors import InterfaceError
+from headrace.exceptions import InterfaceError
 
 CHUNK = 1 << 18
 """Bytes read from a file at a time, and sent in one message at most."""

@@ -13,10 +13,10 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from headrace._core.copying import Copy, CopyIn, CopyOut
+from headrace._core.pipeline.copy import Copy, CopyIn, CopyOut
 
 if TYPE_CHECKING:
-    from headrace.driver import Driver
+    from headrace._io.driver import Driver
 
 Write = Callable[[bytes], Awaitable[object]]
 _Request = TypeVar("_Request", bound=Copy)

@@ -12,13 +12,13 @@ from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import encoder as encoder_for
 from headrace.copy.records import CHUNK, check_width, encoded_as
 from headrace.copy.transfer import Upload
-from headrace.errors import InterfaceError
+from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace._core.copying import RowEncoder
-    from headrace.connection_base import ConnectionBase
+    from headrace._client.base import ConnectionBase
+    from headrace._core.pipeline.copy import RowEncoder
 
 
 class CopyWriter:

@@ -1,4 +1,4 @@
 """Names that programs take from `asyncpg.pgproto`."""
 
-from headrace import types as types
 from headrace.pgproto import pgproto as pgproto
+from headrace.pgproto import types as types

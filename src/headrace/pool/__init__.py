@@ -1,8 +1,8 @@
 """A pool of connections."""
 
-from headrace.pool.lease import PoolAcquireContext, PoolConnectionProxy, PoolConnectionProxyMeta
-from headrace.pool.listening import Gap, Listening, Notification
+from headrace.pool.notifications import Gap, Listening, Notification
 from headrace.pool.pool import Pool, create_pool
+from headrace.pool.proxy import PoolAcquireContext, PoolConnectionProxy, PoolConnectionProxyMeta
 from headrace.pool.stats import Histogram, PoolStats
 
 __all__ = [

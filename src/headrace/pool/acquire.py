@@ -9,11 +9,11 @@ import weakref
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from headrace._client.timeouts import checked_timeout
 from headrace.connection import Connection
-from headrace.errors import InterfaceError, PostgresError
-from headrace.pool.lease import Place, PoolAcquireContext, PoolConnectionProxy
+from headrace.exceptions import InterfaceError, PostgresError
+from headrace.pool.proxy import Place, PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.scheduler import Reason
-from headrace.waiting import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1,9 +1,9 @@
 # The calls that share the connections of a pool.
 
-from headrace._core.reply cimport Wakeups
-from headrace._core.request cimport Request
-from headrace._core.workload cimport Claim, Cost
-from headrace.line cimport Line, Sharing
+from headrace._core.pipeline.future cimport Wakeups
+from headrace._core.pipeline.requests cimport Request
+from headrace._core.pipeline.workload cimport Claim, Cost
+from headrace._io.transport cimport Line, Sharing
 from headrace.pool.scheduler cimport PooledConnection, Scheduler
 
 

@@ -2,10 +2,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, final
 
-from headrace._core.request import Request
-from headrace._core.workload import Claim, Cost
-from headrace.lexer import Traits
-from headrace.line import Sharing
+from headrace._core.pipeline.requests import Request
+from headrace._core.pipeline.workload import Claim, Cost
+from headrace._io.transport import Sharing
+from headrace._sql.classify import Traits
 from headrace.pool.scheduler import PooledConnection, Scheduler
 
 PING_TIMEOUT: float

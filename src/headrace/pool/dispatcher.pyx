@@ -6,17 +6,17 @@ and may be given another one if that ends before the server has begun with it. T
 
 cimport cython
 
-from headrace._core.batch cimport Batch
-from headrace._core.request cimport DONE, QUEUED, SENT, STATUS, Bound, Direct, Query, Repetition, Request, repetition_of
-from headrace._core.workload cimport boot_seconds
-from headrace.driver cimport DriverCore
+from headrace._core.pipeline.batch cimport Batch
+from headrace._core.pipeline.requests cimport DONE, QUEUED, SENT, STATUS, Bound, Direct, Query, Repetition, Request, repetition_of
+from headrace._core.pipeline.workload cimport boot_seconds
+from headrace._io.driver cimport DriverCore
 
 import asyncio
 import logging
 from asyncio import get_running_loop
 
-from headrace.errors import InterfaceError
-from headrace.lexer import classify
+from headrace.exceptions import InterfaceError
+from headrace._sql.classify import classify
 
 log = logging.getLogger('headrace.pool')
 

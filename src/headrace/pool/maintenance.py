@@ -11,7 +11,8 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import time_may_mend
+from headrace._client.session_state import session_state
+from headrace.exceptions import time_may_mend
 from headrace.pool.dispatcher import PING_TIMEOUT, Dispatcher
 from headrace.pool.scheduler import (
     STALLED,
@@ -23,14 +24,13 @@ from headrace.pool.scheduler import (
     copy_of,
 )
 from headrace.pool.stats import Counts
-from headrace.session_state import session_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from headrace._client.session_state import SessionState
+    from headrace._io.driver import Driver
     from headrace.connection import Connection
-    from headrace.driver import Driver
-    from headrace.session_state import SessionState
 
 log = logging.getLogger("headrace.pool")
 

@@ -14,23 +14,23 @@ import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headrace._client.session_state import SessionState, first_state, session_state
+from headrace._client.timeouts import checked_command_timeout, checked_timeout
+from headrace._client.type_codecs import TypeCodec, checked_codecs
 from headrace._core.codecs.catalogues import Catalogues
-from headrace._core.record import Record
-from headrace.codec import TypeCodec, checked_codecs
+from headrace._core.rows.record import Record
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.copy import CopyMethods
-from headrace.errors import InterfaceError, PostgresError
-from headrace.pool.lease import PoolAcquireContext
-from headrace.pool.listening import Listening
+from headrace.exceptions import InterfaceError, PostgresError
 from headrace.pool.maintenance import Maintenance
+from headrace.pool.notifications import Listening
+from headrace.pool.private_names import WatchedNames
+from headrace.pool.proxy import PoolAcquireContext
+from headrace.pool.queries import SharedMethods
 from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
-from headrace.pool.sharing import SharedMethods
 from headrace.pool.stats import PoolStats
-from headrace.pool.watched import WatchedNames
 from headrace.rows import checked_record_class
-from headrace.session_state import SessionState, first_state, session_state
-from headrace.waiting import checked_command_timeout, checked_timeout
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,6 +1,6 @@
 # Every decision of a pool: which connection serves whom, and which come and go.
 
-from headrace._core.workload cimport Claim, Workload
+from headrace._core.pipeline.workload cimport Claim, Workload
 
 
 cdef class PooledConnection:

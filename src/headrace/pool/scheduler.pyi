@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, final
 
-from headrace._core.workload import Claim, Workload
+from headrace._core.pipeline.workload import Claim, Workload
 
 BUDGET: float
 PING_AFTER: float

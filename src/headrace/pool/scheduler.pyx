@@ -31,14 +31,14 @@ Time is given by the caller, in seconds of one clock, and chance by a function, 
 
 cimport cython
 
-from headrace._core.workload cimport boot_seconds, claim_before, link, unlink
+from headrace._core.pipeline.workload cimport boot_seconds, claim_before, link, unlink
 
 import random
 from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headrace.errors import time_may_mend
+from headrace.exceptions import time_may_mend
 
 # Seconds of work that a plain read may be sent behind.
 BUDGET = 0.005

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NotRequired, Required, get_origin, get_type_hints
 
-from headrace.errors import InterfaceError
+from headrace.exceptions import InterfaceError
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format

@@ -9,8 +9,8 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, get_origin
 
-from headrace._core.record import Record
-from headrace._core.rowplan import (
+from headrace._core.rows.record import Record
+from headrace._core.rows.row_plan import (
     PLACES_ATTRIBUTES,
     AttributePlan,
     CallPlan,
@@ -20,7 +20,7 @@ from headrace._core.rowplan import (
     RowShape,
     TuplePlan,
 )
-from headrace.errors import InterfaceError
+from headrace.exceptions import InterfaceError
 from headrace.rows.fields import Field, Fields, Kind, fields_of
 
 SUPPORTED = "a dataclass, NamedTuple, TypedDict, or a class of attrs, msgspec or pydantic"

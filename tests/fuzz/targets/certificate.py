@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headrace.channel_binding import tls_server_end_point
+from headrace._connect.channel_binding import tls_server_end_point
 from tests.fuzz.target import Target
 
 RSA_SHA256 = bytes.fromhex("300d06092a864886f70d01010b0500")

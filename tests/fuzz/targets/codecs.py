@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-import headrace._core.codecs.families  # noqa: F401  registers the codecs of all built-in types
-from headrace import errors, types
+import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
+from headrace import exceptions, types
 from headrace._core.codecs.base import Codec, builtin_codecs
 from headrace._core.codecs.testing import decode_with, encode_with
 from headrace._core.codecs.typemap import TypeMap
@@ -60,7 +60,7 @@ def codecs() -> list[Codec]:
 def _set(custom: TypeMap, oid: int, form: str) -> None:
     try:
         custom.set_codec(oid, form, lambda value: value, lambda value: value)
-    except errors.InterfaceError:
+    except exceptions.InterfaceError:
         return  # the type does not take a codec of that form
 
 
@@ -71,10 +71,10 @@ class Codecs(Target):
     # The second and third are for what a server may well send: a composite type altered since it was looked up, and
     # an anonymous record with a type that was never looked up.
     allowed = (
-        errors.ProtocolError,
-        errors.DataError,
-        errors.OutdatedSchemaCacheError,
-        errors.UnsupportedClientFeatureError,
+        exceptions.ProtocolError,
+        exceptions.DataError,
+        exceptions.OutdatedSchemaCacheError,
+        exceptions.UnsupportedClientFeatureError,
         *VALUE_ERRORS,
     )
     words = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headrace import errors
-from headrace._params.options import OPTIONS
-from headrace.params import resolve
+from headrace import exceptions
+from headrace._connect.params.options import OPTIONS
+from headrace._connect.params.resolve import resolve
 from tests.fuzz.target import Target
 from tests.fuzz.targets.lexer import text_of
 
@@ -26,7 +26,7 @@ class Dsn(Target):
     """See above."""
 
     name = "dsn"
-    allowed = (errors.ClientConfigurationError,)
+    allowed = (exceptions.ClientConfigurationError,)
     words = (
         *(f"{name}=".encode() for name in OPTIONS),
         *(b"postgresql://", b"@", b":", b"/", b"?", b"&", b"=", b",", b"[", b"]", b"%", b"%00", b"%41", b"'", b"\\",

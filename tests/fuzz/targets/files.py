@@ -6,10 +6,10 @@ import os
 import tempfile
 from collections.abc import Iterable
 
-from headrace import errors
-from headrace._params.options import OPTIONS
-from headrace._params.passfile import find_password
-from headrace._params.servicefile import read_service
+from headrace import exceptions
+from headrace._connect.params.options import OPTIONS
+from headrace._connect.params.passfile import find_password
+from headrace._connect.params.servicefile import read_service
 from tests.fuzz.target import Target
 
 
@@ -74,7 +74,7 @@ class Servicefile(Target):
 
     name = "servicefile"
     share = 0.02
-    allowed = (errors.ClientConfigurationError,)
+    allowed = (exceptions.ClientConfigurationError,)
     words = (
         *(f"{name}=x".encode() for name in OPTIONS),
         *(

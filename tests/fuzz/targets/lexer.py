@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headrace.lexer import classify, split_statements, tokens
+from headrace._sql.classify import classify, split_statements
+from headrace._sql.lexer import tokens
 from tests.fuzz.target import Target
 
 TEXTS = (

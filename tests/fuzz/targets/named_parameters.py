@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from headrace import errors
-from headrace.lexer import Kind, tokens
-from headrace.query import read_text, sql
+from headrace import exceptions
+from headrace._sql.lexer import Kind, tokens
+from headrace._sql.named_parameters import read_text, sql
 from tests.fuzz.target import Target
 from tests.fuzz.targets.lexer import TEXTS, Lexer, text_of
 
@@ -22,7 +22,7 @@ class NamedParameters(Target):
 
     name = "named_parameters"
     share = 0.5
-    allowed = (errors.InterfaceError,)
+    allowed = (exceptions.InterfaceError,)
     words = (*Lexer.words, b":", b":a", b"::", b":=", b"[", b"]")
 
     def seeds(self) -> Iterable[bytes]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 
-from headrace import errors
-from headrace._params.secret import Secret
-from headrace.scram import ScramClient, derive_keys
+from headrace import exceptions
+from headrace._connect.params.secret import Secret
+from headrace._connect.scram import ScramClient, derive_keys
 from tests.fuzz.target import Target
 from tests.peers.scram import ScramServer
 
@@ -29,7 +29,7 @@ class Scram(Target):
 
     name = "scram"
     share = 0.25
-    allowed = (errors.ProtocolError,)
+    allowed = (exceptions.ProtocolError,)
     words = (
         NONCE.encode(),
         b"r=",

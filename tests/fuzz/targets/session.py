@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 
-from headrace import errors
-from headrace._core.copying import CopyIn, CopyOut
-from headrace._core.record import Record
+from headrace import exceptions
+from headrace._core.pipeline.copy import CopyIn, CopyOut
+from headrace._core.rows.record import Record
 from tests.fuzz.mutation import Mutation
 from tests.fuzz.target import Target
 from tests.peers import backend
@@ -254,7 +254,7 @@ STATES: tuple[tuple[Callable[[], Asked], bytes], ...] = (
 ELEMENTS = [(number,) for number in range(4000)]
 """More than one chunk of a batch."""
 
-EXPECTED = (errors.PostgresError, errors.InterfaceError, errors.InternalClientError)
+EXPECTED = (exceptions.PostgresError, exceptions.InterfaceError, exceptions.InternalClientError)
 """What a request may come to, whatever the server says."""
 
 
@@ -296,7 +296,7 @@ class SessionStates(Target):
             for call in calls:
                 if isinstance(call.request, CopyIn) and call.request.flowing:
                     call.request.data_message(b"1\n")
-        except errors.ProtocolError as error:
+        except exceptions.ProtocolError as error:
             said = str(error)[:40]
             session.lost(error)
         session.lost("the end")

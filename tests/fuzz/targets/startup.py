@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
-from headrace import errors
-from headrace._core.frontend import startup_message
-from headrace._core.startup import Startup
-from headrace._params.require_auth import parse_require_auth
-from headrace._params.secret import Secret
-from headrace.auth import Authenticator, AuthRequest, AuthSettings, Work
+from headrace import exceptions
+from headrace._connect.auth import Authenticator, AuthRequest, AuthSettings, Work
+from headrace._connect.params.require_auth import parse_require_auth
+from headrace._connect.params.secret import Secret
+from headrace._core.pipeline.startup import Startup
+from headrace._core.wire.frontend import startup_message
 from tests.fuzz.mutation import Mutation
 from tests.fuzz.target import Target
 from tests.peers import backend
@@ -49,7 +49,7 @@ class StartOfSession(Target):
         *(b"\0\3\0\0", b"\0\3\0\2", b"K", b"Z", b"S", b"v"),
     )  # fmt: skip
     # What the client will not do, and says so.
-    allowed = (errors.InterfaceError,)
+    allowed = (exceptions.InterfaceError,)
 
     def seeds(self) -> Iterable[bytes]:
         greeting = backend.greeting()
@@ -103,7 +103,7 @@ class StartOfSession(Target):
         talk.session.take_output()
         try:
             talk.session.feed(data[1:])
-        except errors.ProtocolError as error:
+        except exceptions.ProtocolError as error:
             talk.session.lost(error)
         began = call.settled and call.waiter.error is None
         talk.session.lost("the end")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace.errors import ArgumentError, DataError
+from headrace.exceptions import ArgumentError, DataError
 from tests.server.types.round_trip import batches
 from tests.server.types.samples.bad import BAD, BAD_RANGES, NOT_A_VALUE
 from tests.server.types.samples.every import SAMPLES

@@ -13,7 +13,7 @@ import headrace
 from headrace import Range
 from headrace._core.codecs.introspection import QUERY
 from headrace._core.codecs.typemap import INTROSPECTION_QUERY, TypeMap
-from headrace.errors import InvalidTextRepresentationError
+from headrace.exceptions import InvalidTextRepresentationError
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect

@@ -11,7 +11,7 @@ import pytest
 import headrace
 from headrace._core.codecs.base import builtin_codecs
 from headrace._core.codecs.typemap import INTROSPECTION_QUERY, TypeMap
-from headrace.errors import FeatureNotSupportedError
+from headrace.exceptions import FeatureNotSupportedError
 from tests.server.types.exactness import as_tuples, exactly
 from tests.server.types.samples.every import AS_TEXT, SAMPLES
 from tests.server.types.samples.sample import array_of

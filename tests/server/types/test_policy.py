@@ -13,7 +13,7 @@ import pytest
 
 import headrace
 from headrace import BitString, Range
-from headrace.errors import DataError, UnsupportedClientFeatureError
+from headrace.exceptions import DataError, UnsupportedClientFeatureError
 from tests.server.types.exactness import exactly
 
 TOO_FAR = [

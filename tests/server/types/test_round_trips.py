@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
-from headrace.errors import FeatureNotSupportedError
+from headrace.exceptions import FeatureNotSupportedError
 from tests.server.types.round_trip import batches, check
 from tests.server.types.samples.every import SAMPLES
 from tests.server.types.samples.sample import Sample, array_of

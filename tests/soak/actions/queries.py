@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.errors import DivisionByZeroError, InterfaceError, PostgresSyntaxError, UndefinedTableError
+from headrace.exceptions import DivisionByZeroError, InterfaceError, PostgresSyntaxError, UndefinedTableError
 from tests.soak.actions.echoes import echo
 from tests.soak.turn import Target, Turn
 

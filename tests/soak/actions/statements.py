@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.errors import DuplicateColumnError, InvalidCachedStatementError, UndefinedColumnError
+from headrace.exceptions import DuplicateColumnError, InvalidCachedStatementError, UndefinedColumnError
 from tests.soak.actions.echoes import echo
 from tests.soak.turn import Turn
 

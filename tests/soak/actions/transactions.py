@@ -6,7 +6,7 @@ import asyncio
 from typing import Literal
 
 import headrace
-from headrace.errors import DivisionByZeroError, InFailedSQLTransactionError
+from headrace.exceptions import DivisionByZeroError, InFailedSQLTransactionError
 from tests.soak.actions.echoes import echo
 from tests.soak.actions.writes import INSERT
 from tests.soak.figures import Finding

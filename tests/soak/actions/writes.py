@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.errors import DivisionByZeroError
+from headrace.exceptions import DivisionByZeroError
 from tests.soak.figures import Finding
 from tests.soak.turn import Target, Turn
 

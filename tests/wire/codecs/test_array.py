@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from headrace._core.codecs.fixed_types import ARRAYS
 from headrace._core.codecs.testing import decode, encode, format_of
-from headrace._core.record import Record, make_record
-from headrace.errors import ProtocolError
+from headrace._core.rows.record import Record, make_record
+from headrace.exceptions import ProtocolError
 from headrace.types import BitString, Path, Point, Range
 
 from .wire import check_both_ways, check_hostile, check_refused, decoded, encoded

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from headrace._core.record import Record, make_record
-from headrace.errors import OutdatedSchemaCacheError, ProtocolError
+from headrace._core.rows.record import Record, make_record
+from headrace.exceptions import OutdatedSchemaCacheError, ProtocolError
 
 from .types_known import (
     EMPTY,

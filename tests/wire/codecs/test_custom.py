@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.record import Record
-from headrace.errors import InterfaceError, UnsupportedClientFeatureError
+from headrace._core.rows.record import Record
+from headrace.exceptions import InterfaceError, UnsupportedClientFeatureError
 from headrace.types import Range
 
 from .types_known import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace._core.codecs.testing import decode
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 SCALARS = [
     *[

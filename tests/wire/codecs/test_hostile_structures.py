@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace._core.codecs.typemap import TypeMap
-from headrace.errors import OutdatedSchemaCacheError, ProtocolError, UnsupportedClientFeatureError
+from headrace.exceptions import OutdatedSchemaCacheError, ProtocolError, UnsupportedClientFeatureError
 
 from .types_known import (
     AGES,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace._core.codecs.typemap import TypeMap
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 from .types_known import CITEXT, HSTORE, LTREE, VECTOR, back, codec, decoded, encoded, known
 

@@ -9,7 +9,7 @@ import pytest
 
 from headrace._core.codecs.testing import decode, encode
 from headrace._core.codecs.typemap import TypeMap
-from headrace.errors import ProtocolError, UnsupportedClientFeatureError
+from headrace.exceptions import ProtocolError, UnsupportedClientFeatureError
 
 from .types_known import MOOD, PAIR, TYPES, decoded, known
 from .wire import check_hostile

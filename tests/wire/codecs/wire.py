@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from headrace._core.codecs import testing
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 
 def encoded(oid: int, value: object) -> str:

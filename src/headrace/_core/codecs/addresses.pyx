@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from cpython.long cimport PyLong_FromUnsignedLong
 from libc.string cimport memcpy, memset
 
-from headrace._core.buffer cimport load_u32
+from headrace._core.wire.buffer cimport load_u32
 from headrace._core.codecs.slots cimport load_u128, slot_fill, slot_offset, slot_value, slotted_new
 
 cdef:

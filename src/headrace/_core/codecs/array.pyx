@@ -21,15 +21,15 @@ from cpython.tuple cimport PyTuple_Check, PyTuple_CheckExact, PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from headrace._core.buffer cimport (
+from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, load_u32, put_byte, put_bytes, put_i32, reserve, store_u32,
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
 
-from headrace._core.record import Record
+from headrace._core.rows.record import Record
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 from headrace.types import BitString, Path
 
 cdef extern from "Python.h":

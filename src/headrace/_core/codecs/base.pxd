@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
-from headrace._core.buffer cimport WriteBuffer
+from headrace._core.wire.buffer cimport WriteBuffer
 
 # A decoder gets the value's bytes without the length word; it must check `size` before it reads, must not keep `data`
 # past any call into Python code, and raises ProtocolError (bad_length() and friends) for bytes no server should send.

@@ -4,7 +4,7 @@ The families of types are modules beside this one; each registers its codecs whe
 assigned by hand in the server's own catalogue and never change (bki-overview, "OID Assignment").
 """
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 cdef dict BUILTIN = {}
 

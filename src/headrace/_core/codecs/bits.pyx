@@ -9,10 +9,10 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 from headrace.types import BitString
 
-from headrace._core.buffer cimport WriteBuffer, load_i32, reserve, store_u32, value_too_long
+from headrace._core.wire.buffer cimport WriteBuffer, load_i32, reserve, store_u32, value_too_long
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slotted_new

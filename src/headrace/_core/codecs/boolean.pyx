@@ -1,6 +1,6 @@
 """bool, as boolsend() and boolrecv() in utils/adt/bool.c have it: one byte, 0 or 1."""
 
-from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
+from headrace._core.wire.buffer cimport WriteBuffer, reserve, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 

@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint32_t
 
-from headrace._core.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
+from headrace._core.wire.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 

@@ -18,16 +18,16 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from headrace._core.buffer cimport (
+from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, load_u32, put_byte, put_i32,
 )
 from headrace._core.codecs.base cimport Codec, wrong_type
 from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
-from headrace._core.record cimport describe, record_new, record_set, record_track
+from headrace._core.rows.record cimport describe, record_new, record_set, record_track
 
-from headrace._core.record import Record
+from headrace._core.rows.record import Record
 
-from headrace.errors import OutdatedSchemaCacheError, ProtocolError
+from headrace.exceptions import OutdatedSchemaCacheError, ProtocolError
 
 cdef object RECORD = Record
 

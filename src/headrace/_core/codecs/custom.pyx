@@ -14,7 +14,7 @@ What the functions raise fails the query they were called for and nothing else. 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int64_t, uint32_t
 
-from headrace._core.buffer cimport (
+from headrace._core.wire.buffer cimport (
     WriteBuffer, load_i32, load_i64, put_i32, put_i64, put_value,
 )
 from headrace._core.codecs.base cimport Codec, bad_length
@@ -23,7 +23,7 @@ from headrace._core.codecs.text cimport decode_text, encode_text
 
 from headrace._core.codecs.text_forms import SAME_TEXT
 
-from headrace.errors import InterfaceError, UnsupportedClientFeatureError
+from headrace.exceptions import InterfaceError, UnsupportedClientFeatureError
 
 # OID -> (size in bytes, name in messages, how many numbers): date, time, timetz, timestamp, timestamptz, interval.
 # The order is asyncpg's, and an interval's not that of the wire: (months, days, microseconds).

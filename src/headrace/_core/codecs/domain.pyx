@@ -7,7 +7,7 @@ and the columns of composites.
 
 from libc.stdint cimport uint32_t
 
-from headrace._core.buffer cimport WriteBuffer
+from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec
 
 

@@ -3,8 +3,8 @@
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_AsDouble, PyFloat_CheckExact, PyFloat_FromDouble
 from libc.math cimport isinf
 
-from headrace._core.buffer cimport WriteBuffer, reserve
-from headrace._core.buffer cimport load_f32, load_f64, store_f32, store_f64, store_u32
+from headrace._core.wire.buffer cimport WriteBuffer, reserve
+from headrace._core.wire.buffer cimport load_f32, load_f64, store_f32, store_f64, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 

@@ -13,13 +13,13 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, int64_t
 
-from headrace._core.buffer cimport (
+from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_f64, load_i32, put_byte, put_bytes, put_i32, reserve, store_f64,
 )
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slotted_new
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 from headrace.types import Box, Circle, Line, LineSegment, Path, Point, Polygon
 
 cdef extern from *:

@@ -1,4 +1,4 @@
 # Reading hexadecimal digits: the value of one, -1 for any other character.
 
-cdef extern from 'codecs/hexadecimal.h':
+cdef extern from 'hexadecimal.h':
     int hex_digit(char character) noexcept

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from cpython.dict cimport PyDict_SetItem
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from headrace._core.buffer cimport WriteBuffer, begin_length, end_length, load_i32, put_i32
+from headrace._core.wire.buffer cimport WriteBuffer, begin_length, end_length, load_i32, put_i32
 from headrace._core.codecs.base cimport Codec, wrong_type
 from headrace._core.codecs.text cimport decode_text, encode_text
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 
 cdef Codec hstore_codec(uint32_t oid, str name, str schema):

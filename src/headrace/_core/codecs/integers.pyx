@@ -9,9 +9,9 @@ from cpython.long cimport PyLong_FromLong, PyLong_FromLongLong
 from cpython.long cimport PyLong_FromUnsignedLong, PyLong_FromUnsignedLongLong
 from libc.stdint cimport INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
-from headrace._core.buffer cimport WriteBuffer, reserve
-from headrace._core.buffer cimport load_i16, load_i32, load_i64, load_u32, load_u64
-from headrace._core.buffer cimport store_u16, store_u32, store_u64
+from headrace._core.wire.buffer cimport WriteBuffer, reserve
+from headrace._core.wire.buffer cimport load_i16, load_i32, load_i64, load_u32, load_u64
+from headrace._core.wire.buffer cimport store_u16, store_u32, store_u64
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport whole_number
 

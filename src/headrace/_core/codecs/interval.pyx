@@ -14,7 +14,7 @@ from cpython.datetime cimport (
 )
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 
-from headrace._core.buffer cimport WriteBuffer, load_i32, load_i64, reserve, store_u32, store_u64
+from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_i64, reserve, store_u32, store_u64
 from headrace._core.codecs.base cimport Codec, bad_length, lacking, scalar
 from headrace._core.codecs.calendar cimport DAY, interval_text
 from headrace._core.codecs.coercion cimport enum_value

@@ -8,9 +8,9 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
-from headrace._core.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
+from headrace._core.wire.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.text cimport decode_text, utf8_of

@@ -6,7 +6,7 @@ Everything else, and everything on the way out, is as in datetime.pyx and interv
 
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int64_t, uint32_t
 
-from headrace._core.buffer cimport load_i32, load_i64
+from headrace._core.wire.buffer cimport load_i32, load_i64
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.calendar cimport date_text, interval_text, time_text, timestamp_text, zone_text
 from headrace._core.codecs.domain cimport AliasCodec, alias_codec

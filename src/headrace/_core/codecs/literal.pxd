@@ -1,6 +1,6 @@
 # The text forms of arrays, composites and ranges, taken apart and put together.
 
-from headrace._core.buffer cimport WriteBuffer
+from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec
 
 

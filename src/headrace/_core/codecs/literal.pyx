@@ -8,10 +8,10 @@ One rule differs: within quotes an array escapes by backslash, a composite or a 
 *read* either way, as the server does; `doubled` says which way is written.
 """
 
-from headrace._core.buffer cimport WriteBuffer, load_i32, put_byte, put_bytes
+from headrace._core.wire.buffer cimport WriteBuffer, load_i32, put_byte, put_bytes
 from headrace._core.codecs.base cimport Codec
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 
 cdef class Scanner:

@@ -6,12 +6,12 @@ byte with the version of the format, which is 1, and the text.
 
 from libc.string cimport memmove
 
-from headrace._core.buffer cimport WriteBuffer, begin_length, end_length, put_byte
+from headrace._core.wire.buffer cimport WriteBuffer, begin_length, end_length, put_byte
 from headrace._core.codecs.base cimport Codec, bad_length
 from headrace._core.codecs.custom cimport plain_text
 from headrace._core.codecs.text cimport decode_text, encode_text
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
 cdef enum:
     VERSION = 1

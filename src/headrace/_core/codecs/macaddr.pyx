@@ -7,7 +7,7 @@ functions accept is accepted here (datatype-net-types, macaddr).
 from cpython.unicode cimport PyUnicode_Check
 from libc.string cimport memmove
 
-from headrace._core.buffer cimport WriteBuffer, put_value
+from headrace._core.wire.buffer cimport WriteBuffer, put_value
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.hexadecimal cimport hex_digit

@@ -13,9 +13,9 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr, memcpy
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
-from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
+from headrace._core.wire.buffer cimport WriteBuffer, reserve, store_u32
 from headrace._core.codecs.addresses cimport make_address, make_interface, make_network, number_of
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value

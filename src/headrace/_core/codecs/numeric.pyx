@@ -20,9 +20,9 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport int16_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
-from headrace._core.buffer cimport WriteBuffer, load_i16, load_u16, reserve, store_u16, store_u32
+from headrace._core.wire.buffer cimport WriteBuffer, load_i16, load_u16, reserve, store_u16, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 
 cdef extern from 'Python.h':

@@ -15,14 +15,14 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t, uint32_t
 
-from headrace._core.buffer cimport (
+from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, put_byte, put_bytes, put_i32,
 )
 from headrace._core.codecs.base cimport Codec, bad_length
 from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slot_value, slotted_new
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 from headrace.types import Range
 
 cdef extern from "<strings.h>":

@@ -9,11 +9,11 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from headrace._core.buffer cimport WriteBuffer, load_i32, load_u32
+from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_u32
 from headrace._core.codecs.base cimport Codec, builtin
-from headrace._core.codecs.spelling cimport BYTES, embedded
+from headrace._core.codecs.other_format cimport BYTES, embedded
 
-from headrace.errors import ProtocolError, UnsupportedClientFeatureError
+from headrace.exceptions import ProtocolError, UnsupportedClientFeatureError
 
 cdef enum:
     MAX_DEPTH = 100            # of rows within rows, each of which takes C stack

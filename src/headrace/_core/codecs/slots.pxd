@@ -1,6 +1,6 @@
 # Objects of slotted Python classes, made and read without running their Python code.
 
-cdef extern from 'codecs/slots.h':
+cdef extern from 'slots.h':
     Py_ssize_t slot_offset(object cls, const char *name)
     object slotted_new(object cls)
     void slot_fill(object target, Py_ssize_t offset, object value)

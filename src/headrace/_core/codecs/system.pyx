@@ -9,10 +9,10 @@ from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from headrace.errors import ProtocolError
+from headrace.exceptions import ProtocolError
 
-from headrace._core.buffer cimport WriteBuffer, load_i32, load_i64, load_u16, load_u32, reserve
-from headrace._core.buffer cimport begin_length, end_length, put_i32, put_i64, store_u16, store_u32
+from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_i64, load_u16, load_u32, reserve
+from headrace._core.wire.buffer cimport begin_length, end_length, put_i32, put_i64, store_u16, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport whole_number
 

@@ -3,11 +3,11 @@
 Only types whose codec has a fixed OID are reachable here.
 """
 
-import headrace._core.codecs.families  # noqa: F401  registers the codecs
+import headrace._core.codecs.builtin  # noqa: F401  registers the codecs
 
 from libc.stdint cimport uint32_t
 
-from headrace._core.buffer cimport WriteBuffer
+from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec, builtin
 from headrace._core.codecs.text cimport text_fallback
 

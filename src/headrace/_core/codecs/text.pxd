@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
-from headrace._core.buffer cimport WriteBuffer
+from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec
 
 cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL

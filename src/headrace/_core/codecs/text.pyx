@@ -9,11 +9,11 @@ from cpython.unicode cimport PyUnicode_Check, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
-from headrace._core.buffer cimport WriteBuffer, put_value
+from headrace._core.wire.buffer cimport WriteBuffer, put_value
 from headrace._core.codecs.base cimport Codec, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
 
-from headrace.errors import ArgumentError, NulCharacterError
+from headrace.exceptions import ArgumentError, NulCharacterError
 
 cdef extern from 'Python.h':
     const char *PyUnicode_AsUTF8AndSize(object value, Py_ssize_t *size) except NULL

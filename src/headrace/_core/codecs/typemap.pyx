@@ -26,14 +26,14 @@ from headrace._core.codecs.lenient cimport lenient
 from headrace._core.codecs.ltree cimport ltree_codec
 from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange_codec, range_codec
 from headrace._core.codecs.record cimport CodecSource, RecordCodec, record_codec
-from headrace._core.codecs.spelling cimport composite
+from headrace._core.codecs.other_format cimport composite
 from headrace._core.codecs.text cimport text_fallback
 
 from headrace._core.codecs import introspection
 from headrace._core.codecs.custom import check_form
 from headrace._core.codecs.names import builtin_oid
 
-from headrace.errors import InterfaceError, OutdatedSchemaCacheError, UnsupportedClientFeatureError
+from headrace.exceptions import InterfaceError, OutdatedSchemaCacheError, UnsupportedClientFeatureError
 
 IDENTITY_QUERY = introspection.IDENTITY
 IDENTITY_COLUMNS = introspection.IDENTITY_COLUMNS

@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_Check
 from libc.string cimport memcpy
 
-from headrace._core.buffer cimport WriteBuffer, reserve, store_u32
+from headrace._core.wire.buffer cimport WriteBuffer, reserve, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.hexadecimal cimport hex_digit

@@ -1,0 +1,71 @@
+"""Codecs of a program's own, described once for all connections of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace.exceptions import InterfaceError
+
+if TYPE_CHECKING:
+    from headrace._client.introspection import TypeMethods
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeCodec:
+    """A codec for a type, to be set on every connection of a pool: `create_pool(..., codecs=[TypeCodec(...)])`.
+
+    Either two functions, as `Connection.set_type_codec()` takes them, or the name of a built-in codec, as
+    `set_builtin_type_codec()` does. `format` None stands for 'text' with functions, and with a name for what that codec
+    works in. Raises InterfaceError for anything else.
+    """
+
+    typename: str
+    schema: str = "public"
+    encoder: Callable[[Any], Any] | None = None
+    decoder: Callable[[Any], Any] | None = None
+    codec_name: str | None = None
+    format: Literal["text", "binary", "tuple"] | None = None
+
+    def __post_init__(self) -> None:
+        functions = [name for name in ("encoder", "decoder") if getattr(self, name) is not None]
+        if self.codec_name is not None and functions:
+            raise InterfaceError(
+                f"a codec for {self.typename!r} is expected to have encoder and decoder, or codec_name: "
+                f"got codec_name and {' and '.join(functions)}"
+            )
+        if self.codec_name is None and len(functions) < 2:
+            raise InterfaceError(
+                f"a codec for {self.typename!r} is expected to have both encoder and decoder, or codec_name: "
+                f"got {' and '.join(functions) or 'none of them'}"
+            )
+
+    async def set_on(self, connection: TypeMethods) -> None:
+        """Set the codec on a connection; raises as set_type_codec() and set_builtin_type_codec() do."""
+        if self.codec_name is not None:
+            await connection.set_builtin_type_codec(
+                self.typename,
+                schema=self.schema,
+                codec_name=self.codec_name,
+                format=self.format,  # type: ignore[arg-type]
+            )
+            return
+        assert self.encoder is not None
+        assert self.decoder is not None
+        await connection.set_type_codec(
+            self.typename,
+            schema=self.schema,
+            encoder=self.encoder,
+            decoder=self.decoder,
+            format=self.format if self.format is not None else "text",
+        )
+
+
+def checked_codecs(codecs: Iterable[TypeCodec]) -> tuple[TypeCodec, ...]:
+    """Return the codecs as a tuple; raises InterfaceError for what is none."""
+    given = tuple(codecs) if isinstance(codecs, Iterable) and not isinstance(codecs, (str, bytes)) else (codecs,)
+    for codec in given:
+        if not isinstance(codec, TypeCodec):
+            raise InterfaceError(f"codecs is expected to be a list of headrace.TypeCodec, got {codec!r}")
+    return given

@@ -1,0 +1,266 @@
+"""Dialing several addresses: attempts that are staggered, in the order of preference, until one is connected.
+
+An address that neither answers nor refuses does not hold up the others: the next one is dialed after a quarter of a
+second, or as soon as the one before has failed. Only connecting overlaps. TLS and authentication, which come after it,
+are for one address at a time, so that no two servers get to see a password.
+
+Source: RFC 8305, "Happy Eyeballs Version 2", section 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace._connect.endpoint import Place
+from headrace._connect.tls import attempts
+from headrace.exceptions import (
+    ClientConfigurationError,
+    ConnectionDoesNotExistError,
+    InterfaceError,
+    PostgresError,
+    ProtocolError,
+    TargetServerAttributeNotMatched,
+    UnsupportedClientFeatureError,
+)
+
+if TYPE_CHECKING:
+    from headrace._connect.params.resolve import Address, ConnectParams
+
+CONNECTION_ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is dialed beside one that has not answered (RFC 8305, section 8)."""
+
+LEAST_SHARE = 1.0
+"""Seconds that each address gets for TLS and authentication, however many there are, as far as they are there."""
+
+# What a server says when it is not there for anybody just now; anything else it says, another would say too.
+TRY_NEXT = frozenset({"57P01", "57P02", "57P03"})
+
+_NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+Rank = tuple[int, int]
+"""Where an address stands in the order of preference: its host's number, and its own among those of the host."""
+
+
+@dataclass(slots=True, eq=False)
+class Dialed:
+    """A socket that is connected, and how much of the address's `connect_timeout` that has taken."""
+
+    rank: Rank
+    place: Place
+    sock: socket.socket
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """A look-up of a host, or a connection to one of its addresses."""
+
+    rank: Rank
+    where: str
+    run: Callable[[], Coroutine[Any, Any, Sequence[Place] | Dialed]]
+
+
+class Dialer:
+    """One walk through the addresses; `next()` returns connected sockets. `close()` it in the end.
+
+    `failed(rank, where, error)` is told of each address that cannot be connected to.
+    """
+
+    def __init__(
+        self, params: ConnectParams, addresses: Sequence[Address], failed: Callable[[Rank, str, Exception], None]
+    ) -> None:
+        self._params = params
+        self._chosen: str | None = None
+        self._begun = "nothing yet"
+        self._failed = failed
+        self._connected: list[Dialed] = []
+        self._under_way: dict[asyncio.Task[Sequence[Place] | Dialed], _Step] = {}
+        self._to_begin = deque(self._look_up((number, 0), address) for number, address in enumerate(addresses))
+        self._next_at = 0.0
+
+    @property
+    def trying(self) -> str:
+        """The address that was returned last, or those that are being connected to."""
+        return self._chosen or ", ".join(step.where for step in self._under_way.values()) or self._begun
+
+    @property
+    def left(self) -> int:
+        """How many addresses may still be had; a host that was not looked up counts as one."""
+        return len(self._connected) + len(self._under_way) + len(self._to_begin)
+
+    def share(self, deadline: float) -> float:
+        """Return the seconds that the address that was returned last gets, before the others have their turn."""
+        return share_of(deadline - asyncio.get_running_loop().time(), self.left)
+
+    async def next(self, deadline: float | None = None) -> Dialed | None:
+        """Return a connected socket, of several that are that of the first address; None if no address is left.
+
+        `deadline`, a time of the loop, is when it gives up: all addresses that have not answered have failed then.
+        Raises what another address would not mend, such as a missing file.
+        """
+        loop = asyncio.get_running_loop()
+        self._chosen = None
+        while not self._connected:
+            if self._to_begin and (not self._under_way or loop.time() >= self._next_at):
+                await self._begin(self._to_begin.popleft(), loop, alone=deadline is None)
+                continue
+            if not self._under_way:
+                return None
+            until = min(
+                (time for time in (self._next_at if self._to_begin else None, deadline) if time is not None),
+                default=None,
+            )
+            patience = None if until is None else max(until - loop.time(), 0)
+            done, _ = await asyncio.wait(self._under_way, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            self._take(done)
+            if not done and deadline is not None and loop.time() >= deadline:
+                await self.close()
+        first = min(self._connected, key=lambda dialed: dialed.rank)
+        self._connected.remove(first)
+        self._chosen = str(first.place)
+        return first
+
+    async def close(self) -> None:
+        """Close what is connected, and give up what is under way; it is told as failed."""
+        for dialed in self._connected:
+            dialed.sock.close()
+        self._connected.clear()
+        self._to_begin.clear()
+        under_way, self._under_way = self._under_way, {}
+        for task, step in under_way.items():
+            if task.done():
+                _close(task)
+            else:
+                task.add_done_callback(_close)
+                task.cancel()
+            self._failed(step.rank, step.where, TimeoutError("no answer so far"))
+        if under_way:
+            await asyncio.wait(under_way)
+
+    async def _begin(self, step: _Step, loop: asyncio.AbstractEventLoop, *, alone: bool) -> None:
+        """Begin a step. One beside which there is nothing else to do or to wait for needs no task."""
+        self._begun = step.where
+        self._next_at = loop.time() + CONNECTION_ATTEMPT_DELAY
+        if self._under_way or self._to_begin or not alone:
+            self._under_way[loop.create_task(step.run())] = step
+            return
+        try:
+            self._add(step, await step.run())
+        except Exception as error:
+            self._fail(step, error)
+
+    def _take(self, done: set[asyncio.Task[Sequence[Place] | Dialed]]) -> None:
+        errors: list[tuple[_Step, Exception]] = []
+        for task in done:
+            step = self._under_way.pop(task)
+            error = task.exception()
+            if error is None:
+                self._add(step, task.result())
+            elif isinstance(error, Exception):
+                errors.append((step, error))
+            else:
+                raise error
+        for step, error in errors:
+            # The next one has its turn at once.
+            self._next_at = 0.0
+            self._fail(step, error)
+
+    def _add(self, step: _Step, result: Sequence[Place] | Dialed) -> None:
+        if isinstance(result, Dialed):
+            self._connected.append(result)
+            return
+        places = [self._connect((step.rank[0], number), place) for number, place in enumerate(result)]
+        self._to_begin = deque(sorted([*places, *self._to_begin], key=lambda each: each.rank))
+        self._next_at = 0.0
+
+    def _fail(self, step: _Step, error: Exception) -> None:
+        if not another_may_mend(error):
+            raise error
+        self._failed(step.rank, step.where, error)
+
+    def _look_up(self, rank: Rank, address: Address) -> _Step:
+        async def run() -> Sequence[Place]:
+            async with connect_timeout(self._params.connect_timeout):
+                found = await _resolve(self._params, address)
+            return [Place(self._params, address, family, sockaddr) for family, sockaddr in found]
+
+        return _Step(rank, str(address), run)
+
+    def _connect(self, rank: Rank, place: Place) -> _Step:
+        async def run() -> Dialed:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            params = self._params
+            way, *_ = attempts(params.tls, unix=place.address.is_unix, channel_binding=params.auth.channel_binding)
+            place.attempt = way
+            async with connect_timeout(params.connect_timeout):
+                await place.prepare()
+                sock = await place.connect()
+            return Dialed(rank, place, sock, loop.time() - began)
+
+        return _Step(rank, str(place), run)
+
+
+@asynccontextmanager
+async def connect_timeout(seconds: float | None, spent: float = 0.0) -> AsyncIterator[None]:
+    """Limit a block to `connect_timeout` seconds, of which some are spent. Raises TimeoutError, which says so."""
+    limit = asyncio.timeout(None if seconds is None else max(seconds - spent, 0))
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise TimeoutError(f"no connection within {seconds:g} s (connect_timeout)") from None
+        raise
+
+
+def share_of(left: float, others: int) -> float:
+    """Return how many of the seconds that are left an address gets, with so many others behind it."""
+    return max(left / (others + 1), min(left, LEAST_SHARE), 0)
+
+
+def another_may_mend(error: Exception) -> bool:
+    """Return whether another address may do better."""
+    if isinstance(error, ConnectionDoesNotExistError):
+        return True
+    if isinstance(error, PostgresError):
+        return error.sqlstate in TRY_NEXT
+    if isinstance(error, (ClientConfigurationError, UnsupportedClientFeatureError)):
+        return False
+    # What is left of InterfaceError is what the client refuses: this server is not to be trusted, another may be.
+    return isinstance(error, (OSError, ProtocolError, InterfaceError, TargetServerAttributeNotMatched))
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """Close the socket of a task that was done as it was given up."""
+    if not task.cancelled() and task.exception() is None and isinstance(task.result(), Dialed):
+        task.result().sock.close()
+
+
+async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, Any]]:
+    """Return the socket addresses of a host, looked up anew at each try. Raises socket.gaierror."""
+    if address.is_unix:
+        return [(socket.AF_UNIX, address.socket_path)]
+    try:
+        try:
+            # An address is no work for a thread, which may have to wait for its turn.
+            infos = socket.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM, flags=_NUMERIC)
+        except (socket.gaierror, UnicodeError):
+            loop = asyncio.get_running_loop()
+            infos = await loop.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        # A label that is too long, or empty, is refused before anybody is asked.
+        code = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
+        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        raise socket.gaierror(code, f"cannot look up the host {address.target!r}: {reason}") from None
+    found = list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
+    if params.load_balance_hosts:
+        random.SystemRandom().shuffle(found)
+    return list(found)

@@ -1,0 +1,56 @@
+"""GSSAPI authentication (Kerberos) by the optional package `gssapi`.
+
+Source: PostgreSQL documentation, "Message Flow", AuthenticationGSS; RFC 2743. A step may talk to the key
+distribution centre and so takes its time: run it off the event loop.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from headrace.exceptions import InterfaceError, UnsupportedClientFeatureError
+
+
+class GssExchange:
+    """The client's side of one exchange; the server proves itself too (mutual authentication)."""
+
+    def __init__(self, *, service: str, host: str, delegate: bool) -> None:
+        """Prepare an exchange with service@host. Raises UnsupportedClientFeatureError where gssapi is not
+        installed."""
+        if importlib.util.find_spec("gssapi") is None:
+            raise UnsupportedClientFeatureError(
+                "the server asks for GSSAPI authentication, which needs the package gssapi",
+                hint="Install it (pip install gssapi), or let pg_hba.conf ask for scram-sha-256.",
+            )
+        self._service = service
+        self._host = host
+        self._delegate = delegate
+        self._context: Any = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether both sides have proved themselves."""
+        return self._context is not None and bool(self._context.complete)
+
+    def step(self, token: bytes | None) -> bytes | None:
+        """Take the server's token, None at first; return the one to send, None where there is none.
+
+        Raises InterfaceError where GSSAPI fails: no ticket, unknown service, clocks apart.
+        """
+        gssapi: Any = importlib.import_module("gssapi")
+        try:
+            if self._context is None:
+                name = gssapi.Name(f"{self._service}@{self._host}", gssapi.NameType.hostbased_service)
+                flags = {gssapi.RequirementFlag.mutual_authentication}
+                if self._delegate:
+                    flags.add(gssapi.RequirementFlag.delegate_to_peer)
+                self._context = gssapi.SecurityContext(name=name, flags=flags, usage="initiate")
+            answer: bytes | None = self._context.step(token)
+        except gssapi.exceptions.GSSError as reason:
+            raise InterfaceError(
+                f"GSSAPI authentication with {self._service}@{self._host} failed: {reason}",
+                hint="klist shows whether there is a ticket; krbsrvname is the service's name.",
+            ) from reason
+        return answer

@@ -1,0 +1,176 @@
+"""The start of a session: startup message, authentication, and what comes before the first ReadyForQuery.
+
+Source: PostgreSQL documentation, "Start-up" (protocol-flow-start-up).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from headrace._connect.auth import Authenticator, Work
+from headrace._connect.hashing import hashers
+from headrace._connect.poolers import explain_refused_parameter
+from headrace._connect.tls import certificate_requested
+from headrace._core.wire.frontend import startup_message
+from headrace.exceptions import ConnectionDoesNotExistError, PostgresError, ProtocolError
+
+if TYPE_CHECKING:
+    from headrace._connect.endpoint import Place
+    from headrace._connect.params.resolve import Address, ConnectParams, Secret
+    from headrace._io.driver import Driver
+
+
+class Credentials:
+    """The password and the token for one address; a callable that knows them is asked once."""
+
+    def __init__(self, params: ConnectParams, address: Address) -> None:
+        self._params = params
+        self._address = address
+        self._found: tuple[Secret | None, Secret | None] | None = None
+        self.failure: Exception | None = None
+        """What the user's callable raised: nothing that another address would mend."""
+
+    async def get(self) -> tuple[Secret | None, Secret | None]:
+        """Return password and token, None where there is none. What a callable raises goes through."""
+        if self._found is None:
+            try:
+                self._found = await self._params.password_for(self._address), await self._params.token()
+            except Exception as error:
+                self.failure = error
+                raise
+        return self._found
+
+
+async def authenticator_for(place: Place, credentials: Credentials, transport: asyncio.Transport) -> Authenticator:
+    """Return the client's side of authentication for a new transport: nothing of another attempt is in it."""
+    params = place.params
+    connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    password, token = await credentials.get()
+    sent = connection is not None and params.auth.certificate_required and certificate_requested(connection)
+    return Authenticator(
+        params.auth,
+        user=params.user,
+        password=password,
+        token=token,
+        encrypted=bool(place.encrypted),
+        local=place.address.is_unix,
+        certificate=None if connection is None else connection.getpeercert(binary_form=True),
+        certificate_sent=sent,
+        host=place.address.host,
+    )
+
+
+async def start(driver: Driver, place: Place, authenticator: Authenticator) -> int:
+    """Send the startup message and answer what the server asks; return the protocol version at ReadyForQuery.
+
+    Raises what the server or the authenticator refuses with (PostgresError, ProtocolError, InterfaceError),
+    ssl.SSLError where the server says that it does not like the client's certificate, and ConnectionDoesNotExistError
+    where it goes away without a word, or none that arrives. After an error and on cancellation the driver is of no use:
+    the caller drops it. Hashing goes on in its thread then, and its result is passed over.
+    """
+    params = place.params
+    if driver.is_closed:
+        # While the user's callable was asked for the password, for instance.
+        raise _gone(place, driver.session.failure)
+    exchange = _Exchange(driver, authenticator)
+    request = driver.start(
+        startup_message(params.max_protocol_version, params.startup_parameters()),
+        exchange.on_authentication,
+        params.min_protocol_version,
+    )
+    exchange.waiter = request.waiter
+    try:
+        await request.waiter
+        await exchange.finish()
+    except ConnectionDoesNotExistError as error:
+        gone = _gone(place, error.__cause__)
+        raise gone from None if gone is error.__cause__ else error.__cause__
+    except PostgresError as error:
+        explain_refused_parameter(error)
+        raise
+    finally:
+        exchange.give_up()
+    return request.protocol
+
+
+def _gone(place: Place, reason: object) -> Exception:
+    """Return the error for a server that has gone away before the session had started."""
+    if isinstance(reason, ssl.SSLError):
+        return reason
+    why = f": {reason}" if isinstance(reason, Exception) else ""
+    # TLS 1.3 lets the client go on before its certificate is looked at, and a reset may overtake the reason.
+    hint = "The server's log may say why, such as a client certificate that it does not like."
+    return ConnectionDoesNotExistError(
+        f"{place} closed the connection before the session had started{why}", hint=hint if place.encrypted else None
+    )
+
+
+class _Exchange:
+    """Carries the messages of authentication between a driver and an authenticator, slow steps by way of a thread."""
+
+    def __init__(self, driver: Driver, authenticator: Authenticator) -> None:
+        self.waiter: asyncio.Future[Any] | None = None
+        self._driver = driver
+        self._authenticator = authenticator
+        self._working: asyncio.Future[object] | None = None
+        self._hashes = False
+        self._held: tuple[int, bytes] | None = None
+        self._error: Exception | None = None
+
+    def on_authentication(self, code: int, payload: bytes) -> None:
+        """Take an Authentication message from the session."""
+        if self._working is not None and not self._hashes and self._held is None:
+            # With GSSAPI the server's last token and AuthenticationOk come together: first things first.
+            self._held = code, payload
+            return
+        try:
+            reply = self._authenticator.respond(code, payload)
+        except Exception as error:
+            self._fail(error)
+            return
+        if isinstance(reply, Work):
+            self._hashes = reply.hashes
+            executor = hashers() if reply.hashes else None
+            self._working = asyncio.get_running_loop().run_in_executor(executor, reply.run)
+            self._working.add_done_callback(self._worked)
+        elif reply is not None:
+            self._driver.answer(reply)
+
+    async def finish(self) -> None:
+        """At ReadyForQuery, wait for the last step; raise what it raises, so that nothing counts before it."""
+        while self._working is not None:
+            await asyncio.wait((self._working,))
+        if self._error is not None:
+            raise self._error
+        if not self._authenticator.done:
+            raise ProtocolError("the server is ready for queries before authentication is complete")
+
+    def give_up(self) -> None:
+        """Wait for no result any more; an error that nobody took is no news by now."""
+        if self._working is not None:
+            self._working.cancel()
+        if self.waiter is not None and self.waiter.done() and not self.waiter.cancelled():
+            self.waiter.exception()
+
+    def _worked(self, working: asyncio.Future[object]) -> None:
+        self._working = None
+        if working.cancelled():
+            return
+        try:
+            answer = self._authenticator.resume(working.result())
+        except Exception as error:
+            self._fail(error)
+            return
+        if answer is not None and not self._driver.is_closed:
+            self._driver.answer(answer)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.on_authentication(*held)
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)

@@ -1,0 +1,64 @@
+"""What a connection keeps, and how much it sends ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from headrace._core.codecs.typemap import TypeMap
+from headrace._core.pipeline.session import Session
+
+StatementMode = Literal["named", "unnamed", "describe"]
+"""What the server keeps of statements: each under a name, none but descriptions of them here, or nothing anywhere."""
+
+OutOfRange = Literal["error", "text"]
+"""What becomes of dates, times and intervals that Python's types do not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """What a session keeps and how much it sends ahead; checked when it is made."""
+
+    statement_cache_size: int
+    max_cached_statement_lifetime: float
+    max_cacheable_statement_size: int
+    max_pipeline: int
+    statement_mode: StatementMode = "named"
+    out_of_range: OutOfRange = "error"
+    single_server: bool = False
+
+    def __post_init__(self) -> None:
+        if self.statement_mode not in get_args(StatementMode):
+            raise ValueError(
+                f"statement_mode is expected to be 'named', 'unnamed' or 'describe', got {self.statement_mode!r}"
+            )
+        if self.out_of_range not in get_args(OutOfRange):
+            raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
+        if not isinstance(self.single_server, bool):
+            raise ValueError(f"single_server is expected to be True or False, got {self.single_server!r}")
+        for name, least in (
+            ("statement_cache_size", 0),
+            ("max_cached_statement_lifetime", 0),
+            ("max_cacheable_statement_size", 0),
+            ("max_pipeline", 1),
+        ):
+            value = getattr(self, name)
+            number = (int, float) if name == "max_cached_statement_lifetime" else int
+            if isinstance(value, bool) or not isinstance(value, number) or value < least:
+                raise ValueError(f"{name} is expected to be greater or equal to {least}, got {value!r}")
+
+    def session(self) -> Session:
+        """Return a new session."""
+        return Session(
+            TypeMap(
+                lenient=self.out_of_range == "text",
+                pooled=self.statement_mode != "named",
+                unidentified=True,
+                single_server=self.single_server,
+            ),
+            statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
+            max_cached_statement_lifetime=self.max_cached_statement_lifetime,
+            max_cacheable_statement_size=self.max_cacheable_statement_size,
+            max_pipeline=self.max_pipeline,
+            unnamed_statements=self.statement_mode != "named",
+        )

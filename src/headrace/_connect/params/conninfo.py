@@ -1,0 +1,115 @@
+"""Reads a DSN: picks the form, and parses the keyword/value one.
+
+Source: PostgreSQL documentation, "Connection Strings", "Keyword/Value Connection Strings". No error shows a
+value, since any word of a malformed DSN may be part of the password.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from headrace._connect.params.options import OPTIONS, canonical, is_secret, unknown_option
+from headrace._connect.params.uri import SCHEMES, parse_uri
+from headrace.exceptions import ClientConfigurationError
+
+# isspace() of the C locale: str.isspace() would also split at a no-break space inside a password.
+_BLANK: Final = frozenset(" \t\n\v\f\r")
+
+_SCHEME: Final = re.compile(r"(?:jdbc:)?[A-Za-z0-9]+(\+[A-Za-z0-9]+)?://")
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """What a DSN says: values by the option's name, as text."""
+
+    values: dict[str, str]
+    authority_ports: bool = False
+    """Whether the ports stood next to the hosts of a URI, so that they make no sense with any other hosts."""
+
+    def __repr__(self) -> str:
+        return f"<Dsn {', '.join(self.values)}>"
+
+
+def parse_dsn(dsn: str) -> Dsn:
+    """Read a DSN in either form.
+
+    Raises ClientConfigurationError where it is malformed or names an unknown option.
+    """
+    if "\0" in dsn:
+        raise ClientConfigurationError("the DSN contains a NUL character, which no connection parameter may")
+    if dsn.startswith(SCHEMES):
+        values, authority_ports = parse_uri(dsn)
+        return Dsn(values, authority_ports)
+    if scheme := _SCHEME.match(dsn):
+        raise ClientConfigurationError(
+            'invalid DSN: scheme is expected to be either "postgresql" or "postgres", '
+            f"got {scheme[0].removesuffix('://')!r}",
+            hint=f'Drop the "{scheme[1]}" that names a driver.' if scheme[1] else None,
+        )
+    return Dsn(parse_conninfo(dsn))
+
+
+def parse_conninfo(conninfo: str) -> dict[str, str]:
+    """Read `host=localhost dbname='my db'`: values by name, the last one of each name.
+
+    Blanks separate, quotes hold a value with blanks together, a backslash takes the next character as it is,
+    in quotes and outside.
+    """
+    values: dict[str, str] = {}
+    previous: str | None = None
+    at, end = 0, len(conninfo)
+    while True:
+        at = _skip_blanks(conninfo, at)
+        if at >= end:
+            return values
+        start = at
+        while at < end and conninfo[at] != "=" and conninfo[at] not in _BLANK:
+            at += 1
+        name = conninfo[start:at]
+        at = _skip_blanks(conninfo, at)
+        if at >= end or conninfo[at] != "=":
+            raise ClientConfigurationError(
+                f'the DSN has no "=" after its word at character {start + 1} (words are not shown: one may be'
+                " part of the password)",
+                hint='A DSN is either "postgresql://user@host/database" or "host=... dbname=...";'
+                " a value with spaces needs quotes: password='two words'.",
+            )
+        value, at = _value(conninfo, _skip_blanks(conninfo, at + 1))
+        name, value = canonical(name, value)
+        if name not in OPTIONS:
+            raise unknown_option(name, "DSN", hidden=is_secret(previous))
+        values[name] = value
+        previous = name
+
+
+def _skip_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at] in _BLANK:
+        at += 1
+    return at
+
+
+def _value(text: str, at: int) -> tuple[str, int]:
+    """Return the value that starts at `at`, without quotes and escapes, and where the text goes on behind
+    it."""
+    quoted = text.startswith("'", at)
+    start = at
+    if quoted:
+        at += 1
+    characters: list[str] = []
+    while at < len(text):
+        character = text[at]
+        if quoted and character == "'":
+            return "".join(characters), at + 1
+        if not quoted and character in _BLANK:
+            return "".join(characters), at
+        if character == "\\":
+            # A lone backslash at the end stands for nothing.
+            at += 1
+            character = text[at : at + 1]
+        characters.append(character)
+        at += 1
+    if quoted:
+        raise ClientConfigurationError(f"the DSN has no closing quote for the one at character {start + 1}")
+    return "".join(characters), at

@@ -1,0 +1,493 @@
+"""Every connection option: name, environment variable, default, meaning.
+
+The names, variables and defaults are libpq 18's (PostgreSQL documentation, "Parameter Key Words" and
+"Environment Variables"); the last few are headrace's own. The reference table of the documentation is
+generated from `OPTIONS`, and every DSN, service file, environment variable and keyword argument is read by
+it: an option that is not in here exists nowhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from headrace.exceptions import ClientConfigurationError
+
+Kind = Literal["text", "integer", "number", "boolean", "choice", "path", "list"]
+Status = Literal["libpq", "narrower", "refused", "own"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One connection option, as the documentation shows it and as its value is read."""
+
+    name: str
+    meaning: str
+    variable: str | None = None
+    """The environment variable that stands in where neither DSN, keyword nor service file says anything."""
+    default: str | None = None
+    """The value in libpq's spelling that is used where nothing else says anything; None where there is
+    none."""
+    kind: Kind = "text"
+    choices: tuple[str, ...] = ()
+    """What a value may be, for kind "choice"."""
+    status: Status = "libpq"
+    """libpq: means what it means to libpq. narrower: some value is refused or read more strictly, `note` says
+    which. refused: only the values in `choices`, which ask for nothing, are taken. own: libpq does not know
+    it."""
+    note: str = ""
+    secret: bool = False
+    keyword: str | None = None
+    """The keyword argument of connect(), where it is called otherwise than the option."""
+
+
+OPTIONS: Final[dict[str, Option]] = {
+    option.name: option
+    for option in (
+        # ---- where to connect
+        Option(
+            name="host",
+            variable="PGHOST",
+            kind="list",
+            meaning="Names or addresses of the servers, tried in order; one that starts with `/` is the"
+            " directory of a Unix socket, one that starts with `@` an abstract Unix socket.",
+            note="Without it the usual socket directories are tried in order, then localhost, as asyncpg does.",
+        ),
+        Option(
+            name="hostaddr",
+            variable="PGHOSTADDR",
+            kind="list",
+            meaning="IP addresses of the servers, one for each host: used instead of looking the names up,"
+            " which go on to serve for TLS, Kerberos and the passfile.",
+            note="An IPv4 address is written in full, four decimal numbers.",
+            status="narrower",
+        ),
+        Option(
+            name="port",
+            variable="PGPORT",
+            default="5432",
+            kind="list",
+            meaning="Ports, one for each host or one for all; for a Unix socket the end of the file's name.",
+        ),
+        Option(
+            name="connect_timeout",
+            variable="PGCONNECT_TIMEOUT",
+            kind="number",
+            meaning="Seconds that each address may take to be connected to. Zero, negative or nothing: no"
+            " limit of its own (the limit of the whole is the keyword argument `timeout`).",
+            status="narrower",
+            note="Anything that is not a number is refused; libpq takes it for zero.",
+        ),
+        Option(
+            name="target_session_attrs",
+            variable="PGTARGETSESSIONATTRS",
+            default="any",
+            kind="choice",
+            choices=("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+            meaning="What kind of server is wanted.",
+        ),
+        Option(
+            name="load_balance_hosts",
+            variable="PGLOADBALANCEHOSTS",
+            default="disable",
+            kind="choice",
+            choices=("disable", "random"),
+            meaning="`random`: the hosts, and the addresses of each, are tried in random order.",
+        ),
+        Option(
+            name="keepalives",
+            default="1",
+            kind="boolean",
+            meaning="Whether TCP keepalives are sent.",
+        ),
+        Option(
+            name="keepalives_idle",
+            kind="integer",
+            meaning="Seconds of silence before the first keepalive; zero or nothing: the system's own.",
+        ),
+        Option(
+            name="keepalives_interval",
+            kind="integer",
+            meaning="Seconds between keepalives that are not answered; zero or nothing: the system's own.",
+        ),
+        Option(
+            name="keepalives_count",
+            kind="integer",
+            meaning="Keepalives lost before the connection is; zero or nothing: the system's own.",
+        ),
+        Option(
+            name="tcp_user_timeout",
+            kind="integer",
+            meaning="Milliseconds that sent data may stay unacknowledged before the connection is lost"
+            " (TCP_USER_TIMEOUT); zero or nothing: the system's own.",
+        ),
+        # ---- who connects to what
+        Option(
+            name="user",
+            variable="PGUSER",
+            meaning="Role to connect as. Default: the name of the operating system's user.",
+        ),
+        Option(
+            name="password",
+            variable="PGPASSWORD",
+            secret=True,
+            meaning="Password. The keyword argument may also be a callable or coroutine function, which is"
+            " asked again for each connection.",
+        ),
+        Option(
+            name="passfile",
+            variable="PGPASSFILE",
+            kind="path",
+            meaning="File with passwords. Default: ~/.pgpass. Ignored with a warning unless it is a plain"
+            " file that only its owner can read.",
+        ),
+        Option(
+            name="dbname",
+            variable="PGDATABASE",
+            keyword="database",
+            meaning="Database. Default: the name of the role. `database` means the same.",
+        ),
+        Option(
+            name="service",
+            variable="PGSERVICE",
+            meaning="Section of the service file that further options are taken from.",
+        ),
+        Option(
+            name="servicefile",
+            variable="PGSERVICEFILE",
+            kind="path",
+            status="own",
+            meaning="Service file. Default: ~/.pg_service.conf, then pg_service.conf in the directory PGSYSCONFDIR.",
+            note="libpq 18 knows the variable alone.",
+        ),
+        Option(
+            name="requirepeer",
+            variable="PGREQUIREPEER",
+            meaning="Operating system user that the server at a Unix socket must run as.",
+        ),
+        # ---- settings of the session
+        Option(
+            name="options",
+            variable="PGOPTIONS",
+            meaning="Command line options for the backend, as in `-c geqo=off`.",
+        ),
+        Option(
+            name="application_name",
+            variable="PGAPPNAME",
+            meaning="What pg_stat_activity and the server's log call this program.",
+        ),
+        Option(
+            name="fallback_application_name",
+            meaning="The same, where nothing else gives an application_name.",
+        ),
+        Option(
+            name="client_encoding",
+            variable="PGCLIENTENCODING",
+            default="UTF8",
+            meaning="Encoding of the session: UTF8, which `auto` means too.",
+            status="narrower",
+            note="Any other encoding is refused: values are Python texts.",
+        ),
+        Option(
+            name="replication",
+            kind="choice",
+            choices=("false", "off", "no", "0", ""),
+            status="refused",
+            meaning="headrace does not speak the replication protocol.",
+        ),
+        # ---- TLS
+        Option(
+            name="sslmode",
+            variable="PGSSLMODE",
+            default="prefer",
+            kind="choice",
+            choices=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+            keyword="ssl",
+            meaning="Whether TLS is used and what is verified. Only `verify-full` proves which server answers.",
+            note="The keyword argument `ssl` takes an ssl.SSLContext, True or False as well.",
+        ),
+        Option(
+            name="sslnegotiation",
+            variable="PGSSLNEGOTIATION",
+            default="postgres",
+            kind="choice",
+            choices=("postgres", "direct"),
+            meaning="`direct`: TLS from the first byte, one round trip less; needs PostgreSQL 17 and"
+            " sslmode=require or above.",
+        ),
+        Option(
+            name="sslrootcert",
+            variable="PGSSLROOTCERT",
+            kind="path",
+            meaning="File with the certificate authorities to trust, or `system`. Default: ~/.postgresql/root.crt.",
+            status="narrower",
+            note="A file that is named but missing is an error in every sslmode.",
+        ),
+        Option(
+            name="sslcert",
+            variable="PGSSLCERT",
+            kind="path",
+            meaning="File with the client's certificate. Default: ~/.postgresql/postgresql.crt.",
+            status="narrower",
+            note="A file that is named but missing is an error.",
+        ),
+        Option(
+            name="sslkey",
+            variable="PGSSLKEY",
+            kind="path",
+            meaning="File with the key of that certificate, readable by its owner alone. Default:"
+            " ~/.postgresql/postgresql.key.",
+            status="narrower",
+            note="OpenSSL engines (`engine:key`) are not known: the value is always a file.",
+        ),
+        Option(
+            name="sslpassword",
+            secret=True,
+            meaning="Password of the client's key.",
+        ),
+        Option(
+            name="sslcertmode",
+            variable="PGSSLCERTMODE",
+            default="allow",
+            kind="choice",
+            choices=("disable", "allow", "require"),
+            meaning="Whether the client's certificate may or must be sent.",
+        ),
+        Option(
+            name="sslcrl",
+            variable="PGSSLCRL",
+            kind="path",
+            meaning="File with revoked certificates. Default: ~/.postgresql/root.crl.",
+            status="narrower",
+            note="A file that is named but missing is an error.",
+        ),
+        Option(
+            name="sslcrldir",
+            variable="PGSSLCRLDIR",
+            kind="path",
+            meaning="Directory with revoked certificates, prepared by `openssl rehash`.",
+            status="narrower",
+            note="A directory that is named but missing is an error.",
+        ),
+        Option(
+            name="sslsni",
+            variable="PGSSLSNI",
+            default="1",
+            kind="boolean",
+            meaning="Whether the host's name is sent in the TLS handshake (SNI).",
+            status="narrower",
+            note="sslsni=0 does not go with sslmode=verify-full: Python's ssl module cannot verify a name it"
+            " does not send.",
+        ),
+        Option(
+            name="ssl_min_protocol_version",
+            variable="PGSSLMINPROTOCOLVERSION",
+            default="TLSv1.2",
+            meaning="Oldest TLS version: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3. Empty: what OpenSSL allows.",
+        ),
+        Option(
+            name="ssl_max_protocol_version",
+            variable="PGSSLMAXPROTOCOLVERSION",
+            meaning="Newest TLS version, spelt the same.",
+        ),
+        Option(
+            name="sslkeylogfile",
+            kind="path",
+            meaning="File that the session's keys are appended to, for debugging alone: who has it reads the traffic.",
+        ),
+        Option(
+            name="sslcompression",
+            variable="PGSSLCOMPRESSION",
+            default="0",
+            kind="choice",
+            choices=("0", ""),
+            status="refused",
+            meaning="TLS compression is insecure; neither OpenSSL nor Python offers it.",
+        ),
+        # ---- authentication
+        Option(
+            name="require_auth",
+            variable="PGREQUIREAUTH",
+            meaning="Methods that the server may ask for, separated by commas: password, md5, gss, sspi,"
+            " scram-sha-256, oauth, none. With `!` before each: all but these.",
+        ),
+        Option(
+            name="channel_binding",
+            variable="PGCHANNELBINDING",
+            default="prefer",
+            kind="choice",
+            choices=("disable", "prefer", "require"),
+            meaning="Whether SCRAM is tied to the server's certificate; `require` keeps anyone in between out.",
+        ),
+        Option(
+            name="allow_cleartext_password",
+            default="0",
+            kind="boolean",
+            status="own",
+            meaning="Consent to send the password (or an OAuth token) as it is over a connection that is"
+            " neither TLS nor a Unix socket. libpq always consents.",
+        ),
+        Option(
+            name="scram_client_key",
+            secret=True,
+            meaning="Base64 of the 32 byte ClientKey of SCRAM-SHA-256, instead of a password.",
+            status="narrower",
+            note="Only together with scram_server_key, without which the server could not be verified.",
+        ),
+        Option(
+            name="scram_server_key",
+            secret=True,
+            meaning="Base64 of the 32 byte ServerKey that belongs to it.",
+            status="narrower",
+            note="Only together with scram_client_key.",
+        ),
+        Option(
+            name="scram_min_iterations",
+            default="1",
+            kind="integer",
+            status="own",
+            meaning="Fewest SCRAM iterations the server may ask for.",
+        ),
+        Option(
+            name="scram_max_iterations",
+            default="1000000",
+            kind="integer",
+            status="own",
+            meaning="Most SCRAM iterations the server may ask for: a bound on the time a false server can burn.",
+        ),
+        Option(
+            name="krbsrvname",
+            variable="PGKRBSRVNAME",
+            default="postgres",
+            meaning="Kerberos service name of the server.",
+        ),
+        Option(
+            name="gsslib",
+            variable="PGGSSLIB",
+            kind="choice",
+            choices=("", "gssapi"),
+            status="narrower",
+            meaning="Library for GSSAPI: the package gssapi, where it is installed.",
+            note="`sspi` is refused.",
+        ),
+        Option(
+            name="gssencmode",
+            variable="PGGSSENCMODE",
+            default="disable",
+            kind="choice",
+            choices=("disable", "prefer"),
+            status="narrower",
+            meaning="GSSAPI encryption is not spoken; `prefer` means disable.",
+            note="`require` is refused.",
+        ),
+        Option(
+            name="gssdelegation",
+            variable="PGGSSDELEGATION",
+            default="0",
+            kind="boolean",
+            meaning="Whether Kerberos credentials are handed on to the server.",
+        ),
+        Option(
+            name="oauth_token",
+            status="own",
+            secret=True,
+            meaning="Bearer token for OAUTHBEARER. The keyword argument may also be a callable or coroutine"
+            " function, which is asked again for each connection.",
+        ),
+        Option(
+            name="oauth_issuer",
+            status="narrower",
+            meaning="Identifier of the issuer of the token.",
+            note="headrace runs no OAuth flow of its own: the oauth_ options need oauth_token.",
+        ),
+        Option(
+            name="oauth_client_id",
+            status="narrower",
+            meaning="Identifier of this client at the issuer.",
+            note="Needs oauth_token.",
+        ),
+        Option(
+            name="oauth_client_secret",
+            status="narrower",
+            secret=True,
+            meaning="Secret of this client at the issuer.",
+            note="Needs oauth_token.",
+        ),
+        Option(
+            name="oauth_scope",
+            status="narrower",
+            meaning="Scope asked of the issuer.",
+            note="Needs oauth_token.",
+        ),
+        # ---- protocol
+        Option(
+            name="min_protocol_version",
+            variable="PGMINPROTOCOLVERSION",
+            default="3.0",
+            kind="choice",
+            choices=("3.0", "3.2", "latest"),
+            meaning="Oldest version of the protocol; with 3.2 the server must be PostgreSQL 18 or newer.",
+        ),
+        Option(
+            name="max_protocol_version",
+            variable="PGMAXPROTOCOLVERSION",
+            kind="choice",
+            choices=("3.0", "3.2", "latest"),
+            meaning="Newest version of the protocol, asked for first; `latest` is 3.2. Default: 3.0, because"
+            " old servers and poolers cannot negotiate; latest where min_protocol_version is newer than"
+            " that.",
+        ),
+    )
+}
+
+STARTUP_VARIABLES: Final[dict[str, str]] = {
+    "PGDATESTYLE": "datestyle",
+    "PGTZ": "timezone",
+    "PGGEQO": "geqo",
+}
+"""Environment variables that become settings of the session, unless their value is `default`."""
+
+_SERVER_SETTING_HINT = (
+    "A server setting is given as server_settings={{{name!r}: ...}}, or in the DSN as options=-c{name}=...;"
+    " what is unknown is never sent to the server."
+)
+
+
+def canonical(name: str, value: str) -> tuple[str, str]:
+    """Return option and value under libpq's name, for the names it keeps for old programs and the one of
+    asyncpg."""
+    if name == "requiressl":
+        return "sslmode", "require" if value.startswith("1") else "prefer"
+    if name == "database":
+        return "dbname", value
+    return name, value
+
+
+def is_secret(name: str | None) -> bool:
+    """Tell whether the value of an option is to be shown nowhere."""
+    return name is not None and name in OPTIONS and OPTIONS[name].secret
+
+
+def unknown_option(name: str, source: str, *, hidden: bool = False) -> ClientConfigurationError:
+    """Build the error for an option that is in no table.
+
+    `hidden`: the name may be a piece of a password, which falls apart into options where a space, `&`, `=` or
+    `@` in it was not escaped.
+    """
+    if hidden:
+        return ClientConfigurationError(
+            f"unknown connection option in the {source}"
+            " (its name is not shown: it may be a part of the password before it)",
+            hint="In a keyword/value DSN put quotes around a value with spaces, in a URI write it"
+            " percent-encoded. Server settings are given as server_settings={...}.",
+        )
+    shown = name if name.isidentifier() or name.replace(".", "_").isidentifier() else ""
+    if not shown:
+        return ClientConfigurationError(f"the name of a connection option in the {source} is no name (not shown)")
+    close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
+    meant = f'Did you mean "{close[0]}"? ' if close else ""
+    return ClientConfigurationError(
+        f'unknown connection option "{shown}" in the {source}',
+        hint=meant + _SERVER_SETTING_HINT.format(name=shown),
+    )

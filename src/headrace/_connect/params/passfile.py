@@ -1,0 +1,103 @@
+"""Finds a password in a passfile: lines of host:port:database:user:password.
+
+Source: PostgreSQL documentation, "The Password File". A field `*` matches anything; a backslash takes a colon
+or a backslash as itself; the password ends at the next colon that is not escaped.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Sequence
+
+from headrace._connect.params.secret import Secret
+from headrace.exceptions import InterfaceWarning
+
+
+def find_password(path: str, hosts: Sequence[str], port: int, database: str, user: str) -> Secret | None:
+    """Return the password of the first line that matches, None where there is none.
+
+    `hosts` are the names that the server goes by: one match is enough. A file that does not exist says
+    nothing. One that is no plain file, cannot be read, or can be read by others than its owner is ignored
+    with an InterfaceWarning.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe would wait for its writer, and only fstat tells what the file is.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as reason:
+        _warn(path, f"cannot be read: {reason.strerror}", None)
+        return None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        _warn(path, "is not a plain file", None)
+        return None
+    with open(descriptor, "rb") as file:
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _warn(
+                path,
+                f"can be used by others than its owner (mode {stat.S_IMODE(mode):04o})",
+                f"chmod 600 {path}",
+            )
+            return None
+        wanted = tuple(_encoded(text) for text in (str(port), database, user))
+        for line in file:
+            line = line.rstrip(b"\r\n")
+            if line.startswith(b"#"):
+                continue
+            for host in hosts:
+                password = _match(line, (_encoded(host), *wanted))
+                if password is not None:
+                    return Secret(password.decode("utf-8", "surrogateescape")) if password else None
+    return None
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _warn(path: str, reason: str, hint: str | None) -> None:
+    warnings.warn(InterfaceWarning(f"the passfile {path!r} is ignored: it {reason}", hint=hint), stacklevel=3)
+
+
+def _match(line: bytes, wanted: tuple[bytes, ...]) -> bytes | None:
+    """Return the password of a line whose fields are the wanted ones."""
+    for field in wanted:
+        rest = _after(line, field)
+        if rest is None:
+            return None
+        line = rest
+    return _password(line)
+
+
+def _after(line: bytes, field: bytes) -> bytes | None:
+    """Return what follows a field and its colon, None where the line goes on with something else.
+
+    As in libpq a colon inside of the field need not be escaped where the wanted one has it there too: so an
+    IPv6 address may be written as it is.
+    """
+    if line.startswith(b"*:"):
+        return line[2:]
+    at = 0
+    for expected in field:
+        if line[at : at + 1] == b"\\":
+            at += 1
+        if at >= len(line) or line[at] != expected:
+            return None
+        at += 1
+    return line[at + 1 :] if line[at : at + 1] == b":" else None
+
+
+def _password(text: bytes) -> bytes:
+    """Return the text up to the first colon that is not escaped, without its backslashes."""
+    password = bytearray()
+    at = 0
+    while at < len(text) and text[at] != ord(":"):
+        if text[at] == ord("\\") and at + 1 < len(text):
+            at += 1
+        password.append(text[at])
+        at += 1
+    return bytes(password)

@@ -1,0 +1,243 @@
+"""The same type in the other format: as text inside what travels as text, in binary inside what travels in binary.
+
+A value of a composite type, an anonymous record, a row of binary COPY: each is in one format throughout, while the
+codecs of the types within may prefer either. embedded() finds the binary variant of a codec that works in text,
+spelled() the text variant of one that works in binary.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int32_t, uint32_t
+
+from headrace._core.wire.buffer cimport WriteBuffer, load_u32, put_i32, put_i64
+from headrace._core.codecs.array cimport ArrayCodec, array_codec
+from headrace._core.codecs.base cimport Codec, bad_length, builtin
+from headrace._core.codecs.composite cimport CompositeCodec, composite_codec
+from headrace._core.codecs.custom cimport CustomCodec, plain_text, with_inner
+from headrace._core.codecs.domain cimport AliasCodec, alias_codec
+from headrace._core.codecs.lenient cimport LENIENT, exact_text, is_lenient
+from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange_codec, range_codec
+from headrace._core.codecs.text cimport decode_text, encode_text, text_fallback
+
+from headrace._core.codecs.text_forms import TEXT_FORMS, interval_numbers
+
+# xml and pg_node_tree: their binary form is their text.
+cdef frozenset TEXT_IN_BINARY = frozenset((142, 194))
+# The reg* types, which are OIDs in binary.
+cdef frozenset REG = frozenset((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 8326))
+
+
+cdef uint32_t INTERVAL = 1186
+
+
+cdef class FormCodec(Codec):
+    # A built-in type between text and its objects.
+    cdef:
+        Codec base
+        object to_text
+        object from_text
+
+
+cdef FormCodec form_codec(Codec base, int format):
+    """In format 0 text travels and objects are passed; in format 1 it is the other way round."""
+    cdef FormCodec codec = FormCodec.__new__(FormCodec)
+    codec.oid = base.oid
+    codec.name = base.name
+    codec.schema = base.schema
+    codec.kind = base.kind
+    codec.python = base.python if format == 0 else 'str'
+    codec.base = base
+    codec.to_text, codec.from_text = TEXT_FORMS[base.oid]
+    codec.format = format
+    codec.decode = decode_spelled if format == 0 else decode_written
+    codec.encode = encode_spelled if format == 0 else encode_written
+    if format == 1 and base.oid in LENIENT:
+        # A codec that a user has set may be there for the very values that Python's objects do not hold.
+        codec.decode = decode_moment
+        if base.oid == INTERVAL:
+            codec.encode = encode_interval
+    return codec
+
+
+cdef object decode_spelled(Codec self, const char *data, Py_ssize_t size):
+    return (<FormCodec>self).from_text(decode_text(self, data, size))
+
+
+cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
+    text = decode_text(self, data, size)
+    try:
+        return (<FormCodec>self).from_text(text)
+    except (ValueError, OverflowError):
+        return text
+
+
+cdef int encode_spelled(Codec self, WriteBuffer out, object value) except -1:
+    cdef:
+        FormCodec codec = <FormCodec>self
+        WriteBuffer scratch = WriteBuffer()
+    # The binary encoder knows what the type takes, and refuses the rest.
+    codec.base.encode(codec.base, scratch, value)
+    value = codec.base.decode(codec.base, scratch.data + 4, scratch.length - 4)
+    return encode_text(self, out, codec.to_text(value))
+
+
+cdef object decode_written(Codec self, const char *data, Py_ssize_t size):
+    cdef FormCodec codec = <FormCodec>self
+    return codec.to_text(codec.base.decode(codec.base, data, size))
+
+
+cdef int encode_written(Codec self, WriteBuffer out, object value) except -1:
+    cdef FormCodec codec = <FormCodec>self
+    if not isinstance(value, str):
+        raise TypeError(f'expected str, got {type(value).__name__}')
+    return codec.base.encode(codec.base, out, codec.from_text(value))
+
+
+cdef object decode_moment(Codec self, const char *data, Py_ssize_t size):
+    return exact_text((<FormCodec>self).base, data, size)
+
+
+cdef int encode_interval(Codec self, WriteBuffer out, object value) except -1:
+    """By its numbers: a timedelta has no months."""
+    cdef object months, days, microseconds
+    if not isinstance(value, str):
+        raise TypeError(f'expected str, got {type(value).__name__}')
+    months, days, microseconds = interval_numbers(value)
+    put_i32(out, 16)
+    put_i64(out, microseconds)
+    put_i32(out, <int32_t>days)
+    return put_i32(out, <int32_t>months)
+
+
+cdef object decode_reg(Codec self, const char *data, Py_ssize_t size):
+    if size != 4:
+        bad_length(self, size, '4 bytes')
+    return str(load_u32(data))
+
+
+cdef int encode_reg(Codec self, WriteBuffer out, object value) except -1:
+    if not isinstance(value, str) or not value.isdecimal():
+        raise ValueError(f'expected the OID as digits, got {value!r}')
+    put_i32(out, 4)
+    return put_i32(out, <int32_t><uint32_t>int(value))
+
+
+cdef object decode_bytes(Codec self, const char *data, Py_ssize_t size):
+    return PyBytes_FromStringAndSize(data, size)
+
+
+cdef Codec spelled(Codec codec):
+    """The text variant of a codec; None where there is none."""
+    cdef Codec inner
+    if codec.format == 0:
+        return codec
+    if isinstance(codec, ArrayCodec):
+        if codec.oid in TEXT_FORMS:
+            return form_codec(codec, 0)
+        inner = spelled((<ArrayCodec>codec).element)
+        if inner is None:
+            return None
+        return array_codec(codec.oid, codec.name, codec.schema, inner, (<ArrayCodec>codec).delimiter)
+    if isinstance(codec, RangeCodec):
+        inner = spelled((<RangeCodec>codec).subtype)
+        return None if inner is None else range_codec(codec.oid, codec.name, codec.schema, inner)
+    if isinstance(codec, MultirangeCodec):
+        inner = spelled((<MultirangeCodec>codec).range)
+        return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
+    if isinstance(codec, CompositeCodec):
+        return composite_in(<CompositeCodec>codec, 0)
+    if is_lenient(codec):
+        inner = form_codec((<AliasCodec>codec).base, 0)
+        inner.python = codec.python
+        inner.decode = decode_lenient
+        return inner
+    if isinstance(codec, AliasCodec):
+        inner = spelled((<AliasCodec>codec).base)
+        return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
+    if isinstance(codec, CustomCodec):
+        if (<CustomCodec>codec).inner is None:
+            return None
+        inner = spelled((<CustomCodec>codec).inner)
+        return None if inner is None else with_inner(<CustomCodec>codec, inner)
+    if codec.python == 'str':
+        return plain_text(codec, 0)
+    if codec.oid in TEXT_FORMS and builtin(codec.oid) is codec:
+        return form_codec(codec, 0)
+    # An hstore, say, which is text only where nobody asks for a dict.
+    return None
+
+
+cdef Codec embedded(Codec codec, int resort=NONE):
+    """The binary variant of a codec; None where there is none.
+
+    `resort` says what is better than nothing. DIGITS: of a name that is an OID in binary, the digits of that; BYTES: also,
+    of whatever else is known as text alone, the bytes of the binary form.
+    """
+    cdef Codec inner
+    if codec.format == 1:
+        return codec
+    if isinstance(codec, ArrayCodec):
+        inner = embedded((<ArrayCodec>codec).element, resort)
+        if inner is None:
+            return None
+        return array_codec(codec.oid, codec.name, codec.schema, inner, (<ArrayCodec>codec).delimiter)
+    if isinstance(codec, RangeCodec):
+        inner = embedded((<RangeCodec>codec).subtype, resort)
+        return None if inner is None else range_codec(codec.oid, codec.name, codec.schema, inner)
+    if isinstance(codec, MultirangeCodec):
+        inner = embedded((<MultirangeCodec>codec).range, resort)
+        return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
+    if isinstance(codec, CompositeCodec):
+        return composite_in(<CompositeCodec>codec, 1, resort) if resort else None
+    if isinstance(codec, AliasCodec):
+        inner = embedded((<AliasCodec>codec).base, resort)
+        return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
+    if isinstance(codec, CustomCodec):
+        inner = builtin(codec.oid)
+        if isinstance((<CustomCodec>codec).inner, CompositeCodec):
+            inner = embedded((<CustomCodec>codec).inner, resort)
+        elif inner is not None and inner.format == 1 and inner.oid in TEXT_FORMS:
+            inner = form_codec(inner, 1)
+        else:
+            inner = embedded((<CustomCodec>codec).inner, min(resort, DIGITS))
+        return None if inner is None else with_inner(<CustomCodec>codec, inner)
+    if codec.oid in TEXT_IN_BINARY:
+        return plain_text(codec, 1)
+    if resort and codec.oid in REG:
+        inner = plain_text(codec, 1)
+        inner.decode = decode_reg
+        inner.encode = encode_reg
+        return inner
+    if resort == BYTES:
+        inner = plain_text(codec, 1)
+        inner.python = 'bytes'
+        inner.decode = decode_bytes
+        return inner
+    return None
+
+
+cdef CompositeCodec composite_in(CompositeCodec codec, int format, int resort=NONE):
+    """A composite codec in the other format; None where an attribute cannot be had in it."""
+    cdef:
+        list fields = []
+        Codec attribute, field
+    for attribute in codec.attributes:
+        field = embedded(attribute, resort) if format == 1 else spelled(attribute)
+        if field is None:
+            return None
+        fields.append(field)
+    return composite_codec(
+        codec.oid, codec.name, codec.schema, codec.names, codec.attributes, tuple(fields), format)
+
+
+cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attributes):
+    """The codec of a composite type in the best format its attributes allow: binary, or text, or text as a whole."""
+    cdef:
+        list fields
+        Codec attribute
+    fields = [embedded(attribute) for attribute in attributes]
+    if None not in fields:
+        return composite_codec(oid, name, schema, names, attributes, tuple(fields), 1)
+    fields = [spelled(attribute) for attribute in attributes]
+    if None not in fields:
+        return composite_codec(oid, name, schema, names, attributes, tuple(fields), 0)
+    return text_fallback(oid, name, schema)

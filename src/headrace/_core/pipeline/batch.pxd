@@ -1,0 +1,18 @@
+# Many executions of one statement in one request.
+
+from headrace._core.wire.buffer cimport WriteBuffer
+from headrace._core.pipeline.requests cimport Bound
+from headrace._core.pipeline.statement_cache cimport Statement
+
+
+cdef class Batch(Bound):
+    cdef:
+        object given                 # the argument sequences as the caller gave them
+        object elements              # an iterator of them
+        bint once                    # they cannot be iterated over again
+        Py_ssize_t element           # how many were encoded
+        Py_ssize_t completed         # how many the server has executed
+        bint collects
+        bint begun                   # elements have been taken
+
+    cdef bytes _chunk(self, WriteBuffer out)

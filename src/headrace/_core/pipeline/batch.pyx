@@ -1,0 +1,143 @@
+"""executemany() and fetchmany(): many executions of one statement in one request (invariant 2)."""
+
+from headrace._core.wire.backend cimport command_tag
+from headrace._core.wire.frontend cimport put_execute, put_sync
+
+from headrace.exceptions import ArgumentError, ProtocolError
+from headrace._sql.classify import classify
+
+cdef Py_ssize_t CHUNK = 1 << 16
+# A portal that cannot exist: executing it makes the server roll back what a half-sent batch has done (34000).
+cdef bytes NO_PORTAL = b'headrace: the rest of the batch could not be encoded'
+
+
+cdef class Batch(Bound):
+    """One statement executed for each element of a sequence, as one implicit transaction.
+
+    The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in
+    the caller; where a later element is bad, what was sent is rolled back by the server and the error is the caller's.
+    Where the server refuses the statement as stale the batch is run again, unless its elements came from an iterator
+    and are gone.
+    """
+
+    def __cinit__(self, object waiter, object statement not None, object elements, object record_class,
+                  bint collects, bint shared=False):
+        self.waiter = waiter
+        if type(statement) is str:
+            self.query = <str>statement
+        else:
+            self.statement = <Statement?>statement
+            self.query = self.statement.query
+        self.given = elements
+        self.elements = iter(elements)
+        self.once = self.elements is elements
+        self.record_class = record_class
+        self.collects = collects
+        self.shared = shared
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        if self.begun:
+            self.elements = iter(self.given)
+            self.element = 0
+            self.completed = 0
+        self.begun = True
+        self.start(self.statement.current_plan())
+        self.streaming = True
+        self.message = self._chunk(out)
+        self.ready = True
+        return 0
+
+    cdef bytes _chunk(self, WriteBuffer out):
+        cdef object args
+        while out.length < CHUNK:
+            try:
+                args = next(self.elements)
+            except StopIteration:
+                self.streaming = False
+                put_sync(out)
+                break
+            if not isinstance(args, (tuple, list)):
+                args = checked_element(args, self.element)
+            self.statement.put_bind(out, self.plan, b'', args, self.element)
+            put_execute(out, b'', 0)
+            self.element += 1
+        return out.take()
+
+    cdef bytes more(self, WriteBuffer out):
+        try:
+            if self.error is None:
+                return self._chunk(out)
+        except BaseException as error:
+            self.error = error
+            out.length = 0
+        # The server must not commit what it has: an error there rolls it back, and Sync ends the request.
+        self.streaming = False
+        put_execute(out, NO_PORTAL, 0)
+        put_sync(out)
+        return out.take()
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.completed += 1
+            self.stage = 3
+        elif kind == b'2' and (self.stage == 1 or self.stage == 3):
+            self.stage = 2
+        elif kind == b'D' and self.stage == 2:
+            if self.collects and self.error is None:
+                try:
+                    if self.rows is None:
+                        self.rows = []
+                    self.rows.append(self.row_plan.row(data, size))
+                except ProtocolError:
+                    raise
+                except Exception as error:
+                    self.error = error
+        elif kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif (kind == b'T' or kind == b'n') and self.describing and self.stage == 2:
+            self.described(kind, data, size)
+        elif kind == b'I' and self.stage == 2:
+            self.completed += 1
+            self.stage = 3
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.completed != self.element:
+            raise ProtocolError(f'the server is ready for queries after {self.completed} of {self.element} executions')
+        return 0
+
+    cdef bint rebindable(self) except -1:
+        return not self.once
+
+    cdef bint not_bound(self) except -1:
+        return self.stage < 2 and self.completed == 0
+
+    cdef bint only_reads(self) except -1:
+        return classify(self.query).plain_read
+
+    cdef bint can_encode_again(self) except -1:
+        return not (self.once and self.begun)
+
+    @property
+    def arguments(self):
+        return self.given
+
+    cdef object outcome(self):
+        cdef object rows = self.rows
+        self.rows = None
+        if not self.collects:
+            return None
+        return rows if rows is not None else []
+
+
+cdef object checked_element(object args, Py_ssize_t element):
+    if isinstance(args, (str, bytes, bytearray)) or not hasattr(args, '__getitem__') or not hasattr(args, '__len__') \
+            or isinstance(args, dict):
+        raise ArgumentError(
+            f'invalid input in executemany() argument sequence element #{element}: expected a sequence, '
+            f'got {type(args).__name__} {args!r:.100}',
+            hint='Pass one tuple or list of arguments for each execution.')
+    return args

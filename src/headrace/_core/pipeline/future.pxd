@@ -1,0 +1,36 @@
+# The outcome of a request, and who waits for it.
+
+from headrace._core.pipeline.workload cimport Claim
+
+
+cdef class Wakeups:
+    cdef:
+        readonly object loop
+        object cancellation
+        bint in_turn                 # run() has been called in this turn of the loop
+        double scheduled_at          # when it was asked for
+        double turn_before           # when that was, in the turn before this one
+        bint marks_turns
+        list replies                 # whose tasks are to be woken in the loop's next turn
+
+    cdef int add(self, Reply reply) except -1
+
+
+cdef class Reply(Claim):
+    cdef:
+        readonly object waiter       # set_result(value), set_exception(error), done(): waits in place of a task, or None
+        Wakeups wakeups              # for the task that awaits the reply; None where a waiter is told, or nobody
+        object owner                 # give_up(reply): told when whoever awaits it is cancelled
+        object turn                  # the iterator of the waiter being awaited
+        object callback              # wakes the task that awaits the reply; called in `context`
+        object context
+        object value
+        object failure
+        bint delivered
+        public bint _asyncio_future_blocking
+
+    cdef int deliver(self, object value, object error) except -1
+    cdef bint is_wanted(self) except -1
+    cdef int call_back(self) except -1
+    cdef int let_go(self) except -1
+    cdef object taken(self)

@@ -1,0 +1,237 @@
+"""Replies: the outcome of a request, and who waits for it.
+
+A reply is awaited by one task, and is itself what that task waits for: it has what asyncio asks of a Future-like object
+(asyncio documentation, "Futures": isfuture()) and nothing more, so that a query needs no Future beside its request.
+Instead, a waiter can be told: then the reply, where it is awaited, passes the waiter's own iterator through.
+
+When the waiting task is cancelled, or its coroutine closed, the owner learns of it.
+
+The tasks whose replies come in one turn of the event loop are woken by one callback in the next, in the order of the
+replies: what the loop spends on a callback would be a large part of what a small query costs.
+"""
+
+cimport cython
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+
+from headrace._core.pipeline.workload cimport boot_seconds
+
+
+cdef extern from "awaited.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
+    void set_send(PyTypeObject *type, sendfunc send)
+    PySendResult PyIter_Send(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
+
+
+# So many rows that freeing them takes as long as a round trip.
+cdef Py_ssize_t MANY_ROWS = 64
+
+
+@cython.final
+cdef class Wakeups:
+    """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`.
+
+    With `marks_turns` it knows whether the loop is in a turn that began with tasks to wake. Then the loop had not slept:
+    what it reads in this turn came at some point since the turn before.
+    """
+
+    def __cinit__(self, loop, cancellation not None, bint marks_turns=False):
+        self.loop = loop
+        self.marks_turns = marks_turns
+        self.cancellation = cancellation
+        self.replies = []
+
+    cdef int add(self, Reply reply) except -1:
+        if not self.replies:
+            self.loop.call_soon(self.run)
+            if self.marks_turns:
+                self.scheduled_at = boot_seconds()
+        self.replies.append(reply)
+        return 0
+
+    def end_turn(self):
+        """The next turn of the loop has begun."""
+        self.in_turn = False
+
+    def run(self):
+        """Do for each reply what the loop would do for a callback of its own."""
+        cdef:
+            list replies = self.replies
+            Py_ssize_t woken = 0
+            Reply reply
+            object rows = None
+        if self.marks_turns and len(replies) > 1:
+            self.in_turn = True
+            self.turn_before = self.scheduled_at
+            self.loop.call_soon(self.end_turn)
+        self.replies = []
+        try:
+            for reply in replies:
+                replies[woken] = None
+                woken += 1
+                # Should the task drop them at once and ask for the next, the server gets to work before they are freed.
+                rows = reply.value if type(reply.value) is list and len(<list>reply.value) >= MANY_ROWS else None
+                try:
+                    reply.call_back()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.loop.call_exception_handler({
+                        'message': f'Exception in callback of {reply!r}', 'exception': error})
+        finally:
+            if woken < len(replies):
+                # The loop is stopped by an exception of one task: the others are for when it goes on.
+                self.replies[:0] = replies[woken:]
+                self.loop.call_soon(self.run)
+
+
+cdef class Reply(Claim):
+    """The outcome of a request, delivered to one waiter or awaited by one task."""
+
+    cdef int deliver(self, object value, object error) except -1:
+        """Give the value, or the error, to whoever waits; whoever no longer does is passed over."""
+        cdef object waiter = self.waiter
+        if waiter is not None:
+            if self.turn is not None:
+                # Whoever awaits holds the waiter. Kept here, an error would hold this reply through its traceback's
+                # frames: a cycle for each query that fails.
+                self.waiter = None
+            if waiter.done():
+                return 0
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(value)
+            return 0
+        if self.delivered or self.wakeups is None:
+            return 0
+        self.delivered = True
+        self.value = value
+        self.failure = error
+        if self.callback is not None:
+            self.wakeups.add(self)
+        return 0
+
+    cdef int call_back(self) except -1:
+        cdef object callback = self.callback, context = self.context
+        self.callback = self.context = None
+        if callback is None:
+            return 0
+        if context is None:
+            callback(self)
+            return 0
+        PyContext_Enter(context)
+        try:
+            callback(self)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef bint is_wanted(self) except -1:
+        """Whether somebody waits for it still."""
+        if self.waiter is not None:
+            return not self.waiter.done()
+        return self.wakeups is not None and not self.delivered
+
+    cdef int let_go(self) except -1:
+        """Tell the owner that nobody waits any more."""
+        self.turn = self.callback = self.context = self.value = self.failure = None
+        self.delivered = True
+        if self.owner is not None:
+            self.owner.give_up(self)
+        return 0
+
+    # -- awaited -------------------------------------------------------------------------------------------------------
+
+    def __await__(self):
+        if self.waiter is not None:
+            self.turn = self.waiter.__await__()
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.turn is not None:
+            return next(self.turn)
+        if not self.delivered:
+            self._asyncio_future_blocking = True
+            return self
+        raise StopIteration(self.taken())
+
+    def send(self, value):
+        return next(self)
+
+    def throw(self, kind, value=None, traceback=None):
+        self.let_go()
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value
+
+    def close(self):
+        self.let_go()
+
+    cdef object taken(self):
+        """The outcome, for the task that has waited for it."""
+        cdef object value = self.value, failure = self.failure
+        self.value = self.failure = None
+        if failure is not None:
+            raise failure
+        return value
+
+    # -- as asyncio's tasks see it -------------------------------------------------------------------------------------
+
+    def get_loop(self):
+        return self.wakeups.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        if self.callback is not None:
+            raise RuntimeError(f'{self!r} is awaited already')
+        self.callback = callback
+        self.context = context
+        if self.delivered:
+            self.wakeups.add(self)
+
+    def cancel(self, msg=None):
+        if self.delivered:
+            return False
+        self.delivered = True
+        self.failure = self.wakeups.cancellation() if msg is None else self.wakeups.cancellation(msg)
+        if self.callback is not None:
+            self.wakeups.add(self)
+        return True
+
+    def done(self):
+        return self.delivered
+
+    def result(self):
+        """Raise the cancellation where that is the outcome; any other goes to the coroutine, which asks for it."""
+        if isinstance(self.failure, self.wakeups.cancellation):
+            self.taken()
+
+
+cdef PySendResult send(PyObject *reply, PyObject *value, PyObject **result) except PYGEN_ERROR:
+    """What __next__ does, without an exception for the result."""
+    cdef Reply self = <Reply>reply
+    cdef PySendResult what = PYGEN_NEXT
+    cdef object given
+    if self.turn is not None:
+        return PyIter_Send(<PyObject *>self.turn, value, result)
+    if self.delivered:
+        what = PYGEN_RETURN
+        given = self.taken()
+    else:
+        self._asyncio_future_blocking = True
+        given = self
+    Py_INCREF(given)
+    result[0] = <PyObject *>given
+    return what
+
+
+set_send(<PyTypeObject *>Reply, send)

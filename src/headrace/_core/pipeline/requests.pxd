@@ -1,0 +1,130 @@
+# One class per kind of request: what it sends and how it reads its replies.
+
+from headrace._core.wire.buffer cimport WriteBuffer
+from headrace._core.pipeline.plan cimport Plan
+from headrace._core.pipeline.future cimport Reply
+from headrace._core.rows.row_plan cimport RowPlan
+from headrace._core.pipeline.statement_cache cimport Statement
+
+cdef enum Result:
+    ROWS          # list of all rows
+    FIRST_ROW     # the first row or None
+    VALUE         # one column of the first row, or None
+    STATUS        # the command tag
+
+cdef enum RequestState:
+    QUEUED
+    SENT
+    DONE
+
+
+cdef class Request(Reply):
+    cdef:
+        Request next                 # the one behind it in its queue
+        object deadline              # cancel(): the timer that ends the wait
+        readonly str query
+        readonly RequestState state
+        bytes message                # what it sends
+        Py_ssize_t size              # bytes it has in flight
+        bint ready                   # may be sent
+        bint streaming               # has more to send after `message`
+        readonly bint abandoned      # nobody wants the reply any more: it is drained
+        readonly bint cancelled      # a CancelRequest was aimed at it
+        bint exposed                 # was in flight behind the target of a CancelRequest, which may hit it
+        int repeated                 # how often it was run again, its statement having been stale
+        bint counted                 # among those that were ever queued
+        double sent_at               # when it was written
+        double asked_at              # when its caller asked, in seconds
+        int attempts                 # how often it was taken back from a connection that was lost
+        public object observer       # QueryLog: told by the pool of the outcome
+        Request repetition           # asks the same on another connection
+        bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
+        bint barrier                 # nothing is sent behind it until it is done
+        Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
+        bint controls                # begins or ends a transaction block; known once the connection has ended
+        int stage
+        readonly object error
+        readonly str status          # the last command tag
+        bytes urgent                 # to be sent at once, ahead of everything queued
+        Statement prepares           # what it makes ready for others, which wait for that; None for users' requests
+
+    cdef int encode(self, WriteBuffer out) except -1
+    cdef bytes more(self, WriteBuffer out)
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1
+    cdef int finished(self) except -1
+    cdef str first_tag(self)
+    cdef object outcome(self)
+    cdef int settle(self) except -1
+    cdef int forget_deadline(self) except -1
+    cdef int fail(self, object error) except -1
+    cdef bint runs_text(self) except -1
+    cdef bint not_bound(self) except -1
+    cdef bint is_unfinished(self) except -1
+    cdef bint only_reads(self) except -1
+    cdef bint can_encode_again(self) except -1
+    cdef bint is_shared(self) except -1
+    cdef int renew(self) except -1
+    cdef bint repeatable(self) except -1
+    cdef bint rebindable(self) except -1
+    cdef bint neutral(self) except -1
+    cdef bytes withdrawal(self, WriteBuffer out)
+    cdef int unexpected(self, char kind) except -1
+    cdef int give_statement(self, Statement statement) except -1
+
+
+cdef class Prepare(Request):
+    cdef:
+        tuple parameter_oids
+        list columns
+
+cdef class Bound(Request):
+    cdef:
+        Statement statement
+        Plan plan                    # it was bound with this one
+        RowPlan row_plan             # and reads its rows by this one
+        bint describing              # the columns are to be described once more, ahead of the rows
+        bint shared                  # not a barrier for others while its statement is being prepared
+        object record_class
+        list rows
+        object row                   # the first one, where no more are wanted
+
+    cdef int start(self, Plan plan) except -1
+    cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1
+    cdef bint is_bound(self) except -1
+
+cdef class Query(Bound):
+    cdef:
+        object args
+        Result kind
+        int limit
+        object column
+        bytes portal
+        Query opener                 # bound the portal; None where this request binds it
+        readonly bint suspended      # the portal has more rows
+        list late                    # rows that cannot be read before types are looked up; None for none
+        object reason                # why they cannot
+        set asked                    # OIDs that were looked up for them
+
+    cdef int read_late(self) except -1
+    cdef int give_up_late(self, object cause) except -1
+
+cdef class Repetition(Query):
+    cdef:
+        Query original               # gets the outcome, unless it has one of its own
+
+cpdef Repetition repetition_of(Query original)
+
+cdef class Direct(Request):
+    cdef:
+        bint renames                 # may give types or attributes other names
+
+cdef class Script(Request):
+    cdef:
+        str first_status             # the tag of its first command, where that returns no rows
+        bint deallocates             # has the server forget all prepared statements
+        bint renames                 # may give types or attributes other names
+
+cdef class Closing(Request):
+    cdef:
+        str what                     # S statements, P portals
+        list names

@@ -1,0 +1,77 @@
+import re
+from collections.abc import Callable
+from typing import Any, Self
+
+from headrace._core.pipeline.future import Reply
+from headrace._core.pipeline.statement_cache import Statement
+
+COPY_REFUSED: str
+COPY_HINT: str
+DEALLOCATES: Callable[[str], re.Match[str] | None]
+
+class Request(Reply):
+    """What all requests share. A request is awaitable; the driver's reply() sets the time limit."""
+
+    @property
+    def query(self) -> str: ...
+    @property
+    def state(self) -> int: ...
+    @property
+    def abandoned(self) -> bool: ...
+    @property
+    def cancelled(self) -> bool: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def status(self) -> str | None: ...
+    @property
+    def arguments(self) -> Any: ...
+    observer: Any
+    def elapsed(self) -> float: ...
+
+class Prepare(Request):
+    """Parse and Describe of one statement."""
+
+    def __new__(cls, statement: Statement) -> Self: ...
+
+class Bound(Request):
+    """A request that binds a prepared statement."""
+
+class Query(Bound):
+    """Bind and Execute of one statement, whose rows are decoded as they come."""
+
+    def __new__(
+        cls,
+        waiter: Any,
+        statement: Statement | str,
+        args: Any,
+        kind: int,
+        limit: int,
+        column: int | str,
+        record_class: Any,
+        shared: bool = False,
+        portal: bytes = b"",
+        opener: Query | None = None,
+    ) -> Self: ...
+    @property
+    def suspended(self) -> bool: ...
+
+class Repetition(Query):
+    """A plain read asked once more, on another connection, while it is stuck behind others on its own."""
+
+class Direct(Request):
+    """One statement without arguments, parsed and executed in one flight; the command tag is the result."""
+
+    def __new__(cls, waiter: Any, query: str) -> Self: ...
+
+class Script(Request):
+    """A simple Query message: any number of statements, no arguments, the last command tag as the result."""
+
+    def __new__(cls, waiter: Any, query: str, kept: bool = False) -> Self: ...
+
+class Closing(Request):
+    """Close of prepared statements or portals that nobody needs any more."""
+
+    def __new__(cls, waiter: Any, what: str, names: list[bytes]) -> Self: ...
+
+def repetition_of(original: Query) -> Repetition: ...

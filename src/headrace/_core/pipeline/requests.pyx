@@ -1,0 +1,715 @@
+"""Requests: one class for each thing that is asked of the server, from its first byte sent to its ReadyForQuery.
+
+A request owns the wire up to its Sync (or, for Startup and Script, up to the ReadyForQuery that the protocol sends of
+itself). The session calls, in this order: `encode` in the caller, where a bad argument must raise; `more` while the
+request is streaming; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
+ones; `finished` to check that the reply was whole; `settle`.
+
+A request knows neither the session nor any event loop; who waits for it, see Reply.
+
+Source: PostgreSQL documentation, "Message Flow" (protocol-flow).
+"""
+
+import re
+
+cimport cython
+
+from headrace._core.wire.backend cimport command_tag, parameter_description, row_description
+from headrace._core.wire.frontend cimport (
+    put_bind_nothing, put_close, put_copy_fail, put_describe, put_execute, put_parse, put_query, put_sync, query_bytes,
+)
+from headrace._core.pipeline.plan cimport plan_again
+from headrace._core.pipeline.statement_cache cimport MAX_PARAMETERS, READY, too_many_parameters
+from headrace._core.pipeline.workload cimport boot_seconds
+
+from headrace.exceptions import (
+    ArgumentError, ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError, OutdatedSchemaCacheError,
+    ProtocolError, UndefinedParameterError,
+)
+from headrace._sql.classify import classify
+
+COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or fetch()'
+COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
+
+DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
+
+
+# The chain of a queue is cut by the queue alone: see there.
+@cython.no_gc_clear
+cdef class Request(Reply):
+    """What all requests share."""
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        """Put the message together; raises on bad arguments, before anything is sent."""
+        self.ready = True
+        return 0
+
+    cdef bytes more(self, WriteBuffer out):
+        """The next bytes of a streaming request; it clears `streaming` with the last."""
+        raise NotImplementedError
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        return self.unexpected(kind)
+
+    cdef int unexpected(self, char kind) except -1:
+        raise ProtocolError(f'unexpected message {chr(<unsigned char>kind)!r} from the server '
+                            f'in reply to {type(self).__name__}')
+
+    cdef int finished(self) except -1:
+        """ReadyForQuery came without an error: was the reply whole?"""
+        return 0
+
+    cdef str first_tag(self):
+        """The command tag of its first statement, None if that returns rows."""
+        return self.status
+
+    cdef object outcome(self):
+        """What the request has led to; asked for once, when it has ended without an error."""
+        return None
+
+    cdef int settle(self) except -1:
+        """Give the outcome to the waiter."""
+        cdef object error = self.error
+        self.state = DONE
+        self.forget_deadline()
+        if self.work is not None:
+            self.release()
+        if not self.is_wanted():
+            return 0
+        if error is not None:
+            if self.waiter is None or self.turn is not None:
+                # Whoever awaits gets it. Kept here, it would hold this request through its traceback's frames: a cycle
+                # for each query that fails.
+                self.error = None
+            return self.deliver(None, presentable(error))
+        try:
+            value = self.outcome()
+        except Exception as failure:
+            return self.deliver(None, presentable(failure))
+        return self.deliver(value, None)
+
+    cdef int forget_deadline(self) except -1:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+        return 0
+
+    cdef int fail(self, object error) except -1:
+        """Settle with the error, unless the request has one of its own."""
+        if self.error is None:
+            self.error = error
+        return self.settle()
+
+    cdef bint runs_text(self) except -1:
+        """Whether its text is run as it stands, so that it may begin or end a transaction."""
+        return False
+
+    cdef bint not_bound(self) except -1:
+        """Whether the reply shows that the server has not come to execute it; never known of a simple query."""
+        return False
+
+    cdef bint is_unfinished(self) except -1:
+        """Whether the server has begun to execute it, and has not said that this is complete."""
+        return False
+
+    cdef bint only_reads(self) except -1:
+        """Whether running it a second time does no work twice."""
+        return False
+
+    cdef bint can_encode_again(self) except -1:
+        """Whether its arguments are still there."""
+        return True
+
+    cdef bint is_shared(self) except -1:
+        """Whether any connection of a pool may run it."""
+        return False
+
+    cdef int renew(self) except -1:
+        """Make it as if it had never been sent, to be queued again: what has come of a reply is dropped."""
+        self.state = QUEUED
+        self.message = None
+        self.size = 0
+        self.ready = self.streaming = self.exposed = self.cancelled = self.abandoned = self.counted = False
+        self.repeated = 0
+        self.stage = 0
+        self.error = None
+        self.status = None
+        self.urgent = None
+        return 0
+
+    cdef bint repeatable(self) except -1:
+        """Whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
+        return False
+
+    cdef bint rebindable(self) except -1:
+        """Whether it can be run again after the server has refused its statement, which it then had not begun."""
+        return False
+
+    cdef bint neutral(self) except -1:
+        """Whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
+        return not classify(self.query).session_state
+
+    cdef bytes withdrawal(self, WriteBuffer out):
+        """What must be sent for the server to end the request now that nobody wants it, or None."""
+        return None
+
+    cdef int give_statement(self, Statement statement) except -1:
+        """Name the statement of the session that it is going to be sent on."""
+        return 0
+
+    def elapsed(self) -> float:
+        """Seconds since a pool's caller has asked."""
+        return boot_seconds() - self.asked_at
+
+    @property
+    def arguments(self):
+        """The arguments, for query loggers."""
+        return ()
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.query!r}>'
+
+
+cdef object presentable(object error):
+    """The error as a waiter may raise it: out of a coroutine StopIteration would look like a result (PEP 479)."""
+    if not isinstance(error, StopIteration):
+        return error
+    raised = RuntimeError(f'a codec or an iterable of arguments raised {error!r}')
+    raised.__cause__ = error
+    return raised
+
+
+cdef class Prepare(Request):
+    """Parse and Describe of one statement; its replies are kept until ReadyForQuery says that they hold."""
+
+    def __cinit__(self, Statement statement not None):
+        self.prepares = statement
+        self.query = statement.query
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        self.prepares.put_parse(out)
+        put_describe(out, b'S', self.prepares.name)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b't' and self.stage == 1:
+            if size > 2 + 4 * MAX_PARAMETERS:
+                # Their number does not fit into its field, but the message is whole. The text did not show so many.
+                self.error = too_many_parameters((size - 2) // 4)
+            else:
+                self.parameter_oids = parameter_description(data, size)
+            self.stage = 2
+        elif kind == b'T' and self.stage == 2:
+            self.columns = row_description(data, size)
+            self.stage = 3
+        elif kind == b'n' and self.stage == 2:
+            self.stage = 3
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 3:
+            raise ProtocolError('the server is ready for queries before it has described the statement')
+        return 0
+
+    cdef bint repeatable(self) except -1:
+        return True
+
+    cdef bint neutral(self) except -1:
+        return True
+
+
+cdef class Bound(Request):
+    """A request that binds a prepared statement."""
+
+    cdef int start(self, Plan plan) except -1:
+        """Begin an execution by the plan.
+
+        What an earlier one left behind is void: a request is bound again after its statement was prepared again.
+        """
+        if classify_copy(self.statement):
+            raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        # Where rows cannot become what was asked for, nothing is sent.
+        self.row_plan = plan.rows_as(self.record_class)
+        self.plan = plan
+        self.stage = 0 if not self.statement.name else 1
+        self.describing = self.statement.checked
+        self.rows = None
+        self.row = None
+        self.error = None
+        self.status = None
+        return 0
+
+    cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1:
+        """RowDescription or NoData of what was just bound: rows are read by what it says.
+
+        Where they cannot be, because types have changed since Bind named the formats, the request fails although it is
+        executed.
+        """
+        cdef:
+            list columns
+            Plan plan
+        self.describing = False
+        if kind == b'T' and self.plan.confirms(data, size):
+            return 0
+        columns = row_description(data, size) if kind == b'T' else []
+        plan = self.plan.for_columns(columns, self.statement.types, self.statement.results)
+        if plan is self.plan:
+            if kind == b'T':
+                plan.confirmed = data[:size]
+            return 0
+        self.plan = plan
+        if plan is None:
+            if self.statement.state == READY:
+                self.statement.rename()
+            self.error = OutdatedSchemaCacheError(
+                'the columns of the query have changed since it was described: it was executed, but what it has '
+                'returned cannot be read; asked again, it is described anew')
+            return 0
+        if self.statement.state == READY:
+            self.statement.described(plan.parameter_oids, columns if kind == b'T' else None)
+        try:
+            self.row_plan = plan.rows_as(self.record_class)
+        except Exception as error:
+            self.error = error
+        return 0
+
+    cdef bint is_bound(self) except -1:
+        """Whether it executes what was bound already, and so needs no statement."""
+        return False
+
+    cdef int give_statement(self, Statement statement) except -1:
+        self.statement = statement
+        self.plan = None
+        self.row_plan = None
+        return 0
+
+    cdef bint not_bound(self) except -1:
+        return self.stage < 2
+
+    cdef bint is_unfinished(self) except -1:
+        return self.stage == 2
+
+    cdef bint is_shared(self) except -1:
+        return self.shared
+
+    cdef int renew(self) except -1:
+        Request.renew(self)
+        self.describing = False
+        self.rows = None
+        self.row = None
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 3:
+            raise ProtocolError('the server is ready for queries before the command was complete')
+        return 0
+
+
+cdef bint classify_copy(Statement statement) except -1:
+    """Whether it is a COPY that would take over the wire."""
+    cdef str start
+    if statement.returns_rows or statement.parameter_oids:
+        return False
+    return 'copy' in statement.query.lower() and classify(statement.query).copy is not None
+
+
+cdef class Query(Bound):
+    """Bind and Execute of one statement, whose rows are decoded as they come.
+
+    `portal` b'' is the unnamed one, gone at the Sync. A named portal lives until the end of the transaction: one
+    request opens it, others, which name that as their `opener`, fetch from it `limit` rows at a time (0: all, -1: bind
+    it only).
+    """
+
+    def __cinit__(self, object waiter, object statement not None, object args, int kind, int limit, object column,
+                  object record_class, bint shared=False, bytes portal=b'', Query opener=None):
+        if args is not None and len(args) > MAX_PARAMETERS:
+            raise too_many_parameters(len(args))
+        self.waiter = waiter
+        if type(statement) is str:
+            self.query = <str>statement
+        else:
+            self.statement = <Statement?>statement
+            self.query = self.statement.query
+        self.args = args
+        self.kind = <Result>kind
+        self.limit = limit
+        self.column = column
+        self.record_class = record_class
+        self.shared = shared
+        self.portal = portal
+        self.opener = opener
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        self.late = None
+        if self.opener is None:
+            self.start(self.statement.current_plan())
+            self.statement.put_bind(out, self.plan, self.portal, self.args, -1)
+        else:
+            if self.opener.plan is None:
+                raise InterfaceError('the cursor could not be opened')
+            # The columns come in the formats that were asked for when the portal was bound.
+            self.start(self.opener.plan)
+            self.stage = 2
+            self.describing = False
+        if self.limit >= 0:
+            put_execute(out, self.portal, self.limit)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'D' and self.stage == 2:
+            if self.late is not None:
+                self.late.append(data[:size])
+            elif self.error is None and self.kind != STATUS and not self.abandoned:
+                try:
+                    if self.kind == ROWS:
+                        if self.rows is None:
+                            self.rows = []
+                        self.rows.append(self.row_plan.row(data, size))
+                    elif self.row is None:
+                        self.row = self.row_plan.row(data, size)
+                except ProtocolError:
+                    raise
+                except Exception as error:
+                    # The wire is intact: this query fails, the rest of its rows are passed over.
+                    if self.statement.results.cures(error):
+                        self.late = [data[:size]]
+                        self.reason = error
+                    else:
+                        self.error = error
+        elif kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.stage = 3
+        elif kind == b'2' and self.stage == 1:
+            self.stage = 2 if self.limit >= 0 or self.describing else 3
+        elif (kind == b'T' or kind == b'n') and self.describing and self.stage == 2:
+            self.described(kind, data, size)
+            if self.limit < 0:
+                self.stage = 3
+        elif kind == b's' and self.stage == 2:
+            self.suspended = True
+            self.stage = 3
+        elif kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b'I' and self.stage == 2:
+            self.stage = 3
+        elif kind == b'G' and self.stage == 2:
+            self.error = refuse_copy(self)
+        elif kind == b'H' and self.stage == 2:
+            self.error = FeatureNotSupportedError(COPY_REFUSED)
+        elif (kind == b'd' or kind == b'c') and self.error is not None:
+            pass
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int read_late(self) except -1:
+        """Read the rows that had to wait, by the codecs of now."""
+        cdef:
+            RowPlan plan = plan_again(self.plan, self.statement.results, self.record_class)
+            bytes data
+            list rows = []
+        for data in self.late:
+            rows.append(plan.row(data, len(data)))
+            if self.kind != ROWS:
+                break
+        self.late = None
+        if self.kind == ROWS:
+            self.rows.extend(rows)
+        else:
+            self.row = rows[0]
+        return 0
+
+    cdef int give_up_late(self, object cause) except -1:
+        """Settle with what the rows could not be read for; `cause` is why nothing could be learnt of it, or None."""
+        cdef object reason = self.reason
+        self.late = self.reason = None
+        if isinstance(cause, BaseException):
+            reason.__cause__ = cause
+        return self.fail(reason)
+
+    cdef object outcome(self):
+        cdef object rows = self.rows, row = self.row
+        # They belong to the caller from here on: the request may live on for a while.
+        self.rows = self.row = None
+        if self.kind == ROWS:
+            return rows if rows is not None else []
+        if self.kind == STATUS:
+            return self.status if self.status is not None else ''
+        return row if row is None or self.kind == FIRST_ROW else row[self.column]
+
+    cdef bint repeatable(self) except -1:
+        return not self.portal and classify(self.query).plain_read
+
+    cdef bint rebindable(self) except -1:
+        return not self.portal
+
+    cdef bint is_bound(self) except -1:
+        return self.opener is not None and self.opener.plan is not None
+
+    cdef int settle(self) except -1:
+        cdef Query repetition
+        if self.repetition is not None:
+            if self.abandoned:
+                # It has given way to another caller. Its own outcome does not count.
+                self.state = DONE
+                return self.release()
+            repetition = self.repetition
+            self.repetition = None
+            self.owner.give_up(repetition)
+        return Request.settle(self)
+
+    cdef bint runs_text(self) except -1:
+        return True
+
+    cdef bint only_reads(self) except -1:
+        return not self.portal and classify(self.query).plain_read
+
+    cdef int renew(self) except -1:
+        Bound.renew(self)
+        self.suspended = False
+        self.late = None
+        self.reason = None
+        self.asked = None
+        return 0
+
+    @property
+    def arguments(self):
+        return self.args
+
+
+cdef class Repetition(Query):
+    """A plain read asked once more, on another connection, while it is stuck behind others on its own.
+
+    The first outcome counts. The end of the connection is none.
+    """
+
+    cdef int deliver(self, object value, object error) except -1:
+        cdef Query original = self.original
+        self.original = None
+        if original is None or original.repetition is not self:
+            return 0
+        original.repetition = None
+        if not original.is_wanted():
+            return 0
+        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None and not original.abandoned:
+            return 0
+        original.forget_deadline()
+        original.deliver(value, error)
+        # Its own reply is passed over when it comes.
+        original.owner.give_up(original)
+        return 0
+
+    cdef bint is_wanted(self) except -1:
+        return self.original is not None and self.original.is_wanted()
+
+
+cpdef Repetition repetition_of(Query original):
+    """A second request for what `original` asks."""
+    cdef Repetition request = Repetition(None, original.query, original.args, original.kind, original.limit,
+                                         original.column, original.record_class, True)
+    request.original = original
+    request.owner = original.owner
+    request.wakeups = original.wakeups
+    request.cost = original.cost
+    request.ticket = original.ticket
+    request.pipelined = False
+    request.movable = original.movable
+    request.asked_twice = original.asked_twice = True
+    original.repetition = request
+    return request
+
+
+cdef class Direct(Request):
+    """One statement without arguments, parsed and executed in one flight; the command tag is the result.
+
+    The extended protocol takes one statement alone, so the server itself refuses two in one text.
+    Source: protocol-flow-ext-query.
+    """
+
+    def __cinit__(self, object waiter, str query not None):
+        self.waiter = waiter
+        self.query = query
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        cdef str lowered = self.query.lower()
+        if 'copy' in lowered and classify(self.query).copy is not None:
+            raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        self.renames = 'rename' in lowered and 'alter' in lowered
+        put_parse(out, b'', query_bytes(self.query), ())
+        put_bind_nothing(out)
+        put_execute(out, b'', 0)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b'2' and self.stage == 1:
+            self.stage = 2
+        elif kind == b'D' and self.stage == 2:
+            pass
+        elif kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.stage = 3
+        elif kind == b'I' and self.stage == 2:
+            self.stage = 3
+        elif kind == b'G' and self.stage == 2:
+            self.error = refuse_copy(self)
+        elif kind == b'H' and self.stage == 2:
+            self.error = FeatureNotSupportedError(COPY_REFUSED)
+        elif (kind == b'd' or kind == b'c') and self.error is not None:
+            pass
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 3:
+            raise ProtocolError('the server is ready for queries before the command was complete')
+        return 0
+
+    cdef bint runs_text(self) except -1:
+        return True
+
+    cdef bint not_bound(self) except -1:
+        return self.stage < 2
+
+    cdef bint is_unfinished(self) except -1:
+        return self.stage == 2
+
+    cdef bint only_reads(self) except -1:
+        return classify(self.query).plain_read
+
+    cdef bint is_shared(self) except -1:
+        return True
+
+    cdef int settle(self) except -1:
+        if self.error is not None and self.stage == 1 and getattr(self.error, 'sqlstate', None) == '08P01' \
+                and self.error.server_source_function == 'exec_bind_message':
+            # Bind found parameters and no arguments for them.
+            self.error = UndefinedParameterError('there are parameters ($1, ...) in the query, and no arguments for them')
+            self.error.query = self.query
+        return Request.settle(self)
+
+    cdef object outcome(self):
+        return self.status if self.status is not None else ''
+
+
+cdef object refuse_copy(Request request):
+    """CopyInResponse where no COPY was announced: end it.
+
+    The server has ignored the Sync sent behind it (protocol-copy), so another one goes with CopyFail.
+    """
+    cdef WriteBuffer out = WriteBuffer()
+    put_copy_fail(out, COPY_REFUSED.encode())
+    if not isinstance(request, Script):
+        put_sync(out)
+    request.urgent = out.take()
+    return FeatureNotSupportedError(COPY_REFUSED)
+
+
+cdef class Script(Request):
+    """A simple Query message: any number of statements, no arguments, the last command tag as the result.
+
+    Source: protocol-flow-simple-query.
+    """
+
+    def __cinit__(self, object waiter, str query not None, bint kept=False):
+        self.waiter = waiter
+        self.query = query
+        self.kept = kept
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        cdef bytes encoded = query_bytes(self.query)
+        cdef str lowered = self.query.lower()
+        if 'copy' in lowered and classify(self.query).copy is not None:
+            raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        self.deallocates = ('deallocate' in lowered or 'discard' in lowered) and DEALLOCATES(lowered) is not None
+        self.renames = 'rename' in lowered and 'alter' in lowered
+        put_query(out, encoded)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'C':
+            self.status = command_tag(data, size)
+            if self.stage == 0:
+                self.first_status = self.status
+            self.stage = 2
+        elif kind == b'I':
+            self.stage = 2
+        elif kind == b'T' and self.stage != 1:
+            self.stage = 1
+        elif kind == b'D' and self.stage == 1:
+            pass
+        elif kind == b'G':
+            self.error = refuse_copy(self)
+        elif kind == b'H':
+            self.error = FeatureNotSupportedError(COPY_REFUSED)
+        elif (kind == b'd' or kind == b'c') and self.error is not None:
+            pass
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int finished(self) except -1:
+        if self.stage != 2 and self.error is None:
+            raise ProtocolError('the server is ready for queries before the command was complete')
+        return 0
+
+    cdef str first_tag(self):
+        return self.first_status
+
+    cdef bint runs_text(self) except -1:
+        return True
+
+    cdef bint only_reads(self) except -1:
+        return classify(self.query).plain_read
+
+    cdef object outcome(self):
+        return self.status if self.status is not None else ''
+
+
+cdef class Closing(Request):
+    """Close of prepared statements or portals that nobody needs any more."""
+
+    def __cinit__(self, object waiter, str what not None, list names not None):
+        self.waiter = waiter
+        self.query = 'CLOSE'
+        self.what = what
+        self.names = names
+        self.kept = True
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        cdef bytes name
+        for name in self.names:
+            put_close(out, <char>ord(self.what), name)
+        put_sync(out)
+        self.message = out.take()
+        self.ready = True
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind != b'3':
+            return self.unexpected(kind)
+        return 0
+
+    cdef bint repeatable(self) except -1:
+        return True
+
+    cdef bint neutral(self) except -1:
+        return True

@@ -1,0 +1,160 @@
+"""Requests that have failed for no fault of their own, and are run again, unseen.
+
+Two kinds do: one whose statement the server refuses as stale, outside of transactions and MOST_REPEATS times at most; and
+one that a CancelRequest has hit in its target's place. They go ahead of all that was never sent, and are not run again
+where something in flight might give them another place: inside a transaction that somebody has begun meanwhile.
+"""
+
+from headrace._core.pipeline.batch cimport Batch
+from headrace._core.pipeline.requests cimport QUEUED, Prepare
+from headrace._core.pipeline.statement_cache cimport PREPARING, READY
+
+from headrace._core.pipeline.connection_lost import transaction_control
+
+# How often a request is run again because its statement went stale in between: a migration changes tables in a row.
+cdef int MOST_REPEATS = 10
+# From so many on it is no migration: a pooler hands the session to backends that have never seen the statement.
+cdef int MANY_REPEATS = 3
+
+MISSING_HINT = ('This connection had prepared it; either a DEALLOCATE or DISCARD has removed it, or a pooler in front of '
+                'the server switches backends between transactions: for that connect with statement_mode="unnamed".')
+
+
+cdef bint may_bind_again(Bound request) except -1:
+    """Whether the server has refused the statement of a request, which then is prepared again."""
+    if request.plan is None:
+        return False
+    if request.plan.name:
+        return request.repeated < MOST_REPEATS and request.statement.refused(request.error) \
+            or not request.repeated and misfits(request)
+    return not request.repeated and request.statement.refused_unnamed(request.error, request.stage)
+
+
+cdef bint misfits(Bound request) except -1:
+    """Whether the server has refused Bind as it does where a type was altered, or dropped and made again.
+
+    record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
+    that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back.
+    """
+    if getattr(request.error, 'sqlstate', None) not in ('42804', 'XX000'):
+        return False
+    if request.stage != 1 and not (isinstance(request, Batch) and request.stage == 3):
+        return False
+    return len(request.statement.types.catalogue.made_of(request.statement.oids())) > 0
+
+
+cdef class Revival:
+    """Decides what is run again on one session, and puts it where it belongs."""
+
+    def __cinit__(self, Statements statements not None, Outbox outbox not None):
+        self.statements = statements
+        self.outbox = outbox
+        self.sent = outbox.sent
+        self.unsent = outbox.unsent
+
+    cdef bint revive(self, Request request, bint idle, object events) except -1:
+        """Queue a failed request again where its failure was not its own; returns whether it is.
+
+        `idle`: the server is outside of transactions.
+        """
+        cdef:
+            Bound bound
+            Statement statement
+        if isinstance(request, Bound):
+            bound = <Bound>request
+            statement = bound.statement
+            if statement.state == READY and bound.plan is not None and bound.plan.name == statement.name:
+                # The first to find out. Whoever uses it next has it prepared again.
+                self.note_refusal(bound, statement, idle, events)
+        if not self.innocent(request, idle):
+            if isinstance(request, Bound) and getattr(request.error, 'sqlstate', None) == '26000' \
+                    and request.error.hint is None and statement.refused(request.error):
+                request.error.hint = MISSING_HINT
+            if idle and isinstance(request, Bound) and request.not_bound() and request.can_encode_again() \
+                    and may_bind_again(<Bound>request) and not transaction_control(request.query)[0]:
+                # It was not begun: where it cannot be run again here, it can elsewhere.
+                request.error.safe_to_retry = True
+            return False
+        if request.exposed and request.error.sqlstate == '57014':
+            # Run again it is out of that signal's reach.
+            request.exposed = False
+        else:
+            request.repeated += 1
+        return self.run_again(request)
+
+    cdef int note_refusal(self, Bound request, Statement statement, bint idle, object events) except -1:
+        """Where the server no longer accepts the statement of a request, have it prepared before it is used again."""
+        if not statement.name:
+            if not request.repeated and statement.refused_unnamed(request.error, request.stage):
+                self.statements.doubt(statement)
+        elif misfits(request):
+            self.statements.doubt(statement)
+        elif not statement.refused(request.error):
+            pass
+        elif request.error.sqlstate == '26000':
+            if not self.statements.unnamed and request.repeated >= MANY_REPEATS and idle:
+                # Prepared a moment ago under a name that nobody else knows, and gone.
+                self.statements.use_no_names()
+                events.backends_switched()
+            if self.statements.unnamed:
+                statement.forget_name()
+            else:
+                statement.rename()
+        else:
+            self.statements.close_name(statement)
+            if request.repeated >= MANY_REPEATS:
+                # Prepared anew it is refused again: a pooler takes the old one for it, which has the same text.
+                statement.forget_name()
+        return 0
+
+    cdef bint innocent(self, Request request, bint idle) except -1:
+        """Whether a request has failed for a reason that is not its own, and can be run again."""
+        if request.abandoned or not idle:
+            return False
+        if getattr(request.error, 'sqlstate', None) == '57014':
+            return request.exposed and request.repeatable()
+        return isinstance(request, Bound) and request.rebindable() and may_bind_again(<Bound>request) \
+            and self.may_go_behind()
+
+    cdef bint may_go_behind(self) except -1:
+        """Whether a request may run behind all that is in flight, and not inside a transaction that begins there."""
+        cdef Request follower = self.sent.first
+        while follower is not None:
+            if not follower.neutral():
+                return False
+            follower = follower.next
+        return True
+
+    cdef bint run_again(self, Request request) except -1:
+        """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""
+        cdef Statement statement
+        request.error = None
+        request.state = QUEUED
+        request.ready = False
+        if isinstance(request, Prepare):
+            # The server may have kept what it parsed.
+            statement = request.prepares
+            if request.stage > 0:
+                self.statements.close_name(statement)
+            else:
+                statement.rename()
+            statement.state = PREPARING
+        elif isinstance(request, Bound):
+            statement = (<Bound>request).statement
+            if statement.state != READY:
+                self.statements.park(<Bound>request)
+                if not (<Bound>request).shared:
+                    self.unsent.put_back(request)
+                self.statements.hurry(statement)
+                return True
+        request.stage = 0
+        try:
+            self.outbox.encode(request)
+        except Exception as raised:
+            request.error = raised
+            return False
+        if request.prepares is not None:
+            self.unsent.push_front(request)
+        else:
+            self.unsent.put_back(request)
+        return True

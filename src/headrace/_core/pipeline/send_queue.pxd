@@ -1,0 +1,33 @@
+# What is to be sent, and what is in flight.
+
+from headrace._core.wire.buffer cimport WriteBuffer
+from headrace._core.pipeline.cancel cimport CancelWindow
+from headrace._core.pipeline.queue cimport Queue
+from headrace._core.pipeline.requests cimport Request
+from headrace._core.pipeline.workload cimport Workload
+
+
+cdef class Outbox:
+    cdef:
+        Queue unsent
+        Queue sent
+        list urgent                       # bytes that go ahead of everything queued
+        Request streaming                 # the last of those sent, while it has more to send
+        CancelWindow window               # nothing else is written while it is open
+        Py_ssize_t max_pipeline
+        Py_ssize_t bytes_in_flight
+        Workload work                     # how far the server is with what is in flight
+        WriteBuffer out                   # scratch space; None while a request is being encoded
+        bint taking
+
+    cdef int encode(self, Request request) except -1
+    cdef bytes next_chunk(self, Request request)
+    cdef bint has_room(self) except -1
+    cdef bint must_wait(self, Request request) except -1
+    cdef bint is_wanted(self) except -1
+    cdef bytes take(self)
+    cdef bytes collect(self)
+    cdef int is_head(self, Request request) except -1
+    cdef Request answered(self)
+    cdef int end_stream(self, object error) except -1
+    cdef bint withdraw(self, Request request) except -1

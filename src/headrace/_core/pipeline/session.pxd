@@ -1,0 +1,71 @@
+# The FIFO that matches replies to requests.
+
+from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.wire.read_buffer cimport ReadBuffer
+from headrace._core.pipeline.connection_lost cimport Ending
+from headrace._core.pipeline.send_queue cimport Outbox
+from headrace._core.pipeline.queue cimport Queue
+from headrace._core.pipeline.requests cimport Bound, Request
+from headrace._core.pipeline.retry cimport Revival
+from headrace._core.pipeline.statement_cache cimport Statement
+from headrace._core.pipeline.statements cimport Statements
+from headrace._core.pipeline.workload cimport Workload
+
+cpdef enum Cancellation:
+    DROPPED     # it had not been sent: it never will be
+    DRAINED     # its reply is passed over when it comes
+    SIGNAL      # writes are held: send a CancelRequest, then call cancel_delivered()
+
+
+cdef class Session:
+    cdef:
+        public object events              # what is told of everything that belongs to no request
+        Outbox outbox
+        readonly Queue sent               # the outbox's
+        readonly Queue unsent
+        Statements statements
+        Revival revival
+        ReadBuffer incoming
+        bint feeding
+        bint flowing                      # more of a reply is to be expected at once: it has ended within rows
+        int status_byte
+        readonly Workload work            # of its pool's callers; the transport tells it the time
+        double round_trip                 # the shortest seen, in seconds
+        int replies                       # in what is being read
+        double measured_since             # when the server began with the first of them
+        bint overran                      # it had been found to take far longer than expected
+        list costs                        # of their texts
+        object root_cause                 # the error that failed the open transaction
+        readonly dict parameters
+        readonly int backend_pid
+        readonly bytes backend_secret
+        readonly object fatal             # the server's last words
+        dict parting                      # the fields of a notice that a backend gives when it ends; None
+        bint closing                      # its owner takes no more requests
+        str undone                        # the connection ended with a transaction block: what has become of that
+        readonly object failure           # why nothing can be submitted any more, or None
+        readonly bint ended               # everything has been settled: lost() was called
+
+    cdef int check_open(self) except -1
+    cpdef object submit(self, Request request)
+    cpdef bint wants_output(self) except -1
+    cpdef bytes take_output(self)
+    cdef int received(self, Py_ssize_t size) except -1
+    cdef int check_not_feeding(self) except -1
+    cdef int parse(self) except -1
+    cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
+    cdef int on_notice(self, dict fields) except -1
+    cdef bint in_block(self) noexcept
+    cdef int on_error(self, const char *data, Py_ssize_t size) except -1
+    cdef bint hand_over(self, Request request) except -1
+    cdef int measure(self, Request head) except -1
+    cdef int learn(self) except -1
+    cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
+    cdef int learn_of(self, Bound request) except -1
+    cpdef Cancellation cancel(self, Request request) except *
+    cdef bint withdraw(self, Request request) except -1
+    cdef int drop(self, Request request) except -1
+    cdef int end_cancel_window(self) except -1
+    cdef int take_no_more(self, object reason) except -1
+    cdef int fail_unsent(self, Ending ending) except -1
+    cdef Py_ssize_t under_way(self) noexcept

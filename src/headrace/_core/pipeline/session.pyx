@@ -1,0 +1,635 @@
+"""The session: one FIFO of requests, and the bytes on either side of it.
+
+Theory of operation. Requests wait in `unsent` until take_output() hands their bytes to whoever owns the socket; then
+they stand in `sent` until their own ReadyForQuery. The head of `sent` owns every reply message but the asynchronous
+ones. Nothing else matches replies to requests, so it cannot go wrong by halves: a message that does not fit its head
+is a ProtocolError, and that ends the session.
+
+The rules (numbers as in the design document), and where they are kept if not here:
+1.  One Sync per request; a request leaves `sent` only on its own ReadyForQuery; an error settles its own request.
+2.  A request owns the wire up to its Sync: while one is streaming, nothing else is taken (outbox).
+3.  Requests are sent in the order of the calls. One that waits for its statement to be prepared stops take_output(),
+    and so holds back those behind it; a shared one is parked outside the queue and holds back nobody (statements).
+4.  A request is encoded only when its statement is READY, that is after ReadyForQuery followed its ParseComplete
+    (statements).
+5.  What is in flight is bounded by count and by bytes (outbox).
+7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
+8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError. Each says whether it is
+    safe to retry. What may have started is never run again, unless it is a plain read (loss).
+9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
+10. An error 25P02 has the error that failed the transaction as its __cause__.
+11. Nothing is sent behind a barrier until it is done (outbox).
+
+A request that has failed for no fault of its own, because its statement is stale or a CancelRequest has hit it in place of
+a neighbour, is run again, unseen (revival).
+
+Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, finalisers that the garbage collector
+calls at any allocation. It may submit, cancel and even lose; it may not feed.
+
+No event loop and no socket here: submit(), take_output(), feed() and lost() are all that drives it.
+"""
+
+from headrace._core.wire.backend cimport error_fields, notification, parameter_status
+from headrace._core.wire.buffer cimport load_i32
+from headrace._core.wire.frontend cimport TERMINATE
+from headrace._core.wire.read_buffer cimport Message
+from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, lose, proof_of, text_of
+from headrace._core.pipeline.prepare cimport Introspection, Preparation
+from headrace._core.pipeline.requests cimport DONE, QUEUED, Bound, Direct, Query, Script
+from headrace._core.pipeline.startup cimport Startup
+from headrace._core.pipeline.statement_cache cimport READY, StatementCache
+from headrace._core.pipeline.workload cimport Cost
+
+from libc.math cimport INFINITY
+
+from headrace._core.pipeline.events import Events
+from headrace._sql.hints import server_error
+from headrace.exceptions import (
+    InFailedSQLTransactionError, InterfaceError, ProtocolError, PostgresLogMessage, ending_error,
+)
+from headrace._sql.classify import classify
+
+
+# The first words of statements that end a transaction and mean to keep it. The server answers them by the tag ROLLBACK if
+# the transaction has failed. It refuses other statements there, COMMIT PREPARED and PREPARE of a statement among them.
+cdef frozenset KEEPING = frozenset(('COMMIT', 'END', 'PREPARE'))
+
+
+cdef object commit_refused(Request request, object cause):
+    """The error for a COMMIT or PREPARE TRANSACTION that was answered by ROLLBACK, or None if that was asked for."""
+    cdef:
+        tuple keywords = classify(request.query).keywords
+        str keyword
+    if keywords and request.first_tag() == 'ROLLBACK' and keywords[0] in KEEPING:
+        keyword = keywords[0]
+    elif keywords and request.status == 'ROLLBACK' and keywords[len(keywords) - 1] in KEEPING:
+        keyword = keywords[len(keywords) - 1]
+    else:
+        return None
+    error = InFailedSQLTransactionError(
+        f"{'PREPARE TRANSACTION' if keyword == 'PREPARE' else 'COMMIT'} was answered by ROLLBACK: a statement of the "
+        'transaction had failed, nothing was kept')
+    error.query = request.query
+    error.__cause__ = cause
+    return error
+
+
+cdef class Session:
+    """One conversation with a backend: requests in, replies out, in order.
+
+    `max_pipeline` bounds the requests in flight (1: one at a time). `events` is told of what belongs to no request.
+    With `unnamed_statements` what is cached of a statement is its description: it is parsed with each execution.
+    """
+
+    def __init__(self, TypeMap types not None, *, events=None, Py_ssize_t max_pipeline=100,
+                 Py_ssize_t statement_cache_size=100, double max_cached_statement_lifetime=300,
+                 Py_ssize_t max_cacheable_statement_size=15360, bint unnamed_statements=False):
+        self.events = events if events is not None else Events()
+        self.outbox = Outbox(max_pipeline)
+        self.sent = self.outbox.sent
+        self.work = self.outbox.work
+        self.round_trip = INFINITY
+        self.costs = []
+        self.unsent = self.outbox.unsent
+        self.statements = Statements(types, self.outbox, StatementCache(
+            statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
+        self.revival = Revival(self.statements, self.outbox)
+        self.incoming = ReadBuffer()
+        self.parameters = {}
+
+    # -- what callers ask for ------------------------------------------------------------------------------------
+
+    cdef int check_open(self) except -1:
+        cdef str reason
+        if self.failure is not None:
+            reason = text_of(self.failure)
+            if reason != 'connection is closed' and not isinstance(self.failure, InterfaceError):
+                reason = f'connection is closed: {reason}'
+            if self.undone is not None:
+                reason = f'{reason}; {self.undone}'
+            raise InterfaceError(reason, safe_to_retry=self.ended and not self.closing and self.undone is None)
+        return 0
+
+    cpdef object submit(self, Request request):
+        """Queue a request behind all others; its bad arguments raise here, and nothing is queued then."""
+        self.check_open()
+        if isinstance(request, Bound):
+            self.statements.bind(<Bound>request)
+            return
+        if not request.ready:
+            self.outbox.encode(request)
+        self.unsent.append(request)
+        if isinstance(request, Script) and (<Script>request).deallocates:
+            self.statements.renew()
+        if isinstance(request, Script) and (<Script>request).renames \
+                or isinstance(request, Direct) and (<Direct>request).renames:
+            # Nothing in the values tells of a name: what is prepared from here on asks again.
+            self.types.catalogue.forget()
+            self.forget_statements()
+
+    def resubmit(self, Bound request not None):
+        """Queue a request that another session has given to Events.requeue(), with this session's own statement.
+
+        Raises what submit() does, and nothing is queued then.
+        """
+        self.check_open()
+        request.statement = self.statements.find(request.query)
+        self.statements.bind(request)
+
+    def statement(self, str query not None, *, bint named=True, name=None):
+        """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""
+        self.check_open()
+        return self.statements.held(query, named, name)
+
+    def prepare(self, Statement statement not None, waiter):
+        """Make sure that the statement is READY; the waiter gets it, or the error."""
+        cdef Preparation request
+        self.check_open()
+        request = Preparation(waiter, statement)
+        if statement.state == READY and not statement.once:
+            request.settle()
+        else:
+            self.statements.bind(request)
+        return request
+
+    def fence(self) -> None:
+        """Keep what is asked from now on behind all that was asked so far, what was shared among it.
+
+        For whoever has the connection to himself now: a shared request that overtook nobody could still come behind.
+        """
+        self.statements.fence()
+
+    def release(self, Statement statement not None):
+        """A prepared statement object is gone."""
+        statement.users -= 1
+        self.statements.let_go(statement)
+
+    def forget_statements(self):
+        """Empty the statement cache; statements in use stay until they are done with."""
+        self.statements.let_go_of_all()
+
+    def cached_queries(self) -> list:
+        """The texts of the cached statements, most recently used first."""
+        return self.statements.cache.queries()
+
+    # -- output --------------------------------------------------------------------------------------------------
+
+    cpdef bint wants_output(self) except -1:
+        """Whether take_output() would give anything."""
+        return self.outbox.is_wanted()
+
+    cpdef bytes take_output(self):
+        """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on."""
+        return self.outbox.take()
+
+    def send_now(self, bytes data not None) -> None:
+        """Bytes to be written ahead of everything queued: the answers of authentication."""
+        self.outbox.urgent.append(data)
+
+    # -- input ---------------------------------------------------------------------------------------------------
+
+    def feed(self, data) -> None:
+        """Take bytes from the server, in pieces of any size.
+
+        Raises ProtocolError where they are not what a server may send; the session is then of no further use and its
+        owner calls lost().
+        """
+        cdef:
+            const unsigned char[:] source = data
+            Py_ssize_t place = 0
+            Py_ssize_t size
+        self.check_not_feeding()
+        while place < source.shape[0] and not self.ended and self.fatal is None:
+            size = self.incoming.fill(&source[place], source.shape[0] - place)
+            place += size
+            self.received(size)
+
+    cdef int received(self, Py_ssize_t size) except -1:
+        """`size` bytes were written to the buffer that incoming.writable() gave out."""
+        self.check_not_feeding()
+        self.incoming.end += size
+        self.feeding = True
+        try:
+            self.parse()
+            if self.replies:
+                self.learn()
+            return 0
+        except BaseException:
+            self.incoming.clear()
+            raise
+        finally:
+            self.feeding = False
+
+    cdef int check_not_feeding(self) except -1:
+        if self.feeding:
+            # The bytes that the decoder reads would move.
+            raise RuntimeError('a session cannot be fed from within a decoder')
+        return 0
+
+    cdef int parse(self) except -1:
+        cdef Message message
+        message.kind = 0
+        while not self.ended and self.fatal is None and self.incoming.next_message(&message):
+            self.dispatch(message.kind, message.body, message.size)
+        self.flowing = self.incoming.end > 0 or message.kind == b'D' or message.kind == b'd'
+        return 0
+
+    cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1:
+        cdef Request head
+        if kind == b'Z':
+            return self.on_ready(data, size)
+        if kind == b'E':
+            return self.on_error(data, size)
+        if kind == b'N':
+            return self.on_notice(error_fields(data, size))
+        if kind == b'A':
+            self.events.notification(*notification(data, size))
+            return 0
+        if kind == b'S':
+            name, value = parameter_status(data, size)
+            if name == 'client_encoding' and value.upper().replace('-', '') not in ('UTF8', 'UNICODE', 'SQL_ASCII'):
+                raise ProtocolError(f'the server changed client_encoding to {value}: headrace reads and writes UTF8 alone')
+            self.parameters[name] = value
+            self.events.parameter(name, value)
+            return 0
+        head = self.sent.first
+        if head is None:
+            raise ProtocolError(f'unexpected message {chr(<unsigned char>kind)!r} from the server: nothing was asked')
+        if kind == b'K' and isinstance(head, Startup):
+            (<Startup>head).check_key(size)
+            self.backend_pid = load_i32(data)
+            self.types.backend_pid = self.backend_pid
+            self.backend_secret = data[4:size]
+            return 0
+        head.receive(kind, data, size)
+        if head.urgent is not None:
+            self.outbox.urgent.append(head.urgent)
+            head.urgent = None
+        return 0
+
+    cdef int on_notice(self, dict fields) except -1:
+        cdef Request head = self.sent.first
+        if is_parting(fields):
+            self.parting = fields
+        self.events.notice(PostgresLogMessage.new(fields, head.query if head is not None else None))
+        return 0
+
+    cdef int on_error(self, const char *data, Py_ssize_t size) except -1:
+        """FATAL and PANIC are the server's last words: nothing that follows counts, and the owner is to call lost()."""
+        cdef Request head = self.sent.first
+        error = server_error(error_fields(data, size), head.query if head is not None else None)
+        if error.severity_en in ('FATAL', 'PANIC') or error.severity_en is None and error.severity in ('FATAL', 'PANIC'):
+            self.fatal = error if isinstance(head, Startup) else ending_error(error)
+            self.take_no_more(error)
+        elif head is None:
+            raise ProtocolError(f'an error from the server that belongs to no request: {error}')
+        if error.sqlstate == '25P02' and self.root_cause is not None:
+            error.__cause__ = self.root_cause
+        elif error.sqlstate == '25006':
+            self.events.read_only(error)
+        if isinstance(head, Startup):
+            if head.error is None:
+                head.error = error
+                # Nothing can follow but the end, which a false server may keep back.
+                head.settle()
+        elif head is not None and head.error is None and self.fatal is None:
+            head.error = error
+        return 0
+
+    cdef int on_ready(self, const char *data, Py_ssize_t size) except -1:
+        cdef Request head = self.sent.first
+        if size != 1 or data[0] not in b'ITE':
+            raise ProtocolError('ReadyForQuery from the server with a malformed transaction status')
+        if head is None:
+            raise ProtocolError('ReadyForQuery from the server, which nothing asked for')
+        if self.outbox.streaming is head:
+            raise ProtocolError('ReadyForQuery from the server before the whole request was sent')
+        if head.error is None:
+            head.finished()
+            if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
+                head.error = commit_refused(head, self.root_cause)
+        self.status_byte = data[0]
+        self.measure(head)
+        self.parting = None
+        self.outbox.answered()
+        if data[0] != b'E':
+            self.root_cause = None
+        elif self.root_cause is None:
+            self.root_cause = head.error
+        if self.outbox.window.is_open and self.outbox.window.answered(head):
+            self.end_cancel_window()
+        if head.error is None or not self.revival.revive(head, self.status_byte == b'I', self.events):
+            if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and not head.abandoned:
+                self.statements.read_late(<Query>head)
+            else:
+                if isinstance(head, Bound) and head.error is not None:
+                    self.learn_of(<Bound>head)
+                if head.error is None or not self.hand_over(head):
+                    head.settle()
+            if isinstance(head, Introspection) and (<Introspection>head).decodes is not None:
+                self.statements.read_late((<Introspection>head).decodes)
+            if head.prepares is not None:
+                self.statements.prepared_with(head, self.status_byte == b'I', self.looked_up)
+        head = self.sent.first
+        if head is not None and head.abandoned and not self.outbox.window.is_open:
+            self.events.abandoned_head()
+        return 0
+
+    cdef bint hand_over(self, Request request) except -1:
+        """Offer a shared request that the server refused to begin with, because its statement is stale, to the owner."""
+        cdef object error = request.error
+        if not request.is_shared() or not getattr(error, 'safe_to_retry', False) or not request.is_wanted():
+            return False
+        request.renew()
+        if self.events.requeue(request, False):
+            return True
+        request.error = error
+        return False
+
+    cdef int measure(self, Request head) except -1:
+        """Note how long the server has worked on a request; replies that come in one read share their time.
+
+        The server began when the request had arrived there, or was done with the one before. The shortest round trip seen
+        is taken off, so the network does not count.
+        """
+        cdef Workload work = self.work
+        cdef double round_trip = work.arrived - head.sent_at
+        if 0 < round_trip < self.round_trip:
+            self.round_trip = round_trip
+        if self.replies == 0:
+            self.measured_since = max(head.sent_at + self.round_trip, work.replied_at)
+            self.overran = work.overrun
+            work.overrun = False
+        self.replies += 1
+        if head.cost is not None and (head.error is None or self.overran) and not (self.overran and self.replies > 1):
+            self.costs.append(head.cost)
+        return 0
+
+    cdef int learn(self) except -1:
+        """Learn the costs of all that has been answered in one read."""
+        cdef:
+            Cost cost
+            double seconds = max(self.work.arrived - self.measured_since, 0)
+        if not self.overran:
+            # Those behind a head that has overrun have taken next to nothing of the time.
+            seconds /= self.replies
+        for cost in self.costs:
+            cost.learn(seconds)
+        self.costs.clear()
+        self.replies = 0
+        self.work.replied_at = self.work.arrived
+        return 0
+
+    cdef int learn_of(self, Bound request) except -1:
+        """Where a request has failed because a type is not known as it is, see to it that the next one does not."""
+        cdef Statement statement = request.statement
+        if self.failure is None and statement.state == READY and statement.results.cures(request.error):
+            self.statements.doubt(statement)
+        return 0
+
+    def looked_up(self, Statement statement not None) -> None:
+        """Another connection has learnt of types, or failed to, that a statement here has waited for."""
+        self.statements.looked_up(statement, self.looked_up)
+        self.events.queued()
+
+    # -- cancellation --------------------------------------------------------------------------------------------
+
+    cpdef Cancellation cancel(self, Request request) except *:
+        """Give up a request whose waiter is gone, without disturbing any other.
+
+        DROPPED: it had not been sent. DRAINED: it was sent, its reply will be passed over. SIGNAL: nobody waits for what
+        the server works on; nothing is written until the owner has sent a CancelRequest and called cancel_delivered().
+        """
+        cdef Request head = self.sent.first
+        if request.state == DONE:
+            return DRAINED
+        if request.state == QUEUED:
+            if request.kept:
+                return DRAINED
+            self.drop(request)
+            return DROPPED
+        request.abandoned = True
+        if self.outbox.streaming is request:
+            self.outbox.end_stream(InterfaceError('the caller has given up'))
+        elif self.outbox.withdraw(request):
+            # What else is needed is seen when it has stayed at the head for a while.
+            self.events.abandoned_head()
+            return DRAINED
+        # Where the head was given up before, this may have been the last request that stood in the way of a signal.
+        if request is head or head.abandoned:
+            if self.backend_secret is None:
+                # Nothing can end it but the owner's patience.
+                self.events.abandoned_head()
+            elif self.outbox.window.aim(head, self.status_byte == b'I'):
+                return SIGNAL
+        return DRAINED
+
+    def cancel_head(self) -> Cancellation:
+        """Give up waiting for an abandoned head to end by itself."""
+        cdef Request head = self.sent.first
+        if head is None or not head.abandoned:
+            return DRAINED
+        return self.cancel(head)
+
+    def interrupt(self) -> Cancellation:
+        """Cancel what the server works on, whoever waits for it: its waiter gets the server's QueryCanceledError."""
+        cdef Request head = self.sent.first
+        if head is None or head.kept or head.cancelled or self.outbox.window.is_open or self.backend_secret is None:
+            return DRAINED
+        if self.outbox.streaming is head:
+            self.outbox.end_stream(InterfaceError('the connection is being closed'))
+        else:
+            self.outbox.withdraw(head)
+        self.outbox.window.open(head)
+        return SIGNAL
+
+    def cancel_delivered(self) -> None:
+        """The CancelRequest has done whatever it will do: the server has closed the connection that carried it."""
+        if self.outbox.window.is_open and self.outbox.window.was_delivered():
+            self.end_cancel_window()
+
+    def cancel_again(self, Request target not None) -> bool:
+        """Whether another CancelRequest is to be sent because the target goes on; the window stays open for it."""
+        return self.outbox.window.reopen(target)
+
+    cdef int end_cancel_window(self) except -1:
+        self.events.writable()
+        if self.sent.first is not None and self.sent.first.abandoned:
+            self.events.abandoned_head()
+        return 0
+
+    cdef bint withdraw(self, Request request) except -1:
+        """Take back a request that was not sent, for another connection to do; returns whether it was here."""
+        cdef list waiting
+        if request.state != QUEUED:
+            return False
+        if isinstance(request, Bound) and (<Bound>request).statement is not None:
+            waiting = (<Bound>request).statement.waiting
+            if request in waiting:
+                waiting.remove(request)
+                if (<Bound>request).shared:
+                    self.statements.parked -= 1
+        self.unsent.remove(request)
+        return True
+
+    cdef int drop(self, Request request) except -1:
+        """Forget a request that was not sent, and the preparation that it alone was waiting for."""
+        cdef:
+            Statement statement
+            Request head = self.sent.first
+        request.state = DONE
+        request.message = None
+        request.forget_deadline()
+        request.release()
+        if isinstance(request, Bound):
+            statement = (<Bound>request).statement
+            self.statements.dropped(<Bound>request)
+            if head is not None and head is statement.prepare and head.abandoned:
+                self.events.abandoned_head()
+        return 0
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    cdef int take_no_more(self, object reason) except -1:
+        if self.failure is None:
+            self.failure = self.statements.failure = reason
+        return 0
+
+    def close(self, reason) -> bytes:
+        """Take no more requests; returns Terminate, to be written once everything sent is done."""
+        cdef:
+            Request request
+            Ending ending
+        self.take_no_more(reason)
+        self.closing = True
+        ending = Ending(self.failure, self.sent, self.unsent, self.in_block())
+        if self.outbox.streaming is not None:
+            self.outbox.end_stream(ending.error_for(self.outbox.streaming, UNKNOWN))
+        for request in self.sent:
+            if request.prepares is not None:
+                self.statements.fail_waiting(request.prepares, ending)
+        self.statements.fail_elsewhere(ending)
+        self.fail_unsent(ending)
+        return TERMINATE
+
+    def lost(self, reason) -> None:
+        """The connection is gone: settle everything.
+
+        `reason` is an exception or a text. The head gets the server's last words, if there were any, and if it is the
+        session's own request, the first that waits for it; all others get ConnectionDoesNotExistError. `safe_to_retry` of
+        each error says whether the server never started the request, or it only reads. Shared requests that may run again
+        are first offered to `events`.
+        """
+        cdef:
+            Request request = self.sent.first
+            Ending ending
+        if self.ended:
+            return
+        self.ended = True
+        proof = proof_of(self.fatal, self.parting)
+        if self.fatal is None and self.parting is not None:
+            self.fatal = ending_error(server_error(self.parting, request.query if request is not None else None))
+        cause = self.fatal if self.fatal is not None else reason
+        self.take_no_more(cause)
+        ending = Ending(
+            cause, self.sent, self.unsent, self.in_block(), proof,
+            self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None,
+            None if self.closing else self.events)
+        self.undone = ending.of_blocks()
+        self.outbox.streaming = None
+        self.outbox.urgent.clear()
+        self.outbox.window.close()
+        self.incoming.clear()
+        while self.sent.first is not None:
+            request = self.outbox.answered()
+            if request.prepares is not None:
+                # Preparing changes nothing: those that wait for it were never sent.
+                self.statements.fail_waiting(request.prepares, ending)
+            if request.error is not None and self.revival.innocent(request, self.status_byte == b'I'):
+                request.error = None
+            lose(request, ending)
+            ending.at_head = False
+        ending.at_head = False
+        self.statements.fail_elsewhere(ending)
+        self.fail_unsent(ending)
+        self.statements.cache.clear()
+
+    cdef bint in_block(self) noexcept:
+        """Whether a transaction block was open at the last ReadyForQuery."""
+        return self.status_byte == b'T' or self.status_byte == b'E'
+
+    cdef int fail_unsent(self, Ending ending) except -1:
+        """Settle everything that was not sent with an error that says so."""
+        cdef Request request
+        while self.unsent.first is not None:
+            request = self.unsent.pop()
+            if request.state != DONE:
+                if request.prepares is not None:
+                    self.statements.fail_waiting(request.prepares, ending)
+                lose(request, ending)
+        return 0
+
+    # -- what can be asked ---------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """The transaction status of the last ReadyForQuery: I idle, T in a transaction, E in a failed one; '' before."""
+        return chr(self.status_byte) if self.status_byte else ''
+
+    @property
+    def failed_by(self):
+        """The error that failed the open transaction, or None."""
+        return self.root_cause
+
+    @property
+    def holding(self) -> bool:
+        """Whether a CancelRequest is under way, and nothing is written."""
+        return self.outbox.window.is_open
+
+    @property
+    def cancelling(self):
+        """What a CancelRequest is aimed at, until its ReadyForQuery."""
+        return self.outbox.window.target
+
+    @property
+    def load(self) -> int:
+        """Requests in flight and waiting."""
+        return self.under_way()
+
+    cdef Py_ssize_t under_way(self) noexcept:
+        return self.sent.count + self.unsent.count + self.statements.parked
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight or waiting."""
+        return self.under_way() == 0
+
+    @property
+    def parked(self) -> int:
+        """Shared requests that wait for their statements, outside the queues."""
+        return self.statements.parked
+
+    @property
+    def max_pipeline(self) -> int:
+        """How many requests may be in flight."""
+        return self.outbox.max_pipeline
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes of the requests in flight; of those that are streaming, of their first portions."""
+        return self.outbox.bytes_in_flight
+
+    @property
+    def prepared(self) -> int:
+        """How many statements were prepared."""
+        return self.statements.prepared
+
+    @property
+    def unnamed_statements(self) -> bool:
+        """Whether the server is asked to keep no statements, because it was wished or backends are switched."""
+        return self.statements.unnamed
+
+    @property
+    def types(self):
+        """The TypeMap that statements find their codecs in."""
+        return self.statements.types

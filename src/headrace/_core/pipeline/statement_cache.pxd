@@ -1,0 +1,69 @@
+# A statement known to the server, and the cache of them.
+
+from headrace._core.wire.buffer cimport WriteBuffer
+from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.pipeline.plan cimport Plan
+
+cdef Py_ssize_t MAX_PARAMETERS
+
+cdef object too_many_parameters(Py_ssize_t count)
+
+cpdef enum StatementState:
+    NEW          # the server does not know it (yet, or any more)
+    PREPARING    # Parse is under way
+    READY
+
+
+cdef class Statement:
+    cdef:
+        readonly str query
+        bytes query_bytes
+        bint own_name                    # the user has given it its name
+        readonly bytes name              # b'' for an unnamed one: parsed anew with each Bind
+        bint checked                     # and its columns described anew: they may have changed since, or the backend
+        readonly StatementState state
+        readonly tuple parameter_oids
+        readonly list columns            # as in RowDescription
+        readonly bint returns_rows
+        list waiting                     # requests to be encoded once it is ready
+        object prepare                   # the Prepare request under way
+        object question                  # the Introspection under way, behind it
+        list awaited                     # OIDs that another connection is asking for
+        readonly Py_ssize_t users        # prepared statement objects that hold it
+        bint cached
+        bint once                        # its types may mean something else at the next use: it is described for each
+        TypeMap types
+        TypeMap results                  # reads the columns: `types`, but for the driver's own questions
+        Plan plan                        # the newest; None before the statement was first READY
+        # the cache's list
+        Statement newer
+        Statement older
+        double expires
+
+    cdef int described(self, tuple parameter_oids, list columns) except -1
+    cdef Plan current_plan(self)
+    cdef bint refused(self, object error) except -1
+    cdef list oids(self)
+    cdef bint refused_unnamed(self, object error, int stage) except -1
+    cdef int forget_name(self) except -1
+    cdef int put_parse(self, WriteBuffer out, tuple parameter_oids=*) except -1
+    cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1
+    cdef bytes rename(self)
+
+
+cdef class StatementCache:
+    cdef:
+        dict table
+        Statement newest
+        Statement oldest
+        readonly Py_ssize_t size
+        readonly double lifetime
+        readonly Py_ssize_t max_length
+
+    cdef Statement get(self, str query)
+    cdef list put(self, Statement statement)
+    cdef int drop(self, Statement statement) except -1
+    cdef list clear(self)
+    cdef bint takes(self, str query) except -1
+    cdef int _link(self, Statement statement) except -1
+    cdef int _unlink(self, Statement statement) except -1

@@ -1,0 +1,276 @@
+"""A statement known to the server, and the cache of them.
+
+The life of a statement: NEW -> PREPARING (Parse and Describe are under way) -> READY. A statement that the server no
+longer accepts goes back to NEW under another name: names are never reused, so a late reply cannot be taken for another
+statement's.
+
+Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
+"""
+
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import os
+
+from headrace._core.codecs.base cimport Codec
+from headrace._core.codecs.domain cimport AliasCodec
+from headrace._core.wire.frontend cimport put_describe, put_parse, query_bytes
+from headrace._core.pipeline.plan cimport make_plan
+
+from headrace.exceptions import InterfaceError, InvalidCachedStatementError
+from headrace._sql.classify import classify
+from headrace._sql.lexer import highest_parameter
+
+# Bind and ParameterDescription count parameters in 16 bits.
+cdef Py_ssize_t MAX_PARAMETERS = 0xffff
+cdef str ONE_TOO_MANY = f'${MAX_PARAMETERS + 1}'
+
+cdef long names_given = 0
+cdef bytes process_name = b''
+
+
+def name_process() -> None:
+    """Take a new part for the names of statements that no other process has.
+
+    Behind a pooler that switches backends two clients meet on one of them: were their names alike, one would run the
+    other's statement.
+    """
+    global process_name
+    process_name = os.urandom(6).hex().encode()
+
+
+name_process()
+os.register_at_fork(after_in_child=name_process)
+
+
+cdef bytes next_name():
+    global names_given
+    names_given += 1
+    return b'headrace_%b_%x' % (process_name, names_given)
+
+
+cdef double monotonic() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef int check_parameters(str query) except -1:
+    """Raise InterfaceError where the text has more parameters than can be bound."""
+    # The server would tell, but keep the statement. It takes no number without all of those before it.
+    if ONE_TOO_MANY in query:
+        highest = highest_parameter(query)
+        if highest > MAX_PARAMETERS:
+            raise too_many_parameters(highest)
+    return 0
+
+
+cdef object too_many_parameters(Py_ssize_t count):
+    return InterfaceError(f'a query is expected to have at most {MAX_PARAMETERS} parameters, got {count}',
+                          hint='Pass the values as one array: "= ANY($1)", or "unnest($1::int[])" in place of VALUES.')
+
+
+cdef class Statement:
+    """One SQL text as the server knows it, and how its parameters and columns are coded."""
+
+    def __cinit__(self, str query not None, TypeMap types not None, bint named, bytes name=None):
+        self.query = query
+        self.query_bytes = query_bytes(query)
+        check_parameters(query)
+        self.types = self.results = types
+        self.name = b'' if not named else name if name is not None else next_name()
+        self.own_name = name is not None
+        self.checked = not named
+        self.state = NEW
+        self.waiting = []
+
+    cdef bytes rename(self):
+        """Forget the server's side after it refused the statement as stale; returns the name given up."""
+        cdef bytes former = self.name
+        if former:
+            self.name = next_name()
+        self.state = NEW
+        return former
+
+    cdef int forget_name(self) except -1:
+        """Have it parsed with each execution from now on."""
+        self.name = b''
+        self.checked = True
+        self.state = NEW
+        return 0
+
+    cdef int described(self, tuple parameter_oids, list columns) except -1:
+        """Take what ParameterDescription and RowDescription (None for NoData) said."""
+        self.parameter_oids = parameter_oids
+        self.returns_rows = columns is not None
+        self.columns = columns if columns is not None else []
+        self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
+        self.state = READY
+        return 0
+
+    cdef Plan current_plan(self):
+        """The plan for an execution that begins now: made anew where codecs have changed."""
+        if self.plan.version != self.types.version:
+            self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
+        return self.plan
+
+    cdef bint refused(self, object error) except -1:
+        """Whether an error of an execution means that the server no longer accepts the statement as it was prepared.
+
+        It was closed (26000, by DEALLOCATE or DISCARD; with EXECUTE and DEALLOCATE it is another statement that is
+        missing), or what it returns has changed (0A000 from RevalidateCachedQuery() in plancache.c).
+        """
+        if getattr(error, 'sqlstate', None) == '26000':
+            return classify(self.query).keywords not in (('EXECUTE',), ('DEALLOCATE',))
+        return isinstance(error, InvalidCachedStatementError)
+
+    cdef list oids(self):
+        """The types of its parameters and columns."""
+        return [*self.parameter_oids, *[column[3] for column in self.columns or ()]]
+
+    cdef bint refused_unnamed(self, object error, int stage) except -1:
+        """Whether an unnamed statement fails because it is no longer what it was when it was described.
+
+        It was refused in Parse (stage 0) or Bind (1), so nothing has been executed. Where the fault is the query's own
+        the server says so once more when it is described again. A plan that went stale between Parse and one of the
+        Binds of a batch says so itself.
+        """
+        cdef str code = getattr(error, 'sqlstate', None)
+        if self.checked and isinstance(error, InvalidCachedStatementError):
+            return True
+        return self.checked and stage < 2 and code is not None and (code[:2] == '42' or code in ('08P01', 'XX000'))
+
+    cdef int put_parse(self, WriteBuffer out, tuple parameter_oids=()) except -1:
+        return put_parse(out, self.name, self.query_bytes, parameter_oids)
+
+    cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1:
+        """Write Bind; where the statement is unnamed, between Parse and a Describe of what is bound.
+
+        Parse names the types that the arguments are encoded as, whatever the server would take them for by now.
+        `element` is the position in executemany()'s sequence, or -1; the first stands for all, which reach the same
+        backend. On an error nothing of this call is left in `out`.
+        """
+        cdef Py_ssize_t start = out.length
+        plan.check_count(len(args), element)
+        try:
+            if not self.name and element <= 0:
+                self.put_parse(out, self.parameter_oids if self.checked else ())
+            plan.put_bind(out, portal, args, element, self.query)
+            if self.checked and element <= 0:
+                put_describe(out, b'P', portal)
+        except BaseException:
+            out.length = start
+            raise
+        return 0
+
+    def parameter_types(self) -> tuple:
+        """(oid, name, kind, schema) of each parameter."""
+        return tuple([(oid, c.name, documented_kind(c), c.schema)
+                      for oid, c in zip(self.parameter_oids, self.plan.parameter_codecs)])
+
+    def column_types(self) -> tuple:
+        """(column name, oid, type name, kind, schema) of each column."""
+        return tuple([(column[0], column[3], c.name, documented_kind(c), c.schema)
+                      for column, c in zip(self.columns, self.plan.column_codecs)])
+
+
+cdef str documented_kind(Codec codec):
+    """What headrace.types.Type tells of a codec's kind: a domain is of the kind of the type that it is based on."""
+    while codec.kind == 'domain' and isinstance(codec, AliasCodec):
+        codec = (<AliasCodec>codec).base
+    return codec.kind if codec.kind in ('array', 'composite', 'range', 'multirange') else 'scalar'
+
+
+cdef class StatementCache:
+    """The statements of one connection by their text, least recently used out first.
+
+    `size` 0 keeps none; `lifetime` (seconds, 0 for ever) counts from the preparation; texts longer than `max_length`
+    characters (0: any length) are not kept.
+    """
+
+    def __cinit__(self, Py_ssize_t size, double lifetime, Py_ssize_t max_length):
+        self.table = {}
+        self.size = size
+        self.lifetime = lifetime
+        self.max_length = max_length
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def queries(self) -> list:
+        """The texts kept, most recently used first."""
+        cdef Statement statement = self.newest
+        found = []
+        while statement is not None:
+            found.append(statement.query)
+            statement = statement.older
+        return found
+
+    cdef bint takes(self, str query) except -1:
+        return self.size > 0 and (self.max_length == 0 or len(query) <= self.max_length)
+
+    cdef Statement get(self, str query):
+        """The statement for the text, now the most recently used, or None."""
+        cdef Statement statement = <Statement>self.table.get(query)
+        if statement is None:
+            return None
+        if self.lifetime > 0 and monotonic() > statement.expires:
+            return None
+        if statement is not self.newest:
+            self._unlink(statement)
+            self._link(statement)
+        return statement
+
+    cdef list put(self, Statement statement):
+        """Keep the statement; returns those that had to go."""
+        cdef:
+            list evicted = []
+            Statement former = <Statement>self.table.get(statement.query)
+        if former is not None:
+            self.drop(former)
+            evicted.append(former)
+        while len(self.table) >= self.size:
+            evicted.append(self.oldest)
+            self.drop(self.oldest)
+        self.table[statement.query] = statement
+        statement.cached = True
+        if self.lifetime > 0:
+            statement.expires = monotonic() + self.lifetime
+        self._link(statement)
+        return evicted
+
+    cdef int drop(self, Statement statement) except -1:
+        if statement.cached and self.table.get(statement.query) is statement:
+            del self.table[statement.query]
+            self._unlink(statement)
+        statement.cached = False
+        return 0
+
+    cdef list clear(self):
+        """Keep nothing; returns what was kept."""
+        cdef:
+            list dropped = list(self.table.values())
+            Statement statement
+        for statement in dropped:
+            self.drop(statement)
+        return dropped
+
+    cdef int _link(self, Statement statement) except -1:
+        statement.older = self.newest
+        if self.newest is not None:
+            self.newest.newer = statement
+        self.newest = statement
+        if self.oldest is None:
+            self.oldest = statement
+        return 0
+
+    cdef int _unlink(self, Statement statement) except -1:
+        if statement.newer is not None:
+            statement.newer.older = statement.older
+        else:
+            self.newest = statement.older
+        if statement.older is not None:
+            statement.older.newer = statement.newer
+        else:
+            self.oldest = statement.newer
+        statement.newer = statement.older = None
+        return 0

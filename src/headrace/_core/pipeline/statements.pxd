@@ -1,0 +1,47 @@
+# The statements of one session, and the requests that wait for them.
+
+from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.pipeline.send_queue cimport Outbox
+from headrace._core.pipeline.requests cimport Bound, Query, Request
+from headrace._core.pipeline.statement_cache cimport Statement, StatementCache
+
+
+cdef class Statements:
+    cdef:
+        TypeMap types
+        StatementCache cache
+        Outbox outbox
+        Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
+        long long prepared                # how many were prepared, for statistics
+        bint unnamed                      # the server is asked to keep none: a pooler may switch backends
+        list elsewhere                    # statements that wait for types another connection asks for
+        object failure                    # why nothing is prepared or closed any more, or None
+
+    cdef Statement find(self, str query)
+    cdef Statement held(self, str query, bint named, object name)
+    cdef int bind(self, Bound request) except -1
+    cdef int park(self, Bound request) except -1
+    cdef int fence(self) except -1
+    cdef list no_longer_waiting(self, Statement statement)
+    cdef Request first_waiting(self, Statement statement)
+    cdef int let_go(self, Statement statement) except -1
+    cdef int let_go_of_all(self) except -1
+    cdef int use_no_names(self) except -1
+    cdef int renew(self) except -1
+    cdef int close_name(self, Statement statement) except -1
+    cdef int begin_prepare(self, Statement statement, Request before) except -1
+    cdef int hurry(self, Statement statement) except -1
+    cdef int prepared_with(self, Request request, bint idle, object resume) except -1
+    cdef int go_on(self, Statement statement, object resume) except -1
+    cdef int identify(self, Statement statement) except -1
+    cdef int look_up(self, Statement statement, list missing, object resume) except -1
+    cdef int await_others(self, Statement statement, object resume) except -1
+    cdef int looked_up(self, Statement statement, object resume) except -1
+    cdef int fail_elsewhere(self, object reason) except -1
+    cdef int doubt(self, Statement statement) except -1
+    cdef int read_late(self, Query request) except -1
+    cdef int ask(self, list oids, Query decodes) except -1
+    cdef int is_ready(self, Statement statement) except -1
+    cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
+    cdef int dropped(self, Bound request) except -1
+    cdef int fail_waiting(self, Statement statement, object reason) except -1

@@ -1,0 +1,458 @@
+"""The statements of one session: found in the cache or prepared, once for all who wait, and closed when they are not needed.
+
+A request goes out only when its statement is READY, that is after ReadyForQuery followed its ParseComplete (invariant 4).
+Until then it waits: at its place in the queue, where it holds back those behind it, or parked outside of it where it is
+shared (invariant 3).
+
+Nobody waits for ever: whatever in the queue waits for its statement has the request that prepares it ahead of it, in the
+queue or in flight. Every change to the queue keeps that true.
+"""
+
+cimport cython
+
+from headrace._core.codecs.typemap cimport TypeCatalogue
+from headrace._core.pipeline.connection_lost cimport lose
+from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
+from headrace._core.pipeline.requests cimport DONE, QUEUED, Closing, Prepare
+from headrace._core.pipeline.statement_cache cimport NEW, PREPARING, READY
+
+from functools import partial
+
+from headrace.exceptions import ArgumentError, ProtocolError
+
+
+@cython.final
+cdef class Statements:
+    """The cache, and the life of what is in it and of what is not."""
+
+    def __cinit__(self, TypeMap types not None, Outbox outbox not None, StatementCache cache not None, bint unnamed):
+        self.types = types
+        self.outbox = outbox
+        self.cache = cache
+        self.unnamed = unnamed
+        self.elsewhere = []
+
+    # -- found ---------------------------------------------------------------------------------------------------
+
+    cdef Statement find(self, str query):
+        """The statement for the text: from the cache, or a new one."""
+        cdef:
+            Statement statement = self.cache.get(query)
+            Statement evicted
+        if statement is None:
+            if self.cache.takes(query):
+                statement = Statement(query, self.types, not self.unnamed)
+                for evicted in self.cache.put(statement):
+                    self.let_go(evicted)
+            else:
+                statement = Statement(query, self.types, False)
+        return statement
+
+    cdef Statement held(self, str query, bint named, object name):
+        """A statement that is kept until it is let go of; shared with the cache unless it is named by the user.
+
+        Who wants no cache has a pooler before the server: unless the user has named it, the server keeps nothing of it.
+        """
+        cdef Statement statement
+        if name is not None:
+            statement = Statement(query, self.types, True, name.encode())
+        elif named and self.cache.takes(query):
+            statement = self.find(query)
+        else:
+            statement = Statement(query, self.types, named and self.cache.size > 0 and not self.unnamed)
+        statement.users += 1
+        return statement
+
+    # -- waited for ------------------------------------------------------------------------------------------------
+
+    cdef int bind(self, Bound request) except -1:
+        """Queue a request, and the preparation of its statement where that is NEW."""
+        cdef Statement statement = request.statement
+        if statement.once and statement.state == READY and not request.is_bound():
+            statement.state = NEW
+        if statement.state == READY or request.is_bound():
+            try:
+                self.outbox.encode(request)
+            except ArgumentError:
+                if statement.state == READY and self.types.catalogue.made_of(statement.parameter_oids):
+                    self.doubt(statement)
+                raise
+            if self.failure is not None:
+                # Closed or lost by what its own encoding has called.
+                return lose(request, self.failure)
+            self.outbox.unsent.append(request)
+            return 0
+        if statement.state == NEW:
+            self.begin_prepare(statement, None)
+        elif statement.prepare is not None:
+            (<Prepare>statement.prepare).abandoned = False
+        self.park(request)
+        if not request.shared:
+            self.outbox.unsent.append(request)
+        return 0
+
+    cdef int park(self, Bound request) except -1:
+        """Have a request wait for its statement; where it is not shared its place is in the queue."""
+        (<list>request.statement.waiting).append(request)
+        if request.shared:
+            self.parked += 1
+        return 0
+
+    cdef int fence(self) except -1:
+        """Give those that are parked a place in the queue, and those in flight none behind it should they run again."""
+        cdef:
+            Request request
+            Bound bound
+            list found = []
+        for request in self.outbox.sent:
+            found.append(request)
+        for request in self.outbox.unsent:
+            found.append(request)
+        for request in found:
+            if isinstance(request, Bound):
+                (<Bound>request).shared = False
+            if request.prepares is not None:
+                for bound in request.prepares.waiting:
+                    if bound.shared and bound.state != DONE:
+                        bound.shared = False
+                        self.parked -= 1
+                        self.outbox.unsent.append(bound)
+        return 0
+
+    cdef list no_longer_waiting(self, Statement statement):
+        """Those that waited for the statement."""
+        cdef:
+            list waiting = statement.waiting
+            Bound request
+        statement.waiting = []
+        for request in waiting:
+            if request.shared:
+                self.parked -= 1
+        return waiting
+
+    cdef Request first_waiting(self, Statement statement):
+        """Which of those that wait for the statement stands first in the queue; None where all are parked."""
+        cdef Request request = self.outbox.unsent.first
+        while request is not None:
+            if not request.ready and request.state != DONE and isinstance(request, Bound) \
+                    and (<Bound>request).statement is statement:
+                return request
+            request = request.next
+        return None
+
+    # -- prepared ----------------------------------------------------------------------------------------------------
+
+    cdef int begin_prepare(self, Statement statement, Request before) except -1:
+        """Queue the preparation of a NEW statement ahead of `before`, or at the end."""
+        cdef Prepare request = Prepare(statement)
+        self.outbox.encode(request)
+        statement.state = PREPARING
+        statement.prepare = request
+        if before is None:
+            self.outbox.unsent.append(request)
+        else:
+            self.outbox.unsent.insert_before(request, before)
+        self.prepared += 1
+        return 0
+
+    cdef int hurry(self, Statement statement) except -1:
+        """Have the statement prepared ahead of all that is queued."""
+        cdef Prepare prepare = <Prepare>statement.prepare
+        if statement.state == NEW:
+            self.begin_prepare(statement, self.outbox.unsent.first)
+        elif prepare is not None and prepare.state == QUEUED:
+            self.outbox.unsent.remove(prepare)
+            self.outbox.unsent.push_front(prepare)
+        return 0
+
+    cdef int prepared_with(self, Request request, bint idle, object resume) except -1:
+        """ReadyForQuery came for a Prepare, or for the question about the types that the statement is the first to use.
+
+        `idle`: no transaction block is open, so what failed can be tried in another way.
+        `resume(statement)` is to be called where it goes on because of what another connection has learnt.
+        """
+        cdef:
+            bint outdated = False
+            Statement statement = request.prepares
+            Prepare prepare
+        if isinstance(request, Identification) and not self.types.unidentified:
+            # Known, or not to be known. What has failed with it inside a transaction, the look-up fails with as well.
+            statement.question = None
+            return self.go_on(statement, resume)
+        if request.error is not None:
+            statement.prepare = statement.question = None
+            # What the server has parsed it keeps, even where describing it failed.
+            if statement.name and (not isinstance(request, Prepare) or request.stage > 0):
+                self.close_name(statement)
+            else:
+                statement.rename()
+            if statement.name and isinstance(request, Prepare) and statement.refused(request.error):
+                # Parsed just now it cannot be outdated: a pooler takes one of the same text for it.
+                statement.forget_name()
+                outdated = idle
+            # Cancelled because nobody waited any more: whoever has come since gets a preparation of his own.
+            return self.has_failed(statement, request.error, request.cancelled or outdated)
+        if isinstance(request, Prepare):
+            prepare = <Prepare>request
+            statement.prepare = None
+            statement.parameter_oids = prepare.parameter_oids
+            statement.returns_rows = prepare.columns is not None
+            statement.columns = prepare.columns
+            return self.go_on(statement, resume)
+        statement.question = None
+        return self.await_others(statement, resume)
+
+    cdef int go_on(self, Statement statement, object resume) except -1:
+        """The statement was described: have its types looked up, of the server that this turns out to be."""
+        cdef list missing = self.types.to_look_up(statement.oids())
+        if not missing:
+            return self.is_ready(statement)
+        if self.types.unidentified and self.types.catalogues is not None:
+            return self.identify(statement)
+        return self.look_up(statement, missing, resume)
+
+    cdef int identify(self, Statement statement) except -1:
+        """Ask which server this is, ahead of all that waits; the statement goes on by the answer, if there is one."""
+        cdef Identification request = question_who(self.types)
+        request.prepares = statement
+        if statement is not None:
+            statement.question = request
+        self.outbox.encode(request)
+        self.outbox.unsent.push_front(request)
+        return 0
+
+    cdef int look_up(self, Statement statement, list missing, object resume) except -1:
+        """Have types looked up before the statement is READY; those that another connection asks for are awaited."""
+        cdef:
+            TypeCatalogue catalogue = self.types.catalogue
+            list claimed = catalogue.claim(missing)
+            Introspection request
+        statement.awaited = [oid for oid in missing if oid not in claimed]
+        if not claimed:
+            return self.await_others(statement, resume)
+        request = question_about(claimed, self.types)
+        request.prepares = statement
+        request.claimed = catalogue
+        statement.question = request
+        self.outbox.encode(request)
+        self.outbox.unsent.push_front(request)
+        if self.types.unidentified:
+            # Nobody shares what is learnt here, so the answers may come together.
+            return self.identify(None)
+        return 0
+
+    cdef int await_others(self, Statement statement, object resume) except -1:
+        """Go on when other connections have their answers: at once, where they have."""
+        for oid in statement.awaited:
+            calls = self.types.catalogue.asked.get(oid)
+            if calls is not None:
+                calls.append(partial(resume, statement))
+                self.elsewhere.append(statement)
+                return 0
+        if statement.awaited and self.types.missing(statement.awaited):
+            return self.look_up(statement, self.types.missing(statement.awaited), resume)
+        return self.is_ready(statement)
+
+    cdef int looked_up(self, Statement statement, object resume) except -1:
+        """Another connection has its answer, or has given up."""
+        if statement in self.elsewhere:
+            self.elsewhere.remove(statement)
+            self.await_others(statement, resume)
+        return 0
+
+    cdef int doubt(self, Statement statement) except -1:
+        """The statement may rest on types as they were before they were altered: for the next use it is prepared again."""
+        self.types.catalogue.forget(statement.oids())
+        return self.close_name(statement)
+
+    cdef int read_late(self, Query request) except -1:
+        """Read the rows of a request that lacked types, and settle it; or ask for the types, and do so then."""
+        cdef list missing = self.not_asked(request)
+        request.state = DONE
+        if not missing:
+            try:
+                request.read_late()
+            except Exception as error:
+                request.reason = error
+                if self.types.cures(error):
+                    missing = self.not_asked(request)
+                if not missing:
+                    request.give_up_late(None)
+                    if isinstance(error, ProtocolError):
+                        raise
+                    return 0
+            else:
+                return request.settle()
+        if self.failure is not None:
+            return request.give_up_late(self.failure)
+        request.asked.update(missing)
+        return self.ask(missing, request)
+
+    def not_asked(self, Query request) -> list:
+        """The OIDs of types that are missing, but for those that were asked for already."""
+        if request.asked is None:
+            request.asked = set()
+        return [oid for oid in self.types.missing(()) if oid not in request.asked]
+
+    cdef int ask(self, list oids, Query decodes) except -1:
+        """Have types looked up for the rows of a request."""
+        cdef Introspection question = question_about(oids, self.types)
+        question.decodes = decodes
+        self.outbox.encode(question)
+        self.outbox.unsent.push_front(question)
+        if self.types.unidentified:
+            return self.identify(None)
+        return 0
+
+    cdef int is_ready(self, Statement statement) except -1:
+        """Encode all that waited for the statement; each bad argument fails its own request."""
+        cdef Bound request
+        statement.once = self.types.asks_again() and not statement.own_name \
+            and len(self.types.foreign(statement.oids())) > 0
+        if statement.once and statement.name:
+            # Without a name it is parsed with the OIDs that were looked up, and described with its rows.
+            self.close_name(statement)
+            statement.forget_name()
+        statement.described(statement.parameter_oids, statement.columns if statement.returns_rows else None)
+        for request in self.no_longer_waiting(statement):
+            if request.state == DONE:
+                continue
+            if self.failure is not None:
+                # Closed or lost by what the encoding of another one has called.
+                lose(request, self.failure)
+                continue
+            try:
+                self.outbox.encode(request)
+            except BaseException as error:
+                request.fail(error)
+            else:
+                if request.state == DONE:
+                    continue
+                if self.failure is not None:
+                    lose(request, self.failure)
+                elif request.shared:
+                    self.outbox.unsent.append(request)
+        return self.let_go(statement)
+
+    cdef int has_failed(self, Statement statement, object error, bint unseen) except -1:
+        """The first that waits gets the error, unless it is `unseen`; for the next the text is prepared again."""
+        cdef Bound request, failed = None
+        for request in self.no_longer_waiting(statement):
+            if request.state == DONE:
+                continue
+            if failed is None and not unseen:
+                failed = request
+                failed.state = DONE
+            else:
+                self.park(request)
+        if statement.waiting:
+            self.begin_prepare(statement, self.first_waiting(statement))
+        elif statement.cached:
+            self.cache.drop(statement)
+        if failed is not None:
+            # At last: its waiter may ask for the same statement at once.
+            failed.fail(error)
+        return 0
+
+    # -- let go --------------------------------------------------------------------------------------------------------
+
+    cdef int let_go(self, Statement statement) except -1:
+        """Close a statement on the server once neither the cache nor any user needs it."""
+        if not statement.cached and statement.users == 0 and not statement.waiting and statement.state == READY:
+            self.close_name(statement)
+        return 0
+
+    cdef int let_go_of_all(self) except -1:
+        """Empty the cache; statements in use stay until they are done with."""
+        cdef Statement statement
+        for statement in self.cache.clear():
+            self.let_go(statement)
+        return 0
+
+    cdef int use_no_names(self) except -1:
+        """Have no more statements kept by the server: what is prepared on one backend is missing on the next.
+
+        The descriptions of the cached ones go as well. Those with a preparation under way lose their names when they
+        are refused.
+        """
+        cdef Statement statement
+        self.unnamed = True
+        self.types.leave()
+        for statement in self.cache.table.values():
+            if statement.state != PREPARING:
+                statement.forget_name()
+        return 0
+
+    cdef int renew(self) except -1:
+        """DEALLOCATE ALL or DISCARD ALL was asked for: what is cached is prepared anew for whoever asks after that.
+
+        The old names are closed too, in case that is not carried out. Statements that are held but not cached are found
+        to be stale when they are used.
+        """
+        cdef:
+            Statement statement
+            Closing request
+            list names = []
+        for statement in self.cache.table.values():
+            if statement.state == READY and statement.name:
+                names.append(statement.rename())
+        if names:
+            request = Closing(None, 'S', names)
+            self.outbox.encode(request)
+            self.outbox.unsent.append(request)
+        return 0
+
+    cdef int close_name(self, Statement statement) except -1:
+        """Have the server forget the statement, behind all that was asked so far; it is NEW again, by another name."""
+        cdef:
+            bytes name = statement.rename()
+            Closing request
+        if name and self.failure is None:
+            request = Closing(None, 'S', [name])
+            self.outbox.encode(request)
+            self.outbox.unsent.append(request)
+        return 0
+
+    cdef int dropped(self, Bound request) except -1:
+        """A request was dropped: forget the preparation that it alone was waiting for, where that was not sent.
+
+        Where it was, it is given up; it may be waiting for a lock.
+        """
+        cdef:
+            Statement statement = request.statement
+            Prepare prepare = <Prepare>statement.prepare
+            Bound other
+        for other in statement.waiting:
+            if other.state != DONE:
+                return 0
+        if prepare is None:
+            if statement.question is not None:
+                # It may be a long time in coming: other connections need not wait for it.
+                (<Introspection>statement.question).release()
+            return 0
+        if prepare.state == QUEUED:
+            prepare.state = DONE
+            prepare.message = None
+            self.no_longer_waiting(statement)
+            statement.prepare = None
+            statement.state = NEW
+        else:
+            prepare.abandoned = True
+        return 0
+
+    cdef int fail_elsewhere(self, object reason) except -1:
+        """Settle all that waits for what other connections learn."""
+        cdef Statement statement
+        while self.elsewhere:
+            statement = self.elsewhere.pop()
+            self.fail_waiting(statement, reason)
+        return 0
+
+    cdef int fail_waiting(self, Statement statement, object reason) except -1:
+        """Settle all that waits for a statement, which will not be prepared any more."""
+        cdef Request request
+        statement.prepare = None
+        for request in self.no_longer_waiting(statement):
+            if request.state != DONE:
+                lose(request, reason)
+        return 0

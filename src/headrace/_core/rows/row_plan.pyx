@@ -1,0 +1,368 @@
+"""Row plans: how the rows of one statement become objects of one class.
+
+A plan is made once for a statement and a class, and is never changed: a request keeps the one it was sent with, so a
+reply is read by the codecs that its formats were asked for, whatever has happened to the statement since.
+
+`RecordPlan` makes records. The others make objects of the caller's own classes; which of them fits a class, and which
+column goes where, is worked out in headrace.rows. They all decode the whole row before any code of the class runs.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int32_t
+from libc.string cimport memset
+
+from headrace._core.wire.buffer cimport load_i32, load_u16
+from headrace._core.codecs.base cimport Codec, decode_t
+from headrace._core.codecs.custom cimport CustomCodec, is_noted
+from headrace._core.codecs.domain cimport AliasCodec
+from headrace._core.codecs.lenient cimport LENIENT
+from headrace._core.rows.record cimport describe, record_places, record_new, record_track
+
+from headrace._core.rows.record import Record
+from headrace.exceptions import InterfaceError, ProtocolError, UnrepresentableValueError
+
+cdef extern from "Python.h":
+    """
+    static PyObject *bare_tuple(PyTypeObject *cls, Py_ssize_t size)
+    {
+        return cls->tp_alloc(cls, size);
+    }
+    """
+    object bare_tuple(PyTypeObject *cls, Py_ssize_t size)
+    PyObject *tuple_item "PyTuple_GET_ITEM" (object tuple, Py_ssize_t i) noexcept
+    void tuple_set "PyTuple_SET_ITEM" (object tuple, Py_ssize_t i, PyObject *value) noexcept
+    object vectorcall "PyObject_Vectorcall" (object function, PyObject **args, size_t count, PyObject *names)
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    void Py_XDECREF(PyObject *value) noexcept
+
+cdef extern from "row_planobj.h":
+    ctypedef struct Attribute:
+        PyObject *name
+        Py_ssize_t column
+    object bare_object(PyTypeObject *cls)
+    const bint KNOWS_LAYOUT
+    void attributes_learn(PyTypeObject *cls, Attribute *attributes, Py_ssize_t count)
+    object attributes_make(PyTypeObject *cls, const Attribute *attributes, Py_ssize_t count, PyObject **values)
+    object dict_make(dict model, tuple keys, PyObject **values)
+
+# Whether attributes in no slot are written to their places too, or set by name.
+PLACES_ATTRIBUTES = KNOWS_LAYOUT
+
+# Decoders hand over their reference.
+ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
+
+# Rows of up to so many columns are gathered on the stack.
+cdef enum:
+    FEW = 64
+
+
+@cython.final
+cdef class Columns:
+    """The columns of a statement's rows: their names, and how each is read."""
+
+    def __cinit__(self, tuple names not None, tuple codecs not None):
+        cdef:
+            Py_ssize_t i
+            Codec codec
+        self.names = names
+        self.codecs = codecs
+        self.count = len(codecs)
+        self.decoders = <decode_t *>PyMem_Malloc(<size_t>(max(self.count, 1) * sizeof(decode_t)))
+        if self.decoders == NULL:
+            raise MemoryError()
+        for i in range(self.count):
+            codec = codecs[i]
+            self.decoders[i] = codec.decode
+            self.tracked = self.tracked or holds_objects(codec)
+        self.desc = describe(names)
+
+    def __dealloc__(self):
+        PyMem_Free(self.decoders)
+
+    cdef int decode(self, const char *data, Py_ssize_t size, PyObject **values) except -1:
+        """Decode one DataRow. `values` are NULL before; after an error those that were decoded are not."""
+        cdef:
+            const char *end = data + size
+            Py_ssize_t i
+            int32_t length
+            tuple codecs = self.codecs
+        if size < 2 or load_u16(data) != self.count:
+            raise ProtocolError(f'DataRow from the server with {load_u16(data) if size >= 2 else "no"} fields: '
+                                f'RowDescription had {self.count}')
+        data += 2
+        try:
+            for i in range(self.count):
+                if end - data < 4:
+                    raise ProtocolError('DataRow from the server is cut short')
+                length = load_i32(data)
+                data += 4
+                if length < 0:
+                    if length != -1:
+                        raise ProtocolError(f'DataRow from the server with a field of {length} bytes')
+                    Py_INCREF(None)
+                    values[i] = <PyObject *>None
+                else:
+                    if end - data < length:
+                        raise ProtocolError(f'DataRow from the server with a field of {length} bytes where '
+                                            f'{end - data} are left')
+                    values[i] = (<raw_decode_t>self.decoders[i])(tuple_item(codecs, i), data, length)
+                    data += length
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, InterfaceError) or is_noted(error):
+                raise
+            raise unrepresentable(self.names[i], codecs[i], error) from error
+        if data != end:
+            raise ProtocolError(f'DataRow from the server has {end - data} bytes too many')
+        return 0
+
+
+cdef bint holds_objects(Codec codec) except -1:
+    """Whether values of the type can hold other objects, and so be part of a cycle that the collector has to find."""
+    while codec.kind == 'domain' and isinstance(codec, AliasCodec):
+        codec = (<AliasCodec>codec).base
+    return codec.kind not in ('scalar', 'enum') or isinstance(codec, CustomCodec) or codec.python.startswith('dict')
+
+
+cdef object unrepresentable(str column, Codec codec, object error):
+    """The error for a value that its codec has read, but has no object for."""
+    cdef str hint = 'Cast the column to text.'
+    if codec.oid in LENIENT:
+        hint = 'Cast the column to text, or connect with out_of_range="text".'
+    made = UnrepresentableValueError(f'column {column!r} of type {codec.name}: {error}', hint=hint)
+    made.column_name = column
+    made.schema_name = codec.schema
+    made.data_type_name = codec.name
+    return made
+
+
+cdef class RowPlan:
+    """How rows of these columns become objects."""
+
+    cdef object row(self, const char *data, Py_ssize_t size):
+        """The object for one DataRow."""
+        raise NotImplementedError
+
+
+@cython.final
+cdef class RecordPlan(RowPlan):
+    """Rows are records, of Record or a subclass of it."""
+
+    cdef object record_class
+
+    def __cinit__(self, Columns columns not None, object record_class not None):
+        if not issubclass(record_class, Record):
+            raise TypeError(f'record_class must be a subclass of headrace.Record, got {record_class!r}')
+        self.columns = columns
+        self.record_class = record_class
+
+    cdef object row(self, const char *data, Py_ssize_t size):
+        cdef:
+            Columns columns = self.columns
+            object record = record_new(self.record_class, columns.desc, columns.count)
+        columns.decode(data, size, record_places(record))
+        if columns.tracked:
+            record_track(record)
+        return record
+
+
+cdef class ObjectPlan(RowPlan):
+    """Rows are objects of a class of the caller's own."""
+
+    cdef object row(self, const char *data, Py_ssize_t size):
+        cdef:
+            Columns columns = self.columns
+            Py_ssize_t count = columns.count
+            Py_ssize_t i
+            PyObject *few[FEW]
+            PyObject **values = few
+        if count > FEW:
+            values = <PyObject **>PyMem_Malloc(<size_t>count * sizeof(PyObject *))
+            if values == NULL:
+                raise MemoryError()
+        memset(values, 0, <size_t>count * sizeof(PyObject *))
+        try:
+            columns.decode(data, size, values)
+            return self.make(values)
+        finally:
+            for i in range(count):
+                Py_XDECREF(values[i])
+            if values != few:
+                PyMem_Free(values)
+
+    cdef object make(self, PyObject **values):
+        """The object for the values of one row. Those it keeps it takes over, and leaves NULL."""
+        raise NotImplementedError
+
+
+@cython.final
+cdef class AttributePlan(ObjectPlan):
+    """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else.
+
+    `names` are set in this order, each to the column that `order` has for it. What lies in slots, or where all objects of
+    an ordinary class have it, is written there; the rest is set as `object.__setattr__` does, which also is how a frozen
+    class sets its own.
+    """
+
+    cdef:
+        object cls
+        tuple names
+        Attribute *attributes
+
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple names not None, tuple order not None):
+        cdef Py_ssize_t i
+        if not isinstance(row_class, type) or len(names) != columns.count or sorted(order) != list(range(columns.count)):
+            raise ValueError(f'the attributes {names} do not take the {columns.count} columns {order}')
+        self.columns = columns
+        self.cls = row_class
+        self.names = names
+        self.attributes = <Attribute *>PyMem_Malloc(<size_t>(max(columns.count, 1) * sizeof(Attribute)))
+        if self.attributes == NULL:
+            raise MemoryError()
+        for i in range(columns.count):
+            self.attributes[i].name = tuple_item(names, i)
+            self.attributes[i].column = order[i]
+        attributes_learn(<PyTypeObject *>row_class, self.attributes, columns.count)
+
+    def __dealloc__(self):
+        PyMem_Free(self.attributes)
+
+    cdef object make(self, PyObject **values):
+        return attributes_make(<PyTypeObject *>self.cls, self.attributes, self.columns.count, values)
+
+
+@cython.final
+cdef class TuplePlan(ObjectPlan):
+    """Tuples of a class that adds names alone: `order` has the column of each field, and takes all of them."""
+
+    cdef:
+        object cls
+        Py_ssize_t *order
+
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple order not None):
+        if not isinstance(row_class, type) or not issubclass(row_class, tuple) or sorted(order) != list(range(columns.count)):
+            raise ValueError(f'the order {order} of {columns.count} columns does not make a {row_class.__name__}')
+        self.columns = columns
+        self.cls = row_class
+        self.order = places(order)
+
+    def __dealloc__(self):
+        PyMem_Free(self.order)
+
+    cdef object make(self, PyObject **values):
+        cdef:
+            Py_ssize_t count = self.columns.count
+            object made = bare_tuple(<PyTypeObject *>self.cls, count)
+            Py_ssize_t i
+        for i in range(count):
+            tuple_set(made, i, values[self.order[i]])
+            values[self.order[i]] = NULL
+        return made
+
+
+@cython.final
+cdef class DictPlan(ObjectPlan):
+    """Dictionaries with a key for each column."""
+
+    cdef:
+        tuple keys
+        dict model
+
+    def __cinit__(self, Columns columns not None, tuple keys not None):
+        if len(keys) != columns.count:
+            raise ValueError(f'{len(keys)} keys for {columns.count} columns')
+        self.columns = columns
+        self.keys = keys
+        self.model = dict.fromkeys(keys)
+
+    cdef object make(self, PyObject **values):
+        return dict_make(self.model, self.keys, values)
+
+
+@cython.final
+cdef class CallPlan(ObjectPlan):
+    """Objects made by calling their class.
+
+    `order` has the column of each argument; the last ones are passed by the names in `keywords`. Where `init` is
+    given, calling the class is known to be `object.__new__` and then this function, and that is done without the
+    detour that a call of a class is.
+    """
+
+    cdef:
+        object cls
+        object init
+        Py_ssize_t *order
+        Py_ssize_t count
+        tuple keywords
+
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple order not None, tuple keywords not None,
+                  object init=None):
+        if not isinstance(row_class, type) or any([not 0 <= column < columns.count for column in order]) or len(keywords) > len(order):
+            raise ValueError(f'the order {order} of {columns.count} columns makes no call')
+        self.columns = columns
+        self.cls = row_class
+        self.init = init
+        self.order = places(order)
+        self.count = len(order)
+        self.keywords = keywords or None
+
+    def __dealloc__(self):
+        PyMem_Free(self.order)
+
+    cdef object make(self, PyObject **values):
+        cdef:
+            PyObject *few[FEW + 2]
+            PyObject **args = few
+            PyObject *names = NULL if self.keywords is None else <PyObject *>self.keywords
+            size_t positional = <size_t>self.count
+            object made
+            Py_ssize_t i
+        if self.keywords is not None:
+            positional -= <size_t>len(self.keywords)
+        if self.count > FEW:
+            args = <PyObject **>PyMem_Malloc(<size_t>(self.count + 2) * sizeof(PyObject *))
+            if args == NULL:
+                raise MemoryError()
+        # args[0] is room that the callee may use; args[1] is for self.
+        for i in range(self.count):
+            args[i + 2] = values[self.order[i]]
+        try:
+            if self.init is None:
+                return vectorcall(self.cls, args + 2, positional | PY_VECTORCALL_ARGUMENTS_OFFSET, names)
+            made = bare_object(<PyTypeObject *>self.cls)
+            args[1] = <PyObject *>made
+            if vectorcall(self.init, args + 1, (positional + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, names) is not None:
+                raise TypeError(f'{self.cls.__qualname__}.__init__() should return None')
+            return made
+        finally:
+            if args != few:
+                PyMem_Free(args)
+
+
+cdef class RowShape:
+    """What rows are to become: the base of what headrace.rows knows of a class."""
+
+    cpdef RowPlan plan(self, Columns columns):
+        """The plan for rows of these columns; raises InterfaceError, naming them, where columns and class differ."""
+        raise NotImplementedError
+
+
+cdef RowPlan plan_rows(object row_class, Columns columns):
+    """The plan for rows as `row_class`: Record, a subclass of it, or a RowShape."""
+    if isinstance(row_class, RowShape):
+        return (<RowShape>row_class).plan(columns)
+    return RecordPlan(columns, row_class)
+
+
+cdef Py_ssize_t *places(tuple order) except NULL:
+    """The indices as an array, to be freed by PyMem_Free()."""
+    cdef:
+        Py_ssize_t i
+        Py_ssize_t *array = <Py_ssize_t *>PyMem_Malloc(<size_t>(max(len(order), 1) * sizeof(Py_ssize_t)))
+    if array == NULL:
+        raise MemoryError()
+    for i in range(len(order)):
+        array[i] = order[i]
+    return array

@@ -1,0 +1,628 @@
+"""The driver: what is asked of a connection, and what becomes of it.
+
+It queues requests, and gives their awaitables; it carries out cancellations and deadlines, and the end. This and the
+line, which it is on top of, are the only compiled code that knows asyncio.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from asyncio import current_task, get_running_loop
+from contextlib import suppress
+from functools import partial
+from weakref import ref
+
+from headrace._core.pipeline.batch cimport Batch
+from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
+from headrace._core.pipeline.requests cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Bound, Closing, Query, Request, Script
+from headrace._core.pipeline.prepare cimport Preparation
+from headrace._core.pipeline.future cimport Wakeups
+from headrace._core.pipeline.session cimport SIGNAL, Session
+from headrace._core.pipeline.startup cimport Startup
+from headrace._core.pipeline.statement_cache cimport Statement
+from headrace._io.transport cimport Line, Sharing
+
+from headrace.exceptions import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError, PostgresError
+from headrace._sql.named_parameters import bound, bound_each
+
+log = logging.getLogger('headrace')
+
+# Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
+CANCEL_TIMEOUT = 5.0
+# Seconds until another CancelRequest follows one that had no effect; twice as long before each further one.
+CANCEL_PAUSE = 0.02
+# What the system says if no file descriptor is free, in the process or anywhere.
+cdef tuple NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+# Seconds an abandoned request may go on at the head before it is cancelled on the server.
+ABANDONED_GRACE = 0.1
+# Seconds that closing waits where the caller set no limit.
+CLOSE_TIMEOUT = 10.0
+
+
+class Continuation:
+    """A waiter that calls a function instead of waking a task."""
+
+    __slots__ = ('_then',)
+
+    def __init__(self, then):
+        self._then = then
+
+    def done(self):
+        return False
+
+    def set_result(self, value):
+        self._then(value, None)
+
+    def set_exception(self, error):
+        self._then(None, error)
+
+
+cdef class DriverCore(Line):
+    """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
+
+    def __init__(self, loop, Session session not None, canceller=None):
+        super().__init__(loop, session)
+        session.events = self
+        self.wakeups = Wakeups(loop, asyncio.CancelledError)
+        self.canceller = canceller
+        self.tasks = set()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    cdef int _check(self) except -1:
+        """Refuse requests from another event loop, and what would wait for itself."""
+        cdef Request last = self.session.sent.last
+        self._check_loop('Use a connection only in the event loop that opened it; open another one here.')
+        if last is not None and last.barrier:
+            self._check_copy(last)
+        return 0
+
+    cdef int _check_loop(self, str hint) except -1:
+        if get_running_loop() is not self.loop:
+            raise InterfaceError(
+                'cannot perform operation: the connection belongs to another event loop', hint=hint)
+        return 0
+
+    cdef object _waiter(self):
+        self._check()
+        return self.loop.create_future()
+
+    def query(self, query, tuple args, int kind, int limit, column, record_class, bint shared=False):
+        """Queue one execution of a statement, prepared first where it is new; returns the request.
+
+        `query` is a text, or what goes in its place together with the arguments. `kind`: ROWS, FIRST_ROW, VALUE (of
+        `column`) or STATUS. Bad arguments raise here, where the statement is known.
+        """
+        cdef Session session = self.session
+        if type(query) is not str:
+            query, args = bound(query, args)
+        session.check_open()
+        self._check()
+        cdef Query request = Query(None, session.statements.find(query), args, kind, limit, column, record_class, shared)
+        request.wakeups = self.wakeups
+        try:
+            session.statements.bind(request)
+        except Exception as error:
+            self._refused(query, args, error)
+            raise
+        self._submitted()
+        return request
+
+    def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
+                          bytes portal=b'', Query opener=None):
+        """Queue one execution of a prepared statement, or of a portal, which `opener` has bound; returns the request."""
+        self._check()
+        cdef Query request = Query(None, statement, args, kind, limit, column, record_class, False, portal, opener)
+        request.wakeups = self.wakeups
+        try:
+            self.session.submit(request)
+        except Exception as error:
+            self._refused(statement.query, args, error)
+            raise
+        self._submitted()
+        return request
+
+    def script(self, str query not None, bint kept=False):
+        """Queue a simple query of any number of statements; returns the request, whose result is the last tag."""
+        self._check()
+        cdef Script request = Script(None, query, kept)
+        request.wakeups = self.wakeups
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def background(self, str query not None, bint vital=False, error=None, refused=None):
+        """Queue a simple query that nobody waits for: it is sent and drained.
+
+        Its error is passed over; if it is `vital`, the connection is dropped instead, and `refused()` is called first if
+        the server refuses the query. `error` stands in for the server's, as the cause of what follows in a transaction
+        that the query fails.
+        """
+        cdef Script request
+        if self.session.failure is None:
+            request = Script(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
+            request.error = error
+            self.session.submit(request)
+            if not self.flush_scheduled:
+                # One turn later than usual, so that whoever gets the connection next sends in the same write.
+                self.flush_scheduled = True
+                self.loop.call_soon(self.loop.call_soon, self.flush_later)
+
+    def ping(self, double timeout, bint awaited=False):
+        """Ask for a sign of life; what is asked after it is held back until it comes.
+
+        Where none comes within `timeout` seconds the connection is dropped: what was held back had not been sent then.
+        Returns the request, which is to be awaited if `awaited` says so.
+        """
+        cdef Script request = Script(self._waiter() if awaited else None, '', True)
+        request.barrier = True
+        self.sign = request
+        request.deadline = self.loop.call_later(timeout, self._unanswered, timeout)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    @property
+    def is_pinged(self) -> bool:
+        """Whether a sign of life has been asked for and has not come yet."""
+        return self.sign is not None and self.sign.state != DONE
+
+    def _unanswered(self, timeout):
+        self.unanswered = True
+        self._break_off(ConnectionDoesNotExistError(
+            f'the connection had lain idle, and the server did not answer within {timeout:g} seconds'))
+
+    def _after_vital(self, refused, tag, error):
+        if error is not None:
+            if refused is not None and isinstance(error, PostgresError) and self.session.fatal is None:
+                refused()
+            self._break_off(error)
+
+    cdef int accept(self, Request request) except -1:
+        """Queue a request that a pool has made; it is written when the driver is told to flush.
+
+        Raises for bad arguments, and InterfaceError if the connection is closed.
+        """
+        cdef Bound bound
+        self.session.check_open()
+        if isinstance(request, Bound):
+            bound = <Bound>request
+            bound.give_statement(self.session.statements.find(request.query))
+        request.observer = self.observer
+        self.session.submit(request)
+        return 0
+
+    cdef bint is_head(self, Request request) except -1:
+        """Whether the server works on a request, or on the preparation that it waits for."""
+        cdef Request head = self.session.sent.first
+        return head is request or head is not None and isinstance(request, Bound) and head.prepares is not None \
+            and head.prepares is (<Bound>request).statement
+
+    cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1:
+        """Share the connection between the callers of a pool."""
+        self.sharing = sharing
+        self.pooled = pooled
+        self.turns = turns
+        return 0
+
+    def batch(self, query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
+        """Queue one statement for each element as one atomic request; returns the request."""
+        cdef Batch request
+        self.session.check_open()
+        self._check()
+        if statement is None:
+            if type(query) is not str:
+                query, elements = bound_each(query, elements)
+            statement = self.session.statements.find(query)
+        request = Batch(None, statement, elements, record_class, collects, shared)
+        request.wakeups = self.wakeups
+        try:
+            self.session.submit(request)
+        except Exception as error:
+            self._refused(statement.query, elements, error)
+            raise
+        self._submitted()
+        return request
+
+    def close_portal(self, bytes portal not None):
+        """Queue the close of a named portal; nobody waits for it."""
+        if self.session.failure is None:
+            self.session.submit(Closing(None, 'P', [portal]))
+            self._submitted()
+
+    def prepare(self, Statement statement not None):
+        """Queue the preparation of a statement; returns the request, whose result is the statement."""
+        waiter = self._waiter()
+        request = self.session.prepare(statement, waiter)
+        self._submitted()
+        return request
+
+    def release(self, Statement statement not None):
+        """A prepared statement object is gone."""
+        if self.session.failure is None:
+            self.session.release(statement)
+            if get_running() is self.loop:
+                self._submitted()
+
+    def start(self, bytes message not None, on_authentication, int minimum=0x30000):
+        """Send the startup message; returns the request, done at the first ReadyForQuery.
+
+        `minimum` is the oldest version of the protocol to put up with, as in the startup message.
+        """
+        cdef Startup request = Startup(self._waiter(), message, on_authentication, minimum)
+        request.ready = True
+        self.session.submit(request)
+        self._flush()
+        return request
+
+    def answer(self, bytes data not None):
+        """Write the answer to an authentication message."""
+        self.session.send_now(data)
+        self._flush()
+
+    def reply(self, Request request not None, timeout, bint observed=True):
+        """The awaitable for the request's result.
+
+        On cancellation the request is dropped where it was not sent, drained where it waits behind others, and
+        cancelled on the server where that is what runs; the caller gets CancelledError at once. After `timeout` seconds
+        (None: no limit) the same happens, and the caller gets TimeoutError. The observer is not told of a request that is
+        not to be `observed`.
+        """
+        request.owner = self
+        if timeout is not None and request.state != DONE:
+            if timeout <= 0:
+                self.time_out(request)
+            else:
+                request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        if observed and self.observer is not None and not isinstance(request, Preparation):
+            return self.observer.watch(request, timeout)
+        return request
+
+    cdef int _refused(self, str query, args, error) except -1:
+        """Tell the observer of a request that was not queued."""
+        if self.observer is not None:
+            self.observer.refused(query, args, error)
+        return 0
+
+    # -- COPY --------------------------------------------------------------------------------------------------------
+
+    cdef int _check_copy(self, Request last) except -1:
+        """Refuse what the task that runs a COPY asks meanwhile: it would wait for itself."""
+        if isinstance(last, Copy) and not last.abandoned and (<Copy>last).flowing \
+                and (<Copy>last).task is asyncio.current_task():
+            raise InterfaceError(
+                'cannot perform operation: this task is in the middle of a COPY on the connection',
+                hint='End the COPY first, or use another connection inside it.')
+        return 0
+
+    def copy_in(self, str query not None):
+        """Queue a COPY FROM STDIN; returns the request, to be sent data once `began` has a result."""
+        cdef CopyIn request = CopyIn(self._waiter(), self.loop.create_future(), query, asyncio.current_task())
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    def copy_out(self, str query not None, Statement statement=None, record_class=None):
+        """Queue a COPY TO STDOUT; returns the request, which holds what comes: bytes, or rows of `statement`.
+
+        While it holds much the socket is left unread; whoever takes it then calls read_on().
+        """
+        cdef CopyOut request = CopyOut(self._waiter(), self.loop.create_future(), query, asyncio.current_task(),
+                                       statement, record_class)
+        self.session.submit(request)
+        self._submitted()
+        return request
+
+    # -- giving up -----------------------------------------------------------------------------------------------------
+
+    def give_up(self, Request request not None):
+        """The caller no longer waits for the request: drop it, drain it or cancel it on the server."""
+        if request.state == DONE or self.loop.is_closed():
+            # What is left of a closed loop is thrown away, a coroutine that waited among it.
+            return
+        if self.session.cancel(request) == SIGNAL:
+            self._signal()
+        self.read_on()
+        if self.connected:
+            if self.session.outbox.urgent:
+                self._flush()
+            self._submitted()
+
+    def time_out(self, Request request not None):
+        """The request's time is up: its waiter gets TimeoutError."""
+        if request.is_wanted():
+            request.deliver(None, TimeoutError('the command timed out'))
+        self.give_up(request)
+
+    cdef int _signal(self) except -1:
+        """Deliver a CancelRequest; the connection is closed where the outcome stays uncertain past the deadline."""
+        if self.canceller is None:
+            self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
+            return 0
+        self.cancel_deadline = self.loop.call_later(CANCEL_TIMEOUT, self._cancel_overdue)
+        if self.sharing is not None:
+            self.sharing.held(self)
+        task = self.loop.create_task(self._deliver(self.session.cancelling))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return 0
+
+    async def _deliver(self, target):
+        """Send CancelRequests until the server has let go of what it is to let go of.
+
+        One may come too early: a backend that has not begun with the request yet passes it over. Without a free file
+        descriptor the connection is given up, and the CancelRequest sent with the descriptor that this frees.
+        """
+        pause = CANCEL_PAUSE
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
+                                           CANCEL_TIMEOUT)
+                except OSError as error:
+                    if error.errno not in NO_DESCRIPTOR or pause > CANCEL_TIMEOUT:
+                        raise
+                    self._undelivered(error)
+                    # The transport closes the socket in a later turn, and somebody else may take its descriptor.
+                    await asyncio.sleep(pause)
+                    pause *= 2
+                    continue
+                self.session.cancel_delivered()
+                # Where the connection was dropped meanwhile nobody can tell any more: a few are sent all the same.
+                if not self.session.holding if self.connected else pause > 16 * CANCEL_PAUSE:
+                    return
+                await asyncio.sleep(pause)
+                pause *= 2
+                if self.connected and not self.session.cancel_again(target):
+                    return
+        except Exception as error:
+            self._undelivered(error)
+
+    cdef int _undelivered(self, error) except -1:
+        """Drop the connection because a CancelRequest could not be delivered."""
+        failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
+        failure.__cause__ = error
+        self._break_off(failure)
+        return 0
+
+    def _cancel_overdue(self):
+        self.cancel_deadline = None
+        self._break_off(ConnectionDoesNotExistError(
+            f'the server did not answer a CancelRequest within {CANCEL_TIMEOUT:g} seconds'))
+
+    # -- what the session tells ------------------------------------------------------------------------------------------
+
+    def backends_switched(self):
+        log.warning(
+            'the server does not know statements that were prepared a moment ago: a pooler in front of it seems to switch '
+            'backends between transactions; on this connection statements are parsed with each execution from now on. '
+            'Connect with statement_mode="unnamed" to have that from the start.')
+
+    def writable(self):
+        """The cancel window is over."""
+        if self.cancel_deadline is not None:
+            self.cancel_deadline.cancel()
+            self.cancel_deadline = None
+        self._wake_watchers()
+        if self.sharing is not None:
+            self.sharing.resumed(self)
+        self._submitted()
+
+    def queued(self):
+        """The session goes on because of what another connection has learnt."""
+        if self.connected:
+            self._submitted()
+
+    def abandoned_head(self):
+        """Nobody waits for what the server works on: it is cancelled unless it ends soon by itself."""
+        if self.grace is None:
+            if self.session.backend_secret is not None:
+                self.grace = self.loop.call_later(ABANDONED_GRACE, self._grace_over)
+            else:
+                self.grace = self.loop.call_later(CANCEL_TIMEOUT, self._patience_over, self.session.sent.first)
+
+    def _grace_over(self):
+        self.grace = None
+        if self.session.cancel_head() == SIGNAL:
+            self._signal()
+
+    def _patience_over(self, Request head not None):
+        """Drop the connection where what was given up goes on, and the server gave no key to cancel it with."""
+        cdef Request first = self.session.sent.first
+        self.grace = None
+        if first is head:
+            self._break_off(FeatureNotSupportedError(
+                'the server gave no key to cancel queries with (BackendKeyData), and a query that nobody waits for went '
+                f'on for {CANCEL_TIMEOUT:g} seconds'))
+        elif first is not None and first.abandoned:
+            self.abandoned_head()
+
+    def notice(self, message):
+        if message.sqlstate == '01000' and message.server_source_function == 'SyncRepWaitForLSN':
+            # What has been acknowledged may be lost with this server. Few programs listen to notices.
+            log.warning('a commit is not known to be on a synchronous standby: %s', message.message)
+        owner = self.owner
+        if owner is not None:
+            owner._on_notice(message)
+
+    def notification(self, pid, channel, payload):
+        owner = self.owner
+        if owner is not None:
+            owner._on_notification(pid, channel, payload)
+
+    def parameter(self, name, value):
+        if self.sharing is not None:
+            self.sharing.reported(self, name)
+
+    def requeue(self, request, started):
+        """Hand a request that the connection cannot carry out to the pool that it comes from; returns whether it is taken."""
+        return self.sharing is not None and self.sharing.take_back(self, request, started)
+
+    def read_only(self, error):
+        if self.watcher is not None:
+            self.watcher(self, error)
+
+    def watch(self, watcher):
+        """Name the function watcher(driver, error) that is told where the server refuses to write (25006): a pool's."""
+        self.watcher = watcher
+
+    def attach(self, owner):
+        """Name the connection that is told of notices (_on_notice), notifications (_on_notification) and the end (_on_lost).
+
+        It is not kept alive: the event loop holds the driver for as long as the socket is open, and a connection that its
+        program has forgotten is to be noticed.
+        """
+        self.owner_reference = ref(owner)
+
+    @property
+    def owner(self):
+        """The connection, None where there is none (any more)."""
+        return self.owner_reference() if self.owner_reference is not None else None
+
+    # -- the end -----------------------------------------------------------------------------------------------------------
+
+    def _lost(self, reason):
+        if self.connected:
+            self.connected = False
+            for handle in (self.cancel_deadline, self.grace):
+                if handle is not None:
+                    handle.cancel()
+            self.cancel_deadline = self.grace = None
+            if not self.dropped:
+                for task in self.tasks:
+                    if task is not current_task(self.loop):
+                        task.cancel()
+            self.session.lost(reason)
+            self._wake_watchers()
+            self._make_room()
+            owner = self.owner
+            if owner is not None:
+                owner._on_lost(reason)
+
+    async def close(self, timeout=None):
+        """Cancel what is running, end the session and wait until the server has closed the connection.
+
+        A server closes it when the backend is gone, with its locks and everything else that it held (PostgreSQL
+        documentation, "Termination"). Nothing is closed on this side before that: a proxy might close its side too then.
+        What had not been sent fails with an error that says so. Raises TimeoutError if `timeout` seconds do not suffice,
+        and InterfaceError in another event loop. The connection is dropped after a time-out, after CLOSE_TIMEOUT if no
+        `timeout` was given, and on cancellation.
+        """
+        if not self.connected:
+            return
+        self._check_loop('Close a connection in the event loop that opened it, or drop it with terminate().')
+        terminate = self.session.close('connection is closed')
+        try:
+            async with asyncio.timeout(timeout if timeout is not None else CLOSE_TIMEOUT):
+                while self.session.sent.count and self.connected:
+                    if self.session.interrupt() == SIGNAL:
+                        self._signal()
+                    self._discard_copy()
+                    await self._change()
+                if self.connected and not self.terminated:
+                    self.terminated = True
+                    self.transport.write(terminate)
+                while self.connected:
+                    await self._change()
+        except TimeoutError:
+            self.terminate()
+            if timeout is not None:
+                raise
+        except BaseException:
+            self.terminate()
+            raise
+
+    cdef int _discard_copy(self) except -1:
+        """Get a COPY that is being interrupted out of the way, whoever takes part in it."""
+        cdef Request head = self.session.sent.first
+        if isinstance(head, CopyOut):
+            (<CopyOut>head).drop()
+        self.read_on()
+        if self.session.outbox.urgent:
+            self._flush()
+        return 0
+
+    def terminate(self):
+        """Drop the socket at once; whatever was asked fails.
+
+        On a closed event loop nothing can be woken any more: the socket is closed, and that is all. From outside a loop
+        that runs in another thread the drop is left to that loop.
+        """
+        # A cancellation under way is carried out: the backend might go on for a client that is gone.
+        self.dropped = True
+        if self.loop.is_closed():
+            self._drop_without_loop()
+        elif self.loop.is_running() and get_running() is not self.loop:
+            self.loop.call_soon_threadsafe(self.terminate)
+        else:
+            self._break_off('the connection was terminated')
+
+    cdef int _drop_without_loop(self) except -1:
+        if self.connected:
+            self.connected = False
+            self.session.take_no_more('connection is closed')
+            close_without_loop(self.transport)
+        return 0
+
+    def forgotten(self):
+        """Drop the socket of a connection that nobody refers to any more, in the loop's next turn.
+
+        To be called in any thread, and at any point: the collector of garbage finds out in the middle of whatever runs.
+        """
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.terminate)
+
+    # -- for the pool --------------------------------------------------------------------------------------------------------
+
+    @property
+    def load(self) -> int:
+        """Requests in flight and waiting."""
+        return self.session.under_way()
+
+    @property
+    def asked(self) -> int:
+        """Requests ever queued."""
+        return self.session.unsent.total
+
+    @property
+    def pristine(self) -> bool:
+        """Whether no transaction block is open, as the server said last."""
+        return self.session.status_byte == b'I'
+
+    @property
+    def is_closed(self) -> bool:
+        return not self.connected or self.session.failure is not None
+
+
+cdef int close_without_loop(transport) except -1:
+    """Close a transport of a closed event loop, which does the last part of abort() in a further turn."""
+    with suppress(RuntimeError):
+        transport.abort()
+    # uvloop has closed the socket together with the loop.
+    with suppress(OSError, TypeError):
+        transport.get_extra_info('socket').shutdown(socket.SHUT_RDWR)
+    # The names of asyncio's own transports, for TLS that of the one below. Without them the server learns of the end by
+    # the shutdown, and the descriptor goes with the transport.
+    lower = getattr(getattr(transport, '_ssl_protocol', None), '_transport', transport)
+    with suppress(RuntimeError):
+        getattr(lower, '_call_connection_lost', repr)(None)
+    return 0
+
+
+cdef object get_running():
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class Driver(DriverCore, asyncio.BufferedProtocol):
+    """One connection's socket and session, as a protocol of asyncio."""
+
+
+KIND_ROWS = <int>ROWS
+KIND_FIRST_ROW = <int>FIRST_ROW
+KIND_VALUE = <int>VALUE
+KIND_STATUS = <int>STATUS

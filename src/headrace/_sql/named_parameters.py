@@ -1,0 +1,440 @@
+"""Queries with named parameters, and fragments to put them together from: `sql()` and template literals.
+
+The text is cut by the real lexer, so a `:name` inside a string, a comment or a dollar-quoted body is text, and `::`,
+`:=` and the colon of a slice are what they are in SQL. Values never become part of a text: each is sent apart from it
+as `$1`, `$2`, ... What was found in a text is kept, so the same text gives the same query and finds its prepared
+statement again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from headrace._sql.lexer import Kind, Token, tokens
+from headrace._sql.quoting import quote_identifier
+from headrace.exceptions import ArgumentError, InterfaceError
+
+if sys.version_info >= (3, 14):
+    from string.templatelib import Template
+else:
+
+    class Template:
+        """Stands for the class of template literals where Python has none."""
+
+
+CACHED_TEXTS: Final = 1024
+LONGEST_CACHED: Final = 65_536
+
+
+class Skeleton(NamedTuple):
+    """What was found in a text: the pieces between its parameters, and which parameter stands between them."""
+
+    parts: tuple[str, ...]
+    names: tuple[str, ...]
+    """Each parameter once, in the order of first appearance."""
+    places: tuple[int, ...]
+    """For each gap between the parts the index of the parameter in it."""
+    text: str
+    """With $1, $2, ... in the gaps."""
+
+
+class Query:
+    """A query or a fragment of one, with its arguments; made by `sql()`, never changed.
+
+    It goes wherever a query's text and arguments go: `await connection.fetch(query)`; or into another query, as the
+    value of one of its parameters.
+    """
+
+    __slots__ = ("_args", "_missing", "_parts", "_places", "_text")
+
+    def __init__(
+        self,
+        parts: tuple[str, ...],
+        places: tuple[int, ...],
+        args: tuple[object, ...],
+        text: str | None = None,
+        missing: tuple[str, ...] = (),
+    ) -> None:
+        self._parts = parts
+        self._places = places
+        self._args = args
+        self._text = text
+        self._missing = missing
+
+    @property
+    def text(self) -> str:
+        """The text with $1, $2, ... for its parameters, in the order of first appearance."""
+        if self._text is None:
+            self._text = _numbered(self._parts, self._places)
+        return self._text
+
+    @property
+    def args(self) -> tuple[object, ...]:
+        """The values of $1, $2, ..."""
+        return self._args
+
+    def join(self, queries: Iterable[Query]) -> Query:
+        """Return these queries as one, with this one between each two of them: `sql(" AND ").join(conditions)`."""
+        found = [_fragment(each) for each in queries]
+        if not found:
+            return EMPTY
+        values: list[Query] = [found[0]]
+        for each in found[1:]:
+            values += (self, each)
+        return _spliced(("",) * (len(values) + 1), range(len(values)), values)
+
+    def __repr__(self) -> str:
+        count = len(self._missing) or len(self._args)
+        kind = "parameter" if self._missing else "argument"
+        return f"<Query {self.text!r}, {count} {kind}{'' if count == 1 else 's'}>"
+
+
+class NamedElements:
+    """The elements of an executemany() as sequences of arguments, made of mappings one by one.
+
+    It can be iterated over again where the mappings can.
+    """
+
+    __slots__ = ("_elements", "_names")
+
+    def __init__(self, names: tuple[str, ...], elements: Iterable[Any]) -> None:
+        self._names = names
+        self._elements = elements
+
+    def __iter__(self) -> Iterator[Sequence[object]]:
+        names = self._names
+        for at, element in enumerate(self._elements):
+            if not isinstance(element, Mapping):
+                raise ArgumentError(
+                    f"invalid input in executemany() argument sequence element #{at}: expected a mapping, "
+                    f"got {type(element).__name__} {element!r:.100}",
+                    hint=f"The query has named parameters: pass a value for each of {_listed(names)}.",
+                )
+            try:
+                args = [element[name] for name in names]
+            except KeyError:
+                args = None
+            if args is None or len(args) != len(element):
+                difference = _difference(names, list(element))
+                raise ArgumentError(f"invalid input in executemany() argument sequence element #{at}: {difference}")
+            yield args
+
+
+EMPTY: Final = Query(("",), (), (), "")
+
+if sys.version_info >= (3, 14):
+    AnyQuery = str | Query | Template
+else:
+    AnyQuery = str | Query
+"""What the query methods take: a text with $1, $2, ...; what `sql()` returns; from Python 3.14 a template literal."""
+
+
+def sql(text: str | Template, /, **values: object) -> Query:
+    """Return a query with named parameters: `sql("SELECT * FROM product WHERE id = :id", id=5)`.
+
+    `:name` stands for the value passed under that name; used twice it is one parameter. A value that is a query itself
+    becomes part of the text, with its own parameters. Without any values the query is one for executemany() and
+    fetchmany(), which take them from their elements. A template literal brings its values along: `sql(t"... {id}")`.
+
+    Raises InterfaceError where names and values differ, for $1, $2, ... in the text, and for a text that ends inside a
+    string, a quoted identifier or a comment.
+    """
+    if not isinstance(text, str):
+        if values:
+            raise InterfaceError(f"a template literal brings its values along: {_listed(values)} cannot be passed too")
+        return _of_template(text)
+    skeleton = read_text(text) if len(text) <= LONGEST_CACHED else read_text.__wrapped__(text)
+    names = skeleton.names
+    if not values:
+        return Query(skeleton.parts, skeleton.places, (), skeleton.text, names)
+    try:
+        given = [values[name] for name in names]
+    except KeyError:
+        raise _names_differ(text, names, values) from None
+    if len(given) != len(values):
+        raise _names_differ(text, names, values)
+    return _query(skeleton, given)
+
+
+def identifier(*names: str) -> Query:
+    """Return a name as a fragment, quoted: `identifier("public", "user")` is "public"."user".
+
+    Raises InterfaceError for what can be no name.
+    """
+    if not names or "" in names:
+        raise InterfaceError(f"identifier() expects the parts of a name, none of them empty; got {names!r}")
+    text = ".".join(quote_identifier(name) for name in names)
+    return Query((text,), (), (), text)
+
+
+def bound(query: object, args: tuple[object, ...]) -> tuple[str, tuple[object, ...]]:
+    """Return the text and arguments of what was passed in the place of a query's text.
+
+    Raises TypeError for what is no query, InterfaceError where arguments are missing or passed twice.
+    """
+    if isinstance(query, str):
+        # The core takes str alone, a subclass may do as it likes.
+        return str.__str__(query), args
+    found = _as_query(query)
+    if found is None:
+        raise TypeError(
+            f"query is expected to be a str, or what headrace.sql() returns; got {type(query).__name__} {query!r:.100}"
+        )
+    if args:
+        raise InterfaceError(
+            f"this query brings its arguments along: {len(args)} more {'was' if len(args) == 1 else 'were'} passed",
+            hint="Pass all of them to sql(), by name.",
+        )
+    if found._missing:
+        raise InterfaceError(
+            f"no value for {_listed(found._missing)}",
+            hint=f"Pass it to sql(): sql(text, {found._missing[0]}=...).",
+        )
+    return found.text, found.args
+
+
+def bound_each(query: object, elements: Iterable[Any]) -> tuple[str, Iterable[Sequence[object]]]:
+    """Return the text of a query to be run once for each element, and its arguments each time.
+
+    The elements of a query with named parameters are mappings. Raises like `bound()`, and while the elements are taken
+    ArgumentError for one that does not have all the names and no others.
+    """
+    if isinstance(query, str):
+        return str.__str__(query), elements
+    found = _as_query(query)
+    if found is None:
+        return bound(query, ())[0], elements
+    if found.args:
+        raise InterfaceError(
+            "this query brings its arguments along, where each element has arguments of its own",
+            hint="Pass the text alone to sql(), and as elements mappings with a value for each name.",
+        )
+    if not found._missing:
+        return found.text, elements
+    named = NamedElements(found._missing, elements)
+    return found.text, iter(named) if iter(elements) is elements else named
+
+
+def unbound_text(query: object, method: str) -> str:
+    """Return the text of a query where only a text will do; raises InterfaceError for a `Query`."""
+    if _as_query(query) is not None:
+        raise InterfaceError(
+            f"{method} takes a text with $1, $2, ... for its parameters, not what sql() returns",
+            hint="Pass query.text: its parameters are numbered in the order of first appearance.",
+        )
+    return bound(query, ())[0]
+
+
+def _as_query(query: object) -> Query | None:
+    if isinstance(query, Query):
+        return query
+    return _of_template(query) if isinstance(query, Template) else None
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+# What a colon of SQL's own can touch; and a lone $, which would make a dollar quote of the number behind it.
+_OPERANDS: Final = frozenset((Kind.WORD, Kind.QUOTED, Kind.STRING, Kind.NUMBER, Kind.OTHER))
+_NOTHING: Final = Token(Kind.SPACE, "", 0)
+
+
+@lru_cache(CACHED_TEXTS)
+def read_text(text: str) -> Skeleton:
+    """Find the `:name`s of a text.
+
+    A colon that touches what stands before it is SQL's own: array[lower:upper], JSON_OBJECT('key':value).
+    """
+    parts: list[str] = []
+    found: list[str] = []
+    end = 0
+    colon: Token | None = None
+    before = _NOTHING
+    for token in tokens(text):
+        _check(token)
+        if token.kind is Kind.PARAMETER:
+            raise InterfaceError(
+                f"the text has the numbered parameter {token.text}, at character {token.start + 1}",
+                hint="sql() numbers parameters by itself: give this one a name too, such as :id.",
+            )
+        if colon is not None and token.kind is Kind.WORD:
+            if not token.text.isidentifier():
+                raise InterfaceError(f"the name of a parameter is expected to be a Python identifier: :{token.text}")
+            parts.append(text[end : colon.start])
+            found.append(token.text)
+            end = token.start + len(token.text)
+        touching = before.kind in _OPERANDS or before.text in (")", "]")
+        colon = token if token.text == ":" and not touching else None
+        before = token
+    return _put_together((*parts, text[end:]), found)
+
+
+@lru_cache(CACHED_TEXTS)
+def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
+    """Check that every interpolation of a template literal stands where a parameter can."""
+    text = _numbered(strings, range(len(names)))
+    found: dict[int, Token] = {}
+    for token in tokens(text):
+        _check(token)
+        found[token.start] = token
+    at = 0
+    for number, (part, name) in enumerate(zip(strings, names, strict=False), 1):
+        at += len(part)
+        placed = f"${number}"
+        here = found.pop(at, None)
+        if here is None or here.text != placed or strings[number][:1].isidentifier():
+            around = here or max((each for each in found.values() if each.start < at), key=lambda each: each.start)
+            raise InterfaceError(
+                f"the interpolation {{{name}}} stands in or at a {around.kind.value}: {text[around.start :]!r:.60}",
+                hint="A value is a parameter, which stands by itself: without quotes, and not as a part of a name.",
+            )
+        at += len(placed)
+    for token in found.values():
+        if token.kind is Kind.PARAMETER:
+            raise InterfaceError(f"the template has the numbered parameter {token.text}: its values number themselves")
+    return _put_together(strings, names)
+
+
+def _check(token: Token) -> None:
+    if token.kind is Kind.UNTERMINATED:
+        raise InterfaceError(f"the text has {token.kind.value}, from character {token.start + 1}: {token.text!r:.100}")
+
+
+def _put_together(parts: tuple[str, ...], found: Sequence[str]) -> Skeleton:
+    names = tuple(dict.fromkeys(found))
+    number = {name: at for at, name in enumerate(names)}
+    places = tuple([number[name] for name in found])
+    return Skeleton(parts, names, places, _numbered(parts, places))
+
+
+def _of_template(template: Any) -> Query:
+    if not isinstance(template, Template):
+        raise TypeError(
+            f"sql() expects a str, or from Python 3.14 a template literal; got {type(template).__name__} "
+            f"{template!r:.100}"
+        )
+    values: dict[str, object] = {}
+    names: list[str] = []
+    for interpolation in template.interpolations:  # type: ignore[attr-defined, unused-ignore]
+        name, value = interpolation.expression.strip(), interpolation.value
+        if interpolation.conversion or interpolation.format_spec:
+            raise InterfaceError(
+                f"the interpolation {{{name}}} has a conversion or format: values are sent as they are",
+                hint="Format it in the query, to_char() for instance, or convert the value before.",
+            )
+        # A variable that is used twice is one parameter; a call may give something else each time.
+        if not name.isidentifier() or values.setdefault(name, value) is not value:
+            name = f"{name} #{len(names) + 1}"
+            values[name] = value
+        names.append(name)
+    skeleton = read_template(template.strings, tuple(names))  # type: ignore[attr-defined, unused-ignore]
+    return _query(skeleton, [values[name] for name in skeleton.names])
+
+
+# -- putting together ------------------------------------------------------------------------------------------------
+
+
+def _query(skeleton: Skeleton, values: list[Any]) -> Query:
+    for value in values:
+        if isinstance(value, (Query, Template, list, tuple)):
+            break
+    else:
+        return Query(skeleton.parts, skeleton.places, tuple(values), skeleton.text)
+    for name, value in zip(skeleton.names, values, strict=True):
+        if isinstance(value, (list, tuple)) and value and _as_query(value[0]) is not None:
+            raise InterfaceError(
+                f"the value of :{name} is a {type(value).__name__} of queries",
+                hint="Say what stands between them: sql(', ').join(...).",
+            )
+    return _spliced(skeleton.parts, skeleton.places, values)
+
+
+def _spliced(parts: Sequence[str], places: Iterable[int], values: Sequence[Any]) -> Query:
+    """Put values into their gaps: queries with their texts and arguments, all others as arguments."""
+    args: list[object] = []
+    first: dict[int, int] = {}
+    texts = [parts[0]]
+    numbers: list[int] = []
+    for place, after in zip(places, parts[1:], strict=True):
+        fragment = _as_query(values[place])
+        known = place in first
+        number = first.setdefault(place, len(args))
+        if fragment is None:
+            if not known:
+                args.append(values[place])
+            numbers.append(number)
+            texts.append(after)
+        else:
+            fragment = _fragment(fragment)
+            if not known:
+                args.extend(fragment._args)
+            numbers.extend([number + inner for inner in fragment._places])
+            texts[-1] = _adjoined(texts[-1], fragment._parts[0])
+            texts.extend(fragment._parts[1:])
+            texts[-1] = _adjoined(texts[-1], after)
+    return Query(tuple(texts), tuple(numbers), tuple(args))
+
+
+def _fragment(value: object) -> Query:
+    query = _as_query(value)
+    if query is None:
+        raise InterfaceError(f"a query is expected, made by sql(); got {type(value).__name__} {value!r:.100}")
+    if query._missing:
+        raise InterfaceError(
+            f"no value for {_listed(query._missing)} of a query inside another",
+            hint=f"Pass it to the inner sql(): sql(text, {query._missing[0]}=...).",
+        )
+    return query
+
+
+def _adjoined(left: str, right: str) -> str:
+    """Put two texts side by side, so that no token of one becomes part of a token of the other."""
+    if left.rpartition("\n")[2].find("--") >= 0:
+        return f"{left}\n{right}"  # the left one may end in a comment
+    if not left or not right or left[-1] in " \t\n\r(,.;" or right[0] in " \t\n\r),.;":
+        return left + right
+    return f"{left} {right}"
+
+
+def _numbered(parts: Sequence[str], places: Iterable[int]) -> str:
+    pieces = [parts[0]]
+    for place, part in zip(places, parts[1:], strict=True):
+        pieces += (f"${place + 1}", part)
+    return "".join(pieces)
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+def _listed(names: Iterable[str]) -> str:
+    found = [f":{name}" for name in names]
+    return f"the parameter{'s' if len(found) > 1 else ''} {', '.join(found)}"
+
+
+def _difference(names: Sequence[str], given: Sequence[Any]) -> str:
+    missing = [name for name in names if name not in given]
+    unknown = [str(name) for name in given if name not in names]
+    problems = []
+    if missing:
+        problems.append(f"no value for {_listed(missing)}")
+    if unknown:
+        problems.append(f"the query does not have {_listed(unknown)}")
+    return "; ".join(problems)
+
+
+def _names_differ(text: str, names: tuple[str, ...], values: dict[str, object]) -> InterfaceError:
+    hint = None
+    for name in values.keys() - set(names):
+        close = get_close_matches(name, names, 1)
+        if re.search(rf":{re.escape(name)}\b", text):
+            hint = (
+                f"Inside a string, a quoted identifier or a comment :{name} is text, and a colon that touches what "
+                "stands before it is SQL's own."
+            )
+        elif close:
+            hint = f"Is :{close[0]} meant?"
+    return InterfaceError(_difference(names, list(values)), hint=hint)

@@ -1,0 +1,35 @@
+"""Names and text inside SQL, quoted so that they can be nothing else.
+
+Source: PostgreSQL documentation, "Identifiers and Key Words" and "String Constants" (sql-syntax-lexical).
+"""
+
+from __future__ import annotations
+
+from headrace.exceptions import InterfaceError
+
+
+def quote_identifier(name: object, what: str = "name") -> str:
+    """Return the name as a quoted identifier; raises InterfaceError, naming it as `what`, where it cannot be one."""
+    return '"{}"'.format(checked_text(name, what).replace('"', '""'))
+
+
+def quote_literal(text: object, what: str = "text") -> str:
+    """Return the text as a string constant, right with standard_conforming_strings on or off.
+
+    Raises InterfaceError, naming it as `what`, for what no text of the server can be.
+    """
+    quoted = checked_text(text, what).replace("'", "''")
+    return f"E'{quoted}'".replace("\\", "\\\\") if "\\" in quoted else f"'{quoted}'"
+
+
+def checked_text(text: object, what: str) -> str:
+    """Return the text; raises InterfaceError where it is not a str or cannot be sent."""
+    if not isinstance(text, str):
+        raise InterfaceError(f"{what} is expected to be a str, got {type(text).__name__} {text!r:.100}")
+    if "\0" in text:
+        raise InterfaceError(f"{what} must not contain a NUL character: {text!r:.100}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InterfaceError(f"{what} must not contain a lone surrogate: {text!r:.100}") from None
+    return text

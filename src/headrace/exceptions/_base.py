@@ -1,0 +1,341 @@
+"""The base classes of every error, warning and log message.
+
+Two families. What the *server* said is a `PostgresMessage`: `PostgresError` (an ErrorResponse) or
+`PostgresLogMessage` (a NoticeResponse), with one subclass per SQLSTATE in `_sqlstate.py`. What the *driver*
+found by itself is an `InterfaceError`, an `InterfaceWarning` or an `InternalClientError`. `ArgumentError`
+alone belongs to both.
+
+Whatever can be raised here can be pickled and copied: `args` holds the message alone, all else is in the
+instance's `__dict__`, which is what `BaseException.__reduce__` carries over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self
+
+__all__ = [
+    "ClientConfigurationError",
+    "FatalPostgresError",
+    "InterfaceError",
+    "InterfaceMessage",
+    "InterfaceWarning",
+    "InternalClientError",
+    "OutdatedSchemaCacheError",
+    "PostgresError",
+    "PostgresLogMessage",
+    "PostgresMessage",
+    "ProtocolError",
+    "TargetServerAttributeNotMatched",
+    "UnknownPostgresError",
+    "UnsupportedClientFeatureError",
+    "UnsupportedServerFeatureError",
+]
+
+FIELDS: Final[dict[str, str]] = {
+    "S": "severity",
+    "V": "severity_en",
+    "C": "sqlstate",
+    "M": "message",
+    "D": "detail",
+    "H": "hint",
+    "P": "position",
+    "p": "internal_position",
+    "q": "internal_query",
+    "W": "context",
+    "s": "schema_name",
+    "t": "table_name",
+    "c": "column_name",
+    "d": "data_type_name",
+    "n": "constraint_name",
+    "F": "server_source_filename",
+    "L": "server_source_line",
+    "R": "server_source_function",
+}
+"""Field code on the wire -> attribute (PostgreSQL documentation, "Error and Notice Message Fields")."""
+
+BY_SQLSTATE: Final[dict[str, type[PostgresMessage]]] = {}
+"""SQLSTATE -> the class for it. A class with a `sqlstate` of its own enters itself when it is defined, a program's own
+too: what a function of the database raises with an ERRCODE of its own is then an exception of the program's own."""
+
+REFINED: Final[dict[str, Callable[[Mapping[str, str]], type[PostgresError] | None]]] = {}
+"""SQLSTATE -> a function that finds a narrower class than that of the SQLSTATE by the other fields."""
+
+
+def _attributes(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Name the fields; unknown codes are left out, as the protocol asks of a frontend."""
+    return {FIELDS[code]: value for code, value in fields.items() if code in FIELDS}
+
+
+def _error_class(fields: Mapping[str, str]) -> type[PostgresError]:
+    sqlstate = fields.get("C", "")
+    refined = REFINED[sqlstate](fields) if sqlstate in REFINED else None
+    if refined is not None:
+        return refined
+    for key in (sqlstate, f"{sqlstate[:2]}000"):
+        cls = BY_SQLSTATE.get(key)
+        # A function may RAISE EXCEPTION with the SQLSTATE of a warning; it stays an error.
+        if cls is not None and issubclass(cls, PostgresError):
+            return cls
+    return UnknownPostgresError
+
+
+def _explain(message: str, detail: str | None, hint: str | None) -> str:
+    """Put detail and hint under the message, laid out as psql does."""
+    if detail:
+        message += f"\nDETAIL:  {detail}"
+    if hint:
+        message += f"\nHINT:  {hint}"
+    return message
+
+
+class PostgresMessage:
+    """What an ErrorResponse or a NoticeResponse says, field by field.
+
+    Every field is the server's own text, also the numbers: positions count characters of the query from 1.
+    A field that the server did not send is None. `severity` is in the server's language, `severity_en`
+    never is.
+    """
+
+    severity: str | None = None
+    severity_en: str | None = None
+    sqlstate: str | None = None
+    message: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+    position: str | None = None
+    internal_position: str | None = None
+    internal_query: str | None = None
+    context: str | None = None
+    schema_name: str | None = None
+    table_name: str | None = None
+    column_name: str | None = None
+    data_type_name: str | None = None
+    constraint_name: str | None = None
+    server_source_filename: str | None = None
+    server_source_line: str | None = None
+    server_source_function: str | None = None
+
+    query: str | None = None
+    """The text of the query that was answered so, where there was one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        sqlstate = cls.__dict__.get("sqlstate")
+        if sqlstate is not None:
+            if sqlstate in BY_SQLSTATE:
+                raise TypeError(
+                    f"{cls.__name__} has the duplicate SQLSTATE {sqlstate!r}, which is already defined by "
+                    f"{BY_SQLSTATE[sqlstate].__name__}: derive from that class, without a sqlstate"
+                )
+            BY_SQLSTATE[sqlstate] = cls
+
+    @classmethod
+    def get_message_class_for_sqlstate(cls, code: str) -> type[PostgresMessage]:
+        """Return the class for a SQLSTATE, or for the SQLSTATE's class; UnknownPostgresError where there is neither."""
+        return BY_SQLSTATE.get(code) or BY_SQLSTATE.get(f"{code[:2]}000") or UnknownPostgresError
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the fields that are set, by attribute name, in the order of the protocol's documentation."""
+        return {name: value for name in FIELDS.values() if (value := getattr(self, name)) is not None}
+
+
+class PostgresError(PostgresMessage, Exception):
+    """An error reported by the server, or by the driver in the server's terms."""
+
+    safe_to_retry: bool = False
+    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    reads. Never True inside a transaction block, nor for what begins or ends one."""
+
+    def __init__(
+        self,
+        *args: object,
+        detail: str | None = None,
+        hint: str | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        super().__init__(*args)
+        if detail is not None:
+            self.detail = detail
+        if hint is not None:
+            self.hint = hint
+        if safe_to_retry:
+            self.safe_to_retry = True
+
+    @classmethod
+    def new(cls, fields: Mapping[str, str], query: str | None = None) -> PostgresError:
+        """Make the exception for an ErrorResponse.
+
+        `fields` holds the fields by their one-letter codes, `query` the text that caused the error, if there is one.
+        The class is that of the SQLSTATE; if there is none, that of the SQLSTATE's class (its first two characters);
+        if there is none either, or no SQLSTATE at all, UnknownPostgresError. Never raises, whatever the server sent.
+        """
+        made, message = _error_class(fields), fields.get("M", "")
+        try:
+            error = made(message)
+        except Exception:
+            # A program's own class may want other arguments; that is no reason to lose what the server said.
+            error = PostgresError(message)
+        error.__dict__.update(_attributes(fields))
+        if not (error.sqlstate and error.sqlstate.isascii() and error.sqlstate.isalnum()):
+            error.sqlstate = None
+        error.query = query
+        return error
+
+    def __str__(self) -> str:
+        # Not super(): in ArgumentError that is InterfaceMessage, which would add detail and hint once more.
+        return _explain(str(self.args[0]) if self.args else "", self.detail, self.hint)
+
+
+class FatalPostgresError(PostgresError):
+    """An error after which the server closes the connection."""
+
+
+class UnknownPostgresError(FatalPostgresError):
+    """An error whose SQLSTATE, and the class of that SQLSTATE, stand for no error known to the driver."""
+
+
+class PostgresLogMessage(PostgresMessage):
+    """A notice, warning or other message for the log: never raised by the driver, and immutable."""
+
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.__dict__["message"] = message
+
+    @classmethod
+    def new(cls, fields: Mapping[str, str], query: str | None = None) -> PostgresLogMessage:
+        """Make the message for a NoticeResponse; the arguments are those of `PostgresError.new()`.
+
+        The class is that of the warning with this SQLSTATE, PostgresWarning for other SQLSTATEs of class 01, and
+        PostgresLogMessage for all else, also if a function raises a mere warning with the SQLSTATE of an error.
+        """
+        sqlstate = fields.get("C", "")
+        notice = PostgresLogMessage()
+        for key in (sqlstate, f"{sqlstate[:2]}000"):
+            made = BY_SQLSTATE.get(key)
+            if made is not None and issubclass(made, PostgresLogMessage):
+                notice = made(fields.get("M", ""))
+                break
+        notice.__dict__.update(_attributes(fields), query=query)
+        if not sqlstate:
+            notice.__dict__.pop("sqlstate", None)
+        return notice
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}: {self.message}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.severity} {self.sqlstate}: {self.message!r}>"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python itself sets __traceback__, __notes__ and the like on a warning that somebody raises.
+        if not name.startswith("__"):
+            raise TypeError(f"cannot set {name!r}: a {type(self).__name__} is immutable")
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        # BaseException.__setstate__ would go through __setattr__ when a warning is unpickled or copied.
+        self.__dict__.update(state or {})
+
+
+class InterfaceMessage:
+    """What the driver has to say about its own use."""
+
+    detail: str | None
+    hint: str | None
+
+    def __init__(self, *, detail: str | None = None, hint: str | None = None) -> None:
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        # The message is args[0] of the exception or warning that this is mixed into.
+        return _explain(super().__str__(), self.detail, self.hint)
+
+
+class InterfaceError(InterfaceMessage, Exception):
+    """The driver was used in a way that cannot work."""
+
+    safe_to_retry: bool = False
+    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    reads. Never True inside a transaction block, nor for what begins or ends one."""
+
+    def __init__(
+        self,
+        msg: str,
+        *,
+        detail: str | None = None,
+        hint: str | None = None,
+        safe_to_retry: bool = False,
+    ) -> None:
+        InterfaceMessage.__init__(self, detail=detail, hint=hint)
+        Exception.__init__(self, msg)
+        if safe_to_retry:
+            self.safe_to_retry = True
+
+    def with_msg(self, msg: str) -> Self:
+        """Return a copy of this error with another message, and the same traceback, cause and context."""
+        copy = type(self)(msg)
+        copy.__dict__.update(self.__dict__)
+        copy.__context__ = self.__context__
+        copy.__cause__ = self.__cause__
+        copy.__suppress_context__ = self.__suppress_context__
+        return copy.with_traceback(self.__traceback__)
+
+
+class ClientConfigurationError(InterfaceError, ValueError):
+    """The connection parameters are wrong or contradict one another."""
+
+
+class UnsupportedClientFeatureError(InterfaceError):
+    """The driver does not support what was asked of it."""
+
+
+class UnsupportedServerFeatureError(InterfaceError):
+    """The server does not support what was asked of the driver."""
+
+
+class InterfaceWarning(InterfaceMessage, UserWarning):
+    """The driver was used in a way that works but is hardly meant."""
+
+    def __init__(self, msg: str, *, detail: str | None = None, hint: str | None = None) -> None:
+        InterfaceMessage.__init__(self, detail=detail, hint=hint)
+        UserWarning.__init__(self, msg)
+
+
+class InternalClientError(Exception):
+    """The driver found itself in a state it should never be in, or facing a peer that breaks the rules."""
+
+    safe_to_retry: bool = False
+    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    reads. Never True inside a transaction block, nor for what begins or ends one."""
+
+
+class ProtocolError(InternalClientError):
+    """The server sent what the protocol does not allow; the connection cannot be used any further."""
+
+
+class TargetServerAttributeNotMatched(InternalClientError):
+    """None of the hosts is of the kind that target_session_attrs asks for."""
+
+
+class OutdatedSchemaCacheError(InternalClientError):
+    """What the driver knew of a type no longer matches the database; it must be looked up again."""
+
+    schema_name: str | None
+    data_type_name: str | None
+    position: int | None
+    type_oid: int = 0
+
+    def __init__(
+        self,
+        msg: str,
+        *,
+        schema: str | None = None,
+        data_type: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        super().__init__(msg)
+        self.schema_name = schema
+        self.data_type_name = data_type
+        self.position = position

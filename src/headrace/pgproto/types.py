@@ -1,0 +1,5 @@
+"""Names that programs take from `asyncpg.pgproto.types`."""
+
+from headrace.types import BitString, Box, Circle, Line, LineSegment, Path, Point, Polygon
+
+__all__ = ["BitString", "Box", "Circle", "Line", "LineSegment", "Path", "Point", "Polygon"]

@@ -1,0 +1,256 @@
+"""Prepared statements: a query parsed once, run many times."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from headrace import cursor as cursors
+from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
+from headrace.transaction import Transaction
+from headrace.types import Attribute, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from headrace._client.queries import QueryMethods
+    from headrace._core.pipeline.requests import Request
+    from headrace._core.pipeline.statement_cache import Statement
+    from headrace._core.rows.record import Record
+    from headrace._core.rows.row_plan import RowShape
+
+    R = TypeVar("R", bound=Record)
+
+T = TypeVar("T")
+
+
+class PreparedStatement:
+    """A statement that the server has parsed; made by `Connection.prepare()`.
+
+    It lives as long as this object; once it is gone, or its connection was given back to the pool, the methods raise
+    InterfaceError. Where DDL or a DEALLOCATE makes the server refuse it, it is prepared again unseen, outside of
+    transactions.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_lease", "_record_class", "_statement", "_status")
+
+    def __init__(self, connection: QueryMethods, statement: Statement, record_class: type[Record] | RowShape) -> None:
+        self._connection = connection
+        self._lease = connection._lease
+        self._statement = statement
+        self._record_class = record_class
+        self._status: str | None = None
+
+    def __del__(self) -> None:
+        # Attributes are missing where __init__ never ran.
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection._driver.release(self._statement)
+
+    def _check(self, method: str) -> Statement:
+        self._connection._check_lease(self._lease, f"PreparedStatement.{method}()")
+        return self._statement
+
+    async def _run(self, request: Request, seconds: float | None) -> Any:
+        result = await self._connection._driver.reply(request, seconds)
+        self._status = request.status or None
+        return result
+
+    def get_name(self) -> str:
+        """Return the name of the statement on the server; '' where it is unnamed."""
+        return self._check("get_name").name.decode()
+
+    @property
+    def _query(self) -> str:
+        """For tools that trace queries, under the name that it has in asyncpg."""
+        return self._statement.query
+
+    def get_query(self) -> str:
+        """Return the text of the query."""
+        return self._check("get_query").query
+
+    def get_statusmsg(self) -> str | None:
+        """Return the command tag of the last execution, such as "SELECT 1"; None before the first."""
+        self._check("get_statusmsg")
+        return self._status
+
+    def get_parameters(self) -> tuple[Type, ...]:
+        """Return the type of each parameter."""
+        return tuple(Type(*fields) for fields in self._check("get_parameters").parameter_types())
+
+    def get_attributes(self) -> tuple[Attribute, ...]:
+        """Return the name and type of each column of the result; empty where there is none."""
+        return tuple(
+            Attribute(name, Type(oid, type_name, kind, schema))
+            for name, oid, type_name, kind, schema in self._check("get_attributes").column_types()
+        )
+
+    @overload
+    def cursor(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: None = None
+    ) -> cursors.CursorFactory[Record]: ...
+
+    @overload
+    def cursor(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: type[T]
+    ) -> cursors.CursorFactory[T]: ...
+
+    def cursor(
+        self,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        row: type[Any] | None = None,
+    ) -> cursors.CursorFactory[Any]:
+        """Return a cursor over the result: for `async for`, or to be awaited. See `Connection.cursor()`."""
+        self._check("cursor")
+        return cursors.CursorFactory(
+            self._connection,
+            self._statement.query,
+            self._statement,
+            args,
+            prefetch=prefetch,
+            timeout=timeout,
+            record_class=self._rows_as(None, row),
+        )
+
+    async def explain(self, *args: object, analyze: bool = False) -> Any:
+        """Return the server's plan for the statement as parsed JSON.
+
+        With `analyze` the statement is executed, inside a transaction that is rolled back.
+        """
+        statement = self._check("explain")
+        options = "FORMAT JSON, VERBOSE, ANALYZE" if analyze else "FORMAT JSON, VERBOSE"
+        query = f"EXPLAIN ({options}) {statement.query}"
+        if not analyze:
+            return _parsed(await self._connection.fetchval(query, *args))
+        transaction = Transaction(self._connection)
+        await transaction.start()
+        try:
+            return _parsed(await self._connection.fetchval(query, *args))
+        finally:
+            await transaction.rollback()
+
+    @overload
+    async def fetch(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetch(
+        self, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def fetch(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> list[T]: ...
+
+    async def fetch(
+        self,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> list[Any]:
+        """Run the statement and return all rows. See `Connection.fetch()` for what a row can be."""
+        rows = self._rows_as(record_class, row)
+        return await self._execute("fetch", args, KIND_ROWS, 0, 0, rows, timeout)  # type: ignore[no-any-return]
+
+    @overload
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
+    ) -> Record | None: ...
+
+    @overload
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> R | None: ...
+
+    @overload
+    async def fetchrow(
+        self, *args: object, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> T | None: ...
+
+    async def fetchrow(
+        self,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> Any:
+        """Run the statement and return its first row, None where there is none."""
+        rows = self._rows_as(record_class, row)
+        return await self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, rows, timeout)
+
+    async def fetchval(self, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
+        """Run the statement and return one column of its first row, None where there is no row."""
+        return await self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class, timeout)
+
+    @overload
+    async def fetchmany(
+        self,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetchmany(
+        self, args: Iterable[Sequence[object]], *, timeout: float | None = None, record_class: type[R], row: None = None
+    ) -> list[R]: ...
+
+    @overload
+    async def fetchmany(
+        self, args: Iterable[Sequence[object]], *, timeout: float | None = None, record_class: None = None, row: type[T]
+    ) -> list[T]: ...
+
+    async def fetchmany(
+        self,
+        args: Iterable[Sequence[object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> list[Any]:
+        """Run the statement for each element of `args`, as one atomic request, and return the rows of all."""
+        statement = self._check("fetchmany")
+        seconds = self._connection._timeout(timeout)
+        driver = self._connection._driver
+        request = driver.batch(statement.query, args, self._rows_as(record_class, row), True, statement=statement)
+        return await self._run(request, seconds)  # type: ignore[no-any-return]
+
+    async def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
+        """Run the statement for each element of `args`, as one atomic request."""
+        statement = self._check("executemany")
+        seconds = self._connection._timeout(timeout)
+        driver = self._connection._driver
+        request = driver.batch(statement.query, args, self._record_class, False, statement=statement)
+        await self._run(request, seconds)
+
+    async def _execute(
+        self,
+        method: str,
+        args: tuple[object, ...],
+        kind: int,
+        limit: int,
+        column: int | str,
+        rows: type[Record] | RowShape,
+        timeout: float | None,
+    ) -> Any:
+        statement = self._check(method)
+        seconds = self._connection._timeout(timeout)
+        request = self._connection._driver.execute_statement(statement, args, kind, limit, column, rows)
+        return await self._run(request, seconds)
+
+    def _rows_as(self, record_class: type[Record] | None, row: type[Any] | None) -> type[Record] | RowShape:
+        if record_class is None and row is None:
+            return self._record_class
+        return self._connection._rows_as(record_class, row)
+
+
+def _parsed(plan: Any) -> Any:
+    """Return the plan parsed, whether or not a codec for json has done so already."""
+    return json.loads(plan) if isinstance(plan, str) else plan
