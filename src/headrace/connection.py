@@ -224,14 +224,14 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         seconds = self._timeout(timeout)
         if await self._status() != "I":
             self._report_open_transaction()
-            await driver.reply(driver.script("ROLLBACK", kept=True), seconds)
+            await driver.reply(driver.simple_query("ROLLBACK", uncancellable=True), seconds)
         self._forget_transactions()
         self._drop_listeners()
         if self._listeners is not None:
             self._listeners.logs.clear()
         query = self.get_reset_query()
         if query:
-            await driver.reply(driver.script(query), seconds)
+            await driver.reply(driver.simple_query(query), seconds)
 
     def get_reset_query(self) -> str:
         """Return what `reset()` sends; '' for nothing. For subclasses to override.
@@ -281,7 +281,7 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         """
         self._proxy = weakref.ref(proxy)
         self._left_managed = False
-        self._driver.session.fence()
+        self._driver.session.barrier()
 
     def _lease_over(self) -> list[InterfaceWarning]:
         """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.

@@ -154,7 +154,7 @@ class _Portal:
     async def move(self, count: int, timeout: float | None) -> int:
         """Skip rows; returns how many were skipped."""
         driver = self.connection._driver
-        request = driver.script(f"MOVE FORWARD {count:d} {self.name}")
+        request = driver.simple_query(f"MOVE FORWARD {count:d} {self.name}")
         tag = await driver.reply(request, self.connection._timeout(timeout))
         skipped = int(tag.rpartition(" ")[2])
         if skipped < count:

@@ -247,7 +247,7 @@ class Transaction:
             if not this.is_open:
                 raise self._no_longer_open("start")
             driver = connection._driver
-            request = driver.script(begin)
+            request = driver.simple_query(begin)
             try:
                 await driver.reply(request, connection._timeout(None))
             except (CancelledError, TimeoutError):
@@ -340,7 +340,7 @@ class Transaction:
         """
         connection = self._connection
         driver = connection._driver
-        request = driver.script(query, kept=True)
+        request = driver.simple_query(query, uncancellable=True)
         self._ended(state)
         if connection._overlap is not None:
             connection._overlap = None  # this was the last one

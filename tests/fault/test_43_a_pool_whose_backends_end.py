@@ -57,7 +57,7 @@ async def until_in_flight(pool: headrace.Pool, count: int) -> None:
 async def until_whole(pool: headrace.Pool) -> None:
     """Wait until all connections of a pool are open and idle."""
     async with asyncio.timeout(PATIENCE):
-        while pool.get_idle_size() < pool.get_max_size() or pool.stats().leaving:
+        while pool.get_idle_size() < pool.get_max_size() or pool.stats().draining:
             await asyncio.sleep(0.001)
 
 

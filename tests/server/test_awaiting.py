@@ -48,7 +48,7 @@ async def test_a_task_goes_on_in_its_own_context(conn: headrace.Connection) -> N
 
 async def test_the_message_of_a_cancellation_arrives(conn: headrace.Connection) -> None:
     call = asyncio.create_task(conn.fetchval("SELECT pg_sleep(600)"))
-    await until(lambda: conn._driver.load == 1)
+    await until(lambda: conn._driver.pending == 1)
     call.cancel("enough")
     with pytest.raises(asyncio.CancelledError, match="enough"):
         await call
@@ -58,7 +58,7 @@ async def test_the_message_of_a_cancellation_arrives(conn: headrace.Connection) 
 async def test_a_cancellation_holds_though_it_is_taken_back_at_once(conn: headrace.Connection) -> None:
     """As with any future: what waits is cancelled by then, and no row may be taken for None."""
     call = asyncio.create_task(conn.fetchval("SELECT pg_sleep(600)"))
-    await until(lambda: conn._driver.load == 1)
+    await until(lambda: conn._driver.pending == 1)
     call.cancel()
     call.uncancel()
     with pytest.raises(asyncio.CancelledError):
@@ -72,9 +72,9 @@ async def test_cancelled_in_the_turn_of_the_reply(conn: headrace.Connection) -> 
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
     for query in ("SELECT 1", "SELECT 1/0"):
         call = asyncio.create_task(conn.fetchval(query))
-        await until(lambda: conn._driver.load == 1)
+        await until(lambda: conn._driver.pending == 1)
         # The replies are handled in the loop's select, their tasks one turn later: in between comes this one.
-        await until(lambda: conn._driver.load == 0)
+        await until(lambda: conn._driver.pending == 0)
         if not call.done():
             call.cancel()
         await asyncio.gather(call, return_exceptions=True)
@@ -93,7 +93,7 @@ async def test_tasks_written_in_python(conn: headrace.Connection) -> None:
     with pytest.raises(headrace.DivisionByZeroError):
         await call
     call = PythonTask(conn.fetchval("SELECT pg_sleep(600)"))
-    await until(lambda: conn._driver.load == 1)
+    await until(lambda: conn._driver.pending == 1)
     call.cancel("enough")
     with pytest.raises(asyncio.CancelledError, match="enough"):
         await call

@@ -109,7 +109,7 @@ async def test_draining_passes_over_what_was_dropped(connect: Any) -> None:
     async with asyncio.timeout(10):
         await drained
     assert await running == [(1,)]
-    assert conn._driver.load == 0
+    assert conn._driver.pending == 0
 
 
 async def test_a_task_group_that_fails_inside_a_transaction_ends_at_once(conn: headrace.Connection) -> None:

@@ -54,7 +54,7 @@ async def test_what_lies_idle_is_closed_down_to_min_size(pool: MakePool) -> None
         await made.release(lease)
     assert made.get_size() == 5
     await until(lambda: made.get_size() == 2)
-    await until(lambda: made.stats().leaving == 0)
+    await until(lambda: made.stats().draining == 0)
     assert made.stats().closed == {"idle": 3}
     assert await made.fetchval("SELECT 1") == 1
 

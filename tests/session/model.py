@@ -380,10 +380,10 @@ class Model:
             return
         self.note(call, kind, tokens, WRITE)
 
-    def run(self, sql: str, *, kept: bool = False) -> None:
+    def run(self, sql: str, *, uncancellable: bool = False) -> None:
         """Run a simple query."""
         token = self.token()
-        self.note(self.talk.script(f"{sql} /* {token} */", kept=kept), "script", [token], sql)
+        self.note(self.talk.script(f"{sql} /* {token} */", uncancellable=uncancellable), "script", [token], sql)
 
     def hold(self, text: str) -> None:
         """Prepare a statement that is kept."""

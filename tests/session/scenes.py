@@ -81,7 +81,7 @@ def failed_transaction(talk: Conversation) -> Generator[None, None, list[Any]]:
     yield
     calls = [
         talk.script("BEGIN"), talk.fetch("SELECT 1 / $1::int4 AS n", 1), talk.fetch("SELECT 1 / $1::int4 AS n", 0),
-        talk.fetch("SELECT 1 / $1::int4 AS n", 1), talk.script("SELECT 1"), talk.script("COMMIT", kept=True),
+        talk.fetch("SELECT 1 / $1::int4 AS n", 1), talk.script("SELECT 1"), talk.script("COMMIT", uncancellable=True),
         talk.script("BEGIN; SAVEPOINT s; SELECT 1 / 0"), talk.script("ROLLBACK TO s"), talk.script("COMMIT"),
     ]  # fmt: skip
     yield

@@ -23,7 +23,7 @@ import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all 
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.batch import Batch
 from headrace._core.pipeline.events import Events
-from headrace._core.pipeline.requests import Query, Request, Script
+from headrace._core.pipeline.requests import Query, Request, SimpleQuery
 from headrace._core.pipeline.session import Cancellation, Session
 from headrace._core.pipeline.startup import Startup
 from headrace._core.pipeline.statement_cache import Statement
@@ -191,10 +191,10 @@ class Conversation:
         with self.cached(query) as statement:
             return self.submit(Batch(waiter, statement, elements, Record, collects, shared), waiter)
 
-    def script(self, query: str, *, kept: bool = False) -> Call:
+    def script(self, query: str, *, uncancellable: bool = False) -> Call:
         """Ask for a simple query."""
         waiter = Waiter()
-        return self.submit(Script(waiter, query, kept), waiter)
+        return self.submit(SimpleQuery(waiter, query, uncancellable), waiter)
 
     def prepare(self, statement: Statement) -> Call:
         """Ask for a statement to be prepared."""

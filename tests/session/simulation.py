@@ -268,12 +268,12 @@ class Life:
 
     def transact(self) -> None:
         """As on a lease: nobody shares the session meanwhile."""
-        self.talk.session.fence()
+        self.talk.session.barrier()
         self.inside = True
         self.note(self.talk.script("BEGIN"), [], "begin")
         for _ in range(self.random.randrange(4)):
             self.random.choice([self.fetch, self.write, self.fail, self.write_many])()
-        self.note(self.talk.script(self.random.choice(["COMMIT", "ROLLBACK"]), kept=True), [], "end")
+        self.note(self.talk.script(self.random.choice(["COMMIT", "ROLLBACK"]), uncancellable=True), [], "end")
         self.inside = False
 
     def give_up(self) -> None:
@@ -371,7 +371,7 @@ class Life:
             self.deliver()
         else:
             raise AssertionError("it never comes to rest")
-        assert session.idle, f"{session.load} requests wait for ever: {[*session.sent, *session.unsent]}"
+        assert session.idle, f"{session.pending} requests wait for ever: {[*session.sent, *session.unsent]}"
         assert not session.holding
 
     def check(self) -> None:

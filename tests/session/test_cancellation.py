@@ -324,7 +324,7 @@ def test_the_head_is_signalled_once_nobody_waits_for_anything_behind_it() -> Non
     calls = [talk.fetch(ECHO, i) for i in range(3)]
     talk.flush()
     assert [talk.cancel(call) for call in calls] == [DRAINED, DRAINED, SIGNAL]
-    rollback = talk.script("ROLLBACK", kept=True)
+    rollback = talk.script("ROLLBACK", uncancellable=True)
     assert talk.flush() == ""
     talk.session.cancel_delivered()
     talk.reply(failed("57014", status="E"), failed("25P02", status="E"), failed("25P02", status="E"))
@@ -339,7 +339,7 @@ def test_the_head_is_signalled_once_nobody_waits_for_anything_behind_it() -> Non
 @pytest.mark.parametrize("sent", [False, True])
 def test_what_ends_a_transaction_is_carried_out_although_its_caller_is_gone(sent: bool) -> None:
     talk = echoing()
-    commit = talk.script("COMMIT", kept=True)
+    commit = talk.script("COMMIT", uncancellable=True)
     if sent:
         talk.flush()
     assert talk.cancel(commit) == DRAINED
@@ -353,7 +353,7 @@ def test_what_ends_a_transaction_is_carried_out_although_its_caller_is_gone(sent
 
 def test_no_signal_where_a_commit_could_be_hit() -> None:
     talk, (gone,) = pipelined(1)
-    commit = talk.script("COMMIT", kept=True)
+    commit = talk.script("COMMIT", uncancellable=True)
     talk.flush()
     talk.cancel(commit)
     assert talk.cancel(gone) == DRAINED
@@ -448,7 +448,7 @@ def test_interrupting_gives_the_waiter_the_servers_error() -> None:
 
 def test_what_ends_a_transaction_is_not_interrupted() -> None:
     talk = echoing()
-    talk.script("COMMIT", kept=True)
+    talk.script("COMMIT", uncancellable=True)
     talk.flush()
     assert talk.session.interrupt() == DRAINED
 

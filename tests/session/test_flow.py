@@ -86,7 +86,7 @@ def test_an_idle_session_wants_nothing_written() -> None:
     assert not talk.session.wants_output()
     assert talk.session.take_output() == b""
     assert talk.session.idle
-    assert talk.session.load == 0
+    assert talk.session.pending == 0
 
 
 def test_dropped_requests_do_not_count_as_load_once_they_are_passed() -> None:
@@ -100,7 +100,7 @@ def test_dropped_requests_do_not_count_as_load_once_they_are_passed() -> None:
     talk.reply(rows(0))
     assert running.value == [(0,)]
     assert not talk.session.wants_output()
-    assert talk.session.load == 0
+    assert talk.session.pending == 0
     assert talk.session.idle
 
 
@@ -109,7 +109,7 @@ def test_the_load_counts_what_waits_outside_the_queue() -> None:
     talk = Conversation()
     for i in range(10):
         talk.fetch(ECHO, i, shared=True)
-    assert talk.session.load == 11
+    assert talk.session.pending == 11
     assert not talk.session.idle
 
 
@@ -127,7 +127,7 @@ def test_a_request_that_is_run_again_is_counted_once() -> None:
     """A pool tells by that what is done of what it had asked: all that was ever asked, less what is under way."""
 
     def done() -> int:
-        count: int = talk.session.unsent.total - talk.session.load
+        count: int = talk.session.unsent.total - talk.session.pending
         return count
 
     talk = echoing()

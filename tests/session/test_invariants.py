@@ -179,7 +179,7 @@ def test_09_before_the_first_ready_for_query_there_is_no_status() -> None:
 def test_09_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
     """Whatever the server's reason is: it need not have told of a failure before."""
     talk = Conversation()
-    commit = talk.script(query, kept=True)
+    commit = talk.script(query, uncancellable=True)
     talk.flush()
     talk.reply(simple("ROLLBACK"))
     assert isinstance(commit.error, exceptions.InFailedSQLTransactionError)
@@ -232,7 +232,7 @@ def test_10_the_second_failed_transaction_has_its_own_root_cause() -> None:
 
 def test_10_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_given_up() -> None:
     talk = echoing()
-    bad, commit = talk.fetch(ECHO, 1), talk.script("COMMIT", kept=True)
+    bad, commit = talk.fetch(ECHO, 1), talk.script("COMMIT", uncancellable=True)
     talk.flush()
     talk.cancel(bad)
     talk.reply(failed("22012", "division by zero", status="E"), simple("ROLLBACK"))

@@ -413,7 +413,7 @@ def test_08_in_a_transaction_nothing_is_safe_to_retry(status: str, words: tuple[
     talk.flush()
     talk.reply(backend.command_complete("BEGIN"), backend.ready_for_query(status))
     head, write, read, commit = (
-        talk.execute(WRITE, 1), talk.execute(WRITE, 1), talk.fetch(ECHO, 1), talk.script("COMMIT", kept=True)
+        talk.execute(WRITE, 1), talk.execute(WRITE, 1), talk.fetch(ECHO, 1), talk.script("COMMIT", uncancellable=True)
     )  # fmt: skip
     talk.flush()
     end(talk, *words)

@@ -63,7 +63,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lives)
     @rule(sql=st.sampled_from(["BEGIN", "COMMIT", "ROLLBACK", "SELECT 1", "DEALLOCATE ALL"]))
     def run(self, sql: str) -> None:
-        self.model.run(sql, kept=sql in ("COMMIT", "ROLLBACK"))
+        self.model.run(sql, uncancellable=sql in ("COMMIT", "ROLLBACK"))
 
     @precondition(lives)
     @rule(text=st.sampled_from([*ECHOES, *FAILING]))

@@ -15,13 +15,13 @@ from tests.session.script import ECHO, INT4, NUMBER, SIGNAL, Conversation, descr
 from tests.session.test_cancellation import CANCELLED
 from tests.session.test_stale import STALE, Stale
 
-# A lease begins: fence()
+# A lease begins: barrier()
 
 
 def test_what_was_parked_is_ahead_of_a_lease() -> None:
     talk = Conversation()
     shared = talk.fetch(ECHO, 1, shared=True)
-    talk.session.fence()
+    talk.session.barrier()
     begin = talk.script("BEGIN")
     assert talk.session.parked == 0
     assert talk.flush() == "PDS"
@@ -36,7 +36,7 @@ def test_what_is_parked_while_it_is_being_prepared_is_ahead_too() -> None:
     talk = Conversation()
     shared = [talk.fetch(ECHO, i, shared=True) for i in range(3)]
     assert talk.flush() == "PDS"
-    talk.session.fence()
+    talk.session.barrier()
     talk.script("BEGIN")
     assert talk.flush() == ""
     talk.reply(described([INT4], [NUMBER]))
@@ -48,7 +48,7 @@ def test_what_is_parked_while_it_is_being_prepared_is_ahead_too() -> None:
 def test_a_parked_request_whose_statement_cannot_be_prepared_lets_the_lease_go_on() -> None:
     talk = Conversation()
     shared = talk.fetch("SELEKT", shared=True)
-    talk.session.fence()
+    talk.session.barrier()
     begin = talk.script("BEGIN")
     talk.flush()
     talk.reply(failed("42601", "syntax error"))
@@ -64,7 +64,7 @@ def test_what_is_run_again_is_ahead_of_a_lease_that_has_not_sent_anything(stale:
     talk = echoing()
     shared = talk.fetch(ECHO, 1, shared=True)
     talk.flush()
-    talk.session.fence()
+    talk.session.barrier()
     begin = talk.script("BEGIN")
     talk.reply(stale())
     assert talk.flush() == "PDS"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headrace import exceptions
-from headrace._core.pipeline.requests import Query, Script
+from headrace._core.pipeline.requests import Query, SimpleQuery
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
 from tests.peers import backend
@@ -286,7 +286,7 @@ class Reacting(Waiter):
 
 def reacting(talk: Conversation, react: Callable[[], object]) -> Call:
     waiter = Reacting(react)
-    return talk.submit(Script(waiter, "SELECT 1"), waiter)
+    return talk.submit(SimpleQuery(waiter, "SELECT 1"), waiter)
 
 
 @pytest.mark.parametrize("answer", [simple("SELECT 1"), failed("22012")])
@@ -376,14 +376,14 @@ def test_a_long_queue_that_is_dropped_whole() -> None:
     program = """
 import threading
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.pipeline.requests import Script
+from headrace._core.pipeline.requests import SimpleQuery
 from headrace._core.pipeline.session import Session
 
 def drop():
     session = Session(TypeMap())
     session.events = [session]  # as a driver is: the two refer to each other
     for _ in range(20_000):
-        session.submit(Script(None, "SELECT 1"))
+        session.submit(SimpleQuery(None, "SELECT 1"))
 
 threading.stack_size(256 * 1024)
 thread = threading.Thread(target=drop)

@@ -31,8 +31,8 @@ class FakeDriver:
     """The driver of a connection, as far as the scheduler knows it."""
 
     def __init__(self, parameters: dict[str, str]) -> None:
-        self.asked = 0
-        self.load = 0
+        self.request_count = 0
+        self.pending = 0
         self.session = SimpleNamespace(parameters=parameters)
 
 
@@ -851,7 +851,7 @@ def test_connections_expire_by_queries_by_their_session_and_by_generation() -> N
     pool = Pool(3, max_queries=3)
     one, two, three = pool.connections
     pool.occupy(QUICK)
-    one.driver.asked = 3
+    one.driver.request_count = 3
     three.not_resettable = True
     assert pool.scheduler.expired(one, 0) is Reason.QUERIES
     assert pool.scheduler.expired(two, 0) is None
@@ -887,12 +887,12 @@ def test_sweeps_are_as_frequent_as_the_shortest_time_needs(limits: Limits, inter
 def test_a_connection_that_is_being_reset_cannot_be_judged_by_its_status() -> None:
     pool = Pool(1)
     (one,) = pool.connections
-    one.driver.asked = one.driver.load = one.reset_at = 3
+    one.driver.request_count = one.driver.pending = one.reset_at = 3
     assert not one.is_reset
-    one.driver.asked = 4
-    one.driver.load = 2
+    one.driver.request_count = 4
+    one.driver.pending = 2
     assert not one.is_reset
-    one.driver.load = 1
+    one.driver.pending = 1
     assert one.is_reset
 
 

@@ -56,7 +56,7 @@ class ConnectionBase:
     def is_in_transaction(self) -> bool:
         """Return whether a transaction block is open, as the server said last."""
         driver = self._driver
-        if driver.asked - driver.load < self._reset_at:
+        if driver.request_count - driver.pending < self._reset_at:
             return False  # what it said last is about the lease before
         return driver.session.status in ("T", "E")
 
@@ -69,7 +69,7 @@ class ConnectionBase:
 
     def _reset_is_sent(self) -> None:
         """Learn that all that the last lease has left is undone by what was asked up to now."""
-        self._reset_at = self._driver.asked
+        self._reset_at = self._driver.request_count
 
     def _check_lease(self, lease: object, what: str) -> None:
         """Raise InterfaceError where what was made during a lease outlives it, or the connection is closed."""
@@ -126,6 +126,6 @@ class ConnectionBase:
     async def _status(self) -> str:
         """Return the transaction status once everything asked so far is done."""
         driver = self._driver
-        if driver.load and driver.session.status != "I":
-            await driver.reply(driver.script(""), self._timeout(None))
+        if driver.pending and driver.session.status != "I":
+            await driver.reply(driver.simple_query(""), self._timeout(None))
         return driver.session.status

@@ -49,7 +49,7 @@ class ConnectionMeta(type):
             return True
         proxy = ConnectionMeta._proxy
         # Also when its lease is over: what a thing is does not change then.
-        return proxy is not None and type(instance) is proxy and isinstance(instance._member.connection, cls)  # type: ignore[attr-defined]
+        return proxy is not None and type(instance) is proxy and isinstance(instance._pooled.connection, cls)  # type: ignore[attr-defined]
 
     def register_proxy(cls, proxy: type) -> None:
         """Name the class of a pool's proxies."""

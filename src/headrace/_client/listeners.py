@@ -175,7 +175,7 @@ class ListenerMethods(ConnectionBase):
 
     async def _listen(self, command: str) -> None:
         driver = self._driver
-        await driver.reply(driver.script(command), self._timeout(None))
+        await driver.reply(driver.simple_query(command), self._timeout(None))
 
 
 class Listeners:

@@ -34,7 +34,7 @@ class QueryMethods(ConnectionBase):
         if args:
             request = driver.query(query, args, KIND_STATUS, 0, 0, self._record_class)
             return await driver.reply(request, seconds)  # type: ignore[no-any-return]
-        return await driver.reply(driver.script(query), seconds)  # type: ignore[no-any-return]
+        return await driver.reply(driver.simple_query(query), seconds)  # type: ignore[no-any-return]
 
     async def executemany(
         self,

@@ -13,13 +13,13 @@ from headrace._connect.tls import Attempt
 from headrace._core.wire.frontend import cancel_request
 
 if TYPE_CHECKING:
-    from headrace._connect.endpoint import Place
+    from headrace._connect.endpoint import Endpoint
 
 
-class Canceller:
+class CancelSender:
     """Called with process id and secret key, delivers a CancelRequest to the server that a session is with."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Endpoint) -> None:
         self._place = place
 
     async def __call__(self, pid: int, secret: bytes) -> None:

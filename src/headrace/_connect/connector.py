@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from headrace._connect.cancel_request import Canceller
+from headrace._connect.cancel_request import CancelSender
 from headrace._connect.dialer import TRY_NEXT, Dialed, Dialer, another_may_mend, connect_timeout
-from headrace._connect.endpoint import Place, SSLRequestError
+from headrace._connect.endpoint import Endpoint, SSLRequestError
 from headrace._connect.handshake import Credentials, authenticator_for, start
 from headrace._connect.tls import attempts
 from headrace._core.rows.record import Record
@@ -46,7 +46,7 @@ class Opened:
     """A session that has started, and how it came about."""
 
     driver: Driver
-    place: Place
+    place: Endpoint
     authenticator: Authenticator
     protocol: int
     """The protocol's version: 196608 is 3.0."""
@@ -203,10 +203,10 @@ class _Search:
         assert failure is not None, "attempts() gives at least one"
         raise failure
 
-    async def _open(self, place: Place, sock: socket.socket | None, credentials: Credentials, wanted: str) -> Opened:
+    async def _open(self, place: Endpoint, sock: socket.socket | None, credentials: Credentials, wanted: str) -> Opened:
         """Make one attempt."""
         loop = asyncio.get_running_loop()
-        transport, driver = await place.open(lambda: Driver(loop, self._make_session(), Canceller(place)), sock)
+        transport, driver = await place.open(lambda: Driver(loop, self._make_session(), CancelSender(place)), sock)
         try:
             authenticator = await authenticator_for(place, credentials, transport)
             try:
@@ -226,7 +226,7 @@ class _Search:
         return Opened(driver, place, authenticator, protocol)
 
 
-def _the_other_way_may_mend(error: Exception, place: Place) -> bool:
+def _the_other_way_may_mend(error: Exception, place: Endpoint) -> bool:
     """Return whether the server, which was reached, may let the client in with TLS instead of without, or vice versa.
 
     Not after AuthenticationOk, not after an SSLRequest that was not answered as a PostgreSQL server does, and never if

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace._connect.endpoint import Place
+from headrace._connect.endpoint import Endpoint
 from headrace._connect.tls import attempts
 from headrace.exceptions import (
     ClientConfigurationError,
@@ -53,7 +53,7 @@ class Dialed:
     """A socket that is connected, and how much of the address's `connect_timeout` that has taken."""
 
     rank: Rank
-    place: Place
+    place: Endpoint
     sock: socket.socket
     seconds: float
 
@@ -64,7 +64,7 @@ class _Step:
 
     rank: Rank
     where: str
-    run: Callable[[], Coroutine[Any, Any, Sequence[Place] | Dialed]]
+    run: Callable[[], Coroutine[Any, Any, Sequence[Endpoint] | Dialed]]
 
 
 class Dialer:
@@ -81,7 +81,7 @@ class Dialer:
         self._begun = "nothing yet"
         self._failed = failed
         self._connected: list[Dialed] = []
-        self._under_way: dict[asyncio.Task[Sequence[Place] | Dialed], _Step] = {}
+        self._under_way: dict[asyncio.Task[Sequence[Endpoint] | Dialed], _Step] = {}
         self._to_begin = deque(self._look_up((number, 0), address) for number, address in enumerate(addresses))
         self._next_at = 0.0
 
@@ -156,7 +156,7 @@ class Dialer:
         except Exception as error:
             self._fail(step, error)
 
-    def _take(self, done: set[asyncio.Task[Sequence[Place] | Dialed]]) -> None:
+    def _take(self, done: set[asyncio.Task[Sequence[Endpoint] | Dialed]]) -> None:
         errors: list[tuple[_Step, Exception]] = []
         for task in done:
             step = self._under_way.pop(task)
@@ -172,7 +172,7 @@ class Dialer:
             self._next_at = 0.0
             self._fail(step, error)
 
-    def _add(self, step: _Step, result: Sequence[Place] | Dialed) -> None:
+    def _add(self, step: _Step, result: Sequence[Endpoint] | Dialed) -> None:
         if isinstance(result, Dialed):
             self._connected.append(result)
             return
@@ -186,14 +186,14 @@ class Dialer:
         self._failed(step.rank, step.where, error)
 
     def _look_up(self, rank: Rank, address: Address) -> _Step:
-        async def run() -> Sequence[Place]:
+        async def run() -> Sequence[Endpoint]:
             async with connect_timeout(self._params.connect_timeout):
                 found = await _resolve(self._params, address)
-            return [Place(self._params, address, family, sockaddr) for family, sockaddr in found]
+            return [Endpoint(self._params, address, family, sockaddr) for family, sockaddr in found]
 
         return _Step(rank, str(address), run)
 
-    def _connect(self, rank: Rank, place: Place) -> _Step:
+    def _connect(self, rank: Rank, place: Endpoint) -> _Step:
         async def run() -> Dialed:
             loop = asyncio.get_running_loop()
             began = loop.time()

@@ -41,7 +41,7 @@ class TamperedError(SSLRequestError):
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class Endpoint:
     """A socket address, the attempt to be made there, and what came of it."""
 
     params: ConnectParams

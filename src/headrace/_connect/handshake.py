@@ -17,7 +17,7 @@ from headrace._core.wire.frontend import startup_message
 from headrace.exceptions import ConnectionDoesNotExistError, PostgresError, ProtocolError
 
 if TYPE_CHECKING:
-    from headrace._connect.endpoint import Place
+    from headrace._connect.endpoint import Endpoint
     from headrace._connect.params.resolve import Address, ConnectParams, Secret
     from headrace._io.driver import Driver
 
@@ -43,7 +43,7 @@ class Credentials:
         return self._found
 
 
-async def authenticator_for(place: Place, credentials: Credentials, transport: asyncio.Transport) -> Authenticator:
+async def authenticator_for(place: Endpoint, credentials: Credentials, transport: asyncio.Transport) -> Authenticator:
     """Return the client's side of authentication for a new transport: nothing of another attempt is in it."""
     params = place.params
     connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
@@ -62,7 +62,7 @@ async def authenticator_for(place: Place, credentials: Credentials, transport: a
     )
 
 
-async def start(driver: Driver, place: Place, authenticator: Authenticator) -> int:
+async def start(driver: Driver, place: Endpoint, authenticator: Authenticator) -> int:
     """Send the startup message and answer what the server asks; return the protocol version at ReadyForQuery.
 
     Raises what the server or the authenticator refuses with (PostgresError, ProtocolError, InterfaceError),
@@ -95,7 +95,7 @@ async def start(driver: Driver, place: Place, authenticator: Authenticator) -> i
     return request.protocol
 
 
-def _gone(place: Place, reason: object) -> Exception:
+def _gone(place: Endpoint, reason: object) -> Exception:
     """Return the error for a server that has gone away before the session had started."""
     if isinstance(reason, ssl.SSLError):
         return reason

@@ -1,6 +1,6 @@
 # The rest of a long reply, taken from the socket as it arrives.
 
-cdef class Arrivals:
+cdef class BusyPoll:
     cdef:
         int descriptor
         int passed_over         # how many more times not to wait

@@ -1,4 +1,4 @@
-"""Arrivals: the rest of a long reply, taken from the socket as it arrives.
+"""BusyPoll: the rest of a long reply, taken from the socket as it arrives.
 
 A server sends a long reply 8 kB at a time (PQ_SEND_BUFFER_SIZE in its pqcomm.c), some ten microseconds apart. A client
 that goes to sleep in between is woken for each piece. That costs the server a system call that takes as long as making
@@ -31,7 +31,7 @@ cdef int LONGEST_SETBACK = 1024
 
 
 @cython.final
-cdef class Arrivals:
+cdef class BusyPoll:
     """The bytes that arrive at a socket, outside of the event loop that it belongs to."""
 
     def __cinit__(self, int descriptor):

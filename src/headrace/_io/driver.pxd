@@ -1,6 +1,6 @@
 # What is asked of a connection, and what becomes of it.
 
-from headrace._core.pipeline.future cimport Wakeups
+from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._io.transport cimport Line, Sharing
@@ -8,8 +8,8 @@ from headrace._io.transport cimport Line, Sharing
 
 cdef class DriverCore(Line):
     cdef:
-        Wakeups wakeups
-        readonly object canceller        # async (pid, secret) -> None: delivers a CancelRequest
+        WakeupBatch wakeup_batch
+        readonly object cancel_sender        # async (pid, secret) -> None: delivers a CancelRequest
         public object observer           # watch(request, timeout), refused(query, args, error): sees every request
         readonly object pooled           # the pool's view of the connection; None outside of a pool
         object owner_reference           # to whom is told of notices, notifications and the end
@@ -29,7 +29,7 @@ cdef class DriverCore(Line):
     cdef object _waiter(self)
     cdef int accept(self, Request request) except -1
     cdef bint is_head(self, Request request) except -1
-    cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1
+    cdef int join(self, Sharing sharing, object pooled, WakeupBatch ticks) except -1
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_copy(self, Request last) except -1
     cdef int _signal(self) except -1

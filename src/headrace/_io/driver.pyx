@@ -16,9 +16,9 @@ from weakref import ref
 from headrace._core.pipeline.batch cimport Batch
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
-from headrace._core.pipeline.requests cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, Bound, Closing, Query, Request, Script
-from headrace._core.pipeline.prepare cimport Preparation
-from headrace._core.pipeline.future cimport Wakeups
+from headrace._core.pipeline.requests cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery
+from headrace._core.pipeline.prepare cimport PrepareWaiter
+from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.session cimport SIGNAL, Session
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport Statement
@@ -62,11 +62,11 @@ class Continuation:
 cdef class DriverCore(Line):
     """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
 
-    def __init__(self, loop, Session session not None, canceller=None):
+    def __init__(self, loop, Session session not None, cancel_sender=None):
         super().__init__(loop, session)
         session.events = self
-        self.wakeups = Wakeups(loop, asyncio.CancelledError)
-        self.canceller = canceller
+        self.wakeup_batch = WakeupBatch(loop, asyncio.CancelledError)
+        self.cancel_sender = cancel_sender
         self.tasks = set()
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ cdef class DriverCore(Line):
         session.check_open()
         self._check()
         cdef Query request = Query(None, session.statements.find(query), args, kind, limit, column, record_class, shared)
-        request.wakeups = self.wakeups
+        request.wakeup_batch = self.wakeup_batch
         try:
             session.statements.bind(request)
         except Exception as error:
@@ -115,7 +115,7 @@ cdef class DriverCore(Line):
         """Queue one execution of a prepared statement, or of a portal, which `opener` has bound; returns the request."""
         self._check()
         cdef Query request = Query(None, statement, args, kind, limit, column, record_class, False, portal, opener)
-        request.wakeups = self.wakeups
+        request.wakeup_batch = self.wakeup_batch
         try:
             self.session.submit(request)
         except Exception as error:
@@ -124,11 +124,11 @@ cdef class DriverCore(Line):
         self._submitted()
         return request
 
-    def script(self, str query not None, bint kept=False):
+    def simple_query(self, str query not None, bint uncancellable=False):
         """Queue a simple query of any number of statements; returns the request, whose result is the last tag."""
         self._check()
-        cdef Script request = Script(None, query, kept)
-        request.wakeups = self.wakeups
+        cdef SimpleQuery request = SimpleQuery(None, query, uncancellable)
+        request.wakeup_batch = self.wakeup_batch
         self.session.submit(request)
         self._submitted()
         return request
@@ -140,9 +140,9 @@ cdef class DriverCore(Line):
         the server refuses the query. `error` stands in for the server's, as the cause of what follows in a transaction
         that the query fails.
         """
-        cdef Script request
+        cdef SimpleQuery request
         if self.session.failure is None:
-            request = Script(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
+            request = SimpleQuery(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
             request.error = error
             self.session.submit(request)
             if not self.flush_scheduled:
@@ -156,7 +156,7 @@ cdef class DriverCore(Line):
         Where none comes within `timeout` seconds the connection is dropped: what was held back had not been sent then.
         Returns the request, which is to be awaited if `awaited` says so.
         """
-        cdef Script request = Script(self._waiter() if awaited else None, '', True)
+        cdef SimpleQuery request = SimpleQuery(self._waiter() if awaited else None, '', True)
         request.barrier = True
         self.sign = request
         request.deadline = self.loop.call_later(timeout, self._unanswered, timeout)
@@ -185,10 +185,10 @@ cdef class DriverCore(Line):
 
         Raises for bad arguments, and InterfaceError if the connection is closed.
         """
-        cdef Bound bound
+        cdef ExtendedQuery bound
         self.session.check_open()
-        if isinstance(request, Bound):
-            bound = <Bound>request
+        if isinstance(request, ExtendedQuery):
+            bound = <ExtendedQuery>request
             bound.give_statement(self.session.statements.find(request.query))
         request.observer = self.observer
         self.session.submit(request)
@@ -197,14 +197,14 @@ cdef class DriverCore(Line):
     cdef bint is_head(self, Request request) except -1:
         """Whether the server works on a request, or on the preparation that it waits for."""
         cdef Request head = self.session.sent.first
-        return head is request or head is not None and isinstance(request, Bound) and head.prepares is not None \
-            and head.prepares is (<Bound>request).statement
+        return head is request or head is not None and isinstance(request, ExtendedQuery) and head.prepares is not None \
+            and head.prepares is (<ExtendedQuery>request).statement
 
-    cdef int join(self, Sharing sharing, object pooled, Wakeups turns) except -1:
+    cdef int join(self, Sharing sharing, object pooled, WakeupBatch ticks) except -1:
         """Share the connection between the callers of a pool."""
         self.sharing = sharing
         self.pooled = pooled
-        self.turns = turns
+        self.ticks = ticks
         return 0
 
     def batch(self, query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
@@ -217,7 +217,7 @@ cdef class DriverCore(Line):
                 query, elements = bound_each(query, elements)
             statement = self.session.statements.find(query)
         request = Batch(None, statement, elements, record_class, collects, shared)
-        request.wakeups = self.wakeups
+        request.wakeup_batch = self.wakeup_batch
         try:
             self.session.submit(request)
         except Exception as error:
@@ -276,7 +276,7 @@ cdef class DriverCore(Line):
                 self.time_out(request)
             else:
                 request.deadline = self.loop.call_later(timeout, self.time_out, request)
-        if observed and self.observer is not None and not isinstance(request, Preparation):
+        if observed and self.observer is not None and not isinstance(request, PrepareWaiter):
             return self.observer.watch(request, timeout)
         return request
 
@@ -326,7 +326,7 @@ cdef class DriverCore(Line):
             self._signal()
         self.read_on()
         if self.connected:
-            if self.session.outbox.urgent:
+            if self.session.send_queue.urgent:
                 self._flush()
             self._submitted()
 
@@ -338,7 +338,7 @@ cdef class DriverCore(Line):
 
     cdef int _signal(self) except -1:
         """Deliver a CancelRequest; the connection is closed where the outcome stays uncertain past the deadline."""
-        if self.canceller is None:
+        if self.cancel_sender is None:
             self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
             return 0
         self.cancel_deadline = self.loop.call_later(CANCEL_TIMEOUT, self._cancel_overdue)
@@ -359,7 +359,7 @@ cdef class DriverCore(Line):
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self.canceller(self.session.backend_pid, self.session.backend_secret),
+                    await asyncio.wait_for(self.cancel_sender(self.session.backend_pid, self.session.backend_secret),
                                            CANCEL_TIMEOUT)
                 except OSError as error:
                     if error.errno not in NO_DESCRIPTOR or pause > CANCEL_TIMEOUT:
@@ -405,7 +405,7 @@ cdef class DriverCore(Line):
         if self.cancel_deadline is not None:
             self.cancel_deadline.cancel()
             self.cancel_deadline = None
-        self._wake_watchers()
+        self._wake_idle_waiters()
         if self.sharing is not None:
             self.sharing.resumed(self)
         self._submitted()
@@ -495,7 +495,7 @@ cdef class DriverCore(Line):
                     if task is not current_task(self.loop):
                         task.cancel()
             self.session.lost(reason)
-            self._wake_watchers()
+            self._wake_idle_waiters()
             self._make_room()
             owner = self.owner
             if owner is not None:
@@ -540,7 +540,7 @@ cdef class DriverCore(Line):
         if isinstance(head, CopyOut):
             (<CopyOut>head).drop()
         self.read_on()
-        if self.session.outbox.urgent:
+        if self.session.send_queue.urgent:
             self._flush()
         return 0
 
@@ -577,17 +577,17 @@ cdef class DriverCore(Line):
     # -- for the pool --------------------------------------------------------------------------------------------------------
 
     @property
-    def load(self) -> int:
+    def pending(self) -> int:
         """Requests in flight and waiting."""
         return self.session.under_way()
 
     @property
-    def asked(self) -> int:
+    def request_count(self) -> int:
         """Requests ever queued."""
         return self.session.unsent.total
 
     @property
-    def pristine(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no transaction block is open, as the server said last."""
         return self.session.status_byte == b'I'
 

@@ -1,9 +1,9 @@
 # One socket, and the session that speaks over it.
 
-from headrace._core.pipeline.future cimport Wakeups
+from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.session cimport Session
-from headrace._io.busy_poll cimport Arrivals
+from headrace._io.busy_poll cimport BusyPoll
 from headrace._io.socket_state cimport SocketState
 
 
@@ -22,15 +22,15 @@ cdef class Line:
         readonly object loop
         readonly object transport
         readonly bint connected
-        Arrivals arrivals                # None where what arrives is encrypted, or cannot be got at
+        BusyPoll busy_poll                # None where what arrives is encrypted, or cannot be got at
         SocketState socket_state         # None if there is no socket to look at
         Sharing sharing                  # the pool's, told when there are replies; None outside of a pool
-        Wakeups turns                    # of the pool; None outside of one
+        WakeupBatch ticks                    # of the pool; None outside of one
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY has caught up
         bint flush_scheduled
         object flush_later
-        list watchers                    # futures of those who wait until it is quiet
+        list idle_waiters                    # futures of those who wait until it is quiet
         list room                        # futures of those who wait for the transport to take more
 
     cdef bint _is_gone(self) except -1
@@ -44,4 +44,4 @@ cdef class Line:
     cdef int _make_room(self) except -1
     cdef int _hold_back(self) except -1
     cdef object _change(self)
-    cdef int _wake_watchers(self) except -1
+    cdef int _wake_idle_waiters(self) except -1

@@ -8,7 +8,7 @@ class Sharing:
     """Is told what happens to a connection that the callers of a pool share."""
 
 class Line:
-    """What of a connection is bytes and turns of the event loop; `Driver` is the whole of it."""
+    """What of a connection is bytes and ticks of the event loop; `Driver` is the whole of it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, session: Session) -> None: ...
     @property

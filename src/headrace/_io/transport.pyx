@@ -46,13 +46,13 @@ cdef class Sharing:
 
 
 cdef class Line:
-    """What of a connection is bytes and turns of the event loop; `Driver` is the whole of it."""
+    """What of a connection is bytes and ticks of the event loop; `Driver` is the whole of it."""
 
     def __init__(self, loop, Session session not None):
         self.loop = loop
         self.session = session
         self.flush_later = self._flush_now
-        self.watchers = []
+        self.idle_waiters = []
         self.room = []
 
     # -- asyncio's BufferedProtocol --------------------------------------------------------------------------------
@@ -62,13 +62,13 @@ cdef class Line:
         self.connected = True
         sock = transport.get_extra_info('socket')
         if sock is not None and transport.get_extra_info('sslcontext') is None:
-            self.arrivals = Arrivals(sock.fileno())
+            self.busy_poll = BusyPoll(sock.fileno())
         if sock is not None:
             self.socket_state = SocketState(sock.fileno())
         self.session.work.replied_at = boot_seconds()
 
     def get_buffer(self, sizehint):
-        return self.session.incoming.writable()
+        return self.session.read_buffer.writable()
 
     def buffer_updated(self, Py_ssize_t size):
         cdef:
@@ -76,14 +76,14 @@ cdef class Line:
             double now = boot_seconds()
         try:
             work.now = work.arrived = now
-            if self.turns is not None and self.turns.in_turn:
+            if self.ticks is not None and self.ticks.in_tick:
                 # The loop is busy: it may have come long ago, but it had not when the turn before began.
-                work.arrived = max(self.turns.turn_before, work.head_since)
+                work.arrived = max(self.ticks.tick_before, work.head_since)
             elif now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
                 work.arrived = max(now - self.socket_state.lateness(), work.head_since)
             self.session.received(size)
             self._hold_back()
-            if self.session.flowing and self.arrivals is not None:
+            if self.session.flowing and self.busy_poll is not None:
                 self._follow()
             if self.session.fatal is not None:
                 # The server's last words: nothing can follow but the end, which something in between may keep back.
@@ -98,22 +98,22 @@ cdef class Line:
             if not isinstance(error, Exception):
                 raise
             return
-        if self.watchers and self.session.sent.count == 0:
-            self._wake_watchers()
+        if self.idle_waiters and self.session.sent.count == 0:
+            self._wake_idle_waiters()
 
     cdef int _follow(self) except -1:
         """Take in what comes at once of a reply that is under way."""
         cdef:
-            ReadBuffer incoming = self.session.incoming
+            ReadBuffer read_buffer = self.session.read_buffer
             Py_ssize_t size
             Py_ssize_t taken = 0
         while self.session.flowing and self.session.fatal is None and self.connected and not self.unread and taken < FOLLOWED_BYTES:
-            size = self.arrivals.receive(incoming.data + incoming.end, incoming.capacity - incoming.end)
+            size = self.busy_poll.receive(read_buffer.data + read_buffer.end, read_buffer.capacity - read_buffer.end)
             if size <= 0:
                 break
             taken += size
             self.session.work.now = boot_seconds()
-            if self.turns is None or not self.turns.in_turn:
+            if self.ticks is None or not self.ticks.in_tick:
                 self.session.work.arrived = self.session.work.now
             self.session.received(size)
             self._hold_back()
@@ -146,13 +146,13 @@ cdef class Line:
         The socket is still open at this point, with asyncio and uvloop alike. Under TLS it is not, and nothing is read.
         """
         cdef:
-            ReadBuffer incoming = self.session.incoming
+            ReadBuffer read_buffer = self.session.read_buffer
             Py_ssize_t size
-        if self.arrivals is None or self.session.feeding or not self.arrivals.is_of(self.transport):
+        if self.busy_poll is None or self.session.feeding or not self.busy_poll.is_of(self.transport):
             return 0
         while not self.session.ended and self.session.fatal is None:
-            incoming.writable()
-            size = self.arrivals.rest(incoming.data + incoming.end, incoming.capacity - incoming.end)
+            read_buffer.writable()
+            size = self.busy_poll.rest(read_buffer.data + read_buffer.end, read_buffer.capacity - read_buffer.end)
             if size <= 0:
                 break
             self.session.received(size)
@@ -165,7 +165,7 @@ cdef class Line:
         cdef bytes data
         if not self.connected:
             return 0
-        if not self.paused or self.session.outbox.urgent:
+        if not self.paused or self.session.send_queue.urgent:
             self.session.work.now = boot_seconds()
             data = self.session.take_output()
             if data:
@@ -215,12 +215,12 @@ cdef class Line:
             return False
         self.session.work.replied_at = boot_seconds()
         while self.connected and self.socket_state.has_unread():
-            if self.arrivals is None:
+            if self.busy_poll is None:
                 # It is encrypted: the event loop reads it, and what is to be sent waits for that.
                 self._schedule_later()
                 return True
-            size = self.arrivals.receive(self.session.incoming.data + self.session.incoming.end,
-                                         self.session.incoming.capacity - self.session.incoming.end)
+            size = self.busy_poll.receive(self.session.read_buffer.data + self.session.read_buffer.end,
+                                         self.session.read_buffer.capacity - self.session.read_buffer.end)
             if size <= 0:
                 self._break_off('the server closed the connection')
             else:
@@ -289,12 +289,12 @@ cdef class Line:
     cdef object _change(self):
         """A future, done once nothing is in flight, a cancel window has closed, or the connection is gone."""
         watcher = self.loop.create_future()
-        self.watchers.append(watcher)
+        self.idle_waiters.append(watcher)
         return watcher
 
-    cdef int _wake_watchers(self) except -1:
-        watchers, self.watchers = self.watchers, []
-        return wake(watchers)
+    cdef int _wake_idle_waiters(self) except -1:
+        idle_waiters, self.idle_waiters = self.idle_waiters, []
+        return wake(idle_waiters)
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 

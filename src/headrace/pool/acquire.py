@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._client.timeouts import checked_timeout
 from headrace.connection import Connection
 from headrace.exceptions import InterfaceError, PostgresError
-from headrace.pool.proxy import Place, PoolAcquireContext, PoolConnectionProxy
+from headrace.pool.proxy import CallSite, PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.scheduler import Reason
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class LeaseMethods:
         Waits for an idle one, first come, first served, together with the pool's own methods; raises TimeoutError after
         `timeout` seconds, with a note that says where the others were acquired. A cancelled wait takes nothing.
         """
-        return PoolAcquireContext(self, checked_timeout(timeout), Place(self._debug))
+        return PoolAcquireContext(self, checked_timeout(timeout), CallSite(self._debug))
 
     def _check(self) -> None:
         """Raise InterfaceError unless the pool is open, on this event loop."""
         raise NotImplementedError
 
-    async def _acquire(self, timeout: float | None, place: Place) -> PoolConnectionProxy:
+    async def _acquire(self, timeout: float | None, place: CallSite) -> PoolConnectionProxy:
         self._check()
         if timeout is None:
             return await self._lease(place, False)
@@ -67,7 +67,7 @@ class LeaseMethods:
                 self._maintenance.explain(error)
             raise
 
-    async def _lease(self, place: Place, limited: bool) -> PoolConnectionProxy:
+    async def _lease(self, place: CallSite, limited: bool) -> PoolConnectionProxy:
         maintenance, dispatcher = self._maintenance, self._dispatcher
         while True:
             pooled = dispatcher.lease_now()
@@ -82,7 +82,7 @@ class LeaseMethods:
                 break
             self._check()
         maintenance.counts.leases += 1
-        pooled.requests_at_lease = pooled.driver.asked
+        pooled.requests_at_lease = pooled.driver.request_count
         proxy = PoolConnectionProxy(self, pooled, place)
         pooled.proxy = weakref.ref(proxy)
         pooled.connection._lease_begins(proxy)
@@ -153,7 +153,7 @@ class LeaseMethods:
             return
         left = leased._lease_over()
         try:
-            await self._take_back(connection._member, timeout, bool(left))
+            await self._take_back(connection._pooled, timeout, bool(left))
         finally:
             for warning in left:
                 warnings.warn(warning, stacklevel=2)
@@ -186,13 +186,13 @@ class LeaseMethods:
         A `reset` callback does so in place of the reset query; no transaction and no LISTEN is left to it.
         """
         connection, driver = pooled.connection, pooled.driver
-        busy = bool(driver.load)
+        busy = bool(driver.pending)
         if self._reset is None and type(connection).reset is not Connection.reset:
             await connection.reset(timeout=timeout)
-        elif driver.asked != pooled.requests_at_lease or not driver.pristine:
-            if not driver.pristine and not busy:
+        elif driver.request_count != pooled.requests_at_lease or not driver.is_idle:
+            if not driver.is_idle and not busy:
                 connection._report_open_transaction()
-            if not driver.pristine or busy:
+            if not driver.is_idle or busy:
                 # With requests in flight the status byte is not the last word: ROLLBACK outside a transaction is a
                 # warning that nobody sees.
                 driver.background("ROLLBACK")
@@ -205,7 +205,7 @@ class LeaseMethods:
         if self._reset is not None:
             async with asyncio.timeout(timeout):
                 await self._reset(connection)
-        pooled.reset_at = driver.asked
+        pooled.reset_at = driver.request_count
         if busy and self._reset is None:
             # Something of the lease is still under way: nobody is to stand behind it.
             async with asyncio.timeout(timeout):
@@ -219,18 +219,18 @@ class LeaseMethods:
         """Reset a connection before anybody else gets it; if the server refuses, it is dropped."""
         driver = pooled.driver
         try:
-            await driver.reply(driver.script(query, kept=True), pooled.connection._timeout(timeout))
+            await driver.reply(driver.simple_query(query, uncancellable=True), pooled.connection._timeout(timeout))
         except PostgresError as error:
             log.warning("a connection is dropped because it could not be reset: %r", error)
             self._maintenance.retire(pooled, Reason.RESET, at_once=True)
 
-    def _leaked(self, pooled: PooledConnection, place: Place) -> None:
+    def _leaked(self, pooled: PooledConnection, place: CallSite) -> None:
         """Nobody refers to a leased connection any more, in whichever thread that comes to light."""
         loop = self._maintenance.loop
         if pooled.leased and not loop.is_closed():
             loop.call_soon_threadsafe(self._reclaim, pooled, place)
 
-    def _reclaim(self, pooled: PooledConnection, place: Place) -> None:
+    def _reclaim(self, pooled: PooledConnection, place: CallSite) -> None:
         if not pooled.leased or pooled.proxy is None or pooled.proxy() is not None:
             return
         self._maintenance.counts.leaked += 1

@@ -1,6 +1,6 @@
 # The calls that share the connections of a pool.
 
-from headrace._core.pipeline.future cimport Wakeups
+from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.workload cimport Claim, Cost
 from headrace._io.transport cimport Line, Sharing
@@ -28,7 +28,7 @@ cdef class Dispatcher(Sharing):
         bint repeat_reads
         bint pipeline_writes
         object maintenance               # grow(), quarantine(pooled), refused(), ping
-        Wakeups wakeups
+        WakeupBatch wakeup_batch
         dict profiles
         object overrun_check             # the timer, None while nothing is behind anything
         object starvation_check          # the timer, or the one that has reported; None if there is no reason

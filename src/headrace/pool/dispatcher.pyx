@@ -7,7 +7,7 @@ and may be given another one if that ends before the server has begun with it. T
 cimport cython
 
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport DONE, QUEUED, SENT, STATUS, Bound, Direct, Query, Repetition, Request, repetition_of
+from headrace._core.pipeline.requests cimport DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Repetition, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport DriverCore
 
@@ -77,7 +77,7 @@ cdef class Dispatcher(Sharing):
     def start(self, loop) -> None:
         """Prepare to take calls from tasks of this event loop."""
         self.loop = loop
-        self.wakeups = Wakeups(loop, asyncio.CancelledError, True)
+        self.wakeup_batch = WakeupBatch(loop, asyncio.CancelledError, True)
 
     def open(self) -> None:
         """The first connections are there: take calls."""
@@ -132,10 +132,10 @@ cdef class Dispatcher(Sharing):
         """Ask for one statement without arguments to be executed; returns the request, or None as query() does."""
         cdef:
             QueryProfile profile = self.profile(query)
-            Direct request
+            UnpreparedQuery request
         if profile.leases or profile.traits.statements != 1:
             return None
-        request = Direct(None, query)
+        request = UnpreparedQuery(None, query)
         request.cost = profile.cost
         # It cannot be asked a second time, so a plain read must not get stuck behind others either.
         request.pipelined = profile.pipelined and not profile.movable
@@ -155,7 +155,7 @@ cdef class Dispatcher(Sharing):
         cdef PooledConnection pooled
         if not self.running or get_running_loop() is not self.loop:
             self.maintenance.check()
-        request.wakeups = self.wakeups
+        request.wakeup_batch = self.wakeup_batch
         request.owner = self
         cdef double now = boot_seconds()
         request.asked_at = now
@@ -340,7 +340,7 @@ cdef class Dispatcher(Sharing):
 
     def join(self, PooledConnection pooled not None) -> None:
         """Share a connection from now on."""
-        (<DriverCore>pooled.driver).join(self, pooled, self.wakeups)
+        (<DriverCore>pooled.driver).join(self, pooled, self.wakeup_batch)
 
     cdef int replied(self, Line line) except -1:
         cdef:

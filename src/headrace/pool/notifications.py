@@ -1,6 +1,6 @@
 """Notifications as an asynchronous iterator, on a connection of its own that is opened again when it is lost.
 
-PostgreSQL keeps nothing for a session that is away, so an iterator that only reconnects would lose notifications
+PostgreSQL keeps nothing for a session that is away, so an iterator that only reconnects would fail_lost notifications
 unseen. This one says where they may be missing: a `Gap` stands in their place.
 """
 

@@ -473,11 +473,11 @@ def create_pool(
     (0: never) where there are more than `min_size`. One that has lain idle for half a minute is asked for a sign of
     life before it is used again. After a failure to connect the pool tries again later and later. Callers wait until
     their time limit, or for `timeout` seconds (60) if they have none and the pool has no connection; errors that time
-    does not mend, such as a wrong password, they get at once. When a server shuts down, or turns read-only, all
+    does not mend, such as a wrong password, they get at once. When a server shuts down, or ticks read-only, all
     connections are replaced.
 
     The pool's own methods share connections. A plain read is sent behind work that is expected to take at most
-    `pipeline_budget` seconds (0 turns that off), with at most `max_pipeline` requests in flight on a connection, and is
+    `pipeline_budget` seconds (0 ticks that off), with at most `max_pipeline` requests in flight on a connection, and is
     asked once more elsewhere if it gets stuck, unless `repeat_reads` is off. With `pipeline_writes` single writes are
     sent behind others as well; a deadlock between them and a lease is possible then.
 

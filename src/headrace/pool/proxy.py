@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.pool.scheduler import PooledConnection
 
 
-class Place:
+class CallSite:
     """Where in a program a connection is being acquired: file, line and function; with `whole`, all of the stack."""
 
     __slots__ = ("_code", "_line", "_stack")
@@ -52,11 +52,11 @@ class PoolConnectionProxy:
     that nobody refers to any more is reported and ended.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_member", "_place", "_pool")
+    __slots__ = ("__weakref__", "_connection", "_place", "_pool", "_pooled")
 
-    def __init__(self, pool: LeaseMethods, member: PooledConnection, place: Place) -> None:
+    def __init__(self, pool: LeaseMethods, member: PooledConnection, place: CallSite) -> None:
         self._pool = pool
-        self._member = member
+        self._pooled = member
         self._place = place
         self._connection: Connection | None = member.connection
 
@@ -79,7 +79,7 @@ class PoolConnectionProxy:
     def __del__(self) -> None:
         # Attributes are missing where __init__ never ran.
         if getattr(self, "_connection", None) is not None:
-            self._pool._leaked(self._member, self._place)
+            self._pool._leaked(self._pooled, self._place)
 
     def _detach(self) -> Connection | None:
         """End the lease; returns the connection, None where it had ended before."""
@@ -117,7 +117,7 @@ class PoolAcquireContext:
 
     __slots__ = ("_connection", "_done", "_place", "_pool", "_timeout")
 
-    def __init__(self, pool: LeaseMethods, timeout: float | None, place: Place) -> None:
+    def __init__(self, pool: LeaseMethods, timeout: float | None, place: CallSite) -> None:
         self._pool = pool
         self._timeout = timeout
         self._place = place

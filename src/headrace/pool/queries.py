@@ -267,8 +267,8 @@ class SharedMethods(LeaseMethods):
             raise InterfaceError(OTHER_SESSION, hint=OTHER_SESSION_HINT)
         async with self.acquire(timeout=kwargs.get("timeout")) as connection:
             # The holder of a lease may mean to keep a role; the caller of a shared method cannot.
-            connection._member.not_resettable = traits.not_resettable
-            connection._member.ran_code = traits.runs_code or unseen
+            connection._pooled.not_resettable = traits.not_resettable
+            connection._pooled.ran_code = traits.runs_code or unseen
             return await getattr(connection, method)(*args, **kwargs)
 
 

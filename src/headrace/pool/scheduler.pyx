@@ -152,7 +152,7 @@ cdef class PooledConnection:
     @property
     def is_reset(self) -> bool:
         """Whether the reset after its last lease is done, so that the server's status is no longer about the lease."""
-        return self.driver.asked - self.driver.load >= self.reset_at
+        return self.driver.request_count - self.driver.pending >= self.reset_at
 
     def __repr__(self) -> str:
         state = 'leased' if self.leased else f'{self.work.count} in flight'
@@ -241,7 +241,7 @@ cdef class Scheduler:
     """The connections of a pool, and the claims that wait for one.
 
     `limits` bound the connections, `budget` (seconds) and `max_pipeline` (claims) what is in flight on one of them. A
-    budget of 0, or a `max_pipeline` of 1, turns pipelining off.
+    budget of 0, or a `max_pipeline` of 1, ticks pipelining off.
     """
 
     def __init__(self, limits, double now=0.0, uniform=random.uniform, *, double budget=BUDGET,
@@ -688,7 +688,7 @@ cdef class Scheduler:
             return Reason.GENERATION
         if pooled.not_resettable:
             return Reason.NOT_RESETTABLE
-        if 0 < self.limits.max_queries <= pooled.driver.asked:
+        if 0 < self.limits.max_queries <= pooled.driver.request_count:
             return Reason.QUERIES
         if now >= pooled.retire_at:
             return Reason.AGE

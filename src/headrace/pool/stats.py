@@ -42,7 +42,7 @@ class PoolStats:
     """Those that have nothing to do."""
     leased: int
     """Those that somebody has acquired."""
-    leaving: int
+    draining: int
     """Those that are closed once what they have in flight is done; they count towards `max_size`."""
     opening: int
     """Those being opened."""
@@ -88,12 +88,12 @@ class Counts:
             size=len(scheduler.connections),
             idle=scheduler.idle_size(),
             leased=scheduler.leases(),
-            leaving=len(scheduler.draining),
+            draining=len(scheduler.draining),
             opening=len(scheduler.opening),
             min_size=scheduler.limits.min_size,
             max_size=scheduler.limits.max_size,
             in_flight=in_flight,
-            queued=sum(session.load for session in sessions) - in_flight,
+            queued=sum(session.pending for session in sessions) - in_flight,
             waiting=scheduler.waiting,
             waits=Histogram(BOUNDS, dispatcher.wait_counts(), dispatcher.seconds_waited),
             leases=self.leases,

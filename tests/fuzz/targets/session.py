@@ -101,7 +101,7 @@ def unlearnt() -> Asked:
 def script() -> Asked:
     """A simple query is in flight."""
     talk = Conversation()
-    return talk, [talk.script("SELECT 1; SELECT 2"), talk.script("COMMIT", kept=True)]
+    return talk, [talk.script("SELECT 1; SELECT 2"), talk.script("COMMIT", uncancellable=True)]
 
 
 def streaming() -> Asked:

@@ -32,7 +32,7 @@ class Size(IntEnum):
     SMALL = 3
 
 
-class Place(Enum):
+class Endpoint(Enum):
     FIRST = 1
     NOWHERE = "nowhere"
 
@@ -91,7 +91,7 @@ def test_out_of_range(oid: int, low: int, high: int) -> None:
     [
         (True, 1),
         (Size.SMALL, 3),
-        (Place.FIRST, 1),
+        (Endpoint.FIRST, 1),
         (Indexable(), 7),
         (2.0, 2),
         (Decimal("2.00"), 2),
@@ -114,7 +114,7 @@ def test_what_is_no_finite_number_is_refused(value: object) -> None:
         encode(INT4, value)
 
 
-@pytest.mark.parametrize("value", ["1", b"1", 1j, [1], object(), Place.NOWHERE])
+@pytest.mark.parametrize("value", ["1", b"1", 1j, [1], object(), Endpoint.NOWHERE])
 def test_other_types_are_refused(value: object) -> None:
     check_refused(INT4, value, TypeError, "object cannot be interpreted as an integer")
 

@@ -9,6 +9,6 @@ cdef enum:
     DIGITS = 1
     BYTES = 2
 
-cdef Codec spelled(Codec codec)
-cdef Codec embedded(Codec codec, int resort=*)
+cdef Codec text_variant(Codec codec)
+cdef Codec binary_variant(Codec codec, int resort=*)
 cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attributes)

@@ -1,8 +1,8 @@
 """The same type in the other format: as text inside what travels as text, in binary inside what travels in binary.
 
 A value of a composite type, an anonymous record, a row of binary COPY: each is in one format throughout, while the
-codecs of the types within may prefer either. embedded() finds the binary variant of a codec that works in text,
-spelled() the text variant of one that works in binary.
+codecs of the types within may prefer either. binary_variant() finds the binary variant of a codec that works in text,
+text_variant() the text variant of one that works in binary.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -125,7 +125,7 @@ cdef object decode_bytes(Codec self, const char *data, Py_ssize_t size):
     return PyBytes_FromStringAndSize(data, size)
 
 
-cdef Codec spelled(Codec codec):
+cdef Codec text_variant(Codec codec):
     """The text variant of a codec; None where there is none."""
     cdef Codec inner
     if codec.format == 0:
@@ -133,15 +133,15 @@ cdef Codec spelled(Codec codec):
     if isinstance(codec, ArrayCodec):
         if codec.oid in TEXT_FORMS:
             return form_codec(codec, 0)
-        inner = spelled((<ArrayCodec>codec).element)
+        inner = text_variant((<ArrayCodec>codec).element)
         if inner is None:
             return None
         return array_codec(codec.oid, codec.name, codec.schema, inner, (<ArrayCodec>codec).delimiter)
     if isinstance(codec, RangeCodec):
-        inner = spelled((<RangeCodec>codec).subtype)
+        inner = text_variant((<RangeCodec>codec).subtype)
         return None if inner is None else range_codec(codec.oid, codec.name, codec.schema, inner)
     if isinstance(codec, MultirangeCodec):
-        inner = spelled((<MultirangeCodec>codec).range)
+        inner = text_variant((<MultirangeCodec>codec).range)
         return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
     if isinstance(codec, CompositeCodec):
         return composite_in(<CompositeCodec>codec, 0)
@@ -151,12 +151,12 @@ cdef Codec spelled(Codec codec):
         inner.decode = decode_lenient
         return inner
     if isinstance(codec, AliasCodec):
-        inner = spelled((<AliasCodec>codec).base)
+        inner = text_variant((<AliasCodec>codec).base)
         return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
     if isinstance(codec, CustomCodec):
         if (<CustomCodec>codec).inner is None:
             return None
-        inner = spelled((<CustomCodec>codec).inner)
+        inner = text_variant((<CustomCodec>codec).inner)
         return None if inner is None else with_inner(<CustomCodec>codec, inner)
     if codec.python == 'str':
         return plain_text(codec, 0)
@@ -166,7 +166,7 @@ cdef Codec spelled(Codec codec):
     return None
 
 
-cdef Codec embedded(Codec codec, int resort=NONE):
+cdef Codec binary_variant(Codec codec, int resort=NONE):
     """The binary variant of a codec; None where there is none.
 
     `resort` says what is better than nothing. DIGITS: of a name that is an OID in binary, the digits of that; BYTES: also,
@@ -176,29 +176,29 @@ cdef Codec embedded(Codec codec, int resort=NONE):
     if codec.format == 1:
         return codec
     if isinstance(codec, ArrayCodec):
-        inner = embedded((<ArrayCodec>codec).element, resort)
+        inner = binary_variant((<ArrayCodec>codec).element, resort)
         if inner is None:
             return None
         return array_codec(codec.oid, codec.name, codec.schema, inner, (<ArrayCodec>codec).delimiter)
     if isinstance(codec, RangeCodec):
-        inner = embedded((<RangeCodec>codec).subtype, resort)
+        inner = binary_variant((<RangeCodec>codec).subtype, resort)
         return None if inner is None else range_codec(codec.oid, codec.name, codec.schema, inner)
     if isinstance(codec, MultirangeCodec):
-        inner = embedded((<MultirangeCodec>codec).range, resort)
+        inner = binary_variant((<MultirangeCodec>codec).range, resort)
         return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
     if isinstance(codec, CompositeCodec):
         return composite_in(<CompositeCodec>codec, 1, resort) if resort else None
     if isinstance(codec, AliasCodec):
-        inner = embedded((<AliasCodec>codec).base, resort)
+        inner = binary_variant((<AliasCodec>codec).base, resort)
         return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
     if isinstance(codec, CustomCodec):
         inner = builtin(codec.oid)
         if isinstance((<CustomCodec>codec).inner, CompositeCodec):
-            inner = embedded((<CustomCodec>codec).inner, resort)
+            inner = binary_variant((<CustomCodec>codec).inner, resort)
         elif inner is not None and inner.format == 1 and inner.oid in TEXT_FORMS:
             inner = form_codec(inner, 1)
         else:
-            inner = embedded((<CustomCodec>codec).inner, min(resort, DIGITS))
+            inner = binary_variant((<CustomCodec>codec).inner, min(resort, DIGITS))
         return None if inner is None else with_inner(<CustomCodec>codec, inner)
     if codec.oid in TEXT_IN_BINARY:
         return plain_text(codec, 1)
@@ -221,7 +221,7 @@ cdef CompositeCodec composite_in(CompositeCodec codec, int format, int resort=NO
         list fields = []
         Codec attribute, field
     for attribute in codec.attributes:
-        field = embedded(attribute, resort) if format == 1 else spelled(attribute)
+        field = binary_variant(attribute, resort) if format == 1 else text_variant(attribute)
         if field is None:
             return None
         fields.append(field)
@@ -234,10 +234,10 @@ cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attr
     cdef:
         list fields
         Codec attribute
-    fields = [embedded(attribute) for attribute in attributes]
+    fields = [binary_variant(attribute) for attribute in attributes]
     if None not in fields:
         return composite_codec(oid, name, schema, names, attributes, tuple(fields), 1)
-    fields = [spelled(attribute) for attribute in attributes]
+    fields = [text_variant(attribute) for attribute in attributes]
     if None not in fields:
         return composite_codec(oid, name, schema, names, attributes, tuple(fields), 0)
     return text_fallback(oid, name, schema)

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_u32
 from headrace._core.codecs.base cimport Codec, builtin
-from headrace._core.codecs.other_format cimport BYTES, embedded
+from headrace._core.codecs.other_format cimport BYTES, binary_variant
 
 from headrace.exceptions import ProtocolError, UnsupportedClientFeatureError
 
@@ -114,7 +114,7 @@ cdef Codec find_column(RecordCodec codec, const char *data, const char *end, Py_
             f'cannot decode column {i} of a record: nothing is known yet of its type, which has the OID {oid}',
             hint='Run the query again, the type will be looked up then; or cast the row to a named composite type.',
         )
-    column = embedded(found, BYTES)
+    column = binary_variant(found, BYTES)
     if column is None:
         raise UnsupportedClientFeatureError(
             f'cannot decode column {i} of a record: the codec set for type {found.schema}.{found.name} works on text',

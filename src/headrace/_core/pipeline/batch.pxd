@@ -1,11 +1,11 @@
 # Many executions of one statement in one request.
 
 from headrace._core.wire.buffer cimport WriteBuffer
-from headrace._core.pipeline.requests cimport Bound
+from headrace._core.pipeline.requests cimport ExtendedQuery
 from headrace._core.pipeline.statement_cache cimport Statement
 
 
-cdef class Batch(Bound):
+cdef class Batch(ExtendedQuery):
     cdef:
         object given                 # the argument sequences as the caller gave them
         object elements              # an iterator of them

@@ -1,9 +1,9 @@
 from typing import Any, Self
 
-from headrace._core.pipeline.requests import Bound
+from headrace._core.pipeline.requests import ExtendedQuery
 from headrace._core.pipeline.statement_cache import Statement
 
-class Batch(Bound):
+class Batch(ExtendedQuery):
     """One statement executed for each element of a sequence, as one implicit transaction."""
 
     def __new__(

@@ -11,7 +11,7 @@ cdef Py_ssize_t CHUNK = 1 << 16
 cdef bytes NO_PORTAL = b'headrace: the rest of the batch could not be encoded'
 
 
-cdef class Batch(Bound):
+cdef class Batch(ExtendedQuery):
     """One statement executed for each element of a sequence, as one implicit transaction.
 
     The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in

@@ -8,7 +8,7 @@ cdef class CancelWindow:
         readonly bint is_open
         Request target                   # its ReadyForQuery is due
         bint delivered
-        Request last_exposed             # in flight: the last that the signal may hit beside its target
+        Request last_may_be_cancelled             # in flight: the last that the signal may hit beside its target
 
     cdef bint aim(self, Request head, bint idle) except -1
     cdef int open(self, Request head) except -1

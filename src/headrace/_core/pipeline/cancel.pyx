@@ -3,11 +3,11 @@
 A CancelRequest names a backend, not a query: it hits whatever the backend works on when the signal arrives. The window
 opens with the decision to send one at the head of what is in flight, and closes once both its delivery and the head's
 ReadyForQuery are known. Nothing is written meanwhile, so a signal that comes late can hit only what was in flight
-already: the requests marked `exposed`. One of these that gets a 57014 is run again by the session, and its caller never
+already: the requests marked `may_be_cancelled`. One of these that gets a 57014 is run again by the session, and its caller never
 learns of it. So each of them must be a plain read, or there is no CancelRequest: a write that has failed with 57014 may
 have taken effect all the same, on the remote server of a foreign table or in a function that commits elsewhere. What is written after the window cannot be hit: the signal was raised before, and a backend drops a cancel
 that it finds while it reads its next command. But what is run again runs behind it, so nothing that begins a transaction
-or changes the session is written until the last of the exposed has its reply.
+or changes the session is written until the last of the may_be_cancelled has its reply.
 
 Source: PostgreSQL documentation, "Canceling Requests in Progress" (protocol-flow-canceling);
 src/backend/tcop/postgres.c, ProcessInterrupts and DoingCommandRead.
@@ -28,15 +28,15 @@ cdef class CancelWindow:
         cdef:
             Request follower = head.next
             bint all_abandoned = True
-        if self.is_open or head.cancelled or head.kept:
+        if self.is_open or head.cancelled or head.uncancellable:
             return False
         while follower is not None:
-            all_abandoned = all_abandoned and follower.abandoned and not follower.kept
+            all_abandoned = all_abandoned and follower.abandoned and not follower.uncancellable
             follower = follower.next
         if not all_abandoned:
             # Somebody waits for a reply behind it. All of that must be such that it can be run again unseen. It cannot
             # be inside a transaction block, and the head must not open one.
-            if not idle or not head.neutral():
+            if not idle or not head.session_safe():
                 return False
             follower = head.next
             while follower is not None:
@@ -45,8 +45,8 @@ cdef class CancelWindow:
                 follower = follower.next
             follower = head.next
             while follower is not None:
-                follower.exposed = True
-                self.last_exposed = follower
+                follower.may_be_cancelled = True
+                self.last_may_be_cancelled = follower
                 follower = follower.next
         self.open(head)
         return True
@@ -83,6 +83,6 @@ cdef class CancelWindow:
 
     cdef int close(self) except -1:
         """The connection is gone."""
-        self.target = self.last_exposed = None
+        self.target = self.last_may_be_cancelled = None
         self.is_open = False
         return 0

@@ -39,5 +39,5 @@ cdef class Ending:
 cdef Proof proof_of(object fatal, dict notice) except *
 cdef bint is_parting(dict fields) except -1
 cdef str text_of(object reason)
-cdef int lose(Request request, object reason) except -1
+cdef int fail_lost(Request request, object reason) except -1
 cdef int tell(Request request, object error) except -1

@@ -249,7 +249,7 @@ cdef str closed(Start start):
     return 'connection was closed' if start == NOT_SENT else 'connection was closed in the middle of operation'
 
 
-cdef int lose(Request request, object reason) except -1:
+cdef int fail_lost(Request request, object reason) except -1:
     """Settle a request because of what has become of the connection, unless it has an error of its own."""
     if isinstance(reason, Ending):
         return (<Ending>reason).settle(request)

@@ -22,7 +22,7 @@ from headrace._core.wire.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.composite cimport accepted
-from headrace._core.codecs.other_format cimport embedded, spelled
+from headrace._core.codecs.other_format cimport binary_variant, text_variant
 from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.wire.frontend cimport COPY_DONE, put_copy_fail, put_query
@@ -256,7 +256,7 @@ cdef class RowEncoder:
             if codec is None:
                 codec = text_fallback(oid, f'type with OID {oid}', '')
             found.append(codec)
-        codecs = [embedded(codec) for codec in found]
+        codecs = [binary_variant(codec) for codec in found]
         self.binary = None not in codecs
         if not self.binary:
             codecs = self.as_text(found, codecs, names, table)
@@ -274,7 +274,7 @@ cdef class RowEncoder:
         """The text variants of all columns' codecs; raises InterfaceError where there are not."""
         cdef:
             Codec codec, obstacle
-            list codecs = [spelled(codec) for codec in found]
+            list codecs = [text_variant(codec) for codec in found]
         if None in codecs:
             codec = found[binary.index(None)]
             obstacle = found[codecs.index(None)]

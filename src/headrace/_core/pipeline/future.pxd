@@ -3,23 +3,23 @@
 from headrace._core.pipeline.workload cimport Claim
 
 
-cdef class Wakeups:
+cdef class WakeupBatch:
     cdef:
         readonly object loop
         object cancellation
-        bint in_turn                 # run() has been called in this turn of the loop
+        bint in_tick                 # run() has been called in this turn of the loop
         double scheduled_at          # when it was asked for
-        double turn_before           # when that was, in the turn before this one
-        bint marks_turns
+        double tick_before           # when that was, in the turn before this one
+        bint marks_ticks
         list replies                 # whose tasks are to be woken in the loop's next turn
 
-    cdef int add(self, Reply reply) except -1
+    cdef int add(self, Future reply) except -1
 
 
-cdef class Reply(Claim):
+cdef class Future(Claim):
     cdef:
         readonly object waiter       # set_result(value), set_exception(error), done(): waits in place of a task, or None
-        Wakeups wakeups              # for the task that awaits the reply; None where a waiter is told, or nobody
+        WakeupBatch wakeup_batch              # for the task that awaits the reply; None where a waiter is told, or nobody
         object owner                 # give_up(reply): told when whoever awaits it is cancelled
         object turn                  # the iterator of the waiter being awaited
         object callback              # wakes the task that awaits the reply; called in `context`

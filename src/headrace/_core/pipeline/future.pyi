@@ -5,16 +5,16 @@ from typing import Any, Self, final
 from headrace._core.pipeline.workload import Claim
 
 @final
-class Wakeups:
+class WakeupBatch:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`."""
 
-    def __new__(cls, loop: Any, cancellation: type[BaseException], marks_turns: bool = False) -> Self: ...
+    def __new__(cls, loop: Any, cancellation: type[BaseException], marks_ticks: bool = False) -> Self: ...
     @property
     def loop(self) -> Any: ...
     def run(self) -> None: ...
-    def end_turn(self) -> None: ...
+    def end_tick(self) -> None: ...
 
-class Reply(Claim):
+class Future(Claim):
     """The outcome of a request, delivered to one waiter or awaited by one task."""
 
     _asyncio_future_blocking: bool

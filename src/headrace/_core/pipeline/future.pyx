@@ -34,42 +34,42 @@ cdef Py_ssize_t MANY_ROWS = 64
 
 
 @cython.final
-cdef class Wakeups:
+cdef class WakeupBatch:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`.
 
-    With `marks_turns` it knows whether the loop is in a turn that began with tasks to wake. Then the loop had not slept:
+    With `marks_ticks` it knows whether the loop is in a turn that began with tasks to wake. Then the loop had not slept:
     what it reads in this turn came at some point since the turn before.
     """
 
-    def __cinit__(self, loop, cancellation not None, bint marks_turns=False):
+    def __cinit__(self, loop, cancellation not None, bint marks_ticks=False):
         self.loop = loop
-        self.marks_turns = marks_turns
+        self.marks_ticks = marks_ticks
         self.cancellation = cancellation
         self.replies = []
 
-    cdef int add(self, Reply reply) except -1:
+    cdef int add(self, Future reply) except -1:
         if not self.replies:
             self.loop.call_soon(self.run)
-            if self.marks_turns:
+            if self.marks_ticks:
                 self.scheduled_at = boot_seconds()
         self.replies.append(reply)
         return 0
 
-    def end_turn(self):
+    def end_tick(self):
         """The next turn of the loop has begun."""
-        self.in_turn = False
+        self.in_tick = False
 
     def run(self):
         """Do for each reply what the loop would do for a callback of its own."""
         cdef:
             list replies = self.replies
             Py_ssize_t woken = 0
-            Reply reply
+            Future reply
             object rows = None
-        if self.marks_turns and len(replies) > 1:
-            self.in_turn = True
-            self.turn_before = self.scheduled_at
-            self.loop.call_soon(self.end_turn)
+        if self.marks_ticks and len(replies) > 1:
+            self.in_tick = True
+            self.tick_before = self.scheduled_at
+            self.loop.call_soon(self.end_tick)
         self.replies = []
         try:
             for reply in replies:
@@ -91,7 +91,7 @@ cdef class Wakeups:
                 self.loop.call_soon(self.run)
 
 
-cdef class Reply(Claim):
+cdef class Future(Claim):
     """The outcome of a request, delivered to one waiter or awaited by one task."""
 
     cdef int deliver(self, object value, object error) except -1:
@@ -109,13 +109,13 @@ cdef class Reply(Claim):
             else:
                 waiter.set_result(value)
             return 0
-        if self.delivered or self.wakeups is None:
+        if self.delivered or self.wakeup_batch is None:
             return 0
         self.delivered = True
         self.value = value
         self.failure = error
         if self.callback is not None:
-            self.wakeups.add(self)
+            self.wakeup_batch.add(self)
         return 0
 
     cdef int call_back(self) except -1:
@@ -137,7 +137,7 @@ cdef class Reply(Claim):
         """Whether somebody waits for it still."""
         if self.waiter is not None:
             return not self.waiter.done()
-        return self.wakeups is not None and not self.delivered
+        return self.wakeup_batch is not None and not self.delivered
 
     cdef int let_go(self) except -1:
         """Tell the owner that nobody waits any more."""
@@ -188,7 +188,7 @@ cdef class Reply(Claim):
     # -- as asyncio's tasks see it -------------------------------------------------------------------------------------
 
     def get_loop(self):
-        return self.wakeups.loop
+        return self.wakeup_batch.loop
 
     def add_done_callback(self, callback, *, context=None):
         if self.callback is not None:
@@ -196,15 +196,15 @@ cdef class Reply(Claim):
         self.callback = callback
         self.context = context
         if self.delivered:
-            self.wakeups.add(self)
+            self.wakeup_batch.add(self)
 
     def cancel(self, msg=None):
         if self.delivered:
             return False
         self.delivered = True
-        self.failure = self.wakeups.cancellation() if msg is None else self.wakeups.cancellation(msg)
+        self.failure = self.wakeup_batch.cancellation() if msg is None else self.wakeup_batch.cancellation(msg)
         if self.callback is not None:
-            self.wakeups.add(self)
+            self.wakeup_batch.add(self)
         return True
 
     def done(self):
@@ -212,13 +212,13 @@ cdef class Reply(Claim):
 
     def result(self):
         """Raise the cancellation where that is the outcome; any other goes to the coroutine, which asks for it."""
-        if isinstance(self.failure, self.wakeups.cancellation):
+        if isinstance(self.failure, self.wakeup_batch.cancellation):
             self.taken()
 
 
 cdef PySendResult send(PyObject *reply, PyObject *value, PyObject **result) except PYGEN_ERROR:
     """What __next__ does, without an exception for the result."""
-    cdef Reply self = <Reply>reply
+    cdef Future self = <Future>reply
     cdef PySendResult what = PYGEN_NEXT
     cdef object given
     if self.turn is not None:
@@ -234,4 +234,4 @@ cdef PySendResult send(PyObject *reply, PyObject *value, PyObject **result) exce
     return what
 
 
-set_send(<PyTypeObject *>Reply, send)
+set_send(<PyTypeObject *>Future, send)

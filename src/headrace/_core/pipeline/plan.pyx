@@ -16,7 +16,7 @@ from headrace._core.wire.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.composite cimport accepted
-from headrace._core.codecs.other_format cimport DIGITS, embedded, spelled
+from headrace._core.codecs.other_format cimport DIGITS, binary_variant, text_variant
 from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.wire.frontend cimport MAX_MESSAGE
 from headrace._core.rows.row_plan cimport Columns, RowPlan, plan_rows
@@ -162,7 +162,7 @@ cdef RowPlan plan_again(Plan former, TypeMap types, object row_class):
     for codec in former.column_codecs:
         found = codec_of(types, codec.oid)
         if found.format != codec.format:
-            found = embedded(found, DIGITS) if codec.format == 1 else spelled(found)
+            found = binary_variant(found, DIGITS) if codec.format == 1 else text_variant(found)
             if found is None:
                 raise InterfaceError(f'values of type {codec.name} came in a format that nothing is known to read')
         codecs.append(found)

@@ -1,11 +1,11 @@
 # Requests that the session makes for itself, or that send nothing, so that a statement becomes READY.
 
 from headrace._core.codecs.typemap cimport TypeCatalogue, TypeMap
-from headrace._core.pipeline.requests cimport Bound, Query
+from headrace._core.pipeline.requests cimport ExtendedQuery, Query
 from headrace._core.pipeline.statement_cache cimport Statement
 
 
-cdef class Preparation(Bound):
+cdef class PrepareWaiter(ExtendedQuery):
     pass
 
 

@@ -1,10 +1,10 @@
 from typing import Any, Self
 
 from headrace._core.codecs.typemap import TypeMap
-from headrace._core.pipeline.requests import Bound, Query
+from headrace._core.pipeline.requests import ExtendedQuery, Query
 from headrace._core.pipeline.statement_cache import Statement
 
-class Preparation(Bound):
+class PrepareWaiter(ExtendedQuery):
     """Waits for a statement to be READY; nothing is sent for it."""
 
     def __new__(cls, waiter: Any, statement: Statement) -> Self: ...

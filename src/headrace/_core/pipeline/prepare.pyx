@@ -16,7 +16,7 @@ cdef int OID_ARRAY = 1028
 cdef TypeMap OWN = TypeMap()
 
 
-cdef class Preparation(Bound):
+cdef class PrepareWaiter(ExtendedQuery):
     """Waits for a statement to be READY; nothing is sent for it."""
 
     def __cinit__(self, object waiter, Statement statement not None):

@@ -2,7 +2,7 @@
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.pipeline.plan cimport Plan
-from headrace._core.pipeline.future cimport Reply
+from headrace._core.pipeline.future cimport Future
 from headrace._core.rows.row_plan cimport RowPlan
 from headrace._core.pipeline.statement_cache cimport Statement
 
@@ -18,7 +18,7 @@ cdef enum RequestState:
     DONE
 
 
-cdef class Request(Reply):
+cdef class Request(Future):
     cdef:
         Request next                 # the one behind it in its queue
         object deadline              # cancel(): the timer that ends the wait
@@ -30,7 +30,7 @@ cdef class Request(Reply):
         bint streaming               # has more to send after `message`
         readonly bint abandoned      # nobody wants the reply any more: it is drained
         readonly bint cancelled      # a CancelRequest was aimed at it
-        bint exposed                 # was in flight behind the target of a CancelRequest, which may hit it
+        bint may_be_cancelled                 # was in flight behind the target of a CancelRequest, which may hit it
         int repeated                 # how often it was run again, its statement having been stale
         bint counted                 # among those that were ever queued
         double sent_at               # when it was written
@@ -38,7 +38,7 @@ cdef class Request(Reply):
         int attempts                 # how often it was taken back from a connection that was lost
         public object observer       # QueryLog: told by the pool of the outcome
         Request repetition           # asks the same on another connection
-        bint kept                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
+        bint uncancellable                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
         bint controls                # begins or ends a transaction block; known once the connection has ended
@@ -66,7 +66,7 @@ cdef class Request(Reply):
     cdef int renew(self) except -1
     cdef bint repeatable(self) except -1
     cdef bint rebindable(self) except -1
-    cdef bint neutral(self) except -1
+    cdef bint session_safe(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
     cdef int give_statement(self, Statement statement) except -1
@@ -77,7 +77,7 @@ cdef class Prepare(Request):
         tuple parameter_oids
         list columns
 
-cdef class Bound(Request):
+cdef class ExtendedQuery(Request):
     cdef:
         Statement statement
         Plan plan                    # it was bound with this one
@@ -92,7 +92,7 @@ cdef class Bound(Request):
     cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef bint is_bound(self) except -1
 
-cdef class Query(Bound):
+cdef class Query(ExtendedQuery):
     cdef:
         object args
         Result kind
@@ -114,11 +114,11 @@ cdef class Repetition(Query):
 
 cpdef Repetition repetition_of(Query original)
 
-cdef class Direct(Request):
+cdef class UnpreparedQuery(Request):
     cdef:
         bint renames                 # may give types or attributes other names
 
-cdef class Script(Request):
+cdef class SimpleQuery(Request):
     cdef:
         str first_status             # the tag of its first command, where that returns no rows
         bint deallocates             # has the server forget all prepared statements

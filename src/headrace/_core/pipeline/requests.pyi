@@ -2,14 +2,14 @@ import re
 from collections.abc import Callable
 from typing import Any, Self
 
-from headrace._core.pipeline.future import Reply
+from headrace._core.pipeline.future import Future
 from headrace._core.pipeline.statement_cache import Statement
 
 COPY_REFUSED: str
 COPY_HINT: str
 DEALLOCATES: Callable[[str], re.Match[str] | None]
 
-class Request(Reply):
+class Request(Future):
     """What all requests share. A request is awaitable; the driver's reply() sets the time limit."""
 
     @property
@@ -34,10 +34,10 @@ class Prepare(Request):
 
     def __new__(cls, statement: Statement) -> Self: ...
 
-class Bound(Request):
+class ExtendedQuery(Request):
     """A request that binds a prepared statement."""
 
-class Query(Bound):
+class Query(ExtendedQuery):
     """Bind and Execute of one statement, whose rows are decoded as they come."""
 
     def __new__(
@@ -59,15 +59,15 @@ class Query(Bound):
 class Repetition(Query):
     """A plain read asked once more, on another connection, while it is stuck behind others on its own."""
 
-class Direct(Request):
+class UnpreparedQuery(Request):
     """One statement without arguments, parsed and executed in one flight; the command tag is the result."""
 
     def __new__(cls, waiter: Any, query: str) -> Self: ...
 
-class Script(Request):
+class SimpleQuery(Request):
     """A simple Query message: any number of statements, no arguments, the last command tag as the result."""
 
-    def __new__(cls, waiter: Any, query: str, kept: bool = False) -> Self: ...
+    def __new__(cls, waiter: Any, query: str, uncancellable: bool = False) -> Self: ...
 
 class Closing(Request):
     """Close of prepared statements or portals that nobody needs any more."""

@@ -1,11 +1,11 @@
 """Requests: one class for each thing that is asked of the server, from its first byte sent to its ReadyForQuery.
 
-A request owns the wire up to its Sync (or, for Startup and Script, up to the ReadyForQuery that the protocol sends of
+A request owns the wire up to its Sync (or, for Startup and SimpleQuery, up to the ReadyForQuery that the protocol sends of
 itself). The session calls, in this order: `encode` in the caller, where a bad argument must raise; `more` while the
 request is streaming; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
 ones; `finished` to check that the reply was whole; `settle`.
 
-A request knows neither the session nor any event loop; who waits for it, see Reply.
+A request knows neither the session nor any event loop; who waits for it, see Future.
 
 Source: PostgreSQL documentation, "Message Flow" (protocol-flow).
 """
@@ -36,7 +36,7 @@ DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').
 
 # The chain of a queue is cut by the queue alone: see there.
 @cython.no_gc_clear
-cdef class Request(Reply):
+cdef class Request(Future):
     """What all requests share."""
 
     cdef int encode(self, WriteBuffer out) except -1:
@@ -129,7 +129,7 @@ cdef class Request(Reply):
         self.state = QUEUED
         self.message = None
         self.size = 0
-        self.ready = self.streaming = self.exposed = self.cancelled = self.abandoned = self.counted = False
+        self.ready = self.streaming = self.may_be_cancelled = self.cancelled = self.abandoned = self.counted = False
         self.repeated = 0
         self.stage = 0
         self.error = None
@@ -145,7 +145,7 @@ cdef class Request(Reply):
         """Whether it can be run again after the server has refused its statement, which it then had not begun."""
         return False
 
-    cdef bint neutral(self) except -1:
+    cdef bint session_safe(self) except -1:
         """Whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
         return not classify(self.query).session_state
 
@@ -221,11 +221,11 @@ cdef class Prepare(Request):
     cdef bint repeatable(self) except -1:
         return True
 
-    cdef bint neutral(self) except -1:
+    cdef bint session_safe(self) except -1:
         return True
 
 
-cdef class Bound(Request):
+cdef class ExtendedQuery(Request):
     """A request that binds a prepared statement."""
 
     cdef int start(self, Plan plan) except -1:
@@ -320,7 +320,7 @@ cdef bint classify_copy(Statement statement) except -1:
     return 'copy' in statement.query.lower() and classify(statement.query).copy is not None
 
 
-cdef class Query(Bound):
+cdef class Query(ExtendedQuery):
     """Bind and Execute of one statement, whose rows are decoded as they come.
 
     `portal` b'' is the unnamed one, gone at the Sync. A named portal lives until the end of the transaction: one
@@ -476,7 +476,7 @@ cdef class Query(Bound):
         return not self.portal and classify(self.query).plain_read
 
     cdef int renew(self) except -1:
-        Bound.renew(self)
+        ExtendedQuery.renew(self)
         self.suspended = False
         self.late = None
         self.reason = None
@@ -520,7 +520,7 @@ cpdef Repetition repetition_of(Query original):
                                          original.column, original.record_class, True)
     request.original = original
     request.owner = original.owner
-    request.wakeups = original.wakeups
+    request.wakeup_batch = original.wakeup_batch
     request.cost = original.cost
     request.ticket = original.ticket
     request.pipelined = False
@@ -530,7 +530,7 @@ cpdef Repetition repetition_of(Query original):
     return request
 
 
-cdef class Direct(Request):
+cdef class UnpreparedQuery(Request):
     """One statement without arguments, parsed and executed in one flight; the command tag is the result.
 
     The extended protocol takes one statement alone, so the server itself refuses two in one text.
@@ -615,22 +615,22 @@ cdef object refuse_copy(Request request):
     """
     cdef WriteBuffer out = WriteBuffer()
     put_copy_fail(out, COPY_REFUSED.encode())
-    if not isinstance(request, Script):
+    if not isinstance(request, SimpleQuery):
         put_sync(out)
     request.urgent = out.take()
     return FeatureNotSupportedError(COPY_REFUSED)
 
 
-cdef class Script(Request):
+cdef class SimpleQuery(Request):
     """A simple Query message: any number of statements, no arguments, the last command tag as the result.
 
     Source: protocol-flow-simple-query.
     """
 
-    def __cinit__(self, object waiter, str query not None, bint kept=False):
+    def __cinit__(self, object waiter, str query not None, bint uncancellable=False):
         self.waiter = waiter
         self.query = query
-        self.kept = kept
+        self.uncancellable = uncancellable
 
     cdef int encode(self, WriteBuffer out) except -1:
         cdef bytes encoded = query_bytes(self.query)
@@ -692,7 +692,7 @@ cdef class Closing(Request):
         self.query = 'CLOSE'
         self.what = what
         self.names = names
-        self.kept = True
+        self.uncancellable = True
 
     cdef int encode(self, WriteBuffer out) except -1:
         cdef bytes name
@@ -711,5 +711,5 @@ cdef class Closing(Request):
     cdef bint repeatable(self) except -1:
         return True
 
-    cdef bint neutral(self) except -1:
+    cdef bint session_safe(self) except -1:
         return True

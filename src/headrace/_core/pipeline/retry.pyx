@@ -20,17 +20,17 @@ MISSING_HINT = ('This connection had prepared it; either a DEALLOCATE or DISCARD
                 'the server switches backends between transactions: for that connect with statement_mode="unnamed".')
 
 
-cdef bint may_bind_again(Bound request) except -1:
+cdef bint may_bind_again(ExtendedQuery request) except -1:
     """Whether the server has refused the statement of a request, which then is prepared again."""
     if request.plan is None:
         return False
     if request.plan.name:
         return request.repeated < MOST_REPEATS and request.statement.refused(request.error) \
-            or not request.repeated and misfits(request)
+            or not request.repeated and looks_stale(request)
     return not request.repeated and request.statement.refused_unnamed(request.error, request.stage)
 
 
-cdef bint misfits(Bound request) except -1:
+cdef bint looks_stale(ExtendedQuery request) except -1:
     """Whether the server has refused Bind as it does where a type was altered, or dropped and made again.
 
     record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
@@ -43,51 +43,51 @@ cdef bint misfits(Bound request) except -1:
     return len(request.statement.types.catalogue.made_of(request.statement.oids())) > 0
 
 
-cdef class Revival:
+cdef class Retry:
     """Decides what is run again on one session, and puts it where it belongs."""
 
-    def __cinit__(self, Statements statements not None, Outbox outbox not None):
+    def __cinit__(self, Statements statements not None, SendQueue send_queue not None):
         self.statements = statements
-        self.outbox = outbox
-        self.sent = outbox.sent
-        self.unsent = outbox.unsent
+        self.send_queue = send_queue
+        self.sent = send_queue.sent
+        self.unsent = send_queue.unsent
 
-    cdef bint revive(self, Request request, bint idle, object events) except -1:
+    cdef bint queue_again(self, Request request, bint idle, object events) except -1:
         """Queue a failed request again where its failure was not its own; returns whether it is.
 
         `idle`: the server is outside of transactions.
         """
         cdef:
-            Bound bound
+            ExtendedQuery bound
             Statement statement
-        if isinstance(request, Bound):
-            bound = <Bound>request
+        if isinstance(request, ExtendedQuery):
+            bound = <ExtendedQuery>request
             statement = bound.statement
             if statement.state == READY and bound.plan is not None and bound.plan.name == statement.name:
                 # The first to find out. Whoever uses it next has it prepared again.
                 self.note_refusal(bound, statement, idle, events)
-        if not self.innocent(request, idle):
-            if isinstance(request, Bound) and getattr(request.error, 'sqlstate', None) == '26000' \
+        if not self.can_retry(request, idle):
+            if isinstance(request, ExtendedQuery) and getattr(request.error, 'sqlstate', None) == '26000' \
                     and request.error.hint is None and statement.refused(request.error):
                 request.error.hint = MISSING_HINT
-            if idle and isinstance(request, Bound) and request.not_bound() and request.can_encode_again() \
-                    and may_bind_again(<Bound>request) and not transaction_control(request.query)[0]:
+            if idle and isinstance(request, ExtendedQuery) and request.not_bound() and request.can_encode_again() \
+                    and may_bind_again(<ExtendedQuery>request) and not transaction_control(request.query)[0]:
                 # It was not begun: where it cannot be run again here, it can elsewhere.
                 request.error.safe_to_retry = True
             return False
-        if request.exposed and request.error.sqlstate == '57014':
+        if request.may_be_cancelled and request.error.sqlstate == '57014':
             # Run again it is out of that signal's reach.
-            request.exposed = False
+            request.may_be_cancelled = False
         else:
             request.repeated += 1
         return self.run_again(request)
 
-    cdef int note_refusal(self, Bound request, Statement statement, bint idle, object events) except -1:
+    cdef int note_refusal(self, ExtendedQuery request, Statement statement, bint idle, object events) except -1:
         """Where the server no longer accepts the statement of a request, have it prepared before it is used again."""
         if not statement.name:
             if not request.repeated and statement.refused_unnamed(request.error, request.stage):
                 self.statements.doubt(statement)
-        elif misfits(request):
+        elif looks_stale(request):
             self.statements.doubt(statement)
         elif not statement.refused(request.error):
             pass
@@ -107,20 +107,20 @@ cdef class Revival:
                 statement.forget_name()
         return 0
 
-    cdef bint innocent(self, Request request, bint idle) except -1:
+    cdef bint can_retry(self, Request request, bint idle) except -1:
         """Whether a request has failed for a reason that is not its own, and can be run again."""
         if request.abandoned or not idle:
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
-            return request.exposed and request.repeatable()
-        return isinstance(request, Bound) and request.rebindable() and may_bind_again(<Bound>request) \
+            return request.may_be_cancelled and request.repeatable()
+        return isinstance(request, ExtendedQuery) and request.rebindable() and may_bind_again(<ExtendedQuery>request) \
             and self.may_go_behind()
 
     cdef bint may_go_behind(self) except -1:
         """Whether a request may run behind all that is in flight, and not inside a transaction that begins there."""
         cdef Request follower = self.sent.first
         while follower is not None:
-            if not follower.neutral():
+            if not follower.session_safe():
                 return False
             follower = follower.next
         return True
@@ -139,17 +139,17 @@ cdef class Revival:
             else:
                 statement.rename()
             statement.state = PREPARING
-        elif isinstance(request, Bound):
-            statement = (<Bound>request).statement
+        elif isinstance(request, ExtendedQuery):
+            statement = (<ExtendedQuery>request).statement
             if statement.state != READY:
-                self.statements.park(<Bound>request)
-                if not (<Bound>request).shared:
+                self.statements.park(<ExtendedQuery>request)
+                if not (<ExtendedQuery>request).shared:
                     self.unsent.put_back(request)
                 self.statements.hurry(statement)
                 return True
         request.stage = 0
         try:
-            self.outbox.encode(request)
+            self.send_queue.encode(request)
         except Exception as raised:
             request.error = raised
             return False

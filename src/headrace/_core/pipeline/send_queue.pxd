@@ -7,7 +7,7 @@ from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.workload cimport Workload
 
 
-cdef class Outbox:
+cdef class SendQueue:
     cdef:
         Queue unsent
         Queue sent

@@ -1,5 +1,5 @@
 from typing import final
 
 @final
-class Outbox:
+class SendQueue:
     """The queues on either side of the wire, and the bytes between them."""

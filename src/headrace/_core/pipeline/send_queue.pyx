@@ -16,7 +16,7 @@ cdef Py_ssize_t STREAM_BYTES = 1 << 17
 
 
 @cython.final
-cdef class Outbox:
+cdef class SendQueue:
     """The queues on either side of the wire, and the bytes between them."""
 
     def __cinit__(self, Py_ssize_t max_pipeline):
@@ -72,7 +72,7 @@ cdef class Outbox:
 
     cdef bint must_wait(self, Request request) except -1:
         """Whether a request must not be written yet because one in flight may have to be run again, behind it."""
-        return self.window.last_exposed is not None and not request.neutral()
+        return self.window.last_may_be_cancelled is not None and not request.session_safe()
 
     cdef bint is_wanted(self) except -1:
         """Whether take() would give anything."""
@@ -165,8 +165,8 @@ cdef class Outbox:
         self.bytes_in_flight -= head.size
         if head.prepares is not None:
             self.work.preparing -= 1
-        if head is self.window.last_exposed:
-            self.window.last_exposed = None
+        if head is self.window.last_may_be_cancelled:
+            self.window.last_may_be_cancelled = None
         if self.sent.first is not None:
             self.is_head(self.sent.first)
         return head

@@ -3,10 +3,10 @@
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.wire.read_buffer cimport ReadBuffer
 from headrace._core.pipeline.connection_lost cimport Ending
-from headrace._core.pipeline.send_queue cimport Outbox
+from headrace._core.pipeline.send_queue cimport SendQueue
 from headrace._core.pipeline.queue cimport Queue
-from headrace._core.pipeline.requests cimport Bound, Request
-from headrace._core.pipeline.retry cimport Revival
+from headrace._core.pipeline.requests cimport ExtendedQuery, Request
+from headrace._core.pipeline.retry cimport Retry
 from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._core.pipeline.statements cimport Statements
 from headrace._core.pipeline.workload cimport Workload
@@ -20,12 +20,12 @@ cpdef enum Cancellation:
 cdef class Session:
     cdef:
         public object events              # what is told of everything that belongs to no request
-        Outbox outbox
-        readonly Queue sent               # the outbox's
+        SendQueue send_queue
+        readonly Queue sent               # the send_queue's
         readonly Queue unsent
         Statements statements
-        Revival revival
-        ReadBuffer incoming
+        Retry retry
+        ReadBuffer read_buffer
         bint feeding
         bint flowing                      # more of a reply is to be expected at once: it has ended within rows
         int status_byte
@@ -61,7 +61,7 @@ cdef class Session:
     cdef int measure(self, Request head) except -1
     cdef int learn(self) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
-    cdef int learn_of(self, Bound request) except -1
+    cdef int learn_of(self, ExtendedQuery request) except -1
     cpdef Cancellation cancel(self, Request request) except *
     cdef bint withdraw(self, Request request) except -1
     cdef int drop(self, Request request) except -1

@@ -7,24 +7,24 @@ is a ProtocolError, and that ends the session.
 
 The rules (numbers as in the design document), and where they are kept if not here:
 1.  One Sync per request; a request leaves `sent` only on its own ReadyForQuery; an error settles its own request.
-2.  A request owns the wire up to its Sync: while one is streaming, nothing else is taken (outbox).
+2.  A request owns the wire up to its Sync: while one is streaming, nothing else is taken (send_queue).
 3.  Requests are sent in the order of the calls. One that waits for its statement to be prepared stops take_output(),
     and so holds back those behind it; a shared one is parked outside the queue and holds back nobody (statements).
 4.  A request is encoded only when its statement is READY, that is after ReadyForQuery followed its ParseComplete
     (statements).
-5.  What is in flight is bounded by count and by bytes (outbox).
+5.  What is in flight is bounded by count and by bytes (send_queue).
 7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
 8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError. Each says whether it is
     safe to retry. What may have started is never run again, unless it is a plain read (loss).
 9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
 10. An error 25P02 has the error that failed the transaction as its __cause__.
-11. Nothing is sent behind a barrier until it is done (outbox).
+11. Nothing is sent behind a barrier until it is done (send_queue).
 
 A request that has failed for no fault of its own, because its statement is stale or a CancelRequest has hit it in place of
-a neighbour, is run again, unseen (revival).
+a neighbour, is run again, unseen (retry).
 
 Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, finalisers that the garbage collector
-calls at any allocation. It may submit, cancel and even lose; it may not feed.
+calls at any allocation. It may submit, cancel and even fail_lost; it may not feed.
 
 No event loop and no socket here: submit(), take_output(), feed() and lost() are all that drives it.
 """
@@ -33,9 +33,9 @@ from headrace._core.wire.backend cimport error_fields, notification, parameter_s
 from headrace._core.wire.buffer cimport load_i32
 from headrace._core.wire.frontend cimport TERMINATE
 from headrace._core.wire.read_buffer cimport Message
-from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, lose, proof_of, text_of
-from headrace._core.pipeline.prepare cimport Introspection, Preparation
-from headrace._core.pipeline.requests cimport DONE, QUEUED, Bound, Direct, Query, Script
+from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, fail_lost, proof_of, text_of
+from headrace._core.pipeline.prepare cimport Introspection, PrepareWaiter
+from headrace._core.pipeline.requests cimport DONE, QUEUED, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport READY, StatementCache
 from headrace._core.pipeline.workload cimport Cost
@@ -85,16 +85,16 @@ cdef class Session:
                  Py_ssize_t statement_cache_size=100, double max_cached_statement_lifetime=300,
                  Py_ssize_t max_cacheable_statement_size=15360, bint unnamed_statements=False):
         self.events = events if events is not None else Events()
-        self.outbox = Outbox(max_pipeline)
-        self.sent = self.outbox.sent
-        self.work = self.outbox.work
+        self.send_queue = SendQueue(max_pipeline)
+        self.sent = self.send_queue.sent
+        self.work = self.send_queue.work
         self.round_trip = INFINITY
         self.costs = []
-        self.unsent = self.outbox.unsent
-        self.statements = Statements(types, self.outbox, StatementCache(
+        self.unsent = self.send_queue.unsent
+        self.statements = Statements(types, self.send_queue, StatementCache(
             statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
-        self.revival = Revival(self.statements, self.outbox)
-        self.incoming = ReadBuffer()
+        self.retry = Retry(self.statements, self.send_queue)
+        self.read_buffer = ReadBuffer()
         self.parameters = {}
 
     # -- what callers ask for ------------------------------------------------------------------------------------
@@ -113,21 +113,21 @@ cdef class Session:
     cpdef object submit(self, Request request):
         """Queue a request behind all others; its bad arguments raise here, and nothing is queued then."""
         self.check_open()
-        if isinstance(request, Bound):
-            self.statements.bind(<Bound>request)
+        if isinstance(request, ExtendedQuery):
+            self.statements.bind(<ExtendedQuery>request)
             return
         if not request.ready:
-            self.outbox.encode(request)
+            self.send_queue.encode(request)
         self.unsent.append(request)
-        if isinstance(request, Script) and (<Script>request).deallocates:
+        if isinstance(request, SimpleQuery) and (<SimpleQuery>request).deallocates:
             self.statements.renew()
-        if isinstance(request, Script) and (<Script>request).renames \
-                or isinstance(request, Direct) and (<Direct>request).renames:
+        if isinstance(request, SimpleQuery) and (<SimpleQuery>request).renames \
+                or isinstance(request, UnpreparedQuery) and (<UnpreparedQuery>request).renames:
             # Nothing in the values tells of a name: what is prepared from here on asks again.
             self.types.catalogue.forget()
             self.forget_statements()
 
-    def resubmit(self, Bound request not None):
+    def resubmit(self, ExtendedQuery request not None):
         """Queue a request that another session has given to Events.requeue(), with this session's own statement.
 
         Raises what submit() does, and nothing is queued then.
@@ -143,21 +143,21 @@ cdef class Session:
 
     def prepare(self, Statement statement not None, waiter):
         """Make sure that the statement is READY; the waiter gets it, or the error."""
-        cdef Preparation request
+        cdef PrepareWaiter request
         self.check_open()
-        request = Preparation(waiter, statement)
+        request = PrepareWaiter(waiter, statement)
         if statement.state == READY and not statement.once:
             request.settle()
         else:
             self.statements.bind(request)
         return request
 
-    def fence(self) -> None:
+    def barrier(self) -> None:
         """Keep what is asked from now on behind all that was asked so far, what was shared among it.
 
         For whoever has the connection to himself now: a shared request that overtook nobody could still come behind.
         """
-        self.statements.fence()
+        self.statements.barrier()
 
     def release(self, Statement statement not None):
         """A prepared statement object is gone."""
@@ -176,15 +176,15 @@ cdef class Session:
 
     cpdef bint wants_output(self) except -1:
         """Whether take_output() would give anything."""
-        return self.outbox.is_wanted()
+        return self.send_queue.is_wanted()
 
     cpdef bytes take_output(self):
         """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on."""
-        return self.outbox.take()
+        return self.send_queue.take()
 
     def send_now(self, bytes data not None) -> None:
         """Bytes to be written ahead of everything queued: the answers of authentication."""
-        self.outbox.urgent.append(data)
+        self.send_queue.urgent.append(data)
 
     # -- input ---------------------------------------------------------------------------------------------------
 
@@ -200,14 +200,14 @@ cdef class Session:
             Py_ssize_t size
         self.check_not_feeding()
         while place < source.shape[0] and not self.ended and self.fatal is None:
-            size = self.incoming.fill(&source[place], source.shape[0] - place)
+            size = self.read_buffer.fill(&source[place], source.shape[0] - place)
             place += size
             self.received(size)
 
     cdef int received(self, Py_ssize_t size) except -1:
-        """`size` bytes were written to the buffer that incoming.writable() gave out."""
+        """`size` bytes were written to the buffer that read_buffer.writable() gave out."""
         self.check_not_feeding()
-        self.incoming.end += size
+        self.read_buffer.end += size
         self.feeding = True
         try:
             self.parse()
@@ -215,7 +215,7 @@ cdef class Session:
                 self.learn()
             return 0
         except BaseException:
-            self.incoming.clear()
+            self.read_buffer.clear()
             raise
         finally:
             self.feeding = False
@@ -229,9 +229,9 @@ cdef class Session:
     cdef int parse(self) except -1:
         cdef Message message
         message.kind = 0
-        while not self.ended and self.fatal is None and self.incoming.next_message(&message):
+        while not self.ended and self.fatal is None and self.read_buffer.next_message(&message):
             self.dispatch(message.kind, message.body, message.size)
-        self.flowing = self.incoming.end > 0 or message.kind == b'D' or message.kind == b'd'
+        self.flowing = self.read_buffer.end > 0 or message.kind == b'D' or message.kind == b'd'
         return 0
 
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1:
@@ -263,7 +263,7 @@ cdef class Session:
             return 0
         head.receive(kind, data, size)
         if head.urgent is not None:
-            self.outbox.urgent.append(head.urgent)
+            self.send_queue.urgent.append(head.urgent)
             head.urgent = None
         return 0
 
@@ -302,7 +302,7 @@ cdef class Session:
             raise ProtocolError('ReadyForQuery from the server with a malformed transaction status')
         if head is None:
             raise ProtocolError('ReadyForQuery from the server, which nothing asked for')
-        if self.outbox.streaming is head:
+        if self.send_queue.streaming is head:
             raise ProtocolError('ReadyForQuery from the server before the whole request was sent')
         if head.error is None:
             head.finished()
@@ -311,19 +311,19 @@ cdef class Session:
         self.status_byte = data[0]
         self.measure(head)
         self.parting = None
-        self.outbox.answered()
+        self.send_queue.answered()
         if data[0] != b'E':
             self.root_cause = None
         elif self.root_cause is None:
             self.root_cause = head.error
-        if self.outbox.window.is_open and self.outbox.window.answered(head):
+        if self.send_queue.window.is_open and self.send_queue.window.answered(head):
             self.end_cancel_window()
-        if head.error is None or not self.revival.revive(head, self.status_byte == b'I', self.events):
+        if head.error is None or not self.retry.queue_again(head, self.status_byte == b'I', self.events):
             if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and not head.abandoned:
                 self.statements.read_late(<Query>head)
             else:
-                if isinstance(head, Bound) and head.error is not None:
-                    self.learn_of(<Bound>head)
+                if isinstance(head, ExtendedQuery) and head.error is not None:
+                    self.learn_of(<ExtendedQuery>head)
                 if head.error is None or not self.hand_over(head):
                     head.settle()
             if isinstance(head, Introspection) and (<Introspection>head).decodes is not None:
@@ -331,7 +331,7 @@ cdef class Session:
             if head.prepares is not None:
                 self.statements.prepared_with(head, self.status_byte == b'I', self.looked_up)
         head = self.sent.first
-        if head is not None and head.abandoned and not self.outbox.window.is_open:
+        if head is not None and head.abandoned and not self.send_queue.window.is_open:
             self.events.abandoned_head()
         return 0
 
@@ -380,7 +380,7 @@ cdef class Session:
         self.work.replied_at = self.work.arrived
         return 0
 
-    cdef int learn_of(self, Bound request) except -1:
+    cdef int learn_of(self, ExtendedQuery request) except -1:
         """Where a request has failed because a type is not known as it is, see to it that the next one does not."""
         cdef Statement statement = request.statement
         if self.failure is None and statement.state == READY and statement.results.cures(request.error):
@@ -404,14 +404,14 @@ cdef class Session:
         if request.state == DONE:
             return DRAINED
         if request.state == QUEUED:
-            if request.kept:
+            if request.uncancellable:
                 return DRAINED
             self.drop(request)
             return DROPPED
         request.abandoned = True
-        if self.outbox.streaming is request:
-            self.outbox.end_stream(InterfaceError('the caller has given up'))
-        elif self.outbox.withdraw(request):
+        if self.send_queue.streaming is request:
+            self.send_queue.end_stream(InterfaceError('the caller has given up'))
+        elif self.send_queue.withdraw(request):
             # What else is needed is seen when it has stayed at the head for a while.
             self.events.abandoned_head()
             return DRAINED
@@ -420,7 +420,7 @@ cdef class Session:
             if self.backend_secret is None:
                 # Nothing can end it but the owner's patience.
                 self.events.abandoned_head()
-            elif self.outbox.window.aim(head, self.status_byte == b'I'):
+            elif self.send_queue.window.aim(head, self.status_byte == b'I'):
                 return SIGNAL
         return DRAINED
 
@@ -434,23 +434,23 @@ cdef class Session:
     def interrupt(self) -> Cancellation:
         """Cancel what the server works on, whoever waits for it: its waiter gets the server's QueryCanceledError."""
         cdef Request head = self.sent.first
-        if head is None or head.kept or head.cancelled or self.outbox.window.is_open or self.backend_secret is None:
+        if head is None or head.uncancellable or head.cancelled or self.send_queue.window.is_open or self.backend_secret is None:
             return DRAINED
-        if self.outbox.streaming is head:
-            self.outbox.end_stream(InterfaceError('the connection is being closed'))
+        if self.send_queue.streaming is head:
+            self.send_queue.end_stream(InterfaceError('the connection is being closed'))
         else:
-            self.outbox.withdraw(head)
-        self.outbox.window.open(head)
+            self.send_queue.withdraw(head)
+        self.send_queue.window.open(head)
         return SIGNAL
 
     def cancel_delivered(self) -> None:
         """The CancelRequest has done whatever it will do: the server has closed the connection that carried it."""
-        if self.outbox.window.is_open and self.outbox.window.was_delivered():
+        if self.send_queue.window.is_open and self.send_queue.window.was_delivered():
             self.end_cancel_window()
 
     def cancel_again(self, Request target not None) -> bool:
         """Whether another CancelRequest is to be sent because the target goes on; the window stays open for it."""
-        return self.outbox.window.reopen(target)
+        return self.send_queue.window.reopen(target)
 
     cdef int end_cancel_window(self) except -1:
         self.events.writable()
@@ -463,11 +463,11 @@ cdef class Session:
         cdef list waiting
         if request.state != QUEUED:
             return False
-        if isinstance(request, Bound) and (<Bound>request).statement is not None:
-            waiting = (<Bound>request).statement.waiting
+        if isinstance(request, ExtendedQuery) and (<ExtendedQuery>request).statement is not None:
+            waiting = (<ExtendedQuery>request).statement.waiting
             if request in waiting:
                 waiting.remove(request)
-                if (<Bound>request).shared:
+                if (<ExtendedQuery>request).shared:
                     self.statements.parked -= 1
         self.unsent.remove(request)
         return True
@@ -481,9 +481,9 @@ cdef class Session:
         request.message = None
         request.forget_deadline()
         request.release()
-        if isinstance(request, Bound):
-            statement = (<Bound>request).statement
-            self.statements.dropped(<Bound>request)
+        if isinstance(request, ExtendedQuery):
+            statement = (<ExtendedQuery>request).statement
+            self.statements.dropped(<ExtendedQuery>request)
             if head is not None and head is statement.prepare and head.abandoned:
                 self.events.abandoned_head()
         return 0
@@ -503,8 +503,8 @@ cdef class Session:
         self.take_no_more(reason)
         self.closing = True
         ending = Ending(self.failure, self.sent, self.unsent, self.in_block())
-        if self.outbox.streaming is not None:
-            self.outbox.end_stream(ending.error_for(self.outbox.streaming, UNKNOWN))
+        if self.send_queue.streaming is not None:
+            self.send_queue.end_stream(ending.error_for(self.send_queue.streaming, UNKNOWN))
         for request in self.sent:
             if request.prepares is not None:
                 self.statements.fail_waiting(request.prepares, ending)
@@ -536,18 +536,18 @@ cdef class Session:
             self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None,
             None if self.closing else self.events)
         self.undone = ending.of_blocks()
-        self.outbox.streaming = None
-        self.outbox.urgent.clear()
-        self.outbox.window.close()
-        self.incoming.clear()
+        self.send_queue.streaming = None
+        self.send_queue.urgent.clear()
+        self.send_queue.window.close()
+        self.read_buffer.clear()
         while self.sent.first is not None:
-            request = self.outbox.answered()
+            request = self.send_queue.answered()
             if request.prepares is not None:
                 # Preparing changes nothing: those that wait for it were never sent.
                 self.statements.fail_waiting(request.prepares, ending)
-            if request.error is not None and self.revival.innocent(request, self.status_byte == b'I'):
+            if request.error is not None and self.retry.can_retry(request, self.status_byte == b'I'):
                 request.error = None
-            lose(request, ending)
+            fail_lost(request, ending)
             ending.at_head = False
         ending.at_head = False
         self.statements.fail_elsewhere(ending)
@@ -566,7 +566,7 @@ cdef class Session:
             if request.state != DONE:
                 if request.prepares is not None:
                     self.statements.fail_waiting(request.prepares, ending)
-                lose(request, ending)
+                fail_lost(request, ending)
         return 0
 
     # -- what can be asked ---------------------------------------------------------------------------------------
@@ -584,15 +584,15 @@ cdef class Session:
     @property
     def holding(self) -> bool:
         """Whether a CancelRequest is under way, and nothing is written."""
-        return self.outbox.window.is_open
+        return self.send_queue.window.is_open
 
     @property
     def cancelling(self):
         """What a CancelRequest is aimed at, until its ReadyForQuery."""
-        return self.outbox.window.target
+        return self.send_queue.window.target
 
     @property
-    def load(self) -> int:
+    def pending(self) -> int:
         """Requests in flight and waiting."""
         return self.under_way()
 
@@ -612,12 +612,12 @@ cdef class Session:
     @property
     def max_pipeline(self) -> int:
         """How many requests may be in flight."""
-        return self.outbox.max_pipeline
+        return self.send_queue.max_pipeline
 
     @property
     def bytes_in_flight(self) -> int:
         """Bytes of the requests in flight; of those that are streaming, of their first portions."""
-        return self.outbox.bytes_in_flight
+        return self.send_queue.bytes_in_flight
 
     @property
     def prepared(self) -> int:

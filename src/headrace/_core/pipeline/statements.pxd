@@ -1,8 +1,8 @@
 # The statements of one session, and the requests that wait for them.
 
 from headrace._core.codecs.typemap cimport TypeMap
-from headrace._core.pipeline.send_queue cimport Outbox
-from headrace._core.pipeline.requests cimport Bound, Query, Request
+from headrace._core.pipeline.send_queue cimport SendQueue
+from headrace._core.pipeline.requests cimport ExtendedQuery, Query, Request
 from headrace._core.pipeline.statement_cache cimport Statement, StatementCache
 
 
@@ -10,7 +10,7 @@ cdef class Statements:
     cdef:
         TypeMap types
         StatementCache cache
-        Outbox outbox
+        SendQueue send_queue
         Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
         long long prepared                # how many were prepared, for statistics
         bint unnamed                      # the server is asked to keep none: a pooler may switch backends
@@ -19,9 +19,9 @@ cdef class Statements:
 
     cdef Statement find(self, str query)
     cdef Statement held(self, str query, bint named, object name)
-    cdef int bind(self, Bound request) except -1
-    cdef int park(self, Bound request) except -1
-    cdef int fence(self) except -1
+    cdef int bind(self, ExtendedQuery request) except -1
+    cdef int park(self, ExtendedQuery request) except -1
+    cdef int barrier(self) except -1
     cdef list no_longer_waiting(self, Statement statement)
     cdef Request first_waiting(self, Statement statement)
     cdef int let_go(self, Statement statement) except -1
@@ -43,5 +43,5 @@ cdef class Statements:
     cdef int ask(self, list oids, Query decodes) except -1
     cdef int is_ready(self, Statement statement) except -1
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
-    cdef int dropped(self, Bound request) except -1
+    cdef int dropped(self, ExtendedQuery request) except -1
     cdef int fail_waiting(self, Statement statement, object reason) except -1

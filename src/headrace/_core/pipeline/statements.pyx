@@ -11,7 +11,7 @@ queue or in flight. Every change to the queue keeps that true.
 cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
-from headrace._core.pipeline.connection_lost cimport lose
+from headrace._core.pipeline.connection_lost cimport fail_lost
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
 from headrace._core.pipeline.requests cimport DONE, QUEUED, Closing, Prepare
 from headrace._core.pipeline.statement_cache cimport NEW, PREPARING, READY
@@ -25,9 +25,9 @@ from headrace.exceptions import ArgumentError, ProtocolError
 cdef class Statements:
     """The cache, and the life of what is in it and of what is not."""
 
-    def __cinit__(self, TypeMap types not None, Outbox outbox not None, StatementCache cache not None, bint unnamed):
+    def __cinit__(self, TypeMap types not None, SendQueue send_queue not None, StatementCache cache not None, bint unnamed):
         self.types = types
-        self.outbox = outbox
+        self.send_queue = send_queue
         self.cache = cache
         self.unnamed = unnamed
         self.elsewhere = []
@@ -65,22 +65,22 @@ cdef class Statements:
 
     # -- waited for ------------------------------------------------------------------------------------------------
 
-    cdef int bind(self, Bound request) except -1:
+    cdef int bind(self, ExtendedQuery request) except -1:
         """Queue a request, and the preparation of its statement where that is NEW."""
         cdef Statement statement = request.statement
         if statement.once and statement.state == READY and not request.is_bound():
             statement.state = NEW
         if statement.state == READY or request.is_bound():
             try:
-                self.outbox.encode(request)
+                self.send_queue.encode(request)
             except ArgumentError:
                 if statement.state == READY and self.types.catalogue.made_of(statement.parameter_oids):
                     self.doubt(statement)
                 raise
             if self.failure is not None:
                 # Closed or lost by what its own encoding has called.
-                return lose(request, self.failure)
-            self.outbox.unsent.append(request)
+                return fail_lost(request, self.failure)
+            self.send_queue.unsent.append(request)
             return 0
         if statement.state == NEW:
             self.begin_prepare(statement, None)
@@ -88,42 +88,42 @@ cdef class Statements:
             (<Prepare>statement.prepare).abandoned = False
         self.park(request)
         if not request.shared:
-            self.outbox.unsent.append(request)
+            self.send_queue.unsent.append(request)
         return 0
 
-    cdef int park(self, Bound request) except -1:
+    cdef int park(self, ExtendedQuery request) except -1:
         """Have a request wait for its statement; where it is not shared its place is in the queue."""
         (<list>request.statement.waiting).append(request)
         if request.shared:
             self.parked += 1
         return 0
 
-    cdef int fence(self) except -1:
+    cdef int barrier(self) except -1:
         """Give those that are parked a place in the queue, and those in flight none behind it should they run again."""
         cdef:
             Request request
-            Bound bound
+            ExtendedQuery bound
             list found = []
-        for request in self.outbox.sent:
+        for request in self.send_queue.sent:
             found.append(request)
-        for request in self.outbox.unsent:
+        for request in self.send_queue.unsent:
             found.append(request)
         for request in found:
-            if isinstance(request, Bound):
-                (<Bound>request).shared = False
+            if isinstance(request, ExtendedQuery):
+                (<ExtendedQuery>request).shared = False
             if request.prepares is not None:
                 for bound in request.prepares.waiting:
                     if bound.shared and bound.state != DONE:
                         bound.shared = False
                         self.parked -= 1
-                        self.outbox.unsent.append(bound)
+                        self.send_queue.unsent.append(bound)
         return 0
 
     cdef list no_longer_waiting(self, Statement statement):
         """Those that waited for the statement."""
         cdef:
             list waiting = statement.waiting
-            Bound request
+            ExtendedQuery request
         statement.waiting = []
         for request in waiting:
             if request.shared:
@@ -132,10 +132,10 @@ cdef class Statements:
 
     cdef Request first_waiting(self, Statement statement):
         """Which of those that wait for the statement stands first in the queue; None where all are parked."""
-        cdef Request request = self.outbox.unsent.first
+        cdef Request request = self.send_queue.unsent.first
         while request is not None:
-            if not request.ready and request.state != DONE and isinstance(request, Bound) \
-                    and (<Bound>request).statement is statement:
+            if not request.ready and request.state != DONE and isinstance(request, ExtendedQuery) \
+                    and (<ExtendedQuery>request).statement is statement:
                 return request
             request = request.next
         return None
@@ -145,13 +145,13 @@ cdef class Statements:
     cdef int begin_prepare(self, Statement statement, Request before) except -1:
         """Queue the preparation of a NEW statement ahead of `before`, or at the end."""
         cdef Prepare request = Prepare(statement)
-        self.outbox.encode(request)
+        self.send_queue.encode(request)
         statement.state = PREPARING
         statement.prepare = request
         if before is None:
-            self.outbox.unsent.append(request)
+            self.send_queue.unsent.append(request)
         else:
-            self.outbox.unsent.insert_before(request, before)
+            self.send_queue.unsent.insert_before(request, before)
         self.prepared += 1
         return 0
 
@@ -159,10 +159,10 @@ cdef class Statements:
         """Have the statement prepared ahead of all that is queued."""
         cdef Prepare prepare = <Prepare>statement.prepare
         if statement.state == NEW:
-            self.begin_prepare(statement, self.outbox.unsent.first)
+            self.begin_prepare(statement, self.send_queue.unsent.first)
         elif prepare is not None and prepare.state == QUEUED:
-            self.outbox.unsent.remove(prepare)
-            self.outbox.unsent.push_front(prepare)
+            self.send_queue.unsent.remove(prepare)
+            self.send_queue.unsent.push_front(prepare)
         return 0
 
     cdef int prepared_with(self, Request request, bint idle, object resume) except -1:
@@ -203,7 +203,7 @@ cdef class Statements:
         return self.await_others(statement, resume)
 
     cdef int go_on(self, Statement statement, object resume) except -1:
-        """The statement was described: have its types looked up, of the server that this turns out to be."""
+        """The statement was described: have its types looked up, of the server that this ticks out to be."""
         cdef list missing = self.types.to_look_up(statement.oids())
         if not missing:
             return self.is_ready(statement)
@@ -217,8 +217,8 @@ cdef class Statements:
         request.prepares = statement
         if statement is not None:
             statement.question = request
-        self.outbox.encode(request)
-        self.outbox.unsent.push_front(request)
+        self.send_queue.encode(request)
+        self.send_queue.unsent.push_front(request)
         return 0
 
     cdef int look_up(self, Statement statement, list missing, object resume) except -1:
@@ -234,8 +234,8 @@ cdef class Statements:
         request.prepares = statement
         request.claimed = catalogue
         statement.question = request
-        self.outbox.encode(request)
-        self.outbox.unsent.push_front(request)
+        self.send_queue.encode(request)
+        self.send_queue.unsent.push_front(request)
         if self.types.unidentified:
             # Nobody shares what is learnt here, so the answers may come together.
             return self.identify(None)
@@ -298,15 +298,15 @@ cdef class Statements:
         """Have types looked up for the rows of a request."""
         cdef Introspection question = question_about(oids, self.types)
         question.decodes = decodes
-        self.outbox.encode(question)
-        self.outbox.unsent.push_front(question)
+        self.send_queue.encode(question)
+        self.send_queue.unsent.push_front(question)
         if self.types.unidentified:
             return self.identify(None)
         return 0
 
     cdef int is_ready(self, Statement statement) except -1:
         """Encode all that waited for the statement; each bad argument fails its own request."""
-        cdef Bound request
+        cdef ExtendedQuery request
         statement.once = self.types.asks_again() and not statement.own_name \
             and len(self.types.foreign(statement.oids())) > 0
         if statement.once and statement.name:
@@ -319,24 +319,24 @@ cdef class Statements:
                 continue
             if self.failure is not None:
                 # Closed or lost by what the encoding of another one has called.
-                lose(request, self.failure)
+                fail_lost(request, self.failure)
                 continue
             try:
-                self.outbox.encode(request)
+                self.send_queue.encode(request)
             except BaseException as error:
                 request.fail(error)
             else:
                 if request.state == DONE:
                     continue
                 if self.failure is not None:
-                    lose(request, self.failure)
+                    fail_lost(request, self.failure)
                 elif request.shared:
-                    self.outbox.unsent.append(request)
+                    self.send_queue.unsent.append(request)
         return self.let_go(statement)
 
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1:
         """The first that waits gets the error, unless it is `unseen`; for the next the text is prepared again."""
-        cdef Bound request, failed = None
+        cdef ExtendedQuery request, failed = None
         for request in self.no_longer_waiting(statement):
             if request.state == DONE:
                 continue
@@ -372,7 +372,7 @@ cdef class Statements:
     cdef int use_no_names(self) except -1:
         """Have no more statements kept by the server: what is prepared on one backend is missing on the next.
 
-        The descriptions of the cached ones go as well. Those with a preparation under way lose their names when they
+        The descriptions of the cached ones go as well. Those with a preparation under way fail_lost their names when they
         are refused.
         """
         cdef Statement statement
@@ -398,8 +398,8 @@ cdef class Statements:
                 names.append(statement.rename())
         if names:
             request = Closing(None, 'S', names)
-            self.outbox.encode(request)
-            self.outbox.unsent.append(request)
+            self.send_queue.encode(request)
+            self.send_queue.unsent.append(request)
         return 0
 
     cdef int close_name(self, Statement statement) except -1:
@@ -409,11 +409,11 @@ cdef class Statements:
             Closing request
         if name and self.failure is None:
             request = Closing(None, 'S', [name])
-            self.outbox.encode(request)
-            self.outbox.unsent.append(request)
+            self.send_queue.encode(request)
+            self.send_queue.unsent.append(request)
         return 0
 
-    cdef int dropped(self, Bound request) except -1:
+    cdef int dropped(self, ExtendedQuery request) except -1:
         """A request was dropped: forget the preparation that it alone was waiting for, where that was not sent.
 
         Where it was, it is given up; it may be waiting for a lock.
@@ -421,7 +421,7 @@ cdef class Statements:
         cdef:
             Statement statement = request.statement
             Prepare prepare = <Prepare>statement.prepare
-            Bound other
+            ExtendedQuery other
         for other in statement.waiting:
             if other.state != DONE:
                 return 0
@@ -454,5 +454,5 @@ cdef class Statements:
         statement.prepare = None
         for request in self.no_longer_waiting(statement):
             if request.state != DONE:
-                lose(request, reason)
+                fail_lost(request, reason)
         return 0
