@@ -19,7 +19,7 @@ import pytest
 if getattr(sys.modules.get("storefront"), "__file__", None) is None:
     sys.modules.pop("storefront", None)
 
-from storefront import EmbeddedServer, Sample, connection, create_schema, load
+from storefront import EmbeddedServer, Sample, create_schema, load, open_connection
 from storefront.database import with_database
 
 SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
@@ -31,9 +31,9 @@ def execute(dsn: str, *statements: str) -> None:
     """Run statements on a connection of their own."""
 
     async def run() -> None:
-        async with connection(dsn) as opened:
+        async with open_connection(dsn) as connection:
             for statement in statements:
-                await opened.execute(statement)
+                await connection.execute(statement)
 
     asyncio.run(run())
 
@@ -89,9 +89,9 @@ def loaded(postgres: str, new_database: Callable[[str], str]) -> str:
     name = new_database("template0")
 
     async def fill() -> None:
-        async with connection(with_database(postgres, name)) as opened:
-            await create_schema(opened)
-            await load(opened, SAMPLE)
+        async with open_connection(with_database(postgres, name)) as connection:
+            await create_schema(connection)
+            await load(connection, SAMPLE)
 
     asyncio.run(fill())
     return name
@@ -109,8 +109,8 @@ def empty(postgres: str, new_database: Callable[[str], str]) -> str:
     dsn = with_database(postgres, new_database("template0"))
 
     async def fill() -> None:
-        async with connection(dsn) as opened:
-            await create_schema(opened)
+        async with open_connection(dsn) as connection:
+            await create_schema(connection)
 
     asyncio.run(fill())
     return dsn

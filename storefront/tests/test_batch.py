@@ -15,17 +15,17 @@ import pytest
 
 import headrace
 from storefront import (
-    Batch,
     Checkpoint,
     Order,
+    ProductBatch,
     RowWriter,
     Sample,
     StorefrontError,
     Tally,
     UsageError,
     answer,
-    connection,
     look_up,
+    open_connection,
 )
 from storefront.batch import WINDOW
 from storefront.catalogue import COLUMNS, PAGE
@@ -68,8 +68,8 @@ async def run(dsn: str, order: str, window: int = WINDOW) -> tuple[Tally, str, R
 
 async def rows_of(dsn: str, *ids: int) -> list[list[str]]:
     """What the look-ups of these products find, as CSV has it."""
-    async with connection(dsn) as opened:
-        found = [await look_up(opened, product_id) for product_id in ids]
+    async with open_connection(dsn) as connection:
+        found = [await look_up(connection, product_id) for product_id in ids]
     return [["" if value is None else str(value) for value in record] for records in found for record in records]
 
 
@@ -102,16 +102,16 @@ async def test_a_repeated_unknown_id_is_reported_twice(dsn: str) -> None:
 
 
 async def test_a_product_without_skus_is_found_and_reported(dsn: str) -> None:
-    async with connection(dsn) as opened:
-        await opened.execute("INSERT INTO product (product_name, brand_id) VALUES ('bare', 1)")
+    async with open_connection(dsn) as connection:
+        await connection.execute("INSERT INTO product (product_name, brand_id) VALUES ('bare', 1)")
     tally, output, reports = await run(dsn, "51\n")
     assert (output, reports) == ("", [(1, "product 51 has no SKUs")])
     assert (tally.products, tally.without_skus, tally.all_found) == (1, 1, True)
 
 
 async def test_a_product_of_more_than_a_page_is_whole(dsn: str) -> None:
-    async with connection(dsn) as opened:
-        await opened.execute(
+    async with open_connection(dsn) as connection:
+        await connection.execute(
             "INSERT INTO sku (product_id, product_size_id, product_color_id)"
             f" SELECT 2, 1, 1 FROM generate_series(1, {2 * PAGE})"
         )
@@ -136,15 +136,15 @@ async def test_no_window_is_an_error(dsn: str) -> None:
 class Watched:
     """A connection's fetch, keeping count of the calls that run at once."""
 
-    def __init__(self, opened: headrace.Connection) -> None:
-        self.opened = opened
+    def __init__(self, connection: headrace.Connection) -> None:
+        self.connection = connection
         self.running = self.most = 0
 
     async def fetch(self, query: str, *args: Any) -> list[headrace.Record]:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            records: list[headrace.Record] = await self.opened.fetch(query, *args)
+            records: list[headrace.Record] = await self.connection.fetch(query, *args)
             return records
         finally:
             self.running -= 1
@@ -161,8 +161,8 @@ async def test_lines_are_read_and_looked_up_no_further_than_the_window(dsn: str)
             yield line
 
     order = Order(io.BytesIO("\n".join(map(str, range(1, 51))).encode()))
-    async with connection(dsn) as opened:
-        watched = Watched(opened)
+    async with open_connection(dsn) as connection:
+        watched = Watched(connection)
         await answer(
             watched,  # type: ignore[arg-type]
             lines(order),
@@ -188,7 +188,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "skus.csv"
 
 
-async def complete(dsn: str, batch: Batch, reports: Reports) -> Tally:
+async def complete(dsn: str, batch: ProductBatch, reports: Reports) -> Tally:
     async with headrace.create_pool(dsn, min_size=1, max_size=3) as pool:
         return await batch.run(pool, reports)
 
@@ -196,13 +196,13 @@ async def complete(dsn: str, batch: Batch, reports: Reports) -> Tally:
 async def whole(dsn: str, order: Path, tmp_path: Path) -> tuple[str, Tally]:
     """What an order comes to where nothing cuts it off."""
     path = tmp_path / "whole.csv"
-    tally = await complete(dsn, Batch(order, path), Reports())
+    tally = await complete(dsn, ProductBatch(order, path), Reports())
     return path.read_text(), tally
 
 
 async def test_a_batch_between_files(dsn: str, order: Path, output: Path) -> None:
     reports = Reports()
-    tally = await complete(dsn, Batch(order, output), reports)
+    tally = await complete(dsn, ProductBatch(order, output), reports)
     header, *rows = csv.reader(io.StringIO(output.read_text()))
     assert tuple(header) == COLUMNS
     assert rows == await rows_of(dsn, 7, 3, 50, 1)
@@ -220,13 +220,13 @@ async def test_a_batch_cut_off_is_resumed_where_it_was(
             raise CutOff
 
     with pytest.raises(CutOff):
-        await complete(dsn, Batch(order, output), cut_off)  # type: ignore[arg-type]
+        await complete(dsn, ProductBatch(order, output), cut_off)  # type: ignore[arg-type]
     checkpoint = Checkpoint.load(Checkpoint.path_for(output))
     assert checkpoint is not None
     assert checkpoint.tally.lines == line - 1
 
     reports = Reports()
-    tally = await complete(dsn, Batch(order, output, resume=True), reports)
+    tally = await complete(dsn, ProductBatch(order, output, resume=True), reports)
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
     assert reports == [report for report in REPORTS if report[0] >= line]
     assert not Checkpoint.path_for(output).exists()
@@ -238,16 +238,16 @@ async def test_a_batch_cancelled_is_resumed(dsn: str, order: Path, output: Path,
     def cancel(number: int, problem: str) -> None:
         running[0].cancel()
 
-    running.append(asyncio.create_task(complete(dsn, Batch(order, output, window=1), cancel)))  # type: ignore[arg-type]
+    running.append(asyncio.create_task(complete(dsn, ProductBatch(order, output, window=1), cancel)))  # type: ignore[arg-type]
     with pytest.raises(asyncio.CancelledError):
         await running[0]
-    tally = await complete(dsn, Batch(order, output, resume=True), Reports())
+    tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
 async def test_a_batch_whose_server_goes_away_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
     order.write_text("\n".join(map(str, range(1, 51))))
-    async with connection(dsn) as admin, connection(dsn) as opened:
+    async with open_connection(dsn) as admin, open_connection(dsn) as connection:
 
         class Failing(Watched):
             calls = 0
@@ -255,12 +255,12 @@ async def test_a_batch_whose_server_goes_away_is_resumed(dsn: str, order: Path, 
             async def fetch(self, query: str, *args: Any) -> list[headrace.Record]:
                 self.calls += 1
                 if self.calls == 20:
-                    await admin.execute("SELECT pg_terminate_backend($1)", opened.get_server_pid())
+                    await admin.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
                 return await super().fetch(query, *args)
 
         with pytest.raises((headrace.PostgresError, headrace.InterfaceError, OSError)):
-            await Batch(order, output, window=4).run(Failing(opened), Reports())  # type: ignore[arg-type]
-    tally = await complete(dsn, Batch(order, output, resume=True), Reports())
+            await ProductBatch(order, output, window=4).run(Failing(connection), Reports())  # type: ignore[arg-type]
+    tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
@@ -268,14 +268,14 @@ KILLED = """
 import asyncio, os, sys
 from pathlib import Path
 import headrace
-from storefront import Batch
+from storefront import ProductBatch
 
 def report(line, problem):
     os._exit(9)
 
 async def main(dsn, order, output):
     async with headrace.create_pool(dsn, min_size=1, max_size=3) as pool:
-        await Batch(Path(order), Path(output), checkpoint_lines=10).run(pool, report)
+        await ProductBatch(Path(order), Path(output), checkpoint_lines=10).run(pool, report)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -289,7 +289,7 @@ async def test_a_batch_killed_outright_is_resumed(dsn: str, order: Path, output:
     assert checkpoint is not None
     assert checkpoint.tally.lines == 40
 
-    tally = await complete(dsn, Batch(order, output, resume=True), Reports())
+    tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
     assert (tally.lines, tally.products, tally.malformed) == (48, 47, 1)
 
@@ -300,14 +300,14 @@ async def cut_off_at_the_unknown_id(dsn: str, order: Path, output: Path) -> None
             raise CutOff
 
     with pytest.raises(CutOff):
-        await complete(dsn, Batch(order, output), cut_off)  # type: ignore[arg-type]
+        await complete(dsn, ProductBatch(order, output), cut_off)  # type: ignore[arg-type]
 
 
 async def test_a_batch_cut_off_is_not_begun_anew_by_accident(dsn: str, order: Path, output: Path) -> None:
     await cut_off_at_the_unknown_id(dsn, order, output)
     before = output.read_bytes()
     with pytest.raises(UsageError, match="was cut off: --resume goes on with it"):
-        await complete(dsn, Batch(order, output), Reports())
+        await complete(dsn, ProductBatch(order, output), Reports())
     assert output.read_bytes() == before
 
 
@@ -316,13 +316,13 @@ async def test_an_order_that_has_changed_is_not_resumed(dsn: str, order: Path, o
     await cut_off_at_the_unknown_id(dsn, order, output)
     order.write_text(changed)
     with pytest.raises(StorefrontError, match=r"order.txt has changed since the batch was cut off"):
-        await complete(dsn, Batch(order, output, resume=True), Reports())
+        await complete(dsn, ProductBatch(order, output, resume=True), Reports())
 
 
 async def test_an_order_that_has_grown_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
     await cut_off_at_the_unknown_id(dsn, order, output)
     order.write_text(ORDER + "2\n")
-    tally = await complete(dsn, Batch(order, output, resume=True), Reports())
+    tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
@@ -330,28 +330,28 @@ async def test_an_output_that_has_lost_rows_is_not_resumed(dsn: str, order: Path
     await cut_off_at_the_unknown_id(dsn, order, output)
     output.write_bytes(output.read_bytes()[:-500])
     with pytest.raises(StorefrontError, match="shorter than when the batch was cut off"):
-        await complete(dsn, Batch(order, output, resume=True), Reports())
+        await complete(dsn, ProductBatch(order, output, resume=True), Reports())
 
 
 async def test_a_checkpoint_that_is_none_is_named(dsn: str, order: Path, output: Path) -> None:
     Checkpoint.path_for(output).write_text("{}")
     with pytest.raises(StorefrontError, match=r"skus.csv.checkpoint is not a checkpoint"):
-        await complete(dsn, Batch(order, output, resume=True), Reports())
+        await complete(dsn, ProductBatch(order, output, resume=True), Reports())
 
 
 async def test_with_nothing_to_resume_a_batch_begins(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
-    tally = await complete(dsn, Batch(order, output, resume=True), Reports())
+    tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
 async def test_the_output_is_not_the_input(dsn: str, order: Path) -> None:
     with pytest.raises(UsageError, match="the output would overwrite the input"):
-        await complete(dsn, Batch(order, order.parent / "." / order.name), Reports())
+        await complete(dsn, ProductBatch(order, order.parent / "." / order.name), Reports())
     assert order.read_text() == ORDER
 
 
 async def test_files_that_cannot_be_opened_are_named(dsn: str, order: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*missing.txt: No such file"):
-        await complete(dsn, Batch(tmp_path / "missing.txt", tmp_path / "out.csv"), Reports())
+        await complete(dsn, ProductBatch(tmp_path / "missing.txt", tmp_path / "out.csv"), Reports())
     with pytest.raises(UsageError, match=r"cannot write .*out.csv: No such file"):
-        await complete(dsn, Batch(order, tmp_path / "missing" / "out.csv"), Reports())
+        await complete(dsn, ProductBatch(order, tmp_path / "missing" / "out.csv"), Reports())

@@ -12,16 +12,16 @@ from rich.console import Console
 
 import headrace
 from storefront import (
+    BenchmarkQuery,
     Measurement,
     Plan,
-    Query,
     StorefrontError,
     UsageError,
     Way,
     bench,
     benchmark,
-    connection,
     figures,
+    open_connection,
 )
 from storefront.database import named_database
 
@@ -46,7 +46,7 @@ async def test_every_way_is_measured_against_one_after_another(dsn: str) -> None
 
 
 async def test_pool_sizes_are_compared_for_the_ways_that_use_a_pool(dsn: str) -> None:
-    measurements = await bench(dsn, Plan(query=Query.KEY, look_ups=FEW, pool_sizes=(1, 3), rounds=3))
+    measurements = await bench(dsn, Plan(query=BenchmarkQuery.KEY, look_ups=FEW, pool_sizes=(1, 3), rounds=3))
     assert [(each.way, each.connections) for each in measurements] == [
         (Way.ONE_AFTER_ANOTHER, 1),
         (Way.POOL_ACQUIRE, 1),
@@ -55,15 +55,15 @@ async def test_pool_sizes_are_compared_for_the_ways_that_use_a_pool(dsn: str) ->
         (Way.POOL_METHODS, 1),
         (Way.POOL_METHODS, 3),
     ]
-    assert {each.query for each in measurements} == {Query.KEY}
+    assert {each.query for each in measurements} == {BenchmarkQuery.KEY}
 
 
 async def test_without_the_index_a_copy_is_measured_and_the_index_stays(dsn: str) -> None:
     measurements = await bench(dsn, Plan(look_ups=FEW, without_index=True))
     assert [each.indexed for each in measurements] == [True] * 4 + [False] * 4
-    async with connection(dsn) as opened:
-        assert await opened.fetchval("SELECT to_regclass('public.sku_product_id_idx') IS NOT NULL")
-        assert await opened.fetchval(f"SELECT to_regnamespace('{benchmark.UNINDEXED_SCHEMA}') IS NULL")
+    async with open_connection(dsn) as connection:
+        assert await connection.fetchval("SELECT to_regclass('public.sku_product_id_idx') IS NOT NULL")
+        assert await connection.fetchval(f"SELECT to_regnamespace('{benchmark.UNINDEXED_SCHEMA}') IS NULL")
 
 
 async def test_without_the_index_look_ups_read_the_copy(dsn: str) -> None:
@@ -80,9 +80,9 @@ async def test_without_the_index_look_ups_read_the_copy(dsn: str) -> None:
 
 async def test_no_connection_is_left(dsn: str) -> None:
     await bench(dsn, Plan(look_ups=FEW, pool_sizes=(2, 4)))
-    async with connection(dsn) as opened:
+    async with open_connection(dsn) as connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
-        while await opened.fetchval(others, named_database(dsn)):
+        while await connection.fetchval(others, named_database(dsn)):
             # A backend takes a moment to notice that its client has left.
             pass
 
@@ -116,10 +116,10 @@ def test_plans_that_cannot_be_are_refused(wrong: dict[str, int], message: str) -
 
 
 MEASUREMENTS = [
-    Measurement(Query.JOIN, Way.ONE_AFTER_ANOTHER, 1, True, 10_000, 4.0, 1.0),
-    Measurement(Query.JOIN, Way.POOL_METHODS, 6, True, 10_000, 0.5, 8.0),
-    Measurement(Query.JOIN, Way.ONE_AFTER_ANOTHER, 1, False, 10_000, 5.0, 1.0),
-    Measurement(Query.KEY, Way.ONE_AFTER_ANOTHER, 1, True, 10_000, 1.0, 1.0),
+    Measurement(BenchmarkQuery.JOIN, Way.ONE_AFTER_ANOTHER, 1, True, 10_000, 4.0, 1.0),
+    Measurement(BenchmarkQuery.JOIN, Way.POOL_METHODS, 6, True, 10_000, 0.5, 8.0),
+    Measurement(BenchmarkQuery.JOIN, Way.ONE_AFTER_ANOTHER, 1, False, 10_000, 5.0, 1.0),
+    Measurement(BenchmarkQuery.KEY, Way.ONE_AFTER_ANOTHER, 1, True, 10_000, 1.0, 1.0),
 ]
 
 

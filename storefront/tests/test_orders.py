@@ -8,11 +8,11 @@ import tracemalloc
 
 import pytest
 
-from storefront import Line, Order
+from storefront import Order, OrderLine
 from storefront.orders import MAX_LINE, SeenIds
 
 
-def read(content: bytes) -> list[Line]:
+def read(content: bytes) -> list[OrderLine]:
     return list(Order(io.BytesIO(content)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import headrace
-from storefront import connection, create_database, create_schema
+from storefront import create_database, create_schema, open_connection
 from storefront.schema import COLORS, INDEXES, SIZES, STATEMENTS, headline
 
 
@@ -17,24 +17,24 @@ async def test_the_database_is_created_where_it_is_missing(bare: str) -> None:
 async def test_each_statement_reports_its_status(bare: str) -> None:
     await create_database(bare)
     reported: list[tuple[str, str]] = []
-    async with connection(bare) as opened:
-        statuses = await create_schema(opened, lambda statement, status: reported.append((statement, status)))
+    async with open_connection(bare) as connection:
+        statuses = await create_schema(connection, lambda statement, status: reported.append((statement, status)))
     assert statuses == ["CREATE TABLE"] * 5 + ["CREATE INDEX"] * 2 + ["INSERT 0 1"] * 5 + ["SELECT 1"] * 2
     assert reported == list(zip(STATEMENTS, statuses, strict=True))
 
 
 async def test_creating_it_twice_changes_nothing(dsn: str) -> None:
-    async with connection(dsn) as opened:
-        before = await opened.fetch("SELECT oid, relname FROM pg_class ORDER BY oid")
-        statuses = await create_schema(opened)
-        assert await opened.fetch("SELECT oid, relname FROM pg_class ORDER BY oid") == before
-        assert await opened.fetchval("SELECT count(*) FROM sku") == 1_000
+    async with open_connection(dsn) as connection:
+        before = await connection.fetch("SELECT oid, relname FROM pg_class ORDER BY oid")
+        statuses = await create_schema(connection)
+        assert await connection.fetch("SELECT oid, relname FROM pg_class ORDER BY oid") == before
+        assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000
     assert statuses.count("INSERT 0 0") == 5
 
 
 async def test_the_columns_are_the_ones_partners_know(empty: str) -> None:
-    async with connection(empty) as opened:
-        rows = await opened.fetch(
+    async with open_connection(empty) as connection:
+        rows = await connection.fetch(
             "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
             " WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"
         )
@@ -56,11 +56,11 @@ async def test_the_columns_are_the_ones_partners_know(empty: str) -> None:
 
 
 async def test_colours_and_sizes_are_there_and_their_ids_go_on_after_them(empty: str) -> None:
-    async with connection(empty) as opened:
-        assert dict(await opened.fetch("SELECT * FROM product_color")) == COLORS == {1: "Blue", 2: "Black"}
-        assert dict(await opened.fetch("SELECT * FROM product_size")) == SIZES
+    async with open_connection(empty) as connection:
+        assert dict(await connection.fetch("SELECT * FROM product_color")) == COLORS == {1: "Blue", 2: "Black"}
+        assert dict(await connection.fetch("SELECT * FROM product_size")) == SIZES
         added = "INSERT INTO product_color (product_color_name) VALUES ('Red') RETURNING product_color_id"
-        assert await opened.fetchval(added) == 3
+        assert await connection.fetchval(added) == 3
 
 
 @pytest.mark.parametrize(
@@ -73,34 +73,34 @@ async def test_colours_and_sizes_are_there_and_their_ids_go_on_after_them(empty:
     ],
 )
 async def test_references_are_foreign_keys(dsn: str, statement: str) -> None:
-    async with connection(dsn) as opened:
+    async with open_connection(dsn) as connection:
         with pytest.raises(headrace.ForeignKeyViolationError):
-            await opened.execute(statement)
+            await connection.execute(statement)
 
 
 async def test_a_name_cannot_be_null_nor_a_brand_be_twice(dsn: str) -> None:
-    async with connection(dsn) as opened:
+    async with open_connection(dsn) as connection:
         with pytest.raises(headrace.NotNullViolationError):
-            await opened.execute("INSERT INTO brand (brand_name) VALUES (NULL)")
+            await connection.execute("INSERT INTO brand (brand_name) VALUES (NULL)")
         with pytest.raises(headrace.UniqueViolationError):
-            await opened.execute("INSERT INTO brand (brand_name) SELECT brand_name FROM brand")
+            await connection.execute("INSERT INTO brand (brand_name) SELECT brand_name FROM brand")
 
 
 async def test_a_look_up_has_an_index_to_use(dsn: str) -> None:
-    async with connection(dsn) as opened:
-        await opened.execute("SET enable_seqscan = off")
-        plan = await opened.fetch("EXPLAIN SELECT * FROM sku WHERE product_id = 1")
+    async with open_connection(dsn) as connection:
+        await connection.execute("SET enable_seqscan = off")
+        plan = await connection.fetch("EXPLAIN SELECT * FROM sku WHERE product_id = 1")
     assert "sku_product_id_idx" in "".join(row[0] for row in plan)
 
 
 async def test_half_a_schema_is_never_left(bare: str) -> None:
     await create_database(bare)
-    async with connection(bare) as opened:
+    async with open_connection(bare) as connection:
         # IF NOT EXISTS takes it for the table, and the reference to it fails.
-        await opened.execute("CREATE VIEW product_size AS SELECT 1 AS product_size_id")
+        await connection.execute("CREATE VIEW product_size AS SELECT 1 AS product_size_id")
         with pytest.raises(headrace.PostgresError):
-            await create_schema(opened)
-        assert await opened.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+            await create_schema(connection)
+        assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
 
 
 async def test_a_headline_is_short_and_says_what_it_is_about() -> None:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from storefront import RowWriter, Sample, connection, export, stream_catalogue, take
+from storefront import RowWriter, Sample, export, open_connection, stream_catalogue, take
 from storefront.stream import COLUMNS
 
 
@@ -40,13 +40,13 @@ async def test_take_of_a_negative_number_is_an_error() -> None:
 
 
 async def test_take_works_on_a_cursor(dsn: str) -> None:
-    async with connection(dsn) as opened, opened.transaction():
-        cursor = opened.cursor("SELECT generate_series(1, 1000)", prefetch=10)
+    async with open_connection(dsn) as connection, connection.transaction():
+        cursor = connection.cursor("SELECT generate_series(1, 1000)", prefetch=10)
         assert [row[0] async for row in take(3, cursor)] == [1, 2, 3]
 
 
 async def sku_ids(dsn: str, **options: int | None) -> list[int]:
-    async with connection(dsn) as opened, aclosing(stream_catalogue(opened, **options)) as records:  # type: ignore[arg-type]
+    async with open_connection(dsn) as connection, aclosing(stream_catalogue(connection, **options)) as records:  # type: ignore[arg-type]
         return [record["sku_id"] async for record in records]
 
 
@@ -74,7 +74,7 @@ async def test_a_part_of_the_catalogue(dsn: str, skip: int, limit: int | None, e
 async def test_a_record_tells_everything_by_name(dsn: str, sample: Sample) -> None:
     brands = dict(sample.brands())
     products = {product_id: (name, brand_id) for product_id, name, brand_id in sample.products()}
-    async with connection(dsn) as opened, aclosing(stream_catalogue(opened, limit=1)) as records:
+    async with open_connection(dsn) as connection, aclosing(stream_catalogue(connection, limit=1)) as records:
         record = await anext(records)
     _, product_id, size_id, color_id = next(sample.skus())
     name, brand_id = products[product_id]
@@ -83,17 +83,17 @@ async def test_a_record_tells_everything_by_name(dsn: str, sample: Sample) -> No
 
 
 async def test_a_stream_left_early_leaves_no_transaction(dsn: str) -> None:
-    async with connection(dsn) as opened:
-        async with aclosing(stream_catalogue(opened)) as records:
+    async with open_connection(dsn) as connection:
+        async with aclosing(stream_catalogue(connection)) as records:
             await anext(records)
-            assert opened.is_in_transaction()
-        assert not opened.is_in_transaction()
-        assert await opened.fetchval("SELECT count(*) FROM sku") == 1_000
+            assert connection.is_in_transaction()
+        assert not connection.is_in_transaction()
+        assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000
 
 
 async def test_a_stream_is_one_snapshot(dsn: str) -> None:
-    async with connection(dsn) as opened, connection(dsn) as another:
-        async with aclosing(stream_catalogue(opened, prefetch=10)) as records:
+    async with open_connection(dsn) as connection, open_connection(dsn) as another:
+        async with aclosing(stream_catalogue(connection, prefetch=10)) as records:
             await anext(records)
             await another.execute("DELETE FROM sku")
             assert len([record async for record in records]) == 999
@@ -101,12 +101,12 @@ async def test_a_stream_is_one_snapshot(dsn: str) -> None:
 
 async def test_a_long_stream_takes_little_memory(dsn: str) -> None:
     rows = 20_000
-    async with connection(dsn) as opened:
-        await opened.execute(
+    async with open_connection(dsn) as connection:
+        await connection.execute(
             "INSERT INTO sku (product_id, product_size_id, product_color_id)"
             f" SELECT 1, 1, 1 FROM generate_series(1, {rows})"
         )
-        async with aclosing(stream_catalogue(opened)) as records:
+        async with aclosing(stream_catalogue(connection)) as records:
             await anext(records)
             tracemalloc.start()
             try:
@@ -120,10 +120,10 @@ async def test_a_long_stream_takes_little_memory(dsn: str) -> None:
 
 async def test_the_catalogue_is_exported_as_csv(dsn: str) -> None:
     file = io.BytesIO()
-    async with connection(dsn) as opened:
-        await opened.execute("UPDATE product SET product_name = $1", 'a "quoted", name\nof two lines')
+    async with open_connection(dsn) as connection:
+        await connection.execute("UPDATE product SET product_name = $1", 'a "quoted", name\nof two lines')
         writer = RowWriter(file)
-        assert await export(opened, writer, skip=500, limit=100) == 100
+        assert await export(connection, writer, skip=500, limit=100) == 100
     assert writer.position == len(file.getvalue())
     header, *rows = csv.reader(io.StringIO(file.getvalue().decode(), newline=""))
     assert tuple(header) == COLUMNS

@@ -4,8 +4,8 @@ Each command of the program `storefront` is a function here. They take a connect
 the DSN of a database, and know nothing of the command line; `EmbeddedServer` is a server to try them on.
 """
 
-from storefront.batch import Batch, answer
-from storefront.benchmark import Measurement, Plan, Query, Way, bench
+from storefront.batch import ProductBatch, answer
+from storefront.benchmark import BenchmarkQuery, Measurement, Plan, Way, bench
 from storefront.brands import (
     BrandWithColor,
     add_brand_with_color,
@@ -15,7 +15,7 @@ from storefront.brands import (
 )
 from storefront.catalogue import look_up, parse_product_id
 from storefront.checkpoint import Checkpoint, Tally
-from storefront.database import connection, create_database
+from storefront.database import create_database, open_connection
 from storefront.embedded import EmbeddedServer
 from storefront.errors import (
     CatalogueNotEmptyError,
@@ -26,7 +26,7 @@ from storefront.errors import (
 )
 from storefront.iteration import take
 from storefront.loading import Loaded, Method, load
-from storefront.orders import Line, Order
+from storefront.orders import Order, OrderLine
 from storefront.rows import RowWriter
 from storefront.sample import Sample, read_words
 from storefront.schema import create_schema
@@ -37,19 +37,19 @@ from storefront.tour import demo
 __version__ = "0.1.0"
 
 __all__ = [
-    "Batch",
+    "BenchmarkQuery",
     "BrandWithColor",
     "CatalogueNotEmptyError",
     "Checkpoint",
     "EmbeddedServer",
     "EmbeddedServerError",
-    "Line",
     "Loaded",
     "Measurement",
     "Method",
     "Order",
+    "OrderLine",
     "Plan",
-    "Query",
+    "ProductBatch",
     "RowWriter",
     "Sample",
     "StorefrontError",
@@ -62,13 +62,13 @@ __all__ = [
     "add_brands_by_hand",
     "answer",
     "bench",
-    "connection",
     "create_database",
     "create_schema",
     "demo",
     "export",
     "load",
     "look_up",
+    "open_connection",
     "parse_product_id",
     "read_words",
     "remove_brands",

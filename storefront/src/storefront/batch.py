@@ -20,7 +20,7 @@ import headrace
 from storefront.catalogue import COLUMNS, Executor, first_page, further_pages
 from storefront.checkpoint import Checkpoint, Tally
 from storefront.errors import StorefrontError, UsageError
-from storefront.orders import Line, Order
+from storefront.orders import Order, OrderLine
 from storefront.rows import RowWriter, open_binary
 from storefront.timing import timed
 
@@ -33,19 +33,19 @@ CHECKPOINT_LINES = 500
 Report = Callable[[int, str], None]
 """Called with the number of a line and what is wrong with it, in the order of the lines."""
 
-_Pending = tuple[Line, "asyncio.Task[list[headrace.Record]] | None"]
+_Pending = tuple[OrderLine, "asyncio.Task[list[headrace.Record]] | None"]
 
 
 @timed
 async def answer(
     executor: Executor,
-    lines: Iterable[Line],
+    lines: Iterable[OrderLine],
     output: RowWriter,
     *,
     report: Report,
     tally: Tally,
     window: int = WINDOW,
-    settled: Callable[[Line], None] = lambda line: None,
+    settled: Callable[[OrderLine], None] = lambda line: None,
 ) -> Tally:
     """Look up every line's product, write its SKUs as rows of catalogue.COLUMNS, count the lines in `tally`.
 
@@ -85,7 +85,7 @@ async def answer(
 
 async def _settle(
     executor: Executor,
-    line: Line,
+    line: OrderLine,
     rows: list[headrace.Record] | None,
     output: RowWriter,
     report: Report,
@@ -121,7 +121,7 @@ def _write(output: RowWriter, rows: list[headrace.Record]) -> int:
 
 
 @dataclass
-class Batch:
+class ProductBatch:
     """A batch between two files, which can be cut off at any moment and resumed.
 
     A checkpoint beside `output_path` says how far the batch has come; it is renewed every `checkpoint_lines`
@@ -221,15 +221,15 @@ class Batch:
 class _Keeper:
     """Keeps a batch's checkpoint up to date while its lines are settled."""
 
-    def __init__(self, batch: Batch, sink: BinaryIO, output: RowWriter, tally: Tally) -> None:
+    def __init__(self, batch: ProductBatch, sink: BinaryIO, output: RowWriter, tally: Tally) -> None:
         self._batch = batch
         self._sink = sink
         self._output = output
         self._tally = tally
-        self._last: Line | None = None
+        self._last: OrderLine | None = None
         self._position = output.position
 
-    def settled(self, line: Line) -> None:
+    def settled(self, line: OrderLine) -> None:
         """Note that a line is done; save a checkpoint when one is due."""
         self._last = line
         self._position = self._output.position

@@ -19,7 +19,7 @@ from typing import Any
 
 import headrace
 from storefront.catalogue import LOOK_UP
-from storefront.database import connection
+from storefront.database import open_connection
 from storefront.errors import StorefrontError, UsageError
 from storefront.timing import timed
 
@@ -32,7 +32,7 @@ UNINDEXED_SCHEMA = "storefront_without_index"
 """Where the copy of the table sku lives, while look-ups without the index are measured."""
 
 
-class Query(StrEnum):
+class BenchmarkQuery(StrEnum):
     """What a look-up asks for."""
 
     JOIN = "join"
@@ -44,12 +44,12 @@ class Query(StrEnum):
     def sql(self) -> str:
         """The statement."""
         key = "SELECT product_id, product_name, brand_id FROM product WHERE product_id = $1"
-        return LOOK_UP if self is Query.JOIN else key
+        return LOOK_UP if self is BenchmarkQuery.JOIN else key
 
     @property
     def subject(self) -> str:
         """The look-up in words, for headings."""
-        return "a product's SKU, a four-way join" if self is Query.JOIN else "a product by primary key"
+        return "a product's SKU, a four-way join" if self is BenchmarkQuery.JOIN else "a product by primary key"
 
 
 class Way(StrEnum):
@@ -65,7 +65,7 @@ class Way(StrEnum):
 class Measurement:
     """The outcome of one way: `seconds` the median of the rounds, `speed_up` against one after another."""
 
-    query: Query
+    query: BenchmarkQuery
     way: Way
     connections: int
     indexed: bool
@@ -86,7 +86,7 @@ class Plan:
     Pool sizes are for the two ways that use a pool; the first one also serves the other two.
     """
 
-    query: Query = Query.JOIN
+    query: BenchmarkQuery = BenchmarkQuery.JOIN
     look_ups: int = LOOK_UPS
     pool_sizes: Sequence[int] = (POOL_SIZE,)
     rounds: int = 1
@@ -158,8 +158,8 @@ async def bench(dsn: str, plan: Plan) -> list[Measurement]:
 
 
 async def _choose_ids(dsn: str, plan: Plan) -> list[int]:
-    async with connection(dsn) as opened:
-        records = await opened.fetch("SELECT DISTINCT product_id FROM sku ORDER BY product_id")
+    async with open_connection(dsn) as connection:
+        records = await connection.fetch("SELECT DISTINCT product_id FROM sku ORDER BY product_id")
     if not records:
         raise StorefrontError("the catalogue holds no SKUs to look up: run `storefront load` first")
     known = [record["product_id"] for record in records]
@@ -173,9 +173,9 @@ async def _unindexed(dsn: str) -> AsyncIterator[str]:
 
     The table itself keeps its index, for whoever else is using it. The copy is dropped at the end.
     """
-    async with connection(dsn) as opened:
-        schema = await opened.fetchval("SELECT quote_ident(current_schema())")
-        await opened.execute(f"""
+    async with open_connection(dsn) as connection:
+        schema = await connection.fetchval("SELECT quote_ident(current_schema())")
+        await connection.execute(f"""
             DROP SCHEMA IF EXISTS {UNINDEXED_SCHEMA} CASCADE;
             CREATE SCHEMA {UNINDEXED_SCHEMA};
             CREATE TABLE {UNINDEXED_SCHEMA}.sku AS TABLE sku;
@@ -184,7 +184,7 @@ async def _unindexed(dsn: str) -> AsyncIterator[str]:
         try:
             yield f"{UNINDEXED_SCHEMA}, {schema}"
         finally:
-            await opened.execute(f"DROP SCHEMA {UNINDEXED_SCHEMA} CASCADE")
+            await connection.execute(f"DROP SCHEMA {UNINDEXED_SCHEMA} CASCADE")
 
 
 async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None) -> list[Measurement]:
@@ -222,7 +222,7 @@ def _connections(way: Way, size: int) -> int:
 
 
 @timed
-async def run_way(way: Way, query: Query, ids: Sequence[int], pool: headrace.Pool) -> float:
+async def run_way(way: Way, query: BenchmarkQuery, ids: Sequence[int], pool: headrace.Pool) -> float:
     """Look up all ids in one way and return the seconds; answers are checked when the clock has stopped."""
     started = time.perf_counter()
     answers = await RUNS[way](pool, query.sql, ids)

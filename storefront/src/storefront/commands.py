@@ -30,7 +30,7 @@ from storefront.cli import (
     log_to,
     run,
 )
-from storefront.database import connection, create_database
+from storefront.database import create_database, open_connection
 from storefront.errors import StorefrontError, UnknownProductError, UsageError, reason
 from storefront.orders import Order
 from storefront.progress import loading_progress
@@ -86,8 +86,8 @@ def init(dsn: DsnOption = None, data_dir: DataDirOption = DATA_DIR, verbose: Ver
     async def work(target: str) -> None:
         if status := await create_database(target):
             typer.echo(status)
-        async with connection(target) as opened:
-            await create_schema(opened, report)
+        async with open_connection(target) as connection:
+            await create_schema(connection, report)
 
     run(dsn, data_dir, work, make=True)
 
@@ -113,9 +113,9 @@ def load(
     sample = Sample(brand_count, product_count, sku_count, seed, read_words(words))
 
     async def work(target: str) -> loading.Loaded:
-        async with connection(target) as opened:
+        async with open_connection(target) as connection:
             with loading_progress(_stderr()) as progress:
-                return await loading.load(opened, sample, method=method, replace=replace, progress=progress)
+                return await loading.load(connection, sample, method=method, replace=replace, progress=progress)
 
     loaded = run(dsn, data_dir, work)
     typer.echo(f"loaded {loaded} by {method.value}, seed {seed}, in one transaction")
@@ -133,8 +133,8 @@ def lookup(
     log_to(_stderr(), verbose=verbose)
 
     async def work(target: str) -> list[list[headrace.Record] | BaseException]:
-        async with connection(target) as opened:
-            look_ups = (catalogue.look_up(opened, product_id) for product_id in ids)
+        async with open_connection(target) as connection:
+            look_ups = (catalogue.look_up(connection, product_id) for product_id in ids)
             return await asyncio.gather(*look_ups, return_exceptions=True)
 
     unknown = []
@@ -202,7 +202,7 @@ def batch(
     async def work(target: str) -> Tally:
         async with headrace.create_pool(target, min_size=1, max_size=pool_size) as pool:
             if output is not None:
-                return await batches.Batch(file, output, resume, window).run(pool, report)
+                return await batches.ProductBatch(file, output, resume, window).run(pool, report)
             with open_binary(file, "rb") as source, output_file(None) as rows:
                 rows.write(catalogue.COLUMNS)
                 return await batches.answer(pool, Order(source), rows, report=report, tally=Tally(), window=window)
@@ -252,10 +252,10 @@ def add(
         raise UsageError("a brand's name is empty")
 
     async def work(target: str) -> list[int]:
-        async with connection(target) as opened:
+        async with open_connection(target) as connection:
             if by_hand:
-                return await brands.add_brands_by_hand(opened, names, keep=not roll_back)
-            return await brands.add_brands(opened, names)
+                return await brands.add_brands_by_hand(connection, names, keep=not roll_back)
+            return await brands.add_brands(connection, names)
 
     try:
         ids = run(dsn, data_dir, work)
@@ -280,8 +280,8 @@ def add_with_color(
         raise UsageError("a name is empty")
 
     async def work(target: str) -> brands.BrandWithColor:
-        async with connection(target) as opened:
-            return await brands.add_brand_with_color(opened, name, color_id, color_name)
+        async with open_connection(target) as connection:
+            return await brands.add_brand_with_color(connection, name, color_id, color_name)
 
     try:
         outcome = run(dsn, data_dir, work)
@@ -306,9 +306,9 @@ def export_catalogue(
     log_to(_stderr(), verbose=verbose)
 
     async def work(target: str) -> int:
-        async with connection(target) as opened:
+        async with open_connection(target) as connection:
             with output_file(output) as rows:
-                return await stream.export(opened, rows, prefetch=prefetch, skip=skip, limit=take)
+                return await stream.export(connection, rows, prefetch=prefetch, skip=skip, limit=take)
 
     with _quiet_pipe():
         count = run(dsn, data_dir, work)
@@ -322,7 +322,7 @@ def bench(
         int, typer.Option("--look-ups", "-n", min=1, help="How many, for each way.")
     ] = benchmark.LOOK_UPS,
     query: Annotated[
-        list[benchmark.Query] | None,
+        list[benchmark.BenchmarkQuery] | None,
         typer.Option(
             help="What a look-up is: the four-way join, or a product by its key. Can be given twice.",
             show_default="both",
@@ -350,15 +350,15 @@ def bench(
         figures.require_matplotlib()
     sizes = _sizes(pool_sizes)
     plans = [
-        benchmark.Plan(one, look_ups, sizes, rounds, without_index=no_index and one is benchmark.Query.JOIN)
-        for one in query or benchmark.Query
+        benchmark.Plan(one, look_ups, sizes, rounds, without_index=no_index and one is benchmark.BenchmarkQuery.JOIN)
+        for one in query or benchmark.BenchmarkQuery
     ]
     console = _stdout()
 
     async def work(target: str) -> tuple[list[benchmark.Measurement], str]:
         measurements: list[benchmark.Measurement] = []
-        async with connection(target) as opened:
-            server: str = await opened.fetchval("SELECT version()")
+        async with open_connection(target) as connection:
+            server: str = await connection.fetchval("SELECT version()")
         for plan in plans:
             measured = await benchmark.bench(target, plan)
             for table in figures.tables(measured):

@@ -50,15 +50,15 @@ def complete(dsn: str) -> str:
 
 
 @asynccontextmanager
-async def connection(dsn: str) -> AsyncIterator[headrace.Connection]:
+async def open_connection(dsn: str) -> AsyncIterator[headrace.Connection]:
     """A connection for the time of a `with` block; closed after it, at once where the block fails."""
-    opened = await headrace.connect(dsn)
+    connection = await headrace.connect(dsn)
     try:
-        yield opened
+        yield connection
     except BaseException:
-        opened.terminate()
+        connection.terminate()
         raise
-    await opened.close()
+    await connection.close()
 
 
 async def create_database(dsn: str) -> str | None:
@@ -71,7 +71,7 @@ async def create_database(dsn: str) -> str | None:
         await existing.close()
         return None
     name = (named_database(dsn) or DATABASE).replace('"', '""')
-    async with connection(with_database(dsn, MAINTENANCE_DATABASE)) as maintenance:
+    async with open_connection(with_database(dsn, MAINTENANCE_DATABASE)) as maintenance:
         try:
             status: str = await maintenance.execute(f'CREATE DATABASE "{name}"')
         except headrace.DuplicateDatabaseError:

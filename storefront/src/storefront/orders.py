@@ -22,7 +22,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Line:
+class OrderLine:
     """One line of an order: either an id to look up or the reason why not.
 
     `end` is the offset in bytes at which the next line begins, and `digest` the SHA-256 of the file up to
@@ -71,17 +71,17 @@ class Order:
         self._number = 0
         self._end = 0
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[OrderLine]:
         return self
 
-    def __next__(self) -> Line:
+    def __next__(self) -> OrderLine:
         raw = self._read_line()
         if not raw:
             raise StopIteration
         self._number += 1
         if self._number == 1:
             raw = raw.removeprefix(BYTE_ORDER_MARK)
-        line = partial(Line, self._number, self._end, self._hash.hexdigest())
+        line = partial(OrderLine, self._number, self._end, self._hash.hexdigest())
         try:
             product_id = _product_id(raw)
         except UsageError as error:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 import headrace
 from storefront import benchmark, brands, figures, loading, stream
-from storefront.database import connection, create_database
+from storefront.database import create_database, open_connection
 from storefront.errors import reason
 from storefront.progress import loading_progress
 from storefront.sample import Sample
@@ -45,18 +45,18 @@ class Tour:
     async def run(self) -> list[benchmark.Measurement]:
         """Run every chapter and return what the last one measured."""
         created = await create_database(self.dsn)
-        async with connection(self.dsn) as opened:
-            await self._schema(opened, created)
-            await self._data(opened)
-            await brands.remove_brands(opened, BRANDS)
+        async with open_connection(self.dsn) as connection:
+            await self._schema(connection, created)
+            await self._data(connection)
+            await brands.remove_brands(connection, BRANDS)
             try:
-                await self._commit(opened)
-                await self._rollback(opened)
-                await self._savepoint(opened)
-                await self._stream(opened)
+                await self._commit(connection)
+                await self._rollback(connection)
+                await self._savepoint(connection)
+                await self._stream(connection)
             finally:
-                if not opened.is_closed():
-                    await brands.remove_brands(opened, BRANDS)
+                if not connection.is_closed():
+                    await brands.remove_brands(connection, BRANDS)
         return await self._look_ups()
 
     def _heading(self, title: str, text: str) -> None:
@@ -67,8 +67,8 @@ class Tour:
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(Padding(Text(text, style), (0, 0, 0, 3), expand=False))
 
-    async def _schema(self, opened: headrace.Connection, created: str | None) -> None:
-        version = opened.get_server_version()
+    async def _schema(self, connection: headrace.Connection, created: str | None) -> None:
+        version = connection.get_server_version()
         self._heading(
             "The schema",
             f"Five tables on PostgreSQL {version.major}, in one transaction; each statement's status:",
@@ -79,68 +79,68 @@ class Tour:
         def report(statement: str, status: str) -> None:
             self._say(f"{status:<16} {headline(statement)}")
 
-        await create_schema(opened, report)
+        await create_schema(connection, report)
 
-    async def _data(self, opened: headrace.Connection) -> None:
+    async def _data(self, connection: headrace.Connection) -> None:
         sample = self.sample
         self._heading(
             "The sample data",
             f"{sample.brand_count:,} brands, {sample.product_count:,} products, {sample.sku_count:,} SKUs, "
             "by COPY, in one transaction:",
         )
-        present = await loading.count_rows(opened)
+        present = await loading.count_rows(connection)
         if present.brands and not self.replace:
             self._say(f"There are {present} already, and they are kept; --replace loads them anew.")
             return
         with loading_progress(self.console) as progress:
-            await loading.load(opened, sample, replace=self.replace, progress=progress)
+            await loading.load(connection, sample, replace=self.replace, progress=progress)
 
-    async def _count(self, opened: headrace.Connection) -> int:
-        count: int = await opened.fetchval("SELECT count(*) FROM brand")
+    async def _count(self, connection: headrace.Connection) -> int:
+        count: int = await connection.fetchval("SELECT count(*) FROM brand")
         return count
 
-    async def _commit(self, opened: headrace.Connection) -> None:
+    async def _commit(self, connection: headrace.Connection) -> None:
         first, second = BRANDS[:2]
         self._heading(
             "A transaction, committed",
             f"async with connection.transaction(): {first} and {second} are added.",
         )
-        before = await self._count(opened)
-        ids = await brands.add_brands(opened, (first, second))
-        after = await self._count(opened)
+        before = await self._count(connection)
+        ids = await brands.add_brands(connection, (first, second))
+        after = await self._count(connection)
         self._say(f"They have the ids {ids[0]} and {ids[1]}; brands before: {before}, after: {after}.")
 
-    async def _rollback(self, opened: headrace.Connection) -> None:
+    async def _rollback(self, connection: headrace.Connection) -> None:
         self._heading("A transaction, rolled back", f"{BRANDS[2]} is new, {BRANDS[0]} is not: neither is added.")
-        before = await self._count(opened)
+        before = await self._count(connection)
         try:
-            await brands.add_brands(opened, (BRANDS[2], BRANDS[0]))
+            await brands.add_brands(connection, (BRANDS[2], BRANDS[0]))
         except headrace.UniqueViolationError as error:
             self._say(f"The server said: {reason(error)}")
-        self._say(f"Brands before: {before}, after: {await self._count(opened)}.")
-        await brands.add_brands_by_hand(opened, (BRANDS[3],), keep=False)
-        self._say(f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(opened)}.")
+        self._say(f"Brands before: {before}, after: {await self._count(connection)}.")
+        await brands.add_brands_by_hand(connection, (BRANDS[3],), keep=False)
+        self._say(f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(connection)}.")
 
-    async def _savepoint(self, opened: headrace.Connection) -> None:
+    async def _savepoint(self, connection: headrace.Connection) -> None:
         taken, color = next(iter(COLORS.items()))
         self._heading(
             "A transaction with a savepoint",
             f"{BRANDS[4]} is added, and inside a savepoint a colour whose id, {taken}, is {color}'s.",
         )
-        before = await self._count(opened)
-        outcome = await brands.add_brand_with_color(opened, BRANDS[4], taken, "Green")
+        before = await self._count(connection)
+        outcome = await brands.add_brand_with_color(connection, BRANDS[4], taken, "Green")
         assert outcome.color_error is not None
-        after = await self._count(opened)
+        after = await self._count(connection)
         self._say(f"The colour was refused, the brand is kept; brands before: {before}, after: {after}.")
 
-    async def _stream(self, opened: headrace.Connection) -> None:
+    async def _stream(self, connection: headrace.Connection) -> None:
         self._heading(
             "A cursor",
             f"The whole catalogue, {stream.PREFETCH} rows at a time, never all in memory; then a part of it.",
         )
-        rows = await timed(count_catalogue)(opened)
+        rows = await timed(count_catalogue)(connection)
         self._say(f"{rows:,} rows went by.")
-        part = stream.stream_catalogue(opened, skip=SKIP, limit=TAKE)
+        part = stream.stream_catalogue(connection, skip=SKIP, limit=TAKE)
         async with aclosing(part) as records:
             ids = [record["sku_id"] async for record in records]
         if ids:
@@ -152,7 +152,7 @@ class Tour:
             "One after another, then all at once: a connection for each, ONE for all, the pool's own method.",
         )
         measurements: list[benchmark.Measurement] = []
-        for query in benchmark.Query:
+        for query in benchmark.BenchmarkQuery:
             measurements += await benchmark.bench(self.dsn, benchmark.Plan(query, self.look_ups))
         self._close(measurements)
         return measurements
@@ -161,7 +161,7 @@ class Tour:
         for table in figures.tables(measurements):
             self.console.print()
             self.console.print(table)
-        by_way = {m.way: m for m in measurements if m.query is benchmark.Query.KEY}
+        by_way = {m.way: m for m in measurements if m.query is benchmark.BenchmarkQuery.KEY}
         one = by_way[benchmark.Way.ONE_CONNECTION]
         pool = by_way[benchmark.Way.POOL_METHODS]
         self.console.print(
@@ -173,10 +173,10 @@ class Tour:
         )
 
 
-async def count_catalogue(opened: headrace.Connection) -> int:
+async def count_catalogue(connection: headrace.Connection) -> int:
     """Stream the catalogue and count its rows."""
     count = 0
-    async with aclosing(stream.stream_catalogue(opened)) as records:
+    async with aclosing(stream.stream_catalogue(connection)) as records:
         async for _ in records:
             count += 1
     return count
