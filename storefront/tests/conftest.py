@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 # Under --import-mode=importlib pytest calls this file storefront.tests.conftest, and so takes the directory
 # storefront/ for the package of that name. It makes way for the real one.
 if getattr(sys.modules.get("storefront"), "__file__", None) is None:
     sys.modules.pop("storefront", None)
 
-from storefront import EmbeddedServer, Sample, create_schema, load, open_connection
+from storefront import EmbeddedServer, Sample, cli, create_schema, load, open_connection
 from storefront.database import with_database
 
 SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
@@ -129,3 +133,75 @@ def own_logging() -> Iterator[None]:
     before = logger.handlers, logger.level, logger.propagate
     yield
     logger.handlers, logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """A function that runs a command line in an empty directory, if `dsn` is given on that database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STOREFRONT_DSN", raising=False)
+    monkeypatch.delenv("STOREFRONT_DATA_DIR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*args: str, dsn: str | None = None) -> Result:
+        result = CliRunner().invoke(cli.app, args, env={"STOREFRONT_DSN": dsn} if dsn else None)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def fails(run: Callable[..., Result]) -> Callable[..., None]:
+    """A function that runs a command line and expects an exit status and one line on stderr, with `message` in it.
+
+    The command prints nothing on standard output and leaves no file.
+    """
+
+    def fails(*args: str, status: int, message: str, dsn: str | None = None) -> None:
+        before = sorted(os.listdir())
+        result = run(*args, dsn=dsn)
+        assert sorted(os.listdir()) == before
+        assert result.exit_code == status, result.output
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert result.stderr.startswith("storefront: ")
+        assert message in result.stderr
+
+    return fails
+
+
+@pytest.fixture(
+    params=["lookup 1", "load", "brands add Aurora", "export", "bench -n 5"], ids=lambda line: line.split()[0]
+)
+def needs_catalogue(request: pytest.FixtureRequest) -> list[str]:
+    """The command line of each command that needs a catalogue, as its arguments."""
+    line: str = request.param
+    return line.split()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A function that starts the program `storefront` in a process group of its own, which SIGINT can be sent to.
+
+    A shell starts its background processes with SIGINT ignored, and children inherit that; here it is reset.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: str, dsn: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "storefront", *args],
+            env={**os.environ, "STOREFRONT_DSN": dsn},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

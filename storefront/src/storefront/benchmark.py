@@ -19,12 +19,11 @@ from typing import Any
 
 import headrace
 from storefront.catalogue import LOOK_UP
-from storefront.database import open_connection
+from storefront.database import POOL_SIZE, open_connection
 from storefront.errors import StorefrontError, UsageError
 from storefront.timing import timed
 
 LOOK_UPS = 10_000
-POOL_SIZE = 6
 WARM_UP = 200
 """Look-ups before the first measurement: connections are opened and statements prepared outside of it."""
 

@@ -1,61 +1,23 @@
-"""The command line's frame: the application, where its server comes from, and errors as one line.
-
-Exit status: 0 done; 1 it could not be done; 2 the request made no sense; 3 a batch was answered but not every
-product found; 130 interrupted.
-"""
+"""The program `storefront`: its commands, its exit status, and errors as one line on stderr."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 from typer.core import TyperGroup
 
 import headrace
-from storefront.database import DATABASE, complete
-from storefront.embedded import EmbeddedServer
-from storefront.errors import StorefrontError, UsageError, reason
-
-T = TypeVar("T")
-
-FAILED, BAD_USAGE, NOT_ALL_FOUND, INTERRUPTED = 1, 2, 3, 130
-
-DsnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dsn",
-        envvar="STOREFRONT_DSN",
-        show_envvar=True,
-        help="A server of your own, postgresql://user@host:5432/products; without it an embedded one.",
-    ),
-]
-DataDirOption = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir",
-        envvar="STOREFRONT_DATA_DIR",
-        show_envvar=True,
-        help="Where the embedded server keeps its data.",
-    ),
-]
-VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say on stderr what starts, with what, and how long it took.")
-]
-
-DATA_DIR = Path(".storefront")
+import storefront
+from storefront.commands import COMMANDS
+from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
 
 
 class OneLineErrors(TyperGroup):
-    """A command group whose errors are one line on stderr and an exit status, never a traceback or a box."""
+    """A command group that shows an error as one line on stderr and an exit status, without a traceback or a box."""
 
     def main(
         self,
@@ -77,37 +39,37 @@ class OneLineErrors(TyperGroup):
                 **extra,
             )
         except (KeyboardInterrupt, typer.Abort):
-            status = INTERRUPTED
+            status = ExitStatus.INTERRUPTED
         except Exception as error:
             message, status = explain(error)
             print(f"storefront: {message}", file=sys.stderr)
-        if status == INTERRUPTED:
+        if status == ExitStatus.INTERRUPTED:
             print("storefront: interrupted", file=sys.stderr)
-        sys.exit(status if isinstance(status, int) else 0)
+        sys.exit(status if isinstance(status, int) else ExitStatus.DONE)
 
 
 def explain(error: Exception) -> tuple[str, int]:
-    """A line that tells what went wrong, and the exit status; an error that should not be is raised again."""
+    """Return a line that tells what went wrong, and the exit status. An unexpected error is raised again."""
+    status: int = ExitStatus.FAILED
     match error:
         case UsageError():
-            text, status = str(error), BAD_USAGE
+            text, status = str(error), ExitStatus.BAD_USAGE
         case StorefrontError():
-            text, status = str(error), FAILED
+            text = str(error)
         case headrace.InvalidCatalogNameError() | headrace.UndefinedTableError():
-            text, status = f"{reason(error)}: run `storefront init` first", FAILED
+            text = f"{reason(error)}: run `storefront init` first"
         case headrace.PostgresError():
-            text, status = reason(error), FAILED
+            text = reason(error)
         case headrace.InterfaceError():
-            text, status = str(error), FAILED
+            text = str(error)
         case TimeoutError():
-            text, status = f"timed out: {error}" if str(error) else "timed out waiting for the server", FAILED
+            text = f"timed out: {error}" if str(error) else "timed out waiting for the server"
         case ConnectionError() | socket.gaierror():
-            text, status = f"cannot reach the server: {error}", FAILED
+            text = f"cannot reach the server: {error}"
         case OSError():
-            text, status = str(error) or type(error).__name__, FAILED
+            text = str(error) or type(error).__name__
         case _ if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-            # The command line's parser speaking; which module its errors come from differs between versions
-            # of typer.
+            # An error of the command line's parser. The module that defines its class depends on the version of typer.
             text, status = f"{error.format_message().rstrip('.')} (see --help)", error.exit_code
         case _:
             raise error
@@ -121,56 +83,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+for command in COMMANDS:
+    app.add_typer(command)
 
 
-def run(dsn: str | None, data_dir: Path, work: Callable[[str], Coroutine[Any, Any, T]], *, make: bool = False) -> T:
-    """Run `work` with the DSN of the storefront's database: on the server of `dsn`, or on an embedded one.
-
-    An embedded server's cluster is made only where `make` is set; elsewhere StorefrontError says that there
-    is none.
-    """
-    if dsn is not None:
-        return asyncio.run(work(complete(dsn)))
-    server = EmbeddedServer(data_dir)
-    if server.is_new:
-        if not make:
-            raise StorefrontError(
-                f"there is no catalogue in {data_dir} yet: run `storefront init` first, or name a --dsn"
-            )
-        if sys.stderr.isatty():
-            print(f"making an embedded PostgreSQL in {data_dir} (once, some seconds)", file=sys.stderr)
-    with server:
-        return asyncio.run(work(server.dsn(DATABASE)))
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"storefront {storefront.__version__}, headrace {headrace.__version__}")
+        raise typer.Exit
 
 
-class ConsoleHandler(logging.Handler):
-    """Log records as dim lines on a console, in step with whatever else it shows."""
-
-    def __init__(self, console: Console, indent: int) -> None:
-        super().__init__()
-        self.console = console
-        self.indent = indent
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        text = Text(record.getMessage(), "dim")
-        if self.indent:
-            self.console.print(Padding(text, (0, 0, 0, self.indent), expand=False))
-        else:
-            self.console.print(text, soft_wrap=True)
-
-
-def log_to(console: Console, *, verbose: bool, indent: int = 0) -> None:
-    """Send the storefront's log to `console`: warnings, and with `verbose` what starts and what finishes."""
-    logger = logging.getLogger("storefront")
-    logger.handlers = [ConsoleHandler(console, indent)]
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    logger.propagate = False
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the versions and exit."),
+    ] = False,
+) -> None:
+    """An online shop's product catalogue on headrace: pipelined look-ups against PostgreSQL."""
 
 
 def main() -> None:
-    """The program `storefront`."""
-    # The commands are defined against `app`; importing them adds them to it.
-    from storefront import commands  # noqa: F401
-
+    """Run the program `storefront`."""
     app()

@@ -15,6 +15,9 @@ DATABASE = "products"
 MAINTENANCE_DATABASE = "postgres"
 """The database every server has, to connect to while ours is made."""
 
+POOL_SIZE = 6
+"""The number of connections in a pool, unless the user asks for another."""
+
 _DATABASE_PARAMETERS = ("dbname", "database")
 
 

@@ -7,7 +7,23 @@ what it complains of.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import headrace
+
+
+class ExitStatus(IntEnum):
+    """The exit status of the program."""
+
+    DONE = 0
+    FAILED = 1
+    """The request could not be carried out."""
+    BAD_USAGE = 2
+    """The request makes no sense."""
+    NOT_ALL_FOUND = 3
+    """A batch is complete, but not every product was found."""
+    INTERRUPTED = 130
+    """Ctrl-C: 128 and the number of SIGINT, as shells report it."""
 
 
 class StorefrontError(Exception):

@@ -1,0 +1,10 @@
+"""The commands of the program, one module each.
+
+A module defines `app`, a `typer.Typer` with one command, or a named one with a group of them. The command declares its
+options, calls a function of the package, and shows the outcome. COMMANDS lists every module's `app`.
+"""
+
+from storefront.commands import batch, bench, brands, demo, export, init, load, lookup
+
+COMMANDS = (init.app, load.app, lookup.app, batch.app, export.app, bench.app, demo.app, brands.app)
+"""In the order in which `storefront --help` lists them."""

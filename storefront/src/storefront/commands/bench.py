@@ -1,0 +1,84 @@
+"""`storefront bench`: measure look-ups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from storefront import benchmark, figures
+from storefront.console import log_to, stderr, stdout
+from storefront.database import POOL_SIZE, open_connection
+from storefront.errors import UsageError
+from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
+
+app = typer.Typer()
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected whole numbers and commas, such as 1,2,4,6") from None
+
+
+@app.command()
+def bench(
+    look_ups: Annotated[
+        int, typer.Option("--look-ups", "-n", min=1, help="The number of look-ups for each way.")
+    ] = benchmark.LOOK_UPS,
+    query: Annotated[
+        list[benchmark.BenchmarkQuery] | None,
+        typer.Option(
+            help="The look-up to measure: the four-way join, or a product by its key. May be given twice.",
+            show_default="both",
+        ),
+    ] = None,
+    pool_sizes: Annotated[
+        str, typer.Option(metavar="N,N,...", help="The pool sizes to compare, such as 1,2,4,6,8,16.")
+    ] = str(POOL_SIZE),
+    rounds: Annotated[
+        int, typer.Option(min=1, help="The number of rounds; the median of their times is reported.")
+    ] = 3,
+    no_index: Annotated[
+        bool, typer.Option("--no-index", help="Also measure the join without the index on sku.product_id.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figures into a .png, .svg or .pdf file.")
+    ] = None,
+    dsn: DsnOption = None,
+    data_dir: DataDirOption = DATA_DIR,
+    verbose: VerboseOption = False,
+) -> None:
+    """Measure look-ups: one after another, at once with a pool, on ONE connection, and by pool methods."""
+    log_to(stderr(), verbose=verbose)
+    for path in (json, picture):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UsageError(f"cannot write {path}: its directory does not exist")
+    if picture is not None:
+        figures.require_matplotlib()
+    sizes = _sizes(pool_sizes)
+    plans = [
+        benchmark.Plan(one, look_ups, sizes, rounds, without_index=no_index and one is benchmark.BenchmarkQuery.JOIN)
+        for one in query or benchmark.BenchmarkQuery
+    ]
+    console = stdout()
+
+    async def work(target: str) -> tuple[list[benchmark.Measurement], str]:
+        measurements: list[benchmark.Measurement] = []
+        async with open_connection(target) as connection:
+            server: str = await connection.fetchval("SELECT version()")
+        for plan in plans:
+            measured = await benchmark.bench(target, plan)
+            for table in figures.tables(measured):
+                console.print(table, "")
+            measurements += measured
+        return measurements, server
+
+    measurements, server = run_on_server(dsn, data_dir, work)
+    if json is not None:
+        figures.write_json(measurements, json, server=server)
+    if picture is not None:
+        figures.draw(measurements, picture)

@@ -1,0 +1,77 @@
+"""`storefront lookup`: show the SKUs of products."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+import headrace
+from storefront import catalogue
+from storefront.console import exit_on_broken_pipe, log_to, stderr, stdout
+from storefront.database import open_connection
+from storefront.errors import StorefrontError, UnknownProductError, UsageError
+from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
+from storefront.rows import RowWriter
+
+app = typer.Typer()
+
+
+def _product_id(text: str) -> int:
+    try:
+        return catalogue.parse_product_id(text)
+    except UsageError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def lookup(
+    ids: Annotated[list[int], typer.Argument(metavar="ID...", parser=_product_id, help="Ids of products.")],
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV for other programs instead of tables.")] = False,
+    dsn: DsnOption = None,
+    data_dir: DataDirOption = DATA_DIR,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show the SKUs of products, with size and colour by name. All look-ups run at once on one connection."""
+    log_to(stderr(), verbose=verbose)
+
+    async def work(target: str) -> list[list[headrace.Record] | BaseException]:
+        async with open_connection(target) as connection:
+            look_ups = (catalogue.look_up(connection, product_id) for product_id in ids)
+            return await asyncio.gather(*look_ups, return_exceptions=True)
+
+    unknown = []
+    writer = RowWriter(sys.stdout.buffer)
+    with exit_on_broken_pipe():
+        if csv:
+            writer.write(catalogue.COLUMNS)
+        for found in run_on_server(dsn, data_dir, work):
+            if isinstance(found, UnknownProductError):
+                unknown.append(found)
+            elif isinstance(found, BaseException):
+                raise found
+            elif csv:
+                for record in found:
+                    writer.write(record)
+            else:
+                stdout().print(_product_table(found))
+        sys.stdout.flush()
+        writer.flush()
+    if unknown:
+        raise StorefrontError("; ".join(map(str, unknown)))
+
+
+def _product_table(records: list[headrace.Record]) -> Table:
+    product = records[0]
+    skus = [record for record in records if record["sku_id"] is not None]
+    title = f"product {product['product_id']} of brand {product['brand_id']}: {product['product_name']}"
+    table = Table(title=title, title_justify="left", caption=f"{len(skus):,} SKUs", caption_justify="left")
+    table.add_column("SKU", justify="right")
+    table.add_column("colour")
+    table.add_column("size")
+    for sku in skus:
+        table.add_row(str(sku["sku_id"]), sku["product_color_name"], sku["product_size_name"])
+    return table
