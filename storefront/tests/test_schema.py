@@ -9,11 +9,6 @@ from storefront import create_database, create_schema, open_connection
 from storefront.schema import COLORS, INDEXES, SIZES, STATEMENTS, headline
 
 
-async def test_the_database_is_created_where_it_is_missing(bare: str) -> None:
-    assert await create_database(bare) == "CREATE DATABASE"
-    assert await create_database(bare) is None
-
-
 async def test_each_statement_reports_its_status(bare: str) -> None:
     await create_database(bare)
     reported: list[tuple[str, str]] = []
