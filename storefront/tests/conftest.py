@@ -1,7 +1,7 @@
-"""A server for the storefront's tests, and databases on it: with a small catalogue, empty, or not there yet.
+"""A server for the storefront's tests, databases on it, and command lines.
 
-The server is the one that STOREFRONT_TEST_DSN names (its user may create databases), else an embedded one
-that is made for the run and removed after it.
+The server is the one that STOREFRONT_TEST_DSN names; its user must be allowed to create databases. Without that, an
+embedded server is created for the run and removed after it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-# Under --import-mode=importlib pytest calls this file storefront.tests.conftest, and so takes the directory
-# storefront/ for the package of that name. It makes way for the real one.
+# Under --import-mode=importlib pytest calls this file storefront.tests.conftest, and makes a module `storefront` of the
+# directory storefront/. It is removed here, so that the package is imported instead.
 if getattr(sys.modules.get("storefront"), "__file__", None) is None:
     sys.modules.pop("storefront", None)
 
@@ -32,7 +32,7 @@ GIVEN = os.environ.get("STOREFRONT_TEST_DSN")
 
 
 def execute(dsn: str, *statements: str) -> None:
-    """Run statements on a connection of their own."""
+    """Run statements on a new connection."""
 
     async def run() -> None:
         async with open_connection(dsn) as connection:
@@ -44,7 +44,7 @@ def execute(dsn: str, *statements: str) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The DSN of a server to make databases on."""
+    """The DSN of a server on which databases can be created."""
     if GIVEN:
         yield with_database(GIVEN, "postgres")
         return
@@ -54,9 +54,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_name(postgres: str) -> Iterator[Callable[[], str]]:
-    """A function that returns the name of a database that is not there yet.
+    """A function that returns the name of a database that does not exist.
 
-    What the tests make is dropped at the end on a server that was given; an embedded one goes as a whole.
+    On the server of STOREFRONT_TEST_DSN the databases of these names are dropped at the end.
     """
     given: list[str] = []
 
@@ -71,7 +71,7 @@ def new_name(postgres: str) -> Iterator[Callable[[], str]]:
 
 @pytest.fixture(scope="session")
 def new_database(postgres: str, new_name: Callable[[], str]) -> Callable[[str], str]:
-    """A function that makes a database, a copy of another, and returns its name."""
+    """A function that creates a database as a copy of another, and returns its name."""
 
     def create(template: str) -> str:
         name = new_name()
@@ -83,13 +83,13 @@ def new_database(postgres: str, new_name: Callable[[], str]) -> Callable[[str], 
 
 @pytest.fixture(scope="session")
 def sample() -> Sample:
-    """What the small catalogue holds: 10 brands, 50 products, 1,000 SKUs."""
+    """The sample in the small catalogue: 10 brands, 50 products, 1,000 SKUs."""
     return SAMPLE
 
 
 @pytest.fixture(scope="session")
 def loaded(postgres: str, new_database: Callable[[str], str]) -> str:
-    """The name of a database with the small catalogue, to copy; nobody may be connected to it."""
+    """The name of a database with the small catalogue, to copy. No test may connect to it."""
     name = new_database("template0")
 
     async def fill() -> None:
@@ -103,13 +103,13 @@ def loaded(postgres: str, new_database: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def dsn(postgres: str, loaded: str, new_database: Callable[[str], str]) -> str:
-    """The DSN of a database of the test's own, with the small catalogue in it."""
+    """The DSN of a new database with the small catalogue."""
     return with_database(postgres, new_database(loaded))
 
 
 @pytest.fixture
 def empty(postgres: str, new_database: Callable[[str], str]) -> str:
-    """The DSN of a database of the test's own, with the schema and no brands, products or SKUs."""
+    """The DSN of a new database with the schema, but without brands, products and SKUs."""
     dsn = with_database(postgres, new_database("template0"))
 
     async def fill() -> None:
@@ -122,13 +122,13 @@ def empty(postgres: str, new_database: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def bare(postgres: str, new_name: Callable[[], str]) -> str:
-    """The DSN of a database that does not exist; the test may make it."""
+    """The DSN of a database that does not exist. The test may create it."""
     return with_database(postgres, new_name())
 
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """Give the storefront's logger back as it was: commands send it to their own standard error."""
+    """Restore the storefront's logger after each test, because commands redirect it."""
     logger = logging.getLogger("storefront")
     before = logger.handlers, logger.level, logger.propagate
     yield
@@ -137,7 +137,7 @@ def own_logging() -> Iterator[None]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    """A function that runs a command line in an empty directory, if `dsn` is given on that database."""
+    """A function that runs a command line in an empty directory. `dsn` is the database, if any."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STOREFRONT_DSN", raising=False)
     monkeypatch.delenv("STOREFRONT_DATA_DIR", raising=False)
@@ -182,9 +182,9 @@ def needs_catalogue(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """A function that starts the program `storefront` in a process group of its own, which SIGINT can be sent to.
+    """A function that starts the program `storefront` in its own process group, so that SIGINT can be sent to it.
 
-    A shell starts its background processes with SIGINT ignored, and children inherit that; here it is reset.
+    A shell starts background processes with SIGINT ignored, and child processes inherit that. It is reset here.
     """
     started: list[subprocess.Popen[str]] = []
 

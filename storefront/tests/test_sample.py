@@ -1,4 +1,4 @@
-"""Sample data: random, repeatable, and as much as asked for."""
+"""Sample data: random, repeatable, and of the requested size."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_rows_of_a_seed_are_the_same_on_every_machine() -> None:
     assert list(sample.skus()) == [(1, 2, 2, 2), (2, 1, 1, 1), (3, 1, 1, 1)]
 
 
-def test_counts_are_the_ones_asked_for_and_references_hold() -> None:
+def test_counts_are_as_requested_and_references_are_valid() -> None:
     sample = Sample(brand_count=7, product_count=30, sku_count=500)
     brands, products, skus = list(sample.brands()), list(sample.products()), list(sample.skus())
     assert [row[0] for row in brands] == list(range(1, 8))
@@ -75,10 +75,10 @@ def test_a_product_is_named_by_ten_words_without_a_line_end() -> None:
         ({"sku_count": 2**31}, "number of SKUs must be from 0 to 2147483647, got 2147483648"),
         ({"brand_count": 0}, "1000 products need at least one brand"),
         ({"product_count": 0}, "100000 SKUs need at least one product"),
-        ({"words": ["one"]}, "100 distinct brand names take at least two words"),
+        ({"words": ["one"]}, "100 distinct brand names need at least two words"),
     ],
 )
-def test_counts_that_cannot_be_are_refused(counts: dict[str, int], message: str) -> None:
+def test_impossible_counts_are_refused(counts: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Sample(**counts)  # type: ignore[arg-type]
 
@@ -88,13 +88,13 @@ def test_an_empty_catalogue_is_a_catalogue() -> None:
     assert [*nothing.brands(), *nothing.products(), *nothing.skus()] == []
 
 
-def test_a_word_list_of_ones_own(tmp_path: Path) -> None:
+def test_a_word_list_is_read_from_a_file(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("naïve\r\n\n  green \nblue\nblue\n", encoding="utf-8")
     assert read_words(words) == ["naïve", "green", "blue"]
 
 
-def test_a_word_list_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_word_list_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"word list .*missing.txt: No such file"):
         read_words(tmp_path / "missing.txt")
     (tmp_path / "empty.txt").write_text("\n \n")

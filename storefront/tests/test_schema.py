@@ -50,7 +50,7 @@ async def test_the_columns_are_the_ones_partners_know(empty: str) -> None:
     ]
 
 
-async def test_colours_and_sizes_are_there_and_their_ids_go_on_after_them(empty: str) -> None:
+async def test_colours_and_sizes_exist_and_new_ids_follow_theirs(empty: str) -> None:
     async with open_connection(empty) as connection:
         assert dict(await connection.fetch("SELECT * FROM product_color")) == COLORS == {1: "Blue", 2: "Black"}
         assert dict(await connection.fetch("SELECT * FROM product_size")) == SIZES
@@ -88,17 +88,17 @@ async def test_a_look_up_has_an_index_to_use(dsn: str) -> None:
     assert "sku_product_id_idx" in "".join(row[0] for row in plan)
 
 
-async def test_half_a_schema_is_never_left(bare: str) -> None:
+async def test_an_error_leaves_no_part_of_the_schema(bare: str) -> None:
     await create_database(bare)
     async with open_connection(bare) as connection:
-        # IF NOT EXISTS takes it for the table, and the reference to it fails.
+        # IF NOT EXISTS finds this view instead of a table, and the reference to it fails.
         await connection.execute("CREATE VIEW product_size AS SELECT 1 AS product_size_id")
         with pytest.raises(headrace.PostgresError):
             await create_schema(connection)
         assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
 
 
-async def test_a_headline_is_short_and_says_what_it_is_about() -> None:
+async def test_a_headline_is_the_shortened_first_line() -> None:
     assert headline(STATEMENTS[0]) == "CREATE TABLE brand"
     assert headline(INDEXES[1]) == "CREATE INDEX sku_product_id_idx ON sku (product_id)"
     assert headline("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING") == "INSERT INTO t VALUES (1)"

@@ -19,7 +19,7 @@ async def sku_ids(dsn: str, **options: int | None) -> list[int]:
 
 
 @pytest.mark.parametrize("prefetch", [1, 50, 999, 1_000, 5_000])
-async def test_the_stream_is_the_whole_catalogue_whatever_is_fetched_at_a_time(dsn: str, prefetch: int) -> None:
+async def test_the_stream_is_complete_with_any_prefetch(dsn: str, prefetch: int) -> None:
     assert await sku_ids(dsn, prefetch=prefetch) == list(range(1, 1_001))
 
 
@@ -39,7 +39,7 @@ async def test_a_part_of_the_catalogue(dsn: str, skip: int, limit: int | None, e
     assert await sku_ids(dsn, skip=skip, limit=limit) == list(expected)
 
 
-async def test_a_record_tells_everything_by_name(dsn: str, sample: Sample) -> None:
+async def test_a_record_names_brand_colour_and_size(dsn: str, sample: Sample) -> None:
     brands = dict(sample.brands())
     products = {product_id: (name, brand_id) for product_id, name, brand_id in sample.products()}
     async with open_connection(dsn) as connection, aclosing(stream_catalogue(connection, limit=1)) as records:
@@ -82,7 +82,7 @@ async def test_a_long_stream_takes_little_memory(dsn: str) -> None:
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
-    # All of them at once would be some ten million bytes; the list of ones is 8 bytes a row.
+    # All rows at once would take some ten million bytes. The list of ones takes 8 bytes per row.
     assert peak < 500_000
 
 

@@ -1,4 +1,4 @@
-"""The decorator that says what starts, with what, and how long it took."""
+"""The decorator that logs the start of a function, its arguments and its time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An online shop's product catalogue on headrace: what partners order from, and what the driver is for.
+"""An online shop's product catalogue on headrace.
 
-Each command of the program `storefront` is a function here. They take a connection or a pool of headrace, or
-the DSN of a database, and know nothing of the command line; `EmbeddedServer` is a server to try them on.
+Each command of the program `storefront` is a function here. The functions take a connection or a pool of headrace, or
+the DSN of a database. They do not depend on the command line. `EmbeddedServer` starts a server to try them on.
 """
 
 from storefront.batch import ProductBatch, answer

@@ -1,4 +1,4 @@
-"""`python -m storefront`."""
+"""Run the program as `python -m storefront`."""
 
 from storefront.cli import main
 

@@ -1,8 +1,7 @@
 """Answer a partner's batch: thousands of product ids in, every SKU of each out, in the partner's order.
 
-Look-ups go to the pool while earlier ones are still on their way, up to a window of them, and are written in
-the order of the lines. What is held in memory is that window, a page of rows for each line in it, whatever
-the length of the file or the number of a product's SKUs.
+The lines of a window are looked up at once, and their rows are written in the order of the lines. Memory holds one
+page of rows for each line of the window, however long the file is and however many SKUs a product has.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from storefront.rows import RowWriter, open_binary
 from storefront.timing import timed
 
 WINDOW = 64
-"""Lines looked up at once."""
+"""The number of lines that are looked up at once."""
 
 CHECKPOINT_LINES = 500
-"""Lines between two checkpoints."""
+"""The number of lines between two checkpoints."""
 
 Report = Callable[[int, str], None]
-"""Called with the number of a line and what is wrong with it, in the order of the lines."""
+"""A function that is called with the number of a line and the problem with it, in the order of the lines."""
 
 _Pending = tuple[OrderLine, "asyncio.Task[list[headrace.Record]] | None"]
 
@@ -45,26 +44,27 @@ async def answer(
     report: Report,
     tally: Tally,
     window: int = WINDOW,
-    settled: Callable[[OrderLine], None] = lambda line: None,
+    line_done: Callable[[OrderLine], None] = lambda line: None,
 ) -> Tally:
-    """Look up every line's product, write its SKUs as rows of catalogue.COLUMNS, count the lines in `tally`.
+    """Look up the product of every line, write its SKUs as rows of catalogue.COLUMNS, and count the lines in `tally`.
 
-    A line that yields no SKU, and one that repeats an earlier one (whose SKUs are written once), is reported.
-    `settled` is called after each line, when all of its rows are written. An error of the database ends the
-    batch after the lines settled so far; so does cancellation. No look-up is left running.
+    `report` is called for a line that yields no SKU, and for a line that repeats an earlier id, whose SKUs are written
+    only once. `line_done` is called after each line, when all of its rows are written. An error of the database or a
+    cancellation ends the batch after the lines done so far. No look-up is left running. Raises UsageError if the
+    window is less than 1 line.
     """
     if window < 1:
         raise UsageError(f"the window must be at least 1 line, got {window}")
     pending: deque[_Pending] = deque()
 
-    async def settle_first() -> None:
+    async def complete_first() -> None:
         line, task = pending[0]
         if task is None:
-            # A chance for others, and for cancellation: a long row of bad lines waits for nothing else.
+            # A run of bad lines awaits nothing else. This lets other tasks run, and a cancellation arrive.
             await asyncio.sleep(0)
-        await _settle(executor, line, await task if task else None, output, report, tally)
+        await _complete_line(executor, line, await task if task else None, output, report, tally)
         pending.popleft()
-        settled(line)
+        line_done(line)
 
     try:
         for line in lines:
@@ -72,9 +72,9 @@ async def answer(
             task = asyncio.create_task(first_page(executor, look_up)) if look_up is not None else None
             pending.append((line, task))
             if len(pending) >= window:
-                await settle_first()
+                await complete_first()
         while pending:
-            await settle_first()
+            await complete_first()
     finally:
         tasks = [task for _, task in pending if task]
         for task in tasks:
@@ -83,7 +83,7 @@ async def answer(
     return tally
 
 
-async def _settle(
+async def _complete_line(
     executor: Executor,
     line: OrderLine,
     rows: list[headrace.Record] | None,
@@ -91,12 +91,12 @@ async def _settle(
     report: Report,
     tally: Tally,
 ) -> None:
-    """Write a line's rows, or report why it has none."""
+    """Write the rows of a line, or report why it has none."""
     if line.malformed is not None:
         report(line.number, line.malformed)
         tally.malformed += 1
     elif line.repeated:
-        report(line.number, f"product {line.product_id} is repeated: its SKUs stand where it came first")
+        report(line.number, f"product {line.product_id} is repeated: its SKUs are listed where it first appears")
         tally.repeated += 1
     elif not rows:
         report(line.number, f"no product has the id {line.product_id}")
@@ -122,12 +122,12 @@ def _write(output: RowWriter, rows: list[headrace.Record]) -> int:
 
 @dataclass
 class ProductBatch:
-    """A batch between two files, which can be cut off at any moment and resumed.
+    """A batch between two files. It can be interrupted at any moment and resumed.
 
-    A checkpoint beside `output_path` says how far the batch has come; it is renewed every `checkpoint_lines`
-    lines and whenever the batch ends early, and removed when the batch is complete. What was written after
-    the last checkpoint is written again by the next run, and the lines since then are reported again: nothing
-    is lost and nothing is in the output twice.
+    A checkpoint file beside `output_path` records how far the batch has come. It is updated every `checkpoint_lines`
+    lines and when the batch ends early, and removed when the batch is complete. A resumed batch truncates the output
+    to the last checkpoint and continues there, so no row is lost or written twice. Lines since that checkpoint may be
+    reported twice.
     """
 
     input_path: Path
@@ -138,14 +138,15 @@ class ProductBatch:
 
     @property
     def checkpoint_path(self) -> Path:
-        """The file that says how far the batch has come, while it is not complete."""
+        """The file that records how far the batch has come. It exists only while the batch is incomplete."""
         return Checkpoint.path_for(self.output_path)
 
     async def run(self, executor: Executor, report: Report) -> Tally:
-        """Answer the batch from its beginning or, to resume, its checkpoint; return the tally of all runs.
+        """Answer the batch from its beginning or, if it is resumed, from its checkpoint. Return the tally of all runs.
 
-        Raises UsageError for files that cannot be opened, or where a batch was cut off here and `resume` is
-        not set; StorefrontError where the input or the output is no longer what the checkpoint was made from.
+        Raises UsageError if a file cannot be opened, or if a batch into this output was interrupted and `resume` is not
+        set. Raises StorefrontError if the input or the output no longer matches the checkpoint. After an error or a
+        cancellation the batch can be resumed.
         """
         self._check()
         checkpoint = Checkpoint.load(self.checkpoint_path)
@@ -159,25 +160,28 @@ class ProductBatch:
             self._skip(order, checkpoint)
             with open_binary(self.output_path, "r+b") as sink:
                 if sink.seek(0, os.SEEK_END) < checkpoint.output_offset:
-                    raise StorefrontError(f"{self.output_path} is shorter than when the batch was cut off: begin anew")
+                    raise StorefrontError(
+                        f"{self.output_path} is shorter than when the batch was interrupted: "
+                        f"remove {self.checkpoint_path} to start again"
+                    )
                 sink.truncate(checkpoint.output_offset)
                 sink.seek(checkpoint.output_offset)
                 output = RowWriter(sink, checkpoint.output_offset)
                 return await self._answer(executor, report, order, sink, output, checkpoint.tally)
 
     def _check(self) -> None:
-        """Refuse what would destroy a file."""
+        """Raise UsageError if the batch would destroy a file."""
         with suppress(FileNotFoundError):
             if self.input_path.samefile(self.output_path):
                 raise UsageError(f"the output would overwrite the input, {self.input_path}")
         if self.checkpoint_path.exists() and not self.resume:
             raise UsageError(
-                f"a batch into {self.output_path} was cut off: --resume goes on with it; "
-                f"remove {self.checkpoint_path} to begin anew"
+                f"a batch into {self.output_path} was interrupted: continue it with --resume, "
+                f"or remove {self.checkpoint_path} to start again"
             )
 
     def _skip(self, order: Order, checkpoint: Checkpoint) -> None:
-        """Read again the lines that are done: for the ids seen in them, and to see that they are the same."""
+        """Read the completed lines again, to collect their ids and to check that they have not changed."""
         reached, digest = 0, ""
         while reached < checkpoint.input_offset:
             line = next(order, None)
@@ -186,8 +190,8 @@ class ProductBatch:
             reached, digest = line.end, line.digest
         if (reached, digest) != (checkpoint.input_offset, checkpoint.input_digest):
             raise StorefrontError(
-                f"{self.input_path} has changed since the batch was cut off: "
-                f"remove {self.checkpoint_path} to begin anew"
+                f"{self.input_path} has changed since the batch was interrupted: "
+                f"remove {self.checkpoint_path} to start again"
             )
 
     async def _answer(
@@ -199,7 +203,7 @@ class ProductBatch:
         output: RowWriter,
         tally: Tally,
     ) -> Tally:
-        keeper = _Keeper(self, sink, output, tally)
+        checkpoint_writer = _CheckpointWriter(self, sink, output, tally)
         try:
             await answer(
                 executor,
@@ -208,18 +212,18 @@ class ProductBatch:
                 report=report,
                 tally=tally,
                 window=self.window,
-                settled=keeper.settled,
+                line_done=checkpoint_writer.line_done,
             )
         except BaseException:
-            keeper.save()
+            checkpoint_writer.save()
             raise
         output.flush()
         self.checkpoint_path.unlink(missing_ok=True)
         return tally
 
 
-class _Keeper:
-    """Keeps a batch's checkpoint up to date while its lines are settled."""
+class _CheckpointWriter:
+    """Updates the checkpoint of a batch while its lines are completed."""
 
     def __init__(self, batch: ProductBatch, sink: BinaryIO, output: RowWriter, tally: Tally) -> None:
         self._batch = batch
@@ -229,15 +233,15 @@ class _Keeper:
         self._last: OrderLine | None = None
         self._position = output.position
 
-    def settled(self, line: OrderLine) -> None:
-        """Note that a line is done; save a checkpoint when one is due."""
+    def line_done(self, line: OrderLine) -> None:
+        """Record that a line is done, and save a checkpoint if one is due."""
         self._last = line
         self._position = self._output.position
         if line.number % self._batch.checkpoint_lines == 0:
             self.save()
 
     def save(self) -> None:
-        """Make sure of what was written, then say how far it goes; nothing, before the first line is done."""
+        """Sync the output to disk, then save a checkpoint. Do nothing before the first line is done."""
         if self._last is None:
             return
         self._output.flush()

@@ -1,8 +1,8 @@
-"""Measure how many look-ups a second each way of making them gives.
+"""Measure the look-ups per second of each way of making them.
 
-The same 10,000 look-ups four times: one after another, which is what code that awaits each gets; at once
-through a pool, a connection for each; at once on a single connection; at once by the pool's own methods.
-Every answer is checked against the id asked for.
+The same 10,000 look-ups are made in four ways: one after another, as code does that awaits each of them; at once, with
+a connection of a pool for each; at once on a single connection; and at once by the pool's own methods. Every answer is
+checked against the id asked for.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from storefront.timing import timed
 
 LOOK_UPS = 10_000
 WARM_UP = 200
-"""Look-ups before the first measurement: connections are opened and statements prepared outside of it."""
+"""The number of look-ups before the first measurement. They open the connections and prepare the statements."""
 
 UNINDEXED_SCHEMA = "storefront_without_index"
-"""Where the copy of the table sku lives, while look-ups without the index are measured."""
+"""The schema of the copy of the table sku, which has no index. It exists while the copy is measured."""
 
 
 class BenchmarkQuery(StrEnum):
-    """What a look-up asks for."""
+    """The query of a look-up."""
 
     JOIN = "join"
     """A product's first SKU with size and colour by name: the four-way join of catalogue.LOOK_UP."""
     KEY = "key"
-    """A product by its primary key, the least work a server can have; what is left is the driver."""
+    """A product by its primary key. The server has the least work with it, so the driver's share is largest."""
 
     @property
     def sql(self) -> str:
-        """The statement."""
+        """The SQL text of the query."""
         key = "SELECT product_id, product_name, brand_id FROM product WHERE product_id = $1"
         return LOOK_UP if self is BenchmarkQuery.JOIN else key
 
     @property
     def subject(self) -> str:
-        """The look-up in words, for headings."""
+        """A description of the look-up for headings."""
         return "a product's SKU, a four-way join" if self is BenchmarkQuery.JOIN else "a product by primary key"
 
 
 class Way(StrEnum):
-    """How the look-ups are made."""
+    """A way of making the look-ups."""
 
     ONE_AFTER_ANOTHER = "one after another"
     POOL_ACQUIRE = "at once, pool.acquire()"
@@ -62,7 +62,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The outcome of one way: `seconds` the median of the rounds, `speed_up` against one after another."""
+    """The result of one way. `seconds` is the median of the rounds, `speed_up` the factor over one after another."""
 
     query: BenchmarkQuery
     way: Way
@@ -80,9 +80,9 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure; UsageError for numbers that cannot be.
+    """The measurements to make. Raises UsageError for impossible numbers.
 
-    Pool sizes are for the two ways that use a pool; the first one also serves the other two.
+    The pool sizes apply to the two ways that use a whole pool. The other two ways use a pool of the first size.
     """
 
     query: BenchmarkQuery = BenchmarkQuery.JOIN
@@ -107,25 +107,25 @@ Run = Callable[[headrace.Pool, str, Sequence[int]], Coroutine[Any, Any, Answers]
 
 
 async def _acquire_and_fetch(pool: headrace.Pool, sql: str, product_id: int) -> headrace.Record | None:
-    async with pool.acquire() as leased:
-        record: headrace.Record | None = await leased.fetchrow(sql, product_id)
+    async with pool.acquire() as connection:
+        record: headrace.Record | None = await connection.fetchrow(sql, product_id)
     return record
 
 
 async def one_after_another(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
-    """Look up each id when the one before it is done."""
+    """Look up each id after the previous one is done."""
     return [await _acquire_and_fetch(pool, sql, product_id) for product_id in ids]
 
 
 async def at_once_acquiring(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
-    """Look up all ids at once, each with a connection of its own from the pool."""
+    """Look up all ids at once. Each acquires a connection of its own from the pool."""
     return await asyncio.gather(*(_acquire_and_fetch(pool, sql, product_id) for product_id in ids))
 
 
 async def at_once_on_one_connection(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
     """Look up all ids at once on a single connection."""
-    async with pool.acquire() as leased:
-        answers: Answers = await asyncio.gather(*(leased.fetchrow(sql, product_id) for product_id in ids))
+    async with pool.acquire() as connection:
+        answers: Answers = await asyncio.gather(*(connection.fetchrow(sql, product_id) for product_id in ids))
     return answers
 
 
@@ -144,9 +144,9 @@ RUNS: dict[Way, Run] = {
 
 
 async def bench(dsn: str, plan: Plan) -> list[Measurement]:
-    """Measure every way of `plan`, with the index and, if asked, then without, and return the measurements.
+    """Measure every way of `plan`, with the index and, if asked for, without it. Return the measurements.
 
-    Raises StorefrontError where the catalogue has no SKUs to look up, or an answer is not the one asked for.
+    Raises StorefrontError if the catalogue has no SKUs to look up, or if an answer is for another id.
     """
     ids = await _choose_ids(dsn, plan)
     measurements = await _measure(dsn, plan, ids, None)
@@ -168,9 +168,9 @@ async def _choose_ids(dsn: str, plan: Plan) -> list[int]:
 
 @asynccontextmanager
 async def _unindexed(dsn: str) -> AsyncIterator[str]:
-    """Copy the table sku without its indexes; yield the search path under which the same SQL finds the copy.
+    """Copy the table sku without its indexes. Yield the search path under which the same SQL finds the copy.
 
-    The table itself keeps its index, for whoever else is using it. The copy is dropped at the end.
+    The table itself keeps its index for its other users. The copy is dropped at the end.
     """
     async with open_connection(dsn) as connection:
         schema = await connection.fetchval("SELECT quote_ident(current_schema())")
@@ -187,7 +187,7 @@ async def _unindexed(dsn: str) -> AsyncIterator[str]:
 
 
 async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None) -> list[Measurement]:
-    """Run every way `plan.rounds` times, in turns: a slow moment of the machine falls on all of them."""
+    """Run every way `plan.rounds` times, in turns, so that a slow moment of the machine affects all of them."""
     settings = {"search_path": search_path} if search_path else None
     async with AsyncExitStack() as stack:
         tasks: list[tuple[Way, int, headrace.Pool]] = []
@@ -196,7 +196,7 @@ async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None
                 headrace.create_pool(dsn, min_size=size, max_size=size, server_settings=settings)
             )
             tasks += [(way, _connections(way, size), pool) for way in Way if number == 0 or _depends_on_pool(way)]
-        # By way, and within a way by size: the order of the table.
+        # The tables list the ways in this order, and each way by pool size.
         tasks.sort(key=lambda task: list(Way).index(task[0]))
         for way, _, pool in tasks:
             await RUNS[way](pool, plan.query.sql, ids[:WARM_UP])
@@ -216,13 +216,13 @@ def _depends_on_pool(way: Way) -> bool:
 
 
 def _connections(way: Way, size: int) -> int:
-    """How many connections a way can keep busy in a pool of this size."""
+    """Return how many connections of a pool of this size a way can use at once."""
     return size if _depends_on_pool(way) else 1
 
 
 @timed
 async def run_way(way: Way, query: BenchmarkQuery, ids: Sequence[int], pool: headrace.Pool) -> float:
-    """Look up all ids in one way and return the seconds; answers are checked when the clock has stopped."""
+    """Look up all ids in one way and return the seconds. The answers are checked after the clock has stopped."""
     started = time.perf_counter()
     answers = await RUNS[way](pool, query.sql, ids)
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Add brands: what a transaction keeps and what it takes back."""
+"""Add brands, with transactions and savepoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INSERT_COLOR = "INSERT INTO product_color (product_color_id, product_color_name)
 
 @dataclass(frozen=True)
 class BrandWithColor:
-    """What became of a brand and its colour: `color_error` is why there is no colour, or None."""
+    """The result of adding a brand and a colour. `color_error` is None if the colour was added."""
 
     brand_id: int
     color_error: headrace.PostgresError | None
@@ -26,8 +26,7 @@ class BrandWithColor:
 async def add_brands(connection: headrace.Connection, names: Iterable[str]) -> list[int]:
     """Add brands in one transaction and return their ids.
 
-    A duplicate name, or any other constraint violated, raises the driver's error for it, and none of the
-    brands is added.
+    A duplicate name, or any other constraint violation, raises the driver's error, and no brand is added.
     """
     async with connection.transaction():
         return [await _insert_brand(connection, name) for name in names]
@@ -36,11 +35,11 @@ async def add_brands(connection: headrace.Connection, names: Iterable[str]) -> l
 async def add_brand_with_color(
     connection: headrace.Connection, name: str, color_id: int, color_name: str
 ) -> BrandWithColor:
-    """Add a brand and, if it can be, a colour: the brand is kept even where the colour is refused.
+    """Add a brand and, if possible, a colour. The brand is kept even if the colour is refused.
 
-    The colour is added in a transaction inside the transaction, which the driver makes a savepoint. If the
-    server refuses it, only what came after the savepoint is rolled back; the reason is logged and returned. A
-    refused brand raises, and neither is added.
+    The colour is added in a nested transaction, for which the driver uses a savepoint. If the server refuses the
+    colour, only the savepoint is rolled back, and the error is logged and returned. If the server refuses the brand,
+    its error is raised and neither is added.
     """
     async with connection.transaction():
         brand_id = await _insert_brand(connection, name)
@@ -54,11 +53,11 @@ async def add_brand_with_color(
 
 
 async def add_brands_by_hand(connection: headrace.Connection, names: Iterable[str], *, keep: bool = True) -> list[int]:
-    """Add brands as `add_brands` does, calling start, commit and rollback by hand.
+    """Add brands like `add_brands`, but call start, commit and rollback by hand.
 
-    With keep=False all is rolled back at the end. Returns the ids the brands got, or would have got. Where
-    the code between start and commit can fail, rollback has to be called for that too: it is what `async
-    with` does by itself.
+    With keep=False everything is rolled back at the end. Returns the ids that the brands got or would have got. The
+    code between start and commit may fail, so rollback is called in that case too. `async with` does all of this by
+    itself.
     """
     transaction = connection.transaction()
     await transaction.start()
@@ -75,7 +74,7 @@ async def add_brands_by_hand(connection: headrace.Connection, names: Iterable[st
 
 
 async def remove_brands(connection: headrace.Connection, names: Iterable[str]) -> str:
-    """Remove the brands of these names, those that are there; return the statement's status."""
+    """Remove the brands with these names, if they exist. Return the status of the statement."""
     status: str = await connection.execute("DELETE FROM brand WHERE brand_name = ANY($1)", list(names))
     return status
 

@@ -18,7 +18,7 @@ JOIN sku AS s ON s.product_id = p.product_id
 JOIN product_color AS c ON c.product_color_id = s.product_color_id
 JOIN product_size AS z ON z.product_size_id = s.product_size_id
 WHERE p.product_id = $1"""
-"""The four-way join at its plainest, for the benchmark: no order, no row for a product without SKUs."""
+"""The plain four-way join, for the benchmark. It has no order, and no row for a product without SKUs."""
 
 LOOK_UP_PAGE = """\
 SELECT p.product_id, p.product_name, p.brand_id, s.sku_id, c.product_color_name, z.product_size_name
@@ -29,20 +29,20 @@ LEFT JOIN product_size AS z ON z.product_size_id = s.product_size_id
 WHERE p.product_id = $1
 ORDER BY s.sku_id
 LIMIT $3"""
-"""The same a page at a time, in the order of the SKUs. The outer joins tell a product without SKUs, which is
-one row of nulls, from a product that does not exist, which is none."""
+"""The same join, one page at a time and ordered by SKU. A product without SKUs gives one row whose sku_id is null.
+A product that does not exist gives no row."""
 
 PAGE = 1_000
-"""Rows fetched at once; what a look-up holds in memory does not grow with a product's SKUs."""
+"""The number of rows fetched at once. A batch holds at most one page of a product in memory."""
 
 MAX_ID = 2**31 - 1
 
 Executor: TypeAlias = headrace.Connection | headrace.Pool
-"""What runs a single statement: a connection, or a pool, which finds one itself."""
+"""A connection or a pool. Both can run a single statement."""
 
 
 def parse_product_id(text: str) -> int:
-    """Read a product id as people write one: digits, from 1 to 2147483647; UsageError for anything else."""
+    """Read a product id: decimal digits, from 1 to 2147483647. Raises UsageError for anything else."""
     digits = text.strip()
     if digits.isascii() and digits.isdecimal() and len(digits) <= 10 and 1 <= int(digits) <= MAX_ID:
         return int(digits)
@@ -51,7 +51,7 @@ def parse_product_id(text: str) -> int:
 
 
 async def first_page(executor: Executor, product_id: int, *, page: int = PAGE) -> list[headrace.Record]:
-    """Fetch a product's first SKUs: no row if there is no such product, one of nulls if it has no SKU."""
+    """Fetch the first SKUs of a product: no row if it does not exist, one row with a null sku_id if it has no SKU."""
     rows: list[headrace.Record] = await executor.fetch(LOOK_UP_PAGE, product_id, 0, page)
     return rows
 
@@ -59,7 +59,7 @@ async def first_page(executor: Executor, product_id: int, *, page: int = PAGE) -
 async def further_pages(
     executor: Executor, rows: Sequence[headrace.Record], *, page: int = PAGE
 ) -> AsyncIterator[list[headrace.Record]]:
-    """Yield the pages that follow `rows`, a page of a product's SKUs; a page that is not full is the last."""
+    """Yield the pages that follow `rows`, a page of the SKUs of a product. A page that is not full is the last."""
     while len(rows) == page:
         rows = await executor.fetch(LOOK_UP_PAGE, rows[-1]["product_id"], rows[-1]["sku_id"], page)
         if not rows or rows[0]["sku_id"] is None:
@@ -69,10 +69,10 @@ async def further_pages(
 
 @timed
 async def look_up(executor: Executor, product_id: int) -> list[headrace.Record]:
-    """Return all SKUs of a product, by sku_id: records of COLUMNS.
+    """Return all SKUs of a product as records of COLUMNS, ordered by sku_id.
 
-    A product without SKUs is a single record whose sku_id is None. Raises UnknownProductError where there is
-    no such product.
+    A product without SKUs gives a single record whose sku_id is None. Raises UnknownProductError if the product does
+    not exist.
     """
     rows = await first_page(executor, product_id)
     if not rows:

@@ -1,4 +1,4 @@
-"""How far a batch has come, kept beside its output so that a batch cut off can go on."""
+"""The checkpoint of a batch, a file beside its output from which the batch can be resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storefront.errors import StorefrontError
 
 @dataclass
 class Tally:
-    """What has become of the lines of an order so far."""
+    """The number of lines of an order so far, by outcome."""
 
     lines: int = 0
     products: int = 0
@@ -24,15 +24,15 @@ class Tally:
 
     @property
     def all_found(self) -> bool:
-        """Whether every line named a product that exists."""
+        """True if every line names a product that exists."""
         return not (self.unknown or self.malformed)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a batch after a whole number of lines: what was read, what was written, and the tally.
+    """The state of a batch after a whole number of lines: the input read, the output written, and the tally.
 
-    `input_digest` is the SHA-256 of the input as far as `input_offset`; offsets are in bytes.
+    Offsets are in bytes. `input_digest` is the SHA-256 of the input up to `input_offset`.
     """
 
     input_offset: int
@@ -42,11 +42,11 @@ class Checkpoint:
 
     @staticmethod
     def path_for(output: Path) -> Path:
-        """Where the checkpoint of a batch that writes to `output` is kept."""
+        """Return the path of the checkpoint of a batch that writes to `output`."""
         return output.with_name(output.name + ".checkpoint")
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint so that a cut-off at any moment leaves the old one or the new one."""
+        """Write the checkpoint. An interruption at any moment leaves either the old one or the new one."""
         unfinished = path.with_name(path.name + ".new")
         with open(unfinished, "w", encoding="utf-8") as file:
             json.dump(asdict(self), file, indent=1)
@@ -56,11 +56,11 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint | None:
-        """Read a checkpoint; None where there is none, StorefrontError where it is none of ours."""
+        """Read a checkpoint. Return None if there is none. Raises StorefrontError if the file is not a checkpoint."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{**fields, "tally": Tally(**fields["tally"])})
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise StorefrontError(f"{path} is not a checkpoint of the storefront: remove it to begin anew") from error
+            raise StorefrontError(f"{path} is not a checkpoint of the storefront: remove it to start again") from error

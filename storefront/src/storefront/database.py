@@ -1,4 +1,4 @@
-"""Which database a DSN means, and how to make it."""
+"""Find the database that a DSN names, connect to it, and create it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import headrace
 from storefront.errors import UsageError
 
 DATABASE = "products"
-"""The database the storefront uses where a DSN names none."""
+"""The database that is used if a DSN names none."""
 
 MAINTENANCE_DATABASE = "postgres"
-"""The database every server has, to connect to while ours is made."""
+"""The database that every server has. It is connected to in order to create another one."""
 
 POOL_SIZE = 6
 """The number of connections in a pool, unless the user asks for another."""
@@ -22,10 +22,10 @@ _DATABASE_PARAMETERS = ("dbname", "database")
 
 
 def named_database(dsn: str) -> str | None:
-    """The database that a DSN names, in its path or as a parameter; None where it names none.
+    """Return the database that a DSN names in its path or as a parameter, or None if it names none.
 
-    Raises UsageError for what is not a postgresql:// URI; the message does not repeat it, there may be a
-    password in it.
+    Raises UsageError if the DSN is not a postgresql:// URI. The message does not repeat the DSN, which may contain a
+    password.
     """
     try:
         parts = urlsplit(dsn)
@@ -40,7 +40,7 @@ def named_database(dsn: str) -> str | None:
 
 
 def with_database(dsn: str, database: str) -> str:
-    """The same server's other database: the DSN with `database` in the place of whichever it names."""
+    """Return the DSN with `database` in place of the database that it names."""
     parts = urlsplit(dsn)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key not in _DATABASE_PARAMETERS]
     rebuilt = f"{parts.scheme}://{parts.netloc}/{quote(database, safe='')}"
@@ -48,13 +48,13 @@ def with_database(dsn: str, database: str) -> str:
 
 
 def complete(dsn: str) -> str:
-    """The DSN with the storefront's database where it names none."""
+    """Return the DSN, with the storefront's database added if it names none."""
     return dsn if named_database(dsn) else with_database(dsn, DATABASE)
 
 
 @asynccontextmanager
 async def open_connection(dsn: str) -> AsyncIterator[headrace.Connection]:
-    """A connection for the time of a `with` block; closed after it, at once where the block fails."""
+    """Open a connection for the time of a `with` block. It is closed at the end, or terminated if the block fails."""
     connection = await headrace.connect(dsn)
     try:
         yield connection
@@ -65,7 +65,7 @@ async def open_connection(dsn: str) -> AsyncIterator[headrace.Connection]:
 
 
 async def create_database(dsn: str) -> str | None:
-    """Create the database that `dsn` names and return the statement's status, or None where it exists."""
+    """Create the database that `dsn` names. Return the status of the statement, or None if the database exists."""
     try:
         existing = await headrace.connect(dsn)
     except headrace.InvalidCatalogNameError:
@@ -78,6 +78,6 @@ async def create_database(dsn: str) -> str | None:
         try:
             status: str = await maintenance.execute(f'CREATE DATABASE "{name}"')
         except headrace.DuplicateDatabaseError:
-            # Somebody else made it a moment ago, which is as good.
+            # Another program has just created it.
             return None
     return status

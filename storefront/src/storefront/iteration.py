@@ -1,4 +1,4 @@
-"""Helpers for any asynchronous iterator."""
+"""Helpers for asynchronous iterables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 async def take(n: int, iterable: AsyncIterable[T]) -> AsyncIterator[T]:
-    """Yield the first `n` items of an asynchronous iterable, or all of them where there are fewer.
+    """Yield the first `n` items of an asynchronous iterable, or all of them if there are fewer.
 
-    Not one item more is asked for than is yielded, so a cursor reads on from the next one. ValueError where n
+    Only the items that are yielded are requested, so a cursor can continue with the next one. Raises ValueError if `n`
     is negative.
     """
     if n < 0:

@@ -1,20 +1,19 @@
-"""Become the user a server may run as, tie its life to its parent's, and turn into the server.
+"""Drop root's privileges, tie this process to its parent's life, and replace it by a PostgreSQL program.
 
-PostgreSQL refuses to run as root, and a server must not outlive the command that started it. Both have to be
-arranged in the new process itself, between fork and exec, where a multi-threaded Python parent must not run
-code of its own; so this file is run as a program: `python launcher.py --parent PID [--user UID GID] [--reach
-PATH]... -- PROGRAM [ARGUMENT]...`. It imports nothing of the package.
+PostgreSQL refuses to run as root, and a server must not outlive the command that started it. Both must be arranged in
+the new process between fork and exec. A multi-threaded Python parent must not run its own code there, so this file is
+run as a program: `python launcher.py --parent PID [--user UID GID] [--reach PATH]... -- PROGRAM [ARGUMENT]...`. It
+imports nothing from the package.
 
-Three things happen, the last two on Linux alone:
+It does three things, the last two on Linux only:
 
-1. With --user the process becomes that user for good.
-2. A directory that root has closed to others (/root itself, most often) would shut that user out from the very files
-   it is to serve. Where a PATH cannot be reached, and only there, the process keeps one capability, CAP_DAC_OVERRIDE,
-   as an ambient one (capabilities(7)). It is still not root, which is all that PostgreSQL asks for, and no file's mode
-   is changed. initdb looks with access(2) whether it can run its sibling `postgres`; for that the kernel leaves
-   capabilities out of account, unless the secure bit NO_SETUID_FIXUP is set, as it then is.
-3. The kernel is told to send the process a signal when its parent dies (prctl(2), PR_SET_PDEATHSIG): SIGINT, which a
-   postmaster takes as a fast shutdown ("Shutting Down the Server"). A parent killed outright leaves no server behind.
+1. With --user, the process becomes that user permanently.
+2. If that user cannot reach a PATH, for example because it is below /root, the process keeps one capability,
+   CAP_DAC_OVERRIDE, as an ambient capability (capabilities(7)). The process is still not root, which is all that
+   PostgreSQL checks, and no file's mode is changed. initdb checks with access(2) that it can run its sibling
+   `postgres`. The kernel ignores capabilities in this check unless the secure bit NO_SETUID_FIXUP is set, so it is set.
+3. The kernel sends the process SIGINT when its parent dies (prctl(2), PR_SET_PDEATHSIG). A postmaster takes that as a
+   fast shutdown ("Shutting Down the Server"), so a killed parent leaves no server behind.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ SECBIT_NO_SETUID_FIXUP = 1 << 2
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 CANNOT_LAUNCH = 126
-"""Exit status when the program was never started; stderr says why."""
+"""The exit status if the program was not started. stderr says why."""
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -53,17 +52,17 @@ class _CapabilitySet(ctypes.Structure):
 
 
 def _linux(function: str, *arguments: object) -> None:
-    """Call a function of the C library that answers 0; raise OSError with its errno otherwise."""
+    """Call a function of the C library. Raises OSError with its errno if it does not return 0."""
     if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{function}: {os.strerror(code)}")
 
 
 def become(uid: int, gid: int, *, keep_capabilities: bool) -> None:
-    """Change to uid and gid, without supplementary groups; there is no way back."""
+    """Change to uid and gid permanently, without supplementary groups."""
     if keep_capabilities:
-        # Kept in the permitted set only: the effective set is emptied, so access(2) below answers for the
-        # plain user.
+        # Capabilities are kept in the permitted set only. The effective set is cleared, so os.access() in launch()
+        # answers for the user without capabilities.
         _linux("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(gid)
@@ -71,7 +70,7 @@ def become(uid: int, gid: int, *, keep_capabilities: bool) -> None:
 
 
 def override_file_modes() -> None:
-    """Hold CAP_DAC_OVERRIDE, and nothing else, across the coming exec; OSError where that is forbidden."""
+    """Keep CAP_DAC_OVERRIDE, and nothing else, across the next exec. Raises OSError if that is forbidden."""
     _hold(1 << CAP_DAC_OVERRIDE | 1 << CAP_SETPCAP)
     _linux("prctl", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     _hold(1 << CAP_DAC_OVERRIDE)
@@ -79,22 +78,22 @@ def override_file_modes() -> None:
 
 
 def _hold(mask: int) -> None:
-    """Have these capabilities and no others: permitted, effective and inheritable."""
+    """Set the permitted, effective and inheritable capabilities to exactly these."""
     header = _CapabilityHeader(LINUX_CAPABILITY_VERSION_3, 0)
     sets = (_CapabilitySet * 2)(_CapabilitySet(mask, mask, mask), _CapabilitySet(0, 0, 0))
     _linux("capset", ctypes.byref(header), ctypes.byref(sets))
 
 
 def die_with(parent: int) -> None:
-    """Have SIGINT sent to this process when the process `parent` ends; exit at once where it has already."""
-    # After the change of user, which clears the setting.
+    """Let the kernel send SIGINT to this process when the process `parent` ends. Exit now if it has already ended."""
+    # This must follow the change of user, which clears the setting.
     _linux("prctl", PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(CANNOT_LAUNCH)
 
 
 def launch(command: list[str], *, parent: int, user: tuple[int, int] | None, reach: list[str]) -> None:
-    """Prepare this process as the module says, then replace it by `command`; OSError if that fails."""
+    """Prepare this process as the module's docstring says, then replace it by `command`. Raises OSError on failure."""
     linux = sys.platform == "linux"
     if user is not None:
         become(*user, keep_capabilities=linux)
@@ -102,14 +101,14 @@ def launch(command: list[str], *, parent: int, user: tuple[int, int] | None, rea
         if shut_out and linux:
             override_file_modes()
         elif shut_out:
-            raise OSError(f"user id {user[0]} may not enter {shut_out[0]}")
+            raise OSError(f"user id {user[0]} cannot enter {shut_out[0]}")
     if linux:
         die_with(parent)
     os.execv(command[0], command)
 
 
 def main() -> None:
-    """Read the command line and launch; one line on stderr and exit status 126 where that fails."""
+    """Read the command line and launch. On failure print one line on stderr and exit with status 126."""
     parser = argparse.ArgumentParser(prog="launcher")
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--user", type=int, nargs=2, metavar=("UID", "GID"))

@@ -1,4 +1,4 @@
-"""Put sample data into the catalogue: all of it or nothing."""
+"""Load sample data into the catalogue: all of it or nothing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from storefront.schema import advance_sequence
 from storefront.timing import timed
 
 CHUNK = 5_000
-"""Rows sent between two reports of progress."""
+"""The number of rows between two reports of progress."""
 
 Row = tuple[int | str, ...]
 Progress = Callable[[str, int, int], None]
-"""Called with a table, the rows it has by now and the rows it is to have."""
+"""A function that is called with a table, the number of rows loaded so far, and the number of rows to load."""
 
 
 class Method(StrEnum):
-    """How rows travel: as a COPY stream, or as the parameters of one prepared INSERT."""
+    """How rows are sent: as a COPY stream, or as the parameters of one prepared INSERT."""
 
     COPY = "copy"
     EXECUTEMANY = "executemany"
@@ -31,7 +31,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Loaded:
-    """How many rows there are, or were loaded, of each kind."""
+    """The number of rows of each kind that exist or were loaded."""
 
     brands: int
     products: int
@@ -50,11 +50,10 @@ async def load(
     replace: bool = False,
     progress: Progress = lambda table, done, total: None,
 ) -> Loaded:
-    """Load the sample in one transaction and return what was loaded.
+    """Load the sample in one transaction and return the number of rows loaded.
 
-    With `replace` the brands, products and SKUs that are there go first, in the same transaction; without it
-    CatalogueNotEmptyError is raised where there are any. On any error, and on cancellation, the catalogue
-    stays as it was.
+    With `replace`, the existing brands, products and SKUs are removed in the same transaction. Without it,
+    CatalogueNotEmptyError is raised if there are any. An error or a cancellation leaves the catalogue unchanged.
     """
     tables: tuple[tuple[str, tuple[str, ...], Iterable[Row], int], ...] = (
         ("brand", ("brand_id", "brand_name"), sample.brands(), sample.brand_count),
@@ -67,7 +66,7 @@ async def load(
         ),
     )
     async with connection.transaction():
-        # Against two loads at once, which would both find the tables empty. Readers are not kept waiting.
+        # Without the lock, two loads at once would both find the tables empty. The lock does not block readers.
         await connection.execute("LOCK TABLE brand, product, sku IN SHARE ROW EXCLUSIVE MODE")
         if replace:
             await connection.execute("TRUNCATE brand, product, sku")
@@ -75,26 +74,25 @@ async def load(
             present = await count_rows(connection)
             if present != Loaded(0, 0, 0):
                 raise CatalogueNotEmptyError(
-                    f"the catalogue already holds {present}: nothing was loaded; "
-                    "--replace puts the sample in their place"
+                    f"the catalogue already holds {present}: nothing was loaded; --replace removes them first"
                 )
         for table, columns, rows, total in tables:
             progress(table, 0, total)
             counted = _counted(rows, partial(progress, table), total)
             if method is Method.COPY:
-                # One stream for the whole table; its rows are generated while it runs.
+                # One stream carries the whole table. The rows are generated while it runs.
                 await connection.copy_records_to_table(table, records=counted, columns=columns)
             else:
                 await _insert(connection, table, columns, counted)
             progress(table, total, total)
             await connection.execute(advance_sequence(table))
-        # The planner knows nothing of the new rows until the tables are analyzed.
+        # The planner has no statistics for the new rows until the tables are analyzed.
         await connection.execute("ANALYZE brand, product, sku")
     return Loaded(sample.brand_count, sample.product_count, sample.sku_count)
 
 
 async def count_rows(connection: headrace.Connection) -> Loaded:
-    """Count what the catalogue holds."""
+    """Count the rows of the catalogue."""
     counts = await connection.fetchrow(
         "SELECT (SELECT count(*) FROM brand), (SELECT count(*) FROM product), (SELECT count(*) FROM sku)"
     )
@@ -103,7 +101,7 @@ async def count_rows(connection: headrace.Connection) -> Loaded:
 
 
 async def _insert(connection: headrace.Connection, table: str, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
-    """Insert by executemany, a chunk at a time: each is one request, all are in the caller's transaction."""
+    """Insert rows by executemany, one chunk at a time. Each chunk is one request in the caller's transaction."""
     parameters = ", ".join(f"${position}" for position in range(1, len(columns) + 1))
     statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({parameters})"
     while chunk := list(islice(rows, CHUNK)):
@@ -111,7 +109,7 @@ async def _insert(connection: headrace.Connection, table: str, columns: tuple[st
 
 
 def _counted(rows: Iterable[Row], report: Callable[[int, int], None], total: int) -> Iterator[Row]:
-    """The same rows, reporting how many have gone by after every chunk."""
+    """Yield the rows, and report their number after every chunk."""
     for number, row in enumerate(rows):
         if number and number % CHUNK == 0:
             report(number, total)

@@ -60,6 +60,6 @@ def run_on_server(
                 f"there is no catalogue in {data_dir} yet: run `storefront init` first, or name a server by --dsn"
             )
         if sys.stderr.isatty():
-            print(f"making an embedded PostgreSQL in {data_dir} (once, some seconds)", file=sys.stderr)
+            print(f"creating an embedded PostgreSQL in {data_dir} (once; this takes a few seconds)", file=sys.stderr)
     with server:
         return asyncio.run(work(server.dsn(DATABASE)))

@@ -1,7 +1,7 @@
-"""A partner's file of product ids, read line by line and judged.
+"""Read a partner's file of product ids, line by line.
 
-One id a line, in UTF-8 (with or without a byte order mark), lines ending in LF or CRLF. What is not an id,
-and what was asked for before, is told from what can be looked up; no line is passed over.
+The file has one id per line, in UTF-8, with or without a byte order mark. Lines end in LF or CRLF. No line is left out:
+a line that is not an id, and a line that repeats an earlier id, are marked as such.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from storefront.catalogue import parse_product_id
 from storefront.errors import UsageError
 
 MAX_LINE = 1_000
-"""Bytes of a line that are looked at. An id has ten; a longer line is malformed, never in memory whole."""
+"""The number of bytes of a line that are read. An id has ten digits at most; the rest of a longer line is skipped."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class OrderLine:
-    """One line of an order: either an id to look up or the reason why not.
+    """A line of an order: an id to look up, or the reason why there is none.
 
-    `end` is the offset in bytes at which the next line begins, and `digest` the SHA-256 of the file up to
-    there, in hexadecimal: after a cut-off it shows whether the file is still the one that was begun.
+    `end` is the offset of the next line in bytes. `digest` is the SHA-256 of the file up to `end`, in hexadecimal. A
+    resumed batch recognises by it whether the file has changed.
     """
 
     number: int
@@ -38,9 +38,9 @@ class OrderLine:
 
 
 class SeenIds:
-    """The set of ids seen so far, a bit each: a thousand neighbouring ids take a few hundred bytes.
+    """The set of ids seen so far, one bit each. A thousand neighbouring ids take a few hundred bytes.
 
-    Ids are 31 bits wide, so even a file made to be unpleasant cannot make it grow without limit.
+    Ids have 31 bits, which limits the size of the set for any file.
     """
 
     _PAGE = 4_096
@@ -49,20 +49,20 @@ class SeenIds:
         self._pages: dict[int, bytearray] = {}
 
     def add(self, product_id: int) -> bool:
-        """Note an id; return whether it is new."""
-        number, place = divmod(product_id, self._PAGE)
+        """Add an id. Return whether it is new."""
+        number, bit = divmod(product_id, self._PAGE)
         page = self._pages.get(number)
         if page is None:
             page = self._pages[number] = bytearray(self._PAGE // 8)
-        mask = 1 << (place & 7)
-        if page[place >> 3] & mask:
+        mask = 1 << (bit & 7)
+        if page[bit >> 3] & mask:
             return False
-        page[place >> 3] |= mask
+        page[bit >> 3] |= mask
         return True
 
 
 class Order:
-    """The lines of an order, iterated once, from the beginning of a binary file."""
+    """Iterates once over the lines of an order, from the beginning of a binary file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -89,7 +89,7 @@ class Order:
         return line(product_id, repeated=not self._seen.add(product_id))
 
     def _read_line(self) -> bytes:
-        """Read a line with its end; of one that is too long the beginning, passing over the rest."""
+        """Read a line with its end. Return only the beginning of a line that is too long, and skip the rest of it."""
         line = piece = self._piece()
         while len(piece) == MAX_LINE and not piece.endswith(b"\n"):
             piece = self._piece()

@@ -1,4 +1,4 @@
-"""Show how far a load has come."""
+"""Show the progress of a load."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storefront import loading
 
 @contextmanager
 def loading_progress(console: Console) -> Iterator[loading.Progress]:
-    """Yield what loading.load takes as `progress`: a bar for each table, while the `with` block runs."""
+    """Yield a `progress` function for loading.load. It shows a bar for each table while the `with` block runs."""
     bars = (
         TextColumn("   {task.description:<8}"),
         BarColumn(),
@@ -25,7 +25,7 @@ def loading_progress(console: Console) -> Iterator[loading.Progress]:
     tasks: dict[str, TaskID] = {}
 
     def show(table: str, done: int, total: int) -> None:
-        # Not before the first report: a load that is refused leaves no trace on the screen.
+        # The bars start with the first report, so a load that is refused shows none.
         progress.start()
         if table not in tasks:
             tasks[table] = progress.add_task(table, total=total)

@@ -1,4 +1,4 @@
-"""Rows written as CSV to a binary file."""
+"""Write rows as CSV to a binary file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from storefront.errors import UsageError
 
 
 class RowWriter:
-    """Writes rows of CSV to a binary file and knows its position in it.
+    """Writes rows of CSV to a binary file and keeps track of the position in it.
 
-    RFC 4180 in UTF-8, but a line ends in a line feed alone. A binary file, because a batch cut off goes on at
-    a byte. An empty field stands for a null.
+    The format is RFC 4180 in UTF-8, but a line ends in a line feed alone. An empty field stands for a null. The file is
+    binary because a batch is resumed at an offset in bytes.
     """
 
     def __init__(self, file: BinaryIO, position: int = 0) -> None:
@@ -28,7 +28,7 @@ class RowWriter:
         self.position = position
 
     def write(self, row: Iterable[object]) -> None:
-        """Write one row; OSError where the file takes no more."""
+        """Write one row. Raises OSError if the file cannot be written, as on a full disk."""
         self._csv.writerow(row)
         encoded = self._line.getvalue().encode()
         self._line.seek(0)
@@ -37,12 +37,12 @@ class RowWriter:
         self.position += len(encoded)
 
     def flush(self) -> None:
-        """Hand everything written to the operating system."""
+        """Pass everything written to the operating system."""
         self._file.flush()
 
 
 def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"]) -> BinaryIO:
-    """Open a file in binary; UsageError, with the reason, where that fails."""
+    """Open a file in binary mode. Raises UsageError with the reason if that fails."""
     try:
         return open(path, mode)
     except OSError as error:
@@ -51,10 +51,9 @@ def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"]) -> BinaryIO:
 
 @contextmanager
 def output_file(path: Path | None) -> Iterator[RowWriter]:
-    """Open a file for rows, or standard output where there is no path; UsageError where it cannot be opened.
+    """Open a file for rows, or standard output if `path` is None. Raises UsageError if the file cannot be opened.
 
-    A regular file appears under its name when the `with` block is done without an error, and not before: what
-    is there is whole.
+    A regular file gets its name when the `with` block ends without an error, so a file of that name is always complete.
     """
     if path is None:
         writer = RowWriter(sys.stdout.buffer)

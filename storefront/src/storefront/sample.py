@@ -1,7 +1,7 @@
 """Sample data for a catalogue: random, and the same for the same seed on every machine.
 
-Names are made of common English words. Rows carry their ids, so that a seed stands for whole rows. The rows
-are generated as they are asked for: a catalogue of any size costs no memory here.
+Names are made of common English words. Rows include their ids, so a seed determines whole rows. Rows are generated
+when they are needed, so a large catalogue takes no more memory than a small one.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ WORDS_IN_A_PRODUCT_NAME = 10
 DEFAULT_SEED = 2026
 
 MAX_ROWS = 2**31 - 1
-"""Ids are 32-bit serials."""
+"""The largest number of rows in a table, because ids are 32-bit serials."""
 
 
 def read_words(path: Path | None = None) -> list[str]:
-    """Read a word list, one word a line; without a path the 1,000 English words that come with the package.
+    """Read a word list with one word per line. Without a path, return the 1,000 English words of the package.
 
-    Raises UsageError where the file cannot be read, is not UTF-8 or holds no word.
+    Raises UsageError if the file cannot be read, is not UTF-8, or holds no word.
     """
     try:
         source = path if path is not None else resources.files("storefront") / "words.txt"
@@ -37,16 +37,15 @@ def read_words(path: Path | None = None) -> list[str]:
         raise UsageError(f"the word list {path} is not text in UTF-8 (byte {error.start})") from error
     words = list(dict.fromkeys(stripped for line in lines if (stripped := line.strip())))
     if not words:
-        raise UsageError(f"the word list {path} holds no words: it takes one a line")
+        raise UsageError(f"the word list {path} holds no words: expected one per line")
     return words
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How much sample data, from which words and which seed; a method for each table generates its rows.
+    """The size of the sample data, its seed and its words. A method for each table generates the rows.
 
-    Raises UsageError for counts that cannot be: below zero, or products without a brand, or SKUs without a
-    product.
+    Raises UsageError for impossible counts: below zero, products without a brand, or SKUs without a product.
     """
 
     brand_count: int = 100
@@ -65,10 +64,10 @@ class Sample:
         if self.sku_count and not self.product_count:
             raise UsageError(f"{self.sku_count} SKUs need at least one product")
         if self.brand_count > 1 and len(self.words) < 2:
-            raise UsageError(f"{self.brand_count} distinct brand names take at least two words, the list has one")
+            raise UsageError(f"{self.brand_count} distinct brand names need at least two words, the list has one")
 
     def brands(self) -> Iterator[tuple[int, str]]:
-        """Yield (brand_id, brand_name), every name once: of one word while there are enough, else of more."""
+        """Yield (brand_id, brand_name). Names are distinct, and of one word each if there are enough words."""
         random = self._random("brands")
         length = 1
         while len(self.words) ** length < self.brand_count:
@@ -82,14 +81,14 @@ class Sample:
             yield brand_id, " ".join(name)
 
     def products(self) -> Iterator[tuple[int, str, int]]:
-        """Yield (product_id, product_name, brand_id), each named by ten words and of a random brand."""
+        """Yield (product_id, product_name, brand_id). A name has ten random words; the brand is random."""
         random = self._random("products")
         for product_id in range(1, self.product_count + 1):
             name = " ".join(self.words[_below(random, len(self.words))] for _ in range(WORDS_IN_A_PRODUCT_NAME))
             yield product_id, name, 1 + _below(random, self.brand_count)
 
     def skus(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (sku_id, product_id, product_size_id, product_color_id), all but the first at random."""
+        """Yield (sku_id, product_id, product_size_id, product_color_id). Everything but sku_id is random."""
         random = self._random("skus")
         sizes, colors = list(SIZES), list(COLORS)
         for sku_id in range(1, self.sku_count + 1):
@@ -97,19 +96,19 @@ class Sample:
             yield sku_id, product_id, sizes[_below(random, len(sizes))], colors[_below(random, len(colors))]
 
     def _random(self, table: str) -> Random:
-        """A generator for one table: its rows do not depend on whether another's were asked for."""
+        """Return the generator for a table. Its rows do not depend on whether other tables were generated."""
         return Random(f"{self.seed} {table}")
 
 
 def _below(random: Random, limit: int) -> int:
-    """A number from 0 to limit - 1, by random(): the one method whose sequence Python promises to keep."""
+    """Return a number from 0 to limit - 1. random() is the only method whose sequence Python promises to keep."""
     return int(random.random() * limit)
 
 
 def _distinct(random: Random, limit: int, count: int) -> Iterator[int]:
-    """Yield `count` different numbers below `limit`: a shuffle that remembers only what it has touched."""
+    """Yield `count` different numbers below `limit`, by a shuffle that stores only the numbers it has moved."""
     moved: dict[int, int] = {}
     for last in range(limit - 1, limit - 1 - count, -1):
-        place = _below(random, last + 1)
-        yield moved.get(place, place)
-        moved[place] = moved.pop(last, last)
+        index = _below(random, last + 1)
+        yield moved.get(index, index)
+        moved[index] = moved.pop(last, last)

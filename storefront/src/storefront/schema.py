@@ -1,7 +1,7 @@
 """The five tables of the catalogue, and how to create them.
 
-The statements depend on each other, so they run one after another, and in one transaction, so there is never
-half a schema. Each can be repeated without harm.
+The statements depend on each other, so they run one after another. They run in one transaction, so the schema is never
+incomplete. Running a statement again does no harm.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import headrace
 
 COLORS = {1: "Blue", 2: "Black"}
 SIZES = {1: "Small", 2: "Medium", 3: "Large"}
-"""What the tables product_color and product_size hold from the start, by id."""
+"""The initial rows of the tables product_color and product_size, by id."""
 
 TABLES = (
     """\
@@ -46,10 +46,9 @@ CREATE TABLE IF NOT EXISTS sku (
 )
 
 INDEXES = (
-    # Two brands of one name would be a mistake of whoever adds the second.
+    # A second brand of the same name would be a mistake.
     "CREATE UNIQUE INDEX IF NOT EXISTS brand_brand_name_key ON brand (brand_name)",
-    # A foreign key brings no index of its own: without this one every look-up of a product reads the whole
-    # table.
+    # A foreign key does not create an index. Without this one, every look-up of a product reads the whole table.
     "CREATE INDEX IF NOT EXISTS sku_product_id_idx ON sku (product_id)",
 )
 
@@ -61,7 +60,7 @@ ROWS = tuple(
 
 
 def advance_sequence(table: str) -> str:
-    """The statement that moves a table's sequence past the ids in it, after inserts with ids of their own."""
+    """Return the statement that moves a table's sequence past its largest id, after inserts with explicit ids."""
     return (
         f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), "
         f"coalesce(max({table}_id), 1), max({table}_id) IS NOT NULL) FROM {table}"
@@ -72,7 +71,7 @@ STATEMENTS = (*TABLES, *INDEXES, *ROWS, advance_sequence("product_color"), advan
 
 
 def headline(statement: str, width: int = 60) -> str:
-    """What a statement is about, in a line: its beginning, without what makes it repeatable."""
+    """Return a title for a statement: its first line without the clauses that make it repeatable."""
     first = statement.split("\n", 1)[0].split(" ON CONFLICT", 1)[0].removesuffix(" (")
     first = first.replace("IF NOT EXISTS ", "")
     return first if len(first) <= width else f"{first[: width - 3]}..."
@@ -81,9 +80,9 @@ def headline(statement: str, width: int = 60) -> str:
 async def create_schema(
     connection: headrace.Connection, report: Callable[[str, str], None] = lambda statement, status: None
 ) -> list[str]:
-    """Create what is missing of tables, indexes, colours and sizes; return each statement's status.
+    """Create the tables, indexes, colours and sizes that are missing. Return the status of each statement.
 
-    `report` is called with each statement and its status as soon as it is done. On any error nothing is
+    `report` is called with each statement and its status as soon as the statement is done. An error leaves nothing
     created.
     """
     statuses = []

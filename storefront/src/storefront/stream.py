@@ -1,4 +1,4 @@
-"""Stream the whole catalogue through a cursor, never holding more than a few rows."""
+"""Stream the whole catalogue through a cursor, with only a few rows in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storefront.rows import RowWriter
 from storefront.timing import timed
 
 PREFETCH = 50
-"""Rows asked of the server at a time."""
+"""The number of rows fetched at a time."""
 
 COLUMNS = (
     "sku_id",
@@ -37,12 +37,11 @@ ORDER BY s.sku_id"""
 async def stream_catalogue(
     connection: headrace.Connection, *, prefetch: int = PREFETCH, skip: int = 0, limit: int | None = None
 ) -> AsyncGenerator[headrace.Record]:
-    """Yield every SKU of the catalogue by sku_id, `prefetch` rows fetched at a time.
+    """Yield every SKU of the catalogue, ordered by sku_id. `prefetch` rows are fetched at a time.
 
-    The first `skip` are left out, and there is an end after `limit`. The skipped rows are passed over on the
-    server and never sent. One statement is one snapshot: what others change meanwhile does not show. The
-    connection is inside a read-only transaction until the iterator is exhausted or closed
-    (contextlib.aclosing).
+    The first `skip` rows are left out; the server does not send them. The stream ends after `limit` rows. It is one
+    statement and therefore one snapshot, so concurrent changes do not show. The connection is in a read-only
+    transaction until the iterator is exhausted or closed (contextlib.aclosing).
     """
     async with connection.transaction(readonly=True):
         rows: AsyncIterable[headrace.Record]
@@ -55,7 +54,7 @@ async def stream_catalogue(
 
 
 async def _past(connection: headrace.Connection, prefetch: int, skip: int) -> AsyncIterator[headrace.Record]:
-    """Move a cursor past `skip` rows and yield the others."""
+    """Move a cursor past `skip` rows and yield the rows after them."""
     cursor = await connection.cursor(CATALOGUE)
     await cursor.forward(skip)
     while records := await cursor.fetch(prefetch):
@@ -72,7 +71,7 @@ async def export(
     skip: int = 0,
     limit: int | None = None,
 ) -> int:
-    """Write the catalogue as CSV, as `stream_catalogue` yields it, and return the number of rows."""
+    """Write the rows of `stream_catalogue` as CSV, and return their number."""
     count = 0
     async with aclosing(stream_catalogue(connection, prefetch=prefetch, skip=skip, limit=limit)) as records:
         async for record in records:

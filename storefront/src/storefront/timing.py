@@ -1,4 +1,4 @@
-"""Say when a coroutine function starts, with what, and in how many seconds it is done."""
+"""Log the start of a coroutine function with its arguments, and its end with the seconds it took."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A list of 10,000 ids shows as its first few: enough to recognise a call by.
+# Only the first few of 10,000 ids are shown. They are enough to recognise a call.
 _short = reprlib.Repr()
 _short.maxlist = _short.maxtuple = 4
 _short.maxstring = 60
@@ -25,11 +25,11 @@ _short.maxother = 80
 
 
 def timed(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Decorate a coroutine function so that it logs its start, what with, its end and the seconds between.
+    """Decorate a coroutine function so that it logs its start, its arguments, its end and the seconds it took.
 
-    Everything goes to the logger `storefront.timing` at the level INFO: failure and cancellation too, for the
-    exception passes on unchanged and is its caller's to judge. Seconds are wall-clock, from the first step of
-    the coroutine to its last.
+    Everything is logged by `storefront.timing` at level INFO. That includes failure and cancellation, because the
+    exception is raised unchanged and the caller decides what it means. The seconds are wall-clock time from the first
+    step of the coroutine to its last.
     """
 
     @functools.wraps(function)
@@ -53,7 +53,7 @@ def timed(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 
 
 def _arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> str:
-    """The arguments as a call would show them, each cut short, objects without their addresses in memory."""
+    """Return the arguments as in a call. Long values are shortened, and objects are shown without their address."""
     shown = [_show(value) for value in args]
     shown += [f"{name}={_show(value)}" for name, value in kwargs.items()]
     return re.sub(r"(?: object)?(?: at)? 0x[0-9a-f]+", "", ", ".join(shown)) or "no arguments"

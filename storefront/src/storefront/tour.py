@@ -1,4 +1,4 @@
-"""Show a newcomer everything once: schema, data, transactions, a stream, and what pipelining is worth."""
+"""The demo. It shows everything once: schema, data, transactions, a cursor, and the effect of pipelining."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from storefront.schema import COLORS, create_schema, headline
 from storefront.timing import timed
 
 SKIP, TAKE = 500, 100
-"""What the partial stream leaves out and what it takes."""
+"""The number of rows that the partial stream skips, and the number that it takes."""
 
 BRANDS = ("Aurora & Sons", "Boreal", "Cirrus", "Dune", "Ember")
-"""Names that no sample holds; removed again at the end, and at the start in case a demo was cut off."""
+"""Names that no sample contains. They are removed at the end, and at the start in case a demo was interrupted."""
 
 SHORT_SKUS = 10_000
 SHORT_LOOK_UPS = 1_000
 
 
 class Tour:
-    """The demo, chapter by chapter, on the database of `dsn`; `short` with less data and fewer look-ups.
+    """The chapters of the demo on the database of `dsn`. With `short` there are less data and fewer look-ups.
 
-    A catalogue that holds rows already is used as it is, unless `replace` is set.
+    A catalogue that already holds rows is used as it is, unless `replace` is set.
     """
 
     def __init__(self, dsn: str, console: Console, *, short: bool = False, replace: bool = False) -> None:
@@ -43,7 +43,7 @@ class Tour:
         self._chapter = 0
 
     async def run(self) -> list[benchmark.Measurement]:
-        """Run every chapter and return what the last one measured."""
+        """Run every chapter and return the measurements of the last one."""
         created = await create_database(self.dsn)
         async with open_connection(self.dsn) as connection:
             await self._schema(connection, created)
@@ -154,10 +154,10 @@ class Tour:
         measurements: list[benchmark.Measurement] = []
         for query in benchmark.BenchmarkQuery:
             measurements += await benchmark.bench(self.dsn, benchmark.Plan(query, self.look_ups))
-        self._close(measurements)
+        self._conclude(measurements)
         return measurements
 
-    def _close(self, measurements: Sequence[benchmark.Measurement]) -> None:
+    def _conclude(self, measurements: Sequence[benchmark.Measurement]) -> None:
         for table in figures.tables(measurements):
             self.console.print()
             self.console.print(table)
@@ -185,5 +185,5 @@ async def count_catalogue(connection: headrace.Connection) -> int:
 async def demo(
     dsn: str, console: Console, *, short: bool = False, replace: bool = False
 ) -> list[benchmark.Measurement]:
-    """Run the demo and return its measurements; any error of the database passes on."""
+    """Run the demo and return its measurements. Raises any error of the database unchanged."""
     return await Tour(dsn, console, short=short, replace=replace).run()

@@ -11,9 +11,7 @@ from typer.testing import Result
 from storefront import batch
 
 
-def test_a_batch_reports_by_line_and_its_status_says_whether_all_were_found(
-    run: Callable[..., Result], dsn: str, tmp_path: Path
-) -> None:
+def test_a_batch_reports_by_line_and_exits_with_status_3(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
     (tmp_path / "order.txt").write_text("1\nx\n999\n1\n")
     result = run("batch", "order.txt", "-o", "skus.csv", dsn=dsn)
     assert (result.exit_code, result.stdout) == (3, "")
@@ -21,21 +19,21 @@ def test_a_batch_reports_by_line_and_its_status_says_whether_all_were_found(
     assert reports == [
         "order.txt:2: 'x' is not a product id: expected a whole number from 1 to 2147483647",
         "order.txt:3: no product has the id 999",
-        "order.txt:4: product 1 is repeated: its SKUs stand where it came first",
+        "order.txt:4: product 1 is repeated: its SKUs are listed where it first appears",
     ]
     assert summary.startswith("order.txt: 4 lines, 1 products with ")
     assert summary.endswith(" SKUs, 1 repeated, 1 unknown, 1 malformed")
     assert (tmp_path / "skus.csv").read_text() == run("lookup", "1", "--csv", dsn=dsn).stdout
 
 
-def test_a_batch_of_known_products_ends_well(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
+def test_a_batch_of_known_products_exits_with_status_0(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
     (tmp_path / "order.txt").write_text("2\n1\n2\n")
     result = run("batch", "order.txt", dsn=dsn)
     assert result.exit_code == 0
     assert result.stdout == run("lookup", "2", "1", "--csv", dsn=dsn).stdout
 
 
-def test_a_batch_cut_off_says_so_and_is_resumed(
+def test_an_interrupted_batch_says_so_and_is_resumed(
     run: Callable[..., Result], fails: Callable[..., None], dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "order.txt").write_text("1\nx\n2\n")
@@ -46,12 +44,12 @@ def test_a_batch_cut_off_says_so_and_is_resumed(
         if line.number == 2:  # type: ignore[attr-defined]
             raise OSError(28, "No space left on device")
 
-    saved = batch._Keeper.settled
+    saved = batch._CheckpointWriter.line_done
     with monkeypatch.context() as patch:
-        patch.setattr(batch._Keeper, "settled", disk_full)
-        cut_off = run("batch", "order.txt", "-o", "skus.csv", dsn=dsn)
-    assert cut_off.exit_code == 1
-    assert cut_off.stderr.splitlines()[-1] == (
+        patch.setattr(batch._CheckpointWriter, "line_done", disk_full)
+        interrupted = run("batch", "order.txt", "-o", "skus.csv", dsn=dsn)
+    assert interrupted.exit_code == 1
+    assert interrupted.stderr.splitlines()[-1] == (
         "storefront: the batch was interrupted, continue it with --resume: [Errno 28] No space left on device"
     )
     fails("batch", "order.txt", "-o", "skus.csv", status=2, message="--resume", dsn=dsn)

@@ -13,7 +13,7 @@ def test_brands_are_added(run: Callable[..., Result], dsn: str) -> None:
     assert result.stdout == "added: brand 11, Aurora\nadded: brand 12, Boreal\n"
 
 
-def test_brands_are_rolled_back_together_and_the_reason_is_told(
+def test_brands_are_rolled_back_together_and_the_reason_is_shown(
     run: Callable[..., Result], fails: Callable[..., None], dsn: str
 ) -> None:
     run("brands", "add", "Aurora", dsn=dsn)
@@ -24,12 +24,12 @@ def test_brands_are_rolled_back_together_and_the_reason_is_told(
     assert run("brands", "add", "Boreal", dsn=dsn).exit_code == 0
 
 
-def test_brands_are_added_by_hand_or_taken_back(run: Callable[..., Result], dsn: str) -> None:
+def test_brands_are_added_by_hand_or_rolled_back(run: Callable[..., Result], dsn: str) -> None:
     assert "rolled back: brand 11" in run("brands", "add", "Aurora", "--by-hand", "--roll-back", dsn=dsn).stdout
     assert "added: brand 12" in run("brands", "add", "Aurora", "--by-hand", dsn=dsn).stdout
 
 
-def test_a_brand_is_kept_while_its_colour_is_refused(run: Callable[..., Result], dsn: str) -> None:
+def test_a_brand_is_kept_if_its_colour_is_refused(run: Callable[..., Result], dsn: str) -> None:
     result = run("brands", "add-with-color", "Aurora", "1", "Green", dsn=dsn)
     assert (result.exit_code, result.stdout) == (0, "added: brand 11, Aurora\n")
     assert "rolled back to the savepoint, the brand 'Aurora' is kept" in result.stderr

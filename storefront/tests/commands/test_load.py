@@ -9,7 +9,7 @@ import pytest
 from typer.testing import Result
 
 
-def test_load_says_what_it_did(run: Callable[..., Result], empty: str) -> None:
+def test_load_reports_the_rows_it_loaded(run: Callable[..., Result], empty: str) -> None:
     result = run("load", "--brands", "3", "--products", "4", "--skus", "50", "--seed", "9", dsn=empty)
     assert result.exit_code == 0
     assert result.stdout == "loaded 3 brands, 4 products and 50 SKUs by copy, seed 9, in one transaction\n"

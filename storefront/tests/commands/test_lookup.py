@@ -28,7 +28,7 @@ def test_lookup_prints_csv_for_programs(run: Callable[..., Result], dsn: str, sa
     assert [int(row[3]) for row in rows] == [sku[0] for sku in sample.skus() if sku[1] == 2]
 
 
-def test_lookup_shows_what_it_finds_and_names_what_it_does_not(run: Callable[..., Result], dsn: str) -> None:
+def test_lookup_shows_known_products_and_names_unknown_ones(run: Callable[..., Result], dsn: str) -> None:
     result = run("lookup", "999", "1", "888", dsn=dsn)
     assert result.exit_code == 1
     assert "product 1 of brand" in result.stdout
