@@ -2,8 +2,9 @@
 
 Everything else about the package is in pyproject.toml. Environment:
 
-    HEADRACE_DEBUG=1   assertions and bounds checks on, no optimisation, debug symbols
-    HEADRACE_ASAN=1    the same under AddressSanitizer and UBSan (run python with libasan preloaded)
+    HEADRACE_DEBUG=1     assertions and bounds checks on, no optimisation, debug symbols
+    HEADRACE_ASAN=1      the same under AddressSanitizer and UBSan (run python with libasan preloaded)
+    HEADRACE_COVERAGE=1  every line reports that it runs, for coverage.py (tools/measure_coverage.py)
 
 A module `x.pyx` is compiled together with `xobj.c` beside it, where that file exists. The C that Cython
 generates goes to build/cython-<mode>, so that a `.c` file in the source tree is always one that a person
@@ -24,7 +25,8 @@ BUILD = Path("build")
 
 ASAN = bool(os.environ.get("HEADRACE_ASAN"))
 DEBUG = ASAN or bool(os.environ.get("HEADRACE_DEBUG"))
-MODE = "asan" if ASAN else "debug" if DEBUG else "release"
+COVERAGE = bool(os.environ.get("HEADRACE_COVERAGE"))
+MODE = "asan" if ASAN else "debug" if DEBUG else "coverage" if COVERAGE else "release"
 
 COMPILE = {
     # -g0: symbol names stay for profilers; line tables would triple the size of a wheel. Assertions that are
@@ -32,10 +34,14 @@ COMPILE = {
     "release": ["-O2", "-g0", "-Wno-unused-variable", "-Wno-unused-function"],
     "debug": ["-O0", "-g3", "-UNDEBUG"],
     "asan": ["-O1", "-g1", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
+    "coverage": ["-O0", "-g0", "-Wno-unused-variable", "-Wno-unused-function"],
 }
-LINK = {"release": [], "debug": [], "asan": ["-fsanitize=address,undefined"]}
+LINK = {"release": [], "debug": [], "coverage": [], "asan": ["-fsanitize=address,undefined"]}
 # Cython compiles `assert` away where this is defined.
 MACROS = [] if DEBUG else [("CYTHON_WITHOUT_ASSERTIONS", "1")]
+if COVERAGE:
+    # Both are needed: the directive generates the calls, the macro compiles them in, for functions without the GIL too.
+    MACROS.append(("CYTHON_TRACE_NOGIL", "1"))
 
 DIRECTIVES = {
     "language_level": 3,
@@ -43,6 +49,7 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "wraparound": False,
     "cdivision": True,
+    "linetrace": COVERAGE,
     "embedsignature": True,
     "embedsignature.format": "python",
     # The core relies on the GIL: one thread, one event loop, one connection.
