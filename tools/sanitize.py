@@ -11,16 +11,18 @@ leaves too much behind at its end; tests/session/test_leaks.py does that.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools import copied_tree  # noqa: E402
+
 COPY = ROOT / "build" / "asan"
 COPIED = ("src", "tests", "tools", "setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
-LEFT_OUT = ("__pycache__", "*.so", "*.egg-info")
 
 DEFAULT = [
     "tests/wire",
@@ -65,21 +67,7 @@ def main(arguments: list[str]) -> int:
 
 def copy() -> None:
     """Bring the copy up to date; what is newer there was built there."""
-    for name in COPIED:
-        source = ROOT / name
-        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
-            target = COPY / path.relative_to(ROOT)
-            if path.is_dir() or any(part.match(pattern) for part in [path, *path.parents] for pattern in LEFT_OUT):
-                continue
-            if not target.exists() or target.stat().st_mtime < path.stat().st_mtime:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, target)
-    for name in COPIED:
-        # What was removed here is removed there; what was built there stays.
-        for target in sorted((COPY / name).rglob("*")) if (COPY / name).is_dir() else []:
-            built = target.suffix in (".so", ".pyc")
-            if target.is_file() and not built and not (ROOT / target.relative_to(COPY)).exists():
-                target.unlink()
+    copied_tree.update(ROOT, COPY, COPIED)
 
 
 def build() -> None:
