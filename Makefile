@@ -20,11 +20,13 @@ SOURCES := $(shell find src \( -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o 
 # What pip is to install for each kind of work: the extras of headrace, and those of the storefront.
 HEADRACE_demo :=
 HEADRACE_test := [test]
+HEADRACE_coverage := [coverage,test]
 HEADRACE_check := [dev]
 HEADRACE_bench := [bench]
 HEADRACE_docs := [docs]
 STOREFRONT_demo := [embedded]
 STOREFRONT_test := [test]
+STOREFRONT_coverage := [test]
 STOREFRONT_check := [test]
 STOREFRONT_bench := [embedded]
 STOREFRONT_docs := [embedded]
@@ -32,6 +34,7 @@ STOREFRONT_docs := [embedded]
 # What some tests need and not every machine can have: gssapi is compiled, against Kerberos' headers; test-tls is a wheel
 # that there is not for all. Tests that miss one are skipped.
 OPTIONAL_test := $(if $(shell command -v krb5-config),gssapi) test-tls
+OPTIONAL_coverage := $(OPTIONAL_test)
 
 # A worker on each processor; what is left of the longest part is shared out again. A worker that dies, as of a test that
 # hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
@@ -44,7 +47,7 @@ TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildca
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fuzz soak asan bench docs build format clean distclean $(CHECKS)
+.PHONY: help demo test check coverage fuzz soak asan bench docs build format clean distclean $(CHECKS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +60,9 @@ test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
+
+coverage: $(VENV)/ready-coverage ## Measure line coverage of Python and Cython, in build/coverage (15 minutes on two processors)
+	@$(BIN)/python tools/measure_coverage.py $(COVERAGE_ARGS)
 
 fuzz: $(VENV)/ready-test $(BUILT) ## Read random bytes, as many as you like: FUZZ_ARGS='--inputs 10000000 --workers 2'
 	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)

@@ -1,0 +1,143 @@
+"""Measure which lines the tests run, of Python and of Cython: python tools/measure_coverage.py [ARGUMENTS FOR PYTEST]
+
+Everything happens in a copy of the tree, build/coverage, with extension modules that report each line to coverage.py.
+The modules of the tree itself stay as they are. Only files that have changed are copied and compiled again. Without
+arguments the tests of the wire, the session, the driver and the servers run.
+
+Prints a figure for Python and one for Cython, and the files with the most lines that no test ran. The whole result,
+line by line, is in build/coverage/html. The exit status is pytest's; failing tests do not prevent the report.
+
+From Python 3.13 on, compiled code reports its lines through sys.monitoring, which Cython's plugin for coverage.py does
+not support. The tool refuses to run there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from coverage import Coverage
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools import copied_tree  # noqa: E402
+
+COPY = ROOT / "build" / "coverage"
+DIRECTORIES = ("src", "tests", "tools", "examples", "docs")
+FILES = ("setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
+GENERATED = COPY / "build" / "cython-coverage"
+PACKAGE = COPY / "src" / "headrace"
+REPORT = COPY / "html"
+
+DEFAULT = ["tests/wire", "tests/session", "tests/driver", "tests/server", "-m", "not slow"]
+"""The tests that run without arguments."""
+
+LISTED = 12
+"""How many files of each kind are listed."""
+
+TRACED_BELOW = (3, 13)
+
+
+class Covered(NamedTuple):
+    """The lines of one file that can run, and those of them that no test ran."""
+
+    name: str
+    lines: int
+    missed: int
+
+
+def main(arguments: list[str]) -> int:
+    """Copy, build, run and report; return pytest's exit status."""
+    if sys.version_info >= TRACED_BELOW:
+        found, needed = (".".join(map(str, version[:2])) for version in (sys.version_info, TRACED_BELOW))
+        raise SystemExit(f"coverage of Cython needs a Python older than {needed}, and this is {found}: see {__file__}")
+    copied_tree.update(ROOT, COPY, (*DIRECTORIES, *FILES))
+    build()
+    status = run(arguments or DEFAULT)
+    report()
+    return status
+
+
+def build() -> None:
+    """Compile the extension modules of the copy, and put the generated C beside them."""
+    print("compiling headrace for coverage (a few minutes the first time)", flush=True)
+    log = COPY / "compile.log"
+    with log.open("w") as output:
+        done = subprocess.run(
+            [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
+            cwd=COPY, env=os.environ | {"HEADRACE_COVERAGE": "1"}, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    if done.returncode != 0:
+        print(log.read_text(), file=sys.stderr)
+        raise SystemExit(f"the build for coverage failed; {log} has all of it")
+    # Cython's plugin reads from the C file which lines of a module can run, and looks for it beside the module.
+    for source in sorted(GENERATED.rglob("*.c")):
+        link = COPY / source.relative_to(GENERATED)
+        link.unlink(missing_ok=True)
+        link.symlink_to(source)
+
+
+def run(arguments: list[str]) -> int:
+    """Run pytest in the copy, and combine what its workers and their subprocesses have measured."""
+    environment = os.environ | {"PYTHONPATH": str(COPY / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def measured(*command: str) -> int:
+        return subprocess.run([sys.executable, "-m", "coverage", *command], cwd=COPY, env=environment).returncode
+
+    measured("erase")
+    # Traced code takes several times as long: the profile has no deadlines and fewer examples, and no test counts as hung.
+    options = ["-n", "auto", "--dist", "worksteal", "-p", "no:cacheprovider", "--hypothesis-profile=sanitized"]
+    options += ["-o", "faulthandler_timeout=1800"]
+    status = measured("run", "-m", "pytest", *options, *arguments)
+    if measured("combine", "--quiet") != 0:
+        raise SystemExit(f"nothing was measured; pytest's exit status is {status}")
+    return status
+
+
+def report() -> None:
+    """Print the figures and write the HTML report."""
+    from coverage import Coverage
+
+    os.chdir(COPY)
+    measured = Coverage()
+    measured.load()
+    found = {path: covered(measured, path) for path in sorted(measured.get_data().measured_files())}
+    never_loaded = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.pyx") if str(path) not in found)
+    print()
+    for language, suffixes in (("Python", (".py",)), ("Cython", (".pyx", ".pxd"))):
+        summarize(language, [each for path, each in found.items() if path.endswith(suffixes)])
+    if never_loaded:
+        print(f"not in these figures, since no test loaded them: {', '.join(never_loaded)}\n")
+    measured.html_report(directory=str(REPORT), title="headrace")
+    print(f"line by line: {REPORT.relative_to(ROOT)}/index.html")
+
+
+def covered(measured: Coverage, path: str) -> Covered:
+    """Return the figures of one file."""
+    _, lines, _, missed, _ = measured.analysis2(path)
+    return Covered(str(Path(path).relative_to(PACKAGE)), len(lines), len(missed))
+
+
+def summarize(language: str, files: list[Covered]) -> None:
+    """Print the figure for one language and its files with the most lines that no test ran."""
+    lines = sum(each.lines for each in files)
+    missed = sum(each.missed for each in files)
+    print(f"{language}: {percent(lines, missed)} of {lines:,} lines in {len(files)} files; {missed:,} did not run")
+    for each in sorted(files, key=lambda each: -each.missed)[:LISTED]:
+        if each.missed:
+            print(f"  {each.name:<40} {percent(each.lines, each.missed):>7} {each.missed:>5} of {each.lines:,}")
+    print()
+
+
+def percent(lines: int, missed: int) -> str:
+    """Return how many of the lines ran, rounded down so that 100.0 % means all of them."""
+    return f"{int(1000 * (lines - missed) / lines) / 10 if lines else 100.0} %"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
