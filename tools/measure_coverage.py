@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> int:
         return subprocess.run([sys.executable, "-m", "coverage", *command], cwd=COPY, env=environment).returncode
 
     measured("erase")
-    # Traced code takes several times as long: the profile has no deadlines and fewer examples, and no test counts as hung.
+    # Traced code takes several times as long. The profile has no deadlines and fewer examples; no test counts as hung.
     options = ["-n", "auto", "--dist", "worksteal", "-p", "no:cacheprovider", "--hypothesis-profile=sanitized"]
     options += ["-o", "faulthandler_timeout=1800"]
     status = measured("run", "-m", "pytest", *options, *arguments)
