@@ -1,6 +1,6 @@
 """Check the language of docstrings, comments and pages: no sentence begins as a riddle, no retired word is used.
 
-A sentence that begins with "What", "Whether" or "Where" hides its subject, unless it is a question. The words in RETIRED
+A sentence that begins with "What", "Whether" or "Where" hides its subject, unless it is a question. Words in RETIRED
 were once used here for things that have a standard name. The check prints one line for each finding and exits with
 status 1 if there are any.
 """
