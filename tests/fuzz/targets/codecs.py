@@ -18,9 +18,9 @@ from headrace import exceptions, types
 from headrace._core.codecs.base import Codec, builtin_codecs
 from headrace._core.codecs.testing import decode_with, encode_with
 from headrace._core.codecs.typemap import TypeMap
+from tests.core.codecs.types_known import HSTORE, MOOD, TYPES, codec, known
 from tests.fuzz.mutation import Mutation
 from tests.fuzz.target import VALUE_ERRORS, Target
-from tests.wire.codecs.types_known import HSTORE, MOOD, TYPES, codec, known
 
 VALUES: tuple[Any, ...] = (
     True, 0, 1, -1, 32767, 2**31 - 1, -(2**63), 1.5, float("nan"), decimal.Decimal("12.340"), decimal.Decimal("-1e30"),

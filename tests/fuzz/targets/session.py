@@ -11,12 +11,8 @@ from collections.abc import Callable, Iterable
 from headrace import exceptions
 from headrace._core.pipeline.copy import CopyIn, CopyOut
 from headrace._core.rows.record import Record
-from tests.fuzz.mutation import Mutation
-from tests.fuzz.target import Target
-from tests.peers import backend
-from tests.peers.backend import Field
-from tests.session.recording import PLACE, Recording
-from tests.session.script import (
+from tests.core.pipeline.recording import PLACE, Recording
+from tests.core.pipeline.script import (
     ECHO,
     INT4,
     NUMBER,
@@ -31,6 +27,10 @@ from tests.session.script import (
     rows,
     simple,
 )
+from tests.fuzz.mutation import Mutation
+from tests.fuzz.target import Target
+from tests.peers import backend
+from tests.peers.backend import Field
 
 Asked = tuple[Conversation, list[Call]]
 

@@ -15,11 +15,11 @@ from headrace._connect.params.require_auth import parse_require_auth
 from headrace._connect.params.secret import Secret
 from headrace._core.pipeline.startup import Startup
 from headrace._core.wire.frontend import startup_message
+from tests.core.pipeline.script import Conversation, Waiter
 from tests.fuzz.mutation import Mutation
 from tests.fuzz.target import Target
 from tests.peers import backend
 from tests.peers.scram import ScramServer
-from tests.session.script import Conversation, Waiter
 
 HONEST = b"honest"
 """Stands for what a server that knows the password would say here."""

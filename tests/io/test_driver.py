@@ -1,0 +1,148 @@
+"""What the driver does within one turn of the event loop, and what it leaves for the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import headrace
+from tests.io.pair import Pair, reply
+from tests.peers import backend
+
+QUERY = "SELECT text FROM texts"
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    made = await Pair.open()
+    await made.prepare(QUERY)
+    yield made
+    made.close()
+    await asyncio.sleep(0)
+
+
+async def awaited(reply: Any) -> Any:
+    return await reply
+
+
+async def test_a_request_is_written_at_once_where_the_server_has_nothing_to_do(pair: Pair) -> None:
+    call = pair.ask(QUERY)
+    assert pair.heard()[:1] == b"B"
+    pair.say(reply("a"))
+    assert await call == [("a",)]
+
+
+async def test_what_is_asked_while_the_server_is_at_work_is_written_together(pair: Pair) -> None:
+    calls = [asyncio.create_task(awaited(pair.ask(QUERY))) for _ in range(5)]
+    first = pair.heard()
+    assert pair.heard() == b""
+    rest = await pair.hear()
+    assert len(rest) == 4 * len(first)
+    pair.say(*[reply(str(number)) for number in range(5)])
+    assert await asyncio.gather(*calls) == [[(str(number),)] for number in range(5)]
+
+
+async def test_a_long_reply_is_taken_in_as_it_comes(pair: Pair) -> None:
+    """More than one read takes, in one turn: going back to the loop for each would wake it up each time."""
+    texts = ["x" * 1000] * 180
+    call = pair.ask(QUERY)
+    before = pair.driver.turns
+    pair.say(reply(*texts))
+    rows = await call
+    assert len(rows) == 180
+    assert pair.driver.turns - before == 1
+
+
+async def test_a_reply_that_pauses_between_two_rows_is_gone_on_with(pair: Pair) -> None:
+    whole = reply("a", "b")
+    cut = len(backend.bind_complete() + backend.data_row("a"))
+    call = asyncio.create_task(awaited(pair.ask(QUERY)))
+    before = pair.driver.turns
+    pair.say(whole[:cut])
+    while pair.driver.turns == before:
+        await asyncio.sleep(0)
+    pair.say(whole[cut:])
+    assert await call == [("a",), ("b",)]
+
+
+async def test_the_loop_goes_on_while_a_reply_has_no_end(pair: Pair) -> None:
+    """However fast the server is, and nothing of what it says is read twice or left out."""
+    call = asyncio.create_task(awaited(pair.ask(QUERY)))
+    row = backend.data_row("y" * 1000)
+    pair.say(backend.bind_complete())
+    for _ in range(20):
+        pair.say(row * 100)
+        before = pair.driver.turns
+        while pair.driver.turns == before:
+            await asyncio.sleep(0)
+    pair.say(backend.command_complete("SELECT 2000"), backend.ready_for_query())
+    assert len(await call) == 2000
+
+
+async def test_nothing_more_is_read_once_the_connection_is_dropped_within_a_reply(pair: Pair) -> None:
+    class Owner:
+        notices = 0
+
+        def _on_notice(self, message: Any) -> None:
+            self.notices += 1
+            pair.driver.terminate()
+
+        def _on_lost(self, reason: object) -> None:
+            pass
+
+    owner = Owner()
+    pair.driver.attach(owner)
+    call = asyncio.create_task(awaited(pair.ask(QUERY)))
+    notice = backend.notice_response("drop it")
+    row = backend.data_row("x" * 1000)
+    pair.say(backend.bind_complete(), notice, row * 150, notice, row * 30)
+    with pytest.raises(headrace.ConnectionDoesNotExistError):
+        await call
+    assert owner.notices == 1
+
+
+async def test_one_callback_of_the_loop_wakes_all_tasks_whose_replies_came_in_a_turn(pair: Pair) -> None:
+    calls = [asyncio.create_task(awaited(pair.ask(QUERY))) for _ in range(50)]
+    while pair.driver.session.sent.count < 50:
+        await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    scheduled, call_soon = [], loop.call_soon
+
+    def counting(callback: Any, *args: Any, **kwargs: Any) -> asyncio.Handle:
+        scheduled.append(callback)
+        return call_soon(callback, *args, **kwargs)
+
+    loop.call_soon = counting  # type: ignore[method-assign]
+    try:
+        pair.say(*[reply(str(number)) for number in range(50)])
+        await asyncio.wait(calls)
+    finally:
+        del loop.call_soon  # type: ignore[method-assign]
+    assert [call.result() for call in calls] == [[(str(number),)] for number in range(50)]
+    assert len([call for call in scheduled if getattr(call, "__name__", "") == "run"]) == 1
+
+
+async def test_a_long_result_that_is_dropped_is_freed_after_the_next_query_was_sent(pair: Pair) -> None:
+    """Freeing it takes long: the server works meanwhile."""
+    sent_when_freed = []
+
+    class Row(headrace.Record):
+        def __del__(self) -> None:
+            sent_when_freed.append(bool(pair.heard()))
+
+    async def twice() -> list[Any]:
+        await pair.ask(QUERY, Row)
+        return await pair.ask(QUERY, Row)
+
+    call = asyncio.create_task(twice())
+    await pair.hear()
+    pair.say(reply(*["x"] * 100))
+    while not sent_when_freed:
+        await asyncio.sleep(0)
+    assert len(sent_when_freed) == 100
+    assert sent_when_freed[0]
+    pair.say(reply("y"))
+    assert await call == [("y",)]
