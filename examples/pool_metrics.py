@@ -40,10 +40,10 @@ def metrics(stats: PoolStats) -> str:
     lines += [f'pool_closed_total{{reason="{reason}"}} {count}' for reason, count in stats.closed.items()]
     lines += ["# HELP pool_wait_seconds Time spent in line for a connection", "# TYPE pool_wait_seconds histogram"]
     # The buckets of Prometheus hold all that is not longer than their bound.
-    totals = accumulate(stats.waits.counts)
-    for bound, total in zip([*stats.waits.bounds, "+Inf"], totals, strict=True):
+    totals = accumulate(stats.wait_time.counts)
+    for bound, total in zip([*stats.wait_time.bounds, "+Inf"], totals, strict=True):
         lines.append(f'pool_wait_seconds_bucket{{le="{bound}"}} {total}')
-    lines += [f"pool_wait_seconds_sum {stats.waits.total}", f"pool_wait_seconds_count {stats.waits.count}"]
+    lines += [f"pool_wait_seconds_sum {stats.wait_time.total}", f"pool_wait_seconds_count {stats.wait_time.count}"]
     return "\n".join(lines) + "\n"
 
 

@@ -382,7 +382,7 @@ async def test_31_setup_and_reset(connect_kwargs: dict[str, Any], watch: Watch, 
                 break
         assert step >= 3
         # Cancelled in the block, and again in the callback for the reset, its connection is dropped as well.
-        assert pool.stats().closed == {"setup": 1, "reset": 2 if moment == AGAIN else 1}
+        assert pool.stats().closed == {"setup_failed": 1, "reset_failed": 2 if moment == AGAIN else 1}
         async with asyncio.timeout(PATIENCE), pool.acquire() as connection:
             assert await connection.fetchval("SHOW work_mem") == "4MB"
     await watch.is_back()

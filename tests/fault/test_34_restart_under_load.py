@@ -71,9 +71,9 @@ async def test_34_a_restart_under_load(own_server: Cluster, mode: str) -> None:
                 await asyncio.sleep(0.001)
             await stop(own_server, mode)
             # While it is away everybody waits, and nobody runs wild: each attempt takes its pause.
-            failed = pool.stats().failed
+            failed = pool.stats().connect_errors
             assert failed < 20
-            while pool.stats().failed < failed + 2 or pool.stats().waiting < TASKS:
+            while pool.stats().connect_errors < failed + 2 or pool.stats().waiting < TASKS:
                 await asyncio.sleep(0.001)
             await start(own_server)
             done = outcomes["done"]
@@ -106,14 +106,14 @@ async def test_34_attempts_while_the_server_is_away(own_server: Cluster, monkeyp
             while pool.get_size() or pool.stats().opening:
                 await asyncio.sleep(0.001)
             # Each of the five may have been replaced, in vain, as it was lost; from then on it is one attempt a round.
-            assert pool.stats().failed < 5 + pool._scheduler.failures
+            assert pool.stats().connect_errors < 5 + pool._scheduler.failures
             for _ in range(3):
-                failed = pool.stats().failed
+                failed = pool.stats().connect_errors
                 callers = [asyncio.create_task(pool.fetchval("SELECT 1", timeout=0.05)) for _ in range(50)]
                 outcomes = await asyncio.gather(*callers, return_exceptions=True)
                 assert all(isinstance(each, TimeoutError) for each in outcomes)
                 assert all(isinstance(each.__cause__, OSError) for each in outcomes)
-                while pool.stats().failed == failed:
+                while pool.stats().connect_errors == failed:
                     await asyncio.sleep(0.001)
             assert pool._scheduler.failures >= 3
             waiting = asyncio.create_task(pool.fetchval("SELECT 2"))

@@ -50,9 +50,9 @@ async def test_36_an_idle_death_is_replaced_unseen(pool: MakePool, monkeypatch: 
             await asyncio.sleep(0)
         assert await asyncio.gather(*(made.fetchval("SELECT $1::int", i) for i in range(10))) == list(range(10))
     # 57P05 is the end of one session, and says nothing about the others.
-    assert made.stats().closed == {"lost": 2}
+    assert made.stats().closed == {"connection_lost": 2}
     assert made.stats().opened == 4
-    assert made.stats().failed == 0
+    assert made.stats().connect_errors == 0
 
 
 async def test_36_idle_in_a_transaction(connect: Connect) -> None:

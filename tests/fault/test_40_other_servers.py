@@ -150,5 +150,5 @@ async def test_40_after_a_refused_reset_nothing_is_sent_before_a_reset_is_done(f
             except headrace.ConnectionDoesNotExistError:
                 failures += 1
     assert failures <= 1
-    assert made.stats().closed["reset"] >= 4
+    assert made.stats().closed["reset_failed"] >= 4
     await made.close()

@@ -280,7 +280,7 @@ async def test_46_a_function_that_changes_a_reported_setting(
         await call(f"SELECT public.f_{named(effect)}()")
         await check(made, expected, effect)
     changes = effect != "resets the zone" or name == "with init"
-    assert made.stats().closed == ({"settings": 2} if changes else {})
+    assert made.stats().closed == ({"settings_changed": 2} if changes else {})
 
 
 async def test_46_a_function_that_sets_the_search_path(server: Cluster, pool: MakePool, fresh: Any) -> None:
@@ -290,7 +290,7 @@ async def test_46_a_function_that_sets_the_search_path(server: Cluster, pool: Ma
     await made.fetch("SELECT public.f_sets_the_path()")
     if server.version >= 18:
         await check(made, expected, "search_path")
-        assert made.stats().closed == {"settings": 1}
+        assert made.stats().closed == {"settings_changed": 1}
     else:
         assert made.stats().closed == {}
 
@@ -301,7 +301,7 @@ async def test_46_a_function_that_takes_a_role_of_other_rights(pool: MakePool, f
     made = await pool(min_size=1, max_size=1)
     await made.fetch("SELECT f_takes_a_role()")
     await check(made, expected, "role")
-    assert made.stats().closed == {"settings": 1}
+    assert made.stats().closed == {"settings_changed": 1}
 
 
 async def test_46_code_that_leaves_nothing_costs_no_connection(pool: MakePool, routines: None) -> None:
@@ -400,7 +400,7 @@ async def test_46_a_query_logger_does_not_see_the_questions_of_the_pool(pool: Ma
     await made.fetchval("SELECT 1")
     await made.execute("DO $$ BEGIN END $$")
     await made.fetchval("SELECT 1")
-    assert made.stats().closed == {"settings": 1}
+    assert made.stats().closed == {"settings_changed": 1}
     assert change in seen
     assert [text for text in seen if "pg_settings" in text] == []
 

@@ -96,6 +96,6 @@ async def test_50_a_shared_call_that_changes_a_reported_setting_under_load(own_s
     async with asyncio.timeout(PATIENCE), pool, Load(pool) as load:
         for number in range(1, 4):
             assert await pool.fetchval("SELECT f()") == "Europe/Rome"
-            while pool.stats().closed.get("settings") != number:
+            while pool.stats().closed.get("settings_changed") != number:
                 await pool.fetchval("SELECT 1")
             await load.until_all_have("UTC")

@@ -445,7 +445,7 @@ async def test_connections_that_were_being_opened_expire_too(pool: Any) -> None:
     going.set()
     async with asyncio.timeout(10):
         assert await waiting
-        while made.stats().closed.get("generation", 0) < 1:
+        while made.stats().closed.get("generation_retired", 0) < 1:
             await asyncio.sleep(0.005)
     await made.release(lease)
 

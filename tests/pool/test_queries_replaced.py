@@ -36,7 +36,7 @@ async def test_those_of_a_connection_class(pool: Any) -> None:
     assert Counting.seen == ["SELECT $1::int, 5"]
     assert await made.fetch("SELECT 2") == [(2,)]
     assert len(Counting.seen) == 1
-    assert made.stats().leases == 1, "only what was replaced takes a lease"
+    assert made.stats().acquire_count == 1, "only what was replaced takes a lease"
 
 
 @pytest.mark.parametrize("method", CALLS)

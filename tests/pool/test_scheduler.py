@@ -685,7 +685,7 @@ def test_an_attempt_that_gets_no_answer_holds_up_no_other() -> None:
     assert (pool.scheduler.wanted(), pool.scheduler.can_grow) == (1, True)
     pool.open()
     # There is no place for the slow one any more.
-    assert not pool.scheduler.has_place()
+    assert not pool.scheduler.has_capacity()
     pool.scheduler.end_opening(opening)
     assert len(pool.scheduler.opening) == 0
 
@@ -840,11 +840,11 @@ def test_lifetimes_are_jittered_and_end_at_work_too() -> None:
     assert (early.retire_at, late.retire_at) == (90, 100)
     assert pool.occupy(QUICK) == [early]
     assert pool.sweep(89.9) == {}
-    assert pool.sweep(90) == {early: Reason.AGE}
+    assert pool.sweep(90) == {early: Reason.MAX_LIFETIME}
     # A leased one goes when it is given back.
     pool.scheduler.lease(late)
     assert pool.sweep(200) == {}
-    assert pool.scheduler.expired(late, 200) is Reason.AGE
+    assert pool.scheduler.expired(late, 200) is Reason.MAX_LIFETIME
 
 
 def test_connections_expire_by_queries_by_their_session_and_by_generation() -> None:
@@ -853,15 +853,15 @@ def test_connections_expire_by_queries_by_their_session_and_by_generation() -> N
     pool.occupy(QUICK)
     one.driver.request_count = 3
     three.not_resettable = True
-    assert pool.scheduler.expired(one, 0) is Reason.QUERIES
+    assert pool.scheduler.expired(one, 0) is Reason.MAX_QUERIES
     assert pool.scheduler.expired(two, 0) is None
     assert pool.scheduler.expired(three, 0) is Reason.NOT_RESETTABLE
     # Those at work are looked at again when they are done.
     assert pool.sweep(0) == {three: Reason.NOT_RESETTABLE}
     pool.reply(one)
-    assert pool.sweep(0) == {one: Reason.QUERIES}
+    assert pool.sweep(0) == {one: Reason.MAX_QUERIES}
     assert pool.scheduler.next_generation(1) == [two]
-    assert pool.scheduler.expired(two, 1) is Reason.GENERATION
+    assert pool.scheduler.expired(two, 1) is Reason.GENERATION_RETIRED
     assert pool.scheduler.expired(pool.open(), 1) is None
 
 
@@ -869,7 +869,7 @@ def test_a_connection_that_was_being_opened_belongs_to_the_former_generation() -
     pool = Pool()
     opening = pool.scheduler.begin_opening()
     pool.scheduler.next_generation(0)
-    assert pool.scheduler.expired(pool.open(opening), 0) is Reason.GENERATION
+    assert pool.scheduler.expired(pool.open(opening), 0) is Reason.GENERATION_RETIRED
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class LeaseMethods:
             if not pooled.needs_check or await self._answers(pooled):
                 break
             self._check()
-        maintenance.counts.leases += 1
+        maintenance.counts.acquire_count += 1
         pooled.requests_at_lease = pooled.driver.request_count
         proxy = PoolConnectionProxy(self, pooled, place)
         pooled.proxy = weakref.ref(proxy)
@@ -92,7 +92,7 @@ class LeaseMethods:
             except BaseException:
                 # It is not known what the callback has done so far: the next user must not find it.
                 proxy._detach()
-                maintenance.retire(pooled, Reason.SETUP, at_once=True)
+                maintenance.retire(pooled, Reason.SETUP_FAILED, at_once=True)
                 raise
         return proxy
 
@@ -166,11 +166,11 @@ class LeaseMethods:
         try:
             await self._reset_session(pooled, checked_timeout(timeout), listened)
         except CancelledError:
-            self._maintenance.retire(pooled, Reason.RESET, at_once=True)
+            self._maintenance.retire(pooled, Reason.RESET_FAILED, at_once=True)
             raise
         except Exception as error:
             log.warning("a connection is dropped because it could not be reset: %r", error)
-            self._maintenance.retire(pooled, Reason.RESET, at_once=True)
+            self._maintenance.retire(pooled, Reason.RESET_FAILED, at_once=True)
             raise
         if pooled.connection.is_closed():
             self._maintenance.serve()
@@ -222,7 +222,7 @@ class LeaseMethods:
             await driver.reply(driver.simple_query(query, uncancellable=True), pooled.connection._timeout(timeout))
         except PostgresError as error:
             log.warning("a connection is dropped because it could not be reset: %r", error)
-            self._maintenance.retire(pooled, Reason.RESET, at_once=True)
+            self._maintenance.retire(pooled, Reason.RESET_FAILED, at_once=True)
 
     def _leaked(self, pooled: PooledConnection, place: CallSite) -> None:
         """Nobody refers to a leased connection any more, in whichever thread that comes to light."""

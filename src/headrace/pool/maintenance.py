@@ -123,7 +123,7 @@ class Maintenance:
         except BaseException:
             scheduler.end_opening(opening)
             raise
-        if not self._running or connection.is_closed() or not scheduler.has_place():
+        if not self._running or connection.is_closed() or not scheduler.has_capacity():
             # There may be no place for one that was slow: another was opened beside it.
             scheduler.end_opening(opening)
             connection.terminate()
@@ -136,7 +136,7 @@ class Maintenance:
         self.dispatcher.join(pooled)
         if pooled.generation != scheduler.generation:
             # The generation was retired while it was being opened.
-            self.retire(pooled, Reason.GENERATION)
+            self.retire(pooled, Reason.GENERATION_RETIRED)
         else:
             self.serve()
 
@@ -172,13 +172,13 @@ class Maintenance:
 
     def _on_failure(self, error: BaseException) -> None:
         """Nothing could be opened: tell those who are to know, and try again later."""
-        self.counts.failed += 1
+        self.counts.connect_errors += 1
         if not self._running:
             return
         now = boot_time()
         if self.scheduler.refusal_retires(error, now):
             log.warning("all connections are replaced, because no other can be opened: %s", error)
-            self.expire(Reason.GENERATION)
+            self.expire(Reason.GENERATION_RETIRED)
         delay = self.scheduler.failed(error, now)
         patience = self.connect_timeout if self.connect_timeout is not None else float("inf")
         for claim in self.scheduler.hopeless(now, patience):
@@ -250,7 +250,7 @@ class Maintenance:
             self.scheduler.give_back(pooled)
             self.serve()
         else:
-            self.retire(pooled, reason or Reason.CLOSED)
+            self.retire(pooled, reason or Reason.POOL_CLOSED)
 
     async def compare_session(self, pooled: PooledConnection) -> None:
         """End a lease that ran code whose text was not seen: keep the connection if its session is as after `init`.
@@ -284,7 +284,7 @@ class Maintenance:
         if state is None or initial is None or not state.has_same_settings(initial, pooled.reported or ()):
             names = ", ".join(sorted(pooled.reported or ()))
             log.warning("a connection is replaced because a shared call has changed settings of its session: %s", names)
-            self.retire(pooled, Reason.SETTINGS)
+            self.retire(pooled, Reason.SETTINGS_CHANGED)
         else:
             self.dispatcher.unblock(pooled)
 
@@ -331,7 +331,7 @@ class Maintenance:
         pooled = self.scheduler.remove(driver)
         if pooled is None:
             return
-        self.counts.closed[Reason.UNANSWERED if driver.unanswered else Reason.LOST] += 1
+        self.counts.closed[Reason.PING_FAILED if driver.unanswered else Reason.CONNECTION_LOST] += 1
         self._look_at(pooled, driver.session.fatal)
         self.serve()
 
@@ -349,7 +349,7 @@ class Maintenance:
         """Replace every connection of a generation after an error that will affect all of them."""
         if self._running and self.scheduler.retires_generation(pooled, getattr(error, "sqlstate", None), boot_time()):
             log.warning("all connections are replaced, because of one of them: %s", error)
-            self.expire(Reason.GENERATION)
+            self.expire(Reason.GENERATION_RETIRED)
 
     def expire(self, reason: Reason) -> None:
         """Replace all connections: the shared ones when they are done, leased ones when they are given back."""
@@ -390,7 +390,7 @@ class Maintenance:
     async def close(self) -> None:
         """Wait for the leases, then for all that is under way, and close all connections. Stop it first."""
         for pooled in list(self.scheduler.available):
-            self.retire(pooled, Reason.CLOSED)
+            self.retire(pooled, Reason.POOL_CLOSED)
         while self.scheduler.leases():
             self._all_back = self.loop.create_future()
             await self._all_back
@@ -406,4 +406,4 @@ class Maintenance:
         for pooled in list(self.scheduler.draining.values()):
             pooled.connection.terminate()
         for pooled in list(self.scheduler.connections.values()):
-            self.retire(pooled, Reason.CLOSED, at_once=True)
+            self.retire(pooled, Reason.POOL_CLOSED, at_once=True)

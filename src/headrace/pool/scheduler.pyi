@@ -21,18 +21,18 @@ class Reason(StrEnum):
     """Why a pool has closed a connection."""
 
     IDLE = "idle"
-    AGE = "age"
-    QUERIES = "queries"
+    MAX_LIFETIME = "max_lifetime"
+    MAX_QUERIES = "max_queries"
     EXPIRED = "expired"
-    GENERATION = "generation"
+    GENERATION_RETIRED = "generation_retired"
     QUARANTINED = "quarantined"
     NOT_RESETTABLE = "not_resettable"
-    SETTINGS = "settings"
-    RESET = "reset"
-    SETUP = "setup"
-    UNANSWERED = "unanswered"
-    LOST = "lost"
-    CLOSED = "closed"
+    SETTINGS_CHANGED = "settings_changed"
+    RESET_FAILED = "reset_failed"
+    SETUP_FAILED = "setup_failed"
+    PING_FAILED = "ping_failed"
+    CONNECTION_LOST = "connection_lost"
+    POOL_CLOSED = "pool_closed"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -159,7 +159,7 @@ class Scheduler:
     def begin_opening(self, now: float = 0.0) -> Opening: ...
     def end_opening(self, opening: Opening) -> None: ...
     def note_stalled(self, opening: Opening) -> None: ...
-    def has_place(self) -> bool: ...
+    def has_capacity(self) -> bool: ...
     def add(self, connection: Any, driver: Any, work: Workload, opening: Opening, now: float) -> PooledConnection: ...
     def failed(self, error: BaseException, now: float) -> float: ...
     def hopeless(self, now: float, patience: float) -> list[Claim]: ...

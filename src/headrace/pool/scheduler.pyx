@@ -77,30 +77,30 @@ class Reason(StrEnum):
     """Why a pool has closed a connection."""
 
     IDLE = 'idle'
-    """It had not been used for `max_inactive_connection_lifetime` seconds."""
-    AGE = 'age'
+    """It was idle for `max_inactive_connection_lifetime` seconds."""
+    MAX_LIFETIME = 'max_lifetime'
     """It was older than `max_lifetime`."""
-    QUERIES = 'queries'
+    MAX_QUERIES = 'max_queries'
     """It had served `max_queries` requests."""
     EXPIRED = 'expired'
-    """expire_connections() was called."""
-    GENERATION = 'generation'
-    """Its server was shutting down, or had turned read-only."""
+    """`expire_connections()` was called."""
+    GENERATION_RETIRED = 'generation_retired'
+    """Its server shut down, crashed or became read-only, so that every connection of its generation was replaced."""
     QUARANTINED = 'quarantined'
-    """A shared method left it inside a transaction."""
+    """A shared call left it inside a transaction."""
     NOT_RESETTABLE = 'not_resettable'
-    """A shared method left in its session what a reset does not undo: another role, a temporary table."""
-    SETTINGS = 'settings'
-    """The server reported that a shared method had changed a setting of its session."""
-    RESET = 'reset'
-    """It could not be reset after a lease."""
-    SETUP = 'setup'
+    """A shared call left session state that a reset does not undo, such as another role or a temporary table."""
+    SETTINGS_CHANGED = 'settings_changed'
+    """The server reported that a shared call had changed a setting of the session."""
+    RESET_FAILED = 'reset_failed'
+    """The reset after a lease failed."""
+    SETUP_FAILED = 'setup_failed'
     """The `setup` callback failed."""
-    UNANSWERED = 'unanswered'
-    """It had lain idle, and did not answer a ping."""
-    LOST = 'lost'
-    """The server, the network or its holder ended it."""
-    CLOSED = 'closed'
+    PING_FAILED = 'ping_failed'
+    """It did not answer a ping after it had been idle."""
+    CONNECTION_LOST = 'connection_lost'
+    """The server, the network or the holder of the lease closed it."""
+    POOL_CLOSED = 'pool_closed'
     """The pool was closed."""
 
 
@@ -591,7 +591,7 @@ cdef class Scheduler:
         opening.stalled = not any(other.stalled for other in self.opening)
         self._count()
 
-    def has_place(self) -> bool:
+    def has_capacity(self) -> bool:
         """Return whether one more connection may be taken in."""
         return len(self.connections) + len(self.draining) < self.limits.max_size
 
@@ -685,13 +685,13 @@ cdef class Scheduler:
     def expired(self, PooledConnection pooled not None, double now):
         """Return why a connection that has just been given back, or lies idle, is to be replaced; None to keep it."""
         if pooled.generation != self.generation:
-            return Reason.GENERATION
+            return Reason.GENERATION_RETIRED
         if pooled.not_resettable:
             return Reason.NOT_RESETTABLE
         if 0 < self.limits.max_queries <= pooled.driver.request_count:
-            return Reason.QUERIES
+            return Reason.MAX_QUERIES
         if now >= pooled.retire_at:
-            return Reason.AGE
+            return Reason.MAX_LIFETIME
         return None
 
     def sweep(self, double now) -> list:
@@ -704,7 +704,7 @@ cdef class Scheduler:
         idle = []
         for pooled in self.available:
             reason = self.expired(pooled, now)
-            if reason is Reason.AGE or (reason is not None and pooled.idle):
+            if reason is Reason.MAX_LIFETIME or (reason is not None and pooled.idle):
                 going.append((pooled, reason))
             elif pooled.idle:
                 idle.append(pooled)

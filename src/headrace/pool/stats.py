@@ -1,4 +1,4 @@
-"""What a pool counts, in a form fit for metrics."""
+"""Statistics of a pool, for metrics."""
 
 from __future__ import annotations
 
@@ -17,71 +17,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How long something has taken, how often: cumulative buckets are made of it by `itertools.accumulate`."""
+    """A histogram of durations. `itertools.accumulate` makes cumulative buckets of its counts."""
 
     bounds: tuple[float, ...]
-    """Upper bounds of all buckets but the last, in seconds, each inclusive."""
+    """Inclusive upper bounds of the buckets in seconds. The last bucket has no bound."""
     counts: tuple[int, ...]
-    """One for each bound, and one for whatever is longer."""
+    """Number of durations in each bucket: one count per bound, and one for everything longer."""
     total: float
-    """The sum of all, in seconds."""
+    """Sum of all durations, in seconds."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of durations."""
         return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """A pool at one moment, and its counts since it was opened."""
+    """The state of a pool at one moment, and its counters since it was opened."""
 
     size: int
-    """Connections that can be used: idle, at work for the pool's own methods, or leased."""
+    """Connections that can be used: idle, busy with shared calls, or leased."""
     idle: int
-    """Those that have nothing to do."""
+    """Connections with nothing in flight that are not leased."""
     leased: int
-    """Those that somebody has acquired."""
+    """Connections that are acquired now."""
     draining: int
-    """Those that are closed once what they have in flight is done; they count towards `max_size`."""
+    """Connections that close once their requests in flight are done. They count towards `max_size`."""
     opening: int
-    """Those being opened."""
+    """Connections that are being opened."""
     min_size: int
     max_size: int
     in_flight: int
-    """Requests that a server has and has not answered."""
+    """Requests that were sent and have not been answered."""
     queued: int
-    """Requests that wait to be sent."""
+    """Requests that were given to a connection and have not been sent."""
     waiting: int
-    """Callers in line for a connection."""
-    waits: Histogram
-    """How long callers stood in line, whatever came of it; those served at once are not among them."""
-    leases: int
+    """Callers in the wait queue."""
+    wait_time: Histogram
+    """Time that callers spent in the wait queue, also if they gave up. Calls that did not wait are left out."""
+    acquire_count: int
     """How often a connection was acquired."""
     opened: int
-    """How many connections were opened."""
-    failed: int
-    """How many attempts to open one failed."""
+    """Number of connections opened."""
+    connect_errors: int
+    """Number of failed attempts to open a connection."""
     closed: Mapping[str, int]
-    """How many were closed, by the `Reason` why."""
+    """Number of connections closed, by `Reason`."""
     quarantined: int
-    """How many came back from the shared path inside a transaction, and were closed for that."""
+    """Number of connections closed because a shared call left them inside a transaction."""
     leaked: int
-    """How many leases were never given back, and were ended because nobody referred to them any more."""
+    """Number of leases that were never released and ended because nothing referred to them any more."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a pool counts as it goes along."""
+    """The counters of a pool."""
 
-    leases: int = 0
+    acquire_count: int = 0
     opened: int = 0
-    failed: int = 0
+    connect_errors: int = 0
     leaked: int = 0
     closed: Counter[Reason] = field(default_factory=Counter)
 
     def stats(self, scheduler: Scheduler, dispatcher: Dispatcher) -> PoolStats:
-        """Return the counts together with the state of a pool."""
+        """Return the counters together with the present state of the pool."""
         sessions = [driver.session for driver in (*scheduler.connections, *scheduler.draining)]
         in_flight = sum(session.sent.count for session in sessions)
         return PoolStats(
@@ -95,10 +95,10 @@ class Counts:
             in_flight=in_flight,
             queued=sum(session.pending for session in sessions) - in_flight,
             waiting=scheduler.waiting,
-            waits=Histogram(BOUNDS, dispatcher.wait_counts(), dispatcher.seconds_waited),
-            leases=self.leases,
+            wait_time=Histogram(BOUNDS, dispatcher.wait_counts(), dispatcher.seconds_waited),
+            acquire_count=self.acquire_count,
             opened=self.opened,
-            failed=self.failed,
+            connect_errors=self.connect_errors,
             closed={str(reason): count for reason, count in self.closed.items()},
             quarantined=self.closed["quarantined"],  # type: ignore[index]
             leaked=self.leaked,
