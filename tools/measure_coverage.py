@@ -34,7 +34,7 @@ GENERATED = COPY / "build" / "cython-coverage"
 PACKAGE = COPY / "src" / "headrace"
 REPORT = COPY / "html"
 
-DEFAULT = ["tests/wire", "tests/session", "tests/driver", "tests/server", "-m", "not slow"]
+DEFAULT = ["tests", "--ignore=tests/compat", "--ignore=tests/fault", "--ignore=tests/tools", "-m", "not slow"]
 """The tests that run without arguments."""
 
 LISTED = 12
