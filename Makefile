@@ -61,7 +61,7 @@ test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
 
-coverage: $(VENV)/ready-coverage ## Measure line coverage of Python and Cython, in build/coverage (15 minutes on two processors)
+coverage: $(VENV)/ready-coverage ## Measure line coverage of Python and Cython, in build/coverage (some 20 minutes)
 	@$(BIN)/python tools/measure_coverage.py $(COVERAGE_ARGS)
 
 fuzz: $(VENV)/ready-test $(BUILT) ## Read random bytes, as many as you like: FUZZ_ARGS='--inputs 10000000 --workers 2'

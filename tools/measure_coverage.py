@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,7 +36,19 @@ GENERATED = COPY / "build" / "cython-coverage"
 PACKAGE = COPY / "src" / "headrace"
 REPORT = COPY / "html"
 
-DEFAULT = ["tests", "--ignore=tests/compat", "--ignore=tests/fault", "--ignore=tests/tools", "-m", "not slow"]
+DEFAULT = [
+    "tests",
+    "--ignore=tests/compat",
+    "--ignore=tests/fault",
+    "--ignore=tests/tools",
+    "-m",
+    "not slow",
+    # They count objects and memory, and the tracer has some of its own.
+    "--ignore=tests/core/pipeline/test_leaks.py",
+    # They break off a COPY of ten million rows; traced code cannot read the rest within the limit of five seconds.
+    "--deselect=tests/copy/test_reader_and_writer.py::test_leaving_early_gives_the_connection_back",
+    "--deselect=tests/copy/test_reader_and_writer.py::test_a_decoder_that_raises_ends_the_copy_and_nothing_else",
+]
 """The tests that run without arguments."""
 
 LISTED = 12
@@ -90,15 +104,32 @@ def run(arguments: list[str]) -> int:
         return subprocess.run([sys.executable, "-m", "coverage", *command], cwd=COPY, env=environment).returncode
 
     measured("erase")
-    # Traced code takes several times as long. The profile has no deadlines and fewer examples; no test counts as hung.
-    options = ["-n", "auto", "--dist", "worksteal", "-p", "no:cacheprovider", "--hypothesis-profile=sanitized"]
-    options += ["-o", "faulthandler_timeout=1800"]
+    options = ["-n", "auto", "--dist", "worksteal", "-p", "no:cacheprovider"]
+    # Traced code is slow: the profile has no deadlines and fewer examples, and tests have half an hour.
+    options += ["--hypothesis-profile=sanitized", "-o", "faulthandler_timeout=1800"]
     status = measured("run", "-m", "pytest", *options, *arguments)
     if measured("combine", "--quiet") != 0:
         raise SystemExit(f"nothing was measured; pytest's exit status is {status}")
     return status
 
 
+@contextmanager
+def package_in_root() -> Iterator[None]:
+    """Link the package into the copy's root, and remove the link at the end.
+
+    In generated C, .pyx files are named from the root and .pxd files from src. If Cython's plugin finds no file of that
+    name, it can take another module's .pxd for it. While tests run, the link would be another package to import.
+    """
+    link = COPY / PACKAGE.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(PACKAGE)
+    try:
+        yield
+    finally:
+        link.unlink()
+
+
+@package_in_root()
 def report() -> None:
     """Print the figures and write the HTML report."""
     from coverage import Coverage
