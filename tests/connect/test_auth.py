@@ -253,9 +253,10 @@ REQUESTS = {
 }
 
 
+@pytest.mark.fault(number=14)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("negated", [False, True])
-def test_14_only_methods_that_require_auth_leaves_are_answered(method: str, negated: bool) -> None:
+def test_only_methods_that_require_auth_leaves_are_answered(method: str, negated: bool) -> None:
     for asked, (code, payload) in REQUESTS.items():
         authenticator = client(local=True, token="t", require_auth=f"!{method}" if negated else method)
         refusal = f"(method {asked}|without authentication), which require_auth=!?{method} forbids"
@@ -269,7 +270,8 @@ def test_14_only_methods_that_require_auth_leaves_are_answered(method: str, nega
                 assert asked in ("gss", "sspi")
 
 
-def test_14_several_methods_may_be_left() -> None:
+@pytest.mark.fault(number=14)
+def test_several_methods_may_be_left() -> None:
     for asked in ("md5", "scram-sha-256"):
         assert client(require_auth="scram-sha-256,md5").respond(*REQUESTS[asked])
     with pytest.raises(InterfaceError):
@@ -281,7 +283,8 @@ def test_14_several_methods_may_be_left() -> None:
 # ---- fault 15: the server proves itself, in its order
 
 
-def test_15_no_authentication_ok_before_the_server_has_proved_itself() -> None:
+@pytest.mark.fault(number=15)
+def test_no_authentication_ok_before_the_server_has_proved_itself() -> None:
     server = ScramServer(PASSWORD)
     for steps in range(1, 4):
         authenticator = client()
@@ -296,17 +299,20 @@ def test_15_no_authentication_ok_before_the_server_has_proved_itself() -> None:
         assert not finished(authenticator)
 
 
-def test_15_a_false_signature_is_found_out() -> None:
+@pytest.mark.fault(number=15)
+def test_a_false_signature_is_found_out() -> None:
     with pytest.raises(ProtocolError, match="signature is wrong"):
         prove(client(), ScramServer(PASSWORD, signature=b"x" * 32))
 
 
-def test_15_a_nonce_that_does_not_extend_the_clients_is_found_out() -> None:
+@pytest.mark.fault(number=15)
+def test_a_nonce_that_does_not_extend_the_clients_is_found_out() -> None:
     with pytest.raises(ProtocolError, match="nonce"):
         prove(client(), ScramServer(PASSWORD, nonce="stale"))
 
 
-def test_15_a_nonce_of_a_megabyte_is_refused() -> None:
+@pytest.mark.fault(number=15)
+def test_a_nonce_of_a_megabyte_is_refused() -> None:
     with pytest.raises(ProtocolError, match="1048576 bytes|bytes"):
         prove(client(), ScramServer(PASSWORD, nonce="x" * 2**20))
 
@@ -314,24 +320,27 @@ def test_15_a_nonce_of_a_megabyte_is_refused() -> None:
 FIRST_REQUESTS = [(CLEARTEXT, b""), (MD5, b"salt"), (SASL, SCRAM)]
 
 
+@pytest.mark.fault(number=15)
 @pytest.mark.parametrize(
     ("first", "second"),
     list(itertools.product(FIRST_REQUESTS, [*FIRST_REQUESTS, (FINAL, b"v=x"), (GSS_CONTINUE, b"")])),
 )
-def test_15_the_server_asks_once(first: tuple[int, bytes], second: tuple[int, bytes]) -> None:
+def test_the_server_asks_once(first: tuple[int, bytes], second: tuple[int, bytes]) -> None:
     authenticator = client(local=True)
     authenticator.respond(*first)
     with pytest.raises(ProtocolError, match="in the middle of|out of turn"):
         authenticator.respond(*second)
 
 
+@pytest.mark.fault(number=15)
 @pytest.mark.parametrize("request_", [(CONTINUE, b"r=x"), (FINAL, b"v=x"), (GSS_CONTINUE, b"")])
-def test_15_nothing_goes_on_that_has_not_begun(request_: tuple[int, bytes]) -> None:
+def test_nothing_goes_on_that_has_not_begun(request_: tuple[int, bytes]) -> None:
     with pytest.raises(ProtocolError, match="out of turn"):
         client().respond(*request_)
 
 
-def test_15_after_authentication_ok_there_is_nothing_to_ask() -> None:
+@pytest.mark.fault(number=15)
+def test_after_authentication_ok_there_is_nothing_to_ask() -> None:
     for request_ in [*FIRST_REQUESTS, (OK, b""), (FINAL, b"")]:
         authenticator = client(local=True)
         authenticator.respond(OK, b"")
@@ -353,15 +362,17 @@ def test_after_an_error_nothing_counts_any_more() -> None:
 # ---- fault 16: iterations
 
 
+@pytest.mark.fault(number=16)
 @pytest.mark.parametrize("iterations", [0, 10**9])
-def test_16_absurd_iterations_are_refused_before_any_hashing(iterations: int) -> None:
+def test_absurd_iterations_are_refused_before_any_hashing(iterations: int) -> None:
     authenticator = client()
     _, first = initial(authenticator.respond(SASL, SCRAM))
     with pytest.raises(ProtocolError):
         authenticator.respond(CONTINUE, ScramServer(PASSWORD, iterations=iterations).challenge(first))
 
 
-def test_16_the_limits_come_from_the_settings() -> None:
+@pytest.mark.fault(number=16)
+def test_the_limits_come_from_the_settings() -> None:
     with pytest.raises(ProtocolError, match="4096 SCRAM iterations, allowed are 5000 to 6000"):
         prove(client(scram_min_iterations=5000, scram_max_iterations=6000), ScramServer(PASSWORD))
 
@@ -374,7 +385,8 @@ def binding() -> bytes:
     return hashlib.sha256(CERTIFICATE).digest()
 
 
-def test_17_a_server_that_offers_it_is_bound() -> None:
+@pytest.mark.fault(number=17)
+def test_a_server_that_offers_it_is_bound() -> None:
     for wanted in ("prefer", "require"):
         authenticator = client(encrypted=True, certificate=CERTIFICATE, channel_binding=wanted)
         server = ScramServer(PASSWORD, channel_binding=binding())
@@ -384,24 +396,27 @@ def test_17_a_server_that_offers_it_is_bound() -> None:
         assert authenticator.channel_bound
 
 
-def test_17_an_offer_that_was_taken_away_is_told_to_the_server() -> None:
+@pytest.mark.fault(number=17)
+def test_an_offer_that_was_taken_away_is_told_to_the_server() -> None:
     authenticator = client(encrypted=True, certificate=CERTIFICATE)
     server = ScramServer(PASSWORD)
     assert prove(authenticator, server, SCRAM) == "SCRAM-SHA-256"
     assert server.gs2_header == b"y,,"
 
 
+@pytest.mark.fault(number=17)
 @pytest.mark.parametrize(
     ("offered", "encrypted", "channel_binding", "header"),
     [(SCRAM, False, "prefer", b"n,,"), (BOTH, True, "disable", b"n,,"), (SCRAM, True, "disable", b"n,,")],
 )
-def test_17_without_binding(offered: bytes, encrypted: bool, channel_binding: str, header: bytes) -> None:
+def test_without_binding(offered: bytes, encrypted: bool, channel_binding: str, header: bytes) -> None:
     authenticator = client(encrypted=encrypted, certificate=CERTIFICATE, channel_binding=channel_binding)
     server = ScramServer(PASSWORD)
     assert prove(authenticator, server, offered) == "SCRAM-SHA-256"
     assert server.gs2_header == header
 
 
+@pytest.mark.fault(number=17)
 @pytest.mark.parametrize(
     ("request_", "encrypted"),
     [
@@ -414,25 +429,28 @@ def test_17_without_binding(offered: bytes, encrypted: bool, channel_binding: st
         ((OK, b""), True),
     ],
 )
-def test_17_when_binding_is_required_nothing_else_will_do(request_: tuple[int, bytes], encrypted: bool) -> None:
+def test_when_binding_is_required_nothing_else_will_do(request_: tuple[int, bytes], encrypted: bool) -> None:
     authenticator = client(encrypted=encrypted, certificate=CERTIFICATE, token="t", channel_binding="require")
     with pytest.raises(InterfaceError, match="channel_binding=require"):
         authenticator.respond(*request_)
 
 
-def test_17_an_offer_without_tls_is_a_lie() -> None:
+@pytest.mark.fault(number=17)
+def test_an_offer_without_tls_is_a_lie() -> None:
     with pytest.raises(ProtocolError, match="not encrypted"):
         client().respond(SASL, BOTH)
 
 
+@pytest.mark.fault(number=17)
 @pytest.mark.parametrize("channel_binding", ["prefer", "require"])
-def test_17_a_certificate_without_a_hash_is_no_silent_downgrade(channel_binding: str) -> None:
+def test_a_certificate_without_a_hash_is_no_silent_downgrade(channel_binding: str) -> None:
     authenticator = client(encrypted=True, certificate=ED25519, channel_binding=channel_binding)
     with pytest.raises(InterfaceError, match="set channel_binding=disable"):
         authenticator.respond(SASL, BOTH)
 
 
-def test_17_turned_off_the_certificate_does_not_matter() -> None:
+@pytest.mark.fault(number=17)
+def test_turned_off_the_certificate_does_not_matter() -> None:
     authenticator = client(encrypted=True, certificate=ED25519, channel_binding="disable")
     assert prove(authenticator, ScramServer(PASSWORD), BOTH) == "SCRAM-SHA-256"
     with pytest.raises(InterfaceError, match="SCRAM-SHA-256-PLUS alone"):
@@ -527,7 +545,8 @@ def test_the_codes_are_the_protocols() -> None:
     }
 
 
-def test_20_nothing_that_is_printed_shows_the_password() -> None:
+@pytest.mark.fault(number=20)
+def test_nothing_that_is_printed_shows_the_password() -> None:
     authenticator = client(token="abcdef")
     assert repr(authenticator) == "<Authenticator none START>"
     _, first = initial(authenticator.respond(SASL, SCRAM))

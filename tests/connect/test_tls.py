@@ -55,12 +55,14 @@ def test_direct_tls_asks_for_nothing_first() -> None:
     assert attempts(settings, unix=False) == (Attempt(tls=True, direct=True),)
 
 
+@pytest.mark.fault(number=17)
 @pytest.mark.parametrize("mode", ["allow", "prefer", "require", "verify-full"])
-def test_17_required_channel_binding_leaves_out_what_could_not_bind(mode: Any) -> None:
+def test_required_channel_binding_leaves_out_what_could_not_bind(mode: Any) -> None:
     assert attempts(TLSSettings(mode=mode), unix=False, channel_binding="require") == (TLS,)
 
 
-def test_17_required_channel_binding_without_tls_makes_no_sense() -> None:
+@pytest.mark.fault(number=17)
+def test_required_channel_binding_without_tls_makes_no_sense() -> None:
     with pytest.raises(ClientConfigurationError, match="channel_binding=require needs TLS"):
         attempts(TLSSettings(mode="disable"), unix=False, channel_binding="require")
 
@@ -180,7 +182,8 @@ def test_the_right_server_is_accepted(pki: Pki) -> None:
         assert ends.client.selected_alpn_protocol() == "postgresql"
 
 
-def test_13_a_wrong_name_is_refused_by_verify_full_alone(pki: Pki) -> None:
+@pytest.mark.fault(number=13)
+def test_a_wrong_name_is_refused_by_verify_full_alone(pki: Pki) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         shake_hands(settings_for(pki), pki.server, host="other.example")
     with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
@@ -188,19 +191,22 @@ def test_13_a_wrong_name_is_refused_by_verify_full_alone(pki: Pki) -> None:
     shake_hands(settings_for(pki, mode="verify-ca"), pki.server, host="other.example")
 
 
+@pytest.mark.fault(number=13)
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
-def test_13_an_expired_certificate_is_refused_where_authorities_are_known(pki: Pki, mode: str) -> None:
+def test_an_expired_certificate_is_refused_where_authorities_are_known(pki: Pki, mode: str) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
         shake_hands(settings_for(pki, mode=mode), pki.expired)
 
 
-def test_13_an_authority_that_is_not_trusted_is_refused(pki: Pki) -> None:
+@pytest.mark.fault(number=13)
+def test_an_authority_that_is_not_trusted_is_refused(pki: Pki) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(settings_for(pki, rootcert=str(pki.stranger.root)), pki.server)
 
 
+@pytest.mark.fault(number=13)
 @pytest.mark.parametrize("where", ["file", "directory", "default"])
-def test_13_a_revoked_certificate_is_refused(pki: Pki, tmp_path: Path, where: str) -> None:
+def test_a_revoked_certificate_is_refused(pki: Pki, tmp_path: Path, where: str) -> None:
     settings = settings_for(pki)
     shake_hands(settings, pki.revoked)
     if where == "file":
@@ -232,14 +238,16 @@ def test_a_root_crt_in_the_home_directory_is_used_in_every_mode(pki: Pki, tmp_pa
     shake_hands(settings, pki.server, host="other.example")
 
 
+@pytest.mark.fault(number=13)
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])
-def test_13_verifying_without_authorities_is_refused(tmp_path: Path, mode: Any) -> None:
+def test_verifying_without_authorities_is_refused(tmp_path: Path, mode: Any) -> None:
     with pytest.raises(ClientConfigurationError, match=r"root.crt\" does not exist") as caught:
         make_context(TLSSettings(mode=mode, directory=str(tmp_path)))
     assert "sslrootcert=system" in str(caught.value)
 
 
-def test_13_the_systems_authorities_verify_the_name(pki: Pki) -> None:
+@pytest.mark.fault(number=13)
+def test_the_systems_authorities_verify_the_name(pki: Pki) -> None:
     settings = TLSSettings(mode="verify-full", rootcert="system")
     context = make_context(settings)
     assert context.check_hostname
@@ -248,8 +256,9 @@ def test_13_the_systems_authorities_verify_the_name(pki: Pki) -> None:
         shake_hands(settings, pki.server)
 
 
+@pytest.mark.fault(number=13)
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca"])
-def test_13_the_systems_authorities_with_a_weaker_mode_are_refused(mode: Any) -> None:
+def test_the_systems_authorities_with_a_weaker_mode_are_refused(mode: Any) -> None:
     with pytest.raises(ClientConfigurationError, match="needs sslmode=verify-full"):
         TLSSettings(mode=mode, rootcert="system")
 
@@ -312,8 +321,9 @@ def test_an_encrypted_key_needs_its_password(pki: Pki, tmp_path: Path) -> None:
     assert "hunter" not in str(caught.value)
 
 
+@pytest.mark.fault(number=19)
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o601, 0o660, 0o650])
-def test_19_a_key_that_others_can_use_is_refused(pki: Pki, tmp_path: Path, mode: int) -> None:
+def test_a_key_that_others_can_use_is_refused(pki: Pki, tmp_path: Path, mode: int) -> None:
     key = tmp_path / "open.key"
     key.write_bytes(pki.client.key.read_bytes())
     key.chmod(mode)
@@ -322,7 +332,8 @@ def test_19_a_key_that_others_can_use_is_refused(pki: Pki, tmp_path: Path, mode:
     assert "chmod 600" in str(caught.value)
 
 
-def test_19_a_group_may_read_a_key_of_roots_alone(pki: Pki, tmp_path: Path) -> None:
+@pytest.mark.fault(number=19)
+def test_a_group_may_read_a_key_of_roots_alone(pki: Pki, tmp_path: Path) -> None:
     key = tmp_path / "group.key"
     key.write_bytes(pki.client.key.read_bytes())
     key.chmod(0o640)

@@ -349,25 +349,29 @@ def test_a_startup_message_that_no_server_takes_is_refused() -> None:
 # ---- fault 18: a NUL would end a field early and smuggle in others
 
 
+@pytest.mark.fault(number=18)
 @pytest.mark.parametrize(
     "name",
     [name for name, option in OPTIONS.items() if option.kind in ("text", "path", "choice", "number", "integer")],
 )
-def test_18_a_nul_in_any_keyword_argument_is_refused(name: str) -> None:
+def test_a_nul_in_any_keyword_argument_is_refused(name: str) -> None:
     assert "NUL" in refused(**{name: "a\0b"})
 
 
+@pytest.mark.fault(number=18)
 @pytest.mark.parametrize("dsn", ["host=a\0b", "postgres://a\0b", "postgres://u:p%00@h", "postgres://h?options=%00"])
-def test_18_a_nul_in_a_dsn_is_refused(dsn: str) -> None:
+def test_a_nul_in_a_dsn_is_refused(dsn: str) -> None:
     assert "NUL" in refused(dsn)
 
 
+@pytest.mark.fault(number=18)
 @pytest.mark.parametrize("pair", [("jit", "off\0user\0postgres"), ("jit\0user", "x")])
-def test_18_a_nul_in_server_settings_is_refused(pair: tuple[str, str]) -> None:
+def test_a_nul_in_server_settings_is_refused(pair: tuple[str, str]) -> None:
     assert "NUL" in refused(server_settings=dict([pair]))
 
 
-async def test_18_a_nul_from_a_callable_is_refused() -> None:
+@pytest.mark.fault(number=18)
+async def test_a_nul_from_a_callable_is_refused() -> None:
     given = params(password=lambda: "a\0b")
     with pytest.raises(ClientConfigurationError, match="NUL"):
         await given.password_for(given.addresses[0])
@@ -543,7 +547,8 @@ def given_secrets(**more: Any) -> ConnectParams:
     )
 
 
-def test_20_printing_shows_no_secret() -> None:
+@pytest.mark.fault(number=20)
+def test_printing_shows_no_secret() -> None:
     given = given_secrets()
     asked = params(password=functools.partial(str, SECRET))
     for printed in (
@@ -562,7 +567,8 @@ def test_20_printing_shows_no_secret() -> None:
     assert str(given) == "h:5432 user='u' database='db' sslmode=prefer"
 
 
-def test_20_parameters_cannot_be_pickled_but_copied() -> None:
+@pytest.mark.fault(number=20)
+def test_parameters_cannot_be_pickled_but_copied() -> None:
     given = given_secrets()
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(given)
@@ -575,6 +581,7 @@ def test_20_parameters_cannot_be_pickled_but_copied() -> None:
     assert dataclasses.replace(given, user="v").password == given.password
 
 
+@pytest.mark.fault(number=20)
 @pytest.mark.parametrize(
     "dsn",
     [
@@ -608,7 +615,7 @@ def test_20_parameters_cannot_be_pickled_but_copied() -> None:
         "{0}",
     ],
 )
-def test_20_a_malformed_dsn_shows_no_password(dsn: str) -> None:
+def test_a_malformed_dsn_shows_no_password(dsn: str) -> None:
     with pytest.raises(ClientConfigurationError) as caught:
         params(dsn.format(SECRET))
     error = caught.value
@@ -621,6 +628,7 @@ def test_20_a_malformed_dsn_shows_no_password(dsn: str) -> None:
     assert not any(SECRET in text for text in shown)
 
 
+@pytest.mark.fault(number=20)
 @settings(max_examples=300, deadline=None)
 @given(
     before=st.text("@:/?%[]= '\\&", max_size=4),
@@ -634,7 +642,7 @@ def test_20_a_malformed_dsn_shows_no_password(dsn: str) -> None:
         ]
     ),
 )
-def test_20_a_password_that_needed_quoting_is_not_shown(before: str, after: str, form: str) -> None:
+def test_a_password_that_needed_quoting_is_not_shown(before: str, after: str, form: str) -> None:
     secret = before + SECRET + after + SECRET[::-1]
     try:
         given = params(form.format(secret))

@@ -24,7 +24,7 @@ def check(talk: Conversation, times: int) -> None:
 
 
 @pytest.mark.parametrize("at", range(10))
-def test_07_between_any_two_messages_of_two_pipelined_requests(at: int) -> None:
+def test_between_any_two_messages_of_two_pipelined_requests(at: int) -> None:
     talk = echoing()
     calls = [talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)]
     talk.flush()
@@ -43,7 +43,7 @@ def test_07_between_any_two_messages_of_two_pipelined_requests(at: int) -> None:
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_07_while_a_statement_is_being_described(at: int) -> None:
+def test_while_a_statement_is_being_described(at: int) -> None:
     talk = Conversation()
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -59,14 +59,14 @@ def test_07_while_a_statement_is_being_described(at: int) -> None:
     check(talk, 1)
 
 
-def test_07_while_nothing_is_asked() -> None:
+def test_while_nothing_is_asked() -> None:
     talk = Conversation()
     talk.reply(*ASYNCHRONOUS)
     check(talk, 1)
     assert talk.session.idle
 
 
-def test_07_during_start_up() -> None:
+def test_during_start_up() -> None:
     talk = Conversation(greeted=False)
     call = talk.startup()
     talk.session.take_output()
@@ -76,14 +76,15 @@ def test_07_during_start_up() -> None:
     check(talk, 1)
 
 
-def test_07_a_warning_has_its_class_and_fields() -> None:
+def test_a_warning_has_its_class_and_fields() -> None:
     talk = Conversation()
     talk.reply(backend.notice_response("there is no transaction in progress", code="25P01", severity="WARNING"))
     (notice,) = talk.log.notices
     assert (notice.severity, notice.sqlstate) == ("WARNING", "25P01")
 
 
-def test_09_a_flood_among_pipelined_rows_keeps_order_and_memory() -> None:
+@pytest.mark.fault(number=9)
+def test_a_flood_among_pipelined_rows_keeps_order_and_memory() -> None:
     """Fault 9."""
     talk = echoing()
     calls = [talk.fetch(ECHO, i) for i in range(20)]
@@ -99,14 +100,16 @@ def test_09_a_flood_among_pipelined_rows_keeps_order_and_memory() -> None:
     assert len(talk.session.parameters) == len(backend.PARAMETERS)
 
 
+@pytest.mark.fault(number=9)
 @pytest.mark.parametrize("encoding", ["UTF8", "utf-8", "UNICODE", "SQL_ASCII"])
-def test_09_an_encoding_that_is_utf8_by_another_name_is_put_up_with(encoding: str) -> None:
+def test_an_encoding_that_is_utf8_by_another_name_is_put_up_with(encoding: str) -> None:
     talk = Conversation()
     talk.reply(backend.parameter_status("client_encoding", encoding))
     assert talk.session.parameters["client_encoding"] == encoding
 
 
-def test_09_a_change_of_client_encoding_ends_the_session() -> None:
+@pytest.mark.fault(number=9)
+def test_a_change_of_client_encoding_ends_the_session() -> None:
     """What comes next would be read wrongly."""
     talk = Conversation()
     with pytest.raises(exceptions.ProtocolError, match="changed client_encoding to LATIN1"):

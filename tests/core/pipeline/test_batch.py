@@ -48,7 +48,7 @@ def first_portion(talk: Conversation) -> list[frontend.Message]:
     return messages
 
 
-def test_02_one_sync_ends_all_executions() -> None:
+def test_one_sync_ends_all_executions() -> None:
     talk = inserting()
     call = talk.batch(INSERT, [(1,), (2,), (3,)])
     assert talk.flush() == "BEBEBES"
@@ -57,7 +57,7 @@ def test_02_one_sync_ends_all_executions() -> None:
     assert call.value is None
 
 
-def test_02_no_foreign_message_comes_between_the_portions_of_a_batch() -> None:
+def test_no_foreign_message_comes_between_the_portions_of_a_batch() -> None:
     talk = inserting()
     before = talk.fetch(ECHO, 0)
     call = talk.batch(INSERT, [(i,) for i in range(MANY)])

@@ -63,7 +63,7 @@ def end(talk: Conversation, *words: bytes) -> None:
     talk.session.lost(talk.session.fatal or "the server closed the connection")
 
 
-def test_08_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_they_were_sent() -> None:
+def test_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_they_were_sent() -> None:
     talk = echoing(max_pipeline=3)
     calls = [talk.fetch(ECHO, i) for i in range(5)]
     talk.flush()
@@ -78,7 +78,7 @@ def test_08_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_th
     assert talk.session.idle
 
 
-def test_08_without_last_words_the_head_had_been_sent_as_well() -> None:
+def test_without_last_words_the_head_had_been_sent_as_well() -> None:
     talk = echoing()
     head, follower = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
@@ -91,7 +91,7 @@ def test_08_without_last_words_the_head_had_been_sent_as_well() -> None:
     assert head.error.__cause__ is reason
 
 
-def test_08_a_reply_that_was_cut_is_no_result() -> None:
+def test_a_reply_that_was_cut_is_no_result() -> None:
     talk = echoing()
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -100,7 +100,7 @@ def test_08_a_reply_that_was_cut_is_no_result() -> None:
     check_lost(call, sent=True)
 
 
-def test_08_a_request_that_had_failed_already_keeps_its_error() -> None:
+def test_a_request_that_had_failed_already_keeps_its_error() -> None:
     talk = echoing()
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -109,7 +109,7 @@ def test_08_a_request_that_had_failed_already_keeps_its_error() -> None:
     assert isinstance(call.error, exceptions.DivisionByZeroError)
 
 
-def test_08_fatal_while_nothing_is_asked_is_the_reason_of_what_comes_next() -> None:
+def test_fatal_while_nothing_is_asked_is_the_reason_of_what_comes_next() -> None:
     talk = Conversation()
     talk.reply(SHUTDOWN)
     with pytest.raises(exceptions.InterfaceError, match="connection is closed: terminating connection"):
@@ -120,7 +120,7 @@ def test_08_fatal_while_nothing_is_asked_is_the_reason_of_what_comes_next() -> N
     assert raised.value.safe_to_retry
 
 
-def test_08_fatal_during_start_up_is_its_error_at_once() -> None:
+def test_fatal_during_start_up_is_its_error_at_once() -> None:
     """A false server may keep the end back."""
     talk = Conversation(greeted=False)
     call = talk.startup()
@@ -132,7 +132,7 @@ def test_08_fatal_during_start_up_is_its_error_at_once() -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("fatal", [False, True])
-def test_08_whoever_waits_for_a_statement_had_not_been_sent(shared: bool, fatal: bool) -> None:
+def test_whoever_waits_for_a_statement_had_not_been_sent(shared: bool, fatal: bool) -> None:
     """Preparing changes nothing; of what the server said, the first of them is told."""
     talk = Conversation()
     first, second = talk.fetch(ECHO, 1, shared=shared), talk.fetch(ECHO, 2, shared=shared)
@@ -149,7 +149,7 @@ def test_08_whoever_waits_for_a_statement_had_not_been_sent(shared: bool, fatal:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_08_whoever_waits_for_types_to_be_learnt_had_not_been_sent(shared: bool) -> None:
+def test_whoever_waits_for_types_to_be_learnt_had_not_been_sent(shared: bool) -> None:
     talk = Conversation()
     calls = [talk.fetch("SELECT mood", shared=shared) for _ in range(3)]
     talk.flush()
@@ -162,7 +162,7 @@ def test_08_whoever_waits_for_types_to_be_learnt_had_not_been_sent(shared: bool)
 
 
 @pytest.mark.parametrize("cacheable", [True, False])
-def test_08_whoever_waits_for_a_preparation_that_was_not_sent(cacheable: bool) -> None:
+def test_whoever_waits_for_a_preparation_that_was_not_sent(cacheable: bool) -> None:
     talk = echoing(max_pipeline=1, max_cacheable_statement_size=0 if cacheable else 21)
     running = talk.fetch(ECHO, 0)
     talk.flush()
@@ -174,7 +174,7 @@ def test_08_whoever_waits_for_a_preparation_that_was_not_sent(cacheable: bool) -
     assert talk.session.idle
 
 
-def test_08_what_is_to_be_run_again_is_not_run_again_after_a_loss() -> None:
+def test_what_is_to_be_run_again_is_not_run_again_after_a_loss() -> None:
     talk = echoing()
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -185,7 +185,7 @@ def test_08_what_is_to_be_run_again_is_not_run_again_after_a_loss() -> None:
     assert talk.flush() == ""
 
 
-def test_08_an_error_that_was_to_be_unseen_is_not_seen_after_a_loss_either() -> None:
+def test_an_error_that_was_to_be_unseen_is_not_seen_after_a_loss_either() -> None:
     talk = echoing()
     stale = talk.fetch(ECHO, 1)
     talk.flush()
@@ -202,7 +202,7 @@ def test_08_an_error_that_was_to_be_unseen_is_not_seen_after_a_loss_either() -> 
     check_lost(neighbour, sent=True)
 
 
-def test_08_a_protocol_violation_is_the_heads_error_and_the_cause_of_the_others() -> None:
+def test_a_protocol_violation_is_the_heads_error_and_the_cause_of_the_others() -> None:
     talk = echoing()
     head, follower = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
@@ -241,7 +241,7 @@ def three_writes(**limits: Any) -> tuple[Conversation, list[Call]]:
 
 
 @pytest.mark.parametrize(("code", "routine"), PROOFS)
-def test_08_a_backend_that_ends_itself_never_started_anything_behind_the_head(code: str, routine: str) -> None:
+def test_a_backend_that_ends_itself_never_started_anything_behind_the_head(code: str, routine: str) -> None:
     talk, calls = three_writes()
     end(talk, backend.bind_complete(), ending(code, routine))
     check_safety(calls[0], safe=False)
@@ -253,7 +253,7 @@ def test_08_a_backend_that_ends_itself_never_started_anything_behind_the_head(co
 
 
 @pytest.mark.parametrize("code", ["57P01", "57P05", "25P03"])
-def test_08_without_bind_complete_the_head_was_never_started(code: str) -> None:
+def test_without_bind_complete_the_head_was_never_started(code: str) -> None:
     talk, calls = three_writes()
     end(talk, ending(code))
     for call in calls:
@@ -261,7 +261,7 @@ def test_08_without_bind_complete_the_head_was_never_started(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["57P05", "25P03"])
-def test_08_a_session_that_ends_idle_has_started_not_even_a_simple_query(code: str) -> None:
+def test_a_session_that_ends_idle_has_started_not_even_a_simple_query(code: str) -> None:
     for word, safe in ((ending(code), True), (ending("57P01"), False)):
         talk = Conversation()
         head, behind = talk.script("DELETE FROM t"), talk.script("DELETE FROM u")
@@ -272,7 +272,7 @@ def test_08_a_session_that_ends_idle_has_started_not_even_a_simple_query(code: s
 
 
 @pytest.mark.parametrize("words", NO_PROOFS.values(), ids=NO_PROOFS)
-def test_08_what_others_than_postgresql_say_proves_nothing(words: bytes) -> None:
+def test_what_others_than_postgresql_say_proves_nothing(words: bytes) -> None:
     talk, calls = three_writes()
     end(talk, words)
     check_safety(calls[0], safe=False)
@@ -281,7 +281,7 @@ def test_08_what_others_than_postgresql_say_proves_nothing(words: bytes) -> None
 
 
 @pytest.mark.parametrize("code", ["57P01", "57P02"])
-def test_08_a_crash_notice_and_the_end_prove_the_same(code: str) -> None:
+def test_a_crash_notice_and_the_end_prove_the_same(code: str) -> None:
     talk, calls = three_writes()
     end(talk, backend.bind_complete(), parting(code))
     check_safety(calls[0], safe=False)
@@ -300,14 +300,14 @@ def test_08_a_crash_notice_and_the_end_prove_the_same(code: str) -> None:
     ],
     ids=["raised by a function", "another code", "the session went on"],
 )
-def test_08_a_notice_that_is_no_last_word_proves_nothing(words: tuple[bytes, ...]) -> None:
+def test_a_notice_that_is_no_last_word_proves_nothing(words: tuple[bytes, ...]) -> None:
     talk, calls = three_writes()
     end(talk, *words)
     check_lost(calls[1], sent=True)
 
 
 @pytest.mark.parametrize("simple", [False, True])
-def test_08_terminated_while_it_waits_for_a_standby_the_head_has_committed(simple: bool) -> None:
+def test_terminated_while_it_waits_for_a_standby_the_head_has_committed(simple: bool) -> None:
     """The backend has said CommandComplete or not, and gives no error."""
     talk = writing()
     head = talk.script("DELETE FROM t") if simple else talk.execute(WRITE, 1)
@@ -321,7 +321,7 @@ def test_08_terminated_while_it_waits_for_a_standby_the_head_has_committed(simpl
     check_safety(behind, safe=True)
 
 
-def test_08_one_command_that_was_not_complete_was_rolled_back_by_this_server() -> None:
+def test_one_command_that_was_not_complete_was_rolled_back_by_this_server() -> None:
     rolled_back = "this server has rolled it back"
     for words, said in (
         ([backend.bind_complete()], True),
@@ -349,7 +349,7 @@ def test_08_one_command_that_was_not_complete_was_rolled_back_by_this_server() -
         check_safety(head, safe=False)
 
 
-def test_08_the_first_of_two_fatal_errors_counts() -> None:
+def test_the_first_of_two_fatal_errors_counts() -> None:
     talk, calls = three_writes()
     end(talk, ending("57P01"), ending("08P01", None))
     assert calls[0].error.sqlstate == "57P01"
@@ -360,7 +360,7 @@ def test_08_the_first_of_two_fatal_errors_counts() -> None:
     check_lost(calls[1], sent=True)
 
 
-def test_08_what_nobody_waits_for_does_not_change_the_last_words() -> None:
+def test_what_nobody_waits_for_does_not_change_the_last_words() -> None:
     talk = writing()
     given_up = talk.execute(WRITE, 1)
     talk.flush()
@@ -370,7 +370,7 @@ def test_08_what_nobody_waits_for_does_not_change_the_last_words() -> None:
     assert str(talk.session.fatal) == "terminating connection"
 
 
-def test_08_nothing_is_read_behind_a_fatal_error() -> None:
+def test_nothing_is_read_behind_a_fatal_error() -> None:
     talk = echoing()
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -381,7 +381,7 @@ def test_08_nothing_is_read_behind_a_fatal_error() -> None:
     assert isinstance(call.error, exceptions.AdminShutdownError)
 
 
-def test_08_the_heads_error_is_what_the_server_said_and_the_loss_of_the_connection() -> None:
+def test_the_heads_error_is_what_the_server_said_and_the_loss_of_the_connection() -> None:
     talk, calls = three_writes()
     end(talk, ending("57P05"))
     for error in (calls[0].error, pickle.loads(pickle.dumps(calls[0].error)), copy.copy(calls[0].error)):
@@ -406,7 +406,7 @@ def check_in_block(call: Call, text: str = ROLLED_BACK) -> None:
 
 @pytest.mark.parametrize("words", [(), (ending(),)], ids=["cut", "terminated"])
 @pytest.mark.parametrize("status", ["T", "E"])
-def test_08_in_a_transaction_nothing_is_safe_to_retry(status: str, words: tuple[bytes, ...]) -> None:
+def test_in_a_transaction_nothing_is_safe_to_retry(status: str, words: tuple[bytes, ...]) -> None:
     """An INSERT that is tried again elsewhere, and a COMMIT there, would lose what came before them."""
     talk = writing(max_pipeline=1)
     talk.script("BEGIN")
@@ -421,7 +421,7 @@ def test_08_in_a_transaction_nothing_is_safe_to_retry(status: str, words: tuple[
         check_in_block(call)
 
 
-def test_08_a_begin_that_was_not_answered_begins_a_transaction_too() -> None:
+def test_a_begin_that_was_not_answered_begins_a_transaction_too() -> None:
     talk = writing(max_pipeline=2)
     before, begin = talk.execute(WRITE, 1), talk.script("BEGIN")
     talk.flush()
@@ -434,7 +434,7 @@ def test_08_a_begin_that_was_not_answered_begins_a_transaction_too() -> None:
     check_lost(behind, sent=False)
 
 
-def test_08_a_commit_that_may_have_been_carried_out_is_unknown() -> None:
+def test_a_commit_that_may_have_been_carried_out_is_unknown() -> None:
     unknown = "whether the transaction was committed is unknown"
     for words, text in (((), unknown), ((backend.bind_complete(), ending()), ROLLED_BACK)):
         talk = writing()
@@ -452,7 +452,7 @@ def test_08_a_commit_that_may_have_been_carried_out_is_unknown() -> None:
              "start transaction", "SAVEPOINT s", "RELEASE s", "SELECT 1; COMMIT"],
 )  # fmt: skip
 @pytest.mark.parametrize("prepared", [False, True])
-def test_08_what_begins_or_ends_a_transaction_is_never_safe_to_retry(text: str, prepared: bool) -> None:
+def test_what_begins_or_ends_a_transaction_is_never_safe_to_retry(text: str, prepared: bool) -> None:
     talk = writing(max_pipeline=1)
     if prepared:
         talk.know(text, [], None)
@@ -471,7 +471,7 @@ def test_08_what_begins_or_ends_a_transaction_is_never_safe_to_retry(text: str, 
         ("PREPARE TRANSACTION 'p'", False), ("PREPARE p AS SELECT 1", True),
     ],
 )  # fmt: skip
-def test_08_where_a_transaction_ends(text: str, open_behind: bool) -> None:
+def test_where_a_transaction_ends(text: str, open_behind: bool) -> None:
     talk = writing(max_pipeline=1)
     talk.script("BEGIN")
     talk.flush()
@@ -489,7 +489,7 @@ def test_08_where_a_transaction_ends(text: str, open_behind: bool) -> None:
 # Iterators
 
 
-def test_08_a_batch_whose_iterator_was_begun_is_not_safe_to_retry() -> None:
+def test_a_batch_whose_iterator_was_begun_is_not_safe_to_retry() -> None:
     talk = writing(max_pipeline=1)
     talk.execute(WRITE, 1)
     talk.flush()
@@ -502,7 +502,7 @@ def test_08_a_batch_whose_iterator_was_begun_is_not_safe_to_retry() -> None:
     check_safety(untouched, safe=True)
 
 
-def test_08_a_batch_is_started_with_its_first_element() -> None:
+def test_a_batch_is_started_with_its_first_element() -> None:
     for words, safe in (
         ((), True),
         ((backend.bind_complete(),), False),
@@ -531,7 +531,7 @@ class Taker(Log):
         return self.takes
 
 
-def test_08_what_never_started_is_offered_in_order_with_plain_reads() -> None:
+def test_what_never_started_is_offered_in_order_with_plain_reads() -> None:
     talk = writing(max_pipeline=4)
     talk.session.events = taker = Taker()
     head = talk.execute(WRITE, 1, shared=True)
@@ -545,7 +545,7 @@ def test_08_what_never_started_is_offered_in_order_with_plain_reads() -> None:
     assert all(call.settled for call in (head, sent[1], unsent[2]))
 
 
-def test_08_a_plain_read_that_may_have_started_is_offered_as_such() -> None:
+def test_a_plain_read_that_may_have_started_is_offered_as_such() -> None:
     talk = writing()
     talk.session.events = taker = Taker()
     own = "SELECT pg_backend_pid()"
@@ -561,7 +561,7 @@ def test_08_a_plain_read_that_may_have_started_is_offered_as_such() -> None:
     check_safety(session, safe=True)
 
 
-def test_08_what_is_taken_can_be_run_on_another_connection_from_the_start() -> None:
+def test_what_is_taken_can_be_run_on_another_connection_from_the_start() -> None:
     talk, other = writing(), writing()
     talk.session.events = Taker()
     read, batch = talk.fetch(ECHO, 1, shared=True), talk.batch(ECHO, [(2,), (3,)], collects=True, shared=True)
@@ -581,7 +581,7 @@ def test_08_what_is_taken_can_be_run_on_another_connection_from_the_start() -> N
     assert batch.value == [(2,), (3,)]
 
 
-def test_08_what_is_not_taken_gets_its_error() -> None:
+def test_what_is_not_taken_gets_its_error() -> None:
     talk, _ = three_writes()
     talk.session.events = taker = Taker(takes=False)
     shared = talk.execute(WRITE, 4, shared=True)
@@ -590,7 +590,7 @@ def test_08_what_is_not_taken_gets_its_error() -> None:
     check_lost(shared, sent=False)
 
 
-def test_08_a_taker_that_fails_keeps_nobody_from_an_error() -> None:
+def test_a_taker_that_fails_keeps_nobody_from_an_error() -> None:
     talk, _ = three_writes()
     talk.session.events = taker = Taker()
 
@@ -603,7 +603,7 @@ def test_08_a_taker_that_fails_keeps_nobody_from_an_error() -> None:
     check_lost(shared, sent=False)
 
 
-def test_08_those_who_wait_for_a_statement_are_offered_too() -> None:
+def test_those_who_wait_for_a_statement_are_offered_too() -> None:
     talk = Conversation()
     talk.session.events = taker = Taker()
     calls = [talk.execute(WRITE, i, shared=True) for i in range(2)]
@@ -612,7 +612,7 @@ def test_08_those_who_wait_for_a_statement_are_offered_too() -> None:
     assert taker.offered == [(call.request, False) for call in calls]
 
 
-def test_08_nothing_is_offered_after_a_close_by_the_user_nor_what_was_given_up() -> None:
+def test_nothing_is_offered_after_a_close_by_the_user_nor_what_was_given_up() -> None:
     talk = writing(max_pipeline=2)
     talk.session.events = taker = Taker()
     sent, unsent = [talk.fetch(ECHO, i, shared=True) for i in range(2)], talk.fetch(ECHO, 3, shared=True)
@@ -633,7 +633,7 @@ def test_08_nothing_is_offered_after_a_close_by_the_user_nor_what_was_given_up()
     assert not taker.offered
 
 
-def test_08_nothing_inside_a_transaction_is_offered() -> None:
+def test_nothing_inside_a_transaction_is_offered() -> None:
     talk = writing(max_pipeline=1)
     talk.session.events = taker = Taker()
     talk.script("BEGIN")
@@ -747,7 +747,8 @@ def outcome(call: Call) -> Any:
     return call.waiter.result if call.waiter.error is None else type(call.waiter.error)
 
 
-def test_07_the_socket_closed_at_every_byte_offset() -> None:
+@pytest.mark.fault(number=7)
+def test_the_socket_closed_at_every_byte_offset() -> None:
     *_, whole = exchange()
     complete: list[Any] = [[(0,), (9,)], exceptions.DivisionByZeroError, "SELECT 1"]
     ends = [i for i in range(len(whole) + 1) if whole[:i].endswith(backend.ready_for_query())]

@@ -45,9 +45,10 @@ def refused(talk: Conversation, *messages: bytes, match: str | None = None) -> e
 # Fault 1: frames
 
 
+@pytest.mark.fault(number=1)
 @pytest.mark.parametrize("length", [3, 2, 0, -1, INT_MIN, 0x7FFFFFFF, 0x40000000])
 @pytest.mark.parametrize("kind", [b"D", b"T", b"N", b"C", b"Z"])
-def test_01_a_length_that_no_frame_has(kind: bytes, length: int) -> None:
+def test_a_length_that_no_frame_has(kind: bytes, length: int) -> None:
     talk, call = asked()
     error = refused(
         talk, backend.message(kind, length=length), match="this is not the PostgreSQL protocol, or it is out of step"
@@ -56,15 +57,17 @@ def test_01_a_length_that_no_frame_has(kind: bytes, length: int) -> None:
     assert call.error is error
 
 
+@pytest.mark.fault(number=1)
 @pytest.mark.parametrize("kind", [b"C", b"Z", b"1", b"2", b"K", b"\0", b"H"])
-def test_01_a_long_frame_of_a_kind_that_is_never_long(kind: bytes) -> None:
+def test_a_long_frame_of_a_kind_that_is_never_long(kind: bytes) -> None:
     """Most likely what is read here is not a frame at all; waiting for its end would be waiting for ever."""
     talk, _ = asked()
     refused(talk, backend.message(kind, length=100_000), match="100000 bytes")
 
 
+@pytest.mark.fault(number=1)
 @pytest.mark.parametrize("kind", [b"D", b"N", b"E", b"T"])
-def test_01_memory_grows_with_what_comes_and_not_with_what_is_announced(kind: bytes) -> None:
+def test_memory_grows_with_what_comes_and_not_with_what_is_announced(kind: bytes) -> None:
     talk, call = asked()
     tracemalloc.start()
     try:
@@ -76,7 +79,8 @@ def test_01_memory_grows_with_what_comes_and_not_with_what_is_announced(kind: by
     assert not call.settled
 
 
-def test_01_a_buffer_that_had_to_grow_is_given_back() -> None:
+@pytest.mark.fault(number=1)
+def test_a_buffer_that_had_to_grow_is_given_back() -> None:
     talk = Conversation()
     talk.know("SELECT t", [], [Field("t", TEXT)])
     call = talk.fetch("SELECT t")
@@ -96,6 +100,7 @@ def test_01_a_buffer_that_had_to_grow_is_given_back() -> None:
 # Fault 2: rows
 
 
+@pytest.mark.fault(number=2)
 @pytest.mark.parametrize(
     "row",
     [
@@ -116,14 +121,15 @@ def test_01_a_buffer_that_had_to_grow_is_given_back() -> None:
         "too many fields", "no length", "half a length", "trailing byte", "half a count", "no count",
     ],
 )  # fmt: skip
-def test_02_a_malformed_row(row: bytes) -> None:
+def test_a_malformed_row(row: bytes) -> None:
     talk, call = asked()
     error = refused(talk, backend.bind_complete(), backend.message(b"D", row), match="DataRow from the server")
     talk.session.lost(error)
     assert call.error is error
 
 
-def test_02_a_value_of_a_length_its_type_does_not_have() -> None:
+@pytest.mark.fault(number=2)
+def test_a_value_of_a_length_its_type_does_not_have() -> None:
     talk, _ = asked()
     refused(talk, backend.bind_complete(), backend.data_row(b"\0\0\1"), match="int4 value of 3 bytes")
 
@@ -131,14 +137,16 @@ def test_02_a_value_of_a_length_its_type_does_not_have() -> None:
 # Fault 4: messages out of place
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize(
     "message", [backend.message(b"\0"), backend.message(b"?"), backend.message(b"v"), backend.message(b"W")]
 )
-def test_04_an_unknown_message(message: bytes) -> None:
+def test_an_unknown_message(message: bytes) -> None:
     talk, _ = asked()
     refused(talk, message, match="unexpected message")
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize(
     "messages",
     [
@@ -158,11 +166,12 @@ def test_04_an_unknown_message(message: bytes) -> None:
         [backend.no_data()],
     ],
 )
-def test_04_a_message_that_does_not_answer_bind_and_execute(messages: list[bytes]) -> None:
+def test_a_message_that_does_not_answer_bind_and_execute(messages: list[bytes]) -> None:
     talk, _ = asked()
     refused(talk, *messages)
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize(
     "messages",
     [
@@ -176,13 +185,14 @@ def test_04_a_message_that_does_not_answer_bind_and_execute(messages: list[bytes
         [backend.parse_complete(), backend.data_row(int4(1))],
     ],
 )
-def test_04_a_message_that_does_not_answer_parse_and_describe(messages: list[bytes]) -> None:
+def test_a_message_that_does_not_answer_parse_and_describe(messages: list[bytes]) -> None:
     talk = Conversation()
     talk.fetch(ECHO, 1)
     talk.flush()
     refused(talk, *messages)
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize(
     "messages",
     [
@@ -195,13 +205,14 @@ def test_04_a_message_that_does_not_answer_parse_and_describe(messages: list[byt
         [backend.copy_both_response(0)],
     ],
 )
-def test_04_a_message_that_does_not_answer_a_simple_query(messages: list[bytes]) -> None:
+def test_a_message_that_does_not_answer_a_simple_query(messages: list[bytes]) -> None:
     talk = Conversation()
     talk.script("SELECT 1")
     talk.flush()
     refused(talk, *messages)
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize(
     "message",
     [
@@ -214,17 +225,19 @@ def test_04_a_message_that_does_not_answer_a_simple_query(messages: list[bytes])
         backend.backend_key_data(),
     ],
 )
-def test_04_a_message_that_nothing_has_asked_for(message: bytes) -> None:
+def test_a_message_that_nothing_has_asked_for(message: bytes) -> None:
     refused(Conversation(), message)
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize("status", [b"", b"X", b"II", b"\0"])
-def test_04_a_transaction_status_that_does_not_exist(status: bytes) -> None:
+def test_a_transaction_status_that_does_not_exist(status: bytes) -> None:
     talk, _ = asked()
     talk.reply(backend.bind_complete(), backend.command_complete("SELECT 0"))
     refused(talk, backend.message(b"Z", status), match="malformed transaction status")
 
 
+@pytest.mark.fault(number=4)
 @pytest.mark.parametrize(
     "messages",
     [
@@ -239,7 +252,7 @@ def test_04_a_transaction_status_that_does_not_exist(status: bytes) -> None:
         [backend.authentication_ok(), backend.backend_key_data(secret=b"x" * 257)],
     ],
 )
-def test_04_a_message_that_does_not_belong_to_start_up(messages: list[bytes]) -> None:
+def test_a_message_that_does_not_belong_to_start_up(messages: list[bytes]) -> None:
     talk = Conversation(greeted=False)
     talk.startup()
     talk.session.take_output()
@@ -314,6 +327,7 @@ def test_a_command_tag_without_its_end(tag: bytes) -> None:
 # Fault 5: errors that lack what errors have
 
 
+@pytest.mark.fault(number=5)
 @pytest.mark.parametrize(
     ("message", "text"),
     [
@@ -324,7 +338,7 @@ def test_a_command_tag_without_its_end(tag: bytes) -> None:
         (backend.message(b"E", b"Munknown field\0zwhat\0\0"), "unknown field"),
     ],
 )
-def test_05_an_error_without_sqlstate_or_in_another_encoding(message: bytes, text: str) -> None:
+def test_an_error_without_sqlstate_or_in_another_encoding(message: bytes, text: str) -> None:
     talk, call = asked()
     after = talk.fetch(ECHO, 2)
     talk.flush()
@@ -335,7 +349,8 @@ def test_05_an_error_without_sqlstate_or_in_another_encoding(message: bytes, tex
     assert after.value == [(2,)]
 
 
-def test_05_an_error_with_every_field() -> None:
+@pytest.mark.fault(number=5)
+def test_an_error_with_every_field() -> None:
     talk, call = asked()
     talk.reply(failed(
         "23505", "duplicate key", detail="Key (a)=(1) already exists.", schema="public", table="t", constraint="t_pkey",
@@ -350,6 +365,7 @@ def test_05_an_error_with_every_field() -> None:
 # Fault 10: columns with names one would not expect
 
 
+@pytest.mark.fault(number=10)
 @pytest.mark.parametrize(
     "names",
     [
@@ -360,7 +376,7 @@ def test_05_an_error_with_every_field() -> None:
         ["\N{SNOWMAN}", "x" * 63],
     ],
 )
-def test_10_columns_of_any_name_and_number_are_plain_data(names: list[str]) -> None:
+def test_columns_of_any_name_and_number_are_plain_data(names: list[str]) -> None:
     talk = Conversation()
     talk.know("SELECT *", [], [Field(name, INT4) for name in names])
     call = talk.fetch("SELECT *")
@@ -373,7 +389,8 @@ def test_10_columns_of_any_name_and_number_are_plain_data(names: list[str]) -> N
         assert row[name] == len(names) - 1 - names[::-1].index(name)
 
 
-def test_10_a_column_name_in_another_encoding() -> None:
+@pytest.mark.fault(number=10)
+def test_a_column_name_in_another_encoding() -> None:
     talk = Conversation()
     talk.know("SELECT *", [], [Field(b"caf\xe9", INT4)])
     call = talk.fetch("SELECT *")

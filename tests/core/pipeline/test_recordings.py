@@ -23,20 +23,23 @@ def bytewise(number: int, answer: bytes) -> Iterator[bytes]:
         yield answer[i : i + 1]
 
 
+@pytest.mark.fault(number=6)
 @pytest.mark.parametrize("name", SCENES)
-def test_06_replayed_whole(name: str) -> None:
+def test_replayed_whole(name: str) -> None:
     recording = Recording.load(name)
     assert replay(recording, SCENES[name], whole) == recording.outcomes
 
 
+@pytest.mark.fault(number=6)
 @pytest.mark.parametrize("name", SCENES)
-def test_06_replayed_byte_by_byte(name: str) -> None:
+def test_replayed_byte_by_byte(name: str) -> None:
     recording = Recording.load(name)
     assert replay(recording, SCENES[name], bytewise) == recording.outcomes
 
 
+@pytest.mark.fault(number=6)
 @pytest.mark.parametrize("name", SCENES)
-def test_06_replayed_cut_in_two_at_every_byte(name: str) -> None:
+def test_replayed_cut_in_two_at_every_byte(name: str) -> None:
     recording = Recording.load(name)
     for round_cut, each in enumerate(recording.rounds):
         for at in range(1, len(each.received)):
@@ -50,8 +53,9 @@ def test_06_replayed_cut_in_two_at_every_byte(name: str) -> None:
             assert replay(recording, SCENES[name], cut) == recording.outcomes
 
 
+@pytest.mark.fault(number=7)
 @pytest.mark.parametrize("name", SCENES)
-def test_07_the_connection_lost_at_every_byte(name: str) -> None:
+def test_the_connection_lost_at_every_byte(name: str) -> None:
     """Each call has the outcome it has without the loss, or an error that says whether it is safe to retry."""
     recording, scene = Recording.load(name), SCENES[name]
     expected = [outcome(call) for call in replay_until(recording, scene, None, 0)]

@@ -27,7 +27,7 @@ from tests.peers.backend import Field
 #    no other.
 
 
-def test_01_each_request_ends_in_its_own_sync() -> None:
+def test_each_request_ends_in_its_own_sync() -> None:
     talk = echoing()
     for i in range(3):
         talk.fetch(ECHO, i)
@@ -35,7 +35,7 @@ def test_01_each_request_ends_in_its_own_sync() -> None:
     assert talk.flush() == "BES BES BES Q"
 
 
-def test_01_a_request_leaves_the_fifo_on_ready_for_query_and_not_before() -> None:
+def test_a_request_leaves_the_fifo_on_ready_for_query_and_not_before() -> None:
     talk = echoing()
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -48,7 +48,7 @@ def test_01_a_request_leaves_the_fifo_on_ready_for_query_and_not_before() -> Non
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_01_an_error_in_the_middle_of_a_pipeline_settles_its_own_request(at: int) -> None:
+def test_an_error_in_the_middle_of_a_pipeline_settles_its_own_request(at: int) -> None:
     talk = echoing()
     calls = [talk.fetch(ECHO, i) for i in range(4)]
     talk.flush()
@@ -59,7 +59,7 @@ def test_01_an_error_in_the_middle_of_a_pipeline_settles_its_own_request(at: int
     assert talk.session.idle
 
 
-def test_01_an_error_after_rows_settles_the_request_with_the_error_alone() -> None:
+def test_an_error_after_rows_settles_the_request_with_the_error_alone() -> None:
     talk = echoing()
     first, second = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
@@ -68,7 +68,7 @@ def test_01_an_error_after_rows_settles_the_request_with_the_error_alone() -> No
     assert second.value == [(2,)]
 
 
-def test_01_errors_one_behind_the_other() -> None:
+def test_errors_one_behind_the_other() -> None:
     talk = echoing()
     calls = [talk.fetch(ECHO, i) for i in range(3)]
     talk.flush()
@@ -82,7 +82,7 @@ def test_01_errors_one_behind_the_other() -> None:
 # 3. Order; a cold statement is a barrier, on the shared path for its own callers alone: test_preparing.py.
 
 
-def test_03_requests_go_out_in_the_order_of_the_calls() -> None:
+def test_requests_go_out_in_the_order_of_the_calls() -> None:
     talk = echoing()
     talk.fetch(ECHO, 1)
     talk.script("SELECT 2")
@@ -101,7 +101,7 @@ def test_03_requests_go_out_in_the_order_of_the_calls() -> None:
 # 6. Reading is never paused: streams on a shared connection fetch portal by portal, and other requests run in between.
 
 
-def test_06_other_requests_run_between_two_portions_of_a_portal() -> None:
+def test_other_requests_run_between_two_portions_of_a_portal() -> None:
     talk = echoing()
     begin = talk.script("BEGIN")
     talk.flush()
@@ -134,7 +134,7 @@ def test_06_other_requests_run_between_two_portions_of_a_portal() -> None:
     assert not second.request.suspended
 
 
-def test_06_rows_come_in_while_output_is_left_lying() -> None:
+def test_rows_come_in_while_output_is_left_lying() -> None:
     """What is read does not depend on whether anybody takes the output."""
     talk = echoing()
     call = talk.fetch(ECHO, 1)
@@ -155,7 +155,7 @@ def test_06_rows_come_in_while_output_is_left_lying() -> None:
 #    tests/test_transaction.py; what the session gives is the tag.)
 
 
-def test_09_the_transaction_status_is_that_of_the_last_ready_for_query() -> None:
+def test_the_transaction_status_is_that_of_the_last_ready_for_query() -> None:
     talk = echoing()
     assert talk.session.status == "I"
     talk.script("BEGIN")
@@ -170,13 +170,13 @@ def test_09_the_transaction_status_is_that_of_the_last_ready_for_query() -> None
         talk.reply(backend.command_complete("SELECT"))
 
 
-def test_09_before_the_first_ready_for_query_there_is_no_status() -> None:
+def test_before_the_first_ready_for_query_there_is_no_status() -> None:
     talk = Conversation(greeted=False)
     assert talk.session.status == ""
 
 
 @pytest.mark.parametrize("query", ["COMMIT", "end", "PREPARE TRANSACTION 'x'", "SELECT 1; COMMIT"])
-def test_09_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
+def test_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
     """Whatever the server's reason is: it need not have told of a failure before."""
     talk = Conversation()
     commit = talk.script(query, uncancellable=True)
@@ -189,7 +189,7 @@ def test_09_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
 # 10. Inside a failed transaction the followers' 25P02 carries the root cause.
 
 
-def test_10_followers_in_a_failed_transaction_have_the_root_cause() -> None:
+def test_followers_in_a_failed_transaction_have_the_root_cause() -> None:
     talk = echoing()
     begin, bad, after, later = talk.script("BEGIN"), talk.fetch(ECHO, 1), talk.fetch(ECHO, 2), talk.script("SELECT 3")
     talk.flush()
@@ -203,7 +203,7 @@ def test_10_followers_in_a_failed_transaction_have_the_root_cause() -> None:
 
 
 @pytest.mark.parametrize("status", ["I", "T"])
-def test_10_the_root_cause_is_forgotten_with_its_transaction_or_savepoint(status: str) -> None:
+def test_the_root_cause_is_forgotten_with_its_transaction_or_savepoint(status: str) -> None:
     talk = echoing()
     bad = talk.fetch(ECHO, 1)
     talk.flush()
@@ -215,7 +215,7 @@ def test_10_the_root_cause_is_forgotten_with_its_transaction_or_savepoint(status
     assert talk.session.failed_by is None
 
 
-def test_10_the_second_failed_transaction_has_its_own_root_cause() -> None:
+def test_the_second_failed_transaction_has_its_own_root_cause() -> None:
     talk = echoing()
     first, rollback, second, after = talk.fetch(ECHO, 1), talk.script("R"), talk.fetch(ECHO, 2), talk.fetch(ECHO, 3)
     talk.flush()
@@ -230,7 +230,7 @@ def test_10_the_second_failed_transaction_has_its_own_root_cause() -> None:
     assert after.error.__cause__ is second.error
 
 
-def test_10_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_given_up() -> None:
+def test_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_given_up() -> None:
     talk = echoing()
     bad, commit = talk.fetch(ECHO, 1), talk.script("COMMIT", uncancellable=True)
     talk.flush()
@@ -245,7 +245,7 @@ def test_10_the_root_cause_of_a_refused_commit_is_the_error_of_a_call_that_was_g
 
 
 @pytest.mark.parametrize("query", ["COPY t FROM STDIN", "copy t (a) from stdin with csv", "/* hm */ COPY t TO STDOUT"])
-def test_11_a_copy_that_would_take_over_the_wire_is_refused_before_a_byte_is_sent(query: str) -> None:
+def test_a_copy_that_would_take_over_the_wire_is_refused_before_a_byte_is_sent(query: str) -> None:
     talk = Conversation()
     with pytest.raises(
         exceptions.InterfaceError, match="COPY FROM STDIN and COPY TO STDOUT cannot be run by"
@@ -260,7 +260,7 @@ def test_11_a_copy_that_would_take_over_the_wire_is_refused_before_a_byte_is_sen
     assert talk.session.idle
 
 
-def test_11_nothing_is_sent_behind_a_barrier_until_it_is_done() -> None:
+def test_nothing_is_sent_behind_a_barrier_until_it_is_done() -> None:
     talk = Conversation(greeted=False)
     start = talk.startup()
     talk.session.take_output()
@@ -275,7 +275,7 @@ def test_11_nothing_is_sent_behind_a_barrier_until_it_is_done() -> None:
     assert call.value == "SELECT 1"
 
 
-def test_11_copy_in_that_nobody_announced_is_ended_and_the_neighbours_live() -> None:
+def test_copy_in_that_nobody_announced_is_ended_and_the_neighbours_live() -> None:
     """The server has ignored the Sync behind Execute, so another one goes with CopyFail."""
     talk = Conversation(max_pipeline=1)
     talk.know("SELECT sneaky()", [], None)
@@ -291,7 +291,7 @@ def test_11_copy_in_that_nobody_announced_is_ended_and_the_neighbours_live() -> 
     assert after.value == "SELECT 1"
 
 
-def test_11_copy_in_within_a_simple_query_is_ended_without_a_sync() -> None:
+def test_copy_in_within_a_simple_query_is_ended_without_a_sync() -> None:
     talk = Conversation()
     sneaky = talk.script("SELECT sneaky()")
     assert talk.flush() == "Q"
@@ -302,7 +302,7 @@ def test_11_copy_in_within_a_simple_query_is_ended_without_a_sync() -> None:
     assert talk.session.idle
 
 
-def test_11_copy_out_that_nobody_announced_is_passed_over() -> None:
+def test_copy_out_that_nobody_announced_is_passed_over() -> None:
     talk = echoing()
     sneaky, after = talk.script("SELECT sneaky()"), talk.fetch(ECHO, 1)
     talk.flush()
@@ -317,7 +317,7 @@ def test_11_copy_out_that_nobody_announced_is_passed_over() -> None:
 #     owner can set one.
 
 
-def test_12_a_head_that_nobody_waits_for_is_reported() -> None:
+def test_a_head_that_nobody_waits_for_is_reported() -> None:
     talk = echoing()
     first, second = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()

@@ -1,0 +1,119 @@
+"""Fault 47: the process is frozen while the server ends its sessions. The first call after that succeeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.servers import until
+
+if TYPE_CHECKING:
+    from tests.servers import Cluster
+
+pytestmark = pytest.mark.fault(number=47)
+
+PATIENCE = 60.0
+
+CLIENT = """
+import asyncio, json, sys
+import headrace
+
+async def main():
+    kwargs, how = json.loads(sys.argv[1])
+    async with headrace.create_pool(**kwargs, min_size=2, max_size=2) as pool:
+        async def call(number):
+            if how == "read":
+                return await pool.fetchval("SELECT $1::int", number)
+            if how == "write":
+                return await pool.fetchval("INSERT INTO thawed VALUES ($1) RETURNING a", number)
+            async with pool.acquire() as connection:
+                if how == "lease":
+                    return await connection.fetchval("SELECT $1::int", number)
+                async with connection.transaction():
+                    return await connection.fetchval("INSERT INTO thawed VALUES ($1) RETURNING a", number)
+
+        for number in range(10):
+            await asyncio.gather(call(-1), call(-1))
+        print("ready", flush=True)
+        number = 0
+        for line in iter(sys.stdin.readline, ""):
+            number += 1
+            print(await call(number), flush=True)
+            # Reading a line stops the event loop, and nothing is to be under way then.
+            while pool.get_idle_size() < 2:
+                await asyncio.sleep(0.001)
+            print("ready", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def client(kwargs: dict[str, Any], how: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process with a pool that is idle but for the calls that it is told to make, one for each line."""
+    command = [sys.executable, "-c", CLIENT, json.dumps([kwargs, how])]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def says(process: subprocess.Popen[str]) -> str:
+    """Return the next line that the process prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def ask(process: subprocess.Popen[str]) -> None:
+    """Have it make a call."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def state(process: subprocess.Popen[str]) -> str:
+    """Return the state of a process as proc(5) has it: T is stopped."""
+    with open(f"/proc/{process.pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is read from /proc")
+@pytest.mark.parametrize("asked", ["while it is frozen", "after it"])
+@pytest.mark.parametrize("how", ["read", "write", "lease", "lease in a transaction"])
+def test_the_first_call_after_it_succeeds(
+    how: str, asked: str, server: Cluster, connect_kwargs: dict[str, Any], database: str
+) -> None:
+    """The loop finds the end of the sessions and the call at the same moment, or the call alone."""
+    server.sql("DROP TABLE IF EXISTS thawed; CREATE TABLE thawed (a int)", database=database)
+    with client(connect_kwargs, how) as process:
+        assert says(process) == "ready"
+        for number in range(1, 3):
+            os.kill(process.pid, signal.SIGSTOP)
+            until(lambda: state(process) == "T", "the client is frozen")
+            for backend in server.backends(database):
+                server.sql("SELECT pg_terminate_backend(%s)", backend.pid)
+            until(lambda: not server.backends(database), "the sessions have ended")
+            # The driver looks at a socket that may not have been read for a second.
+            time.sleep(1.1)
+            if asked == "while it is frozen":
+                ask(process)
+            os.kill(process.pid, signal.SIGCONT)
+            if asked == "after it":
+                ask(process)
+            assert says(process) == str(number)
+            assert says(process) == "ready"
+    if how not in ("read", "lease"):
+        found = server.sql("SELECT a FROM thawed WHERE a > 0 ORDER BY 1", database=database)
+        assert found == [(1,), (2,)]
+    server.sql("DROP TABLE thawed", database=database)

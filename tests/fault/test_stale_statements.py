@@ -1,0 +1,203 @@
+"""Fault 38: the server no longer accepts a cached statement.
+
+Outside of a transaction it is prepared again, once and unseen. Inside one the error is raised, since the transaction is
+lost, and the next use is healed. What only looks alike is left as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+import headrace
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.fixtures import Connect, MakePool
+
+pytestmark = pytest.mark.fault(number=38)
+
+QUERY = "SELECT * FROM changing"
+
+DEALLOCATE = "DO $$BEGIN EXECUTE 'DEALLOCATE ' || 'ALL'; END$$"
+"""Unseen by the driver: where it sees a DEALLOCATE ALL it prepares all anew."""
+
+
+@pytest.fixture
+async def other(connect: Connect) -> AsyncIterator[headrace.Connection]:
+    """A connection beside the one under test, with the table that changes."""
+    connection = await connect()
+    await connection.execute("CREATE TABLE changing (a int); INSERT INTO changing VALUES (1)")
+    yield connection
+    await connection.execute("DROP TABLE changing")
+
+
+def prepared(connection: headrace.Connection) -> int:
+    return connection._driver.session.prepared
+
+
+async def test_alter_outside_of_a_transaction(conn: headrace.Connection, other: headrace.Connection) -> None:
+    assert await conn.fetch(QUERY) == [(1,)]
+    await other.execute("ALTER TABLE changing ADD COLUMN b text DEFAULT 'new'")
+    before = prepared(conn)
+    row = await conn.fetchrow(QUERY)
+    assert dict(row) == {"a": 1, "b": "new"}
+    assert prepared(conn) == before + 1
+    assert await conn.fetch(QUERY) == [(1, "new")]
+    assert prepared(conn) == before + 1
+
+
+async def test_alter_under_a_full_pipeline(conn: headrace.Connection, other: headrace.Connection) -> None:
+    """All in flight are refused; they run again in their order, after one preparation."""
+    await conn.fetch(QUERY)
+    await conn.fetchval("SELECT $1::int", 0)
+    await other.execute("ALTER TABLE changing ADD COLUMN b int DEFAULT 2")
+    before = prepared(conn)
+    calls = []
+    for i in range(30):
+        calls += [conn.fetch(QUERY), conn.fetchval("SELECT $1::int", i)]
+    results = await asyncio.gather(*calls)
+    assert results[::2] == [[(1, 2)]] * 30
+    assert results[1::2] == list(range(30))
+    assert prepared(conn) == before + 1
+
+
+async def test_alter_inside_a_transaction(conn: headrace.Connection, other: headrace.Connection) -> None:
+    await conn.fetch(QUERY)
+    await other.execute("ALTER TABLE changing ADD COLUMN b int DEFAULT 2")
+    with pytest.raises(headrace.FeatureNotSupportedError) as raised:
+        async with conn.transaction():
+            await conn.fetch(QUERY)
+    assert isinstance(raised.value, headrace.InvalidCachedStatementError)
+    async with conn.transaction():
+        assert await conn.fetch(QUERY) == [(1, 2)]
+
+
+@pytest.mark.parametrize("statement", ["DEALLOCATE ALL", "DISCARD ALL", "DISCARD PLANS"])
+async def test_statements_deallocated_by_sql(conn: headrace.Connection, statement: str) -> None:
+    assert await conn.fetchval("SELECT $1::int", 1) == 1
+    await conn.execute(statement)
+    before = prepared(conn)
+    assert await asyncio.gather(*(conn.fetchval("SELECT $1::int", i) for i in range(20))) == list(range(20))
+    assert prepared(conn) <= before + 1
+
+
+async def test_deallocated_inside_a_transaction(conn: headrace.Connection) -> None:
+    await conn.fetchval("SELECT $1::int", 1)
+    with pytest.raises(headrace.InvalidSQLStatementNameError):
+        async with conn.transaction():
+            await conn.execute(DEALLOCATE)
+            await conn.fetchval("SELECT $1::int", 2)
+    async with conn.transaction():
+        assert await conn.fetchval("SELECT $1::int", 3) == 3
+
+
+@pytest.mark.parametrize("statement", ["DEALLOCATE ALL", "deallocate prepare all", "DISCARD ALL"])
+async def test_statements_deallocated_under_the_next_user_of_a_pool(pool: MakePool, statement: str) -> None:
+    """What one lease did to the session is no error in the transaction of the next one."""
+    made = await pool(min_size=1, max_size=1)
+    async with made.acquire() as connection:
+        await connection.fetchval("SELECT $1::int", 1)
+        await connection.execute(statement)
+    async with made.acquire() as connection, connection.transaction():
+        assert await connection.fetchval("SELECT $1::int", 2) == 2
+
+
+async def test_a_prepared_statement_object(conn: headrace.Connection, other: headrace.Connection) -> None:
+    statement = await conn.prepare(QUERY)
+    assert await statement.fetch() == [(1,)]
+    await other.execute("ALTER TABLE changing ADD COLUMN b int DEFAULT 2")
+    assert await statement.fetch() == [(1, 2)]
+    assert [attribute.name for attribute in statement.get_attributes()] == ["a", "b"]
+    await conn.execute(DEALLOCATE)
+    assert await statement.fetchrow() == (1, 2)
+
+
+async def test_a_batch(conn: headrace.Connection, other: headrace.Connection) -> None:
+    """Elements in a sequence are bound again; those of an iterator are gone, and the batch fails whole."""
+    insert = "INSERT INTO changing (a) VALUES ($1)"
+    await conn.executemany(insert, [(2,)])
+    await conn.execute(DEALLOCATE)
+    await conn.executemany(insert, [(3,), (4,)])
+    await conn.execute(DEALLOCATE)
+    with pytest.raises(headrace.InvalidSQLStatementNameError):
+        await conn.executemany(insert, iter([(5,), (6,)]))
+    await conn.executemany(insert, iter([(7,)]))
+    assert await other.fetch("SELECT a FROM changing ORDER BY a") == [(1,), (2,), (3,), (4,), (7,)]
+
+
+async def test_a_change_of_search_path(conn: headrace.Connection) -> None:
+    """The same text then means another table, and other columns."""
+    await conn.execute(
+        "CREATE SCHEMA one; CREATE SCHEMA two; CREATE TABLE one.here (a int); CREATE TABLE two.here (b text, c text);"
+        "INSERT INTO one.here VALUES (1); INSERT INTO two.here VALUES ('b', 'c')"
+    )
+    for _ in range(3):
+        await conn.execute("SET search_path TO one")
+        assert await conn.fetch("SELECT * FROM here") == [(1,)]
+        await conn.execute("SET search_path TO two")
+        assert await conn.fetch("SELECT * FROM here") == [("b", "c")]
+    await conn.execute("RESET search_path; DROP SCHEMA one CASCADE; DROP SCHEMA two CASCADE")
+
+
+async def test_other_refusals_of_features_are_not_repeated(conn: headrace.Connection) -> None:
+    """0A000 has many reasons; only RevalidateCachedQuery's is about the statement."""
+    await conn.execute("CREATE TEMP TABLE t (a int)")
+    await conn.fetchval("SELECT 1")
+    before = prepared(conn)
+    with pytest.raises(headrace.FeatureNotSupportedError, match="system column"):
+        await conn.execute("ALTER TABLE t ALTER COLUMN ctid TYPE text")
+    with pytest.raises(headrace.FeatureNotSupportedError):
+        await conn.fetch("SELECT count(*) FROM t FOR UPDATE")
+    assert prepared(conn) <= before + 2
+    assert await conn.fetchval("SELECT 1") == 1
+
+
+async def test_a_function_that_raises_0a000_is_called_once(conn: headrace.Connection) -> None:
+    """It may have done things that no rollback undoes."""
+    await conn.execute(
+        """
+        CREATE SEQUENCE calls;
+        CREATE FUNCTION unsupported(a int) RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN PERFORM nextval('calls'); RAISE feature_not_supported USING MESSAGE = 'no such luck'; END $$
+        """
+    )
+    for number in (1, 2):
+        with pytest.raises(headrace.FeatureNotSupportedError, match="no such luck"):
+            await conn.fetchval("SELECT unsupported($1)", 1)
+        assert await conn.fetchval("SELECT last_value FROM calls") == number
+    await conn.execute("DROP FUNCTION unsupported; DROP SEQUENCE calls")
+
+
+async def test_ddl_under_load(pool: MakePool, other: headrace.Connection) -> None:
+    """A pool whose table changes all the while: outside of transactions nobody sees an error."""
+    made = await pool(min_size=3, max_size=3)
+    rounds = 0
+    changing = True
+
+    async def reading() -> int:
+        nonlocal rounds
+        while changing:
+            row = await made.fetchrow(QUERY)
+            assert row["a"] == 1
+            assert len(row) == len(list(row.keys()))
+            rounds += 1
+        return rounds
+
+    readers = [asyncio.create_task(reading()) for _ in range(10)]
+    for i in range(25):
+        await other.execute(f"ALTER TABLE changing ADD COLUMN c{i} int DEFAULT {i}")
+        if i % 3 == 0:
+            await other.execute(f"ALTER TABLE changing DROP COLUMN c{i}")
+        before = rounds
+        async with asyncio.timeout(10):
+            while rounds < before + 20:
+                await asyncio.sleep(0)
+                for reader in readers:
+                    if reader.done():
+                        reader.result()
+    changing = False
+    await asyncio.gather(*readers)
