@@ -52,14 +52,14 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="list",
             meaning="Names or addresses of the servers, tried in order; one that starts with `/` is the"
             " directory of a Unix socket, one that starts with `@` an abstract Unix socket.",
-            note="Without it the usual socket directories are tried in order, then localhost, as asyncpg does.",
+            note="Without it the usual socket directories are tried in order, then localhost, as in asyncpg.",
         ),
         Option(
             name="hostaddr",
             variable="PGHOSTADDR",
             kind="list",
-            meaning="IP addresses of the servers, one for each host: used instead of looking the names up,"
-            " which go on to serve for TLS, Kerberos and the passfile.",
+            meaning="IP addresses of the servers, one for each host: used instead of looking the names up."
+            " The names still serve for TLS, Kerberos and the passfile.",
             note="An IPv4 address is written in full, four decimal numbers.",
             status="narrower",
         ),
@@ -85,7 +85,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="any",
             kind="choice",
             choices=("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
-            meaning="What kind of server is wanted.",
+            meaning="The kind of server that is wanted.",
         ),
         Option(
             name="load_balance_hosts",
@@ -99,7 +99,7 @@ OPTIONS: Final[dict[str, Option]] = {
             name="keepalives",
             default="1",
             kind="boolean",
-            meaning="Whether TCP keepalives are sent.",
+            meaning="Send TCP keepalives.",
         ),
         Option(
             name="keepalives_idle",
@@ -159,7 +159,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="path",
             status="own",
             meaning="Service file. Default: ~/.pg_service.conf, then pg_service.conf in the directory PGSYSCONFDIR.",
-            note="libpq 18 knows the variable alone.",
+            note="libpq 18 knows only the variable.",
         ),
         Option(
             name="requirepeer",
@@ -175,11 +175,11 @@ OPTIONS: Final[dict[str, Option]] = {
         Option(
             name="application_name",
             variable="PGAPPNAME",
-            meaning="What pg_stat_activity and the server's log call this program.",
+            meaning="The name of this program in pg_stat_activity and in the server's log.",
         ),
         Option(
             name="fallback_application_name",
-            meaning="The same, where nothing else gives an application_name.",
+            meaning="The same, if nothing else gives an application_name.",
         ),
         Option(
             name="client_encoding",
@@ -194,7 +194,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="choice",
             choices=("false", "off", "no", "0", ""),
             status="refused",
-            meaning="headrace does not speak the replication protocol.",
+            meaning="headrace does not support the replication protocol.",
         ),
         # ---- TLS
         Option(
@@ -204,7 +204,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="choice",
             choices=("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
             keyword="ssl",
-            meaning="Whether TLS is used and what is verified. Only `verify-full` proves which server answers.",
+            meaning="The use of TLS, and the checks. Only `verify-full` proves which server answers.",
             note="The keyword argument `ssl` takes an ssl.SSLContext, True or False as well.",
         ),
         Option(
@@ -252,7 +252,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="allow",
             kind="choice",
             choices=("disable", "allow", "require"),
-            meaning="Whether the client's certificate may or must be sent.",
+            meaning="The client's certificate is never sent, sent on request, or required.",
         ),
         Option(
             name="sslcrl",
@@ -275,7 +275,7 @@ OPTIONS: Final[dict[str, Option]] = {
             variable="PGSSLSNI",
             default="1",
             kind="boolean",
-            meaning="Whether the host's name is sent in the TLS handshake (SNI).",
+            meaning="Send the host's name in the TLS handshake (SNI).",
             status="narrower",
             note="sslsni=0 does not go with sslmode=verify-full: Python's ssl module cannot verify a name it"
             " does not send.",
@@ -284,17 +284,17 @@ OPTIONS: Final[dict[str, Option]] = {
             name="ssl_min_protocol_version",
             variable="PGSSLMINPROTOCOLVERSION",
             default="TLSv1.2",
-            meaning="Oldest TLS version: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3. Empty: what OpenSSL allows.",
+            meaning="Oldest TLS version: TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3. Empty: OpenSSL's own limit.",
         ),
         Option(
             name="ssl_max_protocol_version",
             variable="PGSSLMAXPROTOCOLVERSION",
-            meaning="Newest TLS version, spelt the same.",
+            meaning="Newest TLS version, in the same form.",
         ),
         Option(
             name="sslkeylogfile",
             kind="path",
-            meaning="File that the session's keys are appended to, for debugging alone: who has it reads the traffic.",
+            meaning="File that the session's keys are appended to, for debugging only: it lets others read traffic.",
         ),
         Option(
             name="sslcompression",
@@ -318,7 +318,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="prefer",
             kind="choice",
             choices=("disable", "prefer", "require"),
-            meaning="Whether SCRAM is tied to the server's certificate; `require` keeps anyone in between out.",
+            meaning="Ties SCRAM to the server's certificate; `require` keeps out anyone in between.",
         ),
         Option(
             name="allow_cleartext_password",
@@ -368,7 +368,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="choice",
             choices=("", "gssapi"),
             status="narrower",
-            meaning="Library for GSSAPI: the package gssapi, where it is installed.",
+            meaning="Library for GSSAPI: the package gssapi, if it is installed.",
             note="`sspi` is refused.",
         ),
         Option(
@@ -378,7 +378,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="choice",
             choices=("disable", "prefer"),
             status="narrower",
-            meaning="GSSAPI encryption is not spoken; `prefer` means disable.",
+            meaning="GSSAPI encryption is not supported; `prefer` means disable.",
             note="`require` is refused.",
         ),
         Option(
@@ -386,7 +386,7 @@ OPTIONS: Final[dict[str, Option]] = {
             variable="PGGSSDELEGATION",
             default="0",
             kind="boolean",
-            meaning="Whether Kerberos credentials are handed on to the server.",
+            meaning="Pass Kerberos credentials on to the server.",
         ),
         Option(
             name="oauth_token",
@@ -435,7 +435,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="choice",
             choices=("3.0", "3.2", "latest"),
             meaning="Newest version of the protocol, asked for first; `latest` is 3.2. Default: 3.0, because"
-            " old servers and poolers cannot negotiate; latest where min_protocol_version is newer than"
+            " old servers and poolers cannot negotiate; latest if min_protocol_version is newer than"
             " that.",
         ),
     )
