@@ -42,14 +42,16 @@ class Family(NamedTuple):
 
 SECTIONS: dict[str, tuple[Family, ...]] = {
     "Numbers": (
-        Family("bool", "numpy's `bool`", "`int` is refused, 0 and 1 as well"),
+        Family("bool", "numpy's `bool`", "`int` is refused, including 0 and 1"),
         Family(
             "int2 int4 int8",
-            "what has `__index__` (numpy's integers); whole numbers of other types: `2.0`, `Decimal(2)`",
+            "objects with `__index__`, such as numpy's integers; whole numbers of other types: `2.0`, `Decimal(2)`",
             "out of range, or with a fraction: refused",
         ),
-        Family("float8", "what has `__float__`: `int`, `Decimal`, numpy's floats", "NaN, infinities and -0.0 are kept"),
-        Family("float4", "as for `float8`", "rounded to single precision; refused where that would make it infinite"),
+        Family(
+            "float8", "objects with `__float__`: `int`, `Decimal`, numpy's floats", "NaN, infinities and -0.0 are kept"
+        ),
+        Family("float4", "as for `float8`", "rounded to single precision; refused if the result would be infinite"),
         Family(
             "numeric",
             "`int`, `float` by its exact value, a number in a `str`",
@@ -59,7 +61,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
     ),
     "Text and bytes": (
         Family("text varchar", "", "no NUL, no lone surrogates: PostgreSQL's text has none"),
-        Family("bpchar", "", "what `char(n)` really is; comes padded with spaces"),
+        Family("bpchar", "", "the type behind `char(n)`; padded with spaces"),
         Family("name", "", "at most 63 bytes in UTF-8"),
         Family("refcursor", "", "the name of a portal"),
         Family("cstring unknown", "", "pseudo-types, met in results of functions of the system"),
@@ -72,7 +74,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
     "Documents": (
         Family("json jsonb", "", "the text; for objects set a codec: [json](#json)"),
         Family("jsonpath", ""),
-        Family("xml", "", "in whatever encoding the document claims to be, the text is Unicode"),
+        Family("xml", "", "the text is Unicode, whatever encoding the document declares"),
         Family("tsvector tsquery", "", "as the server prints them"),
     ),
     "Dates and times": (
@@ -92,7 +94,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
         Family(
             "inet",
             "the networks of `ipaddress`; text of any of them",
-            "an interface comes where the prefix is shorter than the address; scope ids are refused",
+            "an interface if the prefix is shorter than the address; scope ids are refused",
         ),
         Family("cidr", "`IPv4Address`, `IPv6Address`; text", "bits to the right of the network are refused"),
         Family("macaddr", "in any of the server's notations", "comes as `08:00:2b:01:02:03`"),
@@ -107,7 +109,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
         Family("polygon", "a list or tuple of points", "at least one point"),
         Family("circle", "a point and a number"),
     ),
-    "The system's own": (
+    "System types": (
         Family("oid xid cid", "as for `int4`", "0 to 4294967295"),
         Family("xid8 pg_lsn", "as for `int8`", "0 to 2<sup>64</sup> - 1"),
         Family("tid", "a list", "block and offset"),
@@ -117,7 +119,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "regproc regprocedure regoper regoperator regclass regtype regrole regnamespace regconfig regdictionary"
             " regcollation regdatabase",
             "an OID in digits",
-            "the name, as the search path makes it; cast to `oid` for the number",
+            "the name, which depends on the search path; cast to `oid` for the number",
         ),
         Family("aclitem", "", "`reader=r/owner`"),
         Family(
@@ -126,7 +128,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
             "",
             "the server prints these and takes none",
         ),
-        Family("void", "", "what a function returns that returns nothing"),
+        Family("void", "", "the result of a function that returns nothing"),
     ),
 }
 
