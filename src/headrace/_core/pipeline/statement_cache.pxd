@@ -35,10 +35,7 @@ cdef class Statement:
         TypeMap types
         TypeMap results                  # reads the columns: `types`, but for the driver's own questions
         Plan plan                        # the newest; None before the statement was first READY
-        # the cache's list
-        Statement newer
-        Statement older
-        double expires
+        double expires                   # when the cache no longer gives it out, by the monotonic clock
 
     cdef int described(self, tuple parameter_oids, list columns) except -1
     cdef Plan current_plan(self)
@@ -53,9 +50,8 @@ cdef class Statement:
 
 cdef class StatementCache:
     cdef:
-        dict table
-        Statement newest
-        Statement oldest
+        dict table                       # query -> Statement, least recently used first
+        Statement newest                 # the most recently used; None after it was dropped
         readonly Py_ssize_t size
         readonly double lifetime
         readonly Py_ssize_t max_length
@@ -65,5 +61,3 @@ cdef class StatementCache:
     cdef int drop(self, Statement statement) except -1
     cdef list clear(self)
     cdef bint takes(self, str query) except -1
-    cdef int _link(self, Statement statement) except -1
-    cdef int _unlink(self, Statement statement) except -1

@@ -181,10 +181,12 @@ cdef str documented_kind(Codec codec):
 
 
 cdef class StatementCache:
-    """The statements of one connection by their text, least recently used out first.
+    """The statements of one connection by their text. The least recently used statement is evicted first.
 
-    `size` 0 keeps none; `lifetime` (seconds, 0 for ever) counts from the preparation; texts longer than `max_length`
-    characters (0: any length) are not kept.
+    `size` is the highest number of statements; 0 turns the cache off. `lifetime` is in seconds and counts from the
+    preparation; 0 means no limit. Texts of more than `max_length` characters are not cached; 0 means no limit.
+
+    The dictionary is in the order of use: a statement that is used moves to its end.
     """
 
     def __cinit__(self, Py_ssize_t size, double lifetime, Py_ssize_t max_length):
@@ -197,13 +199,8 @@ cdef class StatementCache:
         return len(self.table)
 
     def queries(self) -> list:
-        """The texts kept, most recently used first."""
-        cdef Statement statement = self.newest
-        found = []
-        while statement is not None:
-            found.append(statement.query)
-            statement = statement.older
-        return found
+        """The cached texts, most recently used first."""
+        return list(reversed(self.table))
 
     cdef bint takes(self, str query) except -1:
         return self.size > 0 and (self.max_length == 0 or len(query) <= self.max_length)
@@ -216,61 +213,41 @@ cdef class StatementCache:
         if self.lifetime > 0 and monotonic() > statement.expires:
             return None
         if statement is not self.newest:
-            self._unlink(statement)
-            self._link(statement)
+            del self.table[query]
+            self.table[query] = self.newest = statement
         return statement
 
     cdef list put(self, Statement statement):
-        """Keep the statement; returns those that had to go."""
+        """Add the statement; returns the statements that were evicted for it."""
         cdef:
             list evicted = []
-            Statement former = <Statement>self.table.get(statement.query)
+            Statement oldest, former = <Statement>self.table.get(statement.query)
         if former is not None:
             self.drop(former)
             evicted.append(former)
         while len(self.table) >= self.size:
-            evicted.append(self.oldest)
-            self.drop(self.oldest)
-        self.table[statement.query] = statement
+            oldest = next(iter(self.table.values()))
+            self.drop(oldest)
+            evicted.append(oldest)
+        self.table[statement.query] = self.newest = statement
         statement.cached = True
         if self.lifetime > 0:
             statement.expires = monotonic() + self.lifetime
-        self._link(statement)
         return evicted
 
     cdef int drop(self, Statement statement) except -1:
         if statement.cached and self.table.get(statement.query) is statement:
             del self.table[statement.query]
-            self._unlink(statement)
+        if statement is self.newest:
+            self.newest = None
         statement.cached = False
         return 0
 
     cdef list clear(self):
-        """Keep nothing; returns what was kept."""
+        """Remove all statements; returns them."""
         cdef:
             list dropped = list(self.table.values())
             Statement statement
         for statement in dropped:
             self.drop(statement)
         return dropped
-
-    cdef int _link(self, Statement statement) except -1:
-        statement.older = self.newest
-        if self.newest is not None:
-            self.newest.newer = statement
-        self.newest = statement
-        if self.oldest is None:
-            self.oldest = statement
-        return 0
-
-    cdef int _unlink(self, Statement statement) except -1:
-        if statement.newer is not None:
-            statement.newer.older = statement.older
-        else:
-            self.newest = statement.older
-        if statement.older is not None:
-            statement.older.newer = statement.newer
-        else:
-            self.oldest = statement.newer
-        statement.newer = statement.older = None
-        return 0
