@@ -11,7 +11,6 @@ from typing import Any, get_origin
 
 from headrace._core.rows.record import Record
 from headrace._core.rows.row_plan import (
-    PLACES_ATTRIBUTES,
     AttributePlan,
     CallPlan,
     Columns,
@@ -176,8 +175,8 @@ def _makes_bare_tuples(cls: Any) -> bool:
 def _sets_attributes_alone(cls: Any, kind: Kind) -> bool:
     """Whether calling a class does no more than to set an attribute for each argument, and setting them is quicker.
 
-    So it must be its library's own `__init__` that runs, with nothing before, after or in between. Where attributes
-    could only be set by name, that function is itself the quickest way for an ordinary dataclass.
+    It must be the library's own `__init__` that runs, with nothing before, after or in between. For an ordinary
+    dataclass without slots, calling `__init__` is the quickest way.
     """
     init = _plain_init(cls)
     if init is None:
@@ -191,7 +190,7 @@ def _sets_attributes_alone(cls: Any, kind: Kind) -> bool:
         return (
             # dataclasses compiles what it generates inside a function of this name.
             code.co_qualname == "__create_fn__.<locals>.__init__"
-            and (frozen or (untouched and (PLACES_ATTRIBUTES or "__slots__" in cls.__dict__)))
+            and (frozen or (untouched and "__slots__" in cls.__dict__))
             and not hasattr(cls, "__post_init__")
             and all(field.init for field in fields)
             and arguments == len(fields)

@@ -1,8 +1,5 @@
 from collections.abc import Callable
-from typing import Final, Self, final
-
-PLACES_ATTRIBUTES: Final[bool]
-"""Whether attributes in no slot are written to their places too, or set by name."""
+from typing import Self, final
 
 @final
 class Columns:

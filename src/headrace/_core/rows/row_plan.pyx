@@ -14,6 +14,8 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
+from types import MemberDescriptorType
+
 from headrace._core.wire.buffer cimport load_i32, load_u16
 from headrace._core.codecs.base cimport Codec, decode_t
 from headrace._core.codecs.custom cimport CustomCodec, is_noted
@@ -30,26 +32,29 @@ cdef extern from "Python.h":
     {
         return cls->tp_alloc(cls, size);
     }
+
+    static PyObject *bare_object(PyTypeObject *cls, PyObject *no_arguments)
+    {
+        return PyBaseObject_Type.tp_new(cls, no_arguments, NULL);
+    }
+
+    static descrsetfunc setter_of(PyObject *descriptor)
+    {
+        return Py_TYPE(descriptor)->tp_descr_set;
+    }
     """
+    ctypedef int (*descrsetfunc)(PyObject *descriptor, PyObject *object, PyObject *value) except -1
     object bare_tuple(PyTypeObject *cls, Py_ssize_t size)
+    object bare_object(PyTypeObject *cls, tuple no_arguments)
+    descrsetfunc setter_of(PyObject *descriptor) noexcept
+    int set_attribute "PyObject_GenericSetAttr" (PyObject *object, PyObject *name, PyObject *value) except -1
+    dict copy_dict "PyDict_Copy" (dict model)
+    int set_item "PyDict_SetItem" (dict dictionary, PyObject *key, PyObject *value) except -1
     PyObject *tuple_item "PyTuple_GET_ITEM" (object tuple, Py_ssize_t i) noexcept
     void tuple_set "PyTuple_SET_ITEM" (object tuple, Py_ssize_t i, PyObject *value) noexcept
     object vectorcall "PyObject_Vectorcall" (object function, PyObject **args, size_t count, PyObject *names)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     void Py_XDECREF(PyObject *value) noexcept
-
-cdef extern from "row_planobj.h":
-    ctypedef struct Attribute:
-        PyObject *name
-        Py_ssize_t column
-    object bare_object(PyTypeObject *cls)
-    const bint KNOWS_LAYOUT
-    void attributes_learn(PyTypeObject *cls, Attribute *attributes, Py_ssize_t count)
-    object attributes_make(PyTypeObject *cls, const Attribute *attributes, Py_ssize_t count, PyObject **values)
-    object dict_make(dict model, tuple keys, PyObject **values)
-
-# Whether attributes in no slot are written to their places too, or set by name.
-PLACES_ATTRIBUTES = KNOWS_LAYOUT
 
 # Decoders hand over their reference.
 ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
@@ -197,18 +202,26 @@ cdef class ObjectPlan(RowPlan):
         raise NotImplementedError
 
 
+# How one attribute of an object is set.
+ctypedef struct Attribute:
+    PyObject *name
+    Py_ssize_t column
+    PyObject *slot                       # the descriptor of its slot, or NULL
+    descrsetfunc set_slot
+
+
 @cython.final
 cdef class AttributePlan(ObjectPlan):
     """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else.
 
-    `names` are set in this order, each to the column that `order` has for it. What lies in slots, or where all objects of
-    an ordinary class have it, is written there; the rest is set as `object.__setattr__` does, which also is how a frozen
-    class sets its own.
+    `names` are set in this order, each to the column that `order` has for it. An attribute in a slot is set by the
+    descriptor of the slot, any other as `object.__setattr__` does; a frozen class sets its own in the same way.
     """
 
     cdef:
         object cls
         tuple names
+        tuple slots                      # the descriptor of each name, or None
         Attribute *attributes
 
     def __cinit__(self, Columns columns not None, object row_class not None, tuple names not None, tuple order not None):
@@ -218,19 +231,42 @@ cdef class AttributePlan(ObjectPlan):
         self.columns = columns
         self.cls = row_class
         self.names = names
+        self.slots = tuple([slot_of(row_class, name) for name in names])
         self.attributes = <Attribute *>PyMem_Malloc(<size_t>(max(columns.count, 1) * sizeof(Attribute)))
         if self.attributes == NULL:
             raise MemoryError()
         for i in range(columns.count):
             self.attributes[i].name = tuple_item(names, i)
             self.attributes[i].column = order[i]
-        attributes_learn(<PyTypeObject *>row_class, self.attributes, columns.count)
+            self.attributes[i].slot = NULL
+            if self.slots[i] is not None:
+                self.attributes[i].slot = tuple_item(self.slots, i)
+                self.attributes[i].set_slot = setter_of(self.attributes[i].slot)
 
     def __dealloc__(self):
         PyMem_Free(self.attributes)
 
     cdef object make(self, PyObject **values):
-        return attributes_make(<PyTypeObject *>self.cls, self.attributes, self.columns.count, values)
+        cdef:
+            object made = bare_object(<PyTypeObject *>self.cls, ())
+            Attribute *attribute
+            Py_ssize_t i
+        for i in range(self.columns.count):
+            attribute = &self.attributes[i]
+            if attribute.slot != NULL:
+                attribute.set_slot(attribute.slot, <PyObject *>made, values[attribute.column])
+            else:
+                set_attribute(<PyObject *>made, attribute.name, values[attribute.column])
+        return made
+
+
+cdef object slot_of(object cls, object name):
+    """The descriptor of the slot that an attribute of the class is in, or None."""
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            descriptor = base.__dict__[name]
+            return descriptor if isinstance(descriptor, MemberDescriptorType) else None
+    return None
 
 
 @cython.final
@@ -278,7 +314,13 @@ cdef class DictPlan(ObjectPlan):
         self.model = dict.fromkeys(keys)
 
     cdef object make(self, PyObject **values):
-        return dict_make(self.model, self.keys, values)
+        # A copy has its final size at once: that costs less than to let a new dictionary grow.
+        cdef:
+            dict made = copy_dict(self.model)
+            Py_ssize_t i
+        for i in range(self.columns.count):
+            set_item(made, tuple_item(self.keys, i), values[i])
+        return made
 
 
 @cython.final
@@ -331,7 +373,7 @@ cdef class CallPlan(ObjectPlan):
         try:
             if self.init is None:
                 return vectorcall(self.cls, args + 2, positional | PY_VECTORCALL_ARGUMENTS_OFFSET, names)
-            made = bare_object(<PyTypeObject *>self.cls)
+            made = bare_object(<PyTypeObject *>self.cls, ())
             args[1] = <PyObject *>made
             if vectorcall(self.init, args + 1, (positional + 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, names) is not None:
                 raise TypeError(f'{self.cls.__qualname__}.__init__() should return None')
