@@ -1,4 +1,4 @@
-"""Write src/headrace/_core/codecs/fixed_types.py: the arrays, ranges and multiranges whose OIDs never change.
+"""Write src/headrace/_core/codecs/container_oids.py: the arrays, ranges and multiranges whose OIDs never change.
 
     python tools/generate_type_oids.py DSN ...            write what the servers know, taken together
     python tools/generate_type_oids.py --check DSN ...    exit with 1 if the file is not what would be written
@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "src" / "headrace" / "_core" / "codecs" / "fixed_types.py"
+TARGET = ROOT / "src" / "headrace" / "_core" / "codecs" / "container_oids.py"
 
 sys.path.insert(0, str(ROOT))
 

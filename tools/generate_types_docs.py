@@ -23,8 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import headrace._core.codecs.builtin  # noqa: E402, F401  registers the codecs
 from headrace._core.codecs.base import Codec, builtin_codecs  # noqa: E402
-from headrace._core.codecs.fixed_types import RANGES  # noqa: E402
-from headrace._core.codecs.names import ALIASES  # noqa: E402
+from headrace._core.codecs.container_oids import RANGES  # noqa: E402
+from headrace._core.codecs.type_names import ALIASES  # noqa: E402
 from tools.generated import conclude, parser, with_parts  # noqa: E402
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace._client.base import ConnectionBase
-from headrace._core.codecs.names import builtin_oid, catalogue_name
+from headrace._core.codecs.type_names import builtin_oid, catalogue_name
 from headrace._core.codecs.typemap import (
     IDENTITY_COLUMNS,
     IDENTITY_QUERY,

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._core.codecs.fixed_types import ARRAYS
+from headrace._core.codecs.container_oids import ARRAYS
 from headrace._core.codecs.testing import decode, encode, format_of
 from headrace._core.rows.record import Record, make_record
 from headrace.exceptions import ProtocolError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._core.codecs.fixed_types import RANGES
+from headrace._core.codecs.container_oids import RANGES
 from headrace._core.codecs.testing import decode, encode, format_of
 from headrace.types import Range
 

@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from headrace._core.codecs.introspection import COLUMNS, TypeInfo
-from headrace._core.codecs.names import builtin_oid, catalogue_name
+from headrace._core.codecs.type_names import builtin_oid, catalogue_name
 from headrace._core.codecs.typemap import TypeCatalogue, TypeMap
 
 from .types_known import (

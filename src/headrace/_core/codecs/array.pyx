@@ -4,7 +4,7 @@ The format is that of array_send() in the server's arrayfuncs.c: the number of d
 the element type's OID, length and lower bound of each dimension, then the elements in row-major order, each with its
 length. Lower bounds are dropped on the way in and 1 on the way out. An array without elements has no dimensions: [].
 
-Where the elements' own codec works in text, so does the array: see literal.pyx.
+Where the elements' own codec works in text, so does the array: see container_text.pyx.
 
 Python values: any sized iterable that is no str, no buffer and no mapping; nested lists must be rectangular, six deep
 at most. A tuple inside is a dimension too, unless it can be a value of the element type: point, range, composite ...
@@ -25,7 +25,7 @@ from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, load_u32, put_byte, put_bytes, put_i32, reserve, store_u32,
 )
 from headrace._core.codecs.base cimport Codec
-from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
+from headrace._core.codecs.container_text cimport Scanner, put_quoted, scan
 
 from headrace._core.rows.record import Record
 

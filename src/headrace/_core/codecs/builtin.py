@@ -23,4 +23,4 @@ import headrace._core.codecs.uuid
 # isort: split
 
 # What is made of the types above.
-import headrace._core.codecs.fixed  # noqa: F401
+import headrace._core.codecs.builtin_containers  # noqa: F401

@@ -2,7 +2,7 @@
 
 The format is that of record_send() in the server's rowtypes.c: the number of columns, then each column's type and
 value; dropped columns are left out on both sides. Where a column can only travel as text, so does the whole: see
-literal.pyx and spelling.pyx.
+container_text.pyx and spelling.pyx.
 
 A row whose columns are not those the type had when it was looked up raises OutdatedSchemaCacheError: the type was
 altered.
@@ -22,7 +22,7 @@ from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, load_u32, put_byte, put_i32,
 )
 from headrace._core.codecs.base cimport Codec, wrong_type
-from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
+from headrace._core.codecs.container_text cimport Scanner, put_quoted, scan
 from headrace._core.rows.record cimport describe, record_new, record_set, record_track
 
 from headrace._core.rows.record import Record

@@ -6,7 +6,7 @@ Greenwich.
 
 Infinity is date.max or datetime.max, and minus infinity date.min or datetime.min: naive for timestamptz too, so that
 they equal the constants. What Python has no value for, a year before 1 or after 9999 or the time 24:00:00, raises
-ValueError or OverflowError; see lenient.pyx for codecs that give such values as text.
+ValueError or OverflowError; see out_of_range.pyx for codecs that give such values as text.
 """
 
 import datetime

@@ -2,7 +2,7 @@
 
 The formats are those of range_send() in the server's rangetypes.c, a byte of flags and the bounds there are, each with
 its length, and of multirange_send() in multirangetypes.c: a count, and the ranges, each with its length. Where the
-subtype's codec works in text, so do these: see literal.pyx.
+subtype's codec works in text, so do these: see container_text.pyx.
 
 Python values: a Range, or a list or tuple as asyncpg takes it: () is empty, (lower,) is [lower, infinity) and
 (lower, upper) *includes* its upper bound. None is no bound. A multirange is any sequence of these.
@@ -19,7 +19,7 @@ from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, put_byte, put_bytes, put_i32,
 )
 from headrace._core.codecs.base cimport Codec, bad_length
-from headrace._core.codecs.literal cimport Scanner, put_quoted, scan
+from headrace._core.codecs.container_text cimport Scanner, put_quoted, scan
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slot_value, slotted_new
 
 from headrace.exceptions import ProtocolError

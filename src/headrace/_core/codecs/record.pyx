@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_u32
 from headrace._core.codecs.base cimport Codec, builtin
-from headrace._core.codecs.other_format cimport BYTES, binary_variant
+from headrace._core.codecs.format_variants cimport BYTES, binary_variant
 
 from headrace.exceptions import ProtocolError, UnsupportedClientFeatureError
 

@@ -22,16 +22,16 @@ from headrace._core.codecs.custom cimport custom_codec, plain_text
 from headrace._core.codecs.domain cimport AliasCodec, alias_codec
 from headrace._core.codecs.enum cimport enum_codec
 from headrace._core.codecs.hstore cimport hstore_codec
-from headrace._core.codecs.lenient cimport lenient
+from headrace._core.codecs.out_of_range cimport lenient
 from headrace._core.codecs.ltree cimport ltree_codec
 from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange_codec, range_codec
 from headrace._core.codecs.record cimport CodecSource, RecordCodec, record_codec
-from headrace._core.codecs.other_format cimport composite
+from headrace._core.codecs.format_variants cimport composite
 from headrace._core.codecs.text cimport text_fallback
 
 from headrace._core.codecs import introspection
 from headrace._core.codecs.custom import check_form
-from headrace._core.codecs.names import builtin_oid
+from headrace._core.codecs.type_names import builtin_oid
 
 from headrace.exceptions import InterfaceError, OutdatedSchemaCacheError, UnsupportedClientFeatureError
 

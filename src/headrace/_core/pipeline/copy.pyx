@@ -22,7 +22,7 @@ from headrace._core.wire.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.composite cimport accepted
-from headrace._core.codecs.other_format cimport binary_variant, text_variant
+from headrace._core.codecs.format_variants cimport binary_variant, text_variant
 from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.wire.frontend cimport COPY_DONE, put_copy_fail, put_query

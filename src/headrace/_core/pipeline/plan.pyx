@@ -16,7 +16,7 @@ from headrace._core.wire.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.composite cimport accepted
-from headrace._core.codecs.other_format cimport DIGITS, binary_variant, text_variant
+from headrace._core.codecs.format_variants cimport DIGITS, binary_variant, text_variant
 from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.wire.frontend cimport MAX_MESSAGE
 from headrace._core.rows.row_plan cimport Columns, RowPlan, plan_rows

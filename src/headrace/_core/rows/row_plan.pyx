@@ -20,7 +20,7 @@ from headrace._core.wire.buffer cimport load_i32, load_u16
 from headrace._core.codecs.base cimport Codec, decode_t
 from headrace._core.codecs.custom cimport CustomCodec, is_noted
 from headrace._core.codecs.domain cimport AliasCodec
-from headrace._core.codecs.lenient cimport LENIENT
+from headrace._core.codecs.out_of_range cimport LENIENT
 from headrace._core.rows.record cimport describe, record_places, record_new, record_track
 
 from headrace._core.rows.record import Record

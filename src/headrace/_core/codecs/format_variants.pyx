@@ -14,7 +14,7 @@ from headrace._core.codecs.base cimport Codec, bad_length, builtin
 from headrace._core.codecs.composite cimport CompositeCodec, composite_codec
 from headrace._core.codecs.custom cimport CustomCodec, plain_text, with_inner
 from headrace._core.codecs.domain cimport AliasCodec, alias_codec
-from headrace._core.codecs.lenient cimport LENIENT, exact_text, is_lenient
+from headrace._core.codecs.out_of_range cimport LENIENT, exact_text, is_lenient
 from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange_codec, range_codec
 from headrace._core.codecs.text cimport decode_text, encode_text, text_fallback
 

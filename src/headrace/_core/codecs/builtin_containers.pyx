@@ -5,7 +5,7 @@ from headrace._core.codecs.base cimport Codec, builtin, enter
 from headrace._core.codecs.range cimport RangeCodec, multirange_codec, range_codec
 from headrace._core.codecs.record cimport CodecSource, record_codec
 
-from headrace._core.codecs.fixed_types import ARRAYS, RANGES
+from headrace._core.codecs.container_oids import ARRAYS, RANGES
 
 
 cdef int _register_ranges() except -1:
