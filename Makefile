@@ -132,7 +132,8 @@ $(VENV)/created:
 	@$(INSTALL) $$($(BIN)/python tools/build_requires.py)
 	@touch $@
 
-# One stamp for each kind of work. The extension modules are compiled before pip looks at them, where it can be seen.
+# One stamp for each kind of work. The extension modules are compiled before pip looks at them, where their progress is
+# seen; pip then finds them built (see setup.py).
 $(VENV)/ready-%: pyproject.toml storefront/pyproject.toml $(VENV)/created | $(BUILT)
 	@echo "installing what \`make $*\` needs"
 	@$(INSTALL) --no-build-isolation --editable '.$(HEADRACE_$*)' --editable 'storefront$(STOREFRONT_$*)'
@@ -143,7 +144,6 @@ $(VENV)/ready-%: pyproject.toml storefront/pyproject.toml $(VENV)/created | $(BU
 
 $(BUILT): setup.py $(SOURCES) | $(VENV)/created
 	@mkdir -p build
-	@echo "compiling headrace (a minute or two the first time, then only what has changed)"
-	@$(BIN)/python setup.py --quiet build_ext --inplace >build/compile.log || { cat build/compile.log >&2; exit 1; }
+	@HEADRACE_PROGRESS_FD=3 $(BIN)/python setup.py --quiet build_ext --inplace 3>&1 >build/compile.log 2>&1 || { cat build/compile.log >&2; exit 1; }
 	@rm -f build/built-*
 	@touch $@
