@@ -1,4 +1,4 @@
-"""Typed rows: how rows become objects of the caller's own classes."""
+"""Typed rows: rows as objects of users' classes."""
 
 from headrace.rows.shape import checked_record_class, rows_as
 

@@ -1,7 +1,7 @@
-"""The fields of a class, whichever library made it: what calling it takes, and which columns mean which of them.
+"""The fields of a class: the parameters of its constructor, and the column names that match them.
 
-Dataclasses, NamedTuples, TypedDicts, and classes of attrs, msgspec and pydantic. The last three are told by the marks
-they leave on their classes; none of them is imported here.
+Supported are dataclasses, NamedTuples, TypedDicts, and classes of attrs, msgspec and pydantic. The last three are
+recognised by attributes of their classes; none of these libraries is imported here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from headrace.exceptions import InterfaceError
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
-    # Types are of no interest here, and their names may be known to type checkers alone.
+    # Types are not needed here, and their names may exist only for type checkers.
     SIGNATURE: dict[str, Any] = {"annotation_format": Format.STRING}
 else:
     SIGNATURE: dict[str, Any] = {}
@@ -27,7 +27,7 @@ NO_NAMES: tuple[str, ...] = ()
 
 
 class Kind(Enum):
-    """What makes objects of a class."""
+    """The library, or part of it, that defines a class."""
 
     DATACLASS = "dataclass"
     NAMED_TUPLE = "NamedTuple"
@@ -41,9 +41,9 @@ class Kind(Enum):
 class Field:
     """One field of a class.
 
-    name: the attribute, or the key of a TypedDict. keyword: what calling the class knows it by. A column of either name
-    means it, and so do `aliases`, which go before. required: a row must have it. positional: it can be passed by
-    position.
+    name: the attribute, or the key of a TypedDict. keyword: the parameter of the constructor. A column of either name
+    matches the field, and so do `aliases`, which are tried first. required: a row must have the field. positional: it
+    can be passed by position.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Field:
 class Fields:
     """The fields of a class, in the order of its parameters.
 
-    takes_any: calling the class takes keywords of any name, so no column is one too many. fixed: attributes that
-    exist but are not for a row to set (init=False).
+    takes_any: the constructor accepts keywords of any name, so additional columns are allowed. fixed: attributes that
+    a row cannot set (init=False).
     """
 
     kind: Kind
@@ -68,9 +68,9 @@ class Fields:
 
 
 def fields_of(cls: type) -> Fields | None:
-    """Return the fields of a class, None where it is of none of the kinds known here.
+    """Return the fields of a class, or None if the class is of no supported kind.
 
-    Raises InterfaceError for a name of a column that is no str.
+    Raises InterfaceError for a column name that is not a str.
     """
     if hasattr(cls, "__pydantic_validator__"):  # a model, or a dataclass of pydantic's
         return _pydantic(cls)
@@ -88,9 +88,9 @@ def fields_of(cls: type) -> Fields | None:
 
 
 def _called(cls: type, kind: Kind, names: dict[str, str], aliases: dict[str, Any], fixed: frozenset[str]) -> Fields:
-    """Return the fields of a class from what calling it takes.
+    """Return the fields of a class from the signature of its constructor.
 
-    `names` has the attribute for a parameter where it is called otherwise, `aliases` the column names by parameter.
+    `names` has the attribute of each parameter with another name, `aliases` the column names by parameter.
     """
     fields = []
     takes_any = False
@@ -154,9 +154,9 @@ def _named_tuple(cls: Any) -> Fields:
 def _typed_dict(cls: Any) -> Fields:
     required = set(cls.__required_keys__)
     try:
-        # Where annotations are texts, the class itself could not see NotRequired in them.
+        # If annotations are strings, the class itself does not see NotRequired in them.
         hints = get_type_hints(cls, include_extras=True)
-    except Exception:  # a name that only a type checker knows
+    except Exception:  # a name that exists only for type checkers
         hints = {}
     for name, hint in hints.items():
         if get_origin(hint) is NotRequired:
@@ -188,6 +188,6 @@ def _pydantic(cls: Any) -> Fields:
 
 def _pydantic_aliases(info: Any) -> tuple[str, ...]:
     alias = info.validation_alias if info.validation_alias is not None else info.alias
-    # AliasChoices has several; an AliasPath leads into a value and is no name of a column.
+    # AliasChoices has several. An AliasPath leads into a value and is not a column name.
     choices = getattr(alias, "choices", (alias,))
     return tuple(choice for choice in choices if isinstance(choice, str))

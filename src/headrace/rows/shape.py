@@ -1,4 +1,4 @@
-"""The shape of a row class: which column goes into which field, and how objects are made of them."""
+"""The shape of a row class: the column of each field, and how objects are made."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SUPPORTED = "a dataclass, NamedTuple, TypedDict, or a class of attrs, msgspec or
 
 
 def rows_as(row: object, record_class: object = None) -> RowShape | type[Record]:
-    """Return what a query is to be given for rows of this class.
+    """Return the shape of a class given as `row=`, or the class itself if it is a record class.
 
-    Raises InterfaceError for a class that rows cannot become, and where a record class was asked for too.
+    Raises InterfaceError for an unsupported class, and if `record_class` was given too.
     """
     if record_class is not None:
         raise InterfaceError("row and record_class cannot both be given: a row becomes one or the other")
@@ -43,11 +43,11 @@ def rows_as(row: object, record_class: object = None) -> RowShape | type[Record]
 
 
 def checked_record_class(record_class: object) -> RowShape | type[Record]:
-    """Return a record class; raises InterfaceError for what is none. What `rows_as()` returned passes."""
+    """Return a record class, or a result of `rows_as()`; raises InterfaceError for anything else."""
     if isinstance(record_class, RowShape):
         return record_class
     if isinstance(record_class, type) and issubclass(record_class, Record):
-        # Rows are made in C, without either.
+        # Rows are made in C, which calls neither.
         if record_class.__new__ is not Record.__new__ or record_class.__init__ is not Record.__init__:
             raise InterfaceError(f"record_class must not redefine __new__ or __init__: {record_class!r:.100} does")
         return record_class
@@ -69,7 +69,7 @@ def _shape_of(cls: type) -> ClassShape:
 
 
 class ClassShape(RowShape):
-    """Rows as objects of one class; a statement asks it for a plan once."""
+    """Rows as objects of one class. A statement gets its plan from it once."""
 
     def __init__(self, cls: type, fields: Fields) -> None:
         self.cls = cls
@@ -86,7 +86,7 @@ class ClassShape(RowShape):
         return f"<rows as {self.cls.__qualname__}>"
 
     def plan(self, columns: Columns) -> RowPlan:
-        """Return the plan for rows of these columns; raises InterfaceError, naming them, where some do not fit."""
+        """Return the plan for rows of these columns; raises InterfaceError if they do not match the fields."""
         sources = self._match(columns.names)
         kind = self.fields.kind
         if kind is Kind.TYPED_DICT:
@@ -100,7 +100,7 @@ class ClassShape(RowShape):
         return self._call(columns, sources)
 
     def _match(self, names: Sequence[str]) -> dict[str, int]:
-        """Return the column of each keyword that gets one, in the order of the parameters."""
+        """Return the column of each keyword that has one, in the order of the parameters."""
         found: dict[str, int] = {}
         problems: list[str] = []
         extra: list[str] = []
@@ -140,7 +140,7 @@ class ClassShape(RowShape):
         return "Select a column for each field without a default, by the field's name, and no others."
 
     def _call(self, columns: Columns, sources: dict[str, int]) -> CallPlan:
-        """Plan a call: by position as far as there is no gap, by keyword from there."""
+        """Plan a call: by position up to the first gap, then by keyword."""
         positional = 0
         for field, keyword in zip(self.fields.fields, sources, strict=False):
             if field.keyword != keyword or not field.positional:
@@ -155,14 +155,14 @@ def _listed(what: str, names: list[str]) -> str:
 
 
 def _plain_init(cls: Any) -> FunctionType | None:
-    """Return `__init__` where calling the class is `object.__new__` and this function, else None."""
+    """Return `__init__` if calling the class means `object.__new__` and this function, else None."""
     init = cls.__init__
     plain = cls.__new__ is object.__new__ and type(cls).__call__ is type.__call__ and isinstance(init, FunctionType)
     return init if plain else None
 
 
 def _makes_bare_tuples(cls: Any) -> bool:
-    """Whether a NamedTuple is what namedtuple() made of it: no `__new__` or `__init__` of a subclass."""
+    """Return whether a NamedTuple is as namedtuple() made it, without `__new__` or `__init__` of a subclass."""
     maker = next(base for base in cls.__mro__ if "_fields" in base.__dict__)
     return bool(
         cls.__new__ is maker.__new__
@@ -173,7 +173,7 @@ def _makes_bare_tuples(cls: Any) -> bool:
 
 
 def _sets_attributes_alone(cls: Any, kind: Kind) -> bool:
-    """Whether calling a class does no more than to set an attribute for each argument, and setting them is quicker.
+    """Return whether calling a class only sets an attribute for each argument, and setting them directly is quicker.
 
     It must be the library's own `__init__` that runs, with nothing before, after or in between. For an ordinary
     dataclass without slots, calling `__init__` is the quickest way.

@@ -92,5 +92,5 @@ def test_what_nothing_is_known_of_is_text() -> None:
     types = known()
     assert codec(types, VECTOR).format == 0
     assert back(types, VECTOR, "[1,2]") == "[1,2]"
-    with pytest.raises(TypeError, match="nothing is known of the type public.vector"):
+    with pytest.raises(TypeError, match="the type public.vector is unknown"):
         encoded(types, VECTOR, [1, 2])

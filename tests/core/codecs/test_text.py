@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._core.codecs.testing import decode, decode_unlearnt, encode, encode_unlearnt, format_of
+from headrace._core.codecs.testing import decode, decode_unknown_type, encode, encode_unknown_type, format_of
 
 from .wire import check_both_ways, check_refused, encoded
 
@@ -75,17 +75,17 @@ def test_bytes_that_are_not_utf8_are_an_error_of_the_value() -> None:
 
 
 def test_an_unlearnt_type_travels_as_text() -> None:
-    assert encode_unlearnt(70000, "mood", "public", "happy") == b"\0\0\0\x05happy"
-    assert encode_unlearnt(70000, "mood", "public", Colour.RED) == b"\0\0\0\x03red"
-    assert decode_unlearnt(70000, "mood", "public", b"happy") == "happy"
+    assert encode_unknown_type(70000, "mood", "public", "happy") == b"\0\0\0\x05happy"
+    assert encode_unknown_type(70000, "mood", "public", Colour.RED) == b"\0\0\0\x03red"
+    assert decode_unknown_type(70000, "mood", "public", b"happy") == "happy"
 
 
 def test_an_unlearnt_type_says_how_to_send_it() -> None:
     with pytest.raises(TypeError, match=r"expected str, got int: .* public\.mood.* set_type_codec\(\)"):
-        encode_unlearnt(70000, "mood", "public", 1)
+        encode_unknown_type(70000, "mood", "public", 1)
 
 
 def test_an_unlearnt_type_is_not_entered_among_the_fixed_ones() -> None:
-    encode_unlearnt(70000, "mood", "public", "happy")
+    encode_unknown_type(70000, "mood", "public", "happy")
     with pytest.raises(LookupError):
         format_of(70000)

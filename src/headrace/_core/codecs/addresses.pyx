@@ -1,9 +1,8 @@
-"""Objects of ipaddress, made by filling in their attributes.
+"""Objects of ipaddress, made by setting their attributes.
 
-The constructors of ipaddress are Python code and take half a microsecond for an address, two or three for a
-network or an interface. What they leave behind is little: an int in a slot, and two or three attributes. At
-import such an object is compared with one from the constructor, attribute by attribute; should a version of
-Python differ, the constructors are used after all.
+The constructors of ipaddress are Python code and take half a microsecond for an address, two or three for a network or
+an interface. The objects have little state: an int in a slot, and two or three attributes. At import, objects made here
+are compared with objects from the constructors. If they differ in some version of Python, the constructors are used.
 """
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -24,7 +23,7 @@ cdef:
 
 
 cdef inline object fill(object target, const char *data, int count):
-    """Fill the slots that plain addresses and interfaces have in common."""
+    """Set the slots that addresses and interfaces have in common."""
     if count == 4:
         slot_fill(target, IP4, PyLong_FromUnsignedLong(load_u32(data)))
     else:
@@ -34,7 +33,7 @@ cdef inline object fill(object target, const char *data, int count):
 
 
 cdef object make_address(const char *data, int count):
-    """An IPv4Address or IPv6Address."""
+    """Make an IPv4Address or IPv6Address."""
     cdef object cls = IPv4Address if count == 4 else IPv6Address
     if not slotted:
         return cls(data[:count])
@@ -42,10 +41,9 @@ cdef object make_address(const char *data, int count):
 
 
 cdef object make_network(const char *data, int count, int bits):
-    """An IPv4Network or IPv6Network; the caller has seen to it that the bits behind the network's are zero.
-    """
+    """Make an IPv4Network or IPv6Network. The caller has checked that the bits after the network part are zero."""
     cdef object cls = IPv4Network if count == 4 else IPv6Network, network
-    if not slotted or bits >= 8 * count - 1:  # the constructor gives the two smallest a `hosts` of their own
+    if not slotted or bits >= 8 * count - 1:  # the constructor gives the two smallest networks a `hosts` of their own
         return cls((data[:count], bits))
     network = slotted_new(cls)
     network.network_address = make_address(data, count)
@@ -55,7 +53,7 @@ cdef object make_network(const char *data, int count, int bits):
 
 
 cdef object make_interface(const char *data, int count, int bits):
-    """An IPv4Interface or IPv6Interface: an address and the network it lies in."""
+    """Make an IPv4Interface or IPv6Interface: an address and its network."""
     cdef:
         object cls = IPv4Interface if count == 4 else IPv6Interface, interface
         char start[16]
@@ -74,12 +72,12 @@ cdef object make_interface(const char *data, int count, int bits):
 
 
 cdef object number_of(object address, bint six):
-    """The address as an int."""
+    """Return the address as an int."""
     return slot_value(address, IP6 if six else IP4) if slotted else int(address)
 
 
 cdef bint same(object made, object usual) except -1:
-    """Whether the two agree in all that their class's methods go by."""
+    """Return whether two objects agree in their attributes, equality, hash and text."""
     return (
         getattr(made, '__dict__', None) == getattr(usual, '__dict__', None)
         and made == usual and hash(made) == hash(usual) and str(made) == str(usual))

@@ -8,7 +8,7 @@ from headrace._core.codecs.base cimport Codec
 cdef enum:
     MAX_DIMENSIONS = 6          # MAXDIM in the server's array.h
 
-# Decoders hand over their reference; a list or row steals it, and no counter is touched on the way.
+# Decoders return a new reference, which a list or row steals: this avoids counting it twice.
 ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
 
 
@@ -17,8 +17,8 @@ cdef class ArrayCodec(Codec):
         readonly Codec element
         int32_t lower           # the lower bound that is sent: 1, but 0 for int2vector and oidvector
         char delimiter          # between elements of the text form: a comma for all types but box
-        bint nests              # whether a list inside a list is a dimension: not where elements are arrays
-        bint nests_tuples       # whether a tuple is one too: not where a tuple may be a value of the element type
+        bint nests              # whether a list inside a list is a dimension: not if elements are arrays
+        bint nests_tuples       # whether a tuple is one too: not if a tuple may be a value of the element type
 
 cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=*)
 cdef list as_list(object value)

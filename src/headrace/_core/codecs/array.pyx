@@ -1,13 +1,13 @@
-"""Arrays: nested lists, one level a dimension.
+"""Arrays as nested lists, one level for each dimension.
 
 The format is that of array_send() in the server's arrayfuncs.c: the number of dimensions, whether there are NULLs,
 the element type's OID, length and lower bound of each dimension, then the elements in row-major order, each with its
-length. Lower bounds are dropped on the way in and 1 on the way out. An array without elements has no dimensions: [].
+length. Lower bounds are dropped when reading and are 1 when writing. An array without elements has no dimensions: [].
 
-Where the elements' own codec works in text, so does the array: see container_text.pyx.
+If the codec of the elements works in text, so does the array: see container_text.pyx.
 
-Python values: any sized iterable that is no str, no buffer and no mapping; nested lists must be rectangular, six deep
-at most. A tuple inside is a dimension too, unless it can be a value of the element type: point, range, composite ...
+Python values: any sized iterable that is not a str, buffer or mapping. Nested lists must be rectangular, with at most
+six levels. A tuple inside is a dimension too, unless it can be a value of the element type: point, range, composite ...
 """
 
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ from headrace.types import BitString, Path
 cdef extern from "Python.h":
     void PyList_SET_RAW "PyList_SET_ITEM" (object target, Py_ssize_t i, PyObject *value) noexcept    # steals `value`
 
-# Values that are sized iterables, but never dimensions. A member of an enum only looks like one: its class is iterable.
+# Values that are sized iterables, but never dimensions. An enum member is here because its class is iterable.
 cdef tuple LEAVES = (str, bytes, bytearray, memoryview, Mapping, Record, BitString, Path, Enum)
 
-# Python types of elements that no tuple stands for.
+# Python types of elements that never are tuples.
 cdef frozenset PLAIN = frozenset((
     'bool', 'bytes', 'datetime.date', 'datetime.datetime', 'datetime.time', 'datetime.timedelta', 'decimal.Decimal',
     'float', 'int', 'str', 'uuid.UUID',
@@ -48,14 +48,14 @@ cdef frozenset PLAIN = frozenset((
 cdef struct shape:
     int dimensions
     int32_t length[MAX_DIMENSIONS]
-    # Of a value being written: where in it the encoder is, and what it has met.
+    # While a value is written: the position of the encoder, and what it has found.
     Py_ssize_t at[MAX_DIMENSIONS]
     bint in_element
     bint nulls
 
 
 cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=b','):
-    """Make the codec of an array type; in no table yet."""
+    """Make the codec of an array type; it is not registered."""
     cdef ArrayCodec codec = ArrayCodec.__new__(ArrayCodec)
     codec.oid = oid
     codec.name = name
@@ -68,7 +68,7 @@ cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, c
     codec.encode = encode_array
     codec.lower = 1
     codec.delimiter = delimiter
-    # Of a list of lists for int[][] the server makes one array; for an array of a domain over int[] it is two.
+    # A list of lists is one array for int[], but an array of arrays for a domain over int[].
     codec.nests = not element.python.startswith('list[')
     codec.nests_tuples = codec.nests and element.python in PLAIN
     return codec
@@ -100,7 +100,7 @@ cdef object decode_array(Codec self, const char *data, Py_ssize_t size):
     data += 12
     if end - data < 8 * dims.dimensions:
         raise ProtocolError(f'a {codec.name} value from the server is cut short')
-    # Each element has at least its length word: what could not fit is refused before anything is allocated.
+    # Each element has at least its length word. Impossible counts are refused before memory is allocated.
     room = (end - data - 8 * dims.dimensions) // 4
     for i in range(dims.dimensions):
         length = load_i32(data)
@@ -120,18 +120,18 @@ cdef object decode_array(Codec self, const char *data, Py_ssize_t size):
     return result
 
 
-cdef list read_level(ArrayCodec codec, const shape *dims, int level, const char **place, const char *end):
-    """Read one list of the dimension `level`, and what is nested in it."""
+cdef list read_level(ArrayCodec codec, const shape *dims, int level, const char **cursor, const char *end):
+    """Read one list of the dimension `level` and the lists inside."""
     cdef:
         Py_ssize_t count = dims.length[level]
         Py_ssize_t i
         list result
         list row
     if level == dims.dimensions - 1:
-        return read_elements(codec, count, place, end)
+        return read_elements(codec, count, cursor, end)
     result = PyList_New(count)
     for i in range(count):
-        row = read_level(codec, dims, level + 1, place, end)
+        row = read_level(codec, dims, level + 1, cursor, end)
         Py_INCREF(row)
         PyList_SET_RAW(result, i, <PyObject *>row)
     return result
@@ -141,29 +141,29 @@ cdef list read_elements(ArrayCodec codec, Py_ssize_t count, const char **cursor,
     cdef:
         PyObject *element = <PyObject *>codec.element
         raw_decode_t decode = <raw_decode_t>codec.element.decode
-        const char *place = cursor[0]
+        const char *at = cursor[0]
         Py_ssize_t i
         int32_t length
         list result = PyList_New(count)
     for i in range(count):
-        if end - place < 4:
+        if end - at < 4:
             raise ProtocolError(f'a {codec.name} value from the server is cut short')
-        length = load_i32(place)
-        place += 4
+        length = load_i32(at)
+        at += 4
         if length < 0:
             if length != -1:
                 raise ProtocolError(f'a {codec.name} value from the server with an element of {length} bytes')
             Py_INCREF(None)
             PyList_SET_RAW(result, i, <PyObject *>None)
         else:
-            if end - place < length:
+            if end - at < length:
                 raise ProtocolError(
                     f'a {codec.name} value from the server with an element of {length} bytes where '
-                    f'{end - place} are left'
+                    f'{end - at} are left'
                 )
-            PyList_SET_RAW(result, i, decode(element, place, length))
-            place += length
-    cursor[0] = place
+            PyList_SET_RAW(result, i, decode(element, at, length))
+            at += length
+    cursor[0] = at
     return result
 
 
@@ -173,18 +173,18 @@ cdef object decode_array_text(Codec self, const char *data, Py_ssize_t size):
         Scanner scanner = scan(codec, data, size)
         list result
     if scanner.peek() == b'[':
-        # Lower bounds other than 1 stand in front: [0:1][-1:1]={{1,2,3},{4,5,6}}
+        # Lower bounds other than 1 come first: [0:1][-1:1]={{1,2,3},{4,5,6}}
         while scanner.peek() != b'=':
-            scanner.place += 1
-        scanner.place += 1
+            scanner.cursor += 1
+        scanner.cursor += 1
     result = read_list(codec, scanner, 1)
-    if scanner.place != scanner.end:
+    if scanner.cursor != scanner.end:
         scanner.bad()
     return result
 
 
 cdef list read_list(ArrayCodec codec, Scanner scanner, int level):
-    """Read from one brace to the other."""
+    """Read from an opening brace to its closing brace."""
     cdef:
         list result = []
         char *stops = [codec.delimiter, b'{', b'}', 0]
@@ -205,7 +205,7 @@ cdef list read_list(ArrayCodec codec, Scanner scanner, int level):
                     result.append(scanner.decode_word(codec.element))
             if scanner.peek() != codec.delimiter:
                 break
-            scanner.place += 1
+            scanner.cursor += 1
     scanner.expect(b'}')
     return result
 
@@ -213,7 +213,7 @@ cdef list read_list(ArrayCodec codec, Scanner scanner, int level):
 # --- writing
 
 cdef list as_list(object value):
-    """The elements of a sized iterable; raises TypeError for everything else."""
+    """Return the elements of a sized iterable; raises TypeError for anything else."""
     kind = type(value)
     if isinstance(value, LEAVES) or not hasattr(kind, '__len__') or not hasattr(kind, '__iter__'):
         raise TypeError(f'a sized iterable container expected (got type {kind.__name__!r})')
@@ -221,7 +221,7 @@ cdef list as_list(object value):
 
 
 cdef bint is_nested(ArrayCodec codec, object value) except -1:
-    """Whether an element is not a value but a list of the next dimension."""
+    """Return whether an element is a list of the next dimension and not a value."""
     if not codec.nests:
         return False
     if PyList_CheckExact(value):
@@ -261,19 +261,19 @@ cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
         ArrayCodec codec = <ArrayCodec>self
         shape dims
         Py_ssize_t mark
-        char *place
+        char *at
         int i
     if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
         value = as_list(value)
     measure(codec, value, &dims)
     mark = begin_length(out)
     if codec.format == 1:
-        place = reserve(out, 12 + 8 * dims.dimensions)
-        store_u32(place, <uint32_t>dims.dimensions)
-        store_u32(place + 8, codec.element.oid)
+        at = reserve(out, 12 + 8 * dims.dimensions)
+        store_u32(at, <uint32_t>dims.dimensions)
+        store_u32(at + 8, codec.element.oid)
         for i in range(dims.dimensions):
-            store_u32(place + 12 + 8 * i, <uint32_t>dims.length[i])
-            store_u32(place + 16 + 8 * i, <uint32_t>codec.lower)
+            store_u32(at + 12 + 8 * i, <uint32_t>dims.length[i])
+            store_u32(at + 16 + 8 * i, <uint32_t>codec.lower)
     try:
         write_level(codec, out, value, &dims, 0)
     except (TypeError, ValueError, OverflowError) as error:
@@ -282,7 +282,7 @@ cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
         raise bad_element(&dims, error) from error
     if codec.lower == 0 and (dims.dimensions > 1 or dims.length[0] == 0 or dims.nulls):
         raise ValueError(f'expected one or more numbers and no None: the binary form of {codec.name} holds nothing else')
-    # The server knows but one empty array: [[], []] is it as well.
+    # PostgreSQL has one empty array: [[], []] is sent as [].
     if codec.format == 0:
         if dims.length[dims.dimensions - 1] == 0:
             out.length = mark
@@ -297,7 +297,7 @@ cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
 
 
 cdef int write_level(ArrayCodec codec, WriteBuffer out, object value, shape *dims, int level) except -1:
-    """Write one list of the dimension `level`, and what is nested in it."""
+    """Write one list of the dimension `level` and the lists inside."""
     cdef:
         Py_ssize_t count = dims.length[level]
         Py_ssize_t i
@@ -368,7 +368,7 @@ cdef int write_text_elements(ArrayCodec codec, WriteBuffer out, object value, sh
 
 
 cdef inline object item(object value, Py_ssize_t i):
-    """An item of a list or tuple; an encoder may be Python code that changes the list meanwhile."""
+    """Return an item of a list or tuple. An encoder may be Python code that changes the list meanwhile."""
     if PyList_CheckExact(value):
         if i >= PyList_GET_SIZE(value):
             raise ValueError('the list changed its size while it was encoded')
@@ -377,7 +377,7 @@ cdef inline object item(object value, Py_ssize_t i):
 
 
 cdef object bad_element(const shape *dims, object error):
-    """The element's error with its place; UnicodeEncodeError, which takes more than a text, as ValueError."""
+    """Return the element's error with its index; UnicodeEncodeError, which needs more arguments, becomes ValueError."""
     cdef str where = ''.join([f'[{dims.at[i]}]' for i in range(dims.dimensions)])
     if dims.dimensions == 1:
         where = str(dims.at[0])

@@ -1,6 +1,6 @@
-"""The codec of one PostgreSQL type, and the table of those whose OIDs are fixed.
+"""The codec of one PostgreSQL type, and the registry of the built-in codecs.
 
-The families of types are modules beside this one; each registers its codecs when it is imported. OIDs below 10,000 are
+Each group of types has a module in this package, which registers its codecs when it is imported. OIDs below 10,000 are
 assigned by hand in the server's own catalogue and never change (bki-overview, "OID Assignment").
 """
 
@@ -17,7 +17,7 @@ cdef class Codec:
 
 
 cdef Codec scalar(uint32_t oid, str name, str python, encode_t encode, decode_t decode, int format=1):
-    """Make a codec for a type of pg_catalog and enter it into the table of fixed OIDs."""
+    """Make a codec for a type of pg_catalog and add it to the registry."""
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = oid
     codec.name = name
@@ -27,37 +27,37 @@ cdef Codec scalar(uint32_t oid, str name, str python, encode_t encode, decode_t 
     codec.format = format
     codec.encode = encode
     codec.decode = decode
-    return enter(codec)
+    return add_builtin(codec)
 
 
-cdef Codec enter(Codec codec):
-    """Enter a codec into the table of fixed OIDs."""
+cdef Codec add_builtin(Codec codec):
+    """Add a codec to the registry of types with fixed OIDs."""
     BUILTIN[codec.oid] = codec
     return codec
 
 
 cdef Codec builtin(uint32_t oid):
-    """The codec of a fixed OID, or None."""
+    """Return the built-in codec of an OID, or None."""
     return <Codec>BUILTIN.get(oid)
 
 
 def builtin_codecs() -> dict:
-    """All codecs with fixed OIDs, by OID."""
+    """Return all built-in codecs by OID, in the order in which they were registered."""
     return dict(BUILTIN)
 
 
 cdef int bad_length(Codec codec, Py_ssize_t size, str expected) except -1:
-    """Refuse a value whose length its type does not allow."""
+    """Raise ProtocolError for a value whose length its type does not allow."""
     raise ProtocolError(f'a {codec.name} value of {size} bytes from the server: expected {expected}')
 
 
-cdef object lacking(str expected, object value, str attribute):
-    """Refuse a Python value of a type the codec does not take, and say what tells that it is none."""
+cdef object missing_attribute(str expected, object value, str attribute):
+    """Raise TypeError for a Python value that the codec does not take; name the attribute that it lacks."""
     found = type(value).__name__
     cause = '' if hasattr(value, attribute) else f": '{found}' object has no attribute '{attribute}'"
     raise TypeError(f'expected {expected}, got {found}{cause}')
 
 
 cdef object wrong_type(str expected, object value):
-    """Refuse a Python value of a type the codec does not take."""
+    """Raise TypeError for a Python value of a type that the codec does not take."""
     raise TypeError(f'expected {expected}, got {type(value).__name__}')

@@ -1,7 +1,7 @@
-"""bit and varbit as BitString: the number of bits, and then the bits, eight a byte.
+"""bit and varbit as BitString: the number of bits, then the bits, eight in a byte.
 
-The format is that of bit_send() and varbit_send() in utils/adt/varbit.c. BitString is a class of our own and
-made through its slots: its constructors would check again what is checked here.
+The format is that of bit_send() and varbit_send() in utils/adt/varbit.c. A BitString is made by setting its slots: its
+constructors would repeat the checks.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -39,7 +39,7 @@ cdef object decode_bits(Codec codec, const char *data, Py_ssize_t size):
     count = load_i32(data)
     if count < 0 or size - HEAD != (count + 7) // 8:
         raise ProtocolError(f'a {codec.name} value of {count} bits in {size - HEAD} bytes from the server')
-    # Made empty and filled: bytes of length one that are made of their contents are shared by the whole process.
+    # The bytes are made empty and filled in, because CPython shares bytes objects of length one that have contents.
     packed = PyBytes_FromStringAndSize(NULL, size - HEAD)
     memcpy(PyBytes_AS_STRING(packed), data + HEAD, <size_t>(size - HEAD))
     unused = 8 * len(packed) - count
@@ -52,11 +52,11 @@ cdef object decode_bits(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef int encode_bits(Codec codec, WriteBuffer out, object value) except -1:
-    """A BitString, or bytes, all of whose bits count. A str is refused: '101' could be meant as either."""
+    """Write a BitString, or all bits of a bytes-like object. A str raises TypeError: '101' could mean either."""
     cdef:
         bytes data
         Py_ssize_t count, size
-        char *place
+        char *at
     if not isinstance(value, BitString):
         value = enum_value(value)
     if isinstance(value, BitString):
@@ -68,10 +68,10 @@ cdef int encode_bits(Codec codec, WriteBuffer out, object value) except -1:
     size = len(data)
     if count > 0x7fffffff:
         value_too_long(size)
-    place = reserve(out, size + 8)
-    store_u32(place, <uint32_t>size + HEAD)
-    store_u32(place + 4, <uint32_t>count)
-    memcpy(place + 8, <const char *>data, <size_t>size)
+    at = reserve(out, size + 8)
+    store_u32(at, <uint32_t>size + HEAD)
+    store_u32(at + 4, <uint32_t>count)
+    memcpy(at + 8, <const char *>data, <size_t>size)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""bool, as boolsend() and boolrecv() in utils/adt/bool.c have it: one byte, 0 or 1."""
+"""bool, in the format of boolsend() and boolrecv() in utils/adt/bool.c: one byte, 0 or 1."""
 
 from headrace._core.wire.buffer cimport WriteBuffer, reserve, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
@@ -12,17 +12,17 @@ cdef object decode_bool(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef int encode_bool(Codec codec, WriteBuffer out, object value) except -1:
-    cdef char *place
+    cdef char *at
     if value is not True and value is not False:
         value = plain_bool(value)
-    place = reserve(out, 5)
-    store_u32(place, 1)
-    place[4] = value is True
+    at = reserve(out, 5)
+    store_u32(at, 1)
+    at[4] = value is True
     return 0
 
 
 cdef object plain_bool(object value):
-    """True or False for an enum member that has one as its value, or for numpy's bool; else an error."""
+    """Return True or False for an enum member with such a value or numpy's bool; raises TypeError for others."""
     value = enum_value(value)
     if type(value).__module__ == 'numpy' and type(value).__name__ in ('bool', 'bool_'):
         value = bool(value)

@@ -1,6 +1,6 @@
-"""Register every codec with a fixed OID: importing this module imports each family of types once."""
+"""Register the built-in codecs: importing this module imports each group of types once."""
 
-# The families show nothing to Python and so have no stubs.
+# These modules export nothing to Python, so they have no stubs.
 # mypy: disable-error-code="import-not-found"
 
 import headrace._core.codecs.bits
@@ -22,5 +22,5 @@ import headrace._core.codecs.uuid
 
 # isort: split
 
-# What is made of the types above.
+# Arrays, ranges and records of the types above.
 import headrace._core.codecs.builtin_containers  # noqa: F401

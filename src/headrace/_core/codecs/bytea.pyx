@@ -1,4 +1,4 @@
-"""bytea and "char", which are bytes: byteasend() and charsend() send them as they are."""
+"""bytea and "char" as bytes: byteasend() and charsend() send them unchanged."""
 
 from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyBuffer_ToContiguous
 from cpython.buffer cimport PyObject_CheckBuffer, PyObject_GetBuffer
@@ -22,10 +22,10 @@ cdef int encode_bytea(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef int put_buffer(WriteBuffer out, object value) except -1:
-    """Write the memory behind any buffer, gathered in its logical (C) order where it is not contiguous."""
+    """Write the contents of any buffer; one that is not contiguous is copied in C order."""
     cdef:
         Py_buffer view
-        char *place
+        char *at
     value = enum_value(value)
     if not PyObject_CheckBuffer(value):
         no_buffer(value)
@@ -35,9 +35,9 @@ cdef int put_buffer(WriteBuffer out, object value) except -1:
             return put_value(out, <const char *>view.buf, view.len)
         if view.len > 0x7fffffff:
             value_too_long(view.len)
-        place = reserve(out, view.len + 4)
-        store_u32(place, <uint32_t>view.len)
-        PyBuffer_ToContiguous(place + 4, &view, view.len, c'C')
+        at = reserve(out, view.len + 4)
+        store_u32(at, <uint32_t>view.len)
+        PyBuffer_ToContiguous(at + 4, &view, view.len, c'C')
     finally:
         PyBuffer_Release(&view)
     return 0
@@ -48,17 +48,17 @@ cdef int no_buffer(object value) except -1:
 
 
 cdef object decode_char(Codec codec, const char *data, Py_ssize_t size):
-    """One byte, which need not be a character of any encoding."""
+    """Return one byte, which is not necessarily a character."""
     if size != 1:
         bad_length(codec, size, '1 byte')
     return PyBytes_FromStringAndSize(data, 1)
 
 
 cdef int encode_char(Codec codec, WriteBuffer out, object value) except -1:
-    """One byte, or a str of one ASCII character; empty stands for the zero byte, as it does in the server."""
+    """Write one byte, or a str of one ASCII character. An empty value means the zero byte, as in the server."""
     cdef:
         bytes byte
-        char *place
+        char *at
     value = enum_value(value)
     if PyUnicode_Check(value):
         if len(value) > 1 or not value.isascii():
@@ -70,9 +70,9 @@ cdef int encode_char(Codec codec, WriteBuffer out, object value) except -1:
             raise ValueError(f'expected one byte or one ASCII character, got {len(byte)} bytes')
     else:
         no_buffer(value)
-    place = reserve(out, 5)
-    store_u32(place, 1)
-    place[4] = byte[0] if byte else 0
+    at = reserve(out, 5)
+    store_u32(at, 1)
+    at[4] = byte[0] if byte else 0
     return 0
 
 

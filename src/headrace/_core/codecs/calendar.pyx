@@ -1,6 +1,6 @@
 """Dates and times as the server prints them under DateStyle ISO.
 
-Needed for what PostgreSQL can hold and Python cannot: years before 1 and after 9999 (datatype-datetime), the time
+They are needed for values that Python cannot hold: years before 1 and after 9999 (datatype-datetime), the time
 24:00:00. The texts are those of EncodeDateOnly() and EncodeDateTime() in the server's datetime.c.
 """
 
@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 
 cdef str date_text(int64_t days):
-    """The date so many days after 2000-01-01, such as "0044-03-15 BC"."""
+    """Return the date `days` after 2000-01-01, such as "0044-03-15 BC"."""
     cdef civil date = civil_from_days(days)
     if date.year > 0:
         return f'{date.year:04}-{date.month:02}-{date.day:02}'
@@ -16,7 +16,7 @@ cdef str date_text(int64_t days):
 
 
 cdef str time_text(uint64_t microseconds):
-    """The time of day, with as many digits of the second as it needs: "04:05:06.7"."""
+    """Return the time of day without zeros at the end of the fraction: "04:05:06.7"."""
     cdef:
         uint64_t seconds = microseconds // 1_000_000
         uint64_t fraction = microseconds % 1_000_000
@@ -27,7 +27,7 @@ cdef str time_text(uint64_t microseconds):
 
 
 cdef str zone_text(int64_t offset):
-    """A time zone by its seconds east of Greenwich, such as "+05:30"."""
+    """Return the text of an offset in seconds east of Greenwich, such as "+05:30"."""
     cdef:
         str text = '-' if offset < 0 else '+'
         int64_t minutes
@@ -43,7 +43,7 @@ cdef str zone_text(int64_t offset):
 
 
 cdef str timestamp_text(int64_t microseconds, str zone):
-    """The moment so many microseconds after 2000-01-01, with `zone` behind it, such as "20000-01-01 00:00:00+00"."""
+    """Return the time `microseconds` after 2000-01-01, followed by `zone`, such as "20000-01-01 00:00:00+00"."""
     cdef:
         int64_t days = microseconds // DAY
         int64_t rest = microseconds - days * DAY
@@ -57,13 +57,13 @@ cdef str timestamp_text(int64_t microseconds, str zone):
 
 
 cdef str interval_text(int64_t months, int64_t days, int64_t microseconds):
-    """The interval under IntervalStyle postgres, such as "1 year 2 mons -3 days +04:05:06.7"."""
+    """Return the interval under IntervalStyle postgres, such as "1 year 2 mons -3 days +04:05:06.7"."""
     cdef:
         list parts = []
         bint after_negative = False
         int64_t number
         str unit, sign
-    # Years and months have one sign, days and time their own; a plus is written only behind something negative.
+    # Years and months share a sign; days and time have their own. A plus is written only after a negative part.
     for number, unit in ((months // 12, 'year'), (months % 12, 'mon'), (days, 'day')):
         if number != 0:
             sign = '+' if number > 0 and after_negative else ''
@@ -71,11 +71,11 @@ cdef str interval_text(int64_t months, int64_t days, int64_t microseconds):
             after_negative = number < 0
     if microseconds != 0 or not parts:
         sign = '-' if microseconds < 0 else '+' if after_negative else ''
-        # Unsigned, the lowest number has an opposite, too.
+        # The lowest number has no positive counterpart as int64_t, but has one as uint64_t.
         parts.append(sign + time_text(0 - <uint64_t>microseconds if microseconds < 0 else <uint64_t>microseconds))
     return ' '.join(parts)
 
 
 def interval_form(months: int, days: int, microseconds: int) -> str:
-    """interval_text() for Python."""
+    """Return interval_text(), for callers in Python."""
     return interval_text(months, days, microseconds)

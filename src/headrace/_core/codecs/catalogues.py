@@ -1,8 +1,8 @@
 """The type catalogues of a pool: one for each server and database that its connections have reached.
 
-An OID means something on one server alone, and a pool may reach several: another cluster after a switch, a restored
-backup on the same address, several hosts. So a connection learns alone until the server has told which one it is
-(introspection.IDENTITY); then it joins the connections that have reached the same server and database.
+An OID is valid on one server only, and a pool may reach several: another cluster after a switch, a restored backup on
+the same address, several hosts. So a connection keeps a catalogue of its own until the server has identified itself
+(introspection.IDENTITY). Then it shares the catalogue of the connections to the same server and database.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["Catalogues"]
 
 
 class Catalogues:
-    """The types that the connections of a pool have learnt, in one generation of its connections.
+    """The types that one generation of a pool's connections has looked up.
 
     A connection keeps the Catalogues that it was opened with. A pool that replaces its connections begins with new
-    ones, so nothing that an earlier generation has learnt, or is about to learn, reaches a later one.
+    ones, so a later generation never uses types that an earlier one has looked up.
     """
 
     def __init__(self) -> None:
@@ -30,10 +30,10 @@ class Catalogues:
         self._only = TypeCatalogue()
 
     def for_connection(self, types: TypeMap) -> None:
-        """Have a new connection learn together with all that have reached the same server.
+        """Have a new connection share its catalogue with all connections to the same server.
 
-        Nothing is asked for it now. A connection whose operator has said that there is one server (`single_server`)
-        joins the others at once; one that is behind a pooler goes on alone.
+        This sends no query. With `single_server`, by which the user says that there is one server, the connection joins
+        the others at once. A connection behind a pooler keeps its own catalogue.
         """
         if types.single_server:
             types.share(self._only)
@@ -41,7 +41,7 @@ class Catalogues:
             types.find_in(self)
 
     def of(self, server: ServerIdentity) -> TypeCatalogue:
-        """Return the catalogue of a server and database, a new one if none of the connections has met it."""
+        """Return the catalogue of a server and database; a new one if no connection has reached it yet."""
         catalogue = self._by_server.get(server)
         if catalogue is None:
             self._by_server = {known: kept for known, kept in self._by_server.items() if kept.in_use}

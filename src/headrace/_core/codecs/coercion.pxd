@@ -1,4 +1,4 @@
-# What an encoder does with a value that is not of the one type it takes at full speed.
+# Conversion of values that are not of the type an encoder expects first.
 
 cdef object enum_value(object value)
 cdef object whole_number(object value)

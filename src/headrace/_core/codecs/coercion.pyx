@@ -1,7 +1,6 @@
-"""What an encoder does with a value that is not of the one type it takes at full speed.
+"""Conversion of values that are not of the type an encoder expects first.
 
-Nothing here guesses: a value is taken where it can be sent without loss, and refused by TypeError or
-ValueError otherwise.
+A value is accepted if it can be sent without loss. Any other raises TypeError or ValueError.
 """
 
 from enum import Enum
@@ -12,18 +11,17 @@ from cpython.number cimport PyIndex_Check, PyNumber_Index
 
 
 cdef object enum_value(object value):
-    """The value of an enum member, anything else as it is."""
+    """Return the value of an enum member; any other object unchanged."""
     if isinstance(value, Enum):
         return value.value
     return value
 
 
 cdef object whole_number(object value):
-    """An int equal to `value`.
+    """Return an int equal to `value`.
 
-    Taken are ints and their subclasses, what has `__index__` (numpy's integers), enum members with such a
-    value, and numbers of other kinds (float, Decimal, Fraction) that are whole: 2.0, but not 2.5, which no
-    integer type can hold.
+    Accepted are ints and their subclasses, objects with `__index__` (numpy's integers), enum members with such a
+    value, and whole numbers of other types (float, Decimal, Fraction): 2.0, but not 2.5.
     """
     cdef object number
     if not PyLong_Check(value):
@@ -35,7 +33,7 @@ cdef object whole_number(object value):
     if not isinstance(value, Number) or isinstance(value, complex):
         raise TypeError(
             f"an integer is required: '{type(value).__name__}' object cannot be interpreted as an integer")
-    number = int(value)  # for an infinity or NaN Python's own OverflowError or ValueError says what is wrong
+    number = int(value)  # Python's own OverflowError or ValueError is clear about infinities and NaN
     if number != value:
         raise ValueError(f'expected a whole number, got {value!r}')
     return number

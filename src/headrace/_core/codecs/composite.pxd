@@ -1,4 +1,4 @@
-# Composite types: rows within rows.
+# Composite types.
 
 from libc.stdint cimport uint32_t
 
@@ -9,9 +9,9 @@ cdef class CompositeCodec(Codec):
     cdef:
         readonly tuple names
         readonly tuple attributes        # the codecs of the attributes' types
-        tuple fields                     # the same, in the format the composite travels in
-        dict places                      # attribute name -> place
-        tuple desc                       # what the Records share
+        tuple fields                     # the same, in the composite's own format
+        dict positions                   # attribute name -> index
+        tuple desc                       # the description that the Records share
 
 cdef str accepted(Codec codec)
 cdef CompositeCodec composite_codec(

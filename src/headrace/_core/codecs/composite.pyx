@@ -1,14 +1,13 @@
 """Composite types as Record.
 
 The format is that of record_send() in the server's rowtypes.c: the number of columns, then each column's type and
-value; dropped columns are left out on both sides. Where a column can only travel as text, so does the whole: see
-container_text.pyx and spelling.pyx.
+value. Both sides leave out dropped columns. If a column can only be sent as text, the whole value is
+text: see container_text.pyx and format_variants.pyx.
 
-A row whose columns are not those the type had when it was looked up raises OutdatedSchemaCacheError: the type was
-altered.
+If the columns differ from those that were looked up, the type was altered, and OutdatedSchemaCacheError is raised.
 
-Python values: a mapping by attribute name, in which what is missing is NULL, or a tuple, list, Record or other sized
-iterable with exactly one item for each attribute.
+Python values: a mapping by attribute name, in which a missing attribute is NULL, or a tuple, list, Record or other
+sized iterable with exactly one item for each attribute.
 """
 
 from collections.abc import Mapping
@@ -45,7 +44,7 @@ cdef CompositeCodec composite_codec(
     codec.names = names
     codec.attributes = attributes
     codec.fields = fields
-    codec.places = {names[i]: i for i in range(len(names))}
+    codec.positions = {names[i]: i for i in range(len(names))}
     codec.desc = describe(names)
     codec.decode = decode_composite if format == 1 else decode_composite_text
     codec.encode = encode_composite if format == 1 else encode_composite_text
@@ -53,7 +52,7 @@ cdef CompositeCodec composite_codec(
 
 
 cdef str accepted(Codec codec):
-    """What to pass for a parameter, for hints: rows come as Record, but nobody makes one to pass it."""
+    """Describe the values of a parameter for hints. Results are Records, but users pass tuples or dicts."""
     if isinstance(codec, CompositeCodec):
         names = ', '.join((<CompositeCodec>codec).names)
         return f'a tuple or dict of the attributes ({names})' if names else 'an empty tuple'
@@ -85,7 +84,7 @@ cdef object decode_composite(Codec self, const char *data, Py_ssize_t size):
         raise ProtocolError(f'a {codec.name} value from the server is cut short')
     count = load_i32(data)
     data += 4
-    # Each column has its type and its length.
+    # Each column takes at least 8 bytes, for its type and its length.
     if count < 0 or count > (end - data) // 8:
         raise ProtocolError(f'a {codec.name} value of {size} bytes from the server cannot hold {count} columns')
     if count != expected:
@@ -132,7 +131,7 @@ cdef object decode_composite_text(Codec self, const char *data, Py_ssize_t size)
         if i:
             if scanner.peek() != b',':
                 outdated(codec, f'expected {expected} attributes, the server sent {i}')
-            scanner.place += 1
+            scanner.cursor += 1
         scanner.read_word(b',)', True)
         value = None
         if scanner.size or scanner.quoted:
@@ -142,7 +141,7 @@ cdef object decode_composite_text(Codec self, const char *data, Py_ssize_t size)
     if scanner.peek() == b',':
         outdated(codec, f'expected {expected} attributes, the server sent more')
     scanner.expect(b')')
-    if scanner.place != scanner.end:
+    if scanner.cursor != scanner.end:
         scanner.bad()
     record_track(record)
     return record
@@ -151,7 +150,7 @@ cdef object decode_composite_text(Codec self, const char *data, Py_ssize_t size)
 # --- writing
 
 cdef tuple values_of(CompositeCodec codec, object value):
-    """The values of the attributes, in order."""
+    """Return the values of the attributes, in order."""
     cdef:
         Py_ssize_t expected = len(codec.names)
         list values
@@ -159,13 +158,13 @@ cdef tuple values_of(CompositeCodec codec, object value):
         if isinstance(value, Mapping):
             values = [None] * expected
             for name, item in value.items():
-                place = codec.places.get(name)
-                if place is None:
+                position = codec.positions.get(name)
+                if position is None:
                     raise ValueError(
                         f'{name!r} is not a valid element of composite type {codec.name}: '
                         f'expected {", ".join(codec.names)}'
                     )
-                values[place] = item
+                values[position] = item
             return tuple(values)
         kind = type(value)
         if (

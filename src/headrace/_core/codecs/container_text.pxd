@@ -1,19 +1,19 @@
-# The text forms of arrays, composites and ranges, taken apart and put together.
+# Parsing and writing the text forms of arrays, composites and ranges.
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec
 
 
 cdef class Scanner:
-    # A cursor over one text form, and what the last item was after its quotes and escapes were taken off.
+    # A cursor over one text form, and the last word without its quotes and escapes.
     cdef:
         Codec codec
-        const char *place
+        const char *cursor
         const char *end
         const char *word
         Py_ssize_t size
         bint quoted
-        WriteBuffer unescaped      # where the word is put together if it does not stand in the text as it is
+        WriteBuffer unescaped      # holds the word if it had escapes
 
     cdef int bad(self) except -1
     cdef char peek(self) except? -1

@@ -1,4 +1,4 @@
-# Codecs that users set: a pair of Python functions, and the form in which values are passed to them.
+# Codecs that users set: two Python functions, and the form of the values that they exchange.
 
 from libc.stdint cimport int64_t, uint32_t
 
@@ -10,9 +10,9 @@ cdef class CustomCodec(Codec):
         object encoder
         object decoder
         readonly str form          # text, binary or tuple
-        readonly Codec inner       # what carries the str, or the tuple of a composite
+        readonly Codec inner       # the codec of the str, or of the tuple of a composite
 
 cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder)
-cdef bint is_noted(object error) except -1
+cdef bint raised_by_decoder(object error) except -1
 cdef CustomCodec with_inner(CustomCodec codec, Codec inner)
 cdef Codec plain_text(Codec base, int format)

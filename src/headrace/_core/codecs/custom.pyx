@@ -2,13 +2,13 @@
 
 The encoder's result and the decoder's argument have one of three forms:
 
-    text     str in the type's text form. Where its binary form is that same text (json, enums ...), or holds it
-             (jsonb), it travels in binary all the same, so that the codec works in arrays, composites and COPY.
+    text     str in the type's text form. If the binary form is the same text (json, enums ...) or contains it
+             (jsonb), values are still sent in binary, so that the codec works in arrays, composites and COPY.
     binary   bytes in the type's binary form.
     tuple    the numbers that the binary form of a date or time is made of, see LAYOUTS; for a composite type a tuple
-             of its attributes' values, Record on the way in.
+             of its attributes' values; the decoder gets a Record.
 
-What the functions raise fails the query they were called for and nothing else. None never comes to them: NULL is None.
+An exception in one of these functions fails only the query that called it. They are never called for NULL.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -38,9 +38,9 @@ cdef dict LAYOUTS = {
 
 
 cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder):
-    """Make a codec for base's type of a user's functions; in no table yet.
+    """Make a codec for base's type from a user's functions; it is not registered.
 
-    Raises InterfaceError or UnsupportedClientFeatureError where the type does not take such a codec.
+    Raises InterfaceError or UnsupportedClientFeatureError if the type does not accept such a codec.
     """
     cdef CustomCodec codec = CustomCodec.__new__(CustomCodec)
     check_form(base, form)
@@ -76,7 +76,7 @@ cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decod
 
 
 cdef CustomCodec with_inner(CustomCodec codec, Codec inner):
-    """The same functions for values that travel another way."""
+    """Return a codec with the same functions around another inner codec."""
     cdef CustomCodec made = CustomCodec.__new__(CustomCodec)
     made.oid = codec.oid
     made.name = codec.name
@@ -94,7 +94,7 @@ cdef CustomCodec with_inner(CustomCodec codec, Codec inner):
 
 
 cdef Codec plain_text(Codec base, int format):
-    """A codec that passes the text of base's type as str; in format 1 for types whose binary form is their text."""
+    """Make a codec that exchanges the type's text as str; format 1 is for types whose binary form is their text."""
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = base.oid
     codec.name = base.name
@@ -108,7 +108,7 @@ cdef Codec plain_text(Codec base, int format):
 
 
 def check_form(base: Codec, form: str) -> None:
-    """Refuse a codec in this form for that type; the messages are asyncpg's."""
+    """Raise an error if the type does not accept a codec of this form; the messages are asyncpg's."""
     if form not in ('text', 'binary', 'tuple'):
         raise InterfaceError(f"invalid `format` argument, expected 'text', 'binary' or 'tuple', got {form!r}")
     if base.kind == 'domain':
@@ -137,14 +137,14 @@ def check_form(base: Codec, form: str) -> None:
 
 # --- the user's functions
 
-cdef str NOTED = 'raised by the decoder set for type '
+cdef str DECODER_NOTE = 'raised by the decoder set for type '
 
 
 cdef object decoded(CustomCodec codec, object given):
     try:
         return codec.decoder(given)
     except Exception as error:
-        error.add_note(f'{NOTED}{codec.schema}.{codec.name}')
+        error.add_note(f'{DECODER_NOTE}{codec.schema}.{codec.name}')
         raise
 
 
@@ -156,10 +156,10 @@ cdef object encoded_by(CustomCodec codec, object value):
         raise
 
 
-cdef bint is_noted(object error) except -1:
-    """Whether a decoder that a user has set has raised the error: it is passed on as it is."""
+cdef bint raised_by_decoder(object error) except -1:
+    """Return whether a decoder set by the user raised the error, which is then not replaced."""
     for note in getattr(error, '__notes__', ()):
-        if isinstance(note, str) and (<str>note).startswith(NOTED):
+        if isinstance(note, str) and (<str>note).startswith(DECODER_NOTE):
             return True
     return False
 

@@ -5,8 +5,8 @@ server's date.c and timestamp.c: days or microseconds from 2000-01-01, and for t
 Greenwich.
 
 Infinity is date.max or datetime.max, and minus infinity date.min or datetime.min: naive for timestamptz too, so that
-they equal the constants. What Python has no value for, a year before 1 or after 9999 or the time 24:00:00, raises
-ValueError or OverflowError; see out_of_range.pyx for codecs that give such values as text.
+they equal the constants. Values that Python cannot hold (a year before 1 or after 9999, the time 24:00:00) raise
+ValueError or OverflowError; the codecs in out_of_range.pyx return such values as text.
 """
 
 import datetime
@@ -22,7 +22,7 @@ from cpython.datetime cimport (
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 
 from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_i64, reserve, store_u32, store_u64
-from headrace._core.codecs.base cimport Codec, bad_length, lacking, scalar
+from headrace._core.codecs.base cimport Codec, bad_length, missing_attribute, scalar
 from headrace._core.codecs.calendar cimport (
     DAY, FIRST_DAY, LAST_DAY, civil, civil_from_days, date_text, days_from_civil, time_text, timestamp_text,
 )
@@ -38,16 +38,16 @@ cdef:
     object DATE_MIN = datetime.date.min
     object DATETIME_MAX = datetime.datetime.max
     object DATETIME_MIN = datetime.datetime.min
-    # Offset in seconds -> timezone: few are in use at once, and making one takes longer than the rest of a timetz.
+    # Offset in seconds -> timezone. Few are in use at once, and making one takes longer than decoding the rest.
     dict ZONES = {}
 
 
 # --- date
 
 cdef int put_date(WriteBuffer out, int64_t days) except -1:
-    cdef char *place = reserve(out, 8)
-    store_u32(place, 4)
-    store_u32(place + 4, <uint32_t><int32_t>days)
+    cdef char *at = reserve(out, 8)
+    store_u32(at, 4)
+    store_u32(at + 4, <uint32_t><int32_t>days)
     return 0
 
 
@@ -56,7 +56,7 @@ cdef int date_encode(Codec codec, WriteBuffer out, object value) except -1:
     if not PyDate_Check(value):
         value = enum_value(value)
         if not PyDate_Check(value):
-            lacking('datetime.date', value, 'toordinal')
+            missing_attribute('datetime.date', value, 'toordinal')
     if PyDate_CheckExact(value) or PyDateTime_CheckExact(value):
         days = days_from_civil(date_year(value), <uint32_t>date_month(value), <uint32_t>date_day(value))
     else:
@@ -86,7 +86,7 @@ cdef object date_decode(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef int64_t days_of_subclass(object value) except? -1:
-    """The days of a subclass of date, by its attributes: pandas' NaT, say, is a datetime whose year is not a number."""
+    """Return the days of a subclass of date by its attributes. The year of pandas' NaT, a datetime, is not a number."""
     cdef:
         int64_t year = value.year
         int64_t month = value.month
@@ -99,7 +99,7 @@ cdef int64_t days_of_subclass(object value) except? -1:
 # --- time and timetz
 
 cdef int64_t microseconds_of(object value) except -1:
-    """The microseconds since midnight of a time."""
+    """Return the microseconds since midnight of a time."""
     cdef int64_t hour, minute, second, microsecond
     if PyTime_CheckExact(value):
         hour = time_hour(value)
@@ -128,17 +128,17 @@ cdef object time_of(Codec codec, int64_t value, object zone):
 
 
 cdef int time_encode(Codec codec, WriteBuffer out, object value) except -1:
-    cdef char *place
+    cdef char *at
     if not PyTime_Check(value):
         value = enum_value(value)
         if not PyTime_Check(value):
-            lacking('datetime.time', value, 'hour')
+            missing_attribute('datetime.time', value, 'hour')
     if time_tzinfo(value) is not None:
         raise ValueError('expected a naive datetime.time, got one with a time zone: use timetz, or drop its tzinfo')
     cdef int64_t microseconds = microseconds_of(value)
-    place = reserve(out, 12)
-    store_u32(place, 8)
-    store_u64(place + 4, <uint64_t>microseconds)
+    at = reserve(out, 12)
+    store_u32(at, 8)
+    store_u64(at + 4, <uint64_t>microseconds)
     return 0
 
 
@@ -150,13 +150,13 @@ cdef object time_decode(Codec codec, const char *data, Py_ssize_t size):
 
 cdef int timetz_encode(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
-        char *place
+        char *at
         int64_t offset, microseconds
         object delta
     if not PyTime_Check(value):
         value = enum_value(value)
         if not PyTime_Check(value):
-            lacking('datetime.time with a tzinfo', value, 'tzinfo')
+            missing_attribute('datetime.time with a tzinfo', value, 'tzinfo')
     if time_tzinfo(value) is None:
         raise ValueError('expected a datetime.time with a tzinfo, got a naive one: use time, or give it a tzinfo')
     delta = value.utcoffset()
@@ -170,10 +170,10 @@ cdef int timetz_encode(Codec codec, WriteBuffer out, object value) except -1:
     if not -57600 < offset < 57600:          # MAX_TZDISP_HOUR in the server's timestamp.h
         raise ValueError(f'expected an offset of less than 16 hours, got {delta}')
     microseconds = microseconds_of(value)
-    place = reserve(out, 16)
-    store_u32(place, 12)
-    store_u64(place + 4, <uint64_t>microseconds)
-    store_u32(place + 12, <uint32_t><int32_t>-offset)
+    at = reserve(out, 16)
+    store_u32(at, 12)
+    store_u64(at + 4, <uint64_t>microseconds)
+    store_u32(at + 12, <uint32_t><int32_t>-offset)
     return 0
 
 
@@ -184,7 +184,7 @@ cdef object timetz_decode(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef object zone_of(int64_t offset):
-    """The time zone so many seconds east of Greenwich."""
+    """Return the time zone `offset` seconds east of Greenwich."""
     zone = UTC if offset == 0 else ZONES.get(offset)
     if zone is None:
         if not -86400 < offset < 86400:
@@ -198,15 +198,15 @@ cdef object zone_of(int64_t offset):
 
 # --- timestamp and timestamptz
 
-cdef int put_moment(WriteBuffer out, int64_t value) except -1:
-    cdef char *place = reserve(out, 12)
-    store_u32(place, 8)
-    store_u64(place + 4, <uint64_t>value)
+cdef int put_timestamp(WriteBuffer out, int64_t value) except -1:
+    cdef char *at = reserve(out, 12)
+    store_u32(at, 8)
+    store_u64(at + 4, <uint64_t>value)
     return 0
 
 
-cdef int64_t moment_of(object value) except? -1:
-    """The microseconds from 2000-01-01 of a datetime, whatever its time zone."""
+cdef int64_t timestamp_of(object value) except? -1:
+    """Return the microseconds from 2000-01-01 of a datetime, ignoring its time zone."""
     cdef int64_t hour, minute, second, microsecond
     if PyDateTime_CheckExact(value):
         return days_from_civil(
@@ -223,20 +223,20 @@ cdef int64_t moment_of(object value) except? -1:
     return days_of_subclass(value) * DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
 
 
-cdef inline int64_t or_infinity(int64_t moment) noexcept:
-    """The moment, or the infinity that it stands for."""
-    if moment == (LAST_DAY + 1) * DAY - 1:
+cdef inline int64_t or_infinity(int64_t timestamp) noexcept:
+    """Return infinity for datetime.max and minus infinity for datetime.min; any other time unchanged."""
+    if timestamp == (LAST_DAY + 1) * DAY - 1:
         return INT64_MAX
-    if moment == FIRST_DAY * DAY:
+    if timestamp == FIRST_DAY * DAY:
         return INT64_MIN
-    return moment
+    return timestamp
 
 
-cdef int no_date(object value) except -1:
+cdef int not_a_date(object value) except -1:
     raise TypeError(f"expected a datetime.date or datetime.datetime instance, got '{type(value).__name__}'")
 
 
-cdef object decode_moment(Codec codec, const char *data, Py_ssize_t size, object zone):
+cdef object decode_timestamp(Codec codec, const char *data, Py_ssize_t size, object zone):
     cdef:
         int64_t value
         uint64_t elapsed, of_day
@@ -273,24 +273,26 @@ cdef int timestamp_encode(Codec codec, WriteBuffer out, object value) except -1:
                 "can't subtract offset-naive and offset-aware datetimes: expected a naive one, got one with a time zone: "
                 'use timestamptz, or value.replace(tzinfo=None)'
             )
-        return put_moment(out, or_infinity(moment_of(value)))
+        return put_timestamp(out, or_infinity(timestamp_of(value)))
     if PyDate_Check(value):
-        return put_moment(out, or_infinity(days_of_subclass(value) * DAY))
-    no_date(value)
+        return put_timestamp(out, or_infinity(days_of_subclass(value) * DAY))
+    not_a_date(value)
 
 
 cdef object timestamp_decode(Codec codec, const char *data, Py_ssize_t size):
-    return decode_moment(codec, data, size, None)
+    return decode_timestamp(codec, data, size, None)
 
 
 cdef int64_t microseconds(object delta) except? -1:
-    return (<int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)) * 1_000_000 + timedelta_microseconds(delta)
+    return (
+        (<int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)) * 1_000_000 + timedelta_microseconds(delta)
+    )
 
 
 cdef int64_t local_offset(object value) except? -1:
-    """The microseconds that the local time zone of this process is ahead of UTC at a naive datetime.
+    """Return the microseconds that the local time zone of this process is ahead of UTC at a naive datetime.
 
-    astimezone() looks at the day before and after. Where the calendar has none, two days further inside count.
+    astimezone() needs the day before and after. At the ends of the calendar the offset two days further inside is used.
     """
     try:
         return microseconds(value.astimezone().utcoffset())
@@ -301,31 +303,31 @@ cdef int64_t local_offset(object value) except? -1:
 cdef int timestamptz_encode(Codec codec, WriteBuffer out, object value) except -1:
     """Write an aware datetime; a naive one is in the local time zone of this process, as for astimezone()."""
     cdef:
-        int64_t moment, offset
+        int64_t timestamp, offset
         object delta
     if not PyDate_Check(value):
         value = enum_value(value)
     if not PyDateTime_Check(value):
         if not PyDate_Check(value):
-            no_date(value)
+            not_a_date(value)
         if days_of_subclass(value) == FIRST_DAY:
-            return put_moment(out, INT64_MIN)  # as its midnight stands for
+            return put_timestamp(out, INT64_MIN)  # its midnight is datetime.min, which means -infinity
         value = datetime_new(value.year, value.month, value.day, 0, 0, 0, 0, None)
-        return put_moment(out, moment_of(value) - local_offset(value))
-    moment = moment_of(value)
+        return put_timestamp(out, timestamp_of(value) - local_offset(value))
+    timestamp = timestamp_of(value)
     if datetime_tzinfo(value) is UTC:
-        return put_moment(out, or_infinity(moment))
+        return put_timestamp(out, or_infinity(timestamp))
     delta = value.utcoffset()
     if delta is None:
-        if or_infinity(moment) == moment:
-            moment -= local_offset(value)
-        return put_moment(out, or_infinity(moment))
+        if or_infinity(timestamp) == timestamp:
+            timestamp -= local_offset(value)
+        return put_timestamp(out, or_infinity(timestamp))
     offset = microseconds(delta)
-    return put_moment(out, or_infinity(moment) if offset == 0 else moment - offset)
+    return put_timestamp(out, or_infinity(timestamp) if offset == 0 else timestamp - offset)
 
 
 cdef object timestamptz_decode(Codec codec, const char *data, Py_ssize_t size):
-    return decode_moment(codec, data, size, UTC)
+    return decode_timestamp(codec, data, size, UTC)
 
 
 scalar(1082, 'date', 'datetime.date', date_encode, date_decode)

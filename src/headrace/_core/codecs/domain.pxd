@@ -1,4 +1,4 @@
-# Types that are read and written as another one.
+# Codecs of types that are read and written as another type.
 
 from libc.stdint cimport uint32_t
 

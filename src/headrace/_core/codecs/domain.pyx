@@ -1,8 +1,8 @@
-"""Domains, and other types that are read and written as another one.
+"""Domains, and other types that are read and written as another type.
 
-A domain's values travel as those of the type it is based on (domain_recv() in the server's domains.c); the server
-checks the constraints. In results it names the base type, a domain's own OID stands for parameters, array elements
-and the columns of composites.
+The values of a domain have the format of its base type (domain_recv() in the server's domains.c); the server checks the
+constraints. RowDescription has the OID of the base type; the OID of the domain appears in parameters, array elements
+and columns of composites.
 """
 
 from libc.stdint cimport uint32_t
@@ -12,7 +12,7 @@ from headrace._core.codecs.base cimport Codec
 
 
 cdef AliasCodec alias_codec(uint32_t oid, str name, str schema, str kind, Codec base):
-    """Make the codec of a type that travels as `base` does; in no table yet."""
+    """Make the codec of a type with the format of `base`; it is not registered."""
     cdef AliasCodec codec = AliasCodec.__new__(AliasCodec)
     codec.oid = oid
     codec.name = name

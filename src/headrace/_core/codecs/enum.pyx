@@ -1,7 +1,7 @@
-"""Enumerated types as str: the label, which is what enum_send() in the server's enum.c sends.
+"""Enumerated types as str: the label, as sent by enum_send() in the server's enum.c.
 
-A member of a Python enum is taken where its value is a str. Whether there is such a label is checked by the server, so
-that one added while the connection is open is no surprise.
+A member of a Python enum is accepted if its value is a str. The server checks whether the label exists, so labels can
+be added while the connection is open.
 """
 
 from libc.stdint cimport uint32_t
@@ -11,7 +11,7 @@ from headrace._core.codecs.text cimport decode_text, encode_text
 
 
 cdef Codec enum_codec(uint32_t oid, str name, str schema):
-    """Make the codec of an enumerated type; in no table yet."""
+    """Make the codec of an enumerated type; it is not registered."""
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = oid
     codec.name = name

@@ -1,4 +1,4 @@
-"""float4 and float8, as float4send() and float8send() have them: IEEE 754, big-endian."""
+"""float4 and float8, in the format of float4send() and float8send(): IEEE 754, big-endian."""
 
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_AsDouble, PyFloat_CheckExact, PyFloat_FromDouble
 from libc.math cimport isinf
@@ -10,9 +10,9 @@ from headrace._core.codecs.coercion cimport enum_value
 
 
 cdef double other_number(object value) except? -1.0:
-    """A float for what has `__float__` or `__index__`, and for enum members with such a value.
+    """Return a float for an object with `__float__` or `__index__`, or an enum member with such a value.
 
-    That takes in int, Decimal, Fraction and numpy's scalars, and leaves out str.
+    Examples are int, Decimal, Fraction and numpy's scalars. A str raises TypeError.
     """
     value = enum_value(value)
     try:
@@ -31,13 +31,13 @@ cdef int encode_float4(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         double number = PyFloat_AS_DOUBLE(value) if PyFloat_CheckExact(value) else other_number(value)
         float narrowed = <float>number
-        char *place
+        char *at
     if isinf(narrowed) and not isinf(number):
         raise OverflowError(
             f'value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {number!r}')
-    place = reserve(out, 8)
-    store_u32(place, 4)
-    store_f32(place + 4, narrowed)
+    at = reserve(out, 8)
+    store_u32(at, 4)
+    store_f32(at + 4, narrowed)
     return 0
 
 
@@ -50,9 +50,9 @@ cdef object decode_float8(Codec codec, const char *data, Py_ssize_t size):
 cdef int encode_float8(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         double number = PyFloat_AS_DOUBLE(value) if PyFloat_CheckExact(value) else other_number(value)
-        char *place = reserve(out, 12)
-    store_u32(place, 8)
-    store_f64(place + 4, number)
+        char *at = reserve(out, 12)
+    store_u32(at, 8)
+    store_f64(at + 4, number)
     return 0
 
 

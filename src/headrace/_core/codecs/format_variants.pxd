@@ -1,4 +1,4 @@
-# The same type in the other format: as text inside what travels as text, in binary inside what travels in binary.
+# The text and binary variants of codecs.
 
 from libc.stdint cimport uint32_t
 
@@ -10,5 +10,5 @@ cdef enum:
     BYTES = 2
 
 cdef Codec text_variant(Codec codec)
-cdef Codec binary_variant(Codec codec, int resort=*)
+cdef Codec binary_variant(Codec codec, int fallback=*)
 cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attributes)

@@ -1,8 +1,8 @@
-"""The same type in the other format: as text inside what travels as text, in binary inside what travels in binary.
+"""The text and binary variants of codecs.
 
-A value of a composite type, an anonymous record, a row of binary COPY: each is in one format throughout, while the
-codecs of the types within may prefer either. binary_variant() finds the binary variant of a codec that works in text,
-text_variant() the text variant of one that works in binary.
+A value of a composite type, an anonymous record and a row of binary COPY each have one format throughout, but the
+codecs of the types inside may prefer either format. binary_variant() returns the binary variant of a codec that works
+in text, text_variant() the text variant of a codec that works in binary.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -30,7 +30,7 @@ cdef uint32_t INTERVAL = 1186
 
 
 cdef class FormCodec(Codec):
-    # A built-in type between text and its objects.
+    # Converts between the text of a built-in type and its Python objects.
     cdef:
         Codec base
         object to_text
@@ -38,7 +38,7 @@ cdef class FormCodec(Codec):
 
 
 cdef FormCodec form_codec(Codec base, int format):
-    """In format 0 text travels and objects are passed; in format 1 it is the other way round."""
+    """Make a codec of text on the wire and objects in Python (format 0), or binary and str (format 1)."""
     cdef FormCodec codec = FormCodec.__new__(FormCodec)
     codec.oid = base.oid
     codec.name = base.name
@@ -48,17 +48,17 @@ cdef FormCodec form_codec(Codec base, int format):
     codec.base = base
     codec.to_text, codec.from_text = TEXT_FORMS[base.oid]
     codec.format = format
-    codec.decode = decode_spelled if format == 0 else decode_written
-    codec.encode = encode_spelled if format == 0 else encode_written
+    codec.decode = decode_text_variant if format == 0 else decode_binary_variant
+    codec.encode = encode_text_variant if format == 0 else encode_binary_variant
     if format == 1 and base.oid in LENIENT:
-        # A codec that a user has set may be there for the very values that Python's objects do not hold.
-        codec.decode = decode_moment
+        # A codec set by the user may be meant for values that Python's objects cannot hold.
+        codec.decode = decode_exact_text
         if base.oid == INTERVAL:
             codec.encode = encode_interval
     return codec
 
 
-cdef object decode_spelled(Codec self, const char *data, Py_ssize_t size):
+cdef object decode_text_variant(Codec self, const char *data, Py_ssize_t size):
     return (<FormCodec>self).from_text(decode_text(self, data, size))
 
 
@@ -70,34 +70,34 @@ cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
         return text
 
 
-cdef int encode_spelled(Codec self, WriteBuffer out, object value) except -1:
+cdef int encode_text_variant(Codec self, WriteBuffer out, object value) except -1:
     cdef:
         FormCodec codec = <FormCodec>self
         WriteBuffer scratch = WriteBuffer()
-    # The binary encoder knows what the type takes, and refuses the rest.
+    # The binary encoder refuses values that the type does not accept.
     codec.base.encode(codec.base, scratch, value)
     value = codec.base.decode(codec.base, scratch.data + 4, scratch.length - 4)
     return encode_text(self, out, codec.to_text(value))
 
 
-cdef object decode_written(Codec self, const char *data, Py_ssize_t size):
+cdef object decode_binary_variant(Codec self, const char *data, Py_ssize_t size):
     cdef FormCodec codec = <FormCodec>self
     return codec.to_text(codec.base.decode(codec.base, data, size))
 
 
-cdef int encode_written(Codec self, WriteBuffer out, object value) except -1:
+cdef int encode_binary_variant(Codec self, WriteBuffer out, object value) except -1:
     cdef FormCodec codec = <FormCodec>self
     if not isinstance(value, str):
         raise TypeError(f'expected str, got {type(value).__name__}')
     return codec.base.encode(codec.base, out, codec.from_text(value))
 
 
-cdef object decode_moment(Codec self, const char *data, Py_ssize_t size):
+cdef object decode_exact_text(Codec self, const char *data, Py_ssize_t size):
     return exact_text((<FormCodec>self).base, data, size)
 
 
 cdef int encode_interval(Codec self, WriteBuffer out, object value) except -1:
-    """By its numbers: a timedelta has no months."""
+    """Write an interval from the numbers in its text: a timedelta has no months."""
     cdef object months, days, microseconds
     if not isinstance(value, str):
         raise TypeError(f'expected str, got {type(value).__name__}')
@@ -126,7 +126,7 @@ cdef object decode_bytes(Codec self, const char *data, Py_ssize_t size):
 
 
 cdef Codec text_variant(Codec codec):
-    """The text variant of a codec; None where there is none."""
+    """Return the text variant of a codec, or None."""
     cdef Codec inner
     if codec.format == 0:
         return codec
@@ -162,52 +162,53 @@ cdef Codec text_variant(Codec codec):
         return plain_text(codec, 0)
     if codec.oid in TEXT_FORMS and builtin(codec.oid) is codec:
         return form_codec(codec, 0)
-    # An hstore, say, which is text only where nobody asks for a dict.
+    # For example an hstore that was set as dict.
     return None
 
 
-cdef Codec binary_variant(Codec codec, int resort=NONE):
-    """The binary variant of a codec; None where there is none.
+cdef Codec binary_variant(Codec codec, int fallback=NONE):
+    """Return the binary variant of a codec, or None.
 
-    `resort` says what is better than nothing. DIGITS: of a name that is an OID in binary, the digits of that; BYTES: also,
-    of whatever else is known as text alone, the bytes of the binary form.
+    `fallback` says what to use for types without one. DIGITS: a reg* type, which is an OID in binary, becomes the
+    digits of the OID. BYTES: besides that, any other type that is only known as text becomes the bytes of its binary
+    form.
     """
     cdef Codec inner
     if codec.format == 1:
         return codec
     if isinstance(codec, ArrayCodec):
-        inner = binary_variant((<ArrayCodec>codec).element, resort)
+        inner = binary_variant((<ArrayCodec>codec).element, fallback)
         if inner is None:
             return None
         return array_codec(codec.oid, codec.name, codec.schema, inner, (<ArrayCodec>codec).delimiter)
     if isinstance(codec, RangeCodec):
-        inner = binary_variant((<RangeCodec>codec).subtype, resort)
+        inner = binary_variant((<RangeCodec>codec).subtype, fallback)
         return None if inner is None else range_codec(codec.oid, codec.name, codec.schema, inner)
     if isinstance(codec, MultirangeCodec):
-        inner = binary_variant((<MultirangeCodec>codec).range, resort)
+        inner = binary_variant((<MultirangeCodec>codec).range, fallback)
         return None if inner is None else multirange_codec(codec.oid, codec.name, codec.schema, <RangeCodec>inner)
     if isinstance(codec, CompositeCodec):
-        return composite_in(<CompositeCodec>codec, 1, resort) if resort else None
+        return composite_in(<CompositeCodec>codec, 1, fallback) if fallback else None
     if isinstance(codec, AliasCodec):
-        inner = binary_variant((<AliasCodec>codec).base, resort)
+        inner = binary_variant((<AliasCodec>codec).base, fallback)
         return None if inner is None else alias_codec(codec.oid, codec.name, codec.schema, codec.kind, inner)
     if isinstance(codec, CustomCodec):
         inner = builtin(codec.oid)
         if isinstance((<CustomCodec>codec).inner, CompositeCodec):
-            inner = binary_variant((<CustomCodec>codec).inner, resort)
+            inner = binary_variant((<CustomCodec>codec).inner, fallback)
         elif inner is not None and inner.format == 1 and inner.oid in TEXT_FORMS:
             inner = form_codec(inner, 1)
         else:
-            inner = binary_variant((<CustomCodec>codec).inner, min(resort, DIGITS))
+            inner = binary_variant((<CustomCodec>codec).inner, min(fallback, DIGITS))
         return None if inner is None else with_inner(<CustomCodec>codec, inner)
     if codec.oid in TEXT_IN_BINARY:
         return plain_text(codec, 1)
-    if resort and codec.oid in REG:
+    if fallback and codec.oid in REG:
         inner = plain_text(codec, 1)
         inner.decode = decode_reg
         inner.encode = encode_reg
         return inner
-    if resort == BYTES:
+    if fallback == BYTES:
         inner = plain_text(codec, 1)
         inner.python = 'bytes'
         inner.decode = decode_bytes
@@ -215,13 +216,13 @@ cdef Codec binary_variant(Codec codec, int resort=NONE):
     return None
 
 
-cdef CompositeCodec composite_in(CompositeCodec codec, int format, int resort=NONE):
-    """A composite codec in the other format; None where an attribute cannot be had in it."""
+cdef CompositeCodec composite_in(CompositeCodec codec, int format, int fallback=NONE):
+    """Return a composite codec in a format, or None if an attribute has no codec in it."""
     cdef:
         list fields = []
         Codec attribute, field
     for attribute in codec.attributes:
-        field = binary_variant(attribute, resort) if format == 1 else text_variant(attribute)
+        field = binary_variant(attribute, fallback) if format == 1 else text_variant(attribute)
         if field is None:
             return None
         fields.append(field)
@@ -230,7 +231,7 @@ cdef CompositeCodec composite_in(CompositeCodec codec, int format, int resort=NO
 
 
 cdef Codec composite(uint32_t oid, str name, str schema, tuple names, tuple attributes):
-    """The codec of a composite type in the best format its attributes allow: binary, or text, or text as a whole."""
+    """Make the codec of a composite type: binary if all attributes allow it, else text by attributes, else one str."""
     cdef:
         list fields
         Codec attribute

@@ -4,8 +4,8 @@ The formats are those of point_send(), line_send(), lseg_send(), box_send(), pat
 circle_send() in the server's geo_ops.c: float8 coordinates, with a count in front where there may be any number of
 points.
 
-Encoders take what the classes' constructors take: points are any two numbers, and a path is closed where it is a Path
-that says so, or a tuple of points; a list of points is open, as asyncpg has it.
+Encoders accept what the classes' constructors accept. Points are any two numbers. A closed path is a Path with
+is_closed or a tuple of points; a list of points is an open path, as in asyncpg.
 """
 
 from cpython.float cimport PyFloat_AsDouble
@@ -24,7 +24,7 @@ from headrace.types import Box, Circle, Line, LineSegment, Path, Point, Polygon
 
 cdef extern from *:
     """
-    /* An instance of a subclass of tuple that adds nothing, without running its constructor. */
+    /* Make an instance of a subclass of tuple without running its constructor. */
     static inline PyObject *tuple_as(PyObject *cls, PyObject *items) {
         PyObject *made, *args = PyTuple_Pack(1, items);
         if (args == NULL)
@@ -77,7 +77,7 @@ cdef object decode_circle(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef tuple read_points(Codec codec, const char *data, Py_ssize_t size):
-    """A count and so many points; `size` is how many bytes are left, and they must be used up."""
+    """Read a count and that many points; together they must take exactly `size` bytes."""
     cdef:
         int64_t count
         Py_ssize_t i
@@ -118,9 +118,9 @@ cdef object decode_polygon(Codec codec, const char *data, Py_ssize_t size):
 # --- writing
 
 cdef object parts(object value, Py_ssize_t count, str expected):
-    """The value as a sequence of so many items."""
+    """Return the value as a sequence of `count` items; raises TypeError or ValueError."""
     if not isinstance(value, (tuple, list)):
-        # A row of a numpy array is no Sequence, but as good as one. An ip_network, which has items but no length, is none.
+        # A row of a numpy array is accepted although it is no Sequence. An ip_network is not: it has no length.
         if isinstance(value, (str, bytes, bytearray, dict)) or not hasattr(type(value), '__getitem__') \
                 or not hasattr(type(value), '__len__'):
             wrong_type(expected, value)
@@ -130,12 +130,12 @@ cdef object parts(object value, Py_ssize_t count, str expected):
     return value
 
 
-cdef int put_numbers(char *place, object value, Py_ssize_t count, str expected) except -1:
-    """Store so many coordinates; not in the buffer itself, which Python code in a number's __float__ could move."""
+cdef int put_numbers(char *at, object value, Py_ssize_t count, str expected) except -1:
+    """Store `count` coordinates; not in the WriteBuffer itself, which code in a number's __float__ might move."""
     cdef Py_ssize_t i
     value = parts(value, count, expected)
     for i in range(count):
-        store_f64(place + 8 * i, PyFloat_AsDouble(value[i]))
+        store_f64(at + 8 * i, PyFloat_AsDouble(value[i]))
     return 0
 
 
@@ -158,7 +158,7 @@ cdef int encode_line(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef int encode_pair(Codec codec, WriteBuffer out, object value) except -1:
-    """An lseg or a box: two points."""
+    """Write the two points of an lseg or a box."""
     value = parts(value, 2, f'a {codec.name} ((x, y), (x, y))')
     put_i32(out, 32)
     put_point(out, value[0])

@@ -1,4 +1,4 @@
-# hstore, an extension's type.
+# The codec of hstore, a type of an extension.
 
 from libc.stdint cimport uint32_t
 

@@ -1,7 +1,7 @@
-"""hstore as dict[str, str | None], where set_builtin_type_codec() asks for it.
+"""hstore as dict[str, str | None], for types set by set_builtin_type_codec().
 
 The format is that of hstore_send() in the extension's hstore_io.c: a count, then each key and its value, both with
-their length, -1 for NULL. Of equal keys the server keeps the first; a dict has none.
+their length, -1 for NULL.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from headrace.exceptions import ProtocolError
 
 
 cdef Codec hstore_codec(uint32_t oid, str name, str schema):
-    """Make a codec that reads and writes the type as an hstore; in no table yet."""
+    """Make a codec that reads and writes the type as an hstore; it is not registered."""
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = oid
     codec.name = name
@@ -41,7 +41,7 @@ cdef object decode_hstore(Codec codec, const char *data, Py_ssize_t size):
         raise ProtocolError('an hstore value from the server is cut short')
     count = load_i32(data)
     data += 4
-    # Each pair has two lengths.
+    # Each pair takes at least 8 bytes, for two lengths.
     if count < 0 or count > (end - data) // 8:
         raise ProtocolError(f'an hstore value of {size} bytes from the server cannot hold {count} pairs')
     for i in range(count):
@@ -54,22 +54,22 @@ cdef object decode_hstore(Codec codec, const char *data, Py_ssize_t size):
     return pairs
 
 
-cdef object read_part(Codec codec, const char **place, const char *end):
-    """A key or a value."""
+cdef object read_part(Codec codec, const char **cursor, const char *end):
+    """Read a key or a value."""
     cdef:
-        const char *data = place[0]
+        const char *data = cursor[0]
         int32_t length
     if end - data < 4:
         raise ProtocolError('an hstore value from the server is cut short')
     length = load_i32(data)
     data += 4
     if length == -1:
-        place[0] = data
+        cursor[0] = data
         return None
     if length < 0 or end - data < length:
         raise ProtocolError(
             f'an hstore value from the server with a part of {length} bytes where {end - data} are left')
-    place[0] = data + length
+    cursor[0] = data + length
     return decode_text(codec, data, length)
 
 

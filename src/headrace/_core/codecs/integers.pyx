@@ -1,4 +1,4 @@
-"""The integer types: int2, int4 and int8, and the unsigned ones the system catalogues use.
+"""The integer types: int2, int4 and int8, and the unsigned types of the system catalogues.
 
 The formats are those of int2send(), int4send(), int8send(), oidsend(), xidsend(), cidsend(), xid8send() and
 pg_lsn_send(): big-endian two's complement, or big-endian unsigned, of the type's own width.
@@ -21,13 +21,13 @@ cdef int out_of_range(str kind, object low, object high, object value) except -1
 
 
 cdef str brief(object value):
-    """The number, or its size where the interpreter might refuse to write it out."""
+    """Return the number as text, or its size if it might exceed the interpreter's limit for such conversions."""
     cdef object bits = value.bit_length()
     return str(int(value)) if bits <= 128 else f'an integer of {bits} bits'
 
 
 cdef inline int64_t within(object value, int64_t low, int64_t high, str kind) except? -1:
-    """`value` as a C integer, checked against the bounds of its type."""
+    """Return `value` as a C integer; raises OverflowError if it is out of bounds."""
     cdef:
         int overflow = 0
         long long number
@@ -40,7 +40,7 @@ cdef inline int64_t within(object value, int64_t low, int64_t high, str kind) ex
 
 
 cdef inline uint64_t unsigned_within(object value, uint64_t high, str kind) except? 0xdead:
-    """`value` as an unsigned C integer of at most `high`."""
+    """Return `value` as an unsigned C integer of at most `high`; raises OverflowError if it is out of bounds."""
     cdef:
         int overflow = 0
         long long number
@@ -63,9 +63,9 @@ cdef object decode_int2(Codec codec, const char *data, Py_ssize_t size):
 cdef int encode_int2(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         int64_t number = within(value, -0x8000, 0x7fff, 'int16')
-        char *place = reserve(out, 6)
-    store_u32(place, 2)
-    store_u16(place + 4, <uint16_t>number)
+        char *at = reserve(out, 6)
+    store_u32(at, 2)
+    store_u16(at + 4, <uint16_t>number)
     return 0
 
 
@@ -78,9 +78,9 @@ cdef object decode_int4(Codec codec, const char *data, Py_ssize_t size):
 cdef int encode_int4(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         int64_t number = within(value, -0x80000000LL, 0x7fffffffLL, 'int32')
-        char *place = reserve(out, 8)
-    store_u32(place, 4)
-    store_u32(place + 4, <uint32_t>number)
+        char *at = reserve(out, 8)
+    store_u32(at, 4)
+    store_u32(at + 4, <uint32_t>number)
     return 0
 
 
@@ -93,9 +93,9 @@ cdef object decode_int8(Codec codec, const char *data, Py_ssize_t size):
 cdef int encode_int8(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         int64_t number = within(value, INT64_MIN, INT64_MAX, 'int64')
-        char *place = reserve(out, 12)
-    store_u32(place, 8)
-    store_u64(place + 4, <uint64_t>number)
+        char *at = reserve(out, 12)
+    store_u32(at, 8)
+    store_u64(at + 4, <uint64_t>number)
     return 0
 
 
@@ -108,9 +108,9 @@ cdef object decode_uint4(Codec codec, const char *data, Py_ssize_t size):
 cdef int encode_uint4(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         uint64_t number = unsigned_within(value, 0xffffffff, 'uint32')
-        char *place = reserve(out, 8)
-    store_u32(place, 4)
-    store_u32(place + 4, <uint32_t>number)
+        char *at = reserve(out, 8)
+    store_u32(at, 4)
+    store_u32(at + 4, <uint32_t>number)
     return 0
 
 
@@ -123,9 +123,9 @@ cdef object decode_uint8(Codec codec, const char *data, Py_ssize_t size):
 cdef int encode_uint8(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         uint64_t number = unsigned_within(value, 0xffffffffffffffffULL, 'uint64')
-        char *place = reserve(out, 12)
-    store_u32(place, 8)
-    store_u64(place + 4, number)
+        char *at = reserve(out, 12)
+    store_u32(at, 8)
+    store_u64(at + 4, number)
     return 0
 
 

@@ -1,9 +1,9 @@
 """interval, as datetime.timedelta.
 
 The format is that of interval_send() in the server's timestamp.c: microseconds, days and months, each with a sign of
-its own. A timedelta knows neither months nor years, so 12 months count as 365 days and each month left over as 30.
-Infinity (PostgreSQL 17 and newer) and what exceeds 999,999,999 days raise OverflowError: there is no timedelta that
-means them. Months are kept by set_type_codec('interval', schema='pg_catalog', format='tuple', ...).
+its own. A timedelta has neither months nor years, so 12 months count as 365 days and each remaining month as 30.
+Infinity (PostgreSQL 17 and newer) and more than 999,999,999 days raise OverflowError, because no timedelta can hold
+them. To keep months, use set_type_codec('interval', schema='pg_catalog', format='tuple', ...).
 """
 
 import datetime
@@ -15,24 +15,24 @@ from cpython.datetime cimport (
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 
 from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_i64, reserve, store_u32, store_u64
-from headrace._core.codecs.base cimport Codec, bad_length, lacking, scalar
+from headrace._core.codecs.base cimport Codec, bad_length, missing_attribute, scalar
 from headrace._core.codecs.calendar cimport DAY, interval_text
 from headrace._core.codecs.coercion cimport enum_value
 
 import_datetime()
 
-# The fewest and the most days of a timedelta.
+# A timedelta holds from -MOST_DAYS to MOST_DAYS days.
 cdef int64_t MOST_DAYS = 999_999_999
 
 
 cdef int interval_encode(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         int64_t days, seconds, microseconds
-        char *place
+        char *at
     if not PyDelta_Check(value):
         value = enum_value(value)
         if not PyDelta_Check(value):
-            lacking('datetime.timedelta', value, 'days')
+            missing_attribute('datetime.timedelta', value, 'days')
     if PyDelta_CheckExact(value):
         days = timedelta_days(value)
         seconds = timedelta_seconds(value)
@@ -44,11 +44,11 @@ cdef int interval_encode(Codec codec, WriteBuffer out, object value) except -1:
         microseconds = value.microseconds
         if not (-MOST_DAYS <= days <= MOST_DAYS and 0 <= seconds < 86400 and 0 <= microseconds < 1_000_000):
             raise ValueError(f'{value!r} is not an interval')
-    place = reserve(out, 20)
-    store_u32(place, 16)
-    store_u64(place + 4, <uint64_t>(seconds * 1_000_000 + microseconds))
-    store_u32(place + 12, <uint32_t><int32_t>days)
-    store_u32(place + 16, 0)
+    at = reserve(out, 20)
+    store_u32(at, 16)
+    store_u64(at + 4, <uint64_t>(seconds * 1_000_000 + microseconds))
+    store_u32(at + 12, <uint32_t><int32_t>days)
+    store_u32(at + 16, 0)
     return 0
 
 
@@ -65,7 +65,7 @@ cdef object interval_decode(Codec codec, const char *data, Py_ssize_t size):
         raise OverflowError('the interval infinity does not fit datetime.timedelta')
     if months == INT32_MIN and days == INT32_MIN and microseconds == INT64_MIN:
         raise OverflowError('the interval -infinity does not fit datetime.timedelta')
-    # C's division truncates, so that minus 13 months are 395 days back, just as 13 months are 395 days on.
+    # C's division truncates: -13 months are -395 days, as 13 months are 395 days.
     whole = microseconds // DAY
     microseconds -= whole * DAY
     if microseconds < 0:

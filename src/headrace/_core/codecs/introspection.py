@@ -1,8 +1,8 @@
-"""The question that is put to a server about types the driver has not met, and what its answer says.
+"""The queries that look up unknown types and identify the server, and the rows that they return.
 
-One query for any number of types, and for all they are made of: element types, base types of domains,
-subtypes of ranges, ranges of multiranges, attributes of composites, all the way down. It works on PostgreSQL
-12 and newer, changes no setting, and its parameter and columns have built-in types only.
+One query looks up any number of types and all their parts: element types, base types of domains, subtypes of ranges,
+ranges of multiranges and attributes of composites, recursively. It works on PostgreSQL 12 and newer, changes no
+setting, and its parameter and columns have built-in types only.
 
 Source: PostgreSQL documentation, "System Catalogs", pg_type, pg_range and pg_attribute.
 """
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 # pg_range.rngmultitypid came with PostgreSQL 14: taken from the row as JSON it may be missing. Length tells
-# arrays from types such as point that are just subscripted. The recursion ends: no type holds itself. Twice
-# ARRAY(SELECT ...) stands where a join would do: that keeps the planner's estimate of the cost, which grows
-# tenfold a step otherwise, well below jit_above_cost. Compiling would take longer than the query.
+# arrays from types such as point that can only be subscripted. The recursion ends, because no type contains itself.
+# ARRAY(SELECT ...) is used twice instead of a join. With joins the planner's estimate of the cost grows tenfold with
+# each step and exceeds jit_above_cost; compiling takes longer than the query.
 QUERY: Final = """\
 WITH RECURSIVE needed (oid) AS (
     SELECT given.oid FROM pg_catalog.pg_type AS given
@@ -97,9 +97,9 @@ COLUMNS: Final = [
     ("binary", _BOOL),
     ("send", _TEXT),
 ]
-"""Name and type OID of each column of QUERY: its RowDescription, which need not be asked for."""
+"""Name and type OID of each column of QUERY, so that its RowDescription is not needed."""
 
-# The question may be asked inside a transaction, which an error would abort. The server checks the right to execute a
+# The query may run inside a transaction, which an error would abort. The server checks the right to execute a
 # function that a query names even if the function is never called. ts_stat() calls the function by a text of SQL, so a
 # role that may not execute pg_control_system(), or a server that lacks it, gets NULL instead of an error.
 IDENTITY: Final = """\
@@ -115,10 +115,10 @@ SELECT
     pg_catalog.pg_postmaster_start_time() AS started,
     (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()) AS database,
     pg_catalog.pg_backend_pid() AS pid"""
-"""Which server answers, for which database, and by which backend: one row.
+"""The identity of the server, the database and the backend: one row.
 
 `system` is the system identifier that initdb gave to the cluster; a standby and a restored backup share it with the
-original, `started` tells them apart. It is NULL if the role may not ask for it.
+original, and `started` distinguishes them. It is NULL if the role may not read it.
 Source: PostgreSQL documentation, "System Information Functions and Operators", pg_control_system().
 """
 
@@ -134,7 +134,7 @@ WHERE t.typname = $1 AND n.nspname = $2"""
 
 
 class ServerIdentity(NamedTuple):
-    """One database of one run of one server: all that is learnt of its types holds for it, and for no other."""
+    """One database on one server between two restarts: the scope in which looked-up types are valid."""
 
     system: str
     """The system identifier of the cluster."""
@@ -143,7 +143,7 @@ class ServerIdentity(NamedTuple):
     """When the postmaster started."""
 
     database: int
-    """The OID of the database: one that is dropped and made again has another."""
+    """The OID of the database. A database that is dropped and created again has another OID."""
 
 
 class TypeInfo(NamedTuple):
@@ -156,29 +156,29 @@ class TypeInfo(NamedTuple):
     """pg_type.typtype: b base, c composite, d domain, e enum, p pseudo, r range, m multirange."""
 
     element: int
-    """The type of an array's elements, 0 where this is no array."""
+    """The type of an array's elements; 0 if this is no array."""
 
     delimiter: str
     base: int
-    """The type a domain is based on, 0 where this is none."""
+    """The base type of a domain; 0 if this is none."""
 
     subtype: int
-    """The type of a range's bounds, 0 where this is none."""
+    """The type of a range's bounds; 0 if this is none."""
 
     range: int
-    """The range of a multirange, 0 where this is none."""
+    """The range type of a multirange; 0 if this is none."""
 
     attribute_names: tuple[str, ...]
     attribute_types: tuple[int, ...]
     binary: bool
-    """Whether values can travel in binary both ways."""
+    """Whether values can be sent and received in binary."""
 
     send: str
-    """The name of the function that makes the binary form, '' where there is none."""
+    """The name of the function that makes the binary form; '' if there is none."""
 
 
 def type_infos(rows: Iterable[Iterable[Any]]) -> list[TypeInfo]:
-    """Read the rows that QUERY returned."""
+    """Make TypeInfos of the rows that QUERY returned."""
     infos = []
     for row in rows:
         (oid, name, schema, kind, element, delimiter, base, subtype, range_, names, types, binary, send) = row

@@ -1,6 +1,6 @@
-"""json, jsonb and jsonpath as str: what the text means is for the caller, or a codec of the user's, to say.
+"""json, jsonb and jsonpath as str. The caller, or a codec set by the user, parses the text.
 
-json travels as its text (json_send()). jsonb and jsonpath have one byte before it, the version of the format,
+json is sent as its text (json_send()). jsonb and jsonpath have one byte before the text, the version of the format,
 which is 1 (jsonb_send(), jsonpath_send()).
 """
 
@@ -32,16 +32,16 @@ cdef int encode_versioned(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         Py_ssize_t size = 0
         const char *data
-        char *place
+        char *at
     if not PyUnicode_Check(value):
         value = as_str(codec, value)
     data = utf8_of(value, &size)
     if size > 0x7fffffff - 1:
         value_too_long(size)
-    place = reserve(out, size + 5)
-    store_u32(place, <uint32_t>size + 1)
-    place[4] = VERSION
-    memcpy(place + 5, data, <size_t>size)
+    at = reserve(out, size + 5)
+    store_u32(at, <uint32_t>size + 1)
+    at[4] = VERSION
+    memcpy(at + 5, data, <size_t>size)
     return 0
 
 
@@ -49,7 +49,7 @@ cdef int encode_json(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
         Py_ssize_t size = 0
         const char *data
-        char *place
+        char *at
     if not PyUnicode_Check(value):
         value = as_str(codec, value)
     data = utf8_of(value, &size)
@@ -57,9 +57,7 @@ cdef int encode_json(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef str as_str(Codec codec, object value):
-    """The str in an enum member; for anything else, which asks for a document to be serialised, say how to
-    have that.
-    """
+    """Return the str in an enum member; for other values raise a TypeError that says how to serialise a document."""
     value = enum_value(value)
     if PyUnicode_Check(value):
         return str(value)

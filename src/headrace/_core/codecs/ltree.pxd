@@ -1,4 +1,4 @@
-# ltree, lquery and ltxtquery, an extension's types.
+# The codec of ltree, lquery and ltxtquery, types of an extension.
 
 from headrace._core.codecs.base cimport Codec
 

@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef Codec ltree_codec(Codec base):
-    """Make a codec for one of the three types; in no table yet."""
+    """Make a codec for one of the three types; it is not registered."""
     cdef Codec codec = plain_text(base, 1)
     codec.decode = decode_ltree
     codec.encode = encode_ltree
@@ -40,7 +40,7 @@ cdef int encode_ltree(Codec codec, WriteBuffer out, object value) except -1:
     put_byte(out, VERSION)
     text = out.length
     encode_text(codec, out, value)
-    # The text comes with a length of its own, which does not belong here.
+    # encode_text() writes a length before the text, which is removed here.
     memmove(out.data + text, out.data + text + 4, <size_t>(out.length - text - 4))
     out.length -= 4
     return end_length(out, mark)

@@ -1,7 +1,7 @@
 """macaddr and macaddr8 as str, in the notation the server prints: 08:00:2b:01:02:03.
 
-On the wire they are their 6 or 8 bytes (macaddr_send(), macaddr8_send()). What the server's own input
-functions accept is accepted here (datatype-net-types, macaddr).
+On the wire they are 6 or 8 bytes (macaddr_send(), macaddr8_send()). Parameters may have all notations that the server's
+input functions accept (datatype-net-types, macaddr).
 """
 
 from cpython.unicode cimport PyUnicode_Check
@@ -35,49 +35,48 @@ cdef object decode_macaddr8(Codec codec, const char *data, Py_ssize_t size):
 cdef str colon_separated(const char *data, Py_ssize_t size):
     cdef:
         str text = PyUnicode_New(3 * size - 1, 127)
-        char *place = <char *>PyUnicode_DATA(text)
+        char *at = <char *>PyUnicode_DATA(text)
         Py_ssize_t index
         unsigned char byte
     for index in range(size):
         byte = <unsigned char>data[index]
         if index > 0:
-            place[3 * index - 1] = c':'
-        place[3 * index] = HEX[byte >> 4]
-        place[3 * index + 1] = HEX[byte & 15]
+            at[3 * index - 1] = c':'
+        at[3 * index] = HEX[byte >> 4]
+        at[3 * index + 1] = HEX[byte & 15]
     return text
 
 
 cdef int parse(object value, char *bytes_, int limit) except -1:
-    """Read bytes of two hexadecimal digits, with one kind of separator (: - or .) wherever it is wanted
-    between them.
+    """Read bytes of two hexadecimal digits, with or without one kind of separator (: - or .) between them.
 
-    Where every two bytes are separated, a byte may be one digit: 8:0:2b:1:2:3. Returns how many bytes there
-    were, -2 if the text is nothing of this.
+    If all bytes are separated, a byte may have one digit: 8:0:2b:1:2:3. Returns the number of bytes, or -2 if the text
+    is invalid.
     """
     cdef:
         object text = value.strip(' \t\n\v\f\r')
         Py_ssize_t size = 0
-        const char *place = utf8_of(text, &size)
-        const char *end = place + size
+        const char *at = utf8_of(text, &size)
+        const char *end = at + size
         char separator = 0
         int count = 0, separators = 0, digit
         bint short = False
-    while place < end:
-        if count > 0 and (place[0] == c':' or place[0] == c'-' or place[0] == c'.'):
-            if separator != 0 and place[0] != separator:
+    while at < end:
+        if count > 0 and (at[0] == c':' or at[0] == c'-' or at[0] == c'.'):
+            if separator != 0 and at[0] != separator:
                 return -2
-            separator = place[0]
+            separator = at[0]
             separators += 1
-            place += 1
-        digit = hex_digit(place[0])  # at the end this is the NUL that closes the text
+            at += 1
+        digit = hex_digit(at[0])  # at the end this is the terminating NUL
         if digit < 0 or count == limit:
             return -2
-        place += 1
+        at += 1
         bytes_[count] = <char>digit
-        digit = hex_digit(place[0])
+        digit = hex_digit(at[0])
         if digit >= 0:
             bytes_[count] = bytes_[count] << 4 | digit
-            place += 1
+            at += 1
         else:
             short = True
         count += 1
@@ -97,7 +96,7 @@ cdef int encode_macaddr(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef int encode_macaddr8(Codec codec, WriteBuffer out, object value) except -1:
-    """A macaddr is made a macaddr8 as the server does it, by ff:fe in its middle."""
+    """Write a macaddr8. A macaddr is converted as by the server, with ff:fe in its middle."""
     cdef:
         char address[8]
         int count

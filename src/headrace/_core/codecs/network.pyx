@@ -1,4 +1,4 @@
-"""inet and cidr, as inet_send() and inet_recv() in utils/adt/network.c have them.
+"""inet and cidr, in the format of inet_send() and inet_recv() in utils/adt/network.c.
 
 A value is the address family, the number of network bits, whether it is a cidr, the number of address bytes,
 and the address. An inet whose network is the single address becomes an IPv4Address or IPv6Address, any other
@@ -36,7 +36,7 @@ cdef enum:
 # From the server
 
 cdef int check_head(Codec codec, const char *data, Py_ssize_t size) except -1:
-    """The number of address bytes, 4 or 16, after everything about it has been checked."""
+    """Check the header and the length of a value; return the number of address bytes, 4 or 16."""
     cdef int family, bits, count
     if size < HEAD:
         bad_length(codec, size, 'at least 4 bytes')
@@ -62,13 +62,13 @@ cdef object decode_inet(Codec codec, const char *data, Py_ssize_t size):
 cdef object decode_cidr(Codec codec, const char *data, Py_ssize_t size):
     cdef int count = check_head(codec, data, size)
     cdef int bits = <unsigned char>data[1]
-    if not ends_in_zeros(data + HEAD, count, bits):  # the server lets no such cidr in
+    if not ends_in_zeros(data + HEAD, count, bits):  # the server accepts no such cidr
         raise ProtocolError(f'a cidr value with bits set behind its {bits} network bits from the server')
     return make_network(data + HEAD, count, bits)
 
 
 cdef bint ends_in_zeros(const char *address, int count, int bits) noexcept:
-    """Whether every bit of the address behind its network's is zero."""
+    """Return whether all bits after the network part of the address are zero."""
     cdef int index
     for index in range(count):
         if bits < 8:
@@ -83,20 +83,18 @@ cdef bint ends_in_zeros(const char *address, int count, int bits) noexcept:
 # To the server
 
 cdef char *start(WriteBuffer out, int count, int bits, bint is_cidr) except NULL:
-    """Write everything before the address and return the place for its `count` bytes."""
-    cdef char *place = reserve(out, 4 + HEAD + count)
-    store_u32(place, HEAD + count)
-    place[4] = INET if count == 4 else INET6
-    place[5] = <char>bits
-    place[6] = is_cidr
-    place[7] = <char>count
-    return place + 8
+    """Write the header, and return the position of the `count` bytes of the address."""
+    cdef char *at = reserve(out, 4 + HEAD + count)
+    store_u32(at, HEAD + count)
+    at[4] = INET if count == 4 else INET6
+    at[5] = <char>bits
+    at[6] = is_cidr
+    at[7] = <char>count
+    return at + 8
 
 
 cdef int write_address(WriteBuffer out, object address, int bits, bint is_cidr) except -1:
-    """Write an IPv4Address or IPv6Address (or the address of one of their interfaces) and the length of its
-    network.
-    """
+    """Write an IPv4Address or IPv6Address, or the address of an interface, and the length of its network part."""
     cdef:
         object number
         bint six = isinstance(address, IPv6Address)
@@ -112,11 +110,10 @@ cdef int write_address(WriteBuffer out, object address, int bits, bint is_cidr) 
 
 
 cdef bint write_text(WriteBuffer out, object value, bint is_cidr) except -1:
-    """Write an address, with or without /bits, from its text. False where that needs the patience of
-    ipaddress.
+    """Write an address, with or without /bits, from its text; return False if ipaddress must parse the text.
 
-    That is so for masks written as addresses, scope ids, a cidr with bits to the right of its network, and
-    for text that is wrong: ipaddress says in what way.
+    That is needed for masks written as addresses, scope ids and a cidr with bits to the right of its network. Invalid
+    text also returns False, so that ipaddress raises the error.
     """
     cdef:
         Py_ssize_t size = 0
@@ -185,7 +182,7 @@ cdef int encode_cidr(Codec codec, WriteBuffer out, object value) except -1:
                 return 0
         elif not isinstance(value, (IPv4Address, IPv6Address)):
             wrong_type('a network of ipaddress, or its text in a str', value)
-        value = ip_network(value)  # refuses an address with bits to the right of its network
+        value = ip_network(value)  # raises ValueError for an address with bits to the right of its network
     return write_address(out, value.network_address, value.prefixlen, True)
 
 

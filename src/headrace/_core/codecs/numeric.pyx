@@ -1,11 +1,11 @@
-"""numeric, as numeric_send() and numeric_recv() in utils/adt/numeric.c have it.
+"""numeric, in the format of numeric_send() and numeric_recv() in utils/adt/numeric.c.
 
-A value is a head of four 16-bit words (number of digits, weight of the first digit, sign, display scale) and
-then its digits in base 10000. Zero digits at either end are left out: the weight says where the digits stand
+A value is a header of four 16-bit words (number of digits, weight of the first digit, sign, display scale) and
+then its digits in base 10000. Zero digits at either end are left out: the weight says where the digits begin
 and the display scale how many decimals are shown, so 1.50 is the digits [1, 5000], weight 0, scale 2.
 
-Both directions go through the number's decimal notation, which _decimal reads and writes much faster than it
-makes a tuple of digits, and which keeps every trailing zero.
+Both directions use the number's decimal notation. _decimal reads and writes it much faster than a tuple of digits, and
+it keeps every trailing zero.
 """
 
 from decimal import Context, Decimal, InvalidOperation
@@ -74,12 +74,12 @@ cdef object decode_numeric(Codec codec, const char *data, Py_ssize_t size):
 
 
 cdef str notation(const char *digits, Py_ssize_t count, int weight, bint negative, int scale):
-    """The decimal notation of a finite value, as get_str_from_var() in the server writes it."""
+    """Return the decimal notation of a finite value, as written by get_str_from_var() in the server."""
     cdef:
         int first = 0
         Py_ssize_t length, index
         str text
-        char *place
+        char *at
         char *end
         char last[4]
     if weight >= 0 and count > 0:
@@ -90,46 +90,46 @@ cdef str notation(const char *digits, Py_ssize_t count, int weight, bint negativ
     length += negative + (1 + scale if scale > 0 else 0)
 
     text = PyUnicode_New(length, 127)
-    place = <char *>PyUnicode_DATA(text)
-    end = place + length
+    at = <char *>PyUnicode_DATA(text)
+    end = at + length
     if negative:
-        place[0] = c'-'
-        place += 1
+        at[0] = c'-'
+        at += 1
     if first >= 1000:
-        place[0] = c'0' + first // 1000
-        place += 1
+        at[0] = c'0' + first // 1000
+        at += 1
     if first >= 100:
-        place[0] = c'0' + first // 100 % 10
-        place += 1
+        at[0] = c'0' + first // 100 % 10
+        at += 1
     if first >= 10:
-        place[0] = c'0' + first // 10 % 10
-        place += 1
-    place[0] = c'0' + first % 10
-    place += 1
+        at[0] = c'0' + first // 10 % 10
+        at += 1
+    at[0] = c'0' + first % 10
+    at += 1
     for index in range(1, weight + 1):
         if index >= count:
-            memset(place, c'0', <size_t>(4 * (weight + 1 - index)))
-            place += 4 * (weight + 1 - index)
+            memset(at, c'0', <size_t>(4 * (weight + 1 - index)))
+            at += 4 * (weight + 1 - index)
             break
-        four_digits(place, base_10000(digits, index, count))
-        place += 4
+        four_digits(at, base_10000(digits, index, count))
+        at += 4
     if scale > 0:
-        place[0] = c'.'
-        place += 1
+        at[0] = c'.'
+        at += 1
         index = weight + 1
-        while end - place >= 4:
-            four_digits(place, base_10000(digits, index, count))
-            place += 4
+        while end - at >= 4:
+            four_digits(at, base_10000(digits, index, count))
+            at += 4
             index += 1
-        if place < end:
+        if at < end:
             four_digits(last, base_10000(digits, index, count))
-            for index in range(end - place):
-                place[index] = last[index]
+            for index in range(end - at):
+                at[index] = last[index]
     return text
 
 
 cdef inline int base_10000(const char *digits, Py_ssize_t index, Py_ssize_t count) except -1:
-    """The digit at `index`; those that were left out on either side are zero."""
+    """Return the digit at `index`; digits that were left out on either side are zero."""
     cdef int digit
     if index < 0 or index >= count:
         return 0
@@ -139,12 +139,12 @@ cdef inline int base_10000(const char *digits, Py_ssize_t index, Py_ssize_t coun
     return digit
 
 
-cdef inline void four_digits(char *place, int digit) noexcept:
+cdef inline void four_digits(char *at, int digit) noexcept:
     cdef int high = digit // 100, low = digit % 100
-    place[0] = c'0' + high // 10
-    place[1] = c'0' + high % 10
-    place[2] = c'0' + low // 10
-    place[3] = c'0' + low % 10
+    at[0] = c'0' + high // 10
+    at[1] = c'0' + high % 10
+    at[2] = c'0' + low // 10
+    at[3] = c'0' + low % 10
 
 
 # To the server
@@ -171,13 +171,13 @@ cdef int encode_numeric(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef object exact_number(object value):
-    """An int or a Decimal equal to the value."""
+    """Return an int or a Decimal equal to the value."""
     if isinstance(value, Enum):
         value = value.value
     if PyLong_Check(value):
         return value
     if isinstance(value, Decimal):
-        return Decimal(value)  # a subclass may write itself otherwise
+        return Decimal(value)  # a subclass may have a different str()
     if PyUnicode_Check(value):
         try:
             return Decimal(value, EXACT)
@@ -196,14 +196,14 @@ cdef int too_large() except -1:
 
 
 cdef inline char *write_head(
-        char *place, Py_ssize_t count, Py_ssize_t weight, uint16_t sign, Py_ssize_t scale) noexcept:
-    """Write the length word and the head; return where the digits begin."""
-    store_u32(place, <uint32_t>(HEAD + 2 * count))
-    store_u16(place + 4, <uint16_t>count)
-    store_u16(place + 6, <uint16_t><int16_t>weight)
-    store_u16(place + 8, sign)
-    store_u16(place + 10, <uint16_t>scale)
-    return place + 12
+        char *at, Py_ssize_t count, Py_ssize_t weight, uint16_t sign, Py_ssize_t scale) noexcept:
+    """Write the length word and the header; return the position of the digits."""
+    store_u32(at, <uint32_t>(HEAD + 2 * count))
+    store_u16(at + 4, <uint16_t>count)
+    store_u16(at + 6, <uint16_t><int16_t>weight)
+    store_u16(at + 8, sign)
+    store_u16(at + 10, <uint16_t>scale)
+    return at + 12
 
 
 cdef int write_int64(WriteBuffer out, int64_t number) except -1:
@@ -211,7 +211,7 @@ cdef int write_int64(WriteBuffer out, int64_t number) except -1:
         uint64_t rest = <uint64_t>number if number >= 0 else 0 - <uint64_t>number
         uint16_t digits[5]
         Py_ssize_t total = 0, trailing = 0, count, index
-        char *place
+        char *at
     while rest:
         digits[total] = rest % 10000  # the lowest first
         rest //= 10000
@@ -219,17 +219,15 @@ cdef int write_int64(WriteBuffer out, int64_t number) except -1:
     while trailing < total and digits[trailing] == 0:
         trailing += 1
     count = total - trailing
-    place = reserve(out, 4 + HEAD + 2 * count)
-    place = write_head(place, count, total - 1 if total else 0, NEGATIVE if number < 0 else POSITIVE, 0)
+    at = reserve(out, 4 + HEAD + 2 * count)
+    at = write_head(at, count, total - 1 if total else 0, NEGATIVE if number < 0 else POSITIVE, 0)
     for index in range(count):
-        store_u16(place + 2 * index, digits[total - 1 - index])
+        store_u16(at + 2 * index, digits[total - 1 - index])
     return 0
 
 
 cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) except -1:
-    """Write a number given as str(Decimal) gives it: digits, at most one point, at most one exponent; or a
-    special name.
-    """
+    """Write a number in the notation of str(Decimal): digits, a point, an exponent; or a special name."""
     cdef:
         const char *end = text + size
         uint16_t sign = POSITIVE
@@ -239,7 +237,7 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
         Py_ssize_t digits = 0, decimals = 0, scale, count, written, start
         bint negative_exponent = False, point = False
         int digit, room
-        char *place
+        char *at
 
     if text[0] == c'-':
         sign = NEGATIVE
@@ -249,7 +247,7 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
                    NAN if text[0] != c'I' else MINUS_INFINITY if sign == NEGATIVE else PLUS_INFINITY, 0)
         return 0
 
-    # Measure: leading zeros carry nothing, the digits end at the exponent.
+    # First pass: skip leading zeros, and count the digits up to the exponent.
     while text < end and (text[0] == c'0' or text[0] == c'.'):
         if point:
             decimals += 1
@@ -277,8 +275,8 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
     exponent -= decimals  # of the last digit
     if exponent < -MAX_SCALE:
         raise ValueError(
-            f'cannot encode Decimal value into numeric: exponent is too small: numeric holds at most {MAX_SCALE} digits after the decimal point, '
-            f'got {-exponent}')
+            'cannot encode Decimal value into numeric: exponent is too small: '
+            f'numeric holds at most {MAX_SCALE} digits after the decimal point, got {-exponent}')
     scale = -exponent if exponent < 0 else 0
     if digits == 0:
         write_head(reserve(out, 4 + HEAD), 0, 0, POSITIVE, scale)  # numeric has no negative zero
@@ -288,9 +286,9 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
     if weight > MAX_WEIGHT:
         too_large()
 
-    # Fill: `room` decimal digits are still to come in the current base-10000 digit.
+    # Second pass: `room` is the number of decimal digits that the current base-10000 digit still takes.
     start = out.length
-    place = reserve(out, 4 + HEAD + 2 * (digits // 4 + 2)) + 4 + HEAD
+    at = reserve(out, 4 + HEAD + 2 * (digits // 4 + 2)) + 4 + HEAD
     room = <int>(top - 4 * weight) + 1
     count = written = 0
     digit = 0
@@ -300,7 +298,7 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
             digit = digit * 10 + (cursor[0] - c'0')
             room -= 1
             if room == 0:
-                store_u16(place + 2 * written, <uint16_t>digit)
+                store_u16(at + 2 * written, <uint16_t>digit)
                 written += 1
                 if digit != 0:
                     count = written
@@ -311,7 +309,7 @@ cdef int write_notation(WriteBuffer out, const char *text, Py_ssize_t size) exce
         while room > 0:
             digit *= 10
             room -= 1
-        store_u16(place + 2 * written, <uint16_t>digit)
+        store_u16(at + 2 * written, <uint16_t>digit)
         count = written + 1
     write_head(out.data + start, count, weight, sign, scale)
     out.length = start + 4 + HEAD + 2 * count

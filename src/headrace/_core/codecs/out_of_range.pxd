@@ -1,4 +1,4 @@
-# Dates and times of which no value is an error.
+# Codecs that read dates and times out of Python's range as text.
 
 from libc.stdint cimport uint32_t
 

@@ -1,7 +1,7 @@
-"""Dates and times of which no value is an error: what Python cannot hold is passed as the server's text.
+"""Codecs that read dates and times out of Python's range as the server's text, for out_of_range="text".
 
-The opt-in for reading columns whose values may lie before year 1 or after 9999, be 24:00:00 or an infinite interval.
-Everything else, and everything on the way out, is as in datetime.pyx and interval.pyx.
+Such values are dates before year 1 or after 9999, the time 24:00:00 and infinite intervals. All other values, and all
+parameters, are as in datetime.pyx and interval.pyx.
 """
 
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int64_t, uint32_t
@@ -23,7 +23,7 @@ LENIENT = frozenset((DATE, TIME, TIMESTAMP, TIMESTAMPTZ, INTERVAL, TIMETZ))
 
 
 cdef Codec lenient(Codec base):
-    """The lenient variant of a date's or time's codec; any other codec itself."""
+    """Return the lenient variant of the codec of a date or time; any other codec is returned unchanged."""
     cdef AliasCodec codec
     if base.oid not in LENIENT:
         return base
@@ -42,14 +42,14 @@ cdef object decode_lenient(Codec self, const char *data, Py_ssize_t size):
     try:
         return base.decode(base, data, size)
     except (ValueError, OverflowError):
-        # The size is right: anything else is a ProtocolError.
+        # The size is right: a wrong one would be a ProtocolError.
         return as_text(base.oid, data)
 
 
 cdef str exact_text(Codec base, const char *data, Py_ssize_t size):
-    """The server's text for any value of a date's or time's type, also one that Python can hold."""
+    """Return the server's text for any value of a date or time type, even one that Python can hold."""
     try:
-        # Knows the size that the type has.
+        # This checks the size.
         base.decode(base, data, size)
     except (ValueError, OverflowError):
         pass

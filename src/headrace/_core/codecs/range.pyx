@@ -1,11 +1,11 @@
 """Ranges as headrace.Range, and multiranges as lists of them.
 
 The formats are those of range_send() in the server's rangetypes.c, a byte of flags and the bounds there are, each with
-its length, and of multirange_send() in multirangetypes.c: a count, and the ranges, each with its length. Where the
+its length, and of multirange_send() in multirangetypes.c: a count, and the ranges, each with its length. If the
 subtype's codec works in text, so do these: see container_text.pyx.
 
 Python values: a Range, or a list or tuple as asyncpg takes it: () is empty, (lower,) is [lower, infinity) and
-(lower, upper) *includes* its upper bound. None is no bound. A multirange is any sequence of these.
+(lower, upper) *includes* its upper bound. None means no bound. A multirange is any sequence of these.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ cdef struct bounds:
 
 
 cdef RangeCodec range_codec(uint32_t oid, str name, str schema, Codec subtype):
-    """Make the codec of a range type; in no table yet."""
+    """Make the codec of a range type; it is not registered."""
     cdef RangeCodec codec = RangeCodec.__new__(RangeCodec)
     codec.oid = oid
     codec.name = name
@@ -70,7 +70,7 @@ cdef RangeCodec range_codec(uint32_t oid, str name, str schema, Codec subtype):
 
 
 cdef MultirangeCodec multirange_codec(uint32_t oid, str name, str schema, RangeCodec range):
-    """Make the codec of a multirange type; in no table yet."""
+    """Make the codec of a multirange type; it is not registered."""
     cdef MultirangeCodec codec = MultirangeCodec.__new__(MultirangeCodec)
     codec.oid = oid
     codec.name = name
@@ -87,14 +87,14 @@ cdef MultirangeCodec multirange_codec(uint32_t oid, str name, str schema, RangeC
 # --- reading
 
 cdef object make_range(object lower, object upper, bint lower_inc, bint upper_inc, bint empty):
-    """A Range, by its slots: its constructor would be the greater part of the work."""
+    """Make a Range by its slots: its constructor would take longer than the rest of decoding."""
     cdef object made
     if not SLOTTED:
         return RANGE(lower, upper, lower_inc=lower_inc, upper_inc=upper_inc, empty=empty)
     made = slotted_new(RANGE)
     slot_fill(made, LOWER_AT, lower)
     slot_fill(made, UPPER_AT, upper)
-    # A custom decoder may make None of a bound, which is none then.
+    # If a custom decoder returns None for a bound, there is no bound.
     slot_fill(made, LOWER_INC_AT, lower_inc and lower is not None)
     slot_fill(made, UPPER_INC_AT, upper_inc and upper is not None)
     slot_fill(made, EMPTY_AT, empty)
@@ -122,9 +122,9 @@ cdef object decode_range(Codec self, const char *data, Py_ssize_t size):
     return make_range(lower, upper, flags & LOWER_INCLUSIVE != 0, flags & UPPER_INCLUSIVE != 0, flags & EMPTY != 0)
 
 
-cdef object decode_bound(RangeCodec codec, const char **place, const char *end):
+cdef object decode_bound(RangeCodec codec, const char **cursor, const char *end):
     cdef:
-        const char *data = place[0]
+        const char *data = cursor[0]
         int32_t length
     if end - data < 4:
         raise ProtocolError(f'a {codec.name} value from the server is cut short')
@@ -134,7 +134,7 @@ cdef object decode_bound(RangeCodec codec, const char **place, const char *end):
         raise ProtocolError(
             f'a {codec.name} value from the server with a bound of {length} bytes where {end - data} are left'
         )
-    place[0] = data + length
+    cursor[0] = data + length
     return codec.subtype.decode(codec.subtype, data, length)
 
 
@@ -150,7 +150,7 @@ cdef object decode_multirange(Codec self, const char *data, Py_ssize_t size):
         bad_length(codec, size, 'at least 4 bytes')
     count = load_i32(data)
     data += 4
-    # Each range has its length and its flags.
+    # Each range takes at least 5 bytes, for its length and its flags.
     if count < 0 or count > (end - data) // 5:
         raise ProtocolError(f'a {codec.name} value of {size} bytes from the server cannot hold {count} ranges')
     result = PyList_New(count)
@@ -176,7 +176,7 @@ cdef object decode_range_text(Codec self, const char *data, Py_ssize_t size):
     cdef:
         Scanner scanner = scan(self, data, size)
         object value = scan_range(<RangeCodec>self, scanner)
-    if scanner.place != scanner.end:
+    if scanner.cursor != scanner.end:
         scanner.bad()
     return value
 
@@ -189,11 +189,11 @@ cdef object scan_range(RangeCodec codec, Scanner scanner):
         char opening = scanner.peek()
         char closing
     if opening != b'[' and opening != b'(':
-        if scanner.end - scanner.place < 5 or strncasecmp(scanner.place, b'empty', 5) != 0:
+        if scanner.end - scanner.cursor < 5 or strncasecmp(scanner.cursor, b'empty', 5) != 0:
             scanner.bad()
-        scanner.place += 5
+        scanner.cursor += 5
         return make_range(None, None, False, False, True)
-    scanner.place += 1
+    scanner.cursor += 1
     scanner.read_word(b',', True)
     if scanner.size or scanner.quoted:
         lower = scanner.decode_word(codec.subtype)
@@ -202,7 +202,7 @@ cdef object scan_range(RangeCodec codec, Scanner scanner):
     if scanner.size or scanner.quoted:
         upper = scanner.decode_word(codec.subtype)
     closing = scanner.peek()
-    scanner.place += 1
+    scanner.cursor += 1
     return make_range(lower, upper, opening == b'[', closing == b']', False)
 
 
@@ -216,10 +216,10 @@ cdef object decode_multirange_text(Codec self, const char *data, Py_ssize_t size
     if scanner.peek() != b'}':
         result.append(scan_range(codec.range, scanner))
         while scanner.peek() == b',':
-            scanner.place += 1
+            scanner.cursor += 1
             result.append(scan_range(codec.range, scanner))
     scanner.expect(b'}')
-    if scanner.place != scanner.end:
+    if scanner.cursor != scanner.end:
         scanner.bad()
     return result
 
@@ -227,7 +227,7 @@ cdef object decode_multirange_text(Codec self, const char *data, Py_ssize_t size
 # --- writing
 
 cdef tuple bounds_of(object value, bounds *kind):
-    """The bounds of a Range, a list or a tuple."""
+    """Return the bounds of a Range, a list or a tuple."""
     cdef Py_ssize_t count
     if type(value) is RANGE and SLOTTED:
         kind.empty = slot_value(value, EMPTY_AT)

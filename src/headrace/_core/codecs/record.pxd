@@ -1,4 +1,4 @@
-# Anonymous rows, whose columns' types are known only when they come.
+# Anonymous rows; the types of their columns are part of each value.
 
 from libc.stdint cimport uint32_t
 
@@ -6,7 +6,7 @@ from headrace._core.codecs.base cimport Codec
 
 
 cdef class CodecSource:
-    # Where a record finds the codecs of its columns: what a TypeMap is to it.
+    # The interface of a TypeMap by which a record finds the codecs of its columns.
     cdef Codec find(self, uint32_t oid)
     cdef int unknown(self, uint32_t oid) except -1
 

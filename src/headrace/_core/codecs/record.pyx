@@ -1,8 +1,8 @@
 """Anonymous rows (pseudo-type record) as tuples.
 
-The format is that of record_send() in the server's rowtypes.c. The columns have types but no names, and the types are
-known only when a value comes, so nothing could be looked up beforehand. A column of a type that is not known yet raises
-UnsupportedClientFeatureError, and the type is among the next to be looked up. The server takes no such rows as input.
+The format is that of record_send() in the server's rowtypes.c. The columns have types but no names. The types are part
+of each value, so they cannot be looked up beforehand. A column of an unknown type raises UnsupportedClientFeatureError,
+and the type is included in the next lookup. The server does not accept such rows as input.
 """
 
 from cpython.ref cimport Py_INCREF
@@ -16,24 +16,24 @@ from headrace._core.codecs.format_variants cimport BYTES, binary_variant
 from headrace.exceptions import ProtocolError, UnsupportedClientFeatureError
 
 cdef enum:
-    MAX_DEPTH = 100            # of rows within rows, each of which takes C stack
+    MAX_DEPTH = 100            # of nested rows, each of which takes C stack
 
 cdef int depth = 0
 
 
 cdef class CodecSource:
-    """The codecs with fixed OIDs, where there is no connection."""
+    """The built-in codecs, for use without a connection."""
 
     cdef Codec find(self, uint32_t oid):
         return builtin(oid)
 
     cdef int unknown(self, uint32_t oid) except -1:
-        """Take note of a type that nothing is known of."""
+        """Note an unknown type, so that it is looked up."""
         return 0
 
 
 cdef RecordCodec record_codec(CodecSource source):
-    """Make a codec of anonymous rows that asks `source` for the codecs of their columns; in no table yet."""
+    """Make a codec of anonymous rows that finds the codecs of their columns by `source`; it is not registered."""
     cdef RecordCodec codec = RecordCodec.__new__(RecordCodec)
     codec.oid = 2249
     codec.name = 'record'
@@ -72,7 +72,7 @@ cdef tuple read_record(RecordCodec codec, const char *data, Py_ssize_t size):
         raise ProtocolError('a record value from the server is cut short')
     count = load_i32(data)
     data += 4
-    # Each column has its type and its length.
+    # Each column takes at least 8 bytes, for its type and its length.
     if count < 0 or count > (end - data) // 8:
         raise ProtocolError(f'a record value of {size} bytes from the server cannot hold {count} columns')
     row = PyTuple_New(count)
@@ -103,7 +103,7 @@ cdef tuple read_record(RecordCodec codec, const char *data, Py_ssize_t size):
 
 
 cdef Codec find_column(RecordCodec codec, const char *data, const char *end, Py_ssize_t i):
-    """The codec for column `i`, which begins at `data`."""
+    """Return the codec for column `i`, which begins at `data`."""
     cdef:
         uint32_t oid = load_u32(data)
         Codec found = codec.source.find(oid)
@@ -111,8 +111,8 @@ cdef Codec find_column(RecordCodec codec, const char *data, const char *end, Py_
     if found is None:
         note_unknown(codec, data, end)
         raise UnsupportedClientFeatureError(
-            f'cannot decode column {i} of a record: nothing is known yet of its type, which has the OID {oid}',
-            hint='Run the query again, the type will be looked up then; or cast the row to a named composite type.',
+            f'cannot decode column {i} of a record: its type, which has the OID {oid}, is not known yet',
+            hint='Run the query again: the type will be looked up. Or cast the row to a named composite type.',
         )
     column = binary_variant(found, BYTES)
     if column is None:
@@ -125,7 +125,7 @@ cdef Codec find_column(RecordCodec codec, const char *data, const char *end, Py_
 
 
 cdef int note_unknown(RecordCodec codec, const char *data, const char *end) except -1:
-    """Take note of all types that nothing is known of, from this column on: they are looked up together."""
+    """Note all unknown types from this column on, so that they are looked up together."""
     cdef int32_t length
     while end - data >= 8:
         if codec.source.find(load_u32(data)) is None:

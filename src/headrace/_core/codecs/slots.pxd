@@ -5,5 +5,5 @@ cdef extern from 'slots.h':
     object slotted_new(object cls)
     void slot_fill(object target, Py_ssize_t offset, object value)
     object slot_value(object source, Py_ssize_t offset)
-    object load_u128(const char *place)
-    int store_u128(char *place, object number) except -1
+    object load_u128(const char *at)
+    int store_u128(char *at, object number) except -1

@@ -1,7 +1,7 @@
 """tid, pg_snapshot and txid_snapshot as tuples of numbers.
 
-A tid is the block and the row's place in it (tidsend()); a snapshot is xmin, xmax and the transactions in
-progress between the two (pg_snapshot_send(); functions-info, "Snapshot Components").
+A tid is a block number and an offset (tidsend()). A snapshot is xmin, xmax and the transactions in progress
+between them (pg_snapshot_send(); functions-info, "Snapshot Components").
 """
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow
@@ -17,13 +17,13 @@ from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport whole_number
 
 cdef enum:
-    HEAD = 20       # of a snapshot: how many are in progress, xmin, xmax
+    HEAD = 20       # of a snapshot: the number of transactions, xmin and xmax
 
 cdef uint64_t MAX_XID = 0x7fffffffffffffff
 
 
 cdef uint64_t number_within(object value, uint64_t high, str meaning) except? 0xdead:
-    """A whole number from 0 to `high`; `meaning` says in errors what of which type it is."""
+    """Return a whole number from 0 to `high`; `meaning` describes the number in errors."""
     cdef:
         object number = whole_number(value)
         int overflow = 0
@@ -41,18 +41,18 @@ cdef object decode_tid(Codec codec, const char *data, Py_ssize_t size):
 
 cdef int encode_tid(Codec codec, WriteBuffer out, object value) except -1:
     cdef:
-        uint64_t block, place_in_block
-        char *place
+        uint64_t block, offset
+        char *at
     if not isinstance(value, (tuple, list)):
         raise TypeError(f'list or tuple expected (got type {type(value)}): (block, offset)')
     if len(value) != 2:
         raise ValueError(f'invalid number of elements in tid tuple, expecting 2, got {len(value)}: (block, offset)')
     block = number_within(value[0], 0xffffffff, 'tuple id block value out of uint32')
-    place_in_block = number_within(value[1], 0xffff, 'tuple id offset value out of uint16')
-    place = reserve(out, 10)
-    store_u32(place, 6)
-    store_u32(place + 4, <uint32_t>block)
-    store_u16(place + 8, <uint16_t>place_in_block)
+    offset = number_within(value[1], 0xffff, 'tuple id offset value out of uint16')
+    at = reserve(out, 10)
+    store_u32(at, 6)
+    store_u32(at + 4, <uint32_t>block)
+    store_u16(at + 8, <uint16_t>offset)
     return 0
 
 

@@ -20,7 +20,7 @@ cdef Codec codec_of(uint32_t oid):
 
 
 def encode(oid: int, value: object) -> bytes:
-    """The length word and the bytes a parameter of this type is sent as; raises what the encoder raises."""
+    """Return the length word and the bytes of a parameter of this type; raises what the encoder raises."""
     cdef:
         Codec codec = codec_of(oid)
         WriteBuffer out = WriteBuffer()
@@ -29,13 +29,13 @@ def encode(oid: int, value: object) -> bytes:
 
 
 def decode(oid: int, data: bytes) -> object:
-    """The Python object for a value's bytes (without the length word); raises what the decoder raises."""
+    """Return the Python object for the bytes of a value without the length word; raises what the decoder raises."""
     cdef Codec codec = codec_of(oid)
     return codec.decode(codec, <const char *>data, len(data))
 
 
 def encode_each(oid: int, values: list) -> int:
-    """Encode the values one behind the other and return how many bytes they took."""
+    """Encode the values one after the other and return the number of bytes."""
     cdef:
         Codec codec = codec_of(oid)
         WriteBuffer out = WriteBuffer()
@@ -57,12 +57,12 @@ def decode_each(oid: int, values: list) -> list:
 
 
 def format_of(oid: int) -> int:
-    """The format code the type's values travel in: 0 text, 1 binary."""
+    """Return the format code of the type: 0 text, 1 binary."""
     return codec_of(oid).format
 
 
-def encode_unlearnt(oid: int, name: str, schema: str, value: object) -> bytes:
-    """What encode() gives for a type that no codec is known for."""
+def encode_unknown_type(oid: int, name: str, schema: str, value: object) -> bytes:
+    """Encode a value of an unknown type."""
     cdef:
         Codec codec = text_fallback(oid, name, schema)
         WriteBuffer out = WriteBuffer()
@@ -70,14 +70,14 @@ def encode_unlearnt(oid: int, name: str, schema: str, value: object) -> bytes:
     return out.take()
 
 
-def decode_unlearnt(oid: int, name: str, schema: str, data: bytes) -> object:
-    """What decode() gives for a type that no codec is known for."""
+def decode_unknown_type(oid: int, name: str, schema: str, data: bytes) -> object:
+    """Decode a value of an unknown type."""
     cdef Codec codec = text_fallback(oid, name, schema)
     return codec.decode(codec, <const char *>data, len(data))
 
 
 def encode_with(codec: Codec, value: object) -> bytes:
-    """encode() for a codec at hand, such as one that a TypeMap found."""
+    """Encode a value with a given codec, such as one from a TypeMap."""
     cdef:
         Codec chosen = codec
         WriteBuffer out = WriteBuffer()
@@ -86,6 +86,6 @@ def encode_with(codec: Codec, value: object) -> bytes:
 
 
 def decode_with(codec: Codec, data: bytes) -> object:
-    """decode() for a codec at hand."""
+    """Decode a value with a given codec."""
     cdef Codec chosen = codec
     return chosen.decode(chosen, <const char *>data, len(data))

@@ -1,4 +1,4 @@
-# Strings in the server's text form, for the codecs that are made of them.
+# The codecs of strings, and their functions for other codecs.
 
 from libc.stdint cimport uint32_t
 

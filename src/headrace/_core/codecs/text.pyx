@@ -1,7 +1,7 @@
-"""The string types, and the text form in which values of any other type can travel.
+"""The string types, and the text form of values of unknown types.
 
 Connections speak UTF-8 (client_encoding). The format of text, varchar, bpchar, name, refcursor, unknown and
-cstring is the same in both format codes: the characters, nothing else (textsend(), varcharsend(),
+cstring is the same in both format codes: only the characters (textsend(), varcharsend(),
 bpcharsend(), namesend(), unknownsend(), cstring_send()).
 """
 
@@ -20,9 +20,9 @@ cdef extern from 'Python.h':
 
 
 cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL:
-    """The UTF-8 of a str, owned by the str.
+    """Return the UTF-8 of a str; the str owns the memory.
 
-    Raises ValueError for a NUL and UnicodeEncodeError for a lone surrogate: no text there holds either.
+    Raises ValueError for a NUL and UnicodeEncodeError for a lone surrogate: PostgreSQL text can hold neither.
     """
     cdef:
         const char *data = PyUnicode_AsUTF8AndSize(value, size)
@@ -35,11 +35,11 @@ cdef const char *utf8_of(object value, Py_ssize_t *size) except NULL:
 
 
 class NulError(ValueError):
-    """A text with a NUL."""
+    """A text contains a NUL character."""
 
 
 cdef object argument_error(object error):
-    """The class of the error for a value of which encoding raised `error`, perhaps for something within it."""
+    """Return the class of the error for a value whose encoding, or that of a value inside it, raised `error`."""
     while error is not None and not isinstance(error, NulError):
         error = error.__context__
     return ArgumentError if error is None else NulCharacterError
@@ -71,20 +71,20 @@ cdef int encode_text(Codec codec, WriteBuffer out, object value) except -1:
     return put_value(out, data, size)
 
 
-cdef int encode_unlearnt(Codec codec, WriteBuffer out, object value) except -1:
+cdef int encode_unknown_type(Codec codec, WriteBuffer out, object value) except -1:
     value = enum_value(value)
     if not PyUnicode_Check(value):
         raise TypeError(
-            f'expected str, got {type(value).__name__}: nothing is known of the type '
-            f'{codec.schema}.{codec.name}, so its values travel as text; pass its text form, '
+            f'expected str, got {type(value).__name__}: the type '
+            f'{codec.schema}.{codec.name} is unknown, so its values are sent as text; pass its text form, '
             'or register a codec with set_type_codec()')
     return encode_text(codec, out, value)
 
 
 cdef Codec text_fallback(uint32_t oid, str name, str schema):
-    """A codec that passes values of a type nothing is known of as text, both ways.
+    """Make a codec that reads and sends values of an unknown type as text.
 
-    It is entered in no table: once the type is learnt, or the user sets a codec, another takes its place.
+    It is not registered: another codec replaces it once the type is looked up or the user sets a codec.
     """
     cdef Codec codec = Codec.__new__(Codec)
     codec.oid = oid
@@ -93,7 +93,7 @@ cdef Codec text_fallback(uint32_t oid, str name, str schema):
     codec.kind = 'scalar'
     codec.python = 'str'
     codec.format = 0
-    codec.encode = encode_unlearnt
+    codec.encode = encode_unknown_type
     codec.decode = decode_text
     return codec
 

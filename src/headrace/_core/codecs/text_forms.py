@@ -1,11 +1,11 @@
-"""Values of the built-in types as the server prints them, and back.
+"""The text forms of values of the built-in types: writing them as the server does, and reading them.
 
-Needed in two places, both off the usual path. A text codec set by the user, asked for a value inside a
-composite, gets the text made here of what came in binary. And a composite that can only travel as text,
-because one of its columns can, has the others read and written here.
+They are needed in two rare cases. A text codec set by the user gets a value inside a composite, which came in binary,
+as text that is made here. If one column of a composite can only be sent as text, the whole composite is text, and the
+other columns are read and written here.
 
-The forms are those of the output functions under DateStyle ISO, IntervalStyle postgres and bytea_output hex.
-Time zones are UTC, whatever the session's. A type that is not in TEXT_FORMS is passed as str.
+The forms are those of the output functions under DateStyle ISO, IntervalStyle postgres and bytea_output hex. Time zones
+are always UTC. A type that is not in TEXT_FORMS is exchanged as str.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["SAME_TEXT", "TEXT_FORMS", "Form", "interval_numbers"]
 
 
 class Form(NamedTuple):
-    """How one type is written as text, and read."""
+    """The functions that write and read the text form of one type."""
 
     to_text: Callable[[Any], str]
     from_text: Callable[[str], Any]
@@ -63,18 +63,18 @@ def _write_float4(value: Any) -> str:
     single = _single(float(value))
     for digits in range(1, 10):
         text = f"{single:.{digits}g}"
-        # Few digits may have been rounded up past all singles.
+        # With few digits the number may be rounded up beyond the largest single.
         if abs(float(text)) < _NO_SINGLE and _single(float(text)) == single:
             break
     return _shortest(text, 6)
 
 
 _NO_SINGLE: Final = 2.0**128 - 2.0**103
-"""The number from which on none is rounded to a finite single."""
+"""The smallest number that is not rounded to a finite single."""
 
 
 def _single(number: float) -> float:
-    # struct checks the range of sizes that it is told; of the machine's own it does so from Python 3.14 on.
+    # struct checks the range of standard sizes; that of native sizes only from Python 3.14 on.
     try:
         (single,) = struct.unpack(">f", struct.pack(">f", number))
     except OverflowError:
@@ -85,10 +85,10 @@ def _single(number: float) -> float:
 
 
 def _shortest(text: str, longest: int) -> str:
-    """Lay out the shortest digits of a number as the server does (d2s.c, f2s.c).
+    """Format the shortest digits of a number as the server does (d2s.c, f2s.c).
 
-    There is an exponent below 1e-4, and from the power of ten `longest` on. Where a number has two shortest texts, this
-    need not be the server's.
+    There is an exponent below 1e-4, and from the power of ten `longest` on. If a number has two shortest texts, the
+    server may choose the other one.
     """
     if text in _SPECIAL:
         return _SPECIAL[text]
@@ -130,7 +130,7 @@ def _read_bytea(text: str) -> bytes:
 
 
 def _write_char(value: Any) -> str:
-    """charout(): one byte, none for the byte 0, in octal where it is not ASCII."""
+    """Write one byte as charout() does: empty for the byte 0, in octal if it is not ASCII."""
     (byte,) = bytes(value)
     return "" if byte == 0 else chr(byte) if byte < 0x80 else f"\\{byte:03o}"
 
@@ -189,7 +189,7 @@ def _read_timestamptz(text: str) -> datetime.datetime:
 
 
 def _trimmed(text: str) -> str:
-    """Take the zeros off the end of the fraction, and the minutes off a zone of whole hours."""
+    """Remove the zeros at the end of the fraction, and the minutes of a zone of whole hours."""
     text = re.sub(r"(\.\d*[1-9])0+(?!\d)", r"\1", text)
     return re.sub(r"([+-]\d\d):00$", r"\1", text)
 
@@ -210,7 +210,7 @@ _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 def interval_numbers(text: str) -> tuple[int, int, int]:
     """Return the months, days and microseconds of an interval's text under IntervalStyle postgres.
 
-    Raises ValueError for any other text, OverflowError for what an interval does not hold.
+    Raises ValueError for any other text, OverflowError for numbers out of range.
     """
     if text == "infinity":
         return _INT32, _INT32, _INT64
@@ -285,7 +285,7 @@ def _read_snapshot(text: str) -> tuple[int, int, tuple[int, ...]]:
     return int(xmin), int(xmax), tuple(int(number) for number in running.split(",") if number)
 
 
-# Geometric types: numbers, whatever stands between them (path_encode() and the like in geo_ops.c).
+# Geometric types, as written by path_encode() and others in geo_ops.c. Only their numbers are read.
 
 
 def _numbers(value: Any) -> str:
@@ -325,7 +325,7 @@ TEXT_FORMS: Final[dict[int, Form]] = {
     16: Form(_write_bool, _read_bool),
     17: Form(_write_bytea, _read_bytea),
     18: Form(_write_char, _read_char),
-    # int2vector and oidvector are arrays, but do not look it.
+    # int2vector and oidvector are arrays with a text form of their own.
     **dict.fromkeys((22, 30), Form(_write_vector, _read_vector)),
     **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), _INT),
     **dict.fromkeys((19, 25, 114, 142, 705, 774, 829, 1042, 1043, 1790, 2275, 3802, 4072), _TEXT),
@@ -354,7 +354,7 @@ TEXT_FORMS: Final[dict[int, Form]] = {
     **dict.fromkeys((2970, 5038), Form(_write_snapshot, _read_snapshot)),
     3220: Form(_write_lsn, _read_lsn),
 }
-"""OID of a built-in type -> its form; the objects are those that the type's binary codec makes."""
+"""OID of a built-in type -> its text form; the objects are those of the type's binary codec."""
 
 SAME_TEXT: Final = frozenset(oid for oid, form in TEXT_FORMS.items() if form is _TEXT)
-"""The types whose codecs pass the server's own text as str."""
+"""The types whose codecs exchange the server's text as str."""

@@ -1,8 +1,8 @@
-"""Types passed as str in the server's own text form, and void.
+"""Types that are exchanged as str in the server's text form, and void.
 
-Their binary form is missing, depends on the server's version, or says less than the text: money's has no
-currency, a reg* type's is an OID instead of a name, tsvector's leaves the quoting to the client. Parameters
-are str; what the text means is checked by the server.
+Their binary form is missing, depends on the server's version, or says less than the text: money has no currency in it,
+a reg* type is an OID instead of a name, tsvector leaves the quoting to the client. Parameters are str; the server
+checks their contents.
 """
 
 from libc.stdint cimport uint32_t
@@ -11,7 +11,7 @@ from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.text cimport decode_text, encode_text
 
-cdef tuple PASSED = (
+cdef tuple TEXT_ONLY = (
     (790, 'money'),
     # xml_recv() reads the bytes in the encoding that an XML declaration names; the text form is always UTF-8.
     (142, 'xml'),
@@ -31,7 +31,7 @@ cdef tuple PASSED = (
     (3769, 'regdictionary'),
     (4191, 'regcollation'),
     (8326, 'regdatabase'),
-    # Statistics and parse trees: the server prints them and takes none.
+    # Statistics and parse trees: the server sends them but does not accept them as input.
     (194, 'pg_node_tree'),
     (3361, 'pg_ndistinct'),
     (3402, 'pg_dependencies'),
@@ -40,8 +40,8 @@ cdef tuple PASSED = (
     (4601, 'pg_brin_minmax_multi_summary'),
 )
 
-# What may stand for any type as a function's argument or result (datatype-pseudo). Values reach a client
-# where a catalogue's column is declared so: pg_stats.most_common_vals is an anyarray.
+# Pseudo-types for arguments and results of functions (datatype-pseudo). A client receives values of them if a column
+# of a catalogue is declared so: pg_stats.most_common_vals is an anyarray.
 cdef tuple PSEUDO = (
     (2276, 'any'),
     (2283, 'anyelement'),
@@ -68,7 +68,7 @@ cdef tuple PSEUDO = (
 
 
 cdef object decode_void(Codec codec, const char *data, Py_ssize_t size):
-    """None: void_send() sends no bytes."""
+    """Return None: void_send() sends no bytes."""
     if size != 0:
         bad_length(codec, size, 'no bytes')
     return None
@@ -83,7 +83,7 @@ cdef int _register() except -1:
         uint32_t oid
         str name
         Codec codec
-    for oid, name in PASSED:
+    for oid, name in TEXT_ONLY:
         scalar(oid, name, 'str', encode_text, decode_text, 0)
     for oid, name in PSEUDO:
         codec = scalar(oid, name, 'str', encode_text, decode_text, 0)

@@ -1,4 +1,4 @@
-"""The names that types go by in SQL, where they differ from those in pg_type.
+"""The SQL names of types that differ from their names in pg_type.
 
 Source: PostgreSQL documentation, "Data Types", the table of names and aliases.
 """
@@ -32,9 +32,9 @@ ALIASES: Final = {
 
 
 def catalogue_name(typename: str, schema: str) -> str:
-    """Return the name in pg_type of a type given by name: SQL's spellings are those of pg_catalog alone.
+    """Return the name in pg_type of a type given by name; only types of pg_catalog have SQL names.
 
-    "char" is left as it is: pg_type has a type of that name, which is not what SQL calls char.
+    "char" is returned unchanged: pg_type has a type of that name, which is not the char of SQL.
     """
     return ALIASES.get(typename, typename) if schema == "pg_catalog" else typename
 
@@ -46,6 +46,6 @@ def builtin_oid(name: str) -> int | None:
     """Return the OID of a type of pg_catalog that has a codec of its own, or None."""
     if not _BY_NAME:
         for oid, codec in builtin_codecs().items():
-            # The codec of an array is called int4[], a name that pg_type does not know.
+            # The codec of an array is called int4[], which is no name in pg_type.
             _BY_NAME.setdefault(codec.name, oid)
     return _BY_NAME.get(catalogue_name(name, "pg_catalog"))

@@ -11,7 +11,7 @@ cdef class TypeCatalogue:
         dict infos                 # OID -> TypeInfo
         set outdated               # OIDs to be looked up again
         object maps                # the TypeMaps in use
-        dict asked                 # OID being looked up by one connection -> what the others want to be called then
+        dict asked                 # OID that a connection is looking up -> callbacks of the connections that wait
 
     cdef int changed(self) except -1
     cdef set made_of(self, oids)
@@ -21,17 +21,17 @@ cdef class TypeCatalogue:
 
 cdef class TypeMap(CodecSource):
     cdef:
-        readonly int version       # changes whenever a codec may have changed: plans made earlier are made again
+        readonly int version       # changes with the codecs; plans of an earlier version are made again
         readonly TypeCatalogue catalogue
-        readonly object catalogues         # a pool's, that of the server to be found in it; None
-        readonly bint unidentified         # the server is to be asked which one it is, with the first types looked up
+        readonly object catalogues         # those of a pool, until the server is identified; or None
+        readonly bint unidentified         # the first lookup of types asks which server it is
         readonly bint pooled               # a pooler may hand each statement to another backend
-        readonly bint single_server        # all backends are of one server: the operator says so
-        public int backend_pid             # as the server told at the start
-        readonly set unseen        # OIDs met within records that nothing is known of
+        readonly bint single_server        # the user says that all backends belong to one server
+        public int backend_pid             # from BackendKeyData
+        readonly set unseen        # unknown OIDs met in records
         dict _codecs               # OID -> codec, as found so far
         dict _customs              # OID -> (form, encoder, decoder), or (codec,)
-        dict _names                # (schema, name) of a type whose codec was set -> OID that it had then
+        dict _names                # (schema, name) of a type with a codec set -> its OID at that time
         bint _lenient
         int _depth
         object __weakref__

@@ -12,7 +12,7 @@ INTROSPECTION_COLUMNS: Final[list[tuple[str, int]]]
 TYPE_BY_NAME: Final[str]
 
 class TypeCatalogue:
-    """What is known of the types of one database beyond those with fixed OIDs."""
+    """The types of one database that were looked up: all but those with fixed OIDs."""
 
     def missing(self, oids: Iterable[int]) -> list[int]: ...
     def learn(self, rows: Iterable[Iterable[Any]]) -> None: ...

@@ -1,16 +1,15 @@
 """Which codec a connection uses for an OID.
 
-What the types of a database are made of is learnt once and kept in its TypeCatalogue, which the connections of a pool
-share. A connection's TypeMap makes codecs of that as they are needed, and puts the codecs its user has set in their
-place, so that arrays, composites, ranges and domains of a type follow the type. Types with fixed OIDs are known without
-asking.
+The types of a database are looked up once and kept in its TypeCatalogue, which the connections of a pool share. A
+connection's TypeMap makes codecs for them when they are needed. Codecs set by the user replace these, also in arrays,
+composites, ranges and domains of the type. Types with fixed OIDs need no lookup.
 
-An OID is what one server makes of it. A pool's connections find out which server they have reached before they share
-(catalogues.py). Behind a pooler that may hand each statement to a backend of another server nothing holds for longer
-than one statement: its types are looked up again for each use, unless the operator says that there is one server.
+An OID is valid on one server only. The connections of a pool identify their server before they share a catalogue
+(catalogues.py). A pooler may run each statement on a backend of another server; behind one, types are looked up again
+for each use, unless the user says that there is one server.
 
-A type altered or looked up anew takes effect in every TypeMap of the catalogue at once: their `version` changes, and
-plans made with an earlier one are made again.
+A changed type takes effect in every TypeMap of the catalogue at once: their `version` changes, and plans of an earlier
+version are made again.
 """
 
 import weakref
@@ -41,7 +40,7 @@ INTROSPECTION_QUERY = introspection.QUERY
 INTROSPECTION_COLUMNS = introspection.COLUMNS
 TYPE_BY_NAME = introspection.TYPE_BY_NAME
 
-# No type holds itself, so this is met by none; it ends what a server that claims otherwise would start.
+# No type contains itself. This limit protects against a server that says otherwise.
 cdef int MAX_DEPTH = 64
 
 # Types of extensions whose binary form is their text (citextsend() calls textsend()).
@@ -50,7 +49,7 @@ cdef frozenset LTREE_SENDERS = frozenset(('ltree_send', 'lquery_send', 'ltxtq_se
 
 
 cdef class TypeCatalogue:
-    """What is known of the types of one database beyond those with fixed OIDs."""
+    """The types of one database that were looked up: all but those with fixed OIDs."""
 
     def __cinit__(self):
         self.infos = {}
@@ -59,7 +58,7 @@ cdef class TypeCatalogue:
         self.asked = {}
 
     def missing(self, oids) -> list:
-        """The OIDs among these that must be looked up, each once."""
+        """Return the OIDs among these that must be looked up, each once."""
         cdef list wanted = []
         for oid in oids:
             if oid in wanted or builtin(oid) is not None:
@@ -69,7 +68,7 @@ cdef class TypeCatalogue:
         return wanted
 
     def learn(self, rows) -> None:
-        """Take the rows of INTROSPECTION_QUERY."""
+        """Process the rows of INTROSPECTION_QUERY."""
         cdef bint altered = False
         for info in introspection.type_infos(rows):
             former = self.infos.get(info.oid)
@@ -80,24 +79,23 @@ cdef class TypeCatalogue:
             self.changed()
 
     def forget(self, oids=None) -> None:
-        """Have types looked up again when they are next met in a statement that is prepared: these and all they are
-        made of, or all there are.
+        """Have these types and their parts, or all types, looked up again when a statement that is prepared uses them.
 
-        Until then they are taken to be what they were.
+        Until then the old definitions stay in use.
         """
         self.outdated.update(self.infos if oids is None else self.made_of(oids))
 
     def find(self, oid: int):
-        """The TypeInfo of a type, or None."""
+        """Return the TypeInfo of a type, or None."""
         return self.infos.get(oid)
 
     @property
     def in_use(self) -> bool:
-        """Whether a connection learns by it."""
+        """Whether a connection uses it."""
         return len(self.maps) > 0
 
     cdef set made_of(self, oids):
-        """Those of the types that were looked up, and all they are made of that was."""
+        """Return those of the types that were looked up, and all their parts that were."""
         cdef:
             set found = set()
             list left = list(oids)
@@ -109,18 +107,18 @@ cdef class TypeCatalogue:
                 left += (info.element, info.base, info.subtype, info.range, *info.attribute_types)
         return found
 
-    # A type is looked up by one of the connections that meet it at once. The others wait; and should the one fail or be
-    # given up, each asks for itself.
+    # If several connections meet a type at the same time, one of them looks it up and the others wait. If that fails or
+    # is cancelled, each of them looks it up itself.
 
     cdef list claim(self, list oids):
-        """Those that nobody is asking for: the caller does now, and calls release() when it is over."""
+        """Return the OIDs that no connection is looking up. The caller does so, and then calls release() in any case."""
         cdef list claimed = [oid for oid in oids if oid not in self.asked]
         for oid in claimed:
             self.asked[oid] = []
         return claimed
 
     cdef int release(self, list oids) except -1:
-        """What was claimed has been asked for, or is given up: call those that wait."""
+        """End the lookup of claimed OIDs, successful or not, and call those that wait."""
         for oid in oids:
             for call in self.asked.pop(oid, ()):
                 call()
@@ -137,8 +135,8 @@ cdef class TypeMap(CodecSource):
     """The codecs of one connection, by OID.
 
     `lenient`: dates and times that Python cannot hold are read as text instead of raising an error. `pooled`: a pooler
-    may hand each statement to another backend. `unidentified`: whether that is so is to be found out.
-    `single_server`: all backends are of one server.
+    may run each statement on another backend. `unidentified`: the first lookup finds out whether that is so.
+    `single_server`: all backends belong to one server.
     """
 
     def __cinit__(self, TypeCatalogue catalogue=None, *, bint lenient=False, bint pooled=False,
@@ -158,7 +156,7 @@ cdef class TypeMap(CodecSource):
     # --- types
 
     def share(self, TypeCatalogue catalogue not None) -> None:
-        """Learn together with all connections to the same database that share this catalogue."""
+        """Use this catalogue, together with other connections to the same database."""
         self.catalogues = None
         self.unidentified = False
         self.catalogue.maps.discard(self)
@@ -167,23 +165,23 @@ cdef class TypeMap(CodecSource):
         self._changed()
 
     def find_in(self, catalogues not None) -> None:
-        """Share the catalogue of the server among these, once it is known which one it is."""
+        """Share the catalogue of the server among these, once the server is identified."""
         if self.unidentified:
             self.catalogues = catalogues
 
     def identify(self, rows: list) -> None:
-        """Take the row of IDENTITY_QUERY."""
+        """Process the row of IDENTITY_QUERY."""
         self.identified(rows)
 
     def stay_alone(self) -> None:
-        """Ask the server no more which one it is: it cannot say."""
+        """Keep a catalogue of its own: the server cannot identify itself."""
         self.catalogues = None
         self.unidentified = False
 
     cdef int identified(self, list rows) except -1:
-        """Take the row of IDENTITY_QUERY: join those that have reached the same server, or see that a pooler answers.
+        """Process the row of IDENTITY_QUERY: share the catalogue of the server, or note that a pooler answered.
 
-        A server that does not tell all of it shares with nobody.
+        If a part of the identity is NULL, the connection keeps a catalogue of its own.
         """
         cdef:
             object catalogues = self.catalogues
@@ -201,7 +199,7 @@ cdef class TypeMap(CodecSource):
         return 0
 
     cdef int leave(self) except -1:
-        """A pooler hands statements to any backend: learn alone from here on, beginning with what is known."""
+        """Continue behind a pooler that may use any backend: with a catalogue of its own, a copy of the present one."""
         cdef TypeCatalogue own = TypeCatalogue()
         self.pooled = True
         self.stay_alone()
@@ -211,11 +209,11 @@ cdef class TypeMap(CodecSource):
         return 0
 
     cdef bint asks_again(self) noexcept:
-        """Whether types are looked up for each use, because the next backend may be of another server."""
+        """Return whether types are looked up for each use, because the next backend may belong to another server."""
         return self.pooled and not self.single_server
 
     cdef list foreign(self, oids):
-        """The OIDs among these that do not mean the same on every server, each once."""
+        """Return the OIDs among these that are not fixed, each once."""
         cdef list found = []
         for oid in oids:
             if oid not in found and builtin(oid) is None:
@@ -223,11 +221,11 @@ cdef class TypeMap(CodecSource):
         return found
 
     cdef list to_look_up(self, oids):
-        """The OIDs that must be looked up before a statement that was just described can be used, each once."""
+        """Return the OIDs that must be looked up before a statement that was just described can be used, each once."""
         return self.foreign([*oids, *self.unseen]) if self.asks_again() else self.missing(oids)
 
     cdef Codec find(self, uint32_t oid):
-        """The codec for the type, or None where its type has not been learnt yet."""
+        """Return the codec for the type, or None if the type has not been looked up."""
         cdef Codec codec = <Codec>self._codecs.get(oid)
         if codec is None:
             codec = self._resolve(oid)
@@ -240,22 +238,22 @@ cdef class TypeMap(CodecSource):
         return 0
 
     def codec(self, oid: int):
-        """The codec for the type, or None where its type has not been learnt yet."""
+        """Return the codec for the type, or None if the type has not been looked up."""
         return self.find(oid)
 
     def missing(self, oids) -> list:
-        """The OIDs that must be looked up before values of these types can be exchanged, each once."""
+        """Return the OIDs that must be looked up before values of these types can be exchanged, each once."""
         if self.unseen:
             oids = [*oids, *self.unseen]
         return self.catalogue.missing(oids)
 
     def learn(self, asked: list, rows: list) -> None:
-        """Take the rows of INTROSPECTION_QUERY for the OIDs `asked`; what it found nothing of is passed as text."""
+        """Process the rows of INTROSPECTION_QUERY for the OIDs `asked`. A type without a row is exchanged as text."""
         self.catalogue.learn(rows)
         self.unseen.difference_update(asked)
 
     cdef bint cures(self, object error) except -1:
-        """Whether a value, of which decoding raised the error, may be read once types are looked up: then these are missing."""
+        """Return whether a value that raised the error may be read after a lookup of the types in missing()."""
         cdef uint32_t oid
         if isinstance(error, OutdatedSchemaCacheError):
             oid = getattr(error, 'type_oid', 0)
@@ -271,7 +269,7 @@ cdef class TypeMap(CodecSource):
     def set_codec(self, oid: int, form: str, encoder, decoder) -> None:
         """Have values of a type converted by two functions; `form` is text, binary or tuple (see custom.pyx).
 
-        Raises InterfaceError where nothing is known of the type or it does not take such a codec.
+        Raises InterfaceError if the type is unknown or does not accept such a codec.
         """
         cdef Codec base = self._known(oid)
         check_form(base, form)
@@ -282,8 +280,8 @@ cdef class TypeMap(CodecSource):
     def set_builtin(self, oid: int, codec_name: str, format=None) -> None:
         """Have values of a type exchanged as those of a built-in type, or as an hstore ('pg_contrib.hstore').
 
-        `format`: 'text', 'binary', or None for what the built-in type's codec works in.
-        Raises InterfaceError where there is no such codec, or not in that format.
+        `format`: 'text', 'binary', or None for the format of the built-in type's codec.
+        Raises InterfaceError if there is no such codec, or not in that format.
         """
         cdef:
             Codec base = self._known(oid)
@@ -308,18 +306,18 @@ cdef class TypeMap(CodecSource):
         self._changed()
 
     def reset_codec(self, oid: int) -> None:
-        """Go back to the codec the type has of itself; nothing happens where none was set."""
+        """Return to the default codec of the type; does nothing if no other was set."""
         if self._customs.pop(oid, None) is not None:
             self._changed()
 
     def clear(self) -> None:
-        """Go back to the codecs that all types have of themselves."""
+        """Return to the default codecs of all types."""
         if self._customs:
             self._customs.clear()
             self._changed()
 
     def copy(self) -> TypeMap:
-        """A map for another connection of the same database, with the same codecs set."""
+        """Return a map for another connection to the same database, with the same codecs set."""
         cdef TypeMap made = TypeMap(self.catalogue, lenient=self._lenient, pooled=self.pooled,
                                     single_server=self.single_server)
         made._customs.update(self._customs)
@@ -337,7 +335,7 @@ cdef class TypeMap(CodecSource):
         return 0
 
     cdef Codec _known(self, uint32_t oid):
-        """The codec that the type has of itself."""
+        """Return the default codec of the type; raises InterfaceError if the type was not looked up."""
         cdef Codec codec = self._plain(oid)
         if codec is None:
             raise InterfaceError(f'nothing is known of a type with OID {oid}: it must be looked up first')
@@ -357,7 +355,7 @@ cdef class TypeMap(CodecSource):
             if codec is None:
                 return None
             if self.asks_again() and oid in self.catalogue.infos:
-                # The OID that the type had on one backend may be another type's on the next.
+                # An OID may belong to another type on the next backend.
                 oid = self._names.get((codec.schema, codec.name), 0)
             custom = <tuple>self._customs.get(oid)
             if custom is None:
@@ -369,7 +367,7 @@ cdef class TypeMap(CodecSource):
             self._depth -= 1
 
     cdef Codec _plain(self, uint32_t oid):
-        """The codec that the type has of itself; codecs that were set take part in what it is made of."""
+        """Return the default codec of the type, or None; codecs that were set apply to its parts."""
         cdef Codec codec = builtin(oid)
         if codec is not None:
             return self._rebuilt(codec)
@@ -377,12 +375,12 @@ cdef class TypeMap(CodecSource):
         return None if info is None else self._built(info)
 
     cdef Codec _part(self, uint32_t oid):
-        """The codec of what another type is made of."""
+        """Return the codec of a part of another type."""
         cdef Codec codec = self.find(oid)
         return codec if codec is not None else text_fallback(oid, f'type with OID {oid}', '')
 
     cdef Codec _rebuilt(self, Codec codec):
-        """A built-in codec, made anew where what it is made of has another codec here."""
+        """Return a built-in codec, made anew if one of its parts has another codec here."""
         cdef:
             Codec part
             ArrayCodec array
@@ -407,7 +405,7 @@ cdef class TypeMap(CodecSource):
         return codec
 
     cdef Codec _built(self, object info):
-        """A codec for a type that was looked up."""
+        """Make a codec for a type that was looked up."""
         cdef:
             uint32_t oid = info.oid
             str name = info.name

@@ -1,7 +1,7 @@
-"""uuid, as uuid_send() has it: the 16 bytes in network order.
+"""uuid, in the format of uuid_send(): the 16 bytes in network order.
 
-Decoding makes genuine uuid.UUID objects, but fills their slots directly: the constructor is Python code and
-costs ten times as much. Where the class is not laid out as expected the constructor is used after all.
+Decoding makes uuid.UUID objects by setting their slots: the constructor is Python code and takes ten times as long. If
+the class has no such slots, the constructor is used.
 """
 
 from uuid import UUID, SafeUUID
@@ -49,23 +49,21 @@ cdef int encode_uuid(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef inline int write_uuid(WriteBuffer out, object number) except -1:
-    cdef char *place = reserve(out, 20)
-    store_u32(place, 16)
-    return store_u128(place + 4, number)
+    cdef char *at = reserve(out, 20)
+    store_u32(at, 16)
+    return store_u128(at + 4, number)
 
 
 cdef int encode_hex(WriteBuffer out, object value) except -1:
-    """32 hexadecimal digits, a hyphen allowed after every byte; the rarer forms (braces, urn:uuid:) are left
-    to uuid.UUID.
-    """
+    """Write a UUID from 32 hexadecimal digits with or without hyphens between bytes; uuid.UUID reads other forms."""
     cdef:
         Py_ssize_t size = 0
         const char *text = utf8_of(value, &size)
         const char *end = text + size
         char data[16]
-        char *place
+        char *at
         int count = 0, byte
-    # At the end of the text there is a NUL, which is no digit either.
+    # The text ends with a NUL, which is no digit.
     while count < 16:
         byte = hex_digit(text[0])
         if byte >= 0:
@@ -79,9 +77,9 @@ cdef int encode_hex(WriteBuffer out, object value) except -1:
             text += 1
     if count < 16 or text != end:
         return write_uuid(out, unusual(value))
-    place = reserve(out, 20)
-    store_u32(place, 16)
-    memcpy(place + 4, data, 16)
+    at = reserve(out, 20)
+    store_u32(at, 16)
+    memcpy(at + 4, data, 16)
     return 0
 
 
@@ -93,8 +91,7 @@ cdef object unusual(str text):
 
 
 cdef int _check_slots() except -1:
-    """Keep to the constructor unless an object made through its slots equals one that the constructor made.
-    """
+    """Use the slots only if an object made by them equals one made by the constructor."""
     global slotted
     cdef object usual = UUID(bytes=bytes(range(16))), made
     if slotted:

@@ -1,4 +1,4 @@
-"""Rows: the Record type and the description shared by the rows of one statement."""
+"""The Record type, and the description that all rows of a statement share."""
 
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
@@ -13,7 +13,7 @@ Record = <object>&RecordType
 
 
 cdef tuple describe(tuple names):
-    """The description of rows with these column names; of columns named alike the last is found by name."""
+    """Return the description of rows with these column names. If names are equal, the last column is found by name."""
     cdef dict index = {}
     cdef Py_ssize_t i
     for i in range(len(names)):
@@ -22,12 +22,12 @@ cdef tuple describe(tuple names):
 
 
 cdef object record_new(object record_class, tuple desc, Py_ssize_t size):
-    """An empty row of Record or a subclass, to be filled with record_set() before anyone sees it."""
+    """Return a row of Record or a subclass without values. Set them by record_set() before other code sees the row."""
     return record_alloc(<PyTypeObject *>record_class, desc, size)
 
 
 def make_record(record_class: type, names: tuple, values: tuple):
-    """A row made by hand: for tests and for types that are rows within rows."""
+    """Make a row from names and values, for tests."""
     cdef object record
     cdef Py_ssize_t i
     if not issubclass(record_class, Record):

@@ -6,7 +6,7 @@
 #define DESC_NAMES(record) PyTuple_GET_ITEM((record)->desc, 0)
 #define DESC_INDEX(record) PyTuple_GET_ITEM((record)->desc, 1)
 
-/* Rows come and go by the thousand: short ones are kept for reuse, a list for each length. */
+/* Short rows are kept for reuse, in one free list for each length. */
 #define FREE_LENGTHS 21
 #define FREE_EACH 512
 
@@ -31,7 +31,7 @@ PyObject *record_alloc(PyTypeObject *type, PyObject *desc, Py_ssize_t size)
         }
         memset(record->items, 0, (size_t)size * sizeof(PyObject *));
     } else {
-        /* A subclass may hold a __dict__: its allocator clears all and tracks it. */
+        /* A subclass may have a __dict__: its allocator clears the memory and tracks the object. */
         record = (RecordObject *)type->tp_alloc(type, size);
         if (record == NULL) {
             return NULL;
@@ -79,7 +79,7 @@ static int record_traverse(RecordObject *record, visitproc visit, void *arg)
 
 static int record_clear(RecordObject *record)
 {
-    /* Values may form cycles; the description cannot, and methods rely on it. */
+    /* Values may form cycles. The description cannot, and methods need it. */
     for (Py_ssize_t i = 0; i < Py_SIZE(record); i++) {
         Py_CLEAR(record->items[i]);
     }
@@ -91,7 +91,7 @@ static Py_ssize_t record_length(RecordObject *record)
     return Py_SIZE(record);
 }
 
-/* A new reference to the i-th value; a place the cycle collector has emptied reads as None. */
+/* A new reference to the i-th value; an item that the cycle collector has cleared reads as None. */
 static PyObject *record_value(RecordObject *record, Py_ssize_t i)
 {
     PyObject *value = record->items[i];
@@ -124,15 +124,15 @@ static PyObject *record_values_tuple(RecordObject *record)
     return record_slice(record, 0, 1, Py_SIZE(record));
 }
 
-/* The value under `key`: a new reference; NULL without an exception where there is no such column. */
+/* The value under `key`: a new reference; NULL without an exception if there is no such column. */
 static PyObject *record_by_name(RecordObject *record, PyObject *key)
 {
-    PyObject *place = PyDict_GetItemWithError(DESC_INDEX(record), key);
+    PyObject *position = PyDict_GetItemWithError(DESC_INDEX(record), key);
     Py_ssize_t i;
-    if (place == NULL) {
+    if (position == NULL) {
         return NULL;
     }
-    i = PyLong_AsSsize_t(place);
+    i = PyLong_AsSsize_t(position);
     if (i == -1 && PyErr_Occurred()) {
         return NULL;
     }
@@ -305,7 +305,7 @@ static PyMethodDef record_methods[] = {
     {"values", (PyCFunction)record_values, METH_NOARGS, "An iterator over the values."},
     {"items", (PyCFunction)record_items, METH_NOARGS, "An iterator over (column name, value) pairs."},
     {"get", (PyCFunction)(void (*)(void))record_get_method, METH_FASTCALL,
-     "get(key, default=None): the value of the column, or the default where there is no such column."},
+     "get(key, default=None): the value of the column, or the default if there is no such column."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-# How the rows of a statement become objects: records, or objects of a class of the caller's own.
+# Row plans: how the rows of a statement become records, or objects of a user's class.
 
 from cpython.object cimport PyObject
 
@@ -12,7 +12,7 @@ cdef class Columns:
         readonly tuple codecs
         decode_t *decoders
         bint tracked                     # rows may hold containers
-        tuple desc                       # what records of these columns share
+        tuple desc                       # the description that records share
 
     cdef int decode(self, const char *data, Py_ssize_t size, PyObject **values) except -1
 

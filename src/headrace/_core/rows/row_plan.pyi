@@ -3,7 +3,7 @@ from typing import Self, final
 
 @final
 class Columns:
-    """The columns of a statement's rows: their names, and how each is read."""
+    """The columns of a statement's rows: their names and codecs."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -25,17 +25,17 @@ class RecordPlan(RowPlan):
     def __new__(cls, columns: Columns, record_class: type) -> Self: ...
 
 class ObjectPlan(RowPlan):
-    """Rows are objects of a class of the caller's own."""
+    """Rows are objects of a user's class."""
 
 @final
 class AttributePlan(ObjectPlan):
-    """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else."""
+    """Objects whose attributes are set without calling an `__init__` that would only do the same."""
 
     def __new__(cls, columns: Columns, row_class: type, names: tuple[str, ...], order: tuple[int, ...]) -> Self: ...
 
 @final
 class TuplePlan(ObjectPlan):
-    """Tuples of a class that adds names alone: `order` has the column of each field, and takes all of them."""
+    """Objects of a tuple class that only adds names. `order` has the column of each field, and contains all columns."""
 
     def __new__(cls, columns: Columns, row_class: type, order: tuple[int, ...]) -> Self: ...
 
@@ -47,7 +47,7 @@ class DictPlan(ObjectPlan):
 
 @final
 class CallPlan(ObjectPlan):
-    """Objects made by calling their class."""
+    """Objects that are made by calling their class."""
 
     def __new__(
         cls,
@@ -59,6 +59,6 @@ class CallPlan(ObjectPlan):
     ) -> Self: ...
 
 class RowShape:
-    """What rows are to become: the base of what headrace.rows knows of a class."""
+    """The base of the class shapes in headrace.rows: makes the row plans for a class."""
 
     def plan(self, columns: Columns) -> RowPlan: ...

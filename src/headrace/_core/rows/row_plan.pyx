@@ -1,10 +1,10 @@
 """Row plans: how the rows of one statement become objects of one class.
 
-A plan is made once for a statement and a class, and is never changed: a request keeps the one it was sent with, so a
-reply is read by the codecs that its formats were asked for, whatever has happened to the statement since.
+A plan is made once for a statement and a class, and is immutable. A request keeps the plan with which it was sent, so
+its reply is read by the codecs of the formats that it asked for, even if the statement has changed since.
 
-`RecordPlan` makes records. The others make objects of the caller's own classes; which of them fits a class, and which
-column goes where, is worked out in headrace.rows. They all decode the whole row before any code of the class runs.
+`RecordPlan` makes records. The others make objects of users' classes; headrace.rows chooses the plan for a class and
+the column of each field. All of them decode the whole row before code of the class runs.
 """
 
 cimport cython
@@ -18,10 +18,10 @@ from types import MemberDescriptorType
 
 from headrace._core.wire.buffer cimport load_i32, load_u16
 from headrace._core.codecs.base cimport Codec, decode_t
-from headrace._core.codecs.custom cimport CustomCodec, is_noted
+from headrace._core.codecs.custom cimport CustomCodec, raised_by_decoder
 from headrace._core.codecs.domain cimport AliasCodec
 from headrace._core.codecs.out_of_range cimport LENIENT
-from headrace._core.rows.record cimport describe, record_places, record_new, record_track
+from headrace._core.rows.record cimport describe, record_array, record_new, record_track
 
 from headrace._core.rows.record import Record
 from headrace.exceptions import InterfaceError, ProtocolError, UnrepresentableValueError
@@ -56,17 +56,17 @@ cdef extern from "Python.h":
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     void Py_XDECREF(PyObject *value) noexcept
 
-# Decoders hand over their reference.
+# Decoders return a new reference.
 ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t size) except NULL
 
-# Rows of up to so many columns are gathered on the stack.
+# The values of rows of up to this many columns are kept on the stack.
 cdef enum:
     FEW = 64
 
 
 @cython.final
 cdef class Columns:
-    """The columns of a statement's rows: their names, and how each is read."""
+    """The columns of a statement's rows: their names and codecs."""
 
     def __cinit__(self, tuple names not None, tuple codecs not None):
         cdef:
@@ -88,7 +88,7 @@ cdef class Columns:
         PyMem_Free(self.decoders)
 
     cdef int decode(self, const char *data, Py_ssize_t size, PyObject **values) except -1:
-        """Decode one DataRow. `values` are NULL before; after an error those that were decoded are not."""
+        """Decode one DataRow into `values`, which are NULL before. On an error, those already decoded are kept."""
         cdef:
             const char *end = data + size
             Py_ssize_t i
@@ -116,7 +116,7 @@ cdef class Columns:
                     values[i] = (<raw_decode_t>self.decoders[i])(tuple_item(codecs, i), data, length)
                     data += length
         except (ValueError, OverflowError) as error:
-            if isinstance(error, InterfaceError) or is_noted(error):
+            if isinstance(error, InterfaceError) or raised_by_decoder(error):
                 raise
             raise unrepresentable(self.names[i], codecs[i], error) from error
         if data != end:
@@ -125,14 +125,14 @@ cdef class Columns:
 
 
 cdef bint holds_objects(Codec codec) except -1:
-    """Whether values of the type can hold other objects, and so be part of a cycle that the collector has to find."""
+    """Return whether values of the type can hold other objects, and so be part of a reference cycle."""
     while codec.kind == 'domain' and isinstance(codec, AliasCodec):
         codec = (<AliasCodec>codec).base
     return codec.kind not in ('scalar', 'enum') or isinstance(codec, CustomCodec) or codec.python.startswith('dict')
 
 
 cdef object unrepresentable(str column, Codec codec, object error):
-    """The error for a value that its codec has read, but has no object for."""
+    """Return the error for a valid value that its codec cannot convert to a Python object."""
     cdef str hint = 'Cast the column to text.'
     if codec.oid in LENIENT:
         hint = 'Cast the column to text, or connect with out_of_range="text".'
@@ -147,7 +147,7 @@ cdef class RowPlan:
     """How rows of these columns become objects."""
 
     cdef object row(self, const char *data, Py_ssize_t size):
-        """The object for one DataRow."""
+        """Return the object for one DataRow."""
         raise NotImplementedError
 
 
@@ -167,14 +167,14 @@ cdef class RecordPlan(RowPlan):
         cdef:
             Columns columns = self.columns
             object record = record_new(self.record_class, columns.desc, columns.count)
-        columns.decode(data, size, record_places(record))
+        columns.decode(data, size, record_array(record))
         if columns.tracked:
             record_track(record)
         return record
 
 
 cdef class ObjectPlan(RowPlan):
-    """Rows are objects of a class of the caller's own."""
+    """Rows are objects of a user's class."""
 
     cdef object row(self, const char *data, Py_ssize_t size):
         cdef:
@@ -198,7 +198,7 @@ cdef class ObjectPlan(RowPlan):
                 PyMem_Free(values)
 
     cdef object make(self, PyObject **values):
-        """The object for the values of one row. Those it keeps it takes over, and leaves NULL."""
+        """Return the object for the values of one row. A value whose reference it steals is NULL afterwards."""
         raise NotImplementedError
 
 
@@ -212,7 +212,7 @@ ctypedef struct Attribute:
 
 @cython.final
 cdef class AttributePlan(ObjectPlan):
-    """Objects whose attributes are set from outside: for an `__init__` that would do the same and nothing else.
+    """Objects whose attributes are set without calling an `__init__` that would only do the same.
 
     `names` are set in this order, each to the column that `order` has for it. An attribute in a slot is set by the
     descriptor of the slot, any other as `object.__setattr__` does; a frozen class sets its own in the same way.
@@ -224,7 +224,8 @@ cdef class AttributePlan(ObjectPlan):
         tuple slots                      # the descriptor of each name, or None
         Attribute *attributes
 
-    def __cinit__(self, Columns columns not None, object row_class not None, tuple names not None, tuple order not None):
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple names not None, tuple order not
+    None):
         cdef Py_ssize_t i
         if not isinstance(row_class, type) or len(names) != columns.count or sorted(order) != list(range(columns.count)):
             raise ValueError(f'the attributes {names} do not take the {columns.count} columns {order}')
@@ -261,7 +262,7 @@ cdef class AttributePlan(ObjectPlan):
 
 
 cdef object slot_of(object cls, object name):
-    """The descriptor of the slot that an attribute of the class is in, or None."""
+    """Return the descriptor of the slot of an attribute, or None if it has no slot."""
     for base in cls.__mro__:
         if name in base.__dict__:
             descriptor = base.__dict__[name]
@@ -271,7 +272,7 @@ cdef object slot_of(object cls, object name):
 
 @cython.final
 cdef class TuplePlan(ObjectPlan):
-    """Tuples of a class that adds names alone: `order` has the column of each field, and takes all of them."""
+    """Objects of a tuple class that only adds names. `order` has the column of each field, and contains all columns."""
 
     cdef:
         object cls
@@ -282,7 +283,7 @@ cdef class TuplePlan(ObjectPlan):
             raise ValueError(f'the order {order} of {columns.count} columns does not make a {row_class.__name__}')
         self.columns = columns
         self.cls = row_class
-        self.order = places(order)
+        self.order = indices(order)
 
     def __dealloc__(self):
         PyMem_Free(self.order)
@@ -314,7 +315,7 @@ cdef class DictPlan(ObjectPlan):
         self.model = dict.fromkeys(keys)
 
     cdef object make(self, PyObject **values):
-        # A copy has its final size at once: that costs less than to let a new dictionary grow.
+        # Copying a dictionary of the final size is faster than letting a new one grow.
         cdef:
             dict made = copy_dict(self.model)
             Py_ssize_t i
@@ -325,11 +326,10 @@ cdef class DictPlan(ObjectPlan):
 
 @cython.final
 cdef class CallPlan(ObjectPlan):
-    """Objects made by calling their class.
+    """Objects that are made by calling their class.
 
-    `order` has the column of each argument; the last ones are passed by the names in `keywords`. Where `init` is
-    given, calling the class is known to be `object.__new__` and then this function, and that is done without the
-    detour that a call of a class is.
+    `order` has the column of each argument; the last arguments are passed by the names in `keywords`. `init` is given
+    if calling the class means `object.__new__` and then this function; both are then called directly, which is faster.
     """
 
     cdef:
@@ -339,14 +339,15 @@ cdef class CallPlan(ObjectPlan):
         Py_ssize_t count
         tuple keywords
 
-    def __cinit__(self, Columns columns not None, object row_class not None, tuple order not None, tuple keywords not None,
+    def __cinit__(self, Columns columns not None, object row_class not None, tuple order not None, tuple keywords not
+    None,
                   object init=None):
         if not isinstance(row_class, type) or any([not 0 <= column < columns.count for column in order]) or len(keywords) > len(order):
             raise ValueError(f'the order {order} of {columns.count} columns makes no call')
         self.columns = columns
         self.cls = row_class
         self.init = init
-        self.order = places(order)
+        self.order = indices(order)
         self.count = len(order)
         self.keywords = keywords or None
 
@@ -367,7 +368,7 @@ cdef class CallPlan(ObjectPlan):
             args = <PyObject **>PyMem_Malloc(<size_t>(self.count + 2) * sizeof(PyObject *))
             if args == NULL:
                 raise MemoryError()
-        # args[0] is room that the callee may use; args[1] is for self.
+        # The callee may use args[0] (PY_VECTORCALL_ARGUMENTS_OFFSET); args[1] is self.
         for i in range(self.count):
             args[i + 2] = values[self.order[i]]
         try:
@@ -384,22 +385,22 @@ cdef class CallPlan(ObjectPlan):
 
 
 cdef class RowShape:
-    """What rows are to become: the base of what headrace.rows knows of a class."""
+    """The base of the class shapes in headrace.rows: makes the row plans for a class."""
 
     cpdef RowPlan plan(self, Columns columns):
-        """The plan for rows of these columns; raises InterfaceError, naming them, where columns and class differ."""
+        """Return the plan for rows of these columns; raises InterfaceError if they do not match the class."""
         raise NotImplementedError
 
 
 cdef RowPlan plan_rows(object row_class, Columns columns):
-    """The plan for rows as `row_class`: Record, a subclass of it, or a RowShape."""
+    """Return the plan for rows as `row_class`: Record, a subclass of it, or a RowShape."""
     if isinstance(row_class, RowShape):
         return (<RowShape>row_class).plan(columns)
     return RecordPlan(columns, row_class)
 
 
-cdef Py_ssize_t *places(tuple order) except NULL:
-    """The indices as an array, to be freed by PyMem_Free()."""
+cdef Py_ssize_t *indices(tuple order) except NULL:
+    """Return the indices as an array, to be freed by PyMem_Free()."""
     cdef:
         Py_ssize_t i
         Py_ssize_t *array = <Py_ssize_t *>PyMem_Malloc(<size_t>(max(len(order), 1) * sizeof(Py_ssize_t)))

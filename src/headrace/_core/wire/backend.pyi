@@ -1,2 +1,2 @@
 class Reader:
-    """A cursor over one message body that refuses to read past its end."""
+    """A cursor over one message body; reading past its end raises ProtocolError."""

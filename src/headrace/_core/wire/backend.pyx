@@ -1,7 +1,7 @@
-"""Decoding of the bodies of backend messages, every length checked before it is used.
+"""Decoding of the bodies of backend messages. Every length is checked before it is used.
 
 Source: PostgreSQL documentation, "Message Formats" (protocol-message-formats), the messages marked (B), and
-"Error and Notice Message Fields" (protocol-error-fields). DataRow is decoded by the statement, which knows its codecs.
+"Error and Notice Message Fields" (protocol-error-fields). DataRow is decoded in rows/row_plan.pyx.
 """
 
 from cpython.unicode cimport PyUnicode_DecodeUTF8
@@ -14,66 +14,66 @@ from headrace.exceptions import ProtocolError
 
 
 cdef class Reader:
-    """A cursor over one message body that refuses to read past its end."""
+    """A cursor over one message body; reading past its end raises ProtocolError."""
 
     cdef:
-        const char *place
+        const char *cursor
         const char *end
         str message
 
     cdef int need(self, Py_ssize_t size) except -1:
-        if self.end - self.place < size:
+        if self.end - self.cursor < size:
             raise ProtocolError(f'{self.message} from the server is cut short')
         return 0
 
     cdef int32_t int32(self) except? -1:
         self.need(4)
-        self.place += 4
-        return load_i32(self.place - 4)
+        self.cursor += 4
+        return load_i32(self.cursor - 4)
 
     cdef int int16(self) except? -1:
         self.need(2)
-        self.place += 2
-        return load_i16(self.place - 2)
+        self.cursor += 2
+        return load_i16(self.cursor - 2)
 
     cdef str cstring(self):
         cdef:
-            const char *start = self.place
+            const char *start = self.cursor
             const char *stop = <const char *>memchr(start, 0, <size_t>(self.end - start))
         if stop == NULL:
             raise ProtocolError(f'{self.message} from the server holds a string without its end')
-        self.place = stop + 1
+        self.cursor = stop + 1
         return text(start, stop - start)
 
     cdef int done(self) except -1:
-        if self.place != self.end:
-            raise ProtocolError(f'{self.message} from the server has {self.end - self.place} bytes too many')
+        if self.cursor != self.end:
+            raise ProtocolError(f'{self.message} from the server has {self.end - self.cursor} bytes too many')
         return 0
 
 
 cdef Reader reader(str message, const char *data, Py_ssize_t size):
     cdef Reader made = Reader.__new__(Reader)
     made.message = message
-    made.place = data
+    made.cursor = data
     made.end = data + size
     return made
 
 
 cdef str text(const char *data, Py_ssize_t size):
-    """Text in UTF-8; what is not UTF-8 (a message written before the encoding was settled) is shown with U+FFFD."""
+    """Decode UTF-8. Other bytes, as in messages sent before the encoding is set, become U+FFFD."""
     return PyUnicode_DecodeUTF8(data, size, 'replace')
 
 
 cdef dict error_fields(const char *data, Py_ssize_t size):
-    """The fields of an ErrorResponse or NoticeResponse by their one-letter codes."""
+    """Return the fields of an ErrorResponse or NoticeResponse by their one-letter codes."""
     cdef:
         Reader body = reader('ErrorResponse or NoticeResponse', data, size)
         dict fields = {}
         char code
     while True:
         body.need(1)
-        code = body.place[0]
-        body.place += 1
+        code = body.cursor[0]
+        body.cursor += 1
         if code == 0:
             break
         fields[chr(<unsigned char>code)] = body.cstring()
@@ -82,7 +82,7 @@ cdef dict error_fields(const char *data, Py_ssize_t size):
 
 
 cdef tuple parameter_description(const char *data, Py_ssize_t size):
-    """The OIDs of a statement's parameters."""
+    """Return the OIDs of a statement's parameters."""
     cdef:
         Py_ssize_t count, i
         list oids = []
@@ -97,7 +97,7 @@ cdef tuple parameter_description(const char *data, Py_ssize_t size):
 
 
 cdef list row_description(const char *data, Py_ssize_t size):
-    """The columns of a result: (name, table OID, attribute number, type OID, type length, type modifier, format)."""
+    """Return the columns: (name, table OID, attribute number, type OID, type length, type modifier, format)."""
     cdef:
         Reader body = reader('RowDescription', data, size)
         int count = body.int16()
@@ -118,7 +118,7 @@ cdef list row_description(const char *data, Py_ssize_t size):
 
 
 cdef tuple notification(const char *data, Py_ssize_t size):
-    """A NotificationResponse as (process id, channel, payload)."""
+    """Return a NotificationResponse as (process id, channel, payload)."""
     cdef Reader body = reader('NotificationResponse', data, size)
     pid = body.int32()
     channel = body.cstring()
@@ -128,7 +128,7 @@ cdef tuple notification(const char *data, Py_ssize_t size):
 
 
 cdef tuple parameter_status(const char *data, Py_ssize_t size):
-    """A ParameterStatus as (name, value)."""
+    """Return a ParameterStatus as (name, value)."""
     cdef Reader body = reader('ParameterStatus', data, size)
     name = body.cstring()
     value = body.cstring()
@@ -137,7 +137,7 @@ cdef tuple parameter_status(const char *data, Py_ssize_t size):
 
 
 cdef str command_tag(const char *data, Py_ssize_t size):
-    """The tag of a CommandComplete, such as "INSERT 0 1"."""
+    """Return the tag of a CommandComplete, such as "INSERT 0 1"."""
     if size < 1 or data[size - 1] != 0:
         raise ProtocolError('CommandComplete from the server holds a string without its end')
     return text(data, size - 1)

@@ -1,4 +1,4 @@
-# Checked writes of big-endian fields into one growing buffer, and the loads that decoders use.
+# Writing big-endian fields to a growing buffer, and reading them.
 
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -30,13 +30,13 @@ cdef class WriteBuffer:
 
 
 cdef inline char *reserve(WriteBuffer out, Py_ssize_t size) except NULL:
-    """Extend the buffer by `size` bytes and return where they start; valid until the next write."""
-    cdef char *place
+    """Extend the buffer by `size` bytes and return a pointer to them, which is valid until the next write."""
+    cdef char *at
     if out.capacity - out.length < size:
         out._grow(size)
-    place = out.data + out.length
+    at = out.data + out.length
     out.length += size
-    return place
+    return at
 
 
 cdef inline int put_byte(WriteBuffer out, char value) except -1:
@@ -65,18 +65,18 @@ cdef inline int put_bytes(WriteBuffer out, const char *data, Py_ssize_t size) ex
 
 
 cdef inline int put_value(WriteBuffer out, const char *data, Py_ssize_t size) except -1:
-    """A length-prefixed value, as in Bind parameters, array elements and record fields."""
-    cdef char *place
+    """Write a value after its length, as in Bind parameters, array elements and record fields."""
+    cdef char *at
     if size > 0x7fffffff:
         value_too_long(size)
-    place = reserve(out, size + 4)
-    store_u32(place, <uint32_t>size)
-    memcpy(place + 4, data, <size_t>size)
+    at = reserve(out, size + 4)
+    store_u32(at, <uint32_t>size)
+    memcpy(at + 4, data, <size_t>size)
     return 0
 
 
 cdef inline int put_cstring(WriteBuffer out, bytes text) except -1:
-    """A NUL-terminated string; a NUL inside is refused because the server would read another message."""
+    """Write a NUL-terminated string; raises ValueError for a NUL inside, which would end it early."""
     cdef Py_ssize_t size = len(text)
     if b'\0' in text:
         raise ValueError('a string sent to PostgreSQL must not contain a NUL character')
@@ -85,13 +85,13 @@ cdef inline int put_cstring(WriteBuffer out, bytes text) except -1:
 
 
 cdef inline Py_ssize_t begin_length(WriteBuffer out) except -1:
-    """Leave room for an int32 length and return its place for end_length()."""
+    """Reserve four bytes for a length, and return the position that end_length() needs."""
     reserve(out, 4)
     return out.length
 
 
 cdef inline int end_length(WriteBuffer out, Py_ssize_t mark) except -1:
-    """Fill in the length of a value begun at `mark`; the length does not count itself."""
+    """Set the length of a value that begins at `mark`; the length does not include itself."""
     cdef Py_ssize_t size = out.length - mark
     if size > 0x7fffffff:
         value_too_long(size)
@@ -100,7 +100,7 @@ cdef inline int end_length(WriteBuffer out, Py_ssize_t mark) except -1:
 
 
 cdef inline Py_ssize_t begin_message(WriteBuffer out, char kind) except -1:
-    """Start a frontend message of one type byte and a length that counts itself."""
+    """Begin a frontend message: a type byte and a length that includes itself. Return a mark for end_message()."""
     reserve(out, 5)[0] = kind
     return out.length
 

@@ -1,7 +1,7 @@
-"""Checked writes of protocol fields into one growing buffer.
+"""A growing buffer for protocol fields.
 
-A WriteBuffer is scratch space: callers fill it and take the bytes. Lengths are checked against the protocol's int32
-limit before anything is handed on (protocol-message-formats: every length is a signed 32-bit integer).
+Callers write to a WriteBuffer and take the bytes. All lengths are checked against the protocol's limit: they are signed
+32-bit integers (protocol-message-formats).
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -42,7 +42,7 @@ cdef class WriteBuffer:
         return 0
 
     cdef bytes take(self):
-        """The bytes written so far; the buffer is empty afterwards and gives back what a large message made it grow to."""
+        """Return the bytes written so far, empty the buffer, and free the memory of a large message."""
         cdef:
             bytes taken = PyBytes_FromStringAndSize(self.data, self.length)
             char *data

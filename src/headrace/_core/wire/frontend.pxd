@@ -8,7 +8,7 @@ cdef bytes SYNC
 cdef bytes TERMINATE
 cdef bytes COPY_DONE
 
-# The longest message that a server takes (PQ_LARGE_MESSAGE_LIMIT); at a longer one it drops the connection.
+# The longest message that a server accepts (PQ_LARGE_MESSAGE_LIMIT); it closes the connection after a longer one.
 cdef Py_ssize_t MAX_MESSAGE
 
 cdef bytes query_bytes(str query)

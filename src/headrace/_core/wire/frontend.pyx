@@ -1,7 +1,7 @@
 """Encoding of frontend messages.
 
-Source: PostgreSQL documentation, "Message Formats" (protocol-message-formats), the messages marked (F). Bind is put
-together by the statement, which knows its codecs.
+Source: PostgreSQL documentation, "Message Formats" (protocol-message-formats), the messages marked (F). Bind is
+written by the plan of a statement, which has the codecs.
 """
 
 import struct
@@ -13,7 +13,7 @@ from headrace._core.wire.buffer cimport (
 from headrace.exceptions import InterfaceError
 
 cdef Py_ssize_t MAX_MESSAGE = 0x3ffffffe
-# What Parse and Query need beside the text.
+# 256 bytes are enough for the other fields of Parse and Query.
 cdef Py_ssize_t MAX_QUERY = MAX_MESSAGE - 256
 
 cdef bytes BIND_NOTHING = b'B\0\0\0\x0c' + bytes(8)
@@ -23,7 +23,7 @@ cdef bytes COPY_DONE = b'c\0\0\0\4'
 
 
 cdef bytes query_bytes(str query):
-    """The text of a query in UTF-8; raises InterfaceError for one that no server takes."""
+    """Return the text of a query in UTF-8; raises InterfaceError if it is too long or has a NUL character."""
     cdef bytes encoded
     if '\0' in query:
         raise InterfaceError('the query must not contain a NUL character')
@@ -90,9 +90,9 @@ cdef int put_copy_fail(WriteBuffer out, bytes reason) except -1:
 
 
 def startup_message(protocol: int, parameters: dict) -> bytes:
-    """A StartupMessage for protocol version `protocol` (196608 is 3.0) with the given parameters.
+    """Return a StartupMessage for protocol version `protocol` (196608 is 3.0) with the given parameters.
 
-    A NUL in a name or value would end it early and let it smuggle in another parameter, so it raises ValueError.
+    Raises ValueError for a NUL in a name or value: it would end the string early and could inject another parameter.
     """
     body = bytearray(struct.pack('!i', protocol))
     for name, value in parameters.items():
@@ -105,10 +105,13 @@ def startup_message(protocol: int, parameters: dict) -> bytes:
 
 
 def ssl_request() -> bytes:
-    """An SSLRequest, sent before the startup message."""
+    """Return an SSLRequest, which is sent before the startup message."""
     return struct.pack('!ii', 8, 80877103)
 
 
 def cancel_request(pid: int, secret: bytes) -> bytes:
-    """A CancelRequest for the backend with that process id and secret key (4 to 256 bytes, protocol-flow-canceling)."""
+    """Return a CancelRequest for the backend with that process id and secret key.
+
+    The key has 4 to 256 bytes (protocol-flow-canceling).
+    """
     return struct.pack('!iii', 12 + len(secret), 80877102, pid) + secret

@@ -1,8 +1,8 @@
-# The bytes received and not yet read, cut into messages.
+# The received bytes that were not read yet, divided into messages.
 
 cdef struct Message:
     char kind
-    const char *body           # valid until the next call of anything here
+    const char *body           # valid until the next call of a method
     Py_ssize_t size
 
 
@@ -11,8 +11,8 @@ cdef class ReadBuffer:
         object chunk           # bytearray: the memory
         object view            # memoryview of all of it
         char *data
-        Py_ssize_t start       # of what has not been read
-        Py_ssize_t end         # of what has been received
+        Py_ssize_t start       # of the bytes not read yet
+        Py_ssize_t end         # of the bytes received
         Py_ssize_t capacity
 
     cdef object writable(self)

@@ -2,6 +2,6 @@ from typing import final
 
 @final
 class ReadBuffer:
-    """The bytes received and not yet read."""
+    """The received bytes that were not read yet."""
 
     def __len__(self) -> int: ...

@@ -1,7 +1,7 @@
 /* Big-endian loads and stores for the frontend/backend protocol.
  *
- * Every access goes through memcpy, so no unaligned pointer is ever dereferenced; compilers turn each of these into
- * one load or store and a byte swap.
+ * All accesses use memcpy, so no unaligned pointer is dereferenced. Compilers turn each function into one load or store
+ * and a byte swap.
  */
 #ifndef HEADRACE_WIRE_H
 #define HEADRACE_WIRE_H
