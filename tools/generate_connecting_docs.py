@@ -22,8 +22,8 @@ from headrace._connect.params.options import OPTIONS, STARTUP_VARIABLES, Option 
 from tools.generated import conclude, parser, with_parts  # noqa: E402
 
 SECTIONS = {
-    "host": "Where to connect",
-    "user": "Who connects to what",
+    "host": "Hosts and addresses",
+    "user": "User and database",
     "options": "Settings of the session",
     "sslmode": "TLS",
     "require_auth": "Authentication",
@@ -101,7 +101,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "variables": variable_table,
     "differences": difference_list,
 }
-"""What is written at each pair of marks."""
+"""The text for each pair of marks."""
 
 
 def render(present: str) -> str:

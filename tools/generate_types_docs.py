@@ -35,7 +35,7 @@ class Family(NamedTuple):
     """Their names in pg_type, with spaces between."""
 
     accepted: str
-    """What a parameter may be besides an object of the type that comes out."""
+    """Other Python values that a parameter may have, besides those of the type that is returned."""
 
     notes: str = ""
 
@@ -243,7 +243,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ranges": range_table,
     "pseudo-types": pseudo_list,
 }
-"""What is written at each pair of marks."""
+"""The text for each pair of marks."""
 
 
 def render(present: str) -> str:

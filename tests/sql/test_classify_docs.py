@@ -1,4 +1,4 @@
-"""The table in docs/pool.md of what shared methods do not share says what the driver makes of each of its examples."""
+"""The table in docs/pool.md of how statements run in shared methods: each example runs as the table says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OUTCOMES: dict[str, Callable[[Traits], bool]] = {
 def examples() -> list[tuple[str, str]]:
     """Return the examples of the table, each with its outcome."""
     text = DOCUMENT.read_text()
-    section = text[text.index("### What shared methods do not share") : text.index("### After a lease")]
+    section = text[text.index("### Statements that are not shared") : text.index("### After a lease")]
     found = []
     for statements, outcome in re.findall(r"^\| (`.*?) \| \*\*(.*?)\*\*", section, re.MULTILINE):
         found += [(statement, outcome) for statement in re.findall(r"`([^`]+)`", statements)]
