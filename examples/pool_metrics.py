@@ -14,17 +14,17 @@ from headrace.pool import PoolStats
 
 GAUGES = {
     "idle": "Connections with nothing to do",
-    "leased": "Connections that somebody has acquired",
+    "leased": "Connections that are acquired now",
     "opening": "Connections being opened",
     "in_flight": "Requests at the server",
     "queued": "Requests that wait to be sent",
-    "waiting": "Callers in line for a connection",
+    "waiting": "Callers that wait for a connection",
 }
 COUNTERS = {
-    "leases": "Connections acquired",
-    "opened": "Connections opened",
-    "failed": "Attempts to connect that failed",
-    "leaked": "Leases that were never given back",
+    "acquired": ("acquire_count", "Connections acquired"),
+    "opened": ("opened", "Connections opened"),
+    "connect_errors": ("connect_errors", "Failed attempts to open a connection"),
+    "leaked": ("leaked", "Leases that were never given back"),
 }
 
 
@@ -33,12 +33,12 @@ def metrics(stats: PoolStats) -> str:
     lines = []
     for name, meaning in GAUGES.items():
         lines += [f"# HELP pool_{name} {meaning}", f"# TYPE pool_{name} gauge", f"pool_{name} {getattr(stats, name)}"]
-    for name, meaning in COUNTERS.items():
+    for name, (field, meaning) in COUNTERS.items():
         lines += [f"# HELP pool_{name}_total {meaning}", f"# TYPE pool_{name}_total counter"]
-        lines += [f"pool_{name}_total {getattr(stats, name)}"]
+        lines += [f"pool_{name}_total {getattr(stats, field)}"]
     lines += ["# HELP pool_closed_total Connections closed", "# TYPE pool_closed_total counter"]
     lines += [f'pool_closed_total{{reason="{reason}"}} {count}' for reason, count in stats.closed.items()]
-    lines += ["# HELP pool_wait_seconds Time spent in line for a connection", "# TYPE pool_wait_seconds histogram"]
+    lines += ["# HELP pool_wait_seconds Time spent waiting for a connection", "# TYPE pool_wait_seconds histogram"]
     # The buckets of Prometheus hold all that is not longer than their bound.
     totals = accumulate(stats.wait_time.counts)
     for bound, total in zip([*stats.wait_time.bounds, "+Inf"], totals, strict=True):
