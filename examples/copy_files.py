@@ -44,7 +44,7 @@ async def copy(connection: headrace.Connection, directory: Path) -> None:
         query = "SELECT id, name FROM product WHERE price < $1 ORDER BY id"
         print("to a compressed file:", await connection.copy_from_query(query, 5, output=file))
 
-    # To a function, which may be a coroutine function: the server waits where it is slow.
+    # To a function, which may be a coroutine function: the server waits if it is slow.
     size = 0
 
     async def count(data: bytes) -> None:
@@ -62,7 +62,7 @@ async def copy(connection: headrace.Connection, directory: Path) -> None:
     )
     print("from a file:", tag)
 
-    # From an asynchronous iterable of bytes, cut wherever it suits.
+    # From an asynchronous iterable of bytes, in pieces of any size.
     async def pieces() -> AsyncIterator[bytes]:
         for i in range(2000, 2003):
             yield f"{i},new".encode()
@@ -71,7 +71,7 @@ async def copy(connection: headrace.Connection, directory: Path) -> None:
     tag = await connection.copy_to_table("product", source=pieces(), columns=["id", "name"], format="csv")
     print("from an iterable:", tag)
 
-    # What cannot be copied undoes the whole COPY and leaves the connection as it was.
+    # A bad row undoes the whole COPY. The connection stays usable.
     try:
         await connection.copy_to_table("product", source=b"3000\tone more\t1\n1\ttaken\t1\n")
     except headrace.UniqueViolationError as error:

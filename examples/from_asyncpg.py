@@ -36,7 +36,7 @@ async def main(dsn: str) -> None:
         await pool.execute("CREATE TABLE brand (id serial PRIMARY KEY, name text NOT NULL UNIQUE)")
         await add(pool, ["Ash", "Birch"])
         await add(pool, ["Cedar", "Ash"])
-        # What asyncpg takes a connection each for runs on a few here.
+        # asyncpg takes a connection for each of these calls; here they share a few.
         found = await asyncio.gather(
             *(pool.fetchval("SELECT name FROM brand WHERE id = $1", n % 2 + 1) for n in range(100))
         )

@@ -1,4 +1,4 @@
-"""Query loggers: who is told of every query, and of the slow ones.
+"""Query loggers: functions that are called for every query, and for the slow ones.
 
 python examples/query_log.py postgresql://localhost/test
 """
@@ -16,7 +16,7 @@ log = logging.getLogger("shop.sql")
 
 
 def log_query(record: headrace.LoggedQuery) -> None:
-    """Write one query to the log; its arguments may be nobody's business, so they are left out."""
+    """Write one query to the log; its arguments may be private, so they are left out."""
     outcome = "ok" if record.exception is None else type(record.exception).__name__
     log.info("%.1f ms %s: %s", record.elapsed * 1000, outcome, record.query)
 
