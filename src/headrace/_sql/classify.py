@@ -1,7 +1,7 @@
-"""Say what the driver must know of SQL text before it is sent.
+"""Classify SQL text before it is sent.
 
 `classify()` works on the tokens of a text. If the server would refuse the text, or if its end is in doubt, the answers
-are the most careful ones. `split_statements()` cuts a text at the same boundaries.
+are the most careful ones. `split_statements()` splits a text at the same boundaries.
 """
 
 from __future__ import annotations
@@ -19,50 +19,49 @@ __all__ = ["Traits", "classify", "split_statements"]
 
 
 class Traits(NamedTuple):
-    """What `classify` found in a text."""
+    """The result of `classify()`."""
 
     statements: int
     """Number of statements; empty ones are not counted."""
 
     keywords: tuple[str, ...]
-    """First keyword of each statement in upper case, behind any parentheses; "" where it begins with
+    """First keyword of each statement in upper case, after any parentheses; "" if the statement begins with
     something else."""
 
     plain_read: bool
-    """One SELECT, VALUES or TABLE alone, with or without WITH, that neither writes nor locks rows, and whose functions
-    are all core functions that only read (headrace._sql.core_functions). It may be run again even if it was executed.
+    """The text is one SELECT, VALUES or TABLE, with or without WITH, that neither writes nor locks rows, and calls only
+    core functions that only read (headrace._sql.core_functions). It may be run again even if it was executed.
     Views, operators, casts, row security and foreign tables are trusted to read."""
 
     reads_session: bool
-    """Reads the session itself, such as pg_backend_pid() or a setting: on another connection the answer may differ."""
+    """The text reads its session, such as pg_backend_pid() or a setting: another connection may answer differently."""
 
     session_state: bool
-    """Changes or needs state of its session or a transaction around it, so it must not run on a shared
+    """The text changes or needs state of its session or a transaction around it, so it must not run on a shared
     connection."""
 
     copy: Literal["in", "out"] | None
-    """COPY FROM STDIN ("in", also where there are both) or COPY TO STDOUT ("out") is among the statements."""
+    """COPY FROM STDIN ("in", also if both occur) or COPY TO STDOUT ("out") is among the statements."""
 
     commits: bool
     """The last statement, whose command tag answers the text, is COMMIT or END (not COMMIT PREPARED, which
     ends another transaction)."""
 
     not_resettable: bool
-    """Changes session state that RESET ALL and its like do not restore: the role, session characteristics, a seed,
-    temporary tables, prepared statements, a loaded library."""
+    """The text changes session state that RESET ALL and its like do not restore: the role, session characteristics, a
+    seed, temporary tables, prepared statements, a loaded library."""
 
     runs_code: bool
-    """Runs code that the text does not show: CALL, DO, EXECUTE, or a function that runs the SQL it is given. The server
-    must be asked what that has left in the session."""
+    """The text runs code that it does not show: CALL, DO, EXECUTE, or a function that runs the SQL it is given. The
+    session's state must be compared afterwards."""
 
     needs_own_session: bool
-    """One SELECT or VALUES that calls lastval() or currval(), which tell about an earlier statement of the session, and
-    neither nextval() nor setval()."""
+    """The text is one SELECT or VALUES that calls lastval() or currval(), which depend on an earlier statement of the
+    session, and neither nextval() nor setval()."""
 
 
-# Statements are judged as lists of words, with white space and comments left out: keywords and bare
-# identifiers in upper case, quoted identifiers with their quotes, operators and punctuation as they stand,
-# and one sign for a constant.
+# A statement is a list of words without white space and comments: keywords and bare identifiers in upper case,
+# quoted identifiers with their quotes, operators and punctuation unchanged, and one fixed word for every constant.
 
 
 def _names(text: str) -> frozenset[str]:
@@ -74,9 +73,9 @@ _CONSTANTS: Final = frozenset(("STRING", "NUMBER", "PARAMETER"))
 _ROUTINES: Final = frozenset(("FUNCTION", "PROCEDURE"))
 
 
-# Functions whose effect outlives their statement, or which look at what an earlier statement of the session
-# left behind (on a shared connection lastval() would tell of somebody else's row). The
-# pg_advisory_xact_lock family ends with its statement's transaction and is not among them.
+# Functions whose effect outlives their statement, or that depend on an earlier statement of the session (on a shared
+# connection lastval() would return the value of another caller). The pg_advisory_xact_lock family is not among them,
+# because its locks end with the statement's transaction.
 _SESSION_FUNCTIONS: Final = _names(
     """
     set_config setseed set_limit currval lastval pg_export_snapshot
@@ -103,14 +102,14 @@ class _Statement(NamedTuple):
     start: int
     end: int
     sound: bool
-    """False where the server must refuse the text, or where its end is doubtful."""
+    """False if the server must refuse the text, or if its end is doubtful."""
 
     inside: list[str]
-    """Names of session functions inside its constants, which may be SQL for a function to run."""
+    """Names of session functions inside its constants, which may be SQL that a function runs."""
 
 
 def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
-    """Cut a text at its semicolons, but not at those in parentheses (CREATE RULE) or BEGIN ATOMIC ... END."""
+    """Split a text at its semicolons, except inside parentheses (CREATE RULE) and BEGIN ATOMIC ... END."""
     words: list[str] = []
     inside: list[str] = []
     start = depth = 0
@@ -127,7 +126,7 @@ def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
                 routine = words[:1] == ["CREATE"] and not _ROUTINES.isdisjoint(words[:4])
                 in_body = in_body or (routine and depth == 0 and words[-1:] == ["BEGIN"])
             elif word == "END" and in_body and depth == 0 and words[-1] in (";", "ATOMIC"):
-                # That of CASE, and a column's label, are never the first word of a statement.
+                # The END of a CASE and a column label END are never the first word of a statement.
                 in_body = False
         elif name == "PUNCTUATION":
             if word == "(":
@@ -152,10 +151,9 @@ def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
 
 
 def split_statements(sql: str, *, standard_conforming_strings: bool = True) -> list[str]:
-    """Return the statements of a text one by one, without their semicolons and outer white space.
+    """Return the statements of a text, without their semicolons and outer white space.
 
-    Empty statements are left out, comments stay where they are. An UNTERMINATED token belongs to the last
-    statement.
+    Empty statements are left out and comments are kept. An UNTERMINATED token belongs to the last statement.
     """
     return [
         sql[statement.start : statement.end].strip(" \t\n\r\f\v")
@@ -165,9 +163,8 @@ def split_statements(sql: str, *, standard_conforming_strings: bool = True) -> l
 
 _MAIN: Final = _names("SELECT INSERT UPDATE DELETE MERGE VALUES TABLE")
 
-# Statements that leave the session as it was, unless something in them says otherwise. Everything else
-# (BEGIN, SET, LISTEN, DECLARE, CALL, DO ..., and what no PostgreSQL of today knows) counts as session
-# state.
+# Statements that leave the session as it was, unless something in them says otherwise. Everything else counts as
+# session state: BEGIN, SET, LISTEN, DECLARE, CALL, DO ..., and statements that no PostgreSQL of today knows.
 _SHARED: Final = _MAIN | _names(
     """
     ALTER ANALYSE ANALYZE CHECKPOINT CLUSTER COMMENT COPY CREATE DROP EXPLAIN GRANT IMPORT NOTIFY REASSIGN
@@ -176,7 +173,7 @@ _SHARED: Final = _MAIN | _names(
 )
 
 _SETTINGS: Final = frozenset(("PG_SETTINGS", '"pg_settings"'))
-# They run SQL that is an argument, or put together of arguments (the last ones are those of tablefunc and xml2).
+# These functions run SQL that is an argument or is built from arguments (the last ones are in tablefunc and xml2).
 _RUN_SQL: Final = _names(
     """
     query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat ts_rewrite
@@ -185,9 +182,9 @@ _RUN_SQL: Final = _names(
 )
 _TEMPORARY: Final = frozenset(("TEMP", "TEMPORARY"))
 _TEMPORARY_SCHEMA: Final = re.compile(r'"pg_temp(?:_[0-9]+)?"|PG_TEMP(?:_[0-9]+)?')
-# RESET ALL passes these settings over.
+# RESET ALL leaves these settings alone.
 _KEPT_SETTINGS: Final = _names('ROLE SESSION_AUTHORIZATION SEED "role" "session_authorization" "seed"')
-# A text in which this finds nothing, in lower case, names none of those settings in a constant or a parameter.
+# A text in lower case that this does not match names none of those settings, in a constant or a parameter.
 _MAY_NAME_KEPT: Final = re.compile(r"role|session_authorization|seed|\$[0-9]|\\|u&'")
 _NOT_RESETTABLE: Final = _names(
     """
@@ -202,7 +199,7 @@ _NAME_FOLLOWS: Final = _names("WITH RECURSIVE , BY SET USING TO DEFAULT")
 
 
 def _forms(names: Iterable[str]) -> frozenset[str]:
-    """Return names as they stand among words: bare or quoted."""
+    """Return names in both forms that occur among words: bare and quoted."""
     return frozenset(form for name in names for form in (name.upper(), f'"{name}"'))
 
 
@@ -215,7 +212,7 @@ _SEQUENCE_CALLS: Final = _forms(["nextval", "setval"])
 
 
 def _calls(words: list[str], names: frozenset[str]) -> Iterator[int]:
-    """Yield where a function of these names is called: before a parenthesis, as x.f, or by TREAT (x AS f)."""
+    """Yield the positions at which one of these functions is called: f (...), x.f, or TREAT (x AS f)."""
     if names.isdisjoint(words):
         return
     treats = "TREAT" in words
@@ -228,7 +225,7 @@ def _calls_any(words: list[str], names: frozenset[str]) -> bool:
     return next(_calls(words, names), None) is not None
 
 
-def _lead(words: list[str], at: int = 0) -> int:
+def _skip_parentheses(words: list[str], at: int = 0) -> int:
     """Skip opening parentheses."""
     while at < len(words) and words[at] == "(":
         at += 1
@@ -236,15 +233,15 @@ def _lead(words: list[str], at: int = 0) -> int:
 
 
 def _main(words: list[str]) -> int:
-    """Find the keyword that says what is done, behind parentheses and WITH; len(words) if there is none."""
-    at = _lead(words)
+    """Return the position of the main keyword, after parentheses and WITH; len(words) if there is none."""
+    at = _skip_parentheses(words)
     depth = 0
     behind_with = False
     while at < len(words):
         word, before = words[at], words[at - 1]
         if behind_with and word == "(" and depth == 0 and before == ")":
             # WITH a AS (...) (SELECT ...)
-            at = _lead(words, at)
+            at = _skip_parentheses(words, at)
             behind_with = False
             continue
         if not behind_with:
@@ -263,7 +260,7 @@ def _main(words: list[str]) -> int:
 
 
 def _explained(words: list[str]) -> list[str]:
-    """Return the statement behind EXPLAIN and its options."""
+    """Return the statement after EXPLAIN and its options."""
     at = 1
     while at < len(words) and words[at] in ("ANALYZE", "ANALYSE", "VERBOSE"):
         at += 1
@@ -275,7 +272,7 @@ def _explained(words: list[str]) -> list[str]:
 
 
 def _creates_temporary(words: list[str]) -> bool:
-    """Whether CREATE makes something temporary, also within CREATE SCHEMA, or runs a prepared statement."""
+    """Return whether CREATE makes something temporary, also inside CREATE SCHEMA, or runs a prepared statement."""
     for at, word in enumerate(words):
         if word == "CREATE":
             at += 3 if words[at + 1 : at + 3] == ["OR", "REPLACE"] else 1
@@ -288,7 +285,7 @@ def _creates_temporary(words: list[str]) -> bool:
 
 
 def _into(words: list[str]) -> list[str]:
-    """Return the word behind each INTO of a SELECT INTO (not of INSERT or MERGE, nor a column's name)."""
+    """Return the word after each INTO of a SELECT INTO (not of INSERT or MERGE, and not a column name)."""
     return [
         target
         for before, word, target in zip(words, words[1:], words[2:], strict=False)
@@ -297,11 +294,11 @@ def _into(words: list[str]) -> list[str]:
 
 
 def _needs_session(words: list[str]) -> bool:
-    """Whether a statement changes or needs state of its session, as far as its text shows."""
+    """Return whether a statement changes or needs state of its session, as far as its text shows."""
     if words[0] == "EXPLAIN":
         words = _explained(words)
-    lead = _lead(words)
-    keyword = words[lead] if lead < len(words) else ""
+    first = _skip_parentheses(words)
+    keyword = words[first] if first < len(words) else ""
     if keyword not in _SHARED or (keyword == "CREATE" and _creates_temporary(words)):
         return True
     if "INTO" in words:
@@ -315,21 +312,21 @@ def _needs_session(words: list[str]) -> bool:
 
 
 def _is_not_resettable(words: list[str], inside: list[str], text: str) -> bool:
-    """Whether session state of a statement survives RESET ALL (another role does) and the other parts of a reset.
+    """Return whether a statement leaves session state, such as another role, that RESET ALL and the reset do not undo.
 
-    `text` is that of all statements, in lower case: a constant stands there only.
+    `text` is the text of all statements in lower case: constants are only found there.
     """
     if words[0] == "EXPLAIN":
         words = _explained(words)
-    lead = _lead(words)
-    keyword = words[lead] if lead < len(words) else ""
-    behind = words[lead + 1 : lead + 4]
+    first = _skip_parentheses(words)
+    keyword = words[first] if first < len(words) else ""
+    behind = words[first + 1 : first + 4]
     if keyword in ("SET", "RESET"):
         if behind[:1] in (["SESSION"], ["LOCAL"]) and behind[1:2] not in (["AUTHORIZATION"], ["CHARACTERISTICS"]):
             del behind[0]
         return behind[:1] == ["SESSION"] or not _KEPT_SETTINGS.isdisjoint(behind[:1])
     if keyword in ("PREPARE", "LOAD", "DEALLOCATE", "DISCARD"):
-        # PREPARE TRANSACTION 'x', but not a statement by the name of "transaction".
+        # PREPARE TRANSACTION 'x' is another command; a prepared statement may be named "transaction".
         return keyword != "PREPARE" or behind[:2] != ["TRANSACTION", _CONSTANT]
     if keyword == "CREATE" and _creates_temporary(words):
         return True
@@ -337,7 +334,7 @@ def _is_not_resettable(words: list[str], inside: list[str], text: str) -> bool:
         return True
     if _calls_any(words, _NOT_RESETTABLE_CALLS) or not _NOT_RESETTABLE.isdisjoint(inside):
         return True
-    # A setting whose name is not there to be seen may be one that a reset passes over.
+    # If the name of a setting is not visible, it may be one that a reset leaves alone.
     may_name = _MAY_NAME_KEPT.search(text) is not None
     for at in _calls(words, _SET_CONFIG_CALLS):
         if may_name or words[at + 2 : at + 4] != [_CONSTANT, ","]:
@@ -346,30 +343,30 @@ def _is_not_resettable(words: list[str], inside: list[str], text: str) -> bool:
 
 
 def _runs_code(words: list[str]) -> bool:
-    """Whether a statement runs code that its text does not show."""
+    """Return whether a statement runs code that its text does not show."""
     if words[0] == "EXPLAIN":
         words = _explained(words)
-    lead = _lead(words)
-    if words[lead : lead + 1] in (["CALL"], ["DO"], ["EXECUTE"]) or _calls_any(words, _RUN_SQL_CALLS):
+    first = _skip_parentheses(words)
+    if words[first : first + 1] in (["CALL"], ["DO"], ["EXECUTE"]) or _calls_any(words, _RUN_SQL_CALLS):
         return True
     return words[:1] == ["CREATE"] and any(pair == ("AS", "EXECUTE") for pair in pairwise(words))
 
 
 def _reads_last_value(words: list[str]) -> bool:
-    """Whether a statement reads no more than what an earlier one has left to lastval() or currval()."""
+    """Return whether a statement only reads the value that an earlier one left to lastval() or currval()."""
     if not _calls_any(words, _VALUE_CALLS) or _calls_any(words, _SEQUENCE_CALLS):
         return False
     main = _main(words)
     return words[main : main + 1] in (["SELECT"], ["VALUES"]) and _CHANGES.isdisjoint(words)
 
 
-# What makes a SELECT no plain read, wherever it stands.
+# With one of these words anywhere in it, a SELECT is not a plain read.
 _CHANGES: Final = _names("INSERT UPDATE DELETE MERGE INTO")
 _READS: Final = _names("SELECT VALUES TABLE WITH")
 _LOCKED_FOR: Final = _names("UPDATE NO SHARE KEY")
-# They end a WITH clause or a GROUP BY clause of the same level; all of them are reserved.
+# These words end a WITH clause or a GROUP BY clause of the same level. All of them are reserved.
 _CLAUSES: Final = _names("SELECT VALUES TABLE HAVING WINDOW UNION INTERSECT EXCEPT ORDER LIMIT OFFSET FETCH FOR")
-# Keywords that could be a function's name, but not behind such a word.
+# These keywords can be the name of a function, but not after the paired word.
 _GRAMMAR_PAIRS: Final = frozenset(
     (before, word)
     for word, befores in {
@@ -392,17 +389,17 @@ def _is_name(word: str) -> bool:
 
 
 def _only_reads(words: list[str]) -> bool:
-    """Whether a sound statement is a plain read, as far as the words show that nothing else is called.
+    """Return whether a sound statement is a plain read: its words show no call except of functions that only read.
 
-    A function is called by a name before "(", and also by a name behind a dot: x.f is f(x) if x has no column f, as
-    ('s'::regclass).nextval shows. A name before "(" is not a function's in the column list of an alias or of a WITH
-    query, in a type with modifiers, and if it is grammar.
+    A call is a name before "(", or a name after a dot: x.f is f(x) if x has no column f, as
+    ('s'::regclass).nextval shows. A name before "(" is not a function in the column list of an alias or of a WITH
+    query, in a type with modifiers, or if it is part of the grammar.
     """
-    lead = _lead(words)
-    if lead == len(words) or words[lead] not in _READS or not _CHANGES.isdisjoint(words):
+    first = _skip_parentheses(words)
+    if first == len(words) or words[first] not in _READS or not _CHANGES.isdisjoint(words):
         return False
     levels: list[tuple[bool, bool, str]] = []
-    in_with = in_grouping = False  # in a WITH clause, outside of its queries; in GROUP BY or GROUPING SETS
+    in_with = in_grouping = False  # in a WITH clause but outside its queries; in GROUP BY or GROUPING SETS
     opened_by = ""  # the word before the parenthesis that was closed last
     before = ""
     for at, word in enumerate(words):
@@ -433,7 +430,7 @@ def _only_reads(words: list[str]) -> bool:
 
 
 def _calls_nothing(words: list[str], at: int, in_with: bool, in_grouping: bool, opened_by: str) -> bool:
-    """Whether the name at `at`, which stands before a parenthesis, is no function's or that of one that only reads."""
+    """Return whether the name at `at`, before a parenthesis, is not a function or is a function that only reads."""
     name = words[at]
     before = words[at - 1] if at > 0 else ""
     if before == ".":
@@ -454,7 +451,7 @@ def _calls_nothing(words: list[str], at: int, in_with: bool, in_grouping: bool, 
         return words[at - 2 : at] == ["AS", "NOT"]
     if in_grouping and name in ("ROLLUP", "CUBE"):
         return before in ("BY", "ALL", "DISTINCT", ",", "(")
-    # Behind what ends an operand there is no function call: the name is an alias, or grammar such as OVER.
+    # No call follows the end of an operand: the name is an alias, or part of the grammar such as OVER.
     if before == ")":
         return opened_by not in ("DISTINCT ON", "OPERATOR")
     if before == "ORDINALITY":
@@ -463,13 +460,13 @@ def _calls_nothing(words: list[str], at: int, in_with: bool, in_grouping: bool, 
 
 
 def _copies(words: list[str]) -> Literal["in", "out"] | None:
-    """Which way COPY takes data over this connection: not at all where it names a file or program."""
+    """Return the direction in which COPY moves data over this connection; None if it names a file or program."""
     depth = 0
     for word, after in pairwise(words[1:]):
         if word in ("(", ")"):
             depth += 1 if word == "(" else -1
         elif depth == 0 and word in ("FROM", "TO"):
-            # The server takes STDIN and STDOUT for the same; the direction is that of FROM or TO.
+            # The server treats STDIN and STDOUT alike: FROM or TO decides the direction.
             if after not in ("STDIN", "STDOUT"):
                 return None
             return "in" if word == "FROM" else "out"
@@ -484,16 +481,16 @@ def _judge(sql: str, conforming: bool) -> Traits:
     lower = sql.lower()
     names_temporary, has_escapes = "pg_temp" in lower, 'u&"' in lower
     for words, _, _, sound, inside in _statements(sql, conforming):
-        lead = _lead(words)
-        keyword = words[lead] if lead < len(words) else ""
+        first = _skip_parentheses(words)
+        keyword = words[first] if first < len(words) else ""
         keywords.append(keyword if keyword[:1].isalpha() else "")
-        # Written as U&"..." a name may be any, and so may what it does.
+        # A name written as U&"..." may be any name, so the statement may do anything.
         escaped = has_escapes and any(word[:2] in ("U&", "u&") for word in words)
-        lasting = escaped or (names_temporary and any(map(_TEMPORARY_SCHEMA.fullmatch, words)))
-        needs_session = not sound or lasting or bool(inside) or _needs_session(words)
+        not_undone = escaped or (names_temporary and any(map(_TEMPORARY_SCHEMA.fullmatch, words)))
+        needs_session = not sound or not_undone or bool(inside) or _needs_session(words)
         if needs_session:
             session_state = True
-            not_resettable = not_resettable or lasting or _is_not_resettable(words, inside, lower)
+            not_resettable = not_resettable or not_undone or _is_not_resettable(words, inside, lower)
             runs_code = runs_code or _runs_code(words)
             needs_own_session = len(keywords) == 1 and _reads_last_value(words)
         plain_read = plain_read and not needs_session and len(keywords) == 1 and _only_reads(words)
@@ -516,7 +513,7 @@ def _judge(sql: str, conforming: bool) -> Traits:
 
 
 def _judge_both(sql: str) -> Traits:
-    """Judge a text under both meanings of a backslash, and take the worse of each answer."""
+    """Judge a text under both meanings of a backslash, and return the more careful of each answer."""
     one = _judge(sql, True)
     if "\\" not in sql:
         return one
@@ -544,7 +541,7 @@ _LONGEST_CACHED: Final = 8_192
 
 @lru_cache(_CACHED_TEXTS)
 def _judge_cached(sql: str) -> Traits:
-    # A cache by one text alone finds it without making a key of it.
+    # With one argument lru_cache uses the text itself as the key.
     return _judge_both(sql)
 
 
@@ -554,14 +551,15 @@ def _judge_as_cached(sql: str, conforming: bool) -> Traits:
 
 
 def classify(sql: str, *, standard_conforming_strings: bool | None = None) -> Traits:
-    """Say what the driver must know of a text before sending it.
+    """Return what the driver must know about a text before it sends it.
 
-    Works on what the text shows: a function may still change the session unseen. What cannot be told, such
-    as a text the server must refuse or a statement it does not know yet, is taken for session state and
-    never for a plain read.
+    Only the text is considered: a function may still change the session unseen. If the answer is in doubt, as for a
+    text that the server must refuse or a statement that is not known yet, the text counts as session state and never
+    as a plain read.
 
     `standard_conforming_strings` is the session's setting. If it is not known, a text with a backslash is judged under
-    both, and the stricter answers count. Those for the last 1,024 texts of up to 8,192 characters are kept.
+    both values, and the stricter answers count. The answers for the last 1,024 texts of up to 8,192 characters are
+    cached.
     """
     cached = len(sql) <= _LONGEST_CACHED
     if standard_conforming_strings is None:

@@ -1,10 +1,10 @@
-"""Cut SQL text into tokens.
+"""Split SQL text into tokens.
 
 The rules are the server's own (PostgreSQL documentation, "Lexical Structure"; src/backend/parser/scan.l), for all
 supported versions at once. If versions differ, as for `1_000`, the difference moves no boundary that matters here.
 
-No text makes the lexer raise or run for more than linear time, and the tokens always join to the text again. A
-constant, quoted identifier or comment that never ends becomes a last token of kind UNTERMINATED.
+The lexer never raises and takes linear time for any text, and the tokens always join to the text again. An
+unterminated constant, quoted identifier or comment becomes a last token of kind UNTERMINATED.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Kind", "Token", "highest_parameter", "scan", "tokens"]
 
 
 class Kind(Enum):
-    """What a token is."""
+    """The kind of a token."""
 
     SPACE = "white space"
     COMMENT = "comment"
@@ -35,14 +35,14 @@ class Kind(Enum):
 
 
 class Token(NamedTuple):
-    """A piece of SQL text and where it starts, in characters from 0."""
+    """A piece of SQL text and its start, in characters from 0."""
 
     kind: Kind
     text: str
     start: int
 
 
-# Patterns. Each is written so that it can match in one way only, which keeps a failing match linear.
+# Patterns. Each can match a text in one way only, which keeps a failing match linear.
 
 _SPACE = r"[ \t\n\r\f\v]"
 _LETTER = r"[A-Za-z_\u0080-\U0010ffff]"
@@ -56,8 +56,8 @@ _NUMBER = (
 _OPERATOR = r"::|:=|(?:(?!--|/\*)[~!@#^&|`?+\-*/%<>=])+"
 _IDENTIFIER = r'(?:[uU]&)?"[^"]*(?:""[^"]*)*"(?!")'
 
-# Between the parts of a constant that goes on in another line ('foo' newline 'bar'). Escapes stay as they
-# were in the first part, so E'foo' newline 'it\'s' must be one token.
+# Between the parts of a constant that continues on another line ('foo' newline 'bar'). The kind of the first part
+# holds for all of them, so E'foo' newline 'it\'s' must be one token.
 _NEXT_LINE = rf"(?:[ \t\f\v]|--[^\n\r]*(?![^\n\r]))*[\n\r](?:{_SPACE}|--[^\n\r]*[\n\r])*"
 
 
@@ -70,7 +70,7 @@ _ESCAPED = r"[^'\\]*(?:(?:\\[\s\S]|'')[^'\\]*)*'(?!')"
 _BITS = r"[^']*'"
 
 
-@cache  # compiled when first used, which spares the import some 10 ms for each
+@cache  # compiled on first use, which saves some 10 ms for each at import
 def _pattern(conforming: bool) -> re.Pattern[str]:
     """Compile the lexer for one meaning of '...' and N'...' (standard_conforming_strings on or off)."""
     plain = _STANDARD if conforming else _ESCAPED
@@ -104,7 +104,7 @@ _BEGUN: Final = frozenset(("BLOCK", "DOLLAR", "UNTERMINATED"))
 
 
 def _comment_end(sql: str, start: int) -> int:
-    """Find where the block comment at `start` ends; they nest. -1 if it never does."""
+    """Return the end of the block comment at `start`, or -1 if it is unterminated. Comments nest."""
     depth = 0
     for edge in _COMMENT_EDGE.finditer(sql, start):
         depth += 1 if edge[0] == "/*" else -1
@@ -114,7 +114,7 @@ def _comment_end(sql: str, start: int) -> int:
 
 
 def _jump(sql: str, name: str, start: int, end: int) -> tuple[str, int]:
-    """Say what the token beginning with `sql[start:end]` is and where it ends; -1 if it never does."""
+    """Return the kind and the end of the token that begins with `sql[start:end]`; -1 if it is unterminated."""
     if name == "BLOCK":
         return "COMMENT", _comment_end(sql, start)
     if name == "DOLLAR":
@@ -131,7 +131,7 @@ def scan(sql: str, conforming: bool) -> Iterator[tuple[str, int, int]]:
     while end < length:
         for found in finditer(sql, end):
             name = found.lastgroup
-            assert name is not None  # the last group takes any character
+            assert name is not None  # the last group matches any character
             start, end = found.span()
             if name in _BEGUN:
                 name, end = _jump(sql, name, start, end)
@@ -141,7 +141,7 @@ def scan(sql: str, conforming: bool) -> Iterator[tuple[str, int, int]]:
                 yield name, start, end
                 break
             if name == "OPERATOR" and end - start > 1 and sql[end - 1] in "+-":
-                # An operator ends in + or - only if certain other signs are in it: `=-1` is `=`, `-`, `1`.
+                # An operator ends in + or - only if it has certain other characters: `=-1` is `=`, `-`, `1`.
                 operator = found[0]
                 if _OPERATOR_SIGNS.isdisjoint(operator):
                     first = start + max(1, len(operator.rstrip("+-")))
@@ -153,18 +153,18 @@ def scan(sql: str, conforming: bool) -> Iterator[tuple[str, int, int]]:
 
 
 def tokens(sql: str, *, standard_conforming_strings: bool = True) -> Iterator[Token]:
-    """Cut SQL text into tokens, white space and comments included: joined they are the text.
+    """Split SQL text into tokens, including white space and comments, which join to the text again.
 
-    `standard_conforming_strings` is the session's setting; off, a backslash in a plain '...' escapes.
+    `standard_conforming_strings` is the session's setting; if it is off, a backslash in a plain '...' escapes.
     """
     for name, start, end in scan(sql, standard_conforming_strings):
         yield Token(Kind[name], sql[start:end], start)
 
 
 def highest_parameter(sql: str) -> int:
-    """Return the highest number of a parameter of a text, 0 where it has none.
+    """Return the highest parameter number in a text; 0 if it has no parameters.
 
-    A number of more than nine digits is passed over: no server takes it.
+    Numbers of more than nine digits are ignored, because no server accepts them.
     """
     numbers = (token.text[1:] for token in tokens(sql) if token.kind is Kind.PARAMETER)
     return max((int(number) for number in numbers if len(number) < 10), default=0)

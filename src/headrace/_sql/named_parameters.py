@@ -1,8 +1,8 @@
-"""Queries with named parameters, and fragments to put them together from: `sql()` and template literals.
+"""Queries with named parameters, and fragments to build them from: `sql()` and template literals.
 
-The text is cut by the real lexer, so a `:name` inside a string, a comment or a dollar-quoted body is text, and `::`,
-`:=` and the colon of a slice are what they are in SQL. Values never become part of a text: each is sent apart from it
-as `$1`, `$2`, ... What was found in a text is kept, so the same text gives the same query and finds its prepared
+The text is split by the lexer, so a `:name` inside a string, a comment or a dollar-quoted body is text, and `::`,
+`:=` and the colon of a slice keep their meaning in SQL. Values never become part of a text: each is sent separately
+as `$1`, `$2`, ... The parsed form of a text is cached, so the same text gives the same query and finds its prepared
 statement again.
 """
 
@@ -24,7 +24,7 @@ if sys.version_info >= (3, 14):
 else:
 
     class Template:
-        """Stands for the class of template literals where Python has none."""
+        """Stands in for the class of template literals in versions of Python without them."""
 
 
 CACHED_TEXTS: Final = 1024
@@ -32,22 +32,22 @@ LONGEST_CACHED: Final = 65_536
 
 
 class Skeleton(NamedTuple):
-    """What was found in a text: the pieces between its parameters, and which parameter stands between them."""
+    """A parsed text: the parts between its parameters, and the parameter in each gap."""
 
     parts: tuple[str, ...]
     names: tuple[str, ...]
-    """Each parameter once, in the order of first appearance."""
+    """Each parameter once, in order of first appearance."""
     places: tuple[int, ...]
-    """For each gap between the parts the index of the parameter in it."""
+    """For each gap between the parts, the index of its parameter."""
     text: str
-    """With $1, $2, ... in the gaps."""
+    """The text with $1, $2, ... in the gaps."""
 
 
 class Query:
-    """A query or a fragment of one, with its arguments; made by `sql()`, never changed.
+    """A query or a fragment of one, with its arguments. `sql()` makes it; it is immutable.
 
-    It goes wherever a query's text and arguments go: `await connection.fetch(query)`; or into another query, as the
-    value of one of its parameters.
+    It is accepted in place of a query's text and arguments, as in `await connection.fetch(query)`, and as the value of
+    a parameter of another query.
     """
 
     __slots__ = ("_args", "_missing", "_parts", "_places", "_text")
@@ -68,7 +68,7 @@ class Query:
 
     @property
     def text(self) -> str:
-        """The text with $1, $2, ... for its parameters, in the order of first appearance."""
+        """The text with $1, $2, ... for its parameters, in order of first appearance."""
         if self._text is None:
             self._text = _numbered(self._parts, self._places)
         return self._text
@@ -79,7 +79,7 @@ class Query:
         return self._args
 
     def join(self, queries: Iterable[Query]) -> Query:
-        """Return these queries as one, with this one between each two of them: `sql(" AND ").join(conditions)`."""
+        """Return one query of these queries, with this one between each two: `sql(" AND ").join(conditions)`."""
         found = [_fragment(each) for each in queries]
         if not found:
             return EMPTY
@@ -95,9 +95,9 @@ class Query:
 
 
 class NamedElements:
-    """The elements of an executemany() as sequences of arguments, made of mappings one by one.
+    """The elements of an executemany(): each mapping becomes a sequence of arguments when it is reached.
 
-    It can be iterated over again where the mappings can.
+    It can be iterated again if the elements can.
     """
 
     __slots__ = ("_elements", "_names")
@@ -131,17 +131,17 @@ if sys.version_info >= (3, 14):
     AnyQuery = str | Query | Template
 else:
     AnyQuery = str | Query
-"""What the query methods take: a text with $1, $2, ...; what `sql()` returns; from Python 3.14 a template literal."""
+"""Accepted by the query methods: a text with $1, $2, ...; a query of `sql()`; from Python 3.14 a template literal."""
 
 
 def sql(text: str | Template, /, **values: object) -> Query:
     """Return a query with named parameters: `sql("SELECT * FROM product WHERE id = :id", id=5)`.
 
-    `:name` stands for the value passed under that name; used twice it is one parameter. A value that is a query itself
-    becomes part of the text, with its own parameters. Without any values the query is one for executemany() and
-    fetchmany(), which take them from their elements. A template literal brings its values along: `sql(t"... {id}")`.
+    `:name` stands for the value passed under that name. A name that is used twice is one parameter. A value that is a
+    query itself becomes part of the text, with its own parameters. A query without values is for executemany() and
+    fetchmany(), which take the values from their elements. A template literal has its values: `sql(t"... {id}")`.
 
-    Raises InterfaceError where names and values differ, for $1, $2, ... in the text, and for a text that ends inside a
+    Raises InterfaceError if the names and the values differ, if the text has $1, $2, ..., or if the text ends inside a
     string, a quoted identifier or a comment.
     """
     if not isinstance(text, str):
@@ -162,9 +162,9 @@ def sql(text: str | Template, /, **values: object) -> Query:
 
 
 def identifier(*names: str) -> Query:
-    """Return a name as a fragment, quoted: `identifier("public", "user")` is "public"."user".
+    """Return a name as a quoted fragment: `identifier("public", "user")` is "public"."user".
 
-    Raises InterfaceError for what can be no name.
+    Raises InterfaceError for a name that is empty or cannot be sent.
     """
     if not names or "" in names:
         raise InterfaceError(f"identifier() expects the parts of a name, none of them empty; got {names!r}")
@@ -173,12 +173,12 @@ def identifier(*names: str) -> Query:
 
 
 def bound(query: object, args: tuple[object, ...]) -> tuple[str, tuple[object, ...]]:
-    """Return the text and arguments of what was passed in the place of a query's text.
+    """Return the text and arguments of an object that was passed as a query.
 
-    Raises TypeError for what is no query, InterfaceError where arguments are missing or passed twice.
+    Raises TypeError if it is not a query, InterfaceError if arguments are missing or passed twice.
     """
     if isinstance(query, str):
-        # The core takes str alone, a subclass may do as it likes.
+        # The core accepts str only, and a subclass may override its methods.
         return str.__str__(query), args
     found = _as_query(query)
     if found is None:
@@ -199,10 +199,10 @@ def bound(query: object, args: tuple[object, ...]) -> tuple[str, tuple[object, .
 
 
 def bound_each(query: object, elements: Iterable[Any]) -> tuple[str, Iterable[Sequence[object]]]:
-    """Return the text of a query to be run once for each element, and its arguments each time.
+    """Return the text of a query to be run once for each element, and its arguments for each run.
 
-    The elements of a query with named parameters are mappings. Raises like `bound()`, and while the elements are taken
-    ArgumentError for one that does not have all the names and no others.
+    The elements of a query with named parameters are mappings. Raises like `bound()`. Taking an element that does not
+    have exactly the names of the query raises ArgumentError.
     """
     if isinstance(query, str):
         return str.__str__(query), elements
@@ -211,7 +211,7 @@ def bound_each(query: object, elements: Iterable[Any]) -> tuple[str, Iterable[Se
         return bound(query, ())[0], elements
     if found.args:
         raise InterfaceError(
-            "this query brings its arguments along, where each element has arguments of its own",
+            "this query brings its arguments along, but each element has arguments of its own",
             hint="Pass the text alone to sql(), and as elements mappings with a value for each name.",
         )
     if not found._missing:
@@ -221,7 +221,7 @@ def bound_each(query: object, elements: Iterable[Any]) -> tuple[str, Iterable[Se
 
 
 def unbound_text(query: object, method: str) -> str:
-    """Return the text of a query where only a text will do; raises InterfaceError for a `Query`."""
+    """Return the text of a query for a method that accepts only text; raises InterfaceError for a `Query`."""
     if _as_query(query) is not None:
         raise InterfaceError(
             f"{method} takes a text with $1, $2, ... for its parameters, not what sql() returns",
@@ -238,7 +238,7 @@ def _as_query(query: object) -> Query | None:
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
-# What a colon of SQL's own can touch; and a lone $, which would make a dollar quote of the number behind it.
+# A colon that touches one of these is part of SQL. So does a lone $, which would dollar-quote the number after it.
 _OPERANDS: Final = frozenset((Kind.WORD, Kind.QUOTED, Kind.STRING, Kind.NUMBER, Kind.OTHER))
 _NOTHING: Final = Token(Kind.SPACE, "", 0)
 
@@ -247,7 +247,7 @@ _NOTHING: Final = Token(Kind.SPACE, "", 0)
 def read_text(text: str) -> Skeleton:
     """Find the `:name`s of a text.
 
-    A colon that touches what stands before it is SQL's own: array[lower:upper], JSON_OBJECT('key':value).
+    A colon that touches the token before it is part of SQL: array[lower:upper], JSON_OBJECT('key':value).
     """
     parts: list[str] = []
     found: list[str] = []
@@ -275,7 +275,7 @@ def read_text(text: str) -> Skeleton:
 
 @lru_cache(CACHED_TEXTS)
 def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
-    """Check that every interpolation of a template literal stands where a parameter can."""
+    """Check that every interpolation of a template literal is at a position that allows a parameter."""
     text = _numbered(strings, range(len(names)))
     found: dict[int, Token] = {}
     for token in tokens(text):
@@ -295,7 +295,9 @@ def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
         at += len(placed)
     for token in found.values():
         if token.kind is Kind.PARAMETER:
-            raise InterfaceError(f"the template has the numbered parameter {token.text}: its values number themselves")
+            raise InterfaceError(
+                f"the template has the numbered parameter {token.text}: its interpolations are numbered automatically"
+            )
     return _put_together(strings, names)
 
 
@@ -323,10 +325,10 @@ def _of_template(template: Any) -> Query:
         name, value = interpolation.expression.strip(), interpolation.value
         if interpolation.conversion or interpolation.format_spec:
             raise InterfaceError(
-                f"the interpolation {{{name}}} has a conversion or format: values are sent as they are",
-                hint="Format it in the query, to_char() for instance, or convert the value before.",
+                f"the interpolation {{{name}}} has a conversion or format: values are sent unchanged",
+                hint="Format it in the query, with to_char() for instance, or convert the value first.",
             )
-        # A variable that is used twice is one parameter; a call may give something else each time.
+        # A variable that is used twice is one parameter; a call may return another value each time.
         if not name.isidentifier() or values.setdefault(name, value) is not value:
             name = f"{name} #{len(names) + 1}"
             values[name] = value
@@ -348,13 +350,13 @@ def _query(skeleton: Skeleton, values: list[Any]) -> Query:
         if isinstance(value, (list, tuple)) and value and _as_query(value[0]) is not None:
             raise InterfaceError(
                 f"the value of :{name} is a {type(value).__name__} of queries",
-                hint="Say what stands between them: sql(', ').join(...).",
+                hint="Choose the text between them: sql(', ').join(...).",
             )
     return _spliced(skeleton.parts, skeleton.places, values)
 
 
 def _spliced(parts: Sequence[str], places: Iterable[int], values: Sequence[Any]) -> Query:
-    """Put values into their gaps: queries with their texts and arguments, all others as arguments."""
+    """Fill the gaps with values: queries with their texts and arguments, all other values as arguments."""
     args: list[object] = []
     first: dict[int, int] = {}
     texts = [parts[0]]
@@ -392,7 +394,7 @@ def _fragment(value: object) -> Query:
 
 
 def _adjoined(left: str, right: str) -> str:
-    """Put two texts side by side, so that no token of one becomes part of a token of the other."""
+    """Join two texts so that no token of one becomes part of a token of the other."""
     if left.rpartition("\n")[2].find("--") >= 0:
         return f"{left}\n{right}"  # the left one may end in a comment
     if not left or not right or left[-1] in " \t\n\r(,.;" or right[0] in " \t\n\r),.;":

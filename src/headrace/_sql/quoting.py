@@ -1,4 +1,4 @@
-"""Names and text inside SQL, quoted so that they can be nothing else.
+"""Quoting of names and text inside SQL.
 
 Source: PostgreSQL documentation, "Identifiers and Key Words" and "String Constants" (sql-syntax-lexical).
 """
@@ -9,21 +9,21 @@ from headrace.exceptions import InterfaceError
 
 
 def quote_identifier(name: object, what: str = "name") -> str:
-    """Return the name as a quoted identifier; raises InterfaceError, naming it as `what`, where it cannot be one."""
+    """Return the name as a quoted identifier; raises InterfaceError, which calls it `what`, if it cannot be one."""
     return '"{}"'.format(checked_text(name, what).replace('"', '""'))
 
 
 def quote_literal(text: object, what: str = "text") -> str:
-    """Return the text as a string constant, right with standard_conforming_strings on or off.
+    """Return the text as a string constant that is right with standard_conforming_strings on or off.
 
-    Raises InterfaceError, naming it as `what`, for what no text of the server can be.
+    Raises InterfaceError, which calls it `what`, for a text that cannot be sent.
     """
     quoted = checked_text(text, what).replace("'", "''")
     return f"E'{quoted}'".replace("\\", "\\\\") if "\\" in quoted else f"'{quoted}'"
 
 
 def checked_text(text: object, what: str) -> str:
-    """Return the text; raises InterfaceError where it is not a str or cannot be sent."""
+    """Return the text; raises InterfaceError if it is not a str or cannot be sent."""
     if not isinstance(text, str):
         raise InterfaceError(f"{what} is expected to be a str, got {type(text).__name__} {text!r:.100}")
     if "\0" in text:
