@@ -1,9 +1,9 @@
 """The command `headrace`, also `python -m headrace`.
 
-    headrace ping [DSN]      connect, and say in one screen how that went
+    headrace ping [DSN]      connect, and report the connection in a few lines
 
-Exit status 0 where all is well, 1 where the connection fails, with one line on stderr, 2 for bad usage, which a DSN
-that makes no sense is too.
+The exit status is 0 on success, 1 if the connection fails, with one line on stderr, and 2 for bad usage, including a
+malformed DSN.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ INTERRUPTED = 130
 ROUND_TRIPS = 10
 
 PING = """\
-Connect as a program would, and print how: address, TLS version and cipher, authentication, channel binding, the
-server's version, whether it takes writes, and how long a round trip takes.
+Connect as a program would, and report: address, TLS version and cipher, authentication, channel binding, server
+version, whether the server accepts writes, and the time of a round trip.
 
-DSN is a URI (postgresql://user@host:5432/database) or libpq's keyword/value text (host=... dbname=...). What it leaves
-out comes from the PG* environment variables, the service file and the passfile. A password in the DSN can be read by
-others on this machine while the command runs; the passfile keeps it to yourself.
+DSN is a URI (postgresql://user@host:5432/database) or libpq's keyword/value text (host=... dbname=...). Parameters that
+it does not give come from the PG* environment variables, the service file and the passfile. Other users of this machine
+can read a password in the DSN while the command runs; use the passfile to avoid that.
 """
 
 
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     command = commands.add_parser(
         "ping",
-        help="connect, and say how that went",
+        help="connect, and report the connection",
         description=PING,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("dsn", metavar="DSN", nargs="?", help="where to connect, and as whom")
+    command.add_argument("dsn", metavar="DSN", nargs="?", help="where to connect, and as which user")
     command.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="to connect, and for each answer; default: 10"
     )
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def ping(dsn: str | None, timeout: float) -> int:
-    """Connect, print how, and return the exit status."""
+    """Connect, print the report, and return the exit status."""
     try:
         params = resolve(dsn)
     except ClientConfigurationError as error:
@@ -85,15 +85,15 @@ def ping(dsn: str | None, timeout: float) -> int:
 
 
 async def _ping(params: ConnectParams, timeout: float) -> list[tuple[str, str]]:
-    # Nothing is kept or sent ahead, so that it works through any pooler.
+    # No statement is cached and nothing is pipelined, so that it works with any pooler.
     limits = SessionLimits(0, 0, 0, 1)
     began = time.perf_counter()
     opened = await open_driver(params, limits.session, timeout)
     took = time.perf_counter() - began
-    connection = Connection(opened.driver, params, command_timeout=timeout, address=opened.place.address)
+    connection = Connection(opened.driver, params, command_timeout=timeout, address=opened.endpoint.address)
     try:
         return [
-            *_way(opened, params),
+            *_security(opened, params),
             ("server", await _server(connection)),
             ("mode", await _mode(connection)),
             ("connected in", f"{took * 1000:.1f} ms"),
@@ -103,23 +103,23 @@ async def _ping(params: ConnectParams, timeout: float) -> list[tuple[str, str]]:
         await connection.close()
 
 
-def _way(opened: Opened, params: ConnectParams) -> list[tuple[str, str]]:
-    """Say how the connection was made."""
-    place, authenticator = opened.place, opened.authenticator
+def _security(opened: Opened, params: ConnectParams) -> list[tuple[str, str]]:
+    """Return the address, and how the connection is secured."""
+    endpoint, authenticator = opened.endpoint, opened.authenticator
     connection: ssl.SSLObject | None = opened.driver.transport.get_extra_info("ssl_object")
     tls, certificate = "no", "none"
-    if connection is not None and place.context is not None:
+    if connection is not None and endpoint.context is not None:
         cipher = connection.cipher()
         tls = f"{connection.version()}, {cipher[0] if cipher else 'unknown cipher'}"
-        if place.context.verify_mode == ssl.CERT_NONE:
+        if endpoint.context.verify_mode == ssl.CERT_NONE:
             certificate = "not verified: only sslmode=verify-full proves which server this is"
-        elif not place.context.check_hostname:
+        elif not endpoint.context.check_hostname:
             certificate = "verified, but not the name in it (sslmode=verify-full does that too)"
         else:
             certificate = "verified, and the name in it"
     method = authenticator.method
     return [
-        ("host", str(place)),
+        ("host", str(endpoint)),
         ("database", f"{params.database}, as {params.user}"),
         ("TLS", tls),
         ("certificate", certificate),
@@ -141,7 +141,7 @@ async def _mode(connection: Connection) -> str:
 
 
 async def _round_trip(connection: Connection) -> float:
-    """Return the seconds that the fastest of some empty queries took."""
+    """Return the time of the fastest of several empty queries, in seconds."""
     times: list[float] = []
     for _ in range(ROUND_TRIPS):
         began = time.perf_counter()
@@ -151,7 +151,7 @@ async def _round_trip(connection: Connection) -> float:
 
 
 def _seconds(text: str) -> float:
-    """Read a positive number of seconds."""
+    """Parse a positive number of seconds."""
     try:
         seconds = float(text)
     except ValueError:
@@ -170,7 +170,7 @@ def _fail(error: Exception, status: int) -> int:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning, such as that a passfile is ignored, on one line."""
+    """Print a warning, such as one about an ignored passfile, on one line."""
     print("headrace: warning:", " ".join(str(message).splitlines()), file=sys.stderr)
 
 

@@ -378,7 +378,7 @@ async def connect(
             params,
             record_class=record_class,
             command_timeout=command_timeout,
-            address=opened.place.address,
+            address=opened.endpoint.address,
         )
     except BaseException:
         # A subclass may raise, and nobody else knows the driver.

@@ -659,7 +659,7 @@ class Shared(Pool):
         self._watch()
 
     def _make_way(self) -> None:
-        for head in self.scheduler.giving_way():
+        for head in self.scheduler.to_preempt():
             assert isinstance(head, CallClaim)
             if not head.abandoned and head.is_wanted:
                 original = head
@@ -757,6 +757,6 @@ class Shared(Pool):
                 # No claim waits while a connection is idle, unless a read that came before it may need that.
                 assert any(
                     not each.asked_twice and each.movable and each.ticket < claims[0].ticket
-                    for other in scheduler.at_work()
+                    for other in scheduler.watched_connections()
                     for each in other.driver.in_flight[1:]
                 ), "a claim waits beside an idle connection"

@@ -11,7 +11,7 @@ import pytest
 from headrace import exceptions
 from headrace._core.pipeline.workload import Claim, Cost, Workload
 from headrace.pool import scheduler as scheduling
-from headrace.pool.scheduler import Limits, Opening, PooledConnection, Reason, Scheduler, copy_of, time_may_mend
+from headrace.pool.scheduler import Limits, Opening, PooledConnection, Reason, Scheduler, copy_of, is_transient
 
 QUICK = 0.001
 
@@ -612,10 +612,10 @@ def test_a_read_that_overruns_gives_way_to_a_claim_that_came_before_it() -> None
     pool.now = 0.02
     for pooled in pool.scheduler.overrunning(pool.now):
         pool.scheduler.mark_overrun(pooled)
-    assert pool.scheduler.giving_way() == [read]
+    assert pool.scheduler.to_preempt() == [read]
     # Once it is being cancelled nothing else has to be.
     two.blocked = True
-    assert pool.scheduler.giving_way() == []
+    assert pool.scheduler.to_preempt() == []
 
 
 def test_no_read_gives_way_to_a_claim_that_came_after_it() -> None:
@@ -625,7 +625,7 @@ def test_no_read_gives_way_to_a_claim_that_came_after_it() -> None:
     pool.ask(pool.write())
     pool.now = 1.0
     pool.scheduler.mark_overrun(one)
-    assert pool.scheduler.giving_way() == []
+    assert pool.scheduler.to_preempt() == []
 
 
 # Opening
@@ -681,7 +681,7 @@ def test_an_attempt_that_gets_no_answer_holds_up_no_other() -> None:
     pool.ask(pool.write())
     opening = pool.scheduler.begin_opening()
     assert (pool.scheduler.wanted(), pool.scheduler.can_grow) == (0, False)
-    pool.scheduler.note_stalled(opening)
+    pool.scheduler.mark_stalled(opening)
     assert (pool.scheduler.wanted(), pool.scheduler.can_grow) == (1, True)
     pool.open()
     # There is no place for the slow one any more.
@@ -695,7 +695,7 @@ def test_only_one_attempt_without_an_answer_is_left_out_of_account() -> None:
     pool.occupy(None)
     pool.ask(pool.write())
     for more in (1, 0):
-        pool.scheduler.note_stalled(pool.scheduler.begin_opening())
+        pool.scheduler.mark_stalled(pool.scheduler.begin_opening())
         assert pool.scheduler.wanted() == more
 
 
@@ -730,7 +730,7 @@ def test_all_waiters_fail_at_once_with_an_error_that_time_does_not_mend() -> Non
     for claim in claims:
         pool.ask(claim)
     pool.scheduler.failed(exceptions.InvalidPasswordError("no"), 0.0)
-    assert pool.scheduler.hopeless(0.0, 60.0) == claims
+    assert pool.scheduler.claims_to_fail(0.0, 60.0) == claims
     assert pool.scheduler.waiting == 0
     assert not any(claim.waits for claim in claims)
 
@@ -743,13 +743,13 @@ def test_waiters_without_a_time_limit_fail_after_their_patience_if_time_may_mend
     pool.ask(limited)
     pool.scheduler.failed(ConnectionRefusedError(), 5.0)
     # Only the time of the outage counts.
-    assert pool.scheduler.hopeless(14.9, 10.0) == []
+    assert pool.scheduler.claims_to_fail(14.9, 10.0) == []
     pool.now = 8.0
     late = pool.read()
     pool.ask(late)
     pool.scheduler.failed(ConnectionRefusedError(), 9.0)
-    assert pool.scheduler.hopeless(15.0, 10.0) == [early]
-    assert pool.scheduler.hopeless(18.0, 10.0) == [late]
+    assert pool.scheduler.claims_to_fail(15.0, 10.0) == [early]
+    assert pool.scheduler.claims_to_fail(18.0, 10.0) == [late]
     assert pool.scheduler.claims() == [limited]
 
 
@@ -758,7 +758,7 @@ def test_nobody_fails_while_there_are_connections() -> None:
     pool.occupy(None)
     pool.ask(pool.write())
     pool.scheduler.failed(exceptions.InvalidPasswordError("no"), 0.0)
-    assert pool.scheduler.hopeless(1000.0, 1.0) == []
+    assert pool.scheduler.claims_to_fail(1000.0, 1.0) == []
 
 
 @pytest.mark.parametrize(
@@ -780,7 +780,7 @@ def test_nobody_fails_while_there_are_connections() -> None:
     ],
 )
 def test_errors_that_time_may_mend(error: BaseException, *, mends: bool) -> None:
-    assert time_may_mend(error) is mends
+    assert is_transient(error) is mends
 
 
 def test_each_caller_gets_an_error_of_its_own() -> None:

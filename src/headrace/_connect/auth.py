@@ -1,21 +1,21 @@
-"""Authentication as a pure state machine: each Authentication message in, the answer out.
+"""Authentication as a pure state machine: an Authentication message in, the reply out.
 
 Source: PostgreSQL documentation, "Start-up" in "Message Flow", and the Authentication messages in "Message
 Formats".
 
     authenticator = Authenticator(settings, user=..., password=..., encrypted=..., ...)
     reply = authenticator.respond(code, payload)        # for each message 'R'
-    if isinstance(reply, Work):                         # what takes time, in a thread
+    if isinstance(reply, Work):                         # a slow step, for a thread
         reply = authenticator.resume(await loop.run_in_executor(None, reply.run))
     if reply is not None:
         send(reply)
     ...until authenticator.done
 
-Strict by default: the server may ask for one method, in its order, and only for what `require_auth`,
-`channel_binding` and the consent to cleartext passwords leave it; AuthenticationOk counts only behind a
-complete exchange. A breach of the protocol is a ProtocolError, a demand that the settings forbid an
-InterfaceError, a missing password a ClientConfigurationError. After an error, and for each further attempt or
-host, a new Authenticator is needed: nothing is carried over that a false server could have put there.
+It is strict by default. The server may ask for one method, in the order of that method, and only if `require_auth`,
+`channel_binding` and `allow_cleartext_password` allow it. AuthenticationOk counts only after a complete exchange. A
+protocol violation raises ProtocolError, a demand that the settings forbid InterfaceError, a missing password
+ClientConfigurationError. After an error, and for each further attempt or host, a new Authenticator is needed, so that
+nothing from a false server is carried over.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class AuthRequest(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    """What the connection parameters say about authentication."""
+    """The connection parameters for authentication."""
 
     require_auth: AllowedMethods | None = None
-    """None: any method."""
+    """None allows every method."""
     channel_binding: Literal["disable", "prefer", "require"] = "prefer"
     allow_cleartext_password: bool = False
     scram_keys: ScramKeys | None = None
@@ -84,33 +84,32 @@ class AuthSettings:
     krbsrvname: str = "postgres"
     gssdelegation: bool = False
     certificate_required: bool = False
-    """sslcertmode=require: AuthenticationOk counts only where the client's certificate was asked for and
-    sent."""
+    """sslcertmode=require: AuthenticationOk counts only if the client's certificate was requested and sent."""
 
 
 class Work:
-    """A step that takes time and touches no state: run it in a thread, and hand the result to `resume()`."""
+    """A slow step that touches no state. Run it in a thread and pass the result to `resume()`."""
 
     __slots__ = ("_step", "hashes")
 
     def __init__(self, step: Callable[[], object], *, hashes: bool = False) -> None:
         self._step = step
         self.hashes = hashes
-        """Whether it keeps a processor busy; otherwise it waits for somebody."""
+        """Whether the step keeps a processor busy. Otherwise it waits for I/O."""
 
     def run(self) -> object:
-        """Do the work. Raises what the step raises."""
+        """Run the step. Raises what the step raises."""
         return self._step()
 
 
 Reply = bytes | Work | None
-"""A complete message to send, work to be done first, or nothing to send."""
+"""A complete message to send, work to do first, or nothing to send."""
 
 
 class _State(enum.Enum):
     START = enum.auto()
     ANSWERED = enum.auto()
-    """All that the method needs has been said: AuthenticationOk is due."""
+    """The exchange of the method is complete: AuthenticationOk must follow."""
     SCRAM_FIRST = enum.auto()
     SCRAM_WORK = enum.auto()
     SCRAM_FINAL = enum.auto()
@@ -141,8 +140,8 @@ class Authenticator:
         """Prepare the authentication of one connection.
 
         `encrypted`: TLS is on. `local`: a Unix socket. `certificate`: the server's, in DER, for channel
-        binding. `certificate_sent`: whether the server asked for the client's certificate and got one, for
-        sslcertmode=require. `token`: for OAUTHBEARER. `host`: the name Kerberos knows the server by.
+        binding. `certificate_sent`: whether the server requested the client's certificate and got it, for
+        sslcertmode=require. `token`: for OAUTHBEARER. `host`: the name of the server in Kerberos.
         """
         self._settings = settings
         self._user = user
@@ -163,28 +162,27 @@ class Authenticator:
 
     @property
     def done(self) -> bool:
-        """Whether AuthenticationOk has come, and counted."""
+        """Whether AuthenticationOk has arrived and was accepted."""
         return self._state is _State.DONE
 
     @property
     def method(self) -> str:
-        """The method that the server asked for, as require_auth calls it; "none" where it asked for
-        nothing."""
+        """The method that the server asked for, by its name in require_auth; "none" if it asked for nothing."""
         return self._method
 
     @property
     def channel_bound(self) -> bool:
-        """Whether both sides have proved to hold the ends of the same TLS connection."""
+        """Whether both sides have proved that they hold the ends of the same TLS connection."""
         return self._scram is not None and self._scram.mechanism == SCRAM_SHA_256_PLUS and self._scram.verified
 
     def respond(self, code: int, payload: bytes) -> Reply:
-        """Answer an Authentication message: its code and what follows it.
+        """Return the reply to an Authentication message of this code and payload.
 
-        Raises as the module says; the connection is then to be closed, with nothing more sent.
+        Raises the errors that the module lists. The connection must then be closed without sending anything more.
         """
         if len(payload) > _PAYLOAD_MAX:
             self._fail(
-                ProtocolError(f"an Authentication message of {len(payload)} bytes, at most {_PAYLOAD_MAX} are taken")
+                ProtocolError(f"an Authentication message has {len(payload)} bytes, expected at most {_PAYLOAD_MAX}")
             )
         try:
             return self._answer(code, payload)
@@ -193,8 +191,7 @@ class Authenticator:
             raise
 
     def resume(self, result: object) -> bytes | None:
-        """Go on with the result of the `Work` that respond() returned: return the message to send, None for
-        none."""
+        """Continue with the result of the `Work` that respond() returned. Return the message to send, or None."""
         try:
             if self._state is _State.SCRAM_WORK and isinstance(result, ScramKeys):
                 assert self._scram is not None
@@ -210,7 +207,7 @@ class Authenticator:
             self._state = _State.FAILED
             raise
 
-    # ---- what the server asks for
+    # ---- requests of the server
 
     def _answer(self, code: int, payload: bytes) -> Reply:
         match code:
@@ -244,10 +241,10 @@ class Authenticator:
                     " dropped long ago"
                 )
             case _:
-                raise ProtocolError(f"the server asks for authentication by the unknown code {code}")
+                raise ProtocolError(f"the server asks for authentication with the unknown code {code}")
 
     def _begin(self, method: str) -> None:
-        """Note the method that the server asks for, once, and refuse what the settings forbid."""
+        """Record the method that the server asks for, once, and refuse it if the settings forbid it."""
         if self._state is not _State.START:
             raise ProtocolError(
                 f"the server asks for the authentication method {method} in the middle of {self._method}"
@@ -261,13 +258,13 @@ class Authenticator:
         if required is not None and method not in required:
             raise InterfaceError(f"{said}, which require_auth={required.text} forbids")
         if self._settings.channel_binding == "require" and method != "scram-sha-256":
-            raise InterfaceError(f"{said}, hence without channel binding, but channel_binding=require")
+            raise InterfaceError(f"{said}, which has no channel binding, but channel_binding=require")
 
     def _ok(self, payload: bytes) -> None:
         _expect_length("AuthenticationOk", payload, 0)
         if self._state not in (_State.START, _State.ANSWERED, _State.OAUTH):
             raise ProtocolError(
-                f"the server says AuthenticationOk in the middle of the exchange for {self._method}:"
+                f"the server sent AuthenticationOk in the middle of the exchange for {self._method}:"
                 " it has not proved that it is the right server"
             )
         if self._state is _State.START:
@@ -291,7 +288,7 @@ class Authenticator:
         self._begin("md5")
         password = self._need_password().to_bytes()
         user = self._user.encode("utf-8")
-        # usedforsecurity: a system in FIPS mode refuses MD5 otherwise, though the server asks for just that.
+        # usedforsecurity: without it a system in FIPS mode refuses MD5, which the server asks for.
         inner = hashlib.md5(password + user, usedforsecurity=False).hexdigest().encode()
         outer = hashlib.md5(inner + payload, usedforsecurity=False).hexdigest().encode()
         self._state = _State.ANSWERED
@@ -326,10 +323,10 @@ class Authenticator:
         return _initial_response(self._scram.mechanism, self._scram.client_first())
 
     def _binding(self, offered: tuple[str, ...]) -> bytes | None:
-        """Return the data for SCRAM-SHA-256-PLUS, None for SCRAM-SHA-256.
+        """Return the binding data for SCRAM-SHA-256-PLUS; None for SCRAM-SHA-256.
 
-        Nothing is given up silently: a certificate without a binding is an error unless binding is turned
-        off, because an attacker in between could present such a certificate.
+        There is no silent downgrade. If the certificate has no binding, that is an error unless binding is turned off,
+        because a man in the middle could present such a certificate.
         """
         wanted = self._settings.channel_binding
         if SCRAM_SHA_256_PLUS not in offered:
@@ -356,7 +353,7 @@ class Authenticator:
 
     def _sasl_continue(self, payload: bytes) -> Reply:
         if self._state is _State.OAUTH:
-            # The token is refused; a lone separator ends the exchange and the server's error follows (RFC
+            # The token was refused. A lone separator ends the exchange, and the server's error follows (RFC
             # 7628, 3.2.3).
             self._state = _State.OAUTH_REFUSED
             return _message(b"\x01")
@@ -392,7 +389,7 @@ class Authenticator:
                 "oauth_token is no bearer token: it has characters that RFC 6750, 2.1, does not allow"
             )
         self._state = _State.OAUTH
-        # No AuthenticationSASLFinal follows: the server says AuthenticationOk at once (RFC 7628, 3.1).
+        # No AuthenticationSASLFinal follows: AuthenticationOk comes next (RFC 7628, 3.1).
         return _initial_response(OAUTHBEARER, b"n,,\x01auth=Bearer " + token + b"\x01\x01")
 
     # ---- GSSAPI
@@ -402,7 +399,7 @@ class Authenticator:
         self._begin("gss")
         if self._host is None:
             raise ClientConfigurationError(
-                "the server asks for GSSAPI authentication, which needs the name of the server",
+                "the server asks for GSSAPI authentication, which needs the host name of the server",
                 hint="Give host=...",
             )
         gss = GssExchange(service=self._settings.krbsrvname, host=self._host, delegate=self._settings.gssdelegation)
@@ -417,7 +414,7 @@ class Authenticator:
         self._state = _State.GSS_WORK
         return Work(lambda: gss.step(payload))
 
-    # ---- what the client has
+    # ---- the client's secrets
 
     def _need_password(self) -> Secret:
         if self._password is None:
@@ -426,11 +423,11 @@ class Authenticator:
                 hint="Give password=..., put it into the DSN or the passfile (~/.pgpass), or set PGPASSWORD.",
             )
         if b"\0" in self._password.to_bytes():
-            raise ClientConfigurationError("the password contains a NUL character, which no password may")
+            raise ClientConfigurationError("the password contains a NUL character, which no password can contain")
         return self._password
 
     def _need_privacy(self, what: str) -> None:
-        """Refuse to send a secret as it is where others could read it."""
+        """Refuse to send a secret in cleartext over a connection that others could read."""
         if not (self._encrypted or self._local or self._settings.allow_cleartext_password):
             raise InterfaceError(
                 f"the server asks for the {what} in cleartext, and the connection is not encrypted: it was not sent",
@@ -444,17 +441,17 @@ class Authenticator:
 
 
 def _message(payload: bytes) -> bytes:
-    """Build a message 'p': PasswordMessage, SASLInitialResponse, SASLResponse or GSSResponse."""
+    """Return a message 'p': PasswordMessage, SASLInitialResponse, SASLResponse or GSSResponse."""
     return b"p" + (len(payload) + 4).to_bytes(4, "big") + payload
 
 
 def _initial_response(mechanism: str, response: bytes) -> bytes:
-    """Build a SASLInitialResponse."""
+    """Return a SASLInitialResponse."""
     return _message(mechanism.encode("ascii") + b"\0" + len(response).to_bytes(4, "big") + response)
 
 
 def _mechanisms(payload: bytes) -> tuple[str, ...]:
-    """Read the list of an AuthenticationSASL: names that end with a NUL, and a NUL behind the last."""
+    """Return the names in an AuthenticationSASL: each ends with a NUL, and another NUL ends the list."""
     if len(payload) > _MECHANISMS_MAX or not payload.endswith(b"\0\0") or not payload.isascii():
         raise ProtocolError("the server's list of SASL mechanisms is malformed")
     names = tuple(payload[:-2].decode("ascii").split("\0"))
@@ -465,4 +462,4 @@ def _mechanisms(payload: bytes) -> tuple[str, ...]:
 
 def _expect_length(message: str, payload: bytes, length: int) -> None:
     if len(payload) != length:
-        raise ProtocolError(f"{message} with {len(payload)} bytes behind its code, expected {length}")
+        raise ProtocolError(f"{message} has {len(payload)} bytes after its code, expected {length}")

@@ -1,4 +1,4 @@
-"""Delivers CancelRequests: each on a connection of its own, made the way the session's was.
+"""Sends CancelRequests: each on a connection of its own, opened the same way as the session's.
 
 Source: PostgreSQL documentation, "Canceling Requests in Progress" (protocol-flow-canceling-requests).
 """
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class CancelSender:
-    """Called with process id and secret key, delivers a CancelRequest to the server that a session is with."""
+    """Called with process id and secret key, sends a CancelRequest to the server of a session."""
 
-    def __init__(self, place: Endpoint) -> None:
-        self._place = place
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
 
     async def __call__(self, pid: int, secret: bytes) -> None:
-        """Return once the server has closed the connection: by then it has signalled the backend.
+        """Return once the server has closed the connection: it has then signalled the backend.
 
-        The request goes to the same socket address, over TLS where the session has TLS. Raises OSError where that
-        fails. There is no time limit here: the caller has one. On cancellation the connection is dropped.
+        The request goes to the same socket address, over TLS if the session has TLS. Raises OSError if that fails.
+        The caller sets the time limit. On cancellation the connection is dropped.
         """
-        place = self._place
-        way = Attempt(tls=bool(place.encrypted), direct=place.attempt.direct)
+        endpoint = self._endpoint
+        attempt = Attempt(tls=bool(endpoint.encrypted), direct=endpoint.attempt.direct)
         loop = asyncio.get_running_loop()
-        transport, delivery = await replace(place, attempt=way).open(lambda: _Delivery(loop))
+        transport, delivery = await replace(endpoint, attempt=attempt).open(lambda: _Delivery(loop))
         try:
             transport.write(cancel_request(pid, secret))
             await delivery.ended
@@ -40,7 +40,7 @@ class CancelSender:
 
 
 class _Delivery(asyncio.Protocol):
-    """Waits for the end of the connection. A reset is as good as an orderly one: the server is done either way."""
+    """Waits for the end of the connection. A reset counts like an orderly close: the server is done either way."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.ended: asyncio.Future[None] = loop.create_future()

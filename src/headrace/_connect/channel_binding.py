@@ -1,9 +1,8 @@
-"""Computes the channel binding data tls-server-end-point: the hash of the server's certificate (RFC 5929,
-section 4).
+"""The channel binding data tls-server-end-point: the hash of the server's certificate (RFC 5929, section 4).
 
-The hash function is the one of the certificate's signature, SHA-256 where that is MD5 or SHA-1. A signature
-that uses no hash function of its own (Ed25519, Ed448) has no such binding. Python's ssl module does not tell
-the signature's algorithm, so it is read out of the DER here.
+The hash function is the one of the certificate's signature, or SHA-256 if that is MD5 or SHA-1. A signature without a
+hash function of its own (Ed25519, Ed448) has no such binding. Python's ssl module does not expose the signature's
+algorithm, so this module reads it from the DER.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Final
 _RSA: Final = bytes.fromhex("2a864886f70d0101")  # 1.2.840.113549.1.1, PKCS #1 (RFC 8017, appendix C)
 _ECDSA: Final = bytes.fromhex("2a8648ce3d04")  # 1.2.840.10045.4 (RFC 5758)
 _NIST: Final = bytes.fromhex("6086480165030403")  # 2.16.840.1.101.3.4.3
-_NIST_HASH: Final = bytes.fromhex("6086480165030402")  # 2.16.840.1.101.3.4.2, the hash functions themselves
+_NIST_HASH: Final = bytes.fromhex("6086480165030402")  # 2.16.840.1.101.3.4.2, the hash functions
 _RSASSA_PSS: Final = _RSA + b"\x0a"
 _SIGNATURE_HASHES: Final[dict[bytes, str]] = {
     _RSA + b"\x04": "sha256",  # md5
@@ -65,14 +64,14 @@ _CONTEXT_0: Final = 0xA0
 
 
 class _NotDer(ValueError):
-    """The bytes are not what a certificate looks like."""
+    """The bytes are not a certificate in DER."""
 
 
 def tls_server_end_point(certificate: bytes) -> bytes | None:
     """Return the channel binding data for a server's certificate in DER.
 
-    None where RFC 5929 defines none: the signature has no hash function, or one that is unknown, or the bytes
-    are no certificate.
+    Return None if RFC 5929 defines none: the signature has no hash function or an unknown one, or the bytes are not a
+    certificate.
     """
     try:
         name = _hash_name(certificate)
@@ -84,8 +83,7 @@ def tls_server_end_point(certificate: bytes) -> bytes | None:
 
 
 def _hash_name(certificate: bytes) -> str | None:
-    """Return hashlib's name of the hash function to use (RFC 5280, 4.1: signatureAlgorithm is the second
-    element)."""
+    """Return hashlib's name of the hash function (RFC 5280, 4.1: signatureAlgorithm is the second element)."""
     outer, _ = _element(certificate, _SEQUENCE)
     _, rest = _element(outer, _SEQUENCE)
     algorithm, _ = _element(rest, _SEQUENCE)
@@ -96,8 +94,7 @@ def _hash_name(certificate: bytes) -> str | None:
 
 
 def _pss_hash_name(parameters: bytes) -> str | None:
-    """Return the hash function in RSASSA-PSS-params; SHA-1, hence SHA-256, where none is given (RFC 4055,
-    3.1)."""
+    """Return the hash function in RSASSA-PSS-params. The default is SHA-1, hence SHA-256 (RFC 4055, 3.1)."""
     fields, _ = _element(parameters, _SEQUENCE)
     if not fields or fields[0] != _CONTEXT_0:
         return "sha256"
@@ -108,8 +105,7 @@ def _pss_hash_name(parameters: bytes) -> str | None:
 
 
 def _element(der: bytes, tag: int) -> tuple[bytes, bytes]:
-    """Split the first element off, which must have this tag: its contents, and what comes after it (X.690,
-    8.1)."""
+    """Split off the first element, which must have this tag. Return its contents and the rest (X.690, 8.1)."""
     if len(der) < 2 or der[0] != tag:
         raise _NotDer
     length, start = der[1], 2

@@ -1,8 +1,7 @@
-"""Opening a connection: addresses in the order in which they answer, attempts in turn, until a server suits.
+"""Opens a connection: addresses in the order in which they answer, attempts one by one, until a server matches.
 
-Every attempt starts afresh, with a socket, TLS and authentication state of its own, so that nothing a false server
-said outlives it; only what the user said about the password is kept for the attempts at one address.
-
+Every attempt has its own socket, TLS and authentication state, so that nothing from a false server outlives it. Only
+the user's password is kept for the attempts at one address.
 Source: PostgreSQL documentation, "Specifying Multiple Hosts" and "Parameter Key Words" (libpq-connect).
 """
 
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from headrace._connect.cancel_request import CancelSender
-from headrace._connect.dialer import TRY_NEXT, Dialed, Dialer, another_may_mend, connect_timeout
+from headrace._connect.dialer import TRY_NEXT, Dialed, Dialer, another_address_may_work, connect_timeout
 from headrace._connect.endpoint import Endpoint, SSLRequestError
 from headrace._connect.handshake import Credentials, authenticator_for, start
 from headrace._connect.tls import attempts
@@ -26,7 +25,7 @@ from headrace.exceptions import (
     ConnectionDoesNotExistError,
     PostgresError,
     TargetServerAttributeNotMatched,
-    time_may_mend,
+    is_transient,
 )
 
 if TYPE_CHECKING:
@@ -37,34 +36,35 @@ if TYPE_CHECKING:
     from headrace._connect.params.resolve import ConnectParams
     from headrace._core.pipeline.session import Session
 
-# Seconds that a server which does not suit gets to end the session in good order.
+# Seconds that a server that does not match gets for an orderly end of the session.
 _GOODBYE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A session that has started, and how it came about."""
+    """A session that has started, and how it was opened."""
 
     driver: Driver
-    place: Endpoint
+    endpoint: Endpoint
     authenticator: Authenticator
     protocol: int
-    """The protocol's version: 196608 is 3.0."""
+    """The protocol version: 196608 is 3.0."""
 
 
 async def open_driver(
     params: ConnectParams, make_session: Callable[[], Session], timeout: float | None = None
 ) -> Opened:
-    """Connect to the first address that answers and suits `target_session_attrs`.
+    """Connect to the first address that answers and matches `target_session_attrs`.
 
-    Raises, of the failures of all addresses, the last: OSError (ssl.SSLError, socket.gaierror, TimeoutError after
-    connect_timeout), PostgresError, ProtocolError, InterfaceError where the client refuses what the server wants;
-    a note lists each address with its reason. Addresses that do not answer are dialed side by side, a quarter of a
-    second apart; TLS and authentication are for one at a time, and while there are others for its share of `timeout`,
-    an equal one for each address that is left. TargetServerAttributeNotMatched comes only where every server answered
-    and none suited. What another address would not mend, such as a wrong password or a missing file, and whatever the
-    user's own callable raises, comes at once. TimeoutError after `timeout` seconds for the whole (None: no limit).
-    On cancellation nothing is left open.
+    Addresses that do not answer are dialed concurrently, a quarter of a second apart. TLS and authentication run for
+    one address at a time. While other addresses are left, each gets an equal share of the remaining `timeout`.
+
+    If all addresses fail, raises the error of the last: OSError (ssl.SSLError, socket.gaierror, TimeoutError after
+    connect_timeout), PostgresError, ProtocolError, or InterfaceError if the client refuses the server's demands. A
+    note lists the reason for each address. TargetServerAttributeNotMatched is raised only if every server answered
+    and none matched. Errors that another address would not fix are raised at once, such as a wrong password, a
+    missing file, or an error of the user's own callable. Raises TimeoutError if the whole takes longer than `timeout`
+    seconds (None: no limit). On cancellation nothing is left open.
     """
     deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
     search = _Search(params, make_session, deadline)
@@ -87,7 +87,7 @@ async def open_driver(
 
 
 class _Search:
-    """One walk through the addresses."""
+    """One search through the addresses."""
 
     def __init__(self, params: ConnectParams, make_session: Callable[[], Session], deadline: float | None) -> None:
         self.trying = "nothing yet"
@@ -100,18 +100,18 @@ class _Search:
 
     @property
     def failures(self) -> list[tuple[str, Exception]]:
-        """What became of each address, in the order of preference."""
+        """Each address that failed with its error, in order of preference."""
         return [(where, error) for _, where, error in sorted(self._failures, key=lambda failure: failure[0])]
 
     def forget(self) -> None:
-        """Let go of the failures: each refers to its traceback, and that to this search."""
+        """Drop the failures: each refers to its traceback, and the traceback to this search."""
         self._failures.clear()
 
     async def run(self) -> Opened:
-        """Return the first session that suits; raise the failure that is to be raised."""
+        """Return the first session that matches; raise the decisive failure if there is none."""
         wanted: str = self._params.target_session_attrs
         if wanted == "prefer-standby":
-            # A second round, as in libpq: what was no standby is welcome now. Half of the time is left for it.
+            # A second round, as in libpq, accepts any server. Half of the time is left for it.
             now = asyncio.get_running_loop().time()
             half = None if self._deadline is None else now + (self._deadline - now) / 2
             if (found := await self._first("standby", half, half)) is not None:
@@ -131,31 +131,31 @@ class _Search:
         raise mismatches[0]
 
     def explain(self, error: Exception) -> None:
-        """Add to the error to be raised what became of each address; not to one of the user's own."""
+        """Add the reason for each address to the error to be raised, unless it is the user's own error."""
         if any(error is credentials.failure for credentials in self._credentials.values()):
             return
-        if time_may_mend(error):
+        if is_transient(error):
             error.safe_to_retry = True  # type: ignore[attr-defined]
         if len(self.failures) > 1 or (self.failures and self.failures[0][1] is not error):
             lines = (f"  {where}: {type(reason).__name__}: {reason}" for where, reason in self.failures)
-            error.add_note("\n".join(["What became of each address:", *lines]))
+            error.add_note("\n".join(["These addresses failed:", *lines]))
         elif isinstance(error, OSError) and self.trying not in str(error):
             error.add_note(f"While connecting to {self.trying}.")
         if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
             error.add_note("Is a server running there, and does it accept connections?")
 
     async def _first(self, wanted: str, deadline: float | None, end: float | None = None) -> Opened | None:
-        """Return the first session with a server of the kind wanted; None if every address has failed.
+        """Return the first session with a server of the wanted kind; None if every address has failed.
 
-        The addresses share the time until `deadline`. At `end`, those that have not answered have failed.
+        The addresses share the time until `deadline`. Those that have not answered by `end` have failed.
         """
         dialer = Dialer(self._params, self._addresses, self._failed)
         try:
             while (dialed := await self._dialed(dialer, end)) is not None:
-                credentials = self._credentials[dialed.place.address]
+                credentials = self._credentials[dialed.endpoint.address]
                 last = not dialer.left and end is None
                 share = None if deadline is None or last else dialer.share(deadline)
-                where = str(dialed.place)
+                where = str(dialed.endpoint)
                 limit = asyncio.timeout(share)
                 try:
                     async with limit, connect_timeout(self._params.connect_timeout, dialed.seconds):
@@ -164,7 +164,7 @@ class _Search:
                     failure = error
                     if isinstance(error, TimeoutError) and limit.expired():
                         failure = TimeoutError(f"no session within {share:.3g} s (the share of timeout of one address)")
-                    elif error is credentials.failure or not another_may_mend(error):
+                    elif error is credentials.failure or not another_address_may_work(error):
                         raise
                     self._failed(dialed.rank, where, failure)
             return None
@@ -181,58 +181,62 @@ class _Search:
         self._failures.append((rank, where, error))
 
     async def _reach(self, dialed: Dialed, credentials: Credentials, wanted: str) -> Opened:
-        """Try one socket address, with and without TLS as sslmode says: first on the socket that is connected."""
+        """Try one socket address with and without TLS according to sslmode, first on the connected socket."""
         params = self._params
-        way = dialed.place
+        base = dialed.endpoint
         sock: socket.socket | None = dialed.sock
-        unix = way.address.is_unix
+        unix = base.address.is_unix
         failure: Exception | None = None
         went_plain = False
         for attempt in attempts(params.tls, unix=unix, channel_binding=params.auth.channel_binding):
             if went_plain and not attempt.tls:
                 continue
-            place = replace(way, attempt=attempt)
+            endpoint = replace(base, attempt=attempt)
             taken, sock = sock, None
             try:
-                return await self._open(place, taken, credentials, wanted)
+                return await self._open(endpoint, taken, credentials, wanted)
             except Exception as error:
                 failure = error if failure is None else _more_telling(failure, error)
-                if error is credentials.failure or not _the_other_way_may_mend(error, place):
+                if error is credentials.failure or not _other_attempt_may_work(error, endpoint):
                     break
-            went_plain = place.encrypted is False
+            went_plain = endpoint.encrypted is False
         assert failure is not None, "attempts() gives at least one"
         raise failure
 
-    async def _open(self, place: Endpoint, sock: socket.socket | None, credentials: Credentials, wanted: str) -> Opened:
+    async def _open(
+        self, endpoint: Endpoint, sock: socket.socket | None, credentials: Credentials, wanted: str
+    ) -> Opened:
         """Make one attempt."""
         loop = asyncio.get_running_loop()
-        transport, driver = await place.open(lambda: Driver(loop, self._make_session(), CancelSender(place)), sock)
+        transport, driver = await endpoint.open(
+            lambda: Driver(loop, self._make_session(), CancelSender(endpoint)), sock
+        )
         try:
-            authenticator = await authenticator_for(place, credentials, transport)
+            authenticator = await authenticator_for(endpoint, credentials, transport)
             try:
-                protocol = await start(driver, place, authenticator)
+                protocol = await start(driver, endpoint, authenticator)
             finally:
-                place.accepted = authenticator.done
+                endpoint.accepted = authenticator.done
             mismatch = await _mismatch(driver, wanted)
             if mismatch is not None:
                 with suppress(TimeoutError):
                     await driver.close(_GOODBYE)
                 raise TargetServerAttributeNotMatched(
-                    f"{place} does not match target_session_attrs={self._params.target_session_attrs}: {mismatch}"
+                    f"{endpoint} does not match target_session_attrs={self._params.target_session_attrs}: {mismatch}"
                 )
         except BaseException:
             driver.terminate()
             raise
-        return Opened(driver, place, authenticator, protocol)
+        return Opened(driver, endpoint, authenticator, protocol)
 
 
-def _the_other_way_may_mend(error: Exception, place: Endpoint) -> bool:
-    """Return whether the server, which was reached, may let the client in with TLS instead of without, or vice versa.
+def _other_attempt_may_work(error: Exception, endpoint: Endpoint) -> bool:
+    """Return whether the server may accept the client with TLS instead of without, or vice versa.
 
-    Not after AuthenticationOk, not after an SSLRequest that was not answered as a PostgreSQL server does, and never if
-    it is the client that refuses.
+    It may not after AuthenticationOk, after an SSLRequest that was not answered by a PostgreSQL server, or if the
+    client itself refuses.
     """
-    if not place.reached or place.accepted or isinstance(error, SSLRequestError):
+    if not endpoint.reached or endpoint.accepted or isinstance(error, SSLRequestError):
         return False
     if isinstance(error, PostgresError):
         return error.sqlstate not in TRY_NEXT
@@ -240,26 +244,26 @@ def _the_other_way_may_mend(error: Exception, place: Endpoint) -> bool:
 
 
 def _more_telling(first: Exception, last: Exception) -> Exception:
-    """Return one of the failures with and without TLS, with a note on the other.
+    """Return one of the failures with and without TLS, with a note about the other.
 
-    It is the last, unless that tells less than the first: a refusal such as a wrong password tells more than a
-    pg_hba.conf without a line for the client (28000) or a failed handshake, and these tell more than a connection that
-    was dropped.
+    It is the last one unless the first is more specific. A refusal such as a wrong password is more specific than a
+    pg_hba.conf without a line for the client (28000) or a failed handshake, and these are more specific than a dropped
+    connection.
     """
     chosen, other = (last, first) if _rank(last) >= _rank(first) else (first, last)
-    chosen.add_note(f"Tried with TLS and without; the other time: {type(other).__name__}: {other}")
+    chosen.add_note(f"Tried with and without TLS; the other attempt failed with {type(other).__name__}: {other}")
     return chosen
 
 
 def _rank(error: Exception) -> int:
-    """Return how much an error tells of why a server does not let the client in."""
+    """Return how specific an error is about why the server refuses the client."""
     if isinstance(error, PostgresError) and not isinstance(error, ConnectionDoesNotExistError):
         return 1 if error.sqlstate == "28000" else 2
     return 1 if isinstance(error, ssl.SSLError) else 0
 
 
 async def _mismatch(driver: Driver, wanted: str) -> str | None:
-    """Return what the server is instead of the kind that is wanted; None where it suits."""
+    """Return how the server differs from the wanted kind; None if it matches."""
     if wanted == "any":
         return None
     parameters = driver.session.parameters

@@ -1,8 +1,8 @@
-"""Dialing several addresses: attempts that are staggered, in the order of preference, until one is connected.
+"""Dials several addresses: staggered attempts in order of preference, until one is connected.
 
-An address that neither answers nor refuses does not hold up the others: the next one is dialed after a quarter of a
-second, or as soon as the one before has failed. Only connecting overlaps. TLS and authentication, which come after it,
-are for one address at a time, so that no two servers get to see a password.
+An address that neither answers nor refuses does not delay the others: the next one is dialed after a quarter of a
+second, or as soon as the previous one has failed. Only connecting overlaps. TLS and authentication, which come after
+it, run for one address at a time, so that no two servers see a password.
 
 Source: RFC 8305, "Happy Eyeballs Version 2", section 5.
 """
@@ -37,30 +37,30 @@ CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is dialed beside one that has not answered (RFC 8305, section 8)."""
 
 LEAST_SHARE = 1.0
-"""Seconds that each address gets for TLS and authentication, however many there are, as far as they are there."""
+"""Seconds that each address gets at least for TLS and authentication, if that much time is left."""
 
-# What a server says when it is not there for anybody just now; anything else it says, another would say too.
+# The server is unavailable just now, so the next address is tried. Any other error would come from every address.
 TRY_NEXT = frozenset({"57P01", "57P02", "57P03"})
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 Rank = tuple[int, int]
-"""Where an address stands in the order of preference: its host's number, and its own among those of the host."""
+"""The position of an address in the order of preference: the number of its host, and its number within the host."""
 
 
 @dataclass(slots=True, eq=False)
 class Dialed:
-    """A socket that is connected, and how much of the address's `connect_timeout` that has taken."""
+    """A connected socket, and how much of the address's `connect_timeout` connecting took."""
 
     rank: Rank
-    place: Endpoint
+    endpoint: Endpoint
     sock: socket.socket
     seconds: float
 
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """A look-up of a host, or a connection to one of its addresses."""
+    """A host name look-up, or a connection attempt to one address of a host."""
 
     rank: Rank
     where: str
@@ -68,9 +68,9 @@ class _Step:
 
 
 class Dialer:
-    """One walk through the addresses; `next()` returns connected sockets. `close()` it in the end.
+    """One pass through the addresses. `next()` returns connected sockets; `close()` must be called at the end.
 
-    `failed(rank, where, error)` is told of each address that cannot be connected to.
+    `failed(rank, where, error)` is called for each address that cannot be connected to.
     """
 
     def __init__(
@@ -92,18 +92,18 @@ class Dialer:
 
     @property
     def left(self) -> int:
-        """How many addresses may still be had; a host that was not looked up counts as one."""
+        """Number of addresses left. A host that has not been looked up counts as one."""
         return len(self._connected) + len(self._under_way) + len(self._to_begin)
 
     def share(self, deadline: float) -> float:
-        """Return the seconds that the address that was returned last gets, before the others have their turn."""
+        """Return the seconds that the last returned address gets before the other addresses are tried."""
         return share_of(deadline - asyncio.get_running_loop().time(), self.left)
 
     async def next(self, deadline: float | None = None) -> Dialed | None:
-        """Return a connected socket, of several that are that of the first address; None if no address is left.
+        """Return a connected socket, the most preferred if there are several; None if no address is left.
 
-        `deadline`, a time of the loop, is when it gives up: all addresses that have not answered have failed then.
-        Raises what another address would not mend, such as a missing file.
+        At `deadline`, a time of the loop, all addresses that have not answered have failed. Raises errors that another
+        address would not fix, such as a missing file.
         """
         loop = asyncio.get_running_loop()
         self._chosen = None
@@ -117,18 +117,18 @@ class Dialer:
                 (time for time in (self._next_at if self._to_begin else None, deadline) if time is not None),
                 default=None,
             )
-            patience = None if until is None else max(until - loop.time(), 0)
-            done, _ = await asyncio.wait(self._under_way, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            timeout = None if until is None else max(until - loop.time(), 0)
+            done, _ = await asyncio.wait(self._under_way, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             self._take(done)
             if not done and deadline is not None and loop.time() >= deadline:
                 await self.close()
         first = min(self._connected, key=lambda dialed: dialed.rank)
         self._connected.remove(first)
-        self._chosen = str(first.place)
+        self._chosen = str(first.endpoint)
         return first
 
     async def close(self) -> None:
-        """Close what is connected, and give up what is under way; it is told as failed."""
+        """Close the connected sockets and abort the attempts under way, which are reported as failed."""
         for dialed in self._connected:
             dialed.sock.close()
         self._connected.clear()
@@ -145,7 +145,7 @@ class Dialer:
             await asyncio.wait(under_way)
 
     async def _begin(self, step: _Step, loop: asyncio.AbstractEventLoop, *, alone: bool) -> None:
-        """Begin a step. One beside which there is nothing else to do or to wait for needs no task."""
+        """Begin a step. If there is nothing else to do or to wait for, it needs no task."""
         self._begun = step.where
         self._next_at = loop.time() + CONNECTION_ATTEMPT_DELAY
         if self._under_way or self._to_begin or not alone:
@@ -168,7 +168,7 @@ class Dialer:
             else:
                 raise error
         for step, error in errors:
-            # The next one has its turn at once.
+            # Begin the next one at once.
             self._next_at = 0.0
             self._fail(step, error)
 
@@ -176,12 +176,12 @@ class Dialer:
         if isinstance(result, Dialed):
             self._connected.append(result)
             return
-        places = [self._connect((step.rank[0], number), place) for number, place in enumerate(result)]
-        self._to_begin = deque(sorted([*places, *self._to_begin], key=lambda each: each.rank))
+        endpoints = [self._connect((step.rank[0], number), endpoint) for number, endpoint in enumerate(result)]
+        self._to_begin = deque(sorted([*endpoints, *self._to_begin], key=lambda each: each.rank))
         self._next_at = 0.0
 
     def _fail(self, step: _Step, error: Exception) -> None:
-        if not another_may_mend(error):
+        if not another_address_may_work(error):
             raise error
         self._failed(step.rank, step.where, error)
 
@@ -193,24 +193,26 @@ class Dialer:
 
         return _Step(rank, str(address), run)
 
-    def _connect(self, rank: Rank, place: Endpoint) -> _Step:
+    def _connect(self, rank: Rank, endpoint: Endpoint) -> _Step:
         async def run() -> Dialed:
             loop = asyncio.get_running_loop()
             began = loop.time()
             params = self._params
-            way, *_ = attempts(params.tls, unix=place.address.is_unix, channel_binding=params.auth.channel_binding)
-            place.attempt = way
+            attempt, *_ = attempts(
+                params.tls, unix=endpoint.address.is_unix, channel_binding=params.auth.channel_binding
+            )
+            endpoint.attempt = attempt
             async with connect_timeout(params.connect_timeout):
-                await place.prepare()
-                sock = await place.connect()
-            return Dialed(rank, place, sock, loop.time() - began)
+                await endpoint.prepare()
+                sock = await endpoint.connect()
+            return Dialed(rank, endpoint, sock, loop.time() - began)
 
-        return _Step(rank, str(place), run)
+        return _Step(rank, str(endpoint), run)
 
 
 @asynccontextmanager
 async def connect_timeout(seconds: float | None, spent: float = 0.0) -> AsyncIterator[None]:
-    """Limit a block to `connect_timeout` seconds, of which some are spent. Raises TimeoutError, which says so."""
+    """Limit a block to what is left of `connect_timeout` after `spent` seconds. Raises TimeoutError, which says so."""
     limit = asyncio.timeout(None if seconds is None else max(seconds - spent, 0))
     try:
         async with limit:
@@ -222,43 +224,43 @@ async def connect_timeout(seconds: float | None, spent: float = 0.0) -> AsyncIte
 
 
 def share_of(left: float, others: int) -> float:
-    """Return how many of the seconds that are left an address gets, with so many others behind it."""
+    """Return how many of the remaining seconds an address gets if so many others follow it."""
     return max(left / (others + 1), min(left, LEAST_SHARE), 0)
 
 
-def another_may_mend(error: Exception) -> bool:
-    """Return whether another address may do better."""
+def another_address_may_work(error: Exception) -> bool:
+    """Return whether another address may succeed."""
     if isinstance(error, ConnectionDoesNotExistError):
         return True
     if isinstance(error, PostgresError):
         return error.sqlstate in TRY_NEXT
     if isinstance(error, (ClientConfigurationError, UnsupportedClientFeatureError)):
         return False
-    # What is left of InterfaceError is what the client refuses: this server is not to be trusted, another may be.
+    # Any other InterfaceError is a refusal by the client: it does not trust this server, but may trust another.
     return isinstance(error, (OSError, ProtocolError, InterfaceError, TargetServerAttributeNotMatched))
 
 
 def _close(task: asyncio.Task[Any]) -> None:
-    """Close the socket of a task that was done as it was given up."""
+    """Close the socket of a task that finished just as it was cancelled."""
     if not task.cancelled() and task.exception() is None and isinstance(task.result(), Dialed):
         task.result().sock.close()
 
 
 async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, Any]]:
-    """Return the socket addresses of a host, looked up anew at each try. Raises socket.gaierror."""
+    """Return the socket addresses of a host, looked up again at each attempt. Raises socket.gaierror."""
     if address.is_unix:
         return [(socket.AF_UNIX, address.socket_path)]
     try:
         try:
-            # An address is no work for a thread, which may have to wait for its turn.
+            # A numeric address needs no thread, which could have to wait for a free one.
             infos = socket.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM, flags=_NUMERIC)
         except (socket.gaierror, UnicodeError):
             loop = asyncio.get_running_loop()
             infos = await loop.getaddrinfo(address.target, address.port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
-        # A label that is too long, or empty, is refused before anybody is asked.
+        # The encoder refuses a label that is empty or too long before any look-up.
         code = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
-        reason = error.strerror if isinstance(error, socket.gaierror) else "it is no host name"
+        reason = error.strerror if isinstance(error, socket.gaierror) else "it is not a host name"
         raise socket.gaierror(code, f"cannot look up the host {address.target!r}: {reason}") from None
     found = list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
     if params.load_balance_hosts:

@@ -1,7 +1,8 @@
-"""One way to a server: a socket address, with TLS or without, and how a transport is opened there.
+"""An endpoint of a server: a socket address, with or without TLS, and how a transport is opened there.
 
-The session and the CancelRequests for it take the same way. Source: PostgreSQL documentation, "SSL Session Encryption"
-(protocol-flow-ssl), and `requirepeer`, `keepalives` and what follows in "Parameter Key Words" (libpq-paramkeywords).
+A session and its CancelRequests use the same endpoint. Source: PostgreSQL documentation, "SSL Session Encryption"
+(protocol-flow-ssl), and `requirepeer`, `keepalives` and the options after it in "Parameter Key Words"
+(libpq-paramkeywords).
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ _CREDENTIALS: Final = struct.Struct("3i")
 
 
 class SSLRequestError(ConnectionError):
-    """The SSLRequest was not answered by yes or no. As in libpq since 17 that ends the attempt, in every sslmode."""
+    """The SSLRequest was not answered by yes or no. As in libpq since 17, this ends the attempt for every sslmode."""
 
 
 class TamperedError(SSLRequestError):
-    """Somebody between client and server has put words into the server's mouth."""
+    """Bytes arrived that the server cannot have sent: the connection was tampered with."""
 
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """A socket address, the attempt to be made there, and what came of it."""
+    """A socket address, the attempt to make there, and its outcome."""
 
     params: ConnectParams
     address: Address
@@ -50,28 +51,28 @@ class Endpoint:
     sockaddr: Any
     attempt: Attempt = PLAIN
     reached: bool = False
-    """Whether something took the connection."""
+    """Whether the TCP or Unix connection was accepted."""
     encrypted: bool | None = None
-    """Whether TLS is on; None before that is agreed on."""
+    """Whether TLS is on; None before that is negotiated."""
     accepted: bool = False
-    """Whether the server has let the user in."""
+    """Whether the server has authenticated the user."""
     context: ssl.SSLContext | None = None
     hostname: str | None = None
-    """The name sent and verified in the TLS handshake."""
+    """The name that the TLS handshake sends and verifies."""
 
     def __str__(self) -> str:
-        """Return the address as the user gave it, and what it was resolved to where that is not the same."""
+        """Return the address as the user gave it, and the resolved address if it is different."""
         text = str(self.address)
         if not self.address.is_unix and str(self.sockaddr[0]) not in text:
             return f"{text} ({self.sockaddr[0]})"
         return text
 
     async def open(self, protocol: Callable[[], _P], sock: socket.socket | None = None) -> tuple[asyncio.Transport, _P]:
-        """Connect, agree on TLS where the attempt says so, and make a transport with the protocol.
+        """Connect, negotiate TLS if the attempt says so, and create a transport with the protocol.
 
-        `sock` is one that is connected already; it belongs to the transport, or is closed. Raises OSError (ssl.SSLError
-        for a handshake that fails) where there is no server or not the right one, ClientConfigurationError for options
-        that cannot be carried out. On cancellation the socket is closed.
+        `sock` is a connected socket. It then belongs to the transport, or is closed. Raises OSError (ssl.SSLError for a
+        failed handshake) if there is no server or a wrong one, ClientConfigurationError for options that cannot be
+        applied. On cancellation the socket is closed.
         """
         loop = asyncio.get_running_loop()
         if sock is None:
@@ -92,7 +93,7 @@ class Endpoint:
             transport, made = await self._transport(loop, sock, make_protocol)
         except BaseException:
             for each in protocols:
-                # Cancelled as the handshake was done, asyncio would go on to say goodbye, on a socket that is closed.
+                # If it was cancelled just after the handshake, asyncio would still shut TLS down, on a closed socket.
                 if (half_made := getattr(each, "transport", None)) is not None:
                     half_made.abort()
             sock.close()
@@ -106,15 +107,15 @@ class Endpoint:
         return transport, made
 
     async def prepare(self) -> None:
-        """Make what TLS needs, before anybody is connected to. Raises ClientConfigurationError for unfit files."""
+        """Load what TLS needs, before connecting. Raises ClientConfigurationError for unusable files."""
         if self.attempt.tls and self.context is None:
-            # It reads files, and the system's authorities are many.
+            # This reads files, and the system may have many authorities.
             loop = asyncio.get_running_loop()
             self.context = await loop.run_in_executor(None, make_context, self.params.tls)
             self.hostname = server_hostname(self.params.tls, self.address.host)
 
     async def connect(self) -> socket.socket:
-        """Return a socket that is connected to the address. Raises OSError; on cancellation the socket is closed."""
+        """Return a socket connected to the address. Raises OSError. On cancellation the socket is closed."""
         loop = asyncio.get_running_loop()
         sock: socket.socket | None = None
         try:
@@ -136,17 +137,19 @@ class Endpoint:
         return sock
 
     async def _ask_for_tls(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bool:
-        """Send an SSLRequest; return whether the server takes up TLS.
+        """Send an SSLRequest; return whether the server accepts TLS.
 
-        Raises SSLRequestError for any other answer than yes or no. Only one byte may come before the handshake:
-        whatever stands behind it was not sent by the server that is going to be authenticated, and is refused
+        Raises SSLRequestError for any other answer than yes or no. Only one byte may arrive before the handshake: the
+        server that is about to be authenticated cannot have sent anything after it, so that is refused
         (CVE-2021-23222).
         """
         try:
             await loop.sock_sendall(sock, ssl_request())
             answer = await loop.sock_recv(sock, 1)
         except ConnectionError as error:
-            raise SSLRequestError(error.errno, f"{self} broke off instead of answering the SSLRequest") from error
+            raise SSLRequestError(
+                error.errno, f"{self} dropped the connection instead of answering the SSLRequest"
+            ) from error
         if answer == b"S":
             try:
                 rest = sock.recv(1, socket.MSG_PEEK)
@@ -164,7 +167,7 @@ class Endpoint:
             )
         if answer == b"":
             raise SSLRequestError(f"{self} closed the connection instead of answering the SSLRequest")
-        # An error text here would come unauthenticated: it is not shown (CVE-2024-10977).
+        # An error text would be unauthenticated here, so it is not shown (CVE-2024-10977).
         raise SSLRequestError(f"{self} did not answer the SSLRequest as a PostgreSQL server does")
 
     async def _transport(
@@ -179,9 +182,9 @@ class Endpoint:
 
 
 def keep_alive(sock: socket.socket, keepalives: Keepalives) -> None:
-    """Set up how a dead peer is found out. Options that the platform does not have are passed over.
+    """Configure how a dead peer is detected. Options that the platform does not have are ignored.
 
-    Raises ClientConfigurationError for a value that the platform does not take.
+    Raises ClientConfigurationError for a value that the platform refuses.
     """
     idle = "TCP_KEEPALIVE" if sys.platform == "darwin" else "TCP_KEEPIDLE"
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(keepalives.enabled))
@@ -200,9 +203,9 @@ def keep_alive(sock: socket.socket, keepalives: Keepalives) -> None:
 
 
 def check_peer(sock: socket.socket, user: str) -> None:
-    """Refuse a server on a Unix socket that runs as another user than `requirepeer` says.
+    """Check that the server on a Unix socket runs as the user in `requirepeer`.
 
-    Raises ConnectionError where it does, ClientConfigurationError where the platform cannot tell.
+    Raises ConnectionError if it does not, ClientConfigurationError if the platform cannot tell.
     """
     import pwd
 

@@ -1,7 +1,7 @@
-"""GSSAPI authentication (Kerberos) by the optional package `gssapi`.
+"""GSSAPI authentication (Kerberos) with the optional package `gssapi`.
 
-Source: PostgreSQL documentation, "Message Flow", AuthenticationGSS; RFC 2743. A step may talk to the key
-distribution centre and so takes its time: run it off the event loop.
+Source: PostgreSQL documentation, "Message Flow", AuthenticationGSS; RFC 2743. A step may contact the key distribution
+centre, so run it off the event loop.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from headrace.exceptions import InterfaceError, UnsupportedClientFeatureError
 
 
 class GssExchange:
-    """The client's side of one exchange; the server proves itself too (mutual authentication)."""
+    """The client's side of one exchange. The server authenticates itself too (mutual authentication)."""
 
     def __init__(self, *, service: str, host: str, delegate: bool) -> None:
-        """Prepare an exchange with service@host. Raises UnsupportedClientFeatureError where gssapi is not
-        installed."""
+        """Prepare an exchange with service@host. Raises UnsupportedClientFeatureError if gssapi is not installed."""
         if importlib.util.find_spec("gssapi") is None:
             raise UnsupportedClientFeatureError(
                 "the server asks for GSSAPI authentication, which needs the package gssapi",
@@ -31,13 +30,13 @@ class GssExchange:
 
     @property
     def complete(self) -> bool:
-        """Whether both sides have proved themselves."""
+        """Whether both sides are authenticated."""
         return self._context is not None and bool(self._context.complete)
 
     def step(self, token: bytes | None) -> bytes | None:
-        """Take the server's token, None at first; return the one to send, None where there is none.
+        """Process the server's token, None at first; return the token to send, or None.
 
-        Raises InterfaceError where GSSAPI fails: no ticket, unknown service, clocks apart.
+        Raises InterfaceError if GSSAPI fails: no ticket, unknown service, clocks that differ.
         """
         gssapi: Any = importlib.import_module("gssapi")
         try:

@@ -1,4 +1,4 @@
-"""The start of a session: startup message, authentication, and what comes before the first ReadyForQuery.
+"""The start of a session: startup message, authentication, and the messages before the first ReadyForQuery.
 
 Source: PostgreSQL documentation, "Start-up" (protocol-flow-start-up).
 """
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class Credentials:
-    """The password and the token for one address; a callable that knows them is asked once."""
+    """The password and the token for one address. A callable that provides them is called once."""
 
     def __init__(self, params: ConnectParams, address: Address) -> None:
         self._params = params
         self._address = address
         self._found: tuple[Secret | None, Secret | None] | None = None
         self.failure: Exception | None = None
-        """What the user's callable raised: nothing that another address would mend."""
+        """The error of the user's callable, which another address would not fix."""
 
     async def get(self) -> tuple[Secret | None, Secret | None]:
-        """Return password and token, None where there is none. What a callable raises goes through."""
+        """Return password and token, None if there is none. An error of a callable is raised unchanged."""
         if self._found is None:
             try:
                 self._found = await self._params.password_for(self._address), await self._params.token()
@@ -43,9 +43,11 @@ class Credentials:
         return self._found
 
 
-async def authenticator_for(place: Endpoint, credentials: Credentials, transport: asyncio.Transport) -> Authenticator:
-    """Return the client's side of authentication for a new transport: nothing of another attempt is in it."""
-    params = place.params
+async def authenticator_for(
+    endpoint: Endpoint, credentials: Credentials, transport: asyncio.Transport
+) -> Authenticator:
+    """Return the client's side of authentication for a new transport, with no state of other attempts."""
+    params = endpoint.params
     connection: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     password, token = await credentials.get()
     sent = connection is not None and params.auth.certificate_required and certificate_requested(connection)
@@ -54,26 +56,26 @@ async def authenticator_for(place: Endpoint, credentials: Credentials, transport
         user=params.user,
         password=password,
         token=token,
-        encrypted=bool(place.encrypted),
-        local=place.address.is_unix,
+        encrypted=bool(endpoint.encrypted),
+        local=endpoint.address.is_unix,
         certificate=None if connection is None else connection.getpeercert(binary_form=True),
         certificate_sent=sent,
-        host=place.address.host,
+        host=endpoint.address.host,
     )
 
 
-async def start(driver: Driver, place: Endpoint, authenticator: Authenticator) -> int:
-    """Send the startup message and answer what the server asks; return the protocol version at ReadyForQuery.
+async def start(driver: Driver, endpoint: Endpoint, authenticator: Authenticator) -> int:
+    """Send the startup message and answer the server's requests; return the protocol version at ReadyForQuery.
 
-    Raises what the server or the authenticator refuses with (PostgresError, ProtocolError, InterfaceError),
-    ssl.SSLError where the server says that it does not like the client's certificate, and ConnectionDoesNotExistError
-    where it goes away without a word, or none that arrives. After an error and on cancellation the driver is of no use:
-    the caller drops it. Hashing goes on in its thread then, and its result is passed over.
+    Raises PostgresError, ProtocolError or InterfaceError if the server or the authenticator refuses, ssl.SSLError if
+    the server rejects the client's certificate, and ConnectionDoesNotExistError if the server closes the connection
+    without a reason that arrives. After an error and on cancellation the caller must drop the driver. A hash that is
+    being computed then continues in its thread, and its result is ignored.
     """
-    params = place.params
+    params = endpoint.params
     if driver.is_closed:
-        # While the user's callable was asked for the password, for instance.
-        raise _gone(place, driver.session.failure)
+        # It was closed while the user's callable was asked for the password, for instance.
+        raise _gone(endpoint, driver.session.failure)
     exchange = _Exchange(driver, authenticator)
     request = driver.start(
         startup_message(params.max_protocol_version, params.startup_parameters()),
@@ -85,7 +87,7 @@ async def start(driver: Driver, place: Endpoint, authenticator: Authenticator) -
         await request.waiter
         await exchange.finish()
     except ConnectionDoesNotExistError as error:
-        gone = _gone(place, error.__cause__)
+        gone = _gone(endpoint, error.__cause__)
         raise gone from None if gone is error.__cause__ else error.__cause__
     except PostgresError as error:
         explain_refused_parameter(error)
@@ -95,20 +97,21 @@ async def start(driver: Driver, place: Endpoint, authenticator: Authenticator) -
     return request.protocol
 
 
-def _gone(place: Endpoint, reason: object) -> Exception:
-    """Return the error for a server that has gone away before the session had started."""
+def _gone(endpoint: Endpoint, reason: object) -> Exception:
+    """Return the error for a server that closed the connection before the session had started."""
     if isinstance(reason, ssl.SSLError):
         return reason
     why = f": {reason}" if isinstance(reason, Exception) else ""
-    # TLS 1.3 lets the client go on before its certificate is looked at, and a reset may overtake the reason.
-    hint = "The server's log may say why, such as a client certificate that it does not like."
+    # With TLS 1.3 the client proceeds before its certificate is checked, and a reset may overtake the reason.
+    hint = "The server's log may say why, for example that it rejects the client certificate."
     return ConnectionDoesNotExistError(
-        f"{place} closed the connection before the session had started{why}", hint=hint if place.encrypted else None
+        f"{endpoint} closed the connection before the session had started{why}",
+        hint=hint if endpoint.encrypted else None,
     )
 
 
 class _Exchange:
-    """Carries the messages of authentication between a driver and an authenticator, slow steps by way of a thread."""
+    """Passes authentication messages between a driver and an authenticator, and runs slow steps in a thread."""
 
     def __init__(self, driver: Driver, authenticator: Authenticator) -> None:
         self.waiter: asyncio.Future[Any] | None = None
@@ -120,9 +123,9 @@ class _Exchange:
         self._error: Exception | None = None
 
     def on_authentication(self, code: int, payload: bytes) -> None:
-        """Take an Authentication message from the session."""
+        """Process an Authentication message from the session."""
         if self._working is not None and not self._hashes and self._held is None:
-            # With GSSAPI the server's last token and AuthenticationOk come together: first things first.
+            # With GSSAPI the server's last token and AuthenticationOk come together: process the token first.
             self._held = code, payload
             return
         try:
@@ -139,7 +142,7 @@ class _Exchange:
             self._driver.answer(reply)
 
     async def finish(self) -> None:
-        """At ReadyForQuery, wait for the last step; raise what it raises, so that nothing counts before it."""
+        """Wait for the last step after ReadyForQuery, and raise its error, so that nothing is accepted before it."""
         while self._working is not None:
             await asyncio.wait((self._working,))
         if self._error is not None:
@@ -148,7 +151,7 @@ class _Exchange:
             raise ProtocolError("the server is ready for queries before authentication is complete")
 
     def give_up(self) -> None:
-        """Wait for no result any more; an error that nobody took is no news by now."""
+        """Stop waiting for a result, and mark an error that nobody retrieved as retrieved."""
         if self._working is not None:
             self._working.cancel()
         if self.waiter is not None and self.waiter.done() and not self.waiter.cancelled():

@@ -1,7 +1,7 @@
-"""Threads that hash passwords, so that the event loop does not.
+"""Threads that hash passwords, to keep the work off the event loop.
 
-They are the driver's own: in the loop's default executor a hash would wait behind whatever the program runs there,
-and many at once would leave the loop no processor. One processor stays free of them.
+The driver has an executor of its own. In the loop's default executor a hash would wait behind the program's work, and
+many hashes at once would leave no processor for the loop. One processor is left free.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _executor: ThreadPoolExecutor | None = None
 
 
 def hashers() -> ThreadPoolExecutor:
-    """Return the executor, which starts its threads when there is something to hash."""
+    """Return the executor. It starts its threads on demand."""
     global _executor
     if _executor is None:
         _executor = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "headrace-hashing")
@@ -21,7 +21,7 @@ def hashers() -> ThreadPoolExecutor:
 
 
 def _forget() -> None:
-    """Start anew in a forked child: threads stay behind in the parent."""
+    """Forget the executor in a forked child: its threads exist only in the parent."""
     global _executor
     _executor = None
 

@@ -1,4 +1,4 @@
-"""What a connection keeps, and how much it sends ahead."""
+"""The limits of a session: cached statements and pipelined requests."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.session import Session
 
 StatementMode = Literal["named", "unnamed", "describe"]
-"""What the server keeps of statements: each under a name, none but descriptions of them here, or nothing anywhere."""
+"""named: the server keeps statements under names. unnamed: only descriptions are cached, here. describe: no cache."""
 
 OutOfRange = Literal["error", "text"]
-"""What becomes of dates, times and intervals that Python's types do not hold."""
+"""The result of dates, times and intervals that Python's types cannot represent: an error, or their text form."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What a session keeps and how much it sends ahead; checked when it is made."""
+    """The limits of a session's statement cache and pipeline. The values are checked on creation."""
 
     statement_cache_size: int
     max_cached_statement_lifetime: float
@@ -36,7 +36,7 @@ class SessionLimits:
             raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
         if not isinstance(self.single_server, bool):
             raise ValueError(f"single_server is expected to be True or False, got {self.single_server!r}")
-        for name, least in (
+        for name, minimum in (
             ("statement_cache_size", 0),
             ("max_cached_statement_lifetime", 0),
             ("max_cacheable_statement_size", 0),
@@ -44,8 +44,8 @@ class SessionLimits:
         ):
             value = getattr(self, name)
             number = (int, float) if name == "max_cached_statement_lifetime" else int
-            if isinstance(value, bool) or not isinstance(value, number) or value < least:
-                raise ValueError(f"{name} is expected to be greater or equal to {least}, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, number) or value < minimum:
+                raise ValueError(f"{name} is expected to be greater or equal to {minimum}, got {value!r}")
 
     def session(self) -> Session:
         """Return a new session."""

@@ -1,7 +1,7 @@
-"""What only shows where a pooler stands between a connection and the server.
+"""Problems that only appear with a pooler between a connection and the server.
 
-A pooler such as PgBouncer takes few startup parameters, and one that pools transactions hands a session to another
-backend with each of them. What the driver can know of that it says in an error, with the way out.
+A pooler such as PgBouncer accepts few startup parameters, and in transaction mode it assigns each transaction of a
+session to another backend. If the driver notices, its error says so and how to fix it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INT4 = 23
 
-# PgBouncer's words, in src/client.c: "unsupported startup parameter: NAME", or "... in options: NAME".
+# The message of PgBouncer's src/client.c: "unsupported startup parameter: NAME", or "... in options: NAME".
 _REFUSED_PARAMETER = re.compile(r"unsupported startup parameter(?: in options)?: (\w+)")
 
 
@@ -29,16 +29,16 @@ def explain_refused_parameter(error: PostgresError) -> None:
     found = _REFUSED_PARAMETER.match(str(error))
     if found is not None and error.hint is None:
         error.hint = (
-            f"It is a pooler that refuses {found[1]}: leave it out of server_settings or options and set it for the"
-            " role or the database (ALTER ROLE ... SET), or have PgBouncer's ignore_startup_parameters name it."
+            f"A pooler refuses {found[1]}: leave it out of server_settings or options and set it for the role or the"
+            " database (ALTER ROLE ... SET), or add it to PgBouncer's ignore_startup_parameters."
         )
 
 
 async def check_own_backend(driver: Driver, what: str, timeout: float | None) -> None:
-    """Raise FeatureNotSupportedError for `what`, which needs a backend to itself, where a pooler switches backends.
+    """Raise FeatureNotSupportedError for `what`, which needs a backend to itself, if a pooler switches backends.
 
-    That is so where statements go unnamed, which is asked for or found out, and the backend that answers is not the one
-    that the session was told of at its start.
+    A pooler does so if statements are unnamed, by argument or detection, and another backend answers than the one that
+    the session was told at its start.
     """
     session = driver.session
     if not session.unnamed_statements:
@@ -48,5 +48,5 @@ async def check_own_backend(driver: Driver, what: str, timeout: float | None) ->
     if pid != session.backend_pid:
         raise FeatureNotSupportedError(
             f"{what} needs a backend of its own, but a pooler in front of the server switches this session's",
-            hint="Use a connection to the server itself, or by a pooler that pools sessions, statement_mode='named'.",
+            hint="Connect to the server directly, or use a pooler in session mode with statement_mode='named'.",
         )

@@ -1,9 +1,8 @@
-"""Prepares a password for SCRAM: SASLprep (RFC 4013), as leniently as PostgreSQL does it.
+"""Prepares a password for SCRAM: SASLprep (RFC 4013), as leniently as PostgreSQL.
 
-The server prepares a password when it is set, this driver when it is used, and both must come to the same
-bytes. So this follows PostgreSQL (src/common/saslprep.c) where RFC 4013 says otherwise: a password that
-SASLprep forbids is taken as it is instead of refused, and the tables are applied before the normalisation,
-not behind it.
+The server prepares a password when it is set, this driver when it is used, and both must produce the same bytes. So
+this module follows PostgreSQL (src/common/saslprep.c) if RFC 4013 differs: a password that SASLprep forbids is used
+unchanged instead of refused, and the tables are applied before the normalisation, not after it.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ import unicodedata
 
 def saslprep(password: str) -> bytes:
     """Return the bytes that SCRAM hashes for a password. Never fails."""
-    as_it_is = password.encode("utf-8", "surrogateescape")
+    unchanged = password.encode("utf-8", "surrogateescape")
     if password.isascii():
-        return as_it_is
+        return unchanged
     try:
         password.encode("utf-8")
     except UnicodeEncodeError:
-        return as_it_is
+        return unchanged
     mapped = "".join(
         " " if stringprep.in_table_c12(character) else character
         for character in password
         if not stringprep.in_table_b1(character)
     )
     if not mapped or any(_prohibited(character) for character in mapped) or not _one_direction(mapped):
-        return as_it_is
+        return unchanged
     return unicodedata.normalize("NFKC", mapped).encode("utf-8")
 
 
 def _prohibited(character: str) -> bool:
-    """Tell whether RFC 4013, 2.3 and 2.5, forbids a character, or Unicode 3.2 had none such."""
+    """Return whether RFC 4013, 2.3 and 2.5, forbids a character, or Unicode 3.2 does not have it."""
     return (
         stringprep.in_table_c12(character)
         or stringprep.in_table_c21_c22(character)

@@ -10,9 +10,9 @@ exchange:
     send(client.client_final(keys))
     client.verify(receive())                    # the server knows the password too
 
-Whatever the server sends is checked before it is used: a message that breaks the rules is a ProtocolError,
-which tells the rule but shows neither the password nor what is derived from it. An object serves one
-exchange; for the next attempt or host make a new one.
+Everything from the server is checked before use. A message that breaks the rules raises ProtocolError, which names the
+rule but contains neither the password nor anything derived from it. An object serves one exchange; create a new one
+for the next attempt or host.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ SCRAM_SHA_256: Final = "SCRAM-SHA-256"
 SCRAM_SHA_256_PLUS: Final = "SCRAM-SHA-256-PLUS"
 
 KEY_LENGTH: Final = 32
-"""Bytes of ClientKey, ServerKey and everything else that SHA-256 makes."""
+"""Length of ClientKey, ServerKey and every other result of SHA-256, in bytes."""
 
 MIN_ITERATIONS: Final = 1
 MAX_ITERATIONS: Final = 1_000_000
-"""About a third of a second of one core. PostgreSQL's default is 4096."""
+"""This many take about a third of a second of one core. PostgreSQL's default is 4096."""
 
-# Bytes of randomness, as libpq: base64 makes 24 characters of them.
+# Random bytes in a nonce, as in libpq: 24 characters in base64.
 _NONCE_BYTES: Final = 18
 _NONCE_MAX: Final = 1024
 _SALT_MAX: Final = 1024
 _MESSAGE_MAX: Final = 8192
 
-# RFC 5802, 7: printable is any ASCII character but the comma that can be seen.
+# RFC 5802, 7: printable is any visible ASCII character except the comma.
 _SERVER_FIRST: Final = re.compile(rb"r=([\x21-\x2b\x2d-\x7e]+),s=([A-Za-z0-9+/=]+),i=([1-9][0-9]{0,9})")
 _SERVER_FINAL: Final = re.compile(rb"v=([A-Za-z0-9+/=]+)")
 _SERVER_ERROR: Final = re.compile(rb"e=([\x20-\x2b\x2d-\x7e]{1,100})")
@@ -55,7 +55,7 @@ _SERVER_ERROR: Final = re.compile(rb"e=([\x20-\x2b\x2d-\x7e]{1,100})")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ScramKeys:
-    """ClientKey and ServerKey: whoever has the first can log in, so they are shown nowhere."""
+    """ClientKey and ServerKey. The first is enough to log in, so they are never shown."""
 
     client_key: bytes
     server_key: bytes
@@ -69,20 +69,19 @@ class ScramKeys:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What the server asks for: the password hashed so often with this salt."""
+    """The server's challenge: the salt and the number of iterations to hash the password with."""
 
     salt: bytes
     iterations: int
     nonce: bytes = field(repr=False)
     message: bytes = field(repr=False)
-    """The server-first-message itself, which both sides sign."""
+    """The server-first-message, which both sides sign."""
 
 
 def derive_keys(password: Secret, challenge: Challenge) -> ScramKeys:
-    """Hash the password as the server asks (PBKDF2). Takes a millisecond to a second: run it off the event
-    loop.
+    """Hash the password as the challenge asks (PBKDF2). It takes a millisecond to a second: run it off the event loop.
 
-    Pure: touches no state, and gives up the interpreter lock while it hashes.
+    It is pure: it touches no state, and releases the interpreter lock while it hashes.
     """
     salted = hashlib.pbkdf2_hmac("sha256", saslprep(password.reveal()), challenge.salt, challenge.iterations)
     return ScramKeys(
@@ -115,10 +114,10 @@ class ScramClient:
     ) -> None:
         """Prepare an exchange.
 
-        `binding` is the data of tls-server-end-point: with it the mechanism is SCRAM-SHA-256-PLUS. Without
-        it, `binding_possible` tells the server that the client would have bound if it had been offered, so
-        that somebody in between who took the offer away is found out. `username` stays empty: PostgreSQL
-        takes the one of the startup message. `nonce` is for tests alone.
+        `binding` is the data of tls-server-end-point; with it the mechanism is SCRAM-SHA-256-PLUS. Without it,
+        `binding_possible` tells the server that the client supports binding, so that a man in the middle who removed
+        the offer is detected. `username` stays empty: PostgreSQL uses the one of the startup message. `nonce` is for
+        tests only.
         """
         self._binding = binding
         flag = b"p=tls-server-end-point" if binding is not None else b"y" if binding_possible else b"n"
@@ -148,10 +147,10 @@ class ScramClient:
         return self._gs2_header + self._first_bare
 
     def challenge(self, message: bytes) -> Challenge:
-        """Read the server-first-message.
+        """Parse the server-first-message.
 
-        Raises ProtocolError where it is malformed, too long, does not extend the client's nonce, or asks for
-        more or fewer iterations than allowed.
+        Raises ProtocolError if it is malformed, too long, does not extend the client's nonce, or asks for more or
+        fewer iterations than allowed.
         """
         self._step(_State.FIRST_SENT, _State.CHALLENGED)
         match = None if len(message) > _MESSAGE_MAX else _SERVER_FIRST.fullmatch(message)
@@ -161,7 +160,7 @@ class ScramClient:
         if not nonce.startswith(self._nonce) or len(nonce) == len(self._nonce):
             self._fail("the server's SCRAM nonce does not extend the client's")
         if len(nonce) > _NONCE_MAX:
-            self._fail(f"the server's SCRAM nonce is {len(nonce)} bytes long, at most {_NONCE_MAX} are taken")
+            self._fail(f"the server's SCRAM nonce is {len(nonce)} bytes long, expected at most {_NONCE_MAX}")
         salt = self._base64(match[2])
         if not 1 <= len(salt) <= _SALT_MAX:
             self._fail(f"the server's SCRAM salt is {len(salt)} bytes long, expected 1 to {_SALT_MAX}")
@@ -188,9 +187,9 @@ class ScramClient:
         return without_proof + b",p=" + base64.b64encode(proof)
 
     def verify(self, message: bytes) -> None:
-        """Check the server-final-message: only a server that knows the password can sign like that.
+        """Check the server-final-message: only a server that knows the password can produce the signature.
 
-        Raises ProtocolError where the signature is wrong, missing or an error of the server's.
+        Raises ProtocolError if the signature is wrong or missing, or if the server sent an error instead.
         """
         self._step(_State.FINAL_SENT, _State.VERIFIED)
         if len(message) <= _MESSAGE_MAX and (error := _SERVER_ERROR.fullmatch(message)):

@@ -1,9 +1,9 @@
-"""Servers that speak PostgreSQL's protocol and are not PostgreSQL: what they lack.
+"""Servers that speak PostgreSQL's protocol but are not PostgreSQL, and what they lack.
 
-Each says what it is by a parameter that it reports at the start (ParameterStatus).
+Each identifies itself by a parameter that it reports at the start (ParameterStatus).
 
 Sources: the SQL references of Amazon Redshift, CockroachDB and CrateDB; PostgreSQL documentation, DISCARD, for the
-statements that a reset is made of.
+statements of a reset.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class ServerKind:
-    """What a server has of the statements that the driver sends of its own."""
+    """Which of the driver's own statements a server supports."""
 
     name: str
     advisory_locks: bool = True
@@ -28,16 +28,16 @@ class ServerKind:
     reset_all: bool = True
     """Whether it has RESET ALL."""
     tells_state: bool = True
-    """Whether it tells what has changed in a session: the sources in pg_settings, pg_prepared_statements and
+    """Whether it reports what has changed in a session: the sources in pg_settings, pg_prepared_statements and
     pg_my_temp_schema()."""
     tells_identity: bool = True
-    """Whether it can be asked which server it is: pg_control_system() and pg_postmaster_start_time()."""
+    """Whether it reports which server it is: pg_control_system() and pg_postmaster_start_time()."""
 
     @cached_property
     def reset_query(self) -> str:
-        """The statements that bring a session back to its first state, '' if there are none.
+        """The statements that reset a session to its initial state; '' if there are none.
 
-        Each ends in a semicolon: a subclass of Connection may put another one behind them.
+        Each ends in a semicolon, because a subclass of Connection may append another one.
         """
         statements = (
             (self.advisory_locks, "SELECT pg_advisory_unlock_all();"),
@@ -78,11 +78,11 @@ OTHERS: Final = {
         tells_identity=False,
     ),
 }
-"""Other servers by the parameter that each reports."""
+"""Other servers by the parameter that identifies each."""
 
 
 def server_kind(parameters: Mapping[str, str]) -> ServerKind:
-    """Return what a server is, by the parameters that it has reported."""
+    """Return the kind of a server, by the parameters that it has reported."""
     for parameter, kind in OTHERS.items():
         if parameter in parameters:
             return kind

@@ -1,9 +1,7 @@
-"""TLS as libpq does it: what the ssl options mean, the SSLContext they make, and which attempts to make with
-it.
+"""TLS as in libpq: what the ssl options mean, the SSLContext for them, and which attempts to make.
 
-Sources: PostgreSQL documentation, "SSL Support" in libpq and "SSL Session Encryption" in "Message Flow". No
-sockets here; the files with certificates and keys are read when the context is made, so call `make_context()`
-off the event loop.
+Sources: PostgreSQL documentation, "SSL Support" in libpq and "SSL Session Encryption" in "Message Flow". This module
+uses no sockets. `make_context()` reads files with certificates and keys, so call it off the event loop.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ SSLNegotiation = Literal["postgres", "direct"]
 SSLCertMode = Literal["disable", "allow", "require"]
 
 ALPN: Final = "postgresql"
-"""The protocol's name for ALPN, registered at IANA; direct TLS needs it."""
+"""The protocol's name for ALPN, registered with IANA. Direct TLS needs it."""
 
 SYSTEM: Final = "system"
 """sslrootcert=system: the certificate authorities that the operating system trusts."""
@@ -41,7 +39,7 @@ _CERTIFICATE_REQUEST: Final = 13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSSettings:
-    """What the connection parameters say about TLS. A path is None where nobody named one."""
+    """The connection parameters for TLS. A path that was not given is None."""
 
     mode: SSLMode = "prefer"
     negotiation: SSLNegotiation = "postgres"
@@ -57,12 +55,12 @@ class TLSSettings:
     max_version: str | None = None
     keylogfile: str | None = None
     context: ssl.SSLContext | None = None
-    """The user's own context: it decides everything but the negotiation."""
+    """The user's own context. It decides everything but the negotiation."""
     require_alpn: bool = False
-    """sslnegotiation=direct: a server that does not select ALPN may be none of PostgreSQL's. Not required by
-    direct_tls, which asyncpg has for proxies that speak TLS."""
+    """sslnegotiation=direct: a server that does not select ALPN may not be PostgreSQL. Not required for direct_tls,
+    which asyncpg has for proxies that speak TLS."""
     directory: str | None = None
-    """Where the files are that nobody named: ~/.postgresql."""
+    """The directory of files that were not named: ~/.postgresql."""
 
     def __post_init__(self) -> None:
         """Refuse combinations that would be less safe than they look."""
@@ -97,25 +95,24 @@ class TLSSettings:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One way to connect to an address, each on a socket of its own."""
+    """One attempt to connect to an address, on a socket of its own."""
 
     tls: bool
     direct: bool = False
     """TLS from the first byte, without an SSLRequest."""
     plain_on_refusal: bool = False
-    """An `N` to the SSLRequest lets this attempt go on without TLS, on the same socket."""
+    """An `N` to the SSLRequest lets this attempt continue without TLS, on the same socket."""
 
 
 def attempts(settings: TLSSettings, *, unix: bool, channel_binding: str = "prefer") -> tuple[Attempt, ...]:
-    """Return the attempts for an address, in order; the first one that gets through counts.
+    """Return the attempts for an address, in order. The first successful one counts.
 
-    The next one is for when the server refuses the connection, or the TLS handshake fails, before
-    AuthenticationOk; never for what the client refuses (an unfit authentication method, a false signature),
-    for time-outs or for cancellation. An attempt without TLS behind an attempt that already went on without
-    it is left out.
+    The next attempt is made if the server refuses the connection, or the TLS handshake fails, before AuthenticationOk.
+    It is not made if the client refuses (an unfit authentication method, a false signature), after a time-out or on
+    cancellation. An attempt without TLS is skipped if an earlier attempt already continued without it.
 
-    Over a Unix socket there is no TLS. channel_binding=require leaves out the attempts that could not bind.
-    Raises ClientConfigurationError where that leaves none.
+    Over a Unix socket there is no TLS. channel_binding=require leaves out the attempts that cannot bind. Raises
+    ClientConfigurationError if that leaves none.
     """
     if unix:
         return (Attempt(tls=False),)
@@ -139,28 +136,27 @@ def attempts(settings: TLSSettings, *, unix: bool, channel_binding: str = "prefe
 
 
 def server_hostname(settings: TLSSettings, host: str | None) -> str | None:
-    """Return the name to send and to verify in the TLS handshake, None for neither.
+    """Return the name that the TLS handshake sends and verifies; None for neither.
 
-    `host` is what the user calls the server, not the address it was resolved to. Raises
-    ClientConfigurationError where the name must be verified and is not known.
+    `host` is the user's name for the server, not the address it was resolved to. Raises ClientConfigurationError if
+    the name must be verified and is not known.
     """
     context = settings.context
     verified = settings.mode == "verify-full" if context is None else context.check_hostname
     if host is None:
         if verified:
             raise ClientConfigurationError(
-                "the name in the server's certificate is to be verified, but only hostaddr is given",
-                hint="Give host=... with the name in the certificate; hostaddr goes on to be connected to.",
+                "the name in the server's certificate must be verified, but only hostaddr is given",
+                hint="Give host=... with the name in the certificate; hostaddr is still the address to connect to.",
             )
         return None
     return host if settings.sni or verified else None
 
 
 def make_context(settings: TLSSettings) -> ssl.SSLContext:
-    """Make the SSLContext that the settings describe, or return the user's own. Reads files: not on the event
-    loop.
+    """Return the SSLContext for the settings, or the user's own. It reads files: do not call it on the event loop.
 
-    Raises ClientConfigurationError for files that are missing, unreadable, malformed or, a key, open to
+    Raises ClientConfigurationError for files that are missing, unreadable or malformed, or a key that is readable by
     others.
     """
     if settings.context is not None:
@@ -180,7 +176,7 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
         watch_certificate_request(context)
     if settings.keylogfile is not None:
         try:
-            # Made here, as OpenSSL would make it readable by all.
+            # OpenSSL would create the file readable by everyone.
             os.close(os.open(settings.keylogfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
             context.keylog_filename = settings.keylogfile
         except OSError as reason:
@@ -189,11 +185,11 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
 
 
 def check_alpn(settings: TLSSettings, selected: str | None) -> None:
-    """Check what the server selected by ALPN, as libpq does. Raises ProtocolError."""
+    """Check the protocol that the server selected by ALPN, as libpq does. Raises ProtocolError."""
     if selected is None and settings.require_alpn:
         raise ProtocolError(
             "the server did not select the protocol by ALPN, which sslnegotiation=direct requires: it may"
-            " not be PostgreSQL, or be older than 17"
+            " not be PostgreSQL, or may be older than 17"
         )
     if selected is not None and selected != ALPN and settings.context is None:
         raise ProtocolError("the server selected a protocol by ALPN that is not PostgreSQL's")
@@ -205,7 +201,7 @@ def _set_versions(context: ssl.SSLContext, settings: TLSSettings) -> None:
 
 
 def _default(settings: TLSSettings, name: str) -> str | None:
-    """Return the path of a file in ~/.postgresql, None where it does not exist."""
+    """Return the path of a file in ~/.postgresql; None if it does not exist."""
     if settings.directory is None:
         return None
     path = os.path.join(settings.directory, name)
@@ -213,9 +209,9 @@ def _default(settings: TLSSettings, name: str) -> str | None:
 
 
 def _load_authorities(context: ssl.SSLContext, settings: TLSSettings) -> bool:
-    """Load the certificate authorities; return whether there are any, so that the server is to be verified.
+    """Load the certificate authorities; return whether there are any, which means that the server is verified.
 
-    As in libpq a root.crt is used in every sslmode: require with it means verify-ca.
+    As in libpq, a root.crt is used in every sslmode: with it, require means verify-ca.
     """
     if settings.rootcert == SYSTEM:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
@@ -238,8 +234,7 @@ def _load_authorities(context: ssl.SSLContext, settings: TLSSettings) -> bool:
 
 
 def _load_revoked(context: ssl.SSLContext, settings: TLSSettings) -> None:
-    """Load the lists of revoked certificates, where there are any: then each certificate of a chain needs
-    one."""
+    """Load the certificate revocation lists, if any. Each certificate of a chain then needs one."""
     path, directory = settings.crl, settings.crldir
     if path is None and directory is None:
         path = _default(settings, "root.crl")
@@ -255,7 +250,7 @@ def _load_revoked(context: ssl.SSLContext, settings: TLSSettings) -> None:
 
 
 def _load_certificate(context: ssl.SSLContext, settings: TLSSettings) -> None:
-    """Load the client's certificate and key, where there are any."""
+    """Load the client's certificate and key, if any."""
     cert = settings.cert or _default(settings, "postgresql.crt")
     if cert is None:
         if settings.certmode == "require":
@@ -275,7 +270,7 @@ def _load_certificate(context: ssl.SSLContext, settings: TLSSettings) -> None:
     _check_key(key)
     password = settings.password
     try:
-        # A callable, also where there is no password: without one OpenSSL would ask at the terminal.
+        # Always pass a callable: without one OpenSSL would prompt at the terminal.
         context.load_cert_chain(cert, key, password=lambda: b"" if password is None else password.to_bytes())
     except (OSError, ssl.SSLError) as reason:
         hint = "If the key is encrypted, give its password as sslpassword." if password is None else None
@@ -283,24 +278,24 @@ def _load_certificate(context: ssl.SSLContext, settings: TLSSettings) -> None:
 
 
 def _check_key(path: str) -> None:
-    """Refuse a key that is no plain file or that others can read, by libpq's rule."""
+    """Refuse a key that is not a plain file or that others can read, by libpq's rule."""
     try:
         status = os.stat(path)
     except OSError as reason:
         raise _unreadable("sslkey", path, reason) from None
     if not stat.S_ISREG(status.st_mode):
         raise ClientConfigurationError(f"sslkey {path!r} is not a plain file")
-    # Root's keys may be readable by a group, as distributions set them up for services.
+    # A group may read root's keys, as distributions set them up for services.
     forbidden = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO if status.st_uid == 0 else stat.S_IRWXG | stat.S_IRWXO
     if status.st_mode & forbidden:
         raise ClientConfigurationError(
             f"sslkey {path!r} can be used by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
-            hint=f"chmod 600 {path} (or 640, where root owns it).",
+            hint=f"chmod 600 {path} (or 640 if root owns it).",
         )
 
 
 def _unreadable(name: str, path: str, reason: Exception, hint: str | None = None) -> ClientConfigurationError:
-    # An SSLError is an OSError too; its reason is a constant of OpenSSL, never a part of the file.
+    # An SSLError is an OSError too. Its reason is a constant of OpenSSL, never part of the file.
     why = getattr(reason, "reason", None) or getattr(reason, "strerror", None) or "malformed"
     return ClientConfigurationError(f"{name} {path!r} cannot be used: {why}", hint=hint)
 
@@ -311,10 +306,10 @@ _asked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def watch_certificate_request(context: ssl.SSLContext) -> None:
-    """Note for each connection of the context whether the server asks for the client's certificate.
+    """Record for each connection of the context whether the server requests the client's certificate.
 
-    Python tells it by no public means; the callback for debugging that every Python since 3.8 has sees the
-    message. Raises ClientConfigurationError on a Python without it.
+    Python has no public API for this. A debugging callback that every Python since 3.8 has sees the message. Raises
+    ClientConfigurationError on a Python without it.
     """
     if not hasattr(context, "_msg_callback"):
         raise ClientConfigurationError("sslcertmode=require cannot be checked by this version of Python")
@@ -327,6 +322,6 @@ def watch_certificate_request(context: ssl.SSLContext) -> None:
 
 
 def certificate_requested(connection: ssl.SSLObject | ssl.SSLSocket) -> bool:
-    """Tell whether the server of a connection asked for the client's certificate. Needs
+    """Return whether the server of a connection requested the client's certificate, after
     `watch_certificate_request()`."""
     return connection in _asked

@@ -1,12 +1,12 @@
 """The base classes of every error, warning and log message.
 
-Two families. What the *server* said is a `PostgresMessage`: `PostgresError` (an ErrorResponse) or
-`PostgresLogMessage` (a NoticeResponse), with one subclass per SQLSTATE in `_sqlstate.py`. What the *driver*
-found by itself is an `InterfaceError`, an `InterfaceWarning` or an `InternalClientError`. `ArgumentError`
-alone belongs to both.
+There are two families. A message of the *server* is a `PostgresMessage`: `PostgresError` (an ErrorResponse) or
+`PostgresLogMessage` (a NoticeResponse), with one subclass per SQLSTATE in `_sqlstate.py`. An error of the *driver*
+is an `InterfaceError`, an `InterfaceWarning` or an `InternalClientError`. Only `ArgumentError` and its like belong to
+both.
 
-Whatever can be raised here can be pickled and copied: `args` holds the message alone, all else is in the
-instance's `__dict__`, which is what `BaseException.__reduce__` carries over.
+All exceptions can be pickled and copied: `args` holds only the message, and everything else is in the instance's
+`__dict__`, which `BaseException.__reduce__` includes.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ FIELDS: Final[dict[str, str]] = {
 """Field code on the wire -> attribute (PostgreSQL documentation, "Error and Notice Message Fields")."""
 
 BY_SQLSTATE: Final[dict[str, type[PostgresMessage]]] = {}
-"""SQLSTATE -> the class for it. A class with a `sqlstate` of its own enters itself when it is defined, a program's own
-too: what a function of the database raises with an ERRCODE of its own is then an exception of the program's own."""
+"""SQLSTATE -> its class. A class that defines `sqlstate` registers itself, also a class of the program: an error that a
+database function raises with an ERRCODE of its own is then an exception of the program."""
 
 REFINED: Final[dict[str, Callable[[Mapping[str, str]], type[PostgresError] | None]]] = {}
-"""SQLSTATE -> a function that finds a narrower class than that of the SQLSTATE by the other fields."""
+"""SQLSTATE -> a function that returns a narrower class than that of the SQLSTATE, chosen by the other fields."""
 
 
 def _attributes(fields: Mapping[str, str]) -> dict[str, Any]:
-    """Name the fields; unknown codes are left out, as the protocol asks of a frontend."""
+    """Return the fields by attribute name. Unknown codes are left out, as the protocol requires."""
     return {FIELDS[code]: value for code, value in fields.items() if code in FIELDS}
 
 
@@ -81,7 +81,7 @@ def _error_class(fields: Mapping[str, str]) -> type[PostgresError]:
 
 
 def _explain(message: str, detail: str | None, hint: str | None) -> str:
-    """Put detail and hint under the message, laid out as psql does."""
+    """Append detail and hint to the message, in the format of psql."""
     if detail:
         message += f"\nDETAIL:  {detail}"
     if hint:
@@ -90,11 +90,10 @@ def _explain(message: str, detail: str | None, hint: str | None) -> str:
 
 
 class PostgresMessage:
-    """What an ErrorResponse or a NoticeResponse says, field by field.
+    """The content of an ErrorResponse or a NoticeResponse, field by field.
 
-    Every field is the server's own text, also the numbers: positions count characters of the query from 1.
-    A field that the server did not send is None. `severity` is in the server's language, `severity_en`
-    never is.
+    Every field is the server's own text, including the numbers. Positions count characters of the query from 1. A field
+    that the server did not send is None. `severity` is in the server's language, `severity_en` is always English.
     """
 
     severity: str | None = None
@@ -117,7 +116,7 @@ class PostgresMessage:
     server_source_function: str | None = None
 
     query: str | None = None
-    """The text of the query that was answered so, where there was one."""
+    """The text of the query that caused the message, if any."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -132,7 +131,7 @@ class PostgresMessage:
 
     @classmethod
     def get_message_class_for_sqlstate(cls, code: str) -> type[PostgresMessage]:
-        """Return the class for a SQLSTATE, or for the SQLSTATE's class; UnknownPostgresError where there is neither."""
+        """Return the class of a SQLSTATE, or of the SQLSTATE's class; UnknownPostgresError if there is neither."""
         return BY_SQLSTATE.get(code) or BY_SQLSTATE.get(f"{code[:2]}000") or UnknownPostgresError
 
     def as_dict(self) -> dict[str, str]:
@@ -145,7 +144,7 @@ class PostgresError(PostgresMessage, Exception):
 
     safe_to_retry: bool = False
     """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
-    reads. Never True inside a transaction block, nor for what begins or ends one."""
+    reads. Never True inside a transaction block, nor for a call that begins or ends one."""
 
     def __init__(
         self,
@@ -164,17 +163,17 @@ class PostgresError(PostgresMessage, Exception):
 
     @classmethod
     def new(cls, fields: Mapping[str, str], query: str | None = None) -> PostgresError:
-        """Make the exception for an ErrorResponse.
+        """Return the exception for an ErrorResponse.
 
-        `fields` holds the fields by their one-letter codes, `query` the text that caused the error, if there is one.
-        The class is that of the SQLSTATE; if there is none, that of the SQLSTATE's class (its first two characters);
-        if there is none either, or no SQLSTATE at all, UnknownPostgresError. Never raises, whatever the server sent.
+        `fields` are the fields by their one-letter codes, `query` the text that caused the error, if any. The class is
+        that of the SQLSTATE, or else that of the SQLSTATE's class (its first two characters), or else
+        UnknownPostgresError. It never raises.
         """
         made, message = _error_class(fields), fields.get("M", "")
         try:
             error = made(message)
         except Exception:
-            # A program's own class may want other arguments; that is no reason to lose what the server said.
+            # A program's own class may need other arguments. The server's message must not be lost.
             error = PostgresError(message)
         error.__dict__.update(_attributes(fields))
         if not (error.sqlstate and error.sqlstate.isascii() and error.sqlstate.isalnum()):
@@ -183,7 +182,7 @@ class PostgresError(PostgresMessage, Exception):
         return error
 
     def __str__(self) -> str:
-        # Not super(): in ArgumentError that is InterfaceMessage, which would add detail and hint once more.
+        # In ArgumentError super() is InterfaceMessage, which would add detail and hint once more.
         return _explain(str(self.args[0]) if self.args else "", self.detail, self.hint)
 
 
@@ -192,11 +191,11 @@ class FatalPostgresError(PostgresError):
 
 
 class UnknownPostgresError(FatalPostgresError):
-    """An error whose SQLSTATE, and the class of that SQLSTATE, stand for no error known to the driver."""
+    """An error whose SQLSTATE, and the class of that SQLSTATE, are not known to the driver."""
 
 
 class PostgresLogMessage(PostgresMessage):
-    """A notice, warning or other message for the log: never raised by the driver, and immutable."""
+    """A notice, warning or other message for the log. The driver never raises it. It is immutable."""
 
     def __init__(self, message: str | None = None) -> None:
         if message is not None:
@@ -204,10 +203,10 @@ class PostgresLogMessage(PostgresMessage):
 
     @classmethod
     def new(cls, fields: Mapping[str, str], query: str | None = None) -> PostgresLogMessage:
-        """Make the message for a NoticeResponse; the arguments are those of `PostgresError.new()`.
+        """Return the message for a NoticeResponse. The arguments are those of `PostgresError.new()`.
 
         The class is that of the warning with this SQLSTATE, PostgresWarning for other SQLSTATEs of class 01, and
-        PostgresLogMessage for all else, also if a function raises a mere warning with the SQLSTATE of an error.
+        PostgresLogMessage for everything else, including a warning that a function raises with an error's SQLSTATE.
         """
         sqlstate = fields.get("C", "")
         notice = PostgresLogMessage()
@@ -228,18 +227,18 @@ class PostgresLogMessage(PostgresMessage):
         return f"<{type(self).__name__} {self.severity} {self.sqlstate}: {self.message!r}>"
 
     def __setattr__(self, name: str, value: object) -> None:
-        # Python itself sets __traceback__, __notes__ and the like on a warning that somebody raises.
+        # Python itself sets __traceback__, __notes__ and the like on a warning that is raised.
         if not name.startswith("__"):
             raise TypeError(f"cannot set {name!r}: a {type(self).__name__} is immutable")
         super().__setattr__(name, value)
 
     def __setstate__(self, state: dict[str, Any] | None) -> None:
-        # BaseException.__setstate__ would go through __setattr__ when a warning is unpickled or copied.
+        # BaseException.__setstate__ would use __setattr__ when a warning is unpickled or copied.
         self.__dict__.update(state or {})
 
 
 class InterfaceMessage:
-    """What the driver has to say about its own use."""
+    """A message of the driver about its use."""
 
     detail: str | None
     hint: str | None
@@ -249,7 +248,7 @@ class InterfaceMessage:
         self.hint = hint
 
     def __str__(self) -> str:
-        # The message is args[0] of the exception or warning that this is mixed into.
+        # The message is args[0] of the exception or warning with this mixin.
         return _explain(super().__str__(), self.detail, self.hint)
 
 
@@ -258,7 +257,7 @@ class InterfaceError(InterfaceMessage, Exception):
 
     safe_to_retry: bool = False
     """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
-    reads. Never True inside a transaction block, nor for what begins or ends one."""
+    reads. Never True inside a transaction block, nor for a call that begins or ends one."""
 
     def __init__(
         self,
@@ -284,19 +283,19 @@ class InterfaceError(InterfaceMessage, Exception):
 
 
 class ClientConfigurationError(InterfaceError, ValueError):
-    """The connection parameters are wrong or contradict one another."""
+    """The connection parameters are wrong or contradict each other."""
 
 
 class UnsupportedClientFeatureError(InterfaceError):
-    """The driver does not support what was asked of it."""
+    """The driver does not support the requested feature."""
 
 
 class UnsupportedServerFeatureError(InterfaceError):
-    """The server does not support what was asked of the driver."""
+    """The server does not support the requested feature."""
 
 
 class InterfaceWarning(InterfaceMessage, UserWarning):
-    """The driver was used in a way that works but is hardly meant."""
+    """The driver was used in a way that works but is probably a mistake."""
 
     def __init__(self, msg: str, *, detail: str | None = None, hint: str | None = None) -> None:
         InterfaceMessage.__init__(self, detail=detail, hint=hint)
@@ -304,23 +303,23 @@ class InterfaceWarning(InterfaceMessage, UserWarning):
 
 
 class InternalClientError(Exception):
-    """The driver found itself in a state it should never be in, or facing a peer that breaks the rules."""
+    """The driver reached a state that should be impossible, or the server violated the protocol."""
 
     safe_to_retry: bool = False
     """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
-    reads. Never True inside a transaction block, nor for what begins or ends one."""
+    reads. Never True inside a transaction block, nor for a call that begins or ends one."""
 
 
 class ProtocolError(InternalClientError):
-    """The server sent what the protocol does not allow; the connection cannot be used any further."""
+    """The server sent something that the protocol does not allow. The connection can no longer be used."""
 
 
 class TargetServerAttributeNotMatched(InternalClientError):
-    """None of the hosts is of the kind that target_session_attrs asks for."""
+    """No host is of the kind that target_session_attrs asks for."""
 
 
 class OutdatedSchemaCacheError(InternalClientError):
-    """What the driver knew of a type no longer matches the database; it must be looked up again."""
+    """The driver's description of a type no longer matches the database. It must be looked up again."""
 
     schema_name: str | None
     data_type_name: str | None

@@ -1,4 +1,4 @@
-"""Errors of the driver's own that derive from the classes of SQLSTATEs."""
+"""The driver's own errors that derive from the classes of SQLSTATEs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class InvalidCachedStatementError(FeatureNotSupportedError):
-    """The result of a prepared statement has other columns or types than when the statement was prepared."""
+    """The columns or types of a prepared statement's result have changed since it was prepared."""
 
     hint = "The schema has changed since the statement was prepared. Run the transaction again."
 
@@ -32,7 +32,7 @@ _STALE_PLAN: Final = "cached plan must not change result type"
 
 
 def _stale_plan(fields: Mapping[str, str]) -> type[PostgresError] | None:
-    """Tell the one 0A000 that comes from plancache.c from the others; some poolers and servers send its text alone."""
+    """Return the class for the 0A000 of plancache.c, None for others. Some poolers and servers send only its text."""
     stale = fields.get("R") == "RevalidateCachedQuery" or fields.get("M") == _STALE_PLAN
     return InvalidCachedStatementError if stale else None
 
@@ -41,25 +41,25 @@ REFINED["0A000"] = _stale_plan
 
 
 class ArgumentError(DataError, InterfaceError, ValueError):
-    """A query argument cannot be encoded; nothing of its query has been sent.
+    """A query argument cannot be encoded. Nothing of the query was sent.
 
-    Programs may catch it as DataError, which is also what the server raises for bad values (class 22), as
-    InterfaceError or as ValueError. `safe_to_retry` is False all the same: the same argument fails again.
+    Programs may catch it as DataError, which is the server's error for bad values (class 22), as InterfaceError or as
+    ValueError. `safe_to_retry` is False, because the same argument would fail again.
     """
 
 
 class NulCharacterError(ArgumentError, CharacterNotInRepertoireError):
-    """A text among the arguments has a NUL character, which PostgreSQL's texts do not.
+    """A text argument contains a NUL character, which PostgreSQL's texts cannot contain.
 
-    It has the SQLSTATE that the server would have refused it with.
+    It has the SQLSTATE of the server's error for this.
     """
 
 
 class UnrepresentableValueError(DataError, InterfaceError, ValueError, OverflowError):
-    """The server has sent a value that the Python type for it does not hold, such as a date before the year 1.
+    """The server sent a value that the Python type cannot represent, such as a date before the year 1.
 
-    Its query fails and nothing else. `column_name`, `schema_name` and `data_type_name` say where it is, and the message
-    shows it as the server prints it.
+    Only its query fails. `column_name`, `schema_name` and `data_type_name` identify the value, and the message shows
+    its text form.
     """
 
 
@@ -67,9 +67,9 @@ _ENDING_CLASSES: dict[type, Any] = {}
 
 
 def _ending_class(cls: type[PostgresError]) -> Any:
-    """Return the class, made once, that is both `cls` and ConnectionDoesNotExistError.
+    """Return the class that derives from both `cls` and ConnectionDoesNotExistError. It is created once.
 
-    It has the name of `cls`: logs and tracebacks name the error by what the server said.
+    It is named like `cls`, so that logs and tracebacks show the server's error.
     """
 
     def reduce(self: PostgresError) -> tuple[Any, ...]:
@@ -82,23 +82,23 @@ def _ending_class(cls: type[PostgresError]) -> Any:
 
 
 def _unpickled(cls: type[PostgresError], args: tuple[object, ...]) -> PostgresError:
-    """Make an error that is both `cls` and ConnectionDoesNotExistError again."""
+    """Recreate an error that is both `cls` and ConnectionDoesNotExistError."""
     error = cls(*args)
     error.__class__ = _ending_class(cls)
     return error
 
 
 def ending_error(error: PostgresError) -> PostgresError:
-    """Make a server's error that has ended the connection a ConnectionDoesNotExistError too; return it.
+    """Make a server's error that ended the connection a ConnectionDoesNotExistError too; return it.
 
-    Programs catch it as what the server said, such as AdminShutdownError, or as the loss of the connection. Its
-    SQLSTATE stays the server's.
+    Programs can catch it as the server's error, such as AdminShutdownError, or as the loss of the connection. The
+    SQLSTATE is the server's.
     """
     cls = type(error)
     if isinstance(error, ConnectionDoesNotExistError):
         return error
     error.__dict__.setdefault("sqlstate", error.sqlstate)
-    # A program's own class may have another layout, or forbid subclasses. What the server said is still told.
+    # A program's own class may have another layout, or forbid subclasses. Its error is then raised unchanged.
     with suppress(TypeError):
         is_base = issubclass(ConnectionDoesNotExistError, cls)
         error.__class__ = ConnectionDoesNotExistError if is_base else _ending_class(cls)
@@ -108,9 +108,9 @@ def ending_error(error: PostgresError) -> PostgresError:
 def is_safe_to_retry(error: BaseException) -> bool:
     """Return whether the call that raised `error` can be made again without doing its work twice.
 
-    True if the error says so (`error.safe_to_retry`): the server provably never started the request, or the request
-    only reads, or no connection could be made (OSError). False for every other exception: the TimeoutError of a query,
-    for instance, does not tell whether the server carries it out. It speaks of the one call that raised the error.
-    Inside a transaction block it is False, because the whole block has to be repeated. Raises nothing.
+    It is True if the error says so (`error.safe_to_retry`): the server provably never started the request, or the
+    request only reads, or no connection could be made (OSError). It is False for every other exception. For instance,
+    after the TimeoutError of a query it is unknown whether the server executes it. The result is about the one call
+    that raised the error. Inside a transaction block it is False, because the whole block has to be repeated.
     """
     return getattr(error, "safe_to_retry", False) is True

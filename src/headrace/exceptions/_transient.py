@@ -1,4 +1,4 @@
-"""Failures to connect that may pass by themselves."""
+"""Errors of connecting that may be temporary."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from headrace.exceptions._base import PostgresError, TargetServerAttributeNotMat
 from headrace.exceptions._sqlstate import ConnectionDoesNotExistError
 
 _TRANSIENT: Final = frozenset({"57P01", "57P02", "57P03", "57P05"})
-"""The server goes, or is not back yet ("PostgreSQL Error Codes")."""
+"""The server is shutting down or not ready yet ("PostgreSQL Error Codes")."""
 
 _TRANSIENT_CLASSES: Final = ("08", "53")
-"""Connection exceptions and insufficient resources, too many connections among them."""
+"""Connection exceptions and insufficient resources, including too many connections."""
 
 
-def time_may_mend(error: BaseException) -> bool:
-    """Return whether the same attempt to connect may succeed later: no server, one that is not ready or has no room.
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same attempt to connect may succeed later: no server, or one that is not ready or is full.
 
-    Time does not mend a login or a database that the server refuses (SQLSTATE classes 28 and 3D, 42501), a
-    certificate or a configuration that is wrong, or an error of the program's own callback.
+    Errors that do not go away by themselves are a login or a database that the server refuses (SQLSTATE classes 28 and
+    3D, 42501), a wrong certificate or configuration, and an error of the program's own callback.
     """
     if isinstance(error, PostgresError) and error.sqlstate is not None:
         if not isinstance(error, ConnectionDoesNotExistError):

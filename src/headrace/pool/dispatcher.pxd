@@ -11,9 +11,9 @@ cdef class QueryProfile:
     cdef:
         readonly object traits
         readonly Cost cost
-        readonly bint leases             # needs a connection of its own, with a reset after
+        readonly bint leases             # needs a lease, with a reset after it
         bint pipelined                   # may be sent behind others
-        bint movable                     # may be asked a second time on another connection
+        bint movable                     # may be repeated on another connection
 
 
 cdef class LeaseClaim(Claim):
@@ -27,13 +27,13 @@ cdef class Dispatcher(Sharing):
         readonly bint running
         bint repeat_reads
         bint pipeline_writes
-        object maintenance               # grow(), quarantine(pooled), refused(), ping
+        object maintenance               # the pool's Maintenance
         WakeupBatch wakeup_batch
         dict profiles
-        object overrun_check             # the timer, None while nothing is behind anything
-        object starvation_check          # the timer, or the one that has reported; None if there is no reason
-        long long[14] waits              # how many callers waited how long
-        double waited                    # seconds, all together
+        object overrun_check             # the timer; None while no request is behind another
+        object starvation_check          # the timer, also after it has reported; None if not all are leased
+        long long[14] waits              # number of callers per bucket of the wait time
+        double waited                    # total seconds
 
     cdef QueryProfile profile(self, str query)
     cdef int submit(self, Request request, object timeout) except -1
@@ -43,5 +43,5 @@ cdef class Dispatcher(Sharing):
     cdef int watch(self, double now) except -1
     cdef bint looks_alive(self, PooledConnection pooled, double now) except -1
     cdef int watch_starvation(self) except -1
-    cdef int make_way(self) except -1
+    cdef int preempt(self) except -1
     cdef int move(self, PooledConnection pooled, bint repeats=*) except -1

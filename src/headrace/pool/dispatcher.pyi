@@ -17,7 +17,7 @@ BOUNDS: tuple[float, ...]
 
 @final
 class LeaseClaim(Claim):
-    """A claim to have a connection until it is given back."""
+    """A claim to a connection until it is released."""
 
     def __init__(self, waiter: asyncio.Future[PooledConnection]) -> None: ...
     @property
@@ -25,7 +25,7 @@ class LeaseClaim(Claim):
 
 @final
 class QueryProfile:
-    """All that is known of one text: what it does to its session, and what it costs."""
+    """The profile of a query text: its effects on the session, and its cost."""
 
     def __init__(self, traits: Traits, pipelined: bool, movable: bool) -> None: ...
     @property

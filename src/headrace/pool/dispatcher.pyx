@@ -1,7 +1,8 @@
-"""The dispatcher: carries out what the scheduler decides for the calls that share connections.
+"""The dispatcher: carries out the scheduler's decisions for the calls that share connections.
 
-A call is a request from its first moment on. It waits in the scheduler's queue, is encoded when it is given a connection,
-and may be given another one if that ends before the server has begun with it. The task that awaits it sleeps all the while.
+A call is a request from the start. It waits in the scheduler's queue, is encoded when it is assigned to a connection,
+and may be assigned to another one if that connection ends before the server has begun with it. The calling task sleeps
+all the time.
 """
 
 cimport cython
@@ -20,20 +21,20 @@ from headrace._sql.classify import classify
 
 log = logging.getLogger('headrace.pool')
 
-# Texts whose costs are remembered.
+# Number and length of the texts whose profiles are cached.
 MOST_PROFILES = 4096
 LONGEST_TEXT = 8192
 
-# How often a request is given another connection because its own has ended before the server began with it.
+# The most times that a request is moved to another connection because its own ended before the server began with it.
 cdef int MOST_ATTEMPTS = 3
 
-# Seconds in which a connection that lay idle must answer a ping.
+# Seconds in which a connection that was idle must answer a ping.
 PING_TIMEOUT = 5.0
 
-# Seconds that callers wait, with all connections leased, before the log tells of it.
+# Seconds that callers wait, with all connections leased, before a warning is logged.
 STARVATION = 1.0
 
-# Upper bounds of the histogram of waits, in seconds; one more bucket has no bound.
+# Upper bounds of the histogram of wait times, in seconds. One more bucket has no bound.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 cdef double[13] BUCKETS = BOUNDS
 
@@ -42,7 +43,7 @@ WRITES = frozenset(('INSERT', 'UPDATE', 'DELETE', 'MERGE'))
 
 @cython.final
 cdef class QueryProfile:
-    """All that is known of one text: what it does to its session, and what it costs."""
+    """The profile of a query text: its effects on the session, and its cost."""
 
     def __init__(self, traits, bint pipelined, bint movable):
         self.traits = traits
@@ -54,7 +55,7 @@ cdef class QueryProfile:
 
 @cython.final
 cdef class LeaseClaim(Claim):
-    """A claim to have a connection until it is given back."""
+    """A claim to a connection until it is released."""
 
     def __init__(self, waiter):
         self.waiter = waiter
@@ -63,7 +64,7 @@ cdef class LeaseClaim(Claim):
 cdef class Dispatcher(Sharing):
     """The shared calls of one pool: from the call to the reply.
 
-    `maintenance` opens and retires connections. With `repeat_reads` off no plain read is asked a second time; with
+    `maintenance` opens and retires connections. With `repeat_reads` off no plain read is repeated. With
     `pipeline_writes` single INSERT, UPDATE, DELETE and MERGE statements are sent behind others too.
     """
 
@@ -75,16 +76,16 @@ cdef class Dispatcher(Sharing):
         self.profiles = {}
 
     def start(self, loop) -> None:
-        """Prepare to take calls from tasks of this event loop."""
+        """Prepare to accept calls from tasks of this event loop."""
         self.loop = loop
         self.wakeup_batch = WakeupBatch(loop, asyncio.CancelledError, True)
 
     def open(self) -> None:
-        """The first connections are there: take calls."""
+        """Accept calls: the first connections are open."""
         self.running = True
 
     def stop(self) -> None:
-        """Take no more calls; those in flight go on."""
+        """Accept no more calls. Those in flight go on."""
         self.running = False
         for timer in (self.overrun_check, self.starvation_check):
             if timer is not None:
@@ -105,16 +106,16 @@ cdef class Dispatcher(Sharing):
             traits.plain_read and not traits.reads_session and self.repeat_reads)
         if len(query) <= LONGEST_TEXT:
             if len(self.profiles) >= MOST_PROFILES:
-                # The older half: a text in use is learnt again at once.
+                # Drop the older half. A text in use is soon learnt again.
                 for known in list(self.profiles)[:MOST_PROFILES // 2]:
                     del self.profiles[known]
             self.profiles[query] = profile
         return profile
 
     def query(self, str query not None, tuple args not None, int kind, int limit, column, record_class, timeout):
-        """Ask for one execution of a statement on a connection that is shared; returns the request, to be awaited.
+        """Request one execution of a statement on a shared connection; return the request, to be awaited.
 
-        Returns None if the text needs a connection of its own.
+        Return None if the text needs a lease.
         """
         cdef:
             QueryProfile profile = self.profile(query)
@@ -129,7 +130,7 @@ cdef class Dispatcher(Sharing):
         return request
 
     def direct(self, str query not None, timeout):
-        """Ask for one statement without arguments to be executed; returns the request, or None as query() does."""
+        """Request one execution of a statement without arguments; return the request, or None as query() does."""
         cdef:
             QueryProfile profile = self.profile(query)
             UnpreparedQuery request
@@ -137,13 +138,13 @@ cdef class Dispatcher(Sharing):
             return None
         request = UnpreparedQuery(None, query)
         request.cost = profile.cost
-        # It cannot be asked a second time, so a plain read must not get stuck behind others either.
+        # It cannot be repeated, so a plain read must not get stuck behind others either.
         request.pipelined = profile.pipelined and not profile.movable
         self.submit(request, timeout)
         return request
 
     def batch(self, str query not None, elements, record_class, bint collects, timeout):
-        """Ask for one statement for each element, as one atomic request; returns the request, or None as query() does."""
+        """Request one execution for each element, as one atomic request; return it, or None as query() does."""
         cdef Batch request
         if self.profile(query).leases:
             return None
@@ -183,10 +184,10 @@ cdef class Dispatcher(Sharing):
         return self.send(pooled, request, True)
 
     cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1:
-        """Queue a request on the connection that it was given."""
+        """Queue a request on the connection that it was assigned to."""
         cdef DriverCore driver = <DriverCore>pooled.driver
         if driver.session.failure is not None:
-            # It ends at this moment.
+            # The connection is just ending.
             pooled.blocked = True
             self.scheduler.put_back(request, boot_seconds())
             return 0
@@ -207,7 +208,7 @@ cdef class Dispatcher(Sharing):
         return 0
 
     cdef int fill(self, PooledConnection pooled, bint flush) except -1:
-        """Give a connection all that waits and that it can be given now."""
+        """Assign to a connection all waiting claims that it can serve now."""
         cdef:
             double now
             Claim claim
@@ -224,7 +225,7 @@ cdef class Dispatcher(Sharing):
             if isinstance(claim, LeaseClaim):
                 claim.release()
                 if (<LeaseClaim>claim).waiter.done():
-                    # Cancelled in this turn of the loop.
+                    # It was cancelled in this tick of the loop.
                     continue
                 if not self.looks_alive(pooled, now):
                     scheduler.put_back(claim, now)
@@ -248,7 +249,7 @@ cdef class Dispatcher(Sharing):
         return 0
 
     def serve(self) -> None:
-        """Give all connections what waits and what they can be given now."""
+        """Assign to all connections the waiting claims that they can serve now."""
         cdef PooledConnection pooled
         if self.starvation_check is not None and self.scheduler.available:
             self.starvation_check.cancel()
@@ -257,7 +258,7 @@ cdef class Dispatcher(Sharing):
             self.fill(pooled, True)
 
     def lease_now(self):
-        """Take an idle connection out of the sharing; None if there is none, or others wait for one."""
+        """Lease an idle connection and return it; None if there is none, or others wait for one."""
         cdef:
             PooledConnection pooled
             double now
@@ -274,20 +275,20 @@ cdef class Dispatcher(Sharing):
                 return pooled
 
     cdef bint looks_alive(self, PooledConnection pooled, double now) except -1:
-        """Whether a connection may be leased: its end may lie unread, if the process was stopped or the machine slept."""
+        """Return whether a connection may be leased. After a stop of the process or machine its end may be unread."""
         cdef DriverCore driver = <DriverCore>pooled.driver
         pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
         if driver._is_gone():
             if not driver.connected:
-                # It leaves the pool in this turn of the loop.
+                # It is removed from the pool in this tick of the loop.
                 pooled.blocked = True
                 return False
-            # It is encrypted, so only the event loop can read what has come.
+            # It is encrypted, so only the event loop can read the data that has arrived.
             pooled.needs_check = True
         return True
 
     def wait_to_lease(self, bint limited):
-        """Have a lease wait for a connection, `limited` by the caller or not; returns the claim, whose waiter gets it."""
+        """Queue a claim for a lease and return it. `limited`: the caller has a time limit."""
         cdef LeaseClaim claim = LeaseClaim(self.loop.create_future())
         self.scheduler.tickets += 1
         claim.ticket = self.scheduler.tickets
@@ -297,7 +298,7 @@ cdef class Dispatcher(Sharing):
         return claim
 
     def withdraw(self, Claim claim not None) -> None:
-        """Take a claim out of the wait queue: its caller has given up."""
+        """Remove a claim from the wait queue because its caller has given up."""
         if claim.waits:
             self.count_wait(boot_seconds() - claim.since)
             self.scheduler.withdraw(claim)
@@ -305,7 +306,7 @@ cdef class Dispatcher(Sharing):
     # -- time limits and cancellation ------------------------------------------------------------------------------
 
     def time_out(self, Request request not None) -> None:
-        """The time of a request is up: its caller gets TimeoutError."""
+        """Fail a request with TimeoutError because its time is up."""
         cdef object error
         if request.is_wanted():
             error = TimeoutError('the command timed out')
@@ -315,7 +316,7 @@ cdef class Dispatcher(Sharing):
         self.give_up(request)
 
     def give_up(self, Request request not None) -> None:
-        """The caller no longer waits for a request."""
+        """Abandon a request that its caller no longer waits for."""
         cdef:
             PooledConnection pooled
             Request repetition = request.repetition
@@ -336,10 +337,10 @@ cdef class Dispatcher(Sharing):
             if pooled.work.count == 0:
                 self.fill(pooled, True)
 
-    # -- what the connections tell ---------------------------------------------------------------------------------
+    # -- events of the connections ---------------------------------------------------------------------------------
 
     def join(self, PooledConnection pooled not None) -> None:
-        """Share a connection from now on."""
+        """Begin to share a connection."""
         (<DriverCore>pooled.driver).join(self, pooled, self.wakeup_batch)
 
     cdef int replied(self, Line line) except -1:
@@ -348,7 +349,7 @@ cdef class Dispatcher(Sharing):
             bint held_back
         if pooled.leased or pooled.gone:
             if self.scheduler.holds_back:
-                # The read was sent before this connection was to be replaced.
+                # The read was sent before the replacement of this connection was decided.
                 self.loop.call_soon(self.serve)
             return 0
         if line.session.status_byte != b'I' and line.session.status_byte != 0 and pooled.is_reset:
@@ -357,7 +358,7 @@ cdef class Dispatcher(Sharing):
         held_back = self.scheduler.holds_back
         self.fill(pooled, False)
         if held_back or self.scheduler.holds_back:
-            # A read that another claim has let go first may be done, and that claim goes to any connection.
+            # A read that held back another claim may be done, and that claim may use any connection.
             self.loop.call_soon(self.serve)
         if self.overrun_check is None and pooled.work.first is not None and pooled.work.first.asked_twice:
             self.watch(boot_seconds())
@@ -369,7 +370,7 @@ cdef class Dispatcher(Sharing):
         if not pooled.leased and not pooled.gone:
             self.move(pooled)
             if self.scheduler.alone.count or self.scheduler.pipelined.count:
-                # Others may be idle. This may be in the middle of a reply.
+                # Other connections may be idle. This call may come in the middle of a reply.
                 self.loop.call_soon(self.serve)
         return 0
 
@@ -379,10 +380,10 @@ cdef class Dispatcher(Sharing):
         return self.fill(pooled, False)
 
     cdef int reported(self, Line line, str name) except -1:
-        """Give the connection nothing new until it is known whether a shared call has changed the setting."""
+        """Block the connection until it is known whether a shared call has changed the setting."""
         cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
         if name == 'in_hot_standby' or pooled.leased or pooled.gone or not pooled.is_reset:
-            # The server's role is not a setting; what a lease changes is undone by its reset.
+            # The server's role is not a setting, and the reset of a lease undoes its changes.
             return 0
         if pooled.reported is None:
             pooled.reported = set()
@@ -392,12 +393,12 @@ cdef class Dispatcher(Sharing):
         return 0
 
     def take_unsent(self, PooledConnection pooled not None) -> None:
-        """Have other connections do what was queued on a connection and has not been sent."""
+        """Move requests that are queued on a connection and were not sent to other connections."""
         self.move(pooled, False)
         self.serve()
 
     def unblock(self, PooledConnection pooled not None) -> None:
-        """Use a connection again: its session is as it should be."""
+        """Use a connection again after its session was found unchanged."""
         pooled.reported = None
         pooled.blocked = (<DriverCore>pooled.driver).session.holding
         self.fill(pooled, True)
@@ -407,10 +408,10 @@ cdef class Dispatcher(Sharing):
         if not self.running or request.attempts >= MOST_ATTEMPTS:
             return False
         if started and (not request.movable or request.attempts):
-            # It may be what has ended the connection.
+            # It may have caused the end of the connection.
             return False
         if request.repetition is not None:
-            # It is still under way.
+            # The repetition is still in flight.
             request.release()
             return True
         if isinstance(request, Repetition):
@@ -426,22 +427,22 @@ cdef class Dispatcher(Sharing):
     # -- leases that wait for the pool ------------------------------------------------------------------------------
 
     cdef int watch_starvation(self) except -1:
-        """While all connections are leased, see after a second whether callers still wait; the log tells it once."""
+        """While all connections are leased, check after a second whether callers still wait, and log it once."""
         if self.starvation_check is None and not self.scheduler.available and not self.scheduler.opening:
             self.starvation_check = self.loop.call_later(STARVATION, self._check_starvation)
         return 0
 
     def _check_starvation(self):
         if self.running and self.scheduler.waiting and not self.scheduler.available and not self.scheduler.opening:
-            # The timer stays, so this is reported once until a connection is shared again.
+            # The timer is kept, so this is reported only once until a connection is shared again.
             self.maintenance.report_starvation()
         else:
             self.starvation_check = None
 
-    # -- heads that overrun ----------------------------------------------------------------------------------------
+    # -- overrun heads ---------------------------------------------------------------------------------------------
 
     cdef int watch(self, double now) except -1:
-        """See to it that a head with others behind it is looked at when it may have overrun."""
+        """Schedule the next check for heads that have overrun with other requests behind them."""
         cdef double seconds = self.scheduler.next_check(now)
         if seconds >= 0 and self.running:
             self.overrun_check = self.loop.call_later(seconds, self._check_overruns)
@@ -459,19 +460,19 @@ cdef class Dispatcher(Sharing):
         for pooled in self.scheduler.overrunning(now):
             driver = <DriverCore>pooled.driver
             if driver.socket_state is not None and driver.socket_state.has_unread():
-                # It is only this event loop that is late.
+                # The reply has arrived; only this event loop is late.
                 pooled.work.head_since = now
                 continue
             self.scheduler.mark_overrun(pooled)
             self.move(pooled)
             found.append(pooled)
         if found:
-            self.make_way()
+            self.preempt()
             for pooled in found:
                 head = pooled.work.first
                 if isinstance(head, Query) and (<Query>head).repetition is not None and not (<Query>head).abandoned \
                         and (<DriverCore>pooled.driver).is_head(<Query>head):
-                    # It is no longer stuck, and must not keep two connections.
+                    # It is no longer stuck, and must not occupy two connections.
                     repetition, (<Query>head).repetition = (<Query>head).repetition, None
                     self.give_up(repetition)
             self.serve()
@@ -479,13 +480,13 @@ cdef class Dispatcher(Sharing):
                 self.maintenance.refill()
         self.watch(now)
 
-    cdef int make_way(self) except -1:
-        """Have plain reads give up their connections to claims that came before them; they are asked again later."""
+    cdef int preempt(self) except -1:
+        """Preempt plain reads in favour of earlier claims. The reads are repeated later."""
         cdef:
             Query request, original
             DriverCore driver
             double now = boot_seconds()
-        for claim in self.scheduler.giving_way():
+        for claim in self.scheduler.to_preempt():
             if not isinstance(claim, Query):
                 continue
             request = original = <Query>claim
@@ -503,17 +504,17 @@ cdef class Dispatcher(Sharing):
         return 0
 
     cdef int move(self, PooledConnection pooled, bint repeats=True) except -1:
-        """Have other connections do what is stuck on this one.
+        """Move the requests that are stuck on a connection to others.
 
-        A request that was not sent goes elsewhere. A plain read that was sent behind the head is asked once more if
-        `repeats` says so.
+        A request that was not sent is moved. A plain read that was sent behind the head is repeated if `repeats` says
+        so.
         """
         cdef:
             DriverCore driver = <DriverCore>pooled.driver
             Request request
             double now = boot_seconds()
         if not self.running:
-            # Nobody would serve what waits. It ends where it is.
+            # Waiting claims would not be served any more, so the requests stay here.
             return 0
         for request in list(pooled.work):
             if request.state == SENT:
@@ -526,7 +527,7 @@ cdef class Dispatcher(Sharing):
                 self.scheduler.put_back(request, now)
         return 0
 
-    # -- what can be asked -----------------------------------------------------------------------------------------
+    # -- statistics ------------------------------------------------------------------------------------------------
 
     cdef int count_wait(self, double seconds) except -1:
         cdef int at = 0
@@ -537,16 +538,16 @@ cdef class Dispatcher(Sharing):
         return 0
 
     def wait_counts(self) -> tuple:
-        """Return how many callers waited, for each bucket of BOUNDS and for longer."""
+        """Return how many callers waited, for each bucket of BOUNDS and the one above."""
         return tuple([self.waits[at] for at in range(14)])
 
     @property
     def seconds_waited(self) -> float:
-        """Seconds that callers have waited, all together."""
+        """Total seconds that callers have waited."""
         return self.waited
 
     def fail(self, Claim claim not None, error: BaseException) -> None:
-        """Have the caller of a claim that was taken out of the wait queue get an error."""
+        """Raise an error in the caller of a claim that was removed from the wait queue."""
         if isinstance(claim, LeaseClaim):
             if not (<LeaseClaim>claim).waiter.done():
                 (<LeaseClaim>claim).waiter.set_exception(error)

@@ -1,7 +1,7 @@
-"""The connections of a pool: opened when they are wanted, closed when they are not, and looked after in between.
+"""Maintenance of a pool: opens, checks, replaces and closes its connections.
 
-The scheduler decides what is to be done; it is carried out here. Connecting has a time limit, a ping and closing have
-one too, so nothing here waits for ever.
+The scheduler makes the decisions, and this module carries them out. Connecting, pings and closing have time limits, so
+nothing here waits for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from headrace._client.session_state import session_state
-from headrace.exceptions import time_may_mend
+from headrace.exceptions import is_transient
 from headrace.pool.dispatcher import PING_TIMEOUT, Dispatcher
 from headrace.pool.scheduler import (
     STALLED,
@@ -36,12 +36,12 @@ log = logging.getLogger("headrace.pool")
 
 
 class Maintenance:
-    """Opens, refills, retires and sweeps; `connect` returns a new connection that is ready for use.
+    """Opens, refills, retires and sweeps connections.
 
-    `check` raises unless the pool is open; `occupation` says what its connections are busy with; `dropped` is called
-    when a generation of connections is given up. It begins with `start()` and ends with `close()` or `terminate()`;
-    from then on no connection is put to use. `connect_timeout` (seconds) bounds how long a call without a time limit
-    waits while no connection can be opened.
+    `connect` returns a new connection that is ready for use. `check` raises unless the pool is open. `occupation`
+    describes what the connections are used for. `dropped` is called when a generation of connections is retired. It
+    begins with `start()` and ends with `close()` or `terminate()`, after which no connection is used. `connect_timeout`
+    limits how long a call without a time limit waits while no connection can be opened, in seconds.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Maintenance:
 
     @property
     def is_running(self) -> bool:
-        """Whether connections are opened and given out."""
+        """Whether connections are opened and used."""
         return self._running
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run something in the background, for as long as the pool lives."""
+        """Run a coroutine in the background, at most until the pool is closed."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -92,14 +92,14 @@ class Maintenance:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     async def start(self, count: int) -> None:
-        """Open the first `count` connections; raises what the first of them fails with, and leaves none open then."""
+        """Open the first `count` connections. If one fails, raise the first error and leave none open."""
         self._loop = asyncio.get_running_loop()
         self.scheduler.born = boot_time()
         self._running = True
         self.dispatcher.start(self._loop)
         openings = [self.scheduler.begin_opening(boot_time()) for _ in range(count)]
         try:
-            # The first alone: if it fails, it fails once.
+            # One connection is opened before the others, so that a failure occurs only once.
             for opening in openings[:1]:
                 await self._open(opening)
             async with asyncio.TaskGroup() as group:
@@ -116,7 +116,7 @@ class Maintenance:
         self._sweep_later()
 
     async def _open(self, opening: Opening) -> None:
-        """Open one connection and put it to use."""
+        """Open one connection and add it to the pool."""
         scheduler = self.scheduler
         try:
             connection = await self._connect()
@@ -124,7 +124,7 @@ class Maintenance:
             scheduler.end_opening(opening)
             raise
         if not self._running or connection.is_closed() or not scheduler.has_capacity():
-            # There may be no place for one that was slow: another was opened beside it.
+            # A slow attempt may come too late, because another connection was opened meanwhile.
             scheduler.end_opening(opening)
             connection.terminate()
             return
@@ -141,11 +141,11 @@ class Maintenance:
             self.serve()
 
     def open_one(self) -> None:
-        """Open one connection in the background. It counts from now on."""
+        """Open one connection in the background. It counts towards the size at once."""
         opening = self.scheduler.begin_opening(boot_time())
         task = self.loop.create_task(self._open(opening))
         self._openers[task] = opening
-        # A server that accepts and says nothing must not keep callers waiting for as long as an attempt may take.
+        # A server that accepts and does not answer must not delay callers for the whole time limit of an attempt.
         stalled = self.loop.call_later(STALLED, self._stalled, opening)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -160,18 +160,18 @@ class Maintenance:
         task.add_done_callback(done)
 
     def _stalled(self, opening: Opening) -> None:
-        """An attempt has got no answer for some seconds: another one may be made beside it."""
-        self.scheduler.note_stalled(opening)
+        """Allow another attempt beside one that has had no answer for some seconds."""
+        self.scheduler.mark_stalled(opening)
         self.refill()
 
     def _give_up_stalled(self) -> None:
-        """Another attempt has succeeded: do not wait any longer for those that get no answer."""
+        """Cancel attempts without an answer, because another one has succeeded."""
         for task, opening in list(self._openers.items()):
             if opening.stalled:
                 task.cancel()
 
     def _on_failure(self, error: BaseException) -> None:
-        """Nothing could be opened: tell those who are to know, and try again later."""
+        """Handle a failed attempt to connect: fail the claims that cannot wait any longer, and try again later."""
         self.counts.connect_errors += 1
         if not self._running:
             return
@@ -181,33 +181,33 @@ class Maintenance:
             self.expire(Reason.GENERATION_RETIRED)
         delay = self.scheduler.failed(error, now)
         patience = self.connect_timeout if self.connect_timeout is not None else float("inf")
-        for claim in self.scheduler.hopeless(now, patience):
+        for claim in self.scheduler.claims_to_fail(now, patience):
             self.dispatcher.fail(claim, self._refusal(error, patience))
         if delay:
             log.warning("a connection could not be opened, the next attempt is in %.1f seconds: %r", delay, error)
             self._next_attempt = self.loop.call_later(delay, self._try_again)
 
     def _refusal(self, error: BaseException, patience: float) -> BaseException:
-        """Return the error for a caller that has waited in vain because no connection can be opened."""
-        if not time_may_mend(error):
+        """Return the error for a caller that has waited in vain, because no connection can be opened."""
+        if not is_transient(error):
             return copy_of(error)
         late = TimeoutError(f"no connection could be opened within {patience:g} seconds: {error}")
         late.__cause__ = error
         return late
 
     def explain(self, error: BaseException) -> None:
-        """Add to a TimeoutError of a caller that waited what it waited for."""
+        """Add a note to the TimeoutError of a waiting caller that explains what it waited for."""
         error.add_note(self._occupation())
         cause = self.scheduler.last_error
         if cause is not None:
-            # In place of the cancellation by which asyncio.timeout() ends a wait.
+            # This replaces the cancellation with which asyncio.timeout() ends a wait.
             error.__cause__ = cause
             if self._next_attempt is not None:
                 due = max(self._next_attempt.when() - self.loop.time(), 0)
                 error.add_note(f"No connection could be opened; the next attempt is due in {due:.1f} seconds.")
 
     def report_starvation(self) -> None:
-        """Callers have waited for a second while all connections are leased: a holder may wait for one of them."""
+        """Log that callers have waited for a second while all connections are leased. A holder may be one of them."""
         log.warning(
             "callers wait while all connections are leased; a lease whose holder waits for the pool waits for ever. %s",
             self._occupation(),
@@ -219,13 +219,13 @@ class Maintenance:
         self.refill()
 
     def refill(self) -> None:
-        """Open what is missing: to `min_size`, and for those who wait."""
+        """Open the connections that are missing for `min_size` and for waiting callers."""
         if self.scheduler.can_grow and self._running:
             for _ in range(self.scheduler.wanted()):
                 self.open_one()
 
     async def answers(self, pooled: PooledConnection) -> bool:
-        """Return whether a leased connection that lay idle still answers; it is forgotten if it does not."""
+        """Return whether a leased connection that was idle still answers. The ping closes it if it does not."""
         pooled.needs_check = False
         driver = pooled.driver
         try:
@@ -237,14 +237,14 @@ class Maintenance:
     # -- serving ---------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Give what is free to those who wait, and open what is missing."""
+        """Serve waiting callers with the free connections, and open missing ones."""
         self.dispatcher.serve()
         self.refill()
         if self._all_back is not None and not self._all_back.done() and not self.scheduler.leases():
             self._all_back.set_result(None)
 
     def give_back(self, pooled: PooledConnection) -> None:
-        """End a lease: the connection, reset, is shared again or replaced."""
+        """End a lease: the connection, which was reset, is shared again or replaced."""
         reason = self.scheduler.expired(pooled, boot_time())
         if reason is None and self._running:
             self.scheduler.give_back(pooled)
@@ -253,9 +253,9 @@ class Maintenance:
             self.retire(pooled, reason or Reason.POOL_CLOSED)
 
     async def compare_session(self, pooled: PooledConnection) -> None:
-        """End a lease that ran code whose text was not seen: keep the connection if its session is as after `init`.
+        """End a lease that ran code whose text was not seen. Keep the connection if its session is as after `init`.
 
-        The question goes behind the reset, so settings that the reset has undone do not cost the connection.
+        The state is queried after the reset, so settings that the reset has undone do not matter.
         """
         pooled.ran_code = False
         state = await self._session_state(pooled)
@@ -267,13 +267,13 @@ class Maintenance:
             self.give_back(pooled)
 
     def settings_reported(self, pooled: PooledConnection) -> None:
-        """The server has reported a setting while a connection was shared; the connection is blocked from now on."""
+        """Check a setting that the server reported on a shared connection, which is blocked until then."""
         self.spawn(self._compare_settings(pooled))
 
     async def _compare_settings(self, pooled: PooledConnection) -> None:
-        """Use a connection again if the reported settings were not changed in its session; retire it otherwise.
+        """Use a connection again if the reported settings were not changed in its session; otherwise retire it.
 
-        If the server's configuration was reloaded, their source is not the session.
+        After a reload of the server's configuration, the source of the settings is not the session.
         """
         self.dispatcher.take_unsent(pooled)
         await pooled.driver.drain()
@@ -289,15 +289,15 @@ class Maintenance:
             self.dispatcher.unblock(pooled)
 
     async def _session_state(self, pooled: PooledConnection) -> SessionState | None:
-        """Ask for the state of a session; None if the server does not tell it, or not in time."""
+        """Return the state of a session; None if the server does not report it, or not in time."""
         try:
             return await session_state(pooled.driver)
         except Exception as error:
-            log.debug("the state of a session is not known: %r", error)
+            log.debug("the state of a session could not be queried: %r", error)
             return None
 
     def retire(self, pooled: PooledConnection, reason: Reason, *, at_once: bool = False) -> None:
-        """Take a connection out of the pool: when it is done with what is in flight, or at once."""
+        """Remove a connection from the pool and close it: after its requests in flight, or at once."""
         if pooled.gone:
             return
         pooled.leased = False
@@ -316,17 +316,17 @@ class Maintenance:
         await pooled.connection.close()
 
     def quarantine(self, pooled: PooledConnection) -> None:
-        """A shared connection is inside a transaction: nobody else gets it."""
+        """Retire a shared connection that is inside a transaction."""
         log.warning("a shared connection was left inside a transaction: it is closed, not reused")
         self.retire(pooled, Reason.QUARANTINED)
 
     def _on_left(self, connection: Connection) -> None:
-        """A connection that was draining has gone: there is room for another."""
+        """Handle the end of a draining connection, which leaves capacity for another."""
         self.scheduler.remove(connection._driver)
         self.serve()
 
     def _on_lost(self, connection: Connection) -> None:
-        """A connection has come to its end."""
+        """Handle the loss of a connection."""
         driver = connection._driver
         pooled = self.scheduler.remove(driver)
         if pooled is None:
@@ -336,7 +336,7 @@ class Maintenance:
         self.serve()
 
     def _on_refused(self, driver: Driver, error: BaseException) -> None:
-        # What the server reports of itself may come right behind the error.
+        # The server's report of its state may follow right after the error.
         self.loop.call_soon(self._look_at_refusal, weakref.ref(driver), error)
 
     def _look_at_refusal(self, reference: Callable[[], Driver | None], error: BaseException) -> None:
@@ -352,7 +352,7 @@ class Maintenance:
             self.expire(Reason.GENERATION_RETIRED)
 
     def expire(self, reason: Reason) -> None:
-        """Replace all connections: the shared ones when they are done, leased ones when they are given back."""
+        """Replace all connections: shared ones when they are done, leased ones when they are released."""
         self._dropped()
         for pooled in self.scheduler.next_generation(boot_time()):
             self.retire(pooled, reason)
@@ -368,10 +368,10 @@ class Maintenance:
         self.refill()
         self._sweep_later()
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- closing ---------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Open no more connections, and give none to anybody: only leases that there are go on."""
+        """Stop opening and assigning connections. Present leases go on."""
         self._running = False
         self.dispatcher.stop()
         for timer in (self._sweeper, self._next_attempt):
@@ -382,13 +382,13 @@ class Maintenance:
             opener.cancel()
 
     def fail_all(self, error: BaseException) -> None:
-        """Give the error to everybody who waits; each gets one of its own, to add notes to."""
+        """Fail all waiting claims. Each gets a copy of the error, to add notes to."""
         for claim in self.scheduler.claims():
             self.scheduler.give_up(claim)
             self.dispatcher.fail(claim, copy_of(error))
 
     async def close(self) -> None:
-        """Wait for the leases, then for all that is under way, and close all connections. Stop it first."""
+        """Wait for the leases, then for all work in progress, and close all connections. Call stop() first."""
         for pooled in list(self.scheduler.available):
             self.retire(pooled, Reason.POOL_CLOSED)
         while self.scheduler.leases():
@@ -398,7 +398,7 @@ class Maintenance:
             await asyncio.wait([*self._tasks, *self._openers])
 
     def terminate(self, error: BaseException) -> None:
-        """Drop all connections at once, and fail those who wait with the error."""
+        """Drop all connections at once, and fail all waiting claims with the error."""
         self.stop()
         self.fail_all(error)
         for task in list(self._tasks):

@@ -1,4 +1,4 @@
-# Every decision of a pool: which connection serves whom, and which come and go.
+# Every decision of a pool: which connection serves which claim, and when connections open and close.
 
 from headrace._core.pipeline.workload cimport Claim, Workload
 
@@ -10,18 +10,18 @@ cdef class PooledConnection:
         readonly Workload work
         readonly long generation
         public double retire_at
-        public bint leased               # belongs to one caller, or is being reset after one
-        public bint blocked              # takes nothing now: a CancelRequest or a question about its session is under way
-        readonly bint reserved           # the next caller that needs a connection to itself gets it
-        public bint not_resettable       # its session holds what a reset does not undo
-        public bint ran_code             # its lease ran code whose text was not seen: its session is to be compared
-        public set reported              # settings that the server has reported and that are being asked about, or None
-        readonly bint gone               # it has left the pool, or is draining
-        public bint needs_check          # a lease must ping it before use
-        public object proxy              # a weak reference to what the caller holds, or None
-        public object call_site          # where it was acquired
+        public bint leased               # acquired by a caller, or being reset after a lease
+        public bint blocked              # accepts nothing: a CancelRequest or a query of its state is under way
+        readonly bint reserved           # for the next claim that needs a connection to itself
+        public bint not_resettable       # its session has state that a reset does not undo
+        public bint ran_code             # its lease ran code whose text was not seen: compare its session's state
+        public set reported              # settings that the server has reported and that are being queried, or None
+        readonly bint gone               # it was removed from the pool, or is draining
+        public bint needs_check          # a lease must ping it before its use
+        public object proxy              # a weak reference to the caller's proxy, or None
+        public object call_site          # of the acquire()
         public long long requests_at_lease
-        public long long reset_at        # requests it had been asked with the reset after its last lease
+        public long long reset_at        # its request count including the reset after its last lease
 
     cdef bint is_idle(self) noexcept
 
@@ -41,25 +41,25 @@ cdef class Scheduler:
     cdef:
         readonly object limits
         public object uniform
-        public double budget             # seconds of work that a plain read may be sent behind
+        public double budget             # expected seconds of work that a plain read may be sent behind
         public double ping_after         # seconds of idleness after which a connection is pinged before its next use
         public Py_ssize_t max_pipeline   # claims in flight on one connection
-        readonly dict connections        # all that are shared or leased, by driver
-        readonly list available          # those that may be given claims
+        readonly dict connections        # shared and leased ones, by driver
+        readonly list available          # those that claims may be assigned to
         readonly dict draining
         readonly set opening
-        readonly WaitQueue pipelined     # those that wait and may be sent behind others
-        readonly WaitQueue alone         # those that wait for a connection with nothing in flight
+        readonly WaitQueue pipelined     # waiting claims that may be sent behind others
+        readonly WaitQueue alone         # waiting claims that need a connection with nothing in flight
         readonly Py_ssize_t reserved
         readonly long generation
         public double born               # when the generation began
-        public int failures              # attempts to connect that have failed since the last one that did not
+        public int failures              # failed attempts to connect since the last success
         readonly bint backing_off
         readonly bint can_grow           # whether another connection may be opened now
-        public object last_error         # what the last attempt failed with, while there is no connection
+        public object last_error         # the error of the last attempt, while there is no connection
         readonly double outage_since
-        public double last_shutdown      # when a connection was last ended by a shutdown
-        readonly bint holds_back         # a claim waits although a connection may be idle: look again at the next reply
+        public double last_shutdown      # when a shutdown last ended a connection
+        readonly bint holds_back         # a claim waits beside an idle connection: check again at the next reply
         long long tickets
 
     cdef PooledConnection submit(self, Claim claim, double now)

@@ -1,32 +1,33 @@
-"""The scheduler: which connection of a pool serves which caller, and which connections come and go. It does no I/O.
+"""The scheduler: which connection of a pool serves which caller, and when connections open and close. It does no I/O.
 
-Callers come with claims. There are three kinds:
+A caller's request for a connection is a claim. There are three kinds:
 
-- A pipelined claim is a plain read. It may be sent behind the work of others if it is expected to take no more than the
-  budget itself; otherwise it needs a connection with nothing in flight.
+- A pipelined claim is a plain read. It may be sent behind the work of others if its own expected cost is within the
+  budget; otherwise it needs a connection with nothing in flight.
 - A claim that is not pipelined needs a connection with nothing in flight. Plain reads may be sent behind it.
-- A lease needs such a connection too, and keeps it until it is given back.
+- A lease needs such a connection too, and keeps it until it is released.
 
 The rules:
 
-1. No claim waits while a connection is idle, except as rule 5 says.
-2. With all connections at work, a pipelined claim is sent behind work that is expected to end within the budget, and
-   never behind a head that has overrun: one that has taken longer than the budget and than four times its learnt cost.
-   Nothing is sent behind a text whose cost is not known yet.
-3. A claim that cannot be sent waits here, and goes to the connection that is ready first. First come, first served: each
-   claim has a ticket. A claim that waits for an idle connection reserves the one that will be idle first; nothing more is
-   sent on that one, and pipelined claims go on using the others.
-   Reservations move if a head overruns, or if a CancelRequest is under way.
-4. A pipelined claim that is stuck behind an overrun head is asked once more, on an idle connection.
-5. A claim that came later must not take that connection away for ever. So a claim that needs a connection to itself is held
-   back while a plain read that came before it stands behind a head; this ends when the head is done or has overrun. A plain
-   read that overruns at the head gives way to a claim that came before it and has no connection: it is cancelled, which is
-   safe, and asked again in its turn.
+1. No claim waits while a connection is idle, except by rule 5.
+2. If all connections are busy, a pipelined claim is sent behind work that is expected to end within the budget. It is
+   never sent behind a head that has overrun: one that has taken longer than the budget and longer than four times its
+   learnt cost. Nothing is sent behind a text whose cost is not known yet.
+3. A claim that cannot be sent waits in a queue and gets the connection that is ready first. The order is first come,
+   first served: each claim has a ticket. A claim that waits for an idle connection reserves the one that is expected to
+   be idle first. Nothing more is sent on that one, and pipelined claims go on using the others. Reservations move if a
+   head overruns, or if a CancelRequest is under way.
+4. A pipelined claim that is stuck behind an overrun head is repeated once, on an idle connection.
+5. A later claim must not take that connection away for ever. So a claim that needs a connection to itself is held back
+   while an earlier plain read waits behind a head. This ends when the head is done or has overrun. A plain read that
+   overruns at the head is preempted by an earlier claim that has no connection: it is cancelled, which is safe, and
+   repeated when its ticket comes up.
 
-So a caller never waits for another caller's lock, and every program that ends with one request on a connection at a time
-ends here too: only pipelined claims ever stand behind others, and those do not stay there.
+So a caller never waits for another caller's lock, and every program that terminates with one request at a time on a
+connection also terminates here: only pipelined claims ever wait behind others on a connection, and they do not stay
+there.
 
-Time is given by the caller, in seconds of one clock, and chance by a function, so that a test decides both.
+The caller passes the time, in seconds of one clock, and a function for random numbers, so that a test controls both.
 """
 
 cimport cython
@@ -38,31 +39,31 @@ from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headrace.exceptions import time_may_mend
+from headrace.exceptions import is_transient
 
-# Seconds of work that a plain read may be sent behind.
+# Expected seconds of work that a plain read may be sent behind.
 BUDGET = 0.005
 
-# A head has overrun when it has taken so many times its learnt cost, and more than the budget.
+# A head has overrun if it has taken this many times its learnt cost, and more than the budget.
 cdef double OVERRUN = 4
 
-# Seconds of idleness after which a connection is pinged before its next use.
+# A connection that was idle for so many seconds is pinged before its next use.
 PING_AFTER = 30.0
 
-# By how much of it the lifetime of a connection is shortened at most, so that they do not all end at once.
+# The lifetime of a connection is shortened by a random part of up to this, so that they do not all end at once.
 JITTER = 0.1
 
-# Seconds between attempts to connect after a failure: they double from one to the other, less up to half by chance.
+# Seconds between attempts to connect after a failure. The delay doubles each time, less a random part of up to half.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
-# Seconds in which at most one generation is retired.
+# At most one generation is retired in so many seconds.
 GENERATION_PAUSE = 1.0
 
-# Seconds within which a second shutdown of a session tells of the server's.
+# Two sessions that are shut down within so many seconds mean that the server is shutting down.
 SHUTDOWN_PAUSE = 1.0
 
-# Seconds after which an attempt to connect that has got no answer holds up no other attempt.
+# An attempt to connect that has no answer after so many seconds no longer delays other attempts.
 STALLED = 5.0
 
 # admin_shutdown, crash_shutdown, cannot_connect_now ("PostgreSQL Error Codes").
@@ -106,7 +107,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of a pool: numbers of connections and of queries, and seconds; 0 stands for no bound."""
+    """The limits of a pool: numbers of connections and queries, and seconds; 0 means no limit."""
 
     min_size: int
     max_size: int
@@ -115,7 +116,7 @@ class Limits:
     max_lifetime: float = 0.0
 
     def sweep_interval(self) -> float:
-        """Return how many seconds may pass between two looks at the connections."""
+        """Return the seconds between two checks of the connections."""
         return min(each for each in (self.idle_lifetime, self.max_lifetime, PING_AFTER) if each > 0) / 4
 
 
@@ -131,7 +132,7 @@ class Opening:
 
 
 cdef class PooledConnection:
-    """One connection of the pool."""
+    """A connection of the pool."""
 
     def __init__(self, connection, driver, Workload work not None, long generation, double retire_at):
         self.connection = connection
@@ -141,17 +142,17 @@ cdef class PooledConnection:
         self.retire_at = retire_at
 
     cdef bint is_idle(self) noexcept:
-        """Whether it may be given a claim that needs it to itself."""
+        """Return whether it may be given a claim that needs a connection to itself."""
         return self.work.count == 0 and self.work.preparing == 0 and not self.blocked and not self.leased
 
     @property
     def idle(self) -> bool:
-        """Whether nothing that a caller asked is in flight, and nobody has leased it."""
+        """Whether no caller's request is in flight and it is not leased."""
         return self.work.count == 0 and not self.leased
 
     @property
     def is_reset(self) -> bool:
-        """Whether the reset after its last lease is done, so that the server's status is no longer about the lease."""
+        """Whether the reset after its last lease is done, so that the server's status is not that of the lease."""
         return self.driver.request_count - self.driver.pending >= self.reset_at
 
     def __repr__(self) -> str:
@@ -159,7 +160,7 @@ cdef class PooledConnection:
         return f'<PooledConnection {self.connection!r} {state}>'
 
 
-# The chain is cut by the queue alone: each claim would free the next from within its own deallocation otherwise.
+# Only the queue breaks the chain. Otherwise each claim would free the next one inside its own deallocation.
 @cython.final
 @cython.no_gc_clear
 cdef class WaitQueue:
@@ -219,12 +220,12 @@ cdef class WaitQueue:
 
 
 def reports_read_only(parameters) -> bool:
-    """Return whether a server says of itself that it takes no writes; servers before 14 do not say."""
+    """Return whether the server reports that it is read-only. Servers before 14 do not report it."""
     return 'on' in (parameters.get('in_hot_standby'), parameters.get('default_transaction_read_only'))
 
 
 def copy_of(error: BaseException) -> BaseException:
-    """Return a copy of an error for one more caller; the error itself if it cannot be copied."""
+    """Return a copy of an error for another caller, or the error itself if it cannot be copied."""
     try:
         other = copy(error)
     except Exception:
@@ -240,8 +241,8 @@ def copy_of(error: BaseException) -> BaseException:
 cdef class Scheduler:
     """The connections of a pool, and the claims that wait for one.
 
-    `limits` bound the connections, `budget` (seconds) and `max_pipeline` (claims) what is in flight on one of them. A
-    budget of 0, or a `max_pipeline` of 1, ticks pipelining off.
+    `limits` apply to the connections, `budget` (seconds) and `max_pipeline` (claims) to the requests in flight on each.
+    A budget of 0, or a `max_pipeline` of 1, turns pipelining off.
     """
 
     def __init__(self, limits, double now=0.0, uniform=random.uniform, *, double budget=BUDGET,
@@ -261,10 +262,10 @@ cdef class Scheduler:
         self.can_grow = True
         self.last_shutdown = float('-inf')
 
-    # -- who is served ---------------------------------------------------------------------------------------------
+    # -- claims ----------------------------------------------------------------------------------------------------
 
     cdef PooledConnection submit(self, Claim claim, double now):
-        """Give a new claim the connection that it is to be sent on now; None if it has to wait."""
+        """Assign a new claim to the connection to send it on now; return None if it has to wait."""
         cdef:
             PooledConnection pooled, best = None
             bint quick
@@ -274,7 +275,7 @@ cdef class Scheduler:
             if self.pipelined.count == 0:
                 quick = self.is_quick(claim)
                 if self.alone.count:
-                    # An idle connection is theirs.
+                    # An idle connection is for the waiting claims.
                     self.rebalance()
                 elif quick or not self.is_held_back(claim.ticket):
                     best = self.find_idle(now)
@@ -291,11 +292,11 @@ cdef class Scheduler:
         return best
 
     cdef bint is_quick(self, Claim claim) noexcept:
-        """Whether a claim is expected to take no more than the budget."""
+        """Return whether a claim is expected to take no longer than the budget."""
         return claim.cost is not None and 0 <= claim.cost.expected() <= self.budget
 
     cdef PooledConnection find_idle(self, double now):
-        """Return a connection with nothing in flight, rather one that needs no ping; None if there is none."""
+        """Return a connection with nothing in flight, preferably one that needs no ping; None if there is none."""
         cdef PooledConnection pooled, stale = None
         for pooled in self.available:
             if pooled.is_idle():
@@ -306,19 +307,19 @@ cdef class Scheduler:
         return stale
 
     cdef bint takes_more(self, PooledConnection pooled, double now) noexcept:
-        """Whether a pipelined claim may be sent behind what is in flight on a connection."""
+        """Return whether a pipelined claim may be sent behind what is in flight on a connection."""
         cdef Workload work = pooled.work
         return not pooled.reserved and not pooled.blocked and not pooled.leased and not work.overrun \
             and work.unmeasured == 0 and work.preparing == 0 and work.count < self.max_pipeline and 0 < self.budget >= work.expected \
             and not self.has_overrun(pooled, now)
 
     cdef bint has_overrun(self, PooledConnection pooled, double now) noexcept:
-        """Whether the head of a connection has taken far longer than expected."""
-        cdef double patience = OVERRUN * pooled.work.head_cost
-        return pooled.work.count > 0 and now - pooled.work.head_since > (patience if patience > self.budget else self.budget)
+        """Return whether the head of a connection has taken far longer than expected."""
+        cdef double limit = OVERRUN * pooled.work.head_cost
+        return pooled.work.count > 0 and now - pooled.work.head_since > (limit if limit > self.budget else self.budget)
 
     cdef Claim next_claim(self, PooledConnection pooled, double now):
-        """Take the next claim that a connection can be given out of the wait queue, and give it; None for none."""
+        """Assign the next waiting claim that a connection can serve, and return it; None if there is none."""
         cdef Claim claim = self.pipelined.first, other = self.alone.first
         if claim is None and other is None or pooled.leased or pooled.blocked or pooled.gone:
             return None
@@ -336,7 +337,7 @@ cdef class Scheduler:
             if claim is None or not self.is_quick(claim):
                 return None
             if self.alone.count and not pooled.reserved:
-                # This one may have become the first to be idle: its head is done, or that of another has overrun.
+                # This one may now be the first to be idle: its head is done, or another head has overrun.
                 self.rebalance()
             if not self.takes_more(pooled, now):
                 return None
@@ -352,24 +353,24 @@ cdef class Scheduler:
         return claim
 
     cdef bint is_held_back(self, long long ticket) except -1:
-        """Whether a claim that needs a connection to itself must not be given one yet.
+        """Return whether a claim that needs a connection to itself must not be given one yet.
 
-        A read that came before it stands behind the head of a connection. If that head overruns, the read needs an idle
-        connection, and this claim might keep the last one for ever, because it waits for the caller of the read.
+        An earlier read waits behind the head of a connection. If that head overruns, the read needs an idle connection,
+        and this claim might keep the last one for ever, because it waits for the caller of the read.
         """
         cdef PooledConnection pooled
         self.holds_back = True
         for pooled in self.available:
-            if stands_behind(pooled, ticket):
+            if has_read_behind(pooled, ticket):
                 return True
         for pooled in self.draining.values():
-            if stands_behind(pooled, ticket):
+            if has_read_behind(pooled, ticket):
                 return True
         self.holds_back = False
         return False
 
     cdef int enqueue(self, Claim claim, double now) except -1:
-        """Have a claim wait."""
+        """Put a claim into the wait queue."""
         claim.since = now
         if claim.pipelined:
             self.pipelined.append(claim)
@@ -379,7 +380,7 @@ cdef class Scheduler:
         return 0
 
     cdef int put_back(self, Claim claim, double now) except -1:
-        """Have a claim that was in flight wait again, ahead of all that came after it."""
+        """Put a claim that was in flight back into the wait queue, ahead of all later ones."""
         claim.release()
         claim.since = now
         if claim.pipelined:
@@ -390,7 +391,7 @@ cdef class Scheduler:
         return 0
 
     cdef int withdraw(self, Claim claim) except -1:
-        """Take a claim out of the wait queue: its caller has given up."""
+        """Remove a claim from the wait queue because its caller has given up."""
         if not claim.waits:
             return 0
         if claim.pipelined:
@@ -401,13 +402,13 @@ cdef class Scheduler:
         return 0
 
     cdef int begin_lease(self, PooledConnection pooled) except -1:
-        """Take a connection out of the sharing."""
+        """Stop sharing a connection, for a lease."""
         pooled.leased = True
         self._withhold(pooled)
         return 0
 
     cdef int rebalance(self) except -1:
-        """Have as many connections reserved as claims wait for one to themselves: those that will be idle first."""
+        """Reserve a connection for each claim that waits for one to itself: those expected to be idle first."""
         cdef:
             PooledConnection pooled, first, last
             Py_ssize_t wanted = min(self.alone.count, <Py_ssize_t>len(self.available))
@@ -430,31 +431,32 @@ cdef class Scheduler:
             else:
                 return 0
 
-    # -- heads that overrun ----------------------------------------------------------------------------------------
+    # -- overrun heads ---------------------------------------------------------------------------------------------
 
-    def at_work(self) -> list:
-        """Return the connections whose heads are watched: those that are available, and those that are draining."""
+    def watched_connections(self) -> list:
+        """Return the connections whose heads are watched: the available and the draining ones."""
         return [*self.available, *self.draining.values()]
 
     def overrunning(self, double now) -> list:
-        """Return the connections whose head has just been found to take far longer than expected."""
+        """Return the connections whose head has newly taken far longer than expected."""
         cdef PooledConnection pooled
-        return [pooled for pooled in self.at_work() if not pooled.work.overrun and self.has_overrun(pooled, now)]
+        return [pooled for pooled in self.watched_connections()
+                if not pooled.work.overrun and self.has_overrun(pooled, now)]
 
     def mark_overrun(self, PooledConnection pooled not None) -> None:
-        """Send nothing more on a connection until its head is done; a reservation moves to another connection."""
+        """Send nothing more on a connection until its head is done. A reservation moves to another connection."""
         pooled.work.overrun = pooled.work.count > 0
         self.rebalance()
 
     def next_check(self, double now) -> float:
-        """Return the seconds after which to look for heads that have overrun; -1 if there is none to look for.
+        """Return the seconds until the next check for overrun heads; -1 if there are none to check.
 
-        It is never long until then, so nothing that is sent meanwhile has to be looked at earlier.
+        The interval is always short, so requests that are sent meanwhile need no earlier check.
         """
         cdef:
             PooledConnection pooled
             double soonest = -1, left
-        for pooled in self.at_work():
+        for pooled in self.watched_connections():
             if self.is_watched(pooled):
                 left = max(self.budget, OVERRUN * pooled.work.head_cost) - (now - pooled.work.head_since)
                 if soonest < 0 or left < soonest:
@@ -462,21 +464,21 @@ cdef class Scheduler:
         return min(soonest, OVERRUN * self.budget) if soonest > 0 and self.budget > 0 else soonest
 
     cdef bint is_watched(self, PooledConnection pooled) noexcept:
-        """Whether it matters if a head overruns.
+        """Return whether it matters if a head overruns.
 
-        It does if other claims stand behind it, and if it has been asked twice. If it was expected to be quick it also does
-        while claims wait for a connection to themselves, for one of them may have been promised this one.
+        It does if other claims wait behind it, or if it was repeated. If it was expected to be quick, it also does
+        while claims wait for a connection to themselves, because this one may be reserved for them.
         """
         cdef Workload work = pooled.work
         if work.overrun or work.count == 0:
             return False
         return work.count > 1 or work.first.asked_twice or self.alone.count > 0 and work.head_cost <= self.budget
 
-    def giving_way(self) -> list:
-        """Return the claims that are to be cancelled at the head of their connections, and to wait again.
+    def to_preempt(self) -> list:
+        """Return the claims at the head of their connections that must be cancelled and wait again.
 
-        They are plain reads that have overrun, while a claim that came before them waits and has no connection that it can
-        expect: it had stood behind another head, or its reserved connection has overrun. The latest go first.
+        They are plain reads that have overrun while an earlier claim waits without a connection to expect: it was
+        behind another head, or its reserved connection has overrun. The latest claims come first.
         """
         cdef:
             PooledConnection pooled
@@ -496,33 +498,33 @@ cdef class Scheduler:
         found.sort(key=ticket_of, reverse=True)
         return found[:missing]
 
-    # -- what can be asked -----------------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
-        """How many claims wait."""
+        """Number of claims in the wait queue."""
         return self.pipelined.count + self.alone.count
 
     def claims(self) -> list:
-        """Return the claims that wait, in order."""
+        """Return the waiting claims, in order."""
         return sorted([*self.pipelined, *self.alone], key=lambda claim: claim.ticket)
 
     def leases(self) -> int:
-        """Return how many connections are leased."""
+        """Return the number of leased connections."""
         return sum(pooled.leased for pooled in self.connections.values())
 
     def idle_size(self) -> int:
-        """Return how many connections have nothing to do."""
+        """Return the number of connections that have nothing to do."""
         return sum(pooled.idle for pooled in self.connections.values())
 
     # For tests and other Python code.
 
     def claim(self, Claim claim not None, double now):
-        """Give a new claim the connection that it is to be sent on now; None if it has to wait."""
+        """Assign a new claim to the connection to send it on now; return None if it has to wait."""
         return self.submit(claim, now)
 
     def serve(self, PooledConnection pooled not None, double now) -> list:
-        """Give a connection the claims that wait and that it can be given now, up to one that needs it to itself."""
+        """Assign waiting claims to a connection, up to one that needs it to itself; return them."""
         cdef Claim claim
         served = []
         while True:
@@ -534,21 +536,21 @@ cdef class Scheduler:
                 return served
 
     def give_up(self, Claim claim not None) -> None:
-        """Take a claim out of the wait queue: its caller has given up."""
+        """Remove a claim from the wait queue because its caller has given up."""
         self.withdraw(claim)
 
     def repeat(self, Claim claim not None, double now) -> None:
-        """Have a claim, or one that stands for it, wait again at the place of its ticket."""
+        """Put a claim, or its repetition, back into the wait queue at the position of its ticket."""
         self.put_back(claim, now)
 
     def lease(self, PooledConnection pooled not None) -> None:
-        """Take a connection out of the sharing."""
+        """Stop sharing a connection, for a lease."""
         self.begin_lease(pooled)
 
-    # -- comings and goings ----------------------------------------------------------------------------------------
+    # -- opening and closing ---------------------------------------------------------------------------------------
 
     def _attempts(self):
-        """How many connections are being opened, without those whose server gives no answer."""
+        """Return the number of connections being opened, except those whose server does not answer."""
         return sum(not opening.stalled for opening in self.opening)
 
     def _count(self):
@@ -556,9 +558,9 @@ cdef class Scheduler:
         self.can_grow = size < self.limits.max_size and not self.backing_off
 
     def wanted(self) -> int:
-        """Return how many connections should be opened now: to keep `min_size`, and for those who wait.
+        """Return how many connections should be opened now, to keep `min_size` and for waiting callers.
 
-        One is tried at a time after a failure, and while there is no other: if it fails, it fails once.
+        After a failure, and while there is no connection, only one is opened at a time, so that it fails only once.
         """
         if self.backing_off:
             return 0
@@ -572,31 +574,31 @@ cdef class Scheduler:
         return max(wanted, 0)
 
     def begin_opening(self, double now=0.0):
-        """Note that a connection is being opened."""
+        """Record that a connection is being opened."""
         opening = Opening(self.generation, now)
         self.opening.add(opening)
         self._count()
         return opening
 
     def end_opening(self, opening) -> None:
-        """Note that it has been opened, or not; a second time does nothing."""
+        """Record that opening a connection has ended, with or without success. A second call does nothing."""
         self.opening.discard(opening)
         self._count()
 
-    def note_stalled(self, opening) -> None:
-        """Note that an attempt to connect has got no answer for some seconds; it counts no longer.
+    def mark_stalled(self, opening) -> None:
+        """Record that an attempt to connect has had no answer for some seconds. It is no longer counted.
 
-        This holds for one attempt at a time, so there is at most one connection too many.
+        This applies to one attempt at a time, so there is at most one connection too many.
         """
         opening.stalled = not any(other.stalled for other in self.opening)
         self._count()
 
     def has_capacity(self) -> bool:
-        """Return whether one more connection may be taken in."""
+        """Return whether another connection may be added."""
         return len(self.connections) + len(self.draining) < self.limits.max_size
 
     def add(self, connection, driver, Workload work not None, opening, double now):
-        """Take in a connection that has just been opened."""
+        """Add a connection that has just been opened."""
         self.opening.discard(opening)
         lifetime = self.limits.max_lifetime
         retire_at = now + lifetime * self.uniform(1 - JITTER, 1) if lifetime > 0 else float('inf')
@@ -612,7 +614,7 @@ cdef class Scheduler:
         return pooled
 
     def failed(self, error: BaseException, double now) -> float:
-        """Note that no connection could be opened; returns the seconds until the next attempt, 0 if one is due already."""
+        """Record that a connection could not be opened; return the seconds until the next attempt, 0 if one is due."""
         if self.failures == 0 or self.last_error is None:
             self.outage_since = now
         self.last_error = error
@@ -624,16 +626,16 @@ cdef class Scheduler:
         self._count()
         return delay * self.uniform(0.5, 1)
 
-    def hopeless(self, double now, double patience) -> list:
-        """Return the claims that are to fail with the last error to connect, and take them out of the wait queue.
+    def claims_to_fail(self, double now, double patience) -> list:
+        """Remove from the wait queue the claims that fail with the last error of connecting, and return them.
 
-        While there are connections each may come free, so nobody fails. Otherwise all fail if time does not mend the
-        error, and those who have waited for `patience` seconds of the outage if it may.
+        While there are connections, one may become free, so no claim fails. Otherwise all fail if the error is
+        permanent. If it is transient, those fail that have waited for `patience` seconds of the outage.
         """
         cdef Claim claim
         if self.connections or self.last_error is None:
             return []
-        if time_may_mend(self.last_error):
+        if is_transient(self.last_error):
             found = [claim for claim in self.claims()
                      if not claim.limited and now - max(claim.since, self.outage_since) >= patience]
         else:
@@ -643,7 +645,7 @@ cdef class Scheduler:
         return found
 
     def end_back_off(self) -> None:
-        """Allow the next attempt."""
+        """Allow the next attempt to connect."""
         self.backing_off = False
         self._count()
 
@@ -656,14 +658,14 @@ cdef class Scheduler:
             self.rebalance()
 
     def drain(self, driver) -> None:
-        """Give no more to a connection: it goes when it is done."""
+        """Assign nothing more to a connection. It is closed when its requests are done."""
         pooled = self.remove(driver)
         if pooled is not None:
             self.draining[driver] = pooled
             self._count()
 
     def remove(self, driver):
-        """Forget a connection; returns it, None if it was forgotten before or is draining."""
+        """Remove a connection from the pool and return it; None if it was removed before or is draining."""
         self.draining.pop(driver, None)
         pooled = self.connections.pop(driver, None)
         if pooled is not None:
@@ -680,10 +682,10 @@ cdef class Scheduler:
                 self.reserved -= 1
             self.rebalance()
 
-    # -- when it is time to go -------------------------------------------------------------------------------------
+    # -- replacement -----------------------------------------------------------------------------------------------
 
     def expired(self, PooledConnection pooled not None, double now):
-        """Return why a connection that has just been given back, or lies idle, is to be replaced; None to keep it."""
+        """Return why an idle or just released connection must be replaced; None to keep it."""
         if pooled.generation != self.generation:
             return Reason.GENERATION_RETIRED
         if pooled.not_resettable:
@@ -695,10 +697,10 @@ cdef class Scheduler:
         return None
 
     def sweep(self, double now) -> list:
-        """Look after what is not leased; returns pairs of a connection to be retired and why.
+        """Return the connections that are not leased and must be retired, as pairs of a connection and a reason.
 
-        Idle connections go down to `min_size`, those first that have been idle longest. Old ones go at once; what is in
-        flight on them is waited for.
+        Idle connections are reduced to `min_size`, the longest idle first. Old ones are retired even with requests in
+        flight, which are waited for.
         """
         going = []
         idle = []
@@ -717,17 +719,17 @@ cdef class Scheduler:
         return going
 
     def next_generation(self, double now) -> list:
-        """Begin a generation; returns the connections of former ones that are not leased, to be retired at once."""
+        """Begin a generation; return the connections of earlier ones that are not leased, to be retired at once."""
         self.generation += 1
         self.born = now
         return list(self.available)
 
     def retires_generation(self, PooledConnection pooled not None, sqlstate, double now) -> bool:
-        """Return whether the end of a connection, or an error on it, will happen to all of its generation.
+        """Return whether the loss of a connection, or an error on it, will affect its whole generation.
 
-        A crash does (57P02), and so does a second session that is shut down within a second: one alone may have been
-        terminated by hand. A refusal to write does if the server says that it is read-only; otherwise it may be the
-        transaction alone. `sqlstate` is None if the server said nothing.
+        A crash will (57P02), and so will a second session that is shut down within a second: a single one may have been
+        terminated by an administrator. A refused write will if the server reports that it is read-only; otherwise only
+        the transaction may be. `sqlstate` is None if the server sent no error.
         """
         if pooled.generation != self.generation or now - self.born < GENERATION_PAUSE:
             return False
@@ -741,9 +743,9 @@ cdef class Scheduler:
         return sqlstate in SHUTDOWN
 
     def refusal_retires(self, error, double now) -> bool:
-        """Return whether a refused attempt to connect tells that all connections are about to end, or have ended.
+        """Return whether a refused attempt to connect means that all connections have ended or are about to end.
 
-        The server is shutting down or starting up, or nobody listens right after one of its sessions was shut down.
+        The server is shutting down or starting up, or nothing listens shortly after one of its sessions was shut down.
         """
         if not self.connections or now - self.born < GENERATION_PAUSE:
             return False
@@ -752,21 +754,21 @@ cdef class Scheduler:
 
 
 def boot_time() -> float:
-    """Return the time that the scheduler goes by: seconds that go on while the machine sleeps."""
+    """Return the scheduler's time, in seconds that include the time that the machine sleeps."""
     return boot_seconds()
 
 
 cdef int give(PooledConnection pooled, Claim claim, double now) except -1:
-    """Count a claim among those in flight on a connection."""
+    """Count a claim as in flight on a connection."""
     if pooled.work.count == 0:
-        # Until it is written, which is when the server can begin.
+        # This holds until the claim is written, because the server cannot begin before that.
         pooled.work.head_since = now
         pooled.work.head_cost = 0
     return pooled.work.add(claim)
 
 
-cdef bint stands_behind(PooledConnection pooled, long long ticket) noexcept:
-    """Whether a read that came before a ticket stands behind the head of a connection, and may have to be asked again."""
+cdef bint has_read_behind(PooledConnection pooled, long long ticket) noexcept:
+    """Return whether an earlier read waits behind the head of a connection and may have to be repeated."""
     cdef Claim claim = pooled.work.first
     if claim is None or pooled.work.overrun or pooled.blocked:
         return False
@@ -783,7 +785,7 @@ def ticket_of(Claim claim):
 
 
 cdef double remaining(PooledConnection pooled) noexcept:
-    """Seconds until a connection is expected to be idle, for comparison with others."""
+    """Return the seconds until a connection is expected to be idle, for comparison with others."""
     if pooled.work.overrun or pooled.blocked:
         return 2e9
     if pooled.work.unmeasured:

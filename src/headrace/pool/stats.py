@@ -57,7 +57,7 @@ class PoolStats:
     wait_time: Histogram
     """Time that callers spent in the wait queue, also if they gave up. Calls that did not wait are left out."""
     acquire_count: int
-    """How often a connection was acquired."""
+    """Number of leases so far."""
     opened: int
     """Number of connections opened."""
     connect_errors: int

@@ -17,8 +17,7 @@ from headrace.exceptions import ClientConfigurationError
 
 DEFAULT_PORT: Final = 5432
 DEFAULT_HOSTS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")
-"""Where a server is looked for when nobody names a host: the usual socket directories, as asyncpg has
-them."""
+"""Tried if no host is given: the usual socket directories, as in asyncpg, then localhost."""
 
 # sizeof(sun_path) - 1 on Linux and, four bytes less, on macOS and the BSDs.
 _SOCKET_PATH_MAX: Final = 107 if os.uname().sysname == "Linux" else 103
@@ -27,12 +26,11 @@ _SOCKET_FILE: Final = re.compile(r"\.s\.PGSQL\.[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One place where a server may listen. A name is not resolved here: it may mean something else at each
-    try."""
+    """An address that a server may listen on. A name is not resolved here: it may resolve differently at each try."""
 
     host: str | None
-    """What the user calls the server: a name, an IP address or the directory of a Unix socket; None where
-    only a hostaddr was given. TLS verifies this name, Kerberos and the passfile go by it."""
+    """The user's name for the server: a name, an IP address or the directory of a Unix socket; None if only a
+    hostaddr was given. TLS verifies this name, and Kerberos and the passfile use it."""
     hostaddr: str | None
     """An IP address to connect to instead of resolving `host`."""
     port: int
@@ -44,7 +42,7 @@ class Address:
 
     @property
     def target(self) -> str:
-        """The name or address for getaddrinfo(). Only for addresses that are no Unix sockets."""
+        """The name or address for getaddrinfo(). Only for addresses that are not Unix sockets."""
         target = self.hostaddr or self.host
         assert target is not None
         assert not self.is_unix
@@ -56,7 +54,7 @@ class Address:
         assert self.host is not None
         assert self.is_unix
         if _SOCKET_FILE.fullmatch(os.path.basename(self.host)):
-            # asyncpg takes the path of the socket itself too.
+            # As in asyncpg, the path of the socket itself is accepted too.
             path = self.host
         else:
             path = f"{self.host}/.s.PGSQL.{self.port}"
@@ -64,8 +62,7 @@ class Address:
 
     @property
     def passfile_hosts(self) -> tuple[str, ...]:
-        """The names that a passfile may have for this server: for a Unix socket its directory, and
-        localhost."""
+        """The names that a passfile may have for this server: for a Unix socket its directory and localhost."""
         if self.is_unix:
             assert self.host is not None
             return (self.host, "localhost")
@@ -84,9 +81,9 @@ class Address:
 def addresses(values: Values) -> tuple[Address, ...]:
     """Pair hosts, addresses and ports.
 
-    The lists must be of one length; one port is for all. An empty host stands for the default ones, an empty
-    port for 5432. Raises ClientConfigurationError for lists that do not match, ports out of range, malformed
-    addresses, and a socket path that is longer than the system can hold.
+    The lists must have the same length, except that one port is for all hosts. An empty host stands for the default
+    ones, an empty port for 5432. Raises ClientConfigurationError for lists that do not match, ports out of range,
+    malformed addresses, and a socket path that is longer than the system allows.
     """
     hosts = _list(values, "host")
     hostaddrs = _list(values, "hostaddr")
@@ -102,7 +99,7 @@ def addresses(values: Values) -> tuple[Address, ...]:
         host = hosts[i] if hosts else ""
         hostaddr = hostaddrs[i] if hostaddrs else ""
         text = ports[0] if len(ports) == 1 else ports[i]
-        port = values.to_integer("port", text, least=1, most=65535) if text else DEFAULT_PORT
+        port = values.to_integer("port", text, minimum=1, maximum=65535) if text else DEFAULT_PORT
         if hostaddr:
             _check_ip(values, hostaddr)
         for name in (host,) if host or hostaddr else DEFAULT_HOSTS:
@@ -131,7 +128,7 @@ def _check_ip(values: Values, hostaddr: str) -> None:
         ipaddress.ip_address(hostaddr)
     except ValueError:
         raise values.error(
-            "hostaddr", "an IP address", found=hostaddr, hint="A name goes into host, where it is resolved."
+            "hostaddr", "an IP address", found=hostaddr, hint="Pass a name as host, which is resolved."
         ) from None
 
 
@@ -140,6 +137,6 @@ def _check_length(address: Address) -> None:
     if length > _SOCKET_PATH_MAX:
         raise ClientConfigurationError(
             f"the path of the Unix socket {str(address)!r} is too long:"
-            f" {length} bytes, the system takes {_SOCKET_PATH_MAX}",
+            f" {length} bytes, expected at most {_SOCKET_PATH_MAX}",
             hint="Move unix_socket_directories of the server to a shorter path.",
         )

@@ -1,5 +1,4 @@
-"""Reads the keyword arguments of connect() into the texts a DSN would hold, and the few things that no text
-can."""
+"""Reads the keyword arguments of connect(): most become the text that a DSN would contain."""
 
 from __future__ import annotations
 
@@ -12,15 +11,14 @@ from enum import Enum
 from typing import Final, TypedDict
 
 from headrace._connect.params.options import OPTIONS, Option
-from headrace._connect.params.secret import AskedSecret, SecretCallable
+from headrace._connect.params.secret import CallableSecret, SecretCallable
 from headrace.exceptions import ClientConfigurationError
 
 Path = str | os.PathLike[str]
 
 
 class ConnectArguments(TypedDict, total=False):
-    """Keyword arguments of connect() that say where, as whom and how to connect. None is the same as leaving
-    one out."""
+    """Keyword arguments of connect() about where, as whom and how to connect. None means not given."""
 
     host: str | Sequence[str] | None
     hostaddr: str | Sequence[str] | None
@@ -85,10 +83,10 @@ class ConnectArguments(TypedDict, total=False):
 
 @dataclass(slots=True)
 class Keywords:
-    """What the keyword arguments say."""
+    """The values of the keyword arguments."""
 
     values: dict[str, str] = field(default_factory=dict)
-    asked: dict[str, AskedSecret] = field(default_factory=dict)
+    callables: dict[str, CallableSecret] = field(default_factory=dict)
     """Callables for password and oauth_token."""
     context: ssl_module.SSLContext | None = None
     direct_tls: bool = False
@@ -98,7 +96,7 @@ class Keywords:
         return f"<Keywords {', '.join(self.values)}>"
 
 
-_ASKED: Final = ("password", "oauth_token")
+_CALLABLE: Final = ("password", "oauth_token")
 _OTHER: Final = ("database", "ssl", "direct_tls", "server_settings")
 _CONTEXT_DECIDES: Final = (
     "sslmode",
@@ -118,8 +116,8 @@ _CONTEXT_DECIDES: Final = (
 def read_arguments(arguments: Mapping[str, object]) -> Keywords:
     """Check the types of keyword arguments and turn them into texts.
 
-    Raises TypeError for a name that connect() does not know, ClientConfigurationError for a value of the
-    wrong type and for arguments that contradict one another.
+    Raises TypeError for an unknown name, ClientConfigurationError for a value of the wrong type and for arguments that
+    contradict each other.
     """
     keywords = Keywords()
     for name, value in arguments.items():
@@ -127,13 +125,13 @@ def read_arguments(arguments: Mapping[str, object]) -> Keywords:
             raise _unexpected(name)
         if value is None or name in ("ssl", "direct_tls", "server_settings"):
             continue
-        if name in _ASKED and callable(value):
-            keywords.asked[name] = AskedSecret(name, value)
+        if name in _CALLABLE and callable(value):
+            keywords.callables[name] = CallableSecret(name, value)
             continue
         option = OPTIONS["dbname" if name == "database" else name]
         if option.name in keywords.values:
             raise ClientConfigurationError("both database and dbname are given: they are the same argument")
-        # As for libpq, and for asyncpg where hosts and ports are concerned: what is empty says nothing.
+        # As in libpq, and in asyncpg for hosts and ports, an empty value counts as not given.
         if text := _text(option, name, value):
             keywords.values[option.name] = text
     _read_ssl(arguments, keywords)
@@ -158,7 +156,7 @@ def _wrong(name: str, expected: str, value: object) -> ClientConfigurationError:
 
 
 def _text(option: Option, name: str, value: object) -> str:
-    """Return an argument as the text that means the same."""
+    """Return the text form of an argument."""
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str):
@@ -186,11 +184,11 @@ def _text(option: Option, name: str, value: object) -> str:
         if whole or (option.kind == "number" and isinstance(value, float)):
             return repr(value)
         raise _wrong(name, "an int" if option.kind == "integer" else "an int or float", value)
-    raise _wrong(name, "a str or a callable" if name in _ASKED else "a str", value)
+    raise _wrong(name, "a str or a callable" if name in _CALLABLE else "a str", value)
 
 
 def _joined(name: str, items: Sequence[object]) -> str:
-    """Return a sequence as a list with commas, as a DSN has it."""
+    """Return a sequence as a comma-separated list, as in a DSN."""
     texts = []
     for item in items:
         if name == "port" and isinstance(item, int) and not isinstance(item, bool):
@@ -204,18 +202,17 @@ def _joined(name: str, items: Sequence[object]) -> str:
 
 
 def _read_ssl(arguments: Mapping[str, object], keywords: Keywords) -> None:
-    """Read `ssl`: an SSLContext, True (verify-full by the system's authorities), False (disable) or an
-    sslmode."""
+    """Read `ssl`: an SSLContext, True (verify-full with the system's authorities), False (disable) or an sslmode."""
     value = arguments.get("ssl")
     if value is None:
         return
     if "sslmode" in keywords.values:
         raise ClientConfigurationError("both ssl and sslmode are given: they are the same argument")
     if isinstance(value, ssl_module.SSLContext):
-        useless = [name for name in _CONTEXT_DECIDES if name in keywords.values]
-        if useless:
+        unused = [name for name in _CONTEXT_DECIDES if name in keywords.values]
+        if unused:
             raise ClientConfigurationError(
-                f"{', '.join(useless)} cannot be given together with an SSLContext, which decides that itself",
+                f"{', '.join(unused)} cannot be given together with an SSLContext, which decides that itself",
                 hint="Load the files into the SSLContext, or give ssl as an sslmode.",
             )
         keywords.context = value
@@ -231,7 +228,7 @@ def _read_ssl(arguments: Mapping[str, object], keywords: Keywords) -> None:
 
 
 def _read_direct_tls(value: object, keywords: Keywords) -> None:
-    """Read `direct_tls`, asyncpg's word for sslnegotiation=direct."""
+    """Read `direct_tls`, asyncpg's name for sslnegotiation=direct."""
     if value is None:
         return
     if not isinstance(value, bool):
@@ -243,7 +240,7 @@ def _read_direct_tls(value: object, keywords: Keywords) -> None:
 
 
 def _server_settings(settings: object) -> dict[str, str]:
-    """Check the settings of the session that go into the startup message."""
+    """Check the session settings for the startup message."""
     if not isinstance(settings, Mapping):
         raise ClientConfigurationError(
             f"server_settings is expected to be None or a Dict[str, str], got {type(settings).__name__}"
@@ -268,12 +265,14 @@ def _server_settings(settings: object) -> dict[str, str]:
         low = name.lower()
         if low in ("user", "database", "replication") or low.startswith("_pq_."):
             raise ClientConfigurationError(
-                f"server_settings cannot set {name!r}: it is no setting of the session but a field of the"
+                f"server_settings cannot set {name!r}: it is not a setting of the session but a field of the"
                 " startup message",
                 hint=f"Give {low}=... instead." if low in ("user", "database") else None,
             )
         if low in lowered:
-            raise ClientConfigurationError(f"server_settings has {low!r} twice: names differ in case alone")
+            raise ClientConfigurationError(
+                f"server_settings has {low!r} twice: names that differ only in case are equal"
+            )
         lowered.add(low)
         checked[name] = value
     return checked

@@ -1,7 +1,7 @@
-"""Reads a DSN: picks the form, and parses the keyword/value one.
+"""Parses a DSN: chooses the form, and parses the keyword/value form.
 
-Source: PostgreSQL documentation, "Connection Strings", "Keyword/Value Connection Strings". No error shows a
-value, since any word of a malformed DSN may be part of the password.
+Source: PostgreSQL documentation, "Connection Strings", "Keyword/Value Connection Strings". Errors show no values,
+because any word of a malformed DSN may be part of the password.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _SCHEME: Final = re.compile(r"(?:jdbc:)?[A-Za-z0-9]+(\+[A-Za-z0-9]+)?://")
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    """What a DSN says: values by the option's name, as text."""
+    """The values in a DSN, by option name, as text."""
 
     values: dict[str, str]
     authority_ports: bool = False
-    """Whether the ports stood next to the hosts of a URI, so that they make no sense with any other hosts."""
+    """Whether the ports were given next to the hosts of a URI, so that they only apply to those hosts."""
 
     def __repr__(self) -> str:
         return f"<Dsn {', '.join(self.values)}>"
 
 
 def parse_dsn(dsn: str) -> Dsn:
-    """Read a DSN in either form.
+    """Parse a DSN in either form.
 
-    Raises ClientConfigurationError where it is malformed or names an unknown option.
+    Raises ClientConfigurationError if it is malformed or names an unknown option.
     """
     if "\0" in dsn:
-        raise ClientConfigurationError("the DSN contains a NUL character, which no connection parameter may")
+        raise ClientConfigurationError("the DSN contains a NUL character, which no connection parameter can contain")
     if dsn.startswith(SCHEMES):
         values, authority_ports = parse_uri(dsn)
         return Dsn(values, authority_ports)
@@ -52,10 +52,10 @@ def parse_dsn(dsn: str) -> Dsn:
 
 
 def parse_conninfo(conninfo: str) -> dict[str, str]:
-    """Read `host=localhost dbname='my db'`: values by name, the last one of each name.
+    """Parse `host=localhost dbname='my db'`; return the last value of each name.
 
-    Blanks separate, quotes hold a value with blanks together, a backslash takes the next character as it is,
-    in quotes and outside.
+    Blanks separate words, quotes enclose a value with blanks, and a backslash escapes the next character, inside quotes
+    and outside.
     """
     values: dict[str, str] = {}
     previous: str | None = None
@@ -91,8 +91,7 @@ def _skip_blanks(text: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Return the value that starts at `at`, without quotes and escapes, and where the text goes on behind
-    it."""
+    """Return the value that starts at `at`, without quotes and escapes, and the position after it."""
     quoted = text.startswith("'", at)
     start = at
     if quoted:
@@ -105,7 +104,7 @@ def _value(text: str, at: int) -> tuple[str, int]:
         if not quoted and character in _BLANK:
             return "".join(characters), at
         if character == "\\":
-            # A lone backslash at the end stands for nothing.
+            # A lone backslash at the end is ignored.
             at += 1
             character = text[at : at + 1]
         characters.append(character)

@@ -1,7 +1,6 @@
-"""What the environment says: PG* variables, the user's name and home directory.
+"""Reads the environment: PG* variables, the user's name and home directory.
 
-Source: PostgreSQL documentation, "Environment Variables". A variable that is set to nothing counts as not
-set.
+Source: PostgreSQL documentation, "Environment Variables". An empty variable counts as not set.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ def variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         if option.variable and environ.get(option.variable)
     }
     if "sslmode" not in found and environ.get("PGREQUIRESSL", "").startswith("1"):
-        # From before there was PGSSLMODE; libpq still reads it.
+        # This variable is older than PGSSLMODE; libpq still reads it.
         found["sslmode"] = ("PGREQUIRESSL", "require")
     return found
 
 
 def startup_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the session that the environment asks for (PGDATESTYLE, PGTZ, PGGEQO)."""
+    """Return the session settings in the environment (PGDATESTYLE, PGTZ, PGGEQO)."""
     return {
         setting: environ[variable]
         for variable, setting in STARTUP_VARIABLES.items()
@@ -37,7 +36,7 @@ def startup_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def home(environ: Mapping[str, str]) -> str | None:
-    """Return the user's home directory, None where the system knows none."""
+    """Return the user's home directory; None if the system knows none."""
     if environ.get("HOME"):
         return environ["HOME"]
     try:
@@ -47,7 +46,7 @@ def home(environ: Mapping[str, str]) -> str | None:
 
 
 def system_user() -> str:
-    """Return the operating system's name of the effective user, as libpq and psql do."""
+    """Return the operating system's name for the effective user, as libpq and psql do."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

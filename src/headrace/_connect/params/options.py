@@ -1,9 +1,8 @@
 """Every connection option: name, environment variable, default, meaning.
 
-The names, variables and defaults are libpq 18's (PostgreSQL documentation, "Parameter Key Words" and
-"Environment Variables"); the last few are headrace's own. The reference table of the documentation is
-generated from `OPTIONS`, and every DSN, service file, environment variable and keyword argument is read by
-it: an option that is not in here exists nowhere.
+The names, variables and defaults are libpq 18's (PostgreSQL documentation, "Parameter Key Words" and "Environment
+Variables"); the last few are headrace's own. The reference table of the documentation is generated from `OPTIONS`, and
+every DSN, service file, environment variable and keyword argument is read with it. No other options exist.
 """
 
 from __future__ import annotations
@@ -20,26 +19,24 @@ Status = Literal["libpq", "narrower", "refused", "own"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One connection option, as the documentation shows it and as its value is read."""
+    """One connection option: how it is documented and how its value is read."""
 
     name: str
     meaning: str
     variable: str | None = None
-    """The environment variable that stands in where neither DSN, keyword nor service file says anything."""
+    """The environment variable that is used if DSN, keyword argument and service file do not give the option."""
     default: str | None = None
-    """The value in libpq's spelling that is used where nothing else says anything; None where there is
-    none."""
+    """The value in libpq's form that is used if no source gives one; None if there is none."""
     kind: Kind = "text"
     choices: tuple[str, ...] = ()
-    """What a value may be, for kind "choice"."""
+    """The allowed values of an option of kind "choice"."""
     status: Status = "libpq"
-    """libpq: means what it means to libpq. narrower: some value is refused or read more strictly, `note` says
-    which. refused: only the values in `choices`, which ask for nothing, are taken. own: libpq does not know
-    it."""
+    """libpq: as in libpq. narrower: some values are refused or read more strictly, see `note`. refused: only the values
+    in `choices` are accepted, which ask for nothing. own: libpq does not have the option."""
     note: str = ""
     secret: bool = False
     keyword: str | None = None
-    """The keyword argument of connect(), where it is called otherwise than the option."""
+    """The keyword argument of connect(), if its name is different."""
 
 
 OPTIONS: Final[dict[str, Option]] = {
@@ -68,16 +65,16 @@ OPTIONS: Final[dict[str, Option]] = {
             variable="PGPORT",
             default="5432",
             kind="list",
-            meaning="Ports, one for each host or one for all; for a Unix socket the end of the file's name.",
+            meaning="Ports, one for each host or one for all; for a Unix socket the last part of the file's name.",
         ),
         Option(
             name="connect_timeout",
             variable="PGCONNECT_TIMEOUT",
             kind="number",
-            meaning="Seconds that each address may take to be connected to. Zero, negative or nothing: no"
-            " limit of its own (the limit of the whole is the keyword argument `timeout`).",
+            meaning="Seconds that connecting to each address may take. Zero, negative or empty: no"
+            " limit (the keyword argument `timeout` limits the whole).",
             status="narrower",
-            note="Anything that is not a number is refused; libpq takes it for zero.",
+            note="Anything that is not a number is refused; libpq reads it as zero.",
         ),
         Option(
             name="target_session_attrs",
@@ -104,23 +101,23 @@ OPTIONS: Final[dict[str, Option]] = {
         Option(
             name="keepalives_idle",
             kind="integer",
-            meaning="Seconds of silence before the first keepalive; zero or nothing: the system's own.",
+            meaning="Seconds of silence before the first keepalive; zero or empty: the system's setting.",
         ),
         Option(
             name="keepalives_interval",
             kind="integer",
-            meaning="Seconds between keepalives that are not answered; zero or nothing: the system's own.",
+            meaning="Seconds between unanswered keepalives; zero or empty: the system's setting.",
         ),
         Option(
             name="keepalives_count",
             kind="integer",
-            meaning="Keepalives lost before the connection is; zero or nothing: the system's own.",
+            meaning="Lost keepalives before the connection counts as lost; zero or empty: the system's setting.",
         ),
         Option(
             name="tcp_user_timeout",
             kind="integer",
             meaning="Milliseconds that sent data may stay unacknowledged before the connection is lost"
-            " (TCP_USER_TIMEOUT); zero or nothing: the system's own.",
+            " (TCP_USER_TIMEOUT); zero or empty: the system's setting.",
         ),
         # ---- who connects to what
         Option(
@@ -133,7 +130,7 @@ OPTIONS: Final[dict[str, Option]] = {
             variable="PGPASSWORD",
             secret=True,
             meaning="Password. The keyword argument may also be a callable or coroutine function, which is"
-            " asked again for each connection.",
+            " called for each connection.",
         ),
         Option(
             name="passfile",
@@ -146,7 +143,7 @@ OPTIONS: Final[dict[str, Option]] = {
             name="dbname",
             variable="PGDATABASE",
             keyword="database",
-            meaning="Database. Default: the name of the role. `database` means the same.",
+            meaning="Database. Default: the name of the role. `database` is another name for it.",
         ),
         Option(
             name="service",
@@ -164,7 +161,7 @@ OPTIONS: Final[dict[str, Option]] = {
         Option(
             name="requirepeer",
             variable="PGREQUIREPEER",
-            meaning="Operating system user that the server at a Unix socket must run as.",
+            meaning="Operating system user that the server on a Unix socket must run as.",
         ),
         # ---- settings of the session
         Option(
@@ -185,9 +182,9 @@ OPTIONS: Final[dict[str, Option]] = {
             name="client_encoding",
             variable="PGCLIENTENCODING",
             default="UTF8",
-            meaning="Encoding of the session: UTF8, which `auto` means too.",
+            meaning="Encoding of the session: UTF8, or `auto`, which means the same.",
             status="narrower",
-            note="Any other encoding is refused: values are Python texts.",
+            note="Any other encoding is refused, because values are Python strings.",
         ),
         Option(
             name="replication",
@@ -222,7 +219,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="path",
             meaning="File with the certificate authorities to trust, or `system`. Default: ~/.postgresql/root.crt.",
             status="narrower",
-            note="A file that is named but missing is an error in every sslmode.",
+            note="A named file that is missing is an error in every sslmode.",
         ),
         Option(
             name="sslcert",
@@ -230,16 +227,16 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="path",
             meaning="File with the client's certificate. Default: ~/.postgresql/postgresql.crt.",
             status="narrower",
-            note="A file that is named but missing is an error.",
+            note="A named file that is missing is an error.",
         ),
         Option(
             name="sslkey",
             variable="PGSSLKEY",
             kind="path",
-            meaning="File with the key of that certificate, readable by its owner alone. Default:"
+            meaning="File with the key of that certificate, readable only by its owner. Default:"
             " ~/.postgresql/postgresql.key.",
             status="narrower",
-            note="OpenSSL engines (`engine:key`) are not known: the value is always a file.",
+            note="OpenSSL engines (`engine:key`) are not supported: the value is always a file.",
         ),
         Option(
             name="sslpassword",
@@ -260,7 +257,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="path",
             meaning="File with revoked certificates. Default: ~/.postgresql/root.crl.",
             status="narrower",
-            note="A file that is named but missing is an error.",
+            note="A named file that is missing is an error.",
         ),
         Option(
             name="sslcrldir",
@@ -268,7 +265,7 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="path",
             meaning="Directory with revoked certificates, prepared by `openssl rehash`.",
             status="narrower",
-            note="A directory that is named but missing is an error.",
+            note="A named directory that is missing is an error.",
         ),
         Option(
             name="sslsni",
@@ -277,8 +274,8 @@ OPTIONS: Final[dict[str, Option]] = {
             kind="boolean",
             meaning="Send the host's name in the TLS handshake (SNI).",
             status="narrower",
-            note="sslsni=0 does not go with sslmode=verify-full: Python's ssl module cannot verify a name it"
-            " does not send.",
+            note="sslsni=0 cannot be combined with sslmode=verify-full: Python's ssl module cannot verify a name"
+            " that it does not send.",
         ),
         Option(
             name="ssl_min_protocol_version",
@@ -310,7 +307,7 @@ OPTIONS: Final[dict[str, Option]] = {
             name="require_auth",
             variable="PGREQUIREAUTH",
             meaning="Methods that the server may ask for, separated by commas: password, md5, gss, sspi,"
-            " scram-sha-256, oauth, none. With `!` before each: all but these.",
+            " scram-sha-256, oauth, none. With `!` before each: all except these.",
         ),
         Option(
             name="channel_binding",
@@ -325,8 +322,8 @@ OPTIONS: Final[dict[str, Option]] = {
             default="0",
             kind="boolean",
             status="own",
-            meaning="Consent to send the password (or an OAuth token) as it is over a connection that is"
-            " neither TLS nor a Unix socket. libpq always consents.",
+            meaning="Allow sending the password (or an OAuth token) in cleartext over a connection that is"
+            " neither TLS nor a Unix socket. libpq always allows it.",
         ),
         Option(
             name="scram_client_key",
@@ -338,7 +335,7 @@ OPTIONS: Final[dict[str, Option]] = {
         Option(
             name="scram_server_key",
             secret=True,
-            meaning="Base64 of the 32 byte ServerKey that belongs to it.",
+            meaning="Base64 of the 32 byte ServerKey that belongs to scram_client_key.",
             status="narrower",
             note="Only together with scram_client_key.",
         ),
@@ -354,7 +351,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="1000000",
             kind="integer",
             status="own",
-            meaning="Most SCRAM iterations the server may ask for: a bound on the time a false server can burn.",
+            meaning="Most SCRAM iterations the server may ask for: limits the CPU time that a false server can cost.",
         ),
         Option(
             name="krbsrvname",
@@ -393,7 +390,7 @@ OPTIONS: Final[dict[str, Option]] = {
             status="own",
             secret=True,
             meaning="Bearer token for OAUTHBEARER. The keyword argument may also be a callable or coroutine"
-            " function, which is asked again for each connection.",
+            " function, which is called for each connection.",
         ),
         Option(
             name="oauth_issuer",
@@ -446,17 +443,16 @@ STARTUP_VARIABLES: Final[dict[str, str]] = {
     "PGTZ": "timezone",
     "PGGEQO": "geqo",
 }
-"""Environment variables that become settings of the session, unless their value is `default`."""
+"""Environment variables that become session settings, unless their value is `default`."""
 
 _SERVER_SETTING_HINT = (
-    "A server setting is given as server_settings={{{name!r}: ...}}, or in the DSN as options=-c{name}=...;"
-    " what is unknown is never sent to the server."
+    "Pass a server setting as server_settings={{{name!r}: ...}}, or in the DSN as options=-c{name}=...;"
+    " unknown options are never sent to the server."
 )
 
 
 def canonical(name: str, value: str) -> tuple[str, str]:
-    """Return option and value under libpq's name, for the names it keeps for old programs and the one of
-    asyncpg."""
+    """Return an option under libpq's name, for libpq's old names and asyncpg's one."""
     if name == "requiressl":
         return "sslmode", "require" if value.startswith("1") else "prefer"
     if name == "database":
@@ -465,26 +461,26 @@ def canonical(name: str, value: str) -> tuple[str, str]:
 
 
 def is_secret(name: str | None) -> bool:
-    """Tell whether the value of an option is to be shown nowhere."""
+    """Return whether the value of an option is secret."""
     return name is not None and name in OPTIONS and OPTIONS[name].secret
 
 
 def unknown_option(name: str, source: str, *, hidden: bool = False) -> ClientConfigurationError:
-    """Build the error for an option that is in no table.
+    """Return the error for an unknown option.
 
-    `hidden`: the name may be a piece of a password, which falls apart into options where a space, `&`, `=` or
-    `@` in it was not escaped.
+    `hidden`: the name may be part of a password, which is split into options if a space, `&`, `=` or `@` in it was not
+    escaped.
     """
     if hidden:
         return ClientConfigurationError(
             f"unknown connection option in the {source}"
             " (its name is not shown: it may be a part of the password before it)",
-            hint="In a keyword/value DSN put quotes around a value with spaces, in a URI write it"
-            " percent-encoded. Server settings are given as server_settings={...}.",
+            hint="In a keyword/value DSN, quote a value with spaces; in a URI, percent-encode it."
+            " Pass server settings as server_settings={...}.",
         )
     shown = name if name.isidentifier() or name.replace(".", "_").isidentifier() else ""
     if not shown:
-        return ClientConfigurationError(f"the name of a connection option in the {source} is no name (not shown)")
+        return ClientConfigurationError(f"the name of a connection option in the {source} is not a name (not shown)")
     close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
     meant = f'Did you mean "{close[0]}"? ' if close else ""
     return ClientConfigurationError(

@@ -1,7 +1,7 @@
 """Finds a password in a passfile: lines of host:port:database:user:password.
 
-Source: PostgreSQL documentation, "The Password File". A field `*` matches anything; a backslash takes a colon
-or a backslash as itself; the password ends at the next colon that is not escaped.
+Source: PostgreSQL documentation, "The Password File". A field `*` matches anything; a backslash escapes a colon or a
+backslash; the password ends at the next unescaped colon.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from headrace.exceptions import InterfaceWarning
 
 
 def find_password(path: str, hosts: Sequence[str], port: int, database: str, user: str) -> Secret | None:
-    """Return the password of the first line that matches, None where there is none.
+    """Return the password of the first matching line; None if there is none.
 
-    `hosts` are the names that the server goes by: one match is enough. A file that does not exist says
-    nothing. One that is no plain file, cannot be read, or can be read by others than its owner is ignored
-    with an InterfaceWarning.
+    `hosts` are the names of the server: one of them must match. A file that does not exist is ignored. A file that is
+    not a plain file, cannot be read, or is accessible to others than its owner is ignored with an InterfaceWarning.
     """
     try:
-        # O_NONBLOCK: opening a pipe would wait for its writer, and only fstat tells what the file is.
+        # O_NONBLOCK: opening a pipe would wait for its writer, and only fstat returns the kind of file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -64,7 +63,7 @@ def _warn(path: str, reason: str, hint: str | None) -> None:
 
 
 def _match(line: bytes, wanted: tuple[bytes, ...]) -> bytes | None:
-    """Return the password of a line whose fields are the wanted ones."""
+    """Return the password of a line if its fields match."""
     for field in wanted:
         rest = _after(line, field)
         if rest is None:
@@ -74,10 +73,10 @@ def _match(line: bytes, wanted: tuple[bytes, ...]) -> bytes | None:
 
 
 def _after(line: bytes, field: bytes) -> bytes | None:
-    """Return what follows a field and its colon, None where the line goes on with something else.
+    """Return the text after a field and its colon; None if the line has another field.
 
-    As in libpq a colon inside of the field need not be escaped where the wanted one has it there too: so an
-    IPv6 address may be written as it is.
+    As in libpq, a colon inside the field need not be escaped if the wanted value has one at the same position, so an
+    IPv6 address may be written unescaped.
     """
     if line.startswith(b"*:"):
         return line[2:]
@@ -92,7 +91,7 @@ def _after(line: bytes, field: bytes) -> bytes | None:
 
 
 def _password(text: bytes) -> bytes:
-    """Return the text up to the first colon that is not escaped, without its backslashes."""
+    """Return the text up to the first unescaped colon, without its backslashes."""
     password = bytearray()
     at = 0
     while at < len(text) and text[at] != ord(":"):

@@ -1,4 +1,4 @@
-"""Reads require_auth: which authentication methods the server may ask for.
+"""Parses require_auth: which authentication methods the server may ask for.
 
 Source: PostgreSQL documentation, "Parameter Key Words", require_auth.
 """
@@ -11,12 +11,12 @@ from typing import Final
 from headrace.exceptions import ClientConfigurationError
 
 METHODS: Final = ("password", "md5", "gss", "sspi", "scram-sha-256", "oauth", "none")
-"""Methods as require_auth calls them. `none`: the server asks for nothing."""
+"""The methods by their names in require_auth. `none`: the server asks for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedMethods:
-    """The methods that require_auth leaves."""
+    """The methods that require_auth allows."""
 
     text: str
     methods: frozenset[str]
@@ -26,7 +26,7 @@ class AllowedMethods:
 
 
 def parse_require_auth(text: str) -> AllowedMethods:
-    """Read a list of methods: either those that are allowed, or with `!` before each those that are not.
+    """Parse a list of methods: the allowed ones, or with `!` before each those that are not allowed.
 
     Raises ClientConfigurationError for unknown and repeated methods and for lists that mix both kinds.
     """
@@ -43,7 +43,7 @@ def parse_require_auth(text: str) -> AllowedMethods:
         if word.startswith("!") != negated:
             raise ClientConfigurationError(
                 'require_auth mixes methods with and without "!"',
-                hint='Either list what is allowed, or put "!" before each method that is not.',
+                hint='List the methods that are allowed, or put "!" before each method that is not.',
             )
         if method in named:
             raise ClientConfigurationError(f"require_auth names {method!r} twice")

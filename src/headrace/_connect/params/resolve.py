@@ -1,10 +1,9 @@
-"""Connection parameters: DSN, keyword arguments, service file, environment and passfile in, `ConnectParams`
-out.
+"""Connection parameters: combines DSN, keyword arguments, service file, environment and passfile.
 
-`resolve()` means what libpq means (PostgreSQL documentation, "Database Connection Control Functions"): a
-keyword argument beats the DSN, which beats the service file, which beats the environment, which beats the
-default. Nothing here touches the network; read are the service file, and the passfile when a password is
-asked for. What does not apply is refused by name, never sent to the server.
+`resolve()` has libpq's meaning (PostgreSQL documentation, "Database Connection Control Functions"): a keyword argument
+overrides the DSN, which overrides the service file, which overrides the environment, which overrides the default. The
+module does not touch the network. It reads the service file, and the passfile when a password is needed. An option
+that is not supported is refused by name and never sent to the server.
 """
 
 from __future__ import annotations
@@ -26,27 +25,27 @@ from headrace._connect.params.conninfo import Dsn, parse_dsn
 from headrace._connect.params.options import OPTIONS
 from headrace._connect.params.passfile import find_password
 from headrace._connect.params.require_auth import parse_require_auth
-from headrace._connect.params.secret import AskedSecret, Secret
+from headrace._connect.params.secret import CallableSecret, Secret
 from headrace._connect.params.servicefile import read_service
 from headrace._connect.params.values import DEFAULT, Values
 from headrace._connect.scram import KEY_LENGTH, ScramKeys
 from headrace._connect.tls import SSLCertMode, SSLMode, SSLNegotiation, TLSSettings
 from headrace.exceptions import ClientConfigurationError
 
-__all__ = ["Address", "AskedSecret", "ConnectArguments", "ConnectParams", "Keepalives", "Secret", "resolve"]
+__all__ = ["Address", "CallableSecret", "ConnectArguments", "ConnectParams", "Keepalives", "Secret", "resolve"]
 
 TargetSessionAttrs = Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]
 
 PROTOCOL_VERSIONS: Final = {"3.0": 0x30000, "3.2": 0x30002, "latest": 0x30002}
-"""Versions of the protocol as the startup message has them: the major one in the upper 16 bits."""
+"""Protocol versions as in the startup message: the major version in the upper 16 bits."""
 
 STARTUP_MAX: Final = 10_000
-"""Bytes a server takes as a startup message (MAX_STARTUP_PACKET_LENGTH)."""
+"""The longest startup message that a server accepts, in bytes (MAX_STARTUP_PACKET_LENGTH)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keepalives:
-    """How a dead peer is found out on a TCP socket. None is the system's own setting."""
+    """TCP keepalive settings, which detect a dead peer. None is the system's own setting."""
 
     enabled: bool = True
     idle: int | None = None
@@ -60,43 +59,42 @@ class Keepalives:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ConnectParams:
-    """Everything there is to know before connecting.
+    """All parameters of a connection.
 
-    Safe to print: repr() and str() show no secret. Not to be pickled (TypeError), as it may hold secrets:
+    It is safe to print: repr() and str() show no secret. Pickling raises TypeError, because it may contain secrets:
     send the DSN without its password, and let the other process find the password itself.
     """
 
     addresses: tuple[Address, ...]
-    """In the order to be tried."""
+    """In the order in which they are tried."""
     user: str
     database: str
-    password: Secret | AskedSecret | None = None
-    """What was given as the password; `password_for()` asks, and looks into the passfile."""
+    password: Secret | CallableSecret | None = None
+    """The password as given. `password_for()` calls a callable, and reads the passfile."""
     passfile: str | None = None
     server_settings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Settings of the session for the startup message, beside user and database."""
+    """Session settings for the startup message, besides user and database."""
     tls: TLSSettings = field(default_factory=TLSSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     keepalives: Keepalives = field(default_factory=Keepalives)
     connect_timeout: float | None = None
-    """Seconds for each address, None for no limit."""
+    """Seconds for each address; None for no limit."""
     target_session_attrs: TargetSessionAttrs = "any"
     load_balance_hosts: bool = False
-    """Try the hosts, and the addresses each resolves to, in random order."""
+    """Try the hosts, and the addresses that each resolves to, in random order."""
     requirepeer: str | None = None
     min_protocol_version: int = PROTOCOL_VERSIONS["3.0"]
     max_protocol_version: int = PROTOCOL_VERSIONS["3.0"]
-    oauth_token: Secret | AskedSecret | None = None
+    oauth_token: Secret | CallableSecret | None = None
 
     def startup_parameters(self) -> dict[str, str]:
         """Return the fields of the startup message, user and database first."""
         return {"user": self.user, "database": self.database, **self.server_settings}
 
     def ordered_addresses(self, generator: random.Random | None = None) -> tuple[Address, ...]:
-        """Return the addresses in the order of one connect: as given, or shuffled where load_balance_hosts
-        says so.
+        """Return the addresses in the order of one connect: as given, or shuffled if load_balance_hosts says so.
 
-        The result of resolving each host is to be shuffled too. `generator` makes the order repeatable.
+        The addresses that each host resolves to must be shuffled too. `generator` makes the order repeatable.
         """
         if not self.load_balance_hosts:
             return self.addresses
@@ -105,22 +103,21 @@ class ConnectParams:
         return tuple(shuffled)
 
     async def password_for(self, address: Address) -> Secret | None:
-        """Return the password for a server, None where there is none.
+        """Return the password for a server; None if there is none.
 
-        A callable is asked each time; without any password the passfile is read, each time anew. What the
-        callable raises goes through; a passfile that is not safe is ignored with an InterfaceWarning.
+        A callable is called each time, and its errors are raised unchanged. Without a password the passfile is read
+        each time; an unsafe passfile is ignored with an InterfaceWarning.
         """
-        if isinstance(self.password, AskedSecret):
-            return await self.password.ask()
+        if isinstance(self.password, CallableSecret):
+            return await self.password.get()
         if self.password is not None or self.passfile is None:
             return self.password
         return find_password(self.passfile, address.passfile_hosts, address.port, self.database, self.user)
 
     async def token(self) -> Secret | None:
-        """Return the bearer token for OAUTHBEARER, None where there is none. A callable is asked each
-        time."""
-        if isinstance(self.oauth_token, AskedSecret):
-            return await self.oauth_token.ask()
+        """Return the bearer token for OAUTHBEARER; None if there is none. A callable is called each time."""
+        if isinstance(self.oauth_token, CallableSecret):
+            return await self.oauth_token.get()
         return self.oauth_token
 
     def __str__(self) -> str:
@@ -139,7 +136,7 @@ class ConnectParams:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "ConnectParams cannot be pickled, as it may hold secrets: hand over a DSN without a password,"
+            "ConnectParams cannot be pickled, because it may contain secrets: pass on a DSN without a password,"
             " and a passfile"
         )
 
@@ -151,14 +148,13 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     **arguments: Unpack[ConnectArguments],
 ) -> ConnectParams:
-    """Put together what connect() needs to know.
+    """Return the parameters of a connection.
 
-    `dsn` is a URI or a keyword/value text; `environ` stands in for os.environ. Reads the service file where a
-    service is named, and no other file.
+    `dsn` is a URI or a keyword/value text; `environ` replaces os.environ. Reads the service file if a service is named,
+    and no other file.
 
-    Raises ClientConfigurationError for whatever is malformed, unknown, contradictory or not supported, and
-    TypeError for an unknown keyword argument. No message shows a secret, nor a part of a malformed DSN that
-    may be one.
+    Raises ClientConfigurationError for anything malformed, unknown, contradictory or not supported, and TypeError for
+    an unknown keyword argument. No message shows a secret, or a part of a malformed DSN that may be one.
     """
     environ = os.environ if environ is None else environ
     keywords = read_arguments(arguments)
@@ -170,7 +166,7 @@ def resolve(
         addresses=addresses(values),
         user=user,
         database=database,
-        password=keywords.asked.get("password") or values.secret("password"),
+        password=keywords.callables.get("password") or values.secret("password"),
         passfile=_passfile(values, environ),
         server_settings=MappingProxyType(_server_settings(values, keywords, environ)),
         tls=_tls(values, keywords, environ),
@@ -191,13 +187,13 @@ def resolve(
 
 
 def _gather(dsn: str | None, keywords: Keywords, environ: Mapping[str, str]) -> Values:
-    """Collect the texts of all options from their sources, the strongest first."""
+    """Collect the texts of all options from their sources, in order of precedence."""
     if dsn is not None and not isinstance(dsn, str):
         raise ClientConfigurationError(f"dsn must be a str, got {type(dsn).__name__}")
     parsed = parse_dsn(dsn) if dsn is not None else Dsn({})
     from_dsn = dict(parsed.values)
     if parsed.authority_ports and "host" in keywords.values:
-        # The ports next to the hosts of a URI go with those hosts: other hosts, other ports.
+        # The ports in the authority of a URI belong to the hosts there, so other hosts do not use them.
         del from_dsn["port"]
 
     values = Values()
@@ -213,7 +209,7 @@ def _gather(dsn: str | None, keywords: Keywords, environ: Mapping[str, str]) -> 
     for name, (variable, text) in from_environment.items():
         values.add({name: text}, f"environment variable {variable}")
     if values.raw("sslrootcert") == "system":
-        # As libpq: the system's authorities sign for anybody, so the name is verified unless told otherwise.
+        # As in libpq: the system's authorities certify anybody, so the name is verified unless sslmode is given.
         values.add({"sslmode": "verify-full"}, DEFAULT)
     values.add({option.name: option.default for option in OPTIONS.values() if option.default}, DEFAULT)
     return values
@@ -227,8 +223,7 @@ def _passfile(values: Values, environ: Mapping[str, str]) -> str | None:
 
 
 def _server_settings(values: Values, keywords: Keywords, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the session: what `server_settings` says beats the options and variables for the
-    same."""
+    """Return the session settings. `server_settings` overrides the options and variables for the same setting."""
     settings: dict[str, str] = {}
     if application_name := values.text("application_name") or values.text("fallback_application_name"):
         settings["application_name"] = application_name
@@ -250,8 +245,7 @@ def _server_settings(values: Values, keywords: Keywords, environ: Mapping[str, s
 
 
 def _check_encoding(name: str, encoding: str, source: str) -> None:
-    """Refuse any encoding but UTF-8. Spelt as the server would understand it: case and punctuation do not
-    count."""
+    """Refuse any encoding except UTF-8. As on the server, case and punctuation in the name do not count."""
     plain = "".join(character for character in encoding.lower() if character.isalnum())
     if plain not in ("utf8", "unicode", "auto"):
         raise ClientConfigurationError(
@@ -285,29 +279,29 @@ def _tls(values: Values, keywords: Keywords, environ: Mapping[str, str]) -> TLSS
 
 
 def _tls_version(values: Values, name: str) -> str | None:
-    """Return a TLS version in libpq's spelling, in whatever case it was given."""
+    """Return a TLS version in libpq's form, from any letter case."""
     text = values.raw(name)
     if text is None:
         return None
-    spellings = {version.lower(): version for version in ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")}
-    if text.lower() not in spellings:
-        raise values.error(name, f"one of {', '.join(spellings.values())}", found=text)
-    return spellings[text.lower()]
+    by_lower_case = {version.lower(): version for version in ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")}
+    if text.lower() not in by_lower_case:
+        raise values.error(name, f"one of {', '.join(by_lower_case.values())}", found=text)
+    return by_lower_case[text.lower()]
 
 
 def _auth(values: Values) -> AuthSettings:
     required = values.raw("require_auth")
-    least = values.integer("scram_min_iterations", least=1) or 1
-    most = values.integer("scram_max_iterations", least=1) or 1
-    if least > most:
-        raise ClientConfigurationError(f"scram_min_iterations={least} is above scram_max_iterations={most}")
+    minimum = values.integer("scram_min_iterations", minimum=1) or 1
+    maximum = values.integer("scram_max_iterations", minimum=1) or 1
+    if minimum > maximum:
+        raise ClientConfigurationError(f"scram_min_iterations={minimum} is above scram_max_iterations={maximum}")
     return AuthSettings(
         require_auth=None if required is None else parse_require_auth(required),
         channel_binding=cast(Literal["disable", "prefer", "require"], values.choice("channel_binding")),
         allow_cleartext_password=values.boolean("allow_cleartext_password"),
         scram_keys=_scram_keys(values),
-        scram_min_iterations=least,
-        scram_max_iterations=most,
+        scram_min_iterations=minimum,
+        scram_max_iterations=maximum,
         krbsrvname=values.text("krbsrvname") or "postgres",
         gssdelegation=values.boolean("gssdelegation"),
         certificate_required=values.choice("sslcertmode") == "require",
@@ -336,8 +330,8 @@ def _scram_keys(values: Values) -> ScramKeys | None:
 
 def _keepalives(values: Values) -> Keepalives:
     def count(name: str) -> int | None:
-        # libpq takes what is negative for zero, and zero for the system's own setting.
-        return max(values.integer(name, least=-(2**31)) or 0, 0) or None
+        # libpq reads a negative number as zero, and zero as the system's own setting.
+        return max(values.integer(name, minimum=-(2**31)) or 0, 0) or None
 
     return Keepalives(
         enabled=values.boolean("keepalives"),
@@ -349,25 +343,25 @@ def _keepalives(values: Values) -> Keepalives:
 
 
 def _protocol_versions(values: Values) -> dict[str, int]:
-    least = values.choice("min_protocol_version")
-    most = values.choice("max_protocol_version") if values.given("max_protocol_version") else None
-    if most is None:
-        most = "3.0" if least == "3.0" else "latest"
-    if PROTOCOL_VERSIONS[least] > PROTOCOL_VERSIONS[most]:
-        raise ClientConfigurationError(f"min_protocol_version={least} is above max_protocol_version={most}")
+    minimum = values.choice("min_protocol_version")
+    maximum = values.choice("max_protocol_version") if values.given("max_protocol_version") else None
+    if maximum is None:
+        maximum = "3.0" if minimum == "3.0" else "latest"
+    if PROTOCOL_VERSIONS[minimum] > PROTOCOL_VERSIONS[maximum]:
+        raise ClientConfigurationError(f"min_protocol_version={minimum} is above max_protocol_version={maximum}")
     return {
-        "min_protocol_version": PROTOCOL_VERSIONS[least],
-        "max_protocol_version": PROTOCOL_VERSIONS[most],
+        "min_protocol_version": PROTOCOL_VERSIONS[minimum],
+        "max_protocol_version": PROTOCOL_VERSIONS[maximum],
     }
 
 
-def _oauth_token(values: Values, keywords: Keywords) -> Secret | AskedSecret | None:
-    token = keywords.asked.get("oauth_token") or values.secret("oauth_token")
+def _oauth_token(values: Values, keywords: Keywords) -> Secret | CallableSecret | None:
+    token = keywords.callables.get("oauth_token") or values.secret("oauth_token")
     if token is None:
         for name in ("oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope"):
             if values.given(name):
                 raise ClientConfigurationError(
-                    f"{name} ({values.source(name)}) needs oauth_token: headrace gets no tokens by itself",
+                    f"{name} ({values.source(name)}) needs oauth_token: headrace does not request tokens itself",
                     hint="Give oauth_token=..., a callable or coroutine function that returns a bearer token.",
                 )
     return token
@@ -377,6 +371,6 @@ def _check_startup_length(params: ConnectParams) -> None:
     length = 9 + sum(len(f"{name}\0{value}\0".encode()) for name, value in params.startup_parameters().items())
     if length > STARTUP_MAX:
         raise ClientConfigurationError(
-            f"the startup message would be {length} bytes long, a server takes {STARTUP_MAX}",
+            f"the startup message would be {length} bytes long, expected at most {STARTUP_MAX}",
             hint="Shorten server_settings, options or application_name.",
         )

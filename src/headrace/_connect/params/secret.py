@@ -1,4 +1,4 @@
-"""Passwords, tokens and keys that no repr, log, traceback or pickle shows."""
+"""Passwords, tokens and keys that do not appear in any repr, log, traceback or pickle."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SecretCallable = Callable[[], str | Awaitable[str | None] | None]
 
 
 class Secret:
-    """A text that is shown only to whoever calls `reveal()`.
+    """A text that only `reveal()` shows.
 
-    Immutable. Pickling raises TypeError, so that no secret gets into a file or another process by accident.
+    It is immutable. Pickling raises TypeError, so that no secret gets into a file or another process by accident.
     """
 
     __slots__ = ("_text",)
@@ -25,12 +25,11 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the text itself. Call it where the text is used and keep it in no attribute."""
+        """Return the text. Call this only to use the text, and do not store the result in an attribute."""
         return self._text
 
     def to_bytes(self) -> bytes:
-        """Return the text in UTF-8, bytes that are not UTF-8 (from a file, the environment or %XX) as they
-        were."""
+        """Return the text in UTF-8. Bytes that were not UTF-8 (from a file, the environment or %XX) are unchanged."""
         return self._text.encode("utf-8", "surrogateescape")
 
     def __repr__(self) -> str:
@@ -51,25 +50,25 @@ class Secret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret cannot be pickled: hand over the name of a passfile, or a callable, instead")
+        raise TypeError("a secret cannot be pickled: pass on the name of a passfile, or a callable, instead")
 
 
-class AskedSecret:
-    """A secret that a callable or coroutine function is asked for, again for each connection."""
+class CallableSecret:
+    """A secret that a callable or coroutine function returns, called for each connection."""
 
-    __slots__ = ("_ask", "_name")
+    __slots__ = ("_callable", "_name")
 
-    def __init__(self, name: str, ask: SecretCallable) -> None:
+    def __init__(self, name: str, function: SecretCallable) -> None:
         self._name = name
-        self._ask = ask
+        self._callable = function
 
-    async def ask(self) -> Secret | None:
-        """Call the callable, await what it returns where that is awaitable, and wrap the answer.
+    async def get(self) -> Secret | None:
+        """Call the callable, await the result if it is awaitable, and wrap it.
 
-        None stays None: no secret. What the callable raises goes through. Anything but text is a
+        None stays None: no secret. An error of the callable is raised unchanged. Anything but text raises
         ClientConfigurationError. Cancellation reaches the callable's own await.
         """
-        answer = self._ask()
+        answer = self._callable()
         if inspect.isawaitable(answer):
             answer = await answer
         if answer is None:
@@ -77,18 +76,18 @@ class AskedSecret:
         if isinstance(answer, str) and "\0" not in answer:
             return Secret(answer)
         wrong = "a text with a NUL in it" if isinstance(answer, str) else type(answer).__name__
-        del answer  # whoever collects the locals of a traceback finds no secret here
+        del answer  # so that a tool that collects the locals of a traceback finds no secret here
         raise ClientConfigurationError(f"the callable given as {self._name} must return str, got {wrong}")
 
     def __repr__(self) -> str:
-        # Not the callable's own repr: a functools.partial shows its arguments.
-        return "<asked for each connection>"
+        # The callable's own repr may show secrets: that of a functools.partial shows its arguments.
+        return "<called for each connection>"
 
-    def __copy__(self) -> AskedSecret:
+    def __copy__(self) -> CallableSecret:
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> AskedSecret:
+    def __deepcopy__(self, memo: dict[int, object]) -> CallableSecret:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(f"the callable given as {self._name} cannot be pickled: give it anew where it is needed")
+        raise TypeError(f"the callable given as {self._name} cannot be pickled: create it again in the other process")

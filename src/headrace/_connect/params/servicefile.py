@@ -1,6 +1,6 @@
 """Reads a connection service file: options under the name of a service.
 
-Source: PostgreSQL documentation, "The Connection Service File". No error shows a value.
+Source: PostgreSQL documentation, "The Connection Service File". Errors show no values.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from headrace.exceptions import ClientConfigurationError
 def read_service(service: str, servicefile: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the options of a service, from the user's file or the system-wide one.
 
-    `servicefile` is the file that was named, by keyword, DSN or PGSERVICEFILE: it must exist. Without it the
-    files are ~/.pg_service.conf and pg_service.conf in PGSYSCONFDIR, the first that defines the service.
+    `servicefile` is a file that was named by keyword argument, DSN or PGSERVICEFILE and must exist. Without it the
+    files are ~/.pg_service.conf and pg_service.conf in PGSYSCONFDIR. The first that defines the service counts.
 
-    Raises ClientConfigurationError where no file defines the service, a file cannot be read, or a line makes
-    no sense.
+    Raises ClientConfigurationError if no file defines the service, a file cannot be read, or a line is malformed.
     """
     paths = []
     if servicefile is not None:
@@ -29,7 +28,7 @@ def read_service(service: str, servicefile: str | None, environ: Mapping[str, st
         paths.append(os.path.join(directory, ".pg_service.conf"))
     if directory := environ.get("PGSYSCONFDIR"):
         paths.append(os.path.join(directory, "pg_service.conf"))
-    looked_into = []
+    searched = []
     for path in paths:
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -43,16 +42,16 @@ def read_service(service: str, servicefile: str | None, environ: Mapping[str, st
         found = _section(lines, service, path)
         if found is not None:
             return found
-        looked_into.append(path)
+        searched.append(path)
     raise ClientConfigurationError(
         f"no service file defines the service {service!r}",
-        detail=f"Looked into: {', '.join(looked_into) or 'no file, as there is none'}.",
+        detail=f"Looked into: {', '.join(searched) or 'no file, as there is none'}.",
         hint=f"Add a section [{service}] to ~/.pg_service.conf, or name another file as servicefile.",
     )
 
 
 def _section(lines: list[str], service: str, path: str) -> dict[str, str] | None:
-    """Return the options between [service] and the next section, None where there is no such section."""
+    """Return the options between [service] and the next section; None if there is no such section."""
     values: dict[str, str] | None = None
     previous: str | None = None
     for number, line in enumerate(lines, 1):

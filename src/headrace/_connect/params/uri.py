@@ -1,9 +1,9 @@
-"""Reads a connection URI: postgresql://user:password@host:port,host:port/dbname?option=value.
+"""Parses a connection URI: postgresql://user:password@host:port,host:port/dbname?option=value.
 
-Source: PostgreSQL documentation, "Connection URIs", and RFC 3986 for percent-encoding. As in libpq, user and
-password end at the first `@`, a plus sign is a plus sign, and several hosts are separated by commas. No error
-shows a part of the URI that may be the password: one with an unescaped `/` or `@` in it ends up in the host,
-the port or the database.
+Source: PostgreSQL documentation, "Connection URIs", and RFC 3986 for percent-encoding. As in libpq, user and password
+end at the first `@`, a plus sign is not a space, and several hosts are separated by commas. Errors show no part of the
+URI that may be the password: if that contains an unescaped `/` or `@`, part of it is parsed as the host, the port or
+the database.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ SCHEMES: Final = ("postgresql://", "postgres://")
 
 _ESCAPE: Final = re.compile(rb"%(..)?", re.DOTALL)
 _ENCODE_HINT: Final = (
-    'In a URI, "@", "/", "?", "%", ":" and spaces inside of user and password are percent-encoded:'
+    'In a URI, "@", "/", "?", "%", ":" and spaces inside user and password must be percent-encoded:'
     " urllib.parse.quote(password, safe='') does it."
 )
 
 
 def parse_uri(uri: str) -> tuple[dict[str, str], bool]:
-    """Return values by name, and whether ports stood next to the hosts.
+    """Return the values by name, and whether ports were given next to the hosts.
 
     Raises ClientConfigurationError for malformed URIs and unknown options.
     """
     values: dict[str, str] = {}
     rest = uri[next(len(scheme) for scheme in SCHEMES if uri.startswith(scheme)) :]
 
-    # User and password: up to the first "@", where there is one before the first "/".
+    # User and password end at the first "@", if there is one before the first "/".
     before_slash = rest.partition("/")[0]
     if "@" in before_slash:
         identity, _, rest = rest.partition("@")
@@ -60,7 +60,7 @@ def parse_uri(uri: str) -> tuple[dict[str, str], bool]:
 
 
 def _authority(text: str) -> tuple[list[str], list[str], str]:
-    """Split `host:port,[v6]:port/...` into hosts, ports ("" where none is given) and the rest."""
+    """Split `host:port,[v6]:port/...` into hosts, ports ("" if none is given) and the rest."""
     hosts: list[str] = []
     ports: list[str] = []
     while True:
@@ -72,7 +72,7 @@ def _authority(text: str) -> tuple[list[str], list[str], str]:
                 raise ClientConfigurationError('the DSN has an empty IPv6 address, "[]"')
             if text and text[0] not in ":/?,":
                 raise ClientConfigurationError(
-                    'the DSN goes on wrongly after the "]" of an IPv6 address, expected ":", "/", "?" or ","',
+                    'the DSN is malformed after the "]" of an IPv6 address, expected ":", "/", "?" or ","',
                     hint=_ENCODE_HINT,
                 )
         else:
@@ -95,22 +95,22 @@ def _until(text: str, ends: str) -> tuple[str, str]:
 def _refuse_stray_at(hosts: list[str], rest: str) -> None:
     """Refuse an `@` that can only be part of a password that was not percent-encoded.
 
-    libpq goes on to a host or database that has half of the password for its name.
+    libpq would connect to a host or database named like half of the password.
     """
     in_host = any("@" in host[1:] for host in hosts)
     in_database = rest.startswith("/") and "@" in rest.partition("?")[0]
     if in_host or in_database:
         raise ClientConfigurationError(
-            'the DSN has an "@" too many: user and password end at the first one before any "/"',
+            'the DSN has one "@" too many: user and password end at the first one before any "/"',
             hint=_ENCODE_HINT,
         )
 
 
 def _query(query: str, values: dict[str, str]) -> bool:
-    """Read `option=value&option=value` into `values`; return whether it left host and port alone."""
+    """Parse `option=value&option=value` into `values`; return whether it did not set host and port."""
     untouched = True
     previous: str | None = None
-    # What comes before an "@" down here may be a password that came apart.
+    # Text before an "@" in the query may be part of a password that was split.
     stray_at = "@" in query
     while query:
         parameter, _, query = query.partition("&")
@@ -123,12 +123,12 @@ def _query(query: str, values: dict[str, str]) -> bool:
         if "=" in value:
             raise ClientConfigurationError(
                 f'the query of the DSN has a second "=" in {_shown(name)}',
-                hint='Write "=" inside of a value as %3D.',
+                hint='Write "=" inside a value as %3D.',
             )
         name = _decode(name, "query")
         value = _decode(value, name if name in OPTIONS else "query")
         if (name, value) == ("ssl", "true"):
-            # What JDBC calls it (PostgreSQL documentation, "Connection URIs").
+            # The name of the option in JDBC (PostgreSQL documentation, "Connection URIs").
             name, value = "sslmode", "require"
         name, value = canonical(name, value)
         if name not in OPTIONS:
@@ -146,7 +146,7 @@ def _shown(name: str) -> str:
 def _decode(text: str, part: str) -> str:
     """Undo percent-encoding. Spaces around the text are dropped, spaces inside are an error, as in libpq.
 
-    Bytes that are no UTF-8 become surrogates: a password may hold them, a file's name too.
+    Bytes that are not UTF-8 become surrogates: a password or a file name may contain them.
     """
     encoded = text.strip(" ").encode("utf-8", "surrogateescape")
     if b" " in encoded:
@@ -159,9 +159,9 @@ def _byte(escape: re.Match[bytes], part: str) -> bytes:
     digits = escape[1] or b""
     if len(digits) != 2 or not all(digit in b"0123456789abcdefABCDEF" for digit in digits):
         raise ClientConfigurationError(
-            f'the {part} in the DSN has a "%" without two hexadecimal digits behind it',
+            f'the {part} in the DSN has a "%" without two hexadecimal digits after it',
             hint="Write % itself as %25.",
         )
     if digits == b"00":
-        raise ClientConfigurationError(f"the {part} in the DSN contains %00, a NUL, which no parameter may")
+        raise ClientConfigurationError(f"the {part} in the DSN contains %00, a NUL, which no parameter can contain")
     return bytes([int(digits, 16)])

@@ -1,6 +1,6 @@
-"""The options that were given, with where each came from, and their reading as numbers, booleans and choices.
+"""The options that were given, the source of each, and their conversion to numbers, booleans and choices.
 
-An error names the option, its source, what was expected and, unless the option is a secret, what was found.
+An error names the option, its source, what was expected and, unless the option is secret, what was found.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ _INT_MAX: Final = 2**31 - 1
 
 
 class Values:
-    """Texts of the options by name. The first source that says something about an option keeps it."""
+    """Texts of the options by name. The first source that gives an option determines it."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
         self._sources: dict[str, str] = {}
 
     def add(self, values: Mapping[str, str], source: str) -> None:
-        """Take over what is not yet there. A NUL in any value is a ClientConfigurationError."""
+        """Add the values of options that are not set yet. Raises ClientConfigurationError if any has a NUL."""
         for name, text in values.items():
             if "\0" in text:
-                raise ClientConfigurationError(f"{name} ({source}) contains a NUL character, which no parameter may")
+                raise ClientConfigurationError(
+                    f"{name} ({source}) contains a NUL character, which no parameter can contain"
+                )
             if name not in self._texts:
                 self._texts[name] = text
                 self._sources[name] = source
@@ -43,19 +45,19 @@ class Values:
         return f"<Values of {', '.join(self._texts)}>"
 
     def source(self, name: str) -> str:
-        """Tell where the value comes from, in words for an error message."""
+        """Return the source of the value, for an error message."""
         return self._sources.get(name, DEFAULT)
 
     def given(self, name: str) -> bool:
-        """Tell whether anybody said anything but the empty text about the option."""
+        """Return whether a source gave the option a value that is not empty."""
         return bool(self._texts.get(name)) and self._sources[name] != DEFAULT
 
     def raw(self, name: str) -> str | None:
-        """Return the text as it is, perhaps not Unicode: for passwords and names of files. Empty is None."""
+        """Return the text unchanged, perhaps not Unicode: for passwords and file names. Empty is None."""
         return self._texts.get(name) or None
 
     def text(self, name: str) -> str | None:
-        """Return the text, which must be Unicode as it is sent to the server. Empty is None."""
+        """Return the text, which must be Unicode because it is sent to the server. Empty is None."""
         text = self.raw(name)
         if text is not None:
             try:
@@ -69,34 +71,33 @@ class Values:
         text = self.raw(name)
         return None if text is None else Secret(text)
 
-    def integer(self, name: str, *, least: int = 0, most: int = _INT_MAX) -> int | None:
-        """Return a whole number, None where there is none."""
+    def integer(self, name: str, *, minimum: int = 0, maximum: int = _INT_MAX) -> int | None:
+        """Return a whole number; None if not given."""
         text = self.raw(name)
-        return None if text is None else self.to_integer(name, text, least=least, most=most)
+        return None if text is None else self.to_integer(name, text, minimum=minimum, maximum=maximum)
 
-    def to_integer(self, name: str, text: str, *, least: int, most: int) -> int:
-        """Read one whole number of the option, which may be a list of them."""
+    def to_integer(self, name: str, text: str, *, minimum: int, maximum: int) -> int:
+        """Convert one whole number of the option, whose value may be a list of them."""
         match = _INTEGER.fullmatch(text)
-        if match is None or not least <= int(match[1]) <= most:
-            raise self.error(name, f"a whole number from {least} to {most}", found=text)
+        if match is None or not minimum <= int(match[1]) <= maximum:
+            raise self.error(name, f"a whole number from {minimum} to {maximum}", found=text)
         return int(match[1])
 
     def seconds(self, name: str) -> float | None:
-        """Return a time span in seconds; None for no limit: zero, negative or not given."""
+        """Return a duration in seconds; None for no limit: zero, negative or not given."""
         text = self.raw(name)
         if text is None:
             return None
         try:
-            span = float(text)
+            duration = float(text)
         except ValueError:
             raise self.error(name, "a number of seconds", found=text) from None
-        if not math.isfinite(span):
+        if not math.isfinite(duration):
             raise self.error(name, "a finite number of seconds", found=text)
-        return span if span > 0 else None
+        return duration if duration > 0 else None
 
     def boolean(self, name: str) -> bool:
-        """Return whether the option is on. "0" and "1" are libpq's words; true, false, on, off, yes and no
-        are taken too."""
+        """Return whether the option is on. libpq has "0" and "1"; true, false, on, off, yes and no are accepted too."""
         text = (self.raw(name) or OPTIONS[name].default or "0").strip()
         if text.lower() in ("1", "true", "on", "yes"):
             return True
@@ -105,7 +106,7 @@ class Values:
         raise self.error(name, "0 or 1", found=text)
 
     def choice(self, name: str) -> str:
-        """Return a word that is one of the option's choices. Empty means the default."""
+        """Return the value, which must be one of the option's choices. Empty means the default."""
         option = OPTIONS[name]
         text = self.raw(name) or option.default or ""
         if text not in option.choices:
@@ -118,13 +119,13 @@ class Values:
     def error(
         self, name: str, expected: str, *, found: str | None = None, hint: str | None = None
     ) -> ClientConfigurationError:
-        """Build the error for a value that is not what its option takes."""
+        """Return the error for an invalid value of an option."""
         if found is None or OPTIONS[name].secret:
             got = ""
         elif name == "port" and self.source(name) == "DSN":
-            # An unescaped "/" in a password makes the words before it a host and a port.
+            # An unescaped "/" in a password makes the text before it a host and a port.
             got = ", got something else (not shown: it may be part of the password)"
-            hint = hint or 'A "/", "@", ":" or "?" inside of the password is percent-encoded in a URI.'
+            hint = hint or 'Percent-encode "/", "@", ":" and "?" inside the password of a URI.'
         else:
             got = f", got {found!r}"
         return ClientConfigurationError(f"{name} ({self.source(name)}) must be {expected}{got}", hint=hint)
