@@ -1,4 +1,4 @@
-"""COPY: data in bulk, both ways."""
+"""COPY: bulk data in both directions."""
 
 from headrace.copy.methods import CopyMethods
 from headrace.copy.reader import CopyReader

@@ -1,8 +1,8 @@
 """Arguments of a query that COPY runs: COPY takes no parameters, so they become constants in its text.
 
-The server writes the constants: it is given the arguments as parameters of the types that the query wants, and returns
-each as its type's text, quoted. Nothing depends on how this driver would write a value, and a value can be nothing but
-a constant, whatever stands around the parameter.
+The server writes the constants. It receives the arguments as parameters of the types that the query needs, and returns
+the text form of each, quoted. So nothing depends on how this driver would write a value, and a value is always a
+constant, whatever text surrounds the parameter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headrace._client.base import ConnectionBase
     from headrace._core.pipeline.statement_cache import Statement
 
-# With a modifier of -1 the names are exact: without one, "character" and "bit" would stand for one character or bit.
+# With a modifier of -1 the names are exact: without one, "character" and "bit" would mean one character or bit.
 TYPE_NAMES = """\
 SELECT pg_catalog.format_type(t.oid, -1)
 FROM pg_catalog.unnest($1::pg_catalog.oid[]) WITH ORDINALITY AS t (oid, n) ORDER BY t.n"""
@@ -29,7 +29,7 @@ TEXT, OIDS = 25, 1028
 async def with_constants(
     connection: ConnectionBase, query: str, statement: Statement, args: tuple[Any, ...], timeout: float | None
 ) -> str:
-    """Return the query with its parameters replaced by constants; `statement` is the query, prepared.
+    """Return the query with its parameters replaced by constants; `statement` is the prepared query.
 
     Raises InterfaceError for a wrong number of arguments, ArgumentError for one of a wrong type.
     """
@@ -50,7 +50,7 @@ async def with_constants(
     question = own_statement(f"SELECT {columns}", oids, [("constant", TEXT) for _ in oids], driver.session.types)
     request = driver.execute_statement(question, args, KIND_FIRST_ROW, 1, 0, Record)
     texts = await driver.reply(request, timeout)
-    # In brackets, for what may stand around: a minus before, a subscript behind.
+    # The parentheses protect a constant from a minus before it or a subscript after it.
     constants = [f"({text}::{name})" for text, name in zip(texts, types, strict=True)]
     return "".join(
         constants[int(token.text[1:]) - 1] if token.kind is Kind.PARAMETER else token.text

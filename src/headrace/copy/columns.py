@@ -1,4 +1,4 @@
-"""The columns that rows are copied into, and their types."""
+"""The columns that rows are copied into, with their types."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ BOOL, TEXT, OID = 16, 25, 26
 async def encoder(driver: Driver, table: str, columns: Names, timeout: float | None) -> tuple[RowEncoder, Names]:
     """Return an encoder of rows for columns of a table, and the columns to name in the COPY.
 
-    Where `columns` is None or empty these are all but the computed ones, which nothing can be copied into. The server
-    is asked anew for each COPY: if a table was altered meanwhile, binary values of one type could pass for another's.
+    If `columns` is None or empty, these are all columns except the generated ones, which nothing can be copied into.
+    The server is asked for each COPY: if a table was altered, binary values of one type could pass for another's.
     """
     if columns is not None:
         columns = list(columns) or None
@@ -46,14 +46,14 @@ async def encoder(driver: Driver, table: str, columns: Names, timeout: float | N
     else:
         names = columns
     if not types or any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
-        # The server says what is wrong with a name; and preparing looks up types met for the first time.
+        # The server reports what is wrong with a name. Preparing also looks up types that are not known yet.
         await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
     return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
 
 
 async def prepared(driver: Driver, query: str, timeout: float | None) -> Statement:
-    """Return a statement for the query, described by the server, that nobody else uses."""
-    # Unnamed: it takes no place in the cache, and nothing has to be closed.
+    """Return a statement for the query, described by the server and not shared."""
+    # It is unnamed, so it takes no place in the cache, and nothing has to be closed.
     statement = driver.session.statement(query, named=False)
     await driver.reply(driver.prepare(statement), timeout)
     return statement

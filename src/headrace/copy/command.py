@@ -1,7 +1,7 @@
 """The text of COPY commands.
 
-COPY takes no parameters, so all of it is text: every name and option is quoted here, and what a caller gives as SQL (a
-query, a WHERE) must leave the command one statement.
+COPY takes no parameters, so everything is text: this module quotes every name and option. SQL from the caller (a query,
+a WHERE) must leave the command one statement.
 
 Source: PostgreSQL documentation, COPY (sql-copy).
 """
@@ -24,7 +24,7 @@ Names = Iterable[str] | None
 
 
 def table(name: str, schema: str | None) -> str:
-    """Return the quoted name of a table, with its schema where one is given."""
+    """Return the quoted name of a table, with its schema if given."""
     quoted = quote_identifier(name, "table_name")
     return quoted if schema is None else f"{quote_identifier(schema, 'schema_name')}.{quoted}"
 
@@ -35,9 +35,9 @@ def column_list(columns: Names) -> str:
 
 
 def from_stdin(table: str, columns: Names, options: Mapping[str, object], where: str | None, strings: bool) -> str:
-    """Return COPY ... FROM STDIN; `table` is quoted already, `strings` is standard_conforming_strings.
+    """Return COPY ... FROM STDIN; `table` is already quoted, `strings` is standard_conforming_strings.
 
-    No columns are all columns, and an empty `where` is none.
+    No columns means all columns, and an empty `where` means none.
     """
     command = f"COPY {table}{_in_brackets(columns)} FROM STDIN{_with(options)}"
     if where:
@@ -48,13 +48,13 @@ def from_stdin(table: str, columns: Names, options: Mapping[str, object], where:
 
 
 def to_stdout(table: str, columns: Names, options: Mapping[str, object]) -> str:
-    """Return COPY table ... TO STDOUT; `table` is quoted already."""
+    """Return COPY table ... TO STDOUT; `table` is already quoted."""
     return f"COPY {table}{_in_brackets(columns)} TO STDOUT{_with(options)}"
 
 
 def query_to_stdout(query: str, options: Mapping[str, object], strings: bool) -> str:
     """Return COPY (query) TO STDOUT; `query` is from `one_statement()`."""
-    # The query may end in a comment, which a line break ends.
+    # The query may end in a comment, so a line break follows it.
     command = f"COPY (\n{query}\n) TO STDOUT{_with(options)}"
     if classify(command, standard_conforming_strings=strings).statements != 1:
         raise InterfaceError("query is expected to be one statement, with its quotes, comments and brackets closed")
@@ -62,7 +62,7 @@ def query_to_stdout(query: str, options: Mapping[str, object], strings: bool) ->
 
 
 def one_statement(query: str, strings: bool) -> str:
-    """Return the query without semicolons around it; raises InterfaceError where it is not exactly one statement."""
+    """Return the query without semicolons around it; raises InterfaceError if it is not exactly one statement."""
     statements = split_statements(checked_text(query, "query"), standard_conforming_strings=strings)
     if len(statements) != 1:
         raise InterfaceError(
@@ -85,7 +85,7 @@ def _in_brackets(columns: Names) -> str:
 
 
 def _with(options: Mapping[str, object]) -> str:
-    # False, or a list of no columns, forces nothing; an empty text may be what stands for NULL.
+    # False and an empty list of columns force nothing. An empty text is kept: it may be the text for NULL.
     given = [
         _option(name, value)
         for name, value in options.items()
@@ -102,7 +102,7 @@ def _option(name: str, value: object) -> str:
     elif name in COLUMN_LISTS:
         text = "*" if value is True else f"({', '.join(_names(value, name))})"  # type: ignore[arg-type]
     elif name == "header":
-        # "match", and in later servers a number of lines, besides a switch.
+        # Besides a switch it may be "match", or a number of lines in later servers.
         text = quote_literal(value, name) if isinstance(value, str) else _number_or_switch(name, value)
     elif name == "reject_limit":
         text = _number_or_switch(name, value)

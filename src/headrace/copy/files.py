@@ -1,4 +1,4 @@
-"""Files that a COPY opens itself, and those it is handed: read and written in threads where they may wait."""
+"""Files that a COPY opens itself, and files passed to it: used in threads if reading or writing may block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Path = str | os.PathLike[str]
 class OwnFile:
     """A file opened for a COPY. Every operation runs in a thread.
 
-    One that is cancelled goes on by itself; the file is closed when it has come to its end.
+    A cancelled operation goes on in its thread; the file is closed when it has finished.
     """
 
     def __init__(self, file: io.FileIO, created: bool) -> None:
@@ -32,11 +32,11 @@ class OwnFile:
         await self._call(write_all, self._file, data)
 
     async def close(self) -> None:
-        """Close the file; what could not be written shows here at the latest."""
+        """Close the file. A write error that was delayed until now is raised."""
         await self._call(self._file.close)
 
     def discard(self) -> None:
-        """Close the file, and remove it where it was made here; nothing is raised."""
+        """Close the file, and remove it if it was created here. Nothing is raised."""
         if self._last is None or self._last.done():
             self._remove()
         else:
@@ -56,7 +56,7 @@ class OwnFile:
 
 @contextlib.asynccontextmanager
 async def opened(path: Path, mode: str) -> AsyncIterator[OwnFile]:
-    """Open a file for the block, 'rb' or 'wb'; where the block raises, a file that was not there before is removed."""
+    """Open a file for the block, 'rb' or 'wb'. If the block raises, a file that was created here is removed."""
     opening = asyncio.get_running_loop().run_in_executor(None, _open, path, mode)
     try:
         file = await asyncio.shield(opening)
@@ -86,20 +86,20 @@ def _close_unwanted(opening: asyncio.Future[OwnFile]) -> None:
 
 
 def write_all(file: Any, data: bytes) -> None:
-    """Write all of the data to a file that may take less at a time; raises BlockingIOError where it takes none."""
+    """Write all data to a file that may accept less at a time; raises BlockingIOError if it accepts nothing."""
     view = memoryview(data)
     while len(view):
         written = file.write(view)
         if written is None:
-            raise BlockingIOError("output would block: a file in non-blocking mode cannot take a COPY")
+            raise BlockingIOError("output would block: a file in non-blocking mode cannot receive a COPY")
         view = view[written:]
 
 
-def may_wait(file: object) -> bool:
-    """Return whether a file is to be used in a thread: one of io's that is not in memory."""
+def may_block(file: object) -> bool:
+    """Return whether a file must be used in a thread: a file of `io` that is not in memory."""
     return isinstance(file, (io.RawIOBase, io.BufferedIOBase)) and not isinstance(file, io.BytesIO)
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call the function in a thread; on cancellation it goes on by itself."""
+    """Call the function in a thread; on cancellation it continues there."""
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, function, *args))

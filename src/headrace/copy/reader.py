@@ -1,4 +1,4 @@
-"""The rows of a query by way of COPY, decoded by the codecs of their columns."""
+"""The rows of a query, read with COPY and decoded by the codecs of their columns."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ T = TypeVar("T")
 class CopyReader(Generic[T]):
     """The rows of a query: `async for row in connection.copy_out(...)`, by itself or in an `async with` block.
 
-    Until the last row, or the end of the block, the connection is the reader's alone, and the task that reads cannot
-    ask anything else of it. A slow reader slows the server down: little is held in memory. Each wait for the server is
-    bounded by `timeout` seconds.
+    Until the last row, or the end of the block, the reader owns the connection, and the reading task cannot use it for
+    anything else. A slow reader slows down the server: little is buffered in memory. `timeout` limits each wait for the
+    server, in seconds.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CopyReader(Generic[T]):
 
     @property
     def status(self) -> str:
-        """The command tag, such as "COPY 3", once all rows were read; '' before."""
+        """The command tag, such as "COPY 3", once all rows were read; '' before that."""
         return self._status
 
     async def __aenter__(self) -> Self:
@@ -109,9 +109,9 @@ class CopyReader(Generic[T]):
         return _Rows(self, self._each())
 
     def abandon(self) -> None:
-        """End the COPY where its rows are no longer read, and its event loop still runs; does not wait."""
+        """End the COPY if its rows are no longer read and its event loop still runs. Does not wait."""
         if self._transfer is not None and not self._status and self._transfer.in_own_loop():
-            self._transfer.withdraw(InterfaceError("the reader of the COPY has left it"))
+            self._transfer.withdraw(InterfaceError("the iteration over the rows of the COPY has ended early"))
 
     async def _each(self) -> AsyncGenerator[T, None]:
         async with self if self._transfer is None else nullcontext():
@@ -127,9 +127,9 @@ class CopyReader(Generic[T]):
 
 
 class _Rows(AsyncIterator[T]):
-    """Iterates over the rows. An `async for` that is left early lets go of it, and that ends the COPY at once.
+    """Iterates over the rows. If an `async for` ends early, this object is released, which ends the COPY at once.
 
-    The event loop closes the generator inside a little later, and that gives a lease back.
+    The event loop closes the inner generator a little later, which ends the lease.
     """
 
     __slots__ = ("_next", "_reader")
@@ -146,9 +146,9 @@ class _Rows(AsyncIterator[T]):
 
 
 def _with_texts(query: str, statement: Statement) -> str:
-    """Return the query with columns as text whose codecs read text: binary COPY would send their binary form.
+    """Return the query with the text form of columns whose codecs read text: binary COPY would send their binary form.
 
-    format('%s') gives what the type's output function does, as a cast to text does not for all types.
+    format('%s') returns the result of the type's output function, which a cast to text does not for all types.
     """
     positions = text_columns(statement)
     if not positions:

@@ -1,4 +1,4 @@
-"""Rows of Python values copied into a table, encoded by the codecs of its columns."""
+"""Copies rows of Python values into a table, encoded by the codecs of its columns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def copy_records(
     where: str | None,
     timeout: float | None,
 ) -> str:
-    """Copy rows into a table, whose name is quoted already, within `timeout` seconds; returns the command tag."""
+    """Copy rows into a table within `timeout` seconds; return the command tag. `table` is already quoted."""
     if not isinstance(records, (Iterable, AsyncIterable)):
         raise TypeError(
             f"records is expected to be an iterable or asynchronous iterable of rows, not {type(records).__name__}"
@@ -41,23 +41,23 @@ async def copy_records(
         text = command.from_stdin(table, columns, encoded_as(encoder), where, standard_strings(connection))
         if isinstance(records, AsyncIterable):
             return await upload(driver, text, lambda transfer: _send_each(transfer, encoder, records), None)
-        # The first rows are encoded before anything is sent: an error in them costs an open transaction nothing.
+        # The first rows are encoded before anything is sent, so that an error in them leaves a transaction intact.
         rows = iter(records)
-        going_on = encoder.fill(rows, CHUNK)
+        has_more = encoder.fill(rows, CHUNK)
 
         async def send_chunks(transfer: Upload) -> bytes:
-            nonlocal going_on
+            nonlocal has_more
             check_width(transfer, encoder)
-            while going_on:
+            while has_more:
                 await transfer.send(encoder.take())
-                going_on = encoder.fill(rows, CHUNK)
+                has_more = encoder.fill(rows, CHUNK)
             return encoder.end()
 
         return await upload(driver, text, send_chunks, None)
 
 
 def encoded_as(encoder: RowEncoder) -> dict[str, object]:
-    """Return the options of the COPY that takes what the encoder makes."""
+    """Return the options of the COPY for the format of the encoder."""
     return {"format": "binary" if encoder.binary else "text"}
 
 
@@ -71,8 +71,8 @@ async def _send_each(transfer: Upload, encoder: RowEncoder, records: AsyncIterab
 
 
 def check_width(transfer: Upload, encoder: RowEncoder) -> None:
-    """Raise InterfaceError where the COPY that has begun does not take the columns that rows are encoded for."""
+    """Raise InterfaceError if the COPY that has begun has other columns than the encoder."""
     if transfer.request.columns != encoder.width:
         raise InterfaceError(
-            f"the table was altered meanwhile: it takes {transfer.request.columns} columns now, not {encoder.width}"
+            f"the table was altered meanwhile: it now has {transfer.request.columns} columns, not {encoder.width}"
         )

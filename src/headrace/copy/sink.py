@@ -1,4 +1,4 @@
-"""Where the data of a COPY TO STDOUT goes."""
+"""Destinations for the data of a COPY TO STDOUT."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from headrace.copy.files import in_thread, may_wait, opened, write_all
+from headrace.copy.files import in_thread, may_block, opened, write_all
 
 
 class Writable(Protocol):
@@ -23,11 +23,11 @@ Write = Callable[[bytes], Awaitable[object]]
 
 
 def writer(output: Sink) -> contextlib.AbstractAsyncContextManager[Write]:
-    """Return a context manager that gives a function for writing, to be entered once data is sure to come.
+    """Return a context manager that returns a function for writing. It is entered once data is sure to come.
 
-    A path is opened and written in a thread, and so is what `open()` returns; where the COPY fails, a file that was not
-    there before is removed. Any other object's write() is called in the event loop, and awaited where it asks for that;
-    so is the drain() of an asyncio.StreamWriter, and a callable. Raises TypeError for what none of this fits.
+    A path is opened and written in a thread, and so is a file from `open()`. If the COPY fails, a file that was created
+    is removed. For any other object write() is called in the event loop, and awaited if it returns an awaitable; so is
+    the drain() of an asyncio.StreamWriter, and a callable. Raises TypeError for anything else.
     """
     if isinstance(output, (str, bytes, os.PathLike)):
         return _path(output)
@@ -49,7 +49,7 @@ async def _path(path: str | os.PathLike[str]) -> AsyncIterator[Write]:
 
 
 def _file(file: Any, write: Callable[[bytes], Any]) -> Write:
-    if may_wait(file):
+    if may_block(file):
         return lambda data: in_thread(write_all, file, data)
     drain = getattr(file, "drain", None)
     return _called(write) if drain is None else _drained(write, drain)

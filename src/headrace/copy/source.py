@@ -1,4 +1,4 @@
-"""Where the data of a COPY FROM STDIN comes from."""
+"""Sources for the data of a COPY FROM STDIN."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from inspect import isawaitable
 from typing import Any, Protocol
 
-from headrace.copy.files import in_thread, may_wait, opened
+from headrace.copy.files import in_thread, may_block, opened
 from headrace.exceptions import InterfaceError
 
 CHUNK = 1 << 18
-"""Bytes read from a file at a time, and sent in one message at most."""
+"""Bytes read from a file at a time, and the most sent in one message."""
 
 Data = bytes | bytearray | memoryview
 
 
 class NotBytesError(InterfaceError, TypeError):
-    """A source gives something else than bytes: text, most of the time."""
+    """A source returned something other than bytes, usually text."""
 
 
 class Readable(Protocol):
     """A file-like object, synchronous or not."""
 
     def read(self, size: int, /) -> Data | Awaitable[Data]:
-        """Return up to `size` bytes, none at the end."""
+        """Return up to `size` bytes; none at the end."""
 
 
 Source = (
@@ -39,11 +39,11 @@ Source = (
 
 
 def chunks(source: Source) -> AsyncGenerator[bytes, None]:
-    """Return the pieces of the data, none of them long or empty.
+    """Return the data in chunks that are neither long nor empty.
 
-    A path is opened and read in a thread, and so is what `open()` returns, pipes and compressed files included; any
-    other object's read() is called in the event loop, and awaited where it asks for that. A callable is called until it
-    returns no bytes. Raises TypeError for what none of this fits, before anything is read.
+    A path is opened and read in a thread, and so is a file from `open()`, including pipes and compressed files. For any
+    other object read() is called in the event loop, and awaited if it returns an awaitable. A callable is called until
+    it returns no bytes. Raises TypeError for anything else, before anything is read.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _pieces(source)
@@ -82,7 +82,7 @@ async def _path(path: str | os.PathLike[str]) -> AsyncGenerator[bytes, None]:
 
 
 def _file(file: Any) -> AsyncGenerator[bytes, None]:
-    if may_wait(file):
+    if may_block(file):
         return _called(lambda: in_thread(file.read, CHUNK), "source.read()")
     return _called(lambda: file.read(CHUNK), "source.read()")
 

@@ -1,8 +1,8 @@
-"""The two directions of COPY: data to the server as fast as it takes it, data from it as fast as it is read.
+"""The two directions of COPY: data to the server as fast as it accepts it, and from it as fast as it is read.
 
-Whoever runs a COPY is alone on the wire. Whatever ends it before its time (a source or sink that raises, a time-out, a
-cancellation) is told to the server, which undoes what was copied; what was asked of the connection meanwhile is sent
-once the server is ready for it.
+A COPY has the connection to itself. Everything that ends it early (a source or sink that raises, a time-out, a
+cancellation) is reported to the server, which undoes what was copied. Other requests on the connection wait and are
+sent once the server is ready for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Request = TypeVar("_Request", bound=Copy)
 
 
 class Transfer(Generic[_Request]):
-    """One COPY, from its command to its command tag; `timeout` seconds bound each wait, None does not."""
+    """One COPY, from its command to its command tag. `timeout` limits each wait, in seconds; None does not."""
 
     def __init__(self, driver: Driver, request: _Request, timeout: float | None) -> None:
         self.driver = driver
@@ -33,7 +33,7 @@ class Transfer(Generic[_Request]):
         self._observed = False
 
     async def begin(self) -> None:
-        """Wait until data may flow; raises the server's error where it refuses the command."""
+        """Wait until data may flow; raises the server's error if it refuses the command."""
         if not await self.request.began:
             await self.request.waiter
 
@@ -44,7 +44,7 @@ class Transfer(Generic[_Request]):
         return tag
 
     def withdraw(self, error: BaseException) -> None:
-        """End the COPY because of an error, the server's or one on this side; does not wait."""
+        """End the COPY because of an error of the server or the client. Does not wait."""
         request = self.request
         if isinstance(request, CopyIn) and isinstance(error, Exception):
             request.failed(error)
@@ -52,16 +52,16 @@ class Transfer(Generic[_Request]):
         if not request.waiter.done():
             request.waiter.cancel()
         elif not request.waiter.cancelled():
-            request.waiter.exception()  # it has been seen
+            request.waiter.exception()  # mark it as retrieved
         self._observe(error)
 
     def answer(self) -> BaseException | None:
-        """Return the error that the server has ended the COPY with, if it has."""
+        """Return the error with which the server ended the COPY, if it did."""
         waiter = self.request.waiter
         return waiter.exception() if waiter.done() and not waiter.cancelled() else None
 
     def in_own_loop(self) -> bool:
-        """Return whether the event loop that runs here is the connection's."""
+        """Return whether the running event loop is the connection's."""
         try:
             return asyncio.get_running_loop() is self.driver.loop
         except RuntimeError:
@@ -79,7 +79,7 @@ class Upload(Transfer[CopyIn]):
     """COPY FROM STDIN."""
 
     async def send(self, messages: bytes) -> None:
-        """Send CopyData and wait until the transport takes more; raises the server's error where it has refused any."""
+        """Send CopyData and wait until the transport accepts more; raises the server's error if it refused any."""
         if not self.request.flowing:
             await self.request.waiter
         if self.driver.send_data(self.request, messages):
@@ -102,7 +102,7 @@ class Download(Transfer[CopyOut]):
     """COPY TO STDOUT."""
 
     async def data(self) -> bytes:
-        """Return what has come, cut between rows; b"" at the end. Raises the server's error."""
+        """Return the data received, cut between rows; b"" at the end. Raises the server's error."""
         request = self.request
         while not request.backlog and await self._more():
             pass
@@ -111,7 +111,7 @@ class Download(Transfer[CopyOut]):
         return data
 
     async def rows(self) -> list[Any]:
-        """Return the rows that have come, decoded; none at the end. Raises the server's error, or the decoder's."""
+        """Return the decoded rows received; none at the end. Raises the error of the server or of a decoder."""
         request = self.request
         while True:
             rows = request.take_rows()
@@ -124,7 +124,7 @@ class Download(Transfer[CopyOut]):
                 return []
 
     async def _more(self) -> bool:
-        """Wait until there is something to take; returns False at the end."""
+        """Wait for more data; return False at the end."""
         request = self.request
         if request.waiter.done():
             await request.waiter
@@ -138,10 +138,10 @@ class Download(Transfer[CopyOut]):
 async def upload(
     driver: Driver, command: str, pump: Callable[[Upload], Awaitable[bytes]], timeout: float | None
 ) -> str:
-    """Run COPY FROM STDIN within `timeout` seconds; returns its command tag.
+    """Run COPY FROM STDIN within `timeout` seconds; return its command tag.
 
-    `pump` sends all but the last messages and returns those. It is stopped as soon as the server has refused the data,
-    or is gone.
+    `pump` sends all messages but the last, which it returns. It is stopped when the server refuses the data or the
+    connection is lost.
     """
     transfer = Upload(driver, driver.copy_in(command), timeout)
     interruption = Interruption(transfer)
@@ -162,7 +162,7 @@ async def upload(
 async def download(
     driver: Driver, command: str, sink: AbstractAsyncContextManager[Write], timeout: float | None
 ) -> str:
-    """Run COPY TO STDOUT within `timeout` seconds; returns its command tag. `sink` is entered once data comes."""
+    """Run COPY TO STDOUT within `timeout` seconds; return its command tag. `sink` is entered once data comes."""
     transfer = Download(driver, driver.copy_out(command), None)
     try:
         async with asyncio.timeout(timeout):
@@ -177,9 +177,9 @@ async def download(
 
 
 class Interruption:
-    """Ends what the task does inside a block when the COPY is answered before its time.
+    """Interrupts the task inside a block if the COPY is answered early.
 
-    Data that nobody takes need not be produced, and its source may wait for something that never comes.
+    Data that nobody reads need not be produced, and its source may wait for something that never comes.
     """
 
     def __init__(self, transfer: Transfer[Any]) -> None:
@@ -188,7 +188,7 @@ class Interruption:
         self.happened = False
 
     def within(self, scope: asyncio.Timeout) -> Interruption:
-        """Name the `asyncio.timeout()` that ends the task."""
+        """Set the `asyncio.timeout()` that interrupts the task."""
         self._scope = scope
         return self
 

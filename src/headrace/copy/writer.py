@@ -1,4 +1,4 @@
-"""A COPY into a table that a block of code writes to, row by row or in bytes."""
+"""A COPY into a table that a block of code writes to, in rows or in bytes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class CopyWriter:
-    """A COPY into a table under way: `async with connection.copy_in(...) as copy`, then `write_row()` or `write()`.
+    """A COPY into a table in progress: `async with connection.copy_in(...) as copy`, then `write_row()` or `write()`.
 
-    Whoever leaves the block has copied everything; where the block raises, or the server refuses any of it, nothing is
-    copied. Each wait for the server is bounded by `timeout` seconds. The task inside the block cannot ask anything else
-    of the connection.
+    Everything is copied at the end of the block. If the block raises, or the server refuses any of it, nothing is
+    copied. `timeout` limits each wait for the server, in seconds. The task inside the block cannot use the connection
+    for anything else.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CopyWriter:
 
     @property
     def rows(self) -> int:
-        """Rows written so far; 0 where bytes are written."""
+        """Rows written so far; 0 if bytes are written."""
         return 0 if self._encoder is None else self._encoder.rows
 
     @property
@@ -63,7 +63,7 @@ class CopyWriter:
 
     @property
     def status(self) -> str:
-        """The command tag, such as "COPY 3", once everything is copied; '' before."""
+        """The command tag, such as "COPY 3", once everything is copied; '' before that."""
         return self._status
 
     async def __aenter__(self) -> Self:
@@ -125,9 +125,9 @@ class CopyWriter:
     async def write_row(self, row: Any) -> None:
         """Write one row: a tuple or list with a value for each column.
 
-        Raises ArgumentError for a row that does not fit, naming row, column and type; it is left out, and the next one
-        may be written. Raises the server's error where it has refused something written before. Waits while the server
-        is behind.
+        Raises ArgumentError for a row that does not fit, naming row, column and type. That row is left out, and another
+        one may be written. Raises the server's error if it has refused something written before. Waits if the server is
+        slower.
         """
         encoder = self._row_encoder("write_row")
         encoder.add(row)
@@ -146,7 +146,7 @@ class CopyWriter:
             await self._send(encoder.take())
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write bytes in the format given to `copy_in()`, cut wherever it suits."""
+        """Write bytes in the format given to `copy_in()`, split at any position."""
         transfer = self._running("write")
         if self._encoder is not None:
             raise InterfaceError(
@@ -159,7 +159,7 @@ class CopyWriter:
         await self._send(transfer.request.data_message(bytes(data)))
 
     async def flush(self) -> None:
-        """Send what was written; it is copied at the end with all the rest."""
+        """Send everything written so far. It takes effect at the end with the rest."""
         self._running("flush")
         if self._encoder is not None:
             await self._send(self._encoder.take())
@@ -169,7 +169,7 @@ class CopyWriter:
         if self._encoder is None:
             raise InterfaceError(
                 f"cannot call CopyWriter.{method}(): this COPY takes bytes",
-                hint="Use write(), or leave format= out of copy_in().",
+                hint="Use write(), or call copy_in() without format=.",
             )
         return self._encoder
 
