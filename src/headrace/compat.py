@@ -1,11 +1,11 @@
-"""Standing in for asyncpg: for programs and libraries that import it by name."""
+"""Replaces asyncpg for programs and libraries that import it by name."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-# These two are here because editors that write imports have put `from asyncpg.compat import StrEnum` into programs.
+# These two are exported because editors have inserted `from asyncpg.compat import StrEnum` into programs.
 from asyncio import wait_for as wait_for
 from collections.abc import Sequence
 from enum import StrEnum as StrEnum
@@ -36,20 +36,20 @@ SUBMODULES = (
     "types",
     "utils",
 )
-"""The modules that headrace has in common with asyncpg; a package before what is in it."""
+"""The modules that headrace has in common with asyncpg. A package comes before its modules."""
 
 
 class OwnFiles(MetaPathFinder):
     """Refuses submodules of asyncpg that would be found only because headrace has a file of that name.
 
-    Python looks for them in headrace's directory, and would load such a file a second time: another module, with
-    exception classes that nobody raises.
+    Python looks for them in headrace's directory and would load such a file a second time, as another module whose
+    exception classes are never raised.
     """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find nothing, and let nobody else find headrace's own files below asyncpg."""
+        """Return None, or raise ModuleNotFoundError if another finder would load headrace's own file for asyncpg."""
         if fullname.startswith("asyncpg."):
             found = PathFinder.find_spec(fullname, path, target)
             if found is not None and found.origin is not None and Path(found.origin).is_relative_to(HOME):
@@ -58,10 +58,10 @@ class OwnFiles(MetaPathFinder):
 
 
 def install_as_asyncpg() -> None:
-    """Put headrace in the place of `asyncpg` and its submodules, for every `import asyncpg` from now on.
+    """Install headrace as `asyncpg` with its submodules, for every `import asyncpg` from now on.
 
-    To be called before anything imports asyncpg; raises RuntimeError where the real one was imported already, since
-    what holds its classes would not find them again. Calling it twice does nothing.
+    Call it before anything imports asyncpg. It raises RuntimeError if the real asyncpg was imported already, because
+    code that holds its classes would not match headrace's. Calling it twice has no effect.
     """
     package = importlib.import_module("headrace")
     present = sys.modules.get("asyncpg")

@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.connect_utils`."""
+"""Names that programs import from `asyncpg.connect_utils`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class SessionAttribute(StrEnum):
-    """The kinds of server that `target_session_attrs` asks for; a text does as well."""
+    """The kinds of server that `target_session_attrs` can ask for. A str works as well."""
 
     any = "any"
     primary = "primary"

@@ -1,8 +1,7 @@
-"""Cursors: the rows of a large result, a portion at a time.
+"""Cursors: the rows of a large result, fetched in batches.
 
-A cursor is a portal of the extended query protocol; it lives inside a transaction. Rows are fetched portal by portal,
-one request for each portion, so other queries on the same connection run in between.
-
+A cursor is a portal of the extended query protocol and exists inside a transaction. Each batch is a request of its own,
+so other queries on the same connection run in between.
 Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 """
 
@@ -31,7 +30,7 @@ _numbers = count(1)
 
 
 class CursorFactory(Generic[T]):
-    """What `Connection.cursor()` returns: iterate over it with `async for`, or await it for a `Cursor`."""
+    """The result of `Connection.cursor()`: iterate over it with `async for`, or await it for a `Cursor`."""
 
     __slots__ = ("_args", "_connection", "_lease", "_prefetch", "_query", "_record_class", "_statement", "_timeout")
 
@@ -77,7 +76,7 @@ class CursorFactory(Generic[T]):
 
 
 class _Portal:
-    """One portal on the server, opened by the first request that needs it."""
+    """A portal on the server, opened by the first request that needs it."""
 
     __slots__ = ("_held", "_lease", "_opener", "_record_class", "_statement", "args", "connection", "exhausted", "name",
                  "opened", "query", "timeout")  # fmt: skip
@@ -99,7 +98,7 @@ class _Portal:
         self._held = False
         self.args = args
         self.timeout = timeout
-        """Seconds for opening it, and for each portion of an iteration."""
+        """Seconds for opening it, and for each batch of an iteration."""
         self._record_class = record_class
         self.name = f"headrace_portal_{next(_numbers):x}"
         self.opened = False
@@ -111,7 +110,7 @@ class _Portal:
         return f'"{self.query if len(self.query) <= 30 else self.query[:27] + "..."}"'
 
     def check(self, method: str) -> None:
-        """Raise unless the portal can live: an open connection, not given back, inside a transaction."""
+        """Raise unless the portal can exist: the connection is open, not released, and inside a transaction."""
         self.connection._check_lease(self._lease, method)
         if not self.connection.is_in_transaction():
             raise NoActiveSQLTransactionError(
@@ -126,7 +125,7 @@ class _Portal:
         await self._request(-1, self.timeout)
 
     async def fetch(self, method: str, limit: int, timeout: float | None) -> list[Any]:
-        """Fetch the next rows, at most `limit` of them; 0 for all."""
+        """Fetch the next rows, at most `limit`; 0 for all."""
         self.check(method)
         return [] if self.exhausted else await self._request(limit, timeout)
 
@@ -152,7 +151,7 @@ class _Portal:
         return rows
 
     async def move(self, count: int, timeout: float | None) -> int:
-        """Skip rows; returns how many were skipped."""
+        """Skip rows; return how many were skipped."""
         driver = self.connection._driver
         request = driver.simple_query(f"MOVE FORWARD {count:d} {self.name}")
         tag = await driver.reply(request, self.connection._timeout(timeout))
@@ -162,7 +161,7 @@ class _Portal:
         return skipped
 
     def close(self) -> None:
-        """Give back what the portal holds on the server."""
+        """Release the portal and the statement on the server."""
         connection = self.connection
         if self.opened and self._lease == connection._lease and connection.is_in_transaction():
             connection._driver.close_portal(self.name.encode())
@@ -172,14 +171,14 @@ class _Portal:
             connection._driver.release(self._statement)
 
 
-class _OnPortal:
-    """What has a portal of its own, closed with it."""
+class _HasPortal:
+    """An object with a portal of its own, which is closed with the object."""
 
     __slots__ = ("_portal",)
 
     _portal: _Portal
 
-    # Instrumentation, OpenTelemetry's for one, wraps the methods and looks here for what it shows of a query.
+    # Instrumentation such as OpenTelemetry's wraps the methods and reads the query from these attributes.
 
     @property
     def _connection(self) -> ConnectionBase:
@@ -194,14 +193,13 @@ class _OnPortal:
         return self._portal.args
 
     def __del__(self) -> None:
-        # Where nobody refers to it any more and its event loop still runs. Attributes are missing where __init__
-        # never ran.
+        # Nothing refers to it any more. The event loop must still run. Attributes are missing if __init__ never ran.
         portal = getattr(self, "_portal", None)
         if portal is not None and portal.opened and portal.connection._in_own_loop():
             portal.close()
 
 
-class CursorIterator(_OnPortal, AsyncIterator[T]):
+class CursorIterator(_HasPortal, AsyncIterator[T]):
     """Iterates over the rows of a query, fetching `prefetch` of them at a time."""
 
     __slots__ = ("_prefetch", "_rows")
@@ -225,10 +223,10 @@ class CursorIterator(_OnPortal, AsyncIterator[T]):
         return self._rows.popleft()
 
 
-class Cursor(_OnPortal, Generic[T]):
-    """An open cursor: fetch rows, or skip them, as many at a time as wanted.
+class Cursor(_HasPortal, Generic[T]):
+    """An open cursor: it fetches or skips any number of rows at a time.
 
-    The time limit of its methods is their own `timeout`, by default the connection's `command_timeout`.
+    The time limit of its methods is their `timeout`, by default the connection's `command_timeout`.
     """
 
     __slots__ = ()
@@ -240,17 +238,17 @@ class Cursor(_OnPortal, Generic[T]):
         return f"<headrace.{type(self).__qualname__} {self._portal.shown} {id(self):#x}>"
 
     async def fetch(self, n: int, *, timeout: float | None = None) -> list[T]:
-        """Return the next `n` rows, fewer at the end."""
+        """Return the next `n` rows; fewer at the end."""
         _check_count(n)
         return await self._portal.fetch("Cursor.fetch()", n, timeout)
 
     async def fetchrow(self, *, timeout: float | None = None) -> T | None:
-        """Return the next row, None at the end."""
+        """Return the next row; None at the end."""
         rows = await self._portal.fetch("Cursor.fetchrow()", 1, timeout)
         return rows[0] if rows else None
 
     async def forward(self, n: int, *, timeout: float | None = None) -> int:
-        """Skip `n` rows and return how many there were to skip."""
+        """Skip `n` rows; return how many were skipped."""
         _check_count(n)
         self._portal.check("Cursor.forward()")
         return 0 if self._portal.exhausted else await self._portal.move(n, timeout)

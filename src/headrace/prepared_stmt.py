@@ -25,11 +25,10 @@ T = TypeVar("T")
 
 
 class PreparedStatement:
-    """A statement that the server has parsed; made by `Connection.prepare()`.
+    """A statement that the server has parsed. `Connection.prepare()` returns it.
 
-    It lives as long as this object; once it is gone, or its connection was given back to the pool, the methods raise
-    InterfaceError. Where DDL or a DEALLOCATE makes the server refuse it, it is prepared again unseen, outside of
-    transactions.
+    The statement lives as long as this object. Its methods raise InterfaceError once the connection was released to the
+    pool. If DDL or a DEALLOCATE invalidates it, it is prepared again transparently, outside of transactions.
     """
 
     __slots__ = ("__weakref__", "_connection", "_lease", "_record_class", "_statement", "_status")
@@ -42,7 +41,7 @@ class PreparedStatement:
         self._status: str | None = None
 
     def __del__(self) -> None:
-        # Attributes are missing where __init__ never ran.
+        # Attributes are missing if __init__ never ran.
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection._driver.release(self._statement)
@@ -57,12 +56,12 @@ class PreparedStatement:
         return result
 
     def get_name(self) -> str:
-        """Return the name of the statement on the server; '' where it is unnamed."""
+        """Return the name of the statement on the server; '' if it is unnamed."""
         return self._check("get_name").name.decode()
 
     @property
     def _query(self) -> str:
-        """For tools that trace queries, under the name that it has in asyncpg."""
+        """For tools that trace queries: the attribute's name in asyncpg."""
         return self._statement.query
 
     def get_query(self) -> str:
@@ -79,7 +78,7 @@ class PreparedStatement:
         return tuple(Type(*fields) for fields in self._check("get_parameters").parameter_types())
 
     def get_attributes(self) -> tuple[Attribute, ...]:
-        """Return the name and type of each column of the result; empty where there is none."""
+        """Return the name and type of each column of the result; empty if it has none."""
         return tuple(
             Attribute(name, Type(oid, type_name, kind, schema))
             for name, oid, type_name, kind, schema in self._check("get_attributes").column_types()
@@ -102,7 +101,7 @@ class PreparedStatement:
         timeout: float | None = None,
         row: type[Any] | None = None,
     ) -> cursors.CursorFactory[Any]:
-        """Return a cursor over the result: for `async for`, or to be awaited. See `Connection.cursor()`."""
+        """Return a cursor over the result, for `async for` or to be awaited. See `Connection.cursor()`."""
         self._check("cursor")
         return cursors.CursorFactory(
             self._connection,
@@ -153,7 +152,7 @@ class PreparedStatement:
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> list[Any]:
-        """Run the statement and return all rows. See `Connection.fetch()` for what a row can be."""
+        """Run the statement and return all rows. See `Connection.fetch()` for the classes of rows."""
         rows = self._rows_as(record_class, row)
         return await self._execute("fetch", args, KIND_ROWS, 0, 0, rows, timeout)  # type: ignore[no-any-return]
 
@@ -179,12 +178,12 @@ class PreparedStatement:
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> Any:
-        """Run the statement and return its first row, None where there is none."""
+        """Run the statement and return its first row; None if there is none."""
         rows = self._rows_as(record_class, row)
         return await self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, rows, timeout)
 
     async def fetchval(self, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
-        """Run the statement and return one column of its first row, None where there is no row."""
+        """Run the statement and return one column of its first row; None if there is no row."""
         return await self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class, timeout)
 
     @overload
@@ -215,7 +214,7 @@ class PreparedStatement:
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> list[Any]:
-        """Run the statement for each element of `args`, as one atomic request, and return the rows of all."""
+        """Run the statement for each element of `args`, as one atomic request, and return all rows."""
         statement = self._check("fetchmany")
         seconds = self._connection._timeout(timeout)
         driver = self._connection._driver
@@ -252,5 +251,5 @@ class PreparedStatement:
 
 
 def _parsed(plan: Any) -> Any:
-    """Return the plan parsed, whether or not a codec for json has done so already."""
+    """Return the plan as parsed JSON, whether or not a codec for json has already parsed it."""
     return json.loads(plan) if isinstance(plan, str) else plan

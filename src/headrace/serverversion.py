@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.serverversion`."""
+"""Names that programs import from `asyncpg.serverversion`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["ServerVersion", "split_server_version_string"]
 
 
 def split_server_version_string(version_string: str) -> ServerVersion:
-    """Return the version that a server reports as a text, such as "15.4 (Debian 15.4-1)"."""
+    """Return the version in a text as servers report it, such as "15.4 (Debian 15.4-1)"."""
     return parse_server_version(version_string)

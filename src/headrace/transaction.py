@@ -1,4 +1,4 @@
-"""Transactions, nested by savepoints.
+"""Transactions, which nest as savepoints.
 
 Source: PostgreSQL documentation, BEGIN, SAVEPOINT, and "Concurrency Control" for the isolation levels.
 """
@@ -36,7 +36,7 @@ ISOLATION_LEVELS = {
 
 TEXT = 25
 
-# There is no such savepoint, so the server fails the open transaction (ROLLBACK TO SAVEPOINT, 3B001). The name explains
+# No such savepoint exists, so the server fails the open transaction (ROLLBACK TO SAVEPOINT, 3B001). The name explains
 # the error in the server's log.
 FAIL = "ROLLBACK TO SAVEPOINT headrace_transactions_of_two_tasks_overlap"
 
@@ -55,7 +55,7 @@ _savepoints = count(1)
 
 
 class State(enum.Enum):
-    """Where a transaction stands."""
+    """The state of a transaction."""
 
     NEW = "not yet started"
     STARTED = "already started"
@@ -65,30 +65,30 @@ class State(enum.Enum):
 
 
 class OpenTransaction:
-    """What a connection knows of a transaction that is open on it, from the call of start() to that of its end.
+    """The state of a transaction that is open on a connection, from the call of start() to the call that ends it.
 
-    It refers to neither the connection nor the `Transaction`: the contexts that inherit it keep none of them alive.
+    It refers to neither the connection nor the `Transaction`, so contexts that inherit it keep neither alive.
     """
 
     isolation: str | None = None
     is_open = False
     starting = False
     managed = False
-    """An `async with` block is going to end it."""
+    """An `async with` block will end it."""
     task: ref[Any] | None = None
-    """The task that has started it."""
+    """The task that started it."""
     outer: OpenTransaction | None = None
-    """The one that was open around it in the context that made it, on any connection."""
+    """The transaction around it, on any connection, in the context that created it."""
 
     code: CodeType
-    """What has called `transaction()`, and at which instruction: the line is looked up if it is needed."""
+    """The caller of `transaction()`, with the instruction below. The line number is looked up if it is needed."""
     instruction: int
 
     def inherit(self, outer: OpenTransaction | None) -> None:
-        """Descend from the transactions of a context."""
+        """Become a descendant of the transactions of a context."""
         inner = self
         while True:
-            # Those that have ended are let go of, or the context of a task that never ends would collect them.
+            # Drop those that have ended, or the context of a task that never ends would collect them.
             while outer is not None and not outer.is_open:
                 outer = outer.outer
             inner.outer = outer
@@ -97,7 +97,7 @@ class OpenTransaction:
             inner, outer = outer, outer.outer
 
     def is_entered_by(self, transaction: OpenTransaction) -> bool:
-        """Return whether `transaction` comes from the task that has started this one, or from a descendant."""
+        """Return whether `transaction` comes from the task that started this one, or from a descendant of it."""
         if self.task is transaction.task:
             return True
         outer = transaction.outer
@@ -107,7 +107,7 @@ class OpenTransaction:
 
     @property
     def call_site(self) -> str:
-        """File, line and function that have called `transaction()`."""
+        """File, line and function of the call of `transaction()`."""
         code = self.code
         line = code.co_firstlineno
         for start, end, number in code.co_lines():
@@ -120,19 +120,19 @@ _innermost: ContextVar[OpenTransaction | None] = ContextVar("headrace_innermost_
 
 
 class Transaction:
-    """A transaction block, or a savepoint if one is open already; made by `Connection.transaction()`.
+    """A transaction block, or a savepoint inside an open one. `Connection.transaction()` returns it.
 
-    As a context manager it commits at the end, and rolls back if the block raises. By hand: `start()`, then `commit()`
-    or `rollback()`. Calls inside it may run at once; they run in order. A COMMIT that the server answers by ROLLBACK,
-    because a statement had failed, raises InFailedSQLTransactionError with that failure as its cause.
+    As a context manager it commits at the end, or rolls back if the block raises. Manual use is `start()`, then
+    `commit()` or `rollback()`. Calls inside it may be concurrent; they run in order. If the server answers COMMIT with
+    ROLLBACK, because a statement had failed, InFailedSQLTransactionError is raised with that failure as its cause.
 
     The transactions of several tasks on one connection must not overlap. `start()` raises InterfaceError while another
-    task is starting one. `commit()` raises InterfaceError if another task's transaction is open inside this one.
+    task is starting one. `commit()` raises InterfaceError if another task's transaction is open inside this one;
     `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every statement on
     the connection raises InFailedSQLTransactionError, and so does each `commit()`.
 
-    Cancellation while it starts or ends leaves no open transaction behind: what was begun is rolled back, and a COMMIT
-    or ROLLBACK once sent is carried out.
+    Cancellation of the start or the end leaves no open transaction: one that has begun is rolled back, and a COMMIT
+    or ROLLBACK that was sent takes effect.
     """
 
     __slots__ = ("_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint", "_state")
@@ -159,7 +159,7 @@ class Transaction:
         frame = sys._getframe(2)
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
-            # By way of a lease.
+            # It was called through a lease.
             frame = frame.f_back
             code = frame.f_code
         this.code = code
@@ -183,7 +183,7 @@ class Transaction:
 
     @property
     def _managed(self) -> bool:
-        """By the name that asyncpg's users know."""
+        """An attribute that asyncpg's users know."""
         return self._open.managed
 
     async def __aenter__(self) -> None:
@@ -211,8 +211,8 @@ class Transaction:
     async def start(self) -> None:
         """Begin the transaction, or set the savepoint.
 
-        Raises InterfaceError while another task starts a transaction on the connection, and with `strict_transactions`
-        if the transaction that is open there belongs to a task that this one does not descend from.
+        Raises InterfaceError if another task is starting a transaction on the connection. With `strict_transactions`,
+        also raises it if the open transaction belongs to a task that this one does not descend from.
         """
         connection = self._connection
         connection._check_lease(self._lease, "Transaction.start()")
@@ -226,7 +226,7 @@ class Transaction:
         task = current_task()
         this.task = ref(task) if task is not None else None
         if (inherited := _innermost.get()) is not this:
-            # It was made in another context than that of the tasks that this one is going to create.
+            # It was created in a context that the tasks created from here on do not inherit.
             this.inherit(inherited)
             _innermost.set(this)
         if outermost is not None:
@@ -252,8 +252,8 @@ class Transaction:
                 await driver.reply(request, connection._timeout(None))
             except (CancelledError, TimeoutError):
                 if (request.abandoned or request.status) and this.is_open and connection._overlap is None:
-                    # It was sent, or even answered in the very turn of the cancellation. After the end of the lease, or
-                    # an overlap, something else undoes it, and this would undo what is not its own.
+                    # It was sent, and perhaps even answered in the tick of the cancellation. After the end of the lease
+                    # or an overlap something else undoes it, and this would undo the work of others.
                     driver.background(undo)
                 raise
         except BaseException:
@@ -269,16 +269,16 @@ class Transaction:
     async def commit(self) -> None:
         """Commit the transaction, or release the savepoint.
 
-        Raises InterfaceError if another task's transaction is open inside it, InFailedSQLTransactionError if nothing
-        could be kept: a statement had failed, or transactions of two tasks had overlapped.
+        Raises InterfaceError if another task's transaction is open inside it, and InFailedSQLTransactionError if
+        everything was rolled back because a statement had failed or transactions of two tasks had overlapped.
         """
         self._check_by_hand("commit")
         await self._commit()
 
     async def rollback(self) -> None:
-        """Roll the transaction back, or return to the savepoint.
+        """Roll back the transaction, or return to the savepoint.
 
-        If another task's transaction is open inside it, both are rolled back together with all that are around them.
+        If another task's transaction is open inside it, both are rolled back, with all transactions around them.
         """
         self._check_by_hand("rollback")
         await self._rollback()
@@ -334,9 +334,9 @@ class Transaction:
         )
 
     async def _end(self, query: str, state: State) -> None:
-        """Send what ends the transaction: it is carried out even if the caller no longer waits.
+        """Send the query that ends the transaction. It is executed even if the caller no longer waits.
 
-        What is asked from here on is outside of the transaction, so it counts as ended before the reply comes.
+        Requests from here on are outside the transaction, so it counts as ended before the reply.
         """
         connection = self._connection
         driver = connection._driver
@@ -351,7 +351,7 @@ class Transaction:
             raise
 
     def _ended(self, state: State) -> None:
-        """Take it off the connection's list, together with those inside it that its own task has left open."""
+        """Remove it from the connection's list, with those inside it that its own task left open."""
         self._state = state
         this = self._open
         if not this.is_open:
@@ -369,7 +369,7 @@ class Transaction:
     # -- several tasks ---------------------------------------------------------------------------------------------
 
     def _check_others(self, transactions: list[OpenTransaction]) -> None:
-        """Raise InterfaceError, or warn, if the transactions that are open do not admit this one inside."""
+        """Raise InterfaceError, or warn, if the open transactions do not allow this one inside."""
         this = self._open
         last = transactions[-1]
         if last.starting:
@@ -398,7 +398,7 @@ class Transaction:
             )  # fmt: skip
 
     def _other_inside(self) -> OpenTransaction | None:
-        """Return a transaction of another task that is open inside this one."""
+        """Return a transaction of another task that is open inside this one; None if there is none."""
         this = self._open
         transactions: list[OpenTransaction] = self._connection._transactions
         for each in transactions[transactions.index(this) + 1 :]:
@@ -407,12 +407,12 @@ class Transaction:
         return None
 
     def _fail(self, overlap: InterfaceError) -> None:
-        """Fail the open transaction on the server, so that nothing of it can be kept by halves."""
+        """Fail the open transaction on the server, so that no part of it can be committed."""
         self._connection._overlap = overlap
         self._connection._driver.background(FAIL, error=overlap)
 
     async def _end_overlapping(self, state: State) -> None:
-        """End one of several that have overlapped; the last one rolls everything back."""
+        """End one of several overlapping transactions. The last one rolls back everything."""
         connection = self._connection
         this = self._open
         transactions: list[OpenTransaction] = connection._transactions
@@ -464,6 +464,6 @@ class Transaction:
         )
 
     def _gone(self) -> bool:
-        """Whether nothing is left to roll back: the connection is closed or reset, or the one around has ended."""
+        """Return whether nothing is left to roll back: the connection was closed or reset, or the outer block ended."""
         connection = self._connection
         return not self._open.is_open or connection.is_closed() or self._lease != connection._lease

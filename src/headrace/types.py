@@ -1,6 +1,6 @@
-"""Values of PostgreSQL's types that Python has no type for, and what describes types, columns and servers.
+"""PostgreSQL types that Python has no type for, and descriptions of types, columns and servers.
 
-All are immutable, hashable and picklable, and compare by value. The names, constructors and attributes are
+All of them are immutable, hashable and picklable, and compare by value. The names, constructors and attributes are
 asyncpg's.
 """
 
@@ -48,10 +48,10 @@ class Type(NamedTuple):
     """The OID of its row in pg_type."""
 
     name: str
-    """Its name; that of an array type ends in []."""
+    """Its name. The name of an array type ends in []."""
 
     kind: str
-    """What it is made of: scalar, array, composite, range ..."""
+    """Its kind: scalar, array, composite, range ..."""
 
     schema: str
     """The schema it belongs to."""
@@ -65,10 +65,10 @@ class Attribute(NamedTuple):
 
 
 class ServerVersion(NamedTuple):
-    """The version of a server, in the shape of sys.version_info.
+    """The version of a server, in the form of sys.version_info.
 
-    Since version 10 a major version is one number: 15.18 is major 15, minor 0, micro 18. Before, it was
-    two: 9.6.24 is major 9, minor 6, micro 24.
+    Since version 10 a major version is one number: 15.18 is major 15, minor 0, micro 18. Before that it was
+    two numbers: 9.6.24 is major 9, minor 6, micro 24.
     """
 
     major: int
@@ -88,10 +88,10 @@ _VERSION: Final = re.compile(
 
 
 def parse_server_version(version: str) -> ServerVersion:
-    """Read the version a server reports as server_version or by version().
+    """Parse the version that a server reports in server_version or by version().
 
-    Takes what packagers and vendors put around it: '15.18 (Debian 15.18-0+deb12u1)', '18beta1', 'PostgreSQL
-    14.2-YB-2.21'. Raises ValueError where there is no number in it.
+    Text that packagers and vendors add is ignored: '15.18 (Debian 15.18-0+deb12u1)', '18beta1', 'PostgreSQL
+    14.2-YB-2.21'. Raises ValueError if it contains no number.
     """
     found = _VERSION.search(version)
     if found is None:
@@ -112,9 +112,9 @@ _T = TypeVar("_T", bound=_Ordered)
 class Range(Generic[_T]):
     """A value of a range type: `Range(1, 5)` is [1, 5).
 
-    A bound of None is infinite, and then never inclusive. `empty=True` makes the empty range, whatever the
-    bounds. The bounds are kept as they are given: that they are in order is the server's to check, and so
-    is it to turn (1, 5] into [2, 6) for types with discrete values.
+    A bound of None is infinite and never inclusive. `empty=True` makes the empty range and ignores the bounds. The
+    bounds are kept as given: the server checks their order, and turns (1, 5] into [2, 6) for types with discrete
+    values.
     """
 
     __slots__ = ("_empty", "_lower", "_lower_inc", "_upper", "_upper_inc")
@@ -142,7 +142,7 @@ class Range(Generic[_T]):
 
     @property
     def lower(self) -> _T | None:
-        """The lower bound; None where it is infinite or the range is empty."""
+        """The lower bound; None if it is infinite or the range is empty."""
         return self._lower
 
     @property
@@ -157,7 +157,7 @@ class Range(Generic[_T]):
 
     @property
     def upper(self) -> _T | None:
-        """The upper bound; None where it is infinite or the range is empty."""
+        """The upper bound; None if it is infinite or the range is empty."""
         return self._upper
 
     @property
@@ -172,12 +172,12 @@ class Range(Generic[_T]):
 
     @property
     def isempty(self) -> bool:
-        """Whether this is the empty range. Only `empty=True` makes it so: what [1, 1) holds depends on the
+        """Whether this is the empty range. Only `empty=True` makes it so, because the values in [1, 1) depend on the
         type."""
         return self._empty
 
     def issubset(self, other: Range[_T]) -> bool:
-        """Tell whether every value in this range is in the other, too."""
+        """Return whether every value in this range is also in the other."""
         if not isinstance(other, Range):
             raise TypeError(f"expected a Range, got {type(other).__name__}")
         if self._empty or other._empty:
@@ -185,7 +185,7 @@ class Range(Generic[_T]):
         return self._starts_within(other) and self._ends_within(other)
 
     def issuperset(self, other: Range[_T]) -> bool:
-        """Tell whether every value in the other range is in this one, too."""
+        """Return whether every value in the other range is also in this one."""
         if not isinstance(other, Range):
             raise TypeError(f"expected a Range, got {type(other).__name__}")
         return other.issubset(self)
@@ -235,20 +235,20 @@ _BITS: Final[dict[object, str]] = {"0": "0", "1": "1", 0: "0", 1: "1", " ": ""}
 _BIT_VALUES: Final = {0: "0", 1: "1"}
 
 
-def _bit(bit: object, place: int) -> str:
+def _bit(bit: object, position: int) -> str:
     """Return one item of a bit string as a digit."""
     if not isinstance(bit, str | int) or bit not in _BITS:
-        raise ValueError(f"invalid bit value at position {place}: expected 0 or 1, got {bit!r}")
+        raise ValueError(f"invalid bit value at position {position}: expected 0 or 1, got {bit!r}")
     return _BITS[bit]
 
 
 class BitString:
     """A value of type bit or bit varying.
 
-    `BitString("1010 0001")` takes the bits from text, `BitString(b"1010")` from ASCII bytes, and any other
-    iterable is one of 0 and 1; spaces are skipped. For the bits that bytes are made of, see `frombytes`.
+    `BitString("1010 0001")` takes the bits from text, `BitString(b"1010")` from ASCII bytes, and any other iterable
+    must contain 0 and 1; spaces are skipped. `frombytes` makes a bit string from the bits of bytes.
 
-    Raises ValueError for anything that is not a bit, naming its place.
+    Raises ValueError for anything that is not a bit, with its position.
     """
 
     __slots__ = ("_bytes", "_length")
@@ -260,11 +260,11 @@ class BitString:
         if isinstance(bitstring, builtins.bytes | bytearray):
             bitstring = bitstring.decode("latin-1").translate(_BIT_VALUES)
         elif bitstring is not None and not isinstance(bitstring, str):
-            bitstring = "".join(_bit(bit, place) for place, bit in enumerate(bitstring))
+            bitstring = "".join(_bit(bit, position) for position, bit in enumerate(bitstring))
         digits = (bitstring or "").replace(" ", "")
         if not {"0", "1"}.issuperset(digits):
-            for place, bit in enumerate(bitstring or ""):
-                _bit(bit, place)
+            for position, bit in enumerate(bitstring or ""):
+                _bit(bit, position)
         self._set(int(digits or "0", 2), len(digits))
 
     def _set(self, value: int, length: int) -> None:
@@ -277,10 +277,10 @@ class BitString:
 
     @classmethod
     def frombytes(cls, bytes_: builtins.bytes | None = None, bitlength: int | None = None) -> Self:
-        """Make a bit string of the bits of bytes, the highest bit of the first byte first.
+        """Return a bit string of the bits of bytes, from the highest bit of the first byte on.
 
-        `bitlength` says how many of them count, 8 for each byte if it is None; it must fall into the last
-        byte, or ValueError is raised.
+        `bitlength` is how many of them to use; None means all. It must fall into the last byte, otherwise ValueError is
+        raised.
         """
         data = bytes(bytes_ or b"")
         length = len(data) * 8 if bitlength is None else bitlength
@@ -293,11 +293,11 @@ class BitString:
 
     @classmethod
     def from_int(cls, x: int, length: int, bitorder: _BitOrder = "big", *, signed: bool = False) -> Self:
-        """Make a bit string of `length` bits from an integer, as `int.to_bytes` makes bytes.
+        """Return a bit string of `length` bits from an integer, as `int.to_bytes` returns bytes.
 
-        `bitorder` says which end the highest bit is at, "big" the left; `signed` allows negative integers,
-        in two's complement. Raises OverflowError if the integer needs more bits, ValueError for a negative
-        length or another bit order.
+        `bitorder` is the position of the highest bit: "big" is left, "little" right. `signed` allows negative integers,
+        in two's complement. Raises OverflowError if the integer needs more bits, ValueError for a negative length or
+        another bit order.
         """
         _check_bitorder(bitorder)
         if length < 0:
@@ -315,7 +315,7 @@ class BitString:
         return bits
 
     def to_int(self, bitorder: _BitOrder = "big", *, signed: bool = False) -> int:
-        """Return the integer that the bits stand for; the arguments are those of `from_int`."""
+        """Return the integer with these bits. The arguments are those of `from_int`."""
         _check_bitorder(bitorder)
         value = self._unsigned()
         if bitorder == "little":
@@ -326,7 +326,7 @@ class BitString:
 
     @property
     def bytes(self) -> builtins.bytes:
-        """The bits as bytes, from the highest bit of the first on; those left over in the last are 0."""
+        """The bits as bytes, from the highest bit of the first byte on. Unused bits of the last byte are 0."""
         return self._bytes
 
     def as_string(self) -> str:
@@ -373,7 +373,7 @@ def _check_bitorder(bitorder: str) -> None:
 
 
 def _mirrored(value: int, length: int) -> int:
-    """Return the integer with its lowest `length` bits in reverse."""
+    """Return the integer with its lowest `length` bits reversed."""
     return int(f"{value:0{length}b}"[::-1], 2) if length else 0
 
 
@@ -381,7 +381,7 @@ _Coordinate = SupportsFloat | SupportsIndex | str | bytes | bytearray
 
 
 def _as_point(value: Sequence[_Coordinate]) -> Point:
-    """Return anything with two coordinates as a Point."""
+    """Return an object with two coordinates as a Point."""
     if isinstance(value, Point):
         return value
     try:
@@ -441,7 +441,7 @@ class _Box(NamedTuple):
 class Box(_Box):
     """A value of type box: a tuple of two opposite corners.
 
-    The server stores the upper right and the lower left one, in that order, whichever it is given.
+    The server stores the upper right and the lower left corner, in that order, from any two opposite corners.
     """
 
     __slots__ = ()
@@ -467,7 +467,7 @@ class Circle(_Circle):
 class Path:
     """A value of type path: a sequence of points, `Path((0, 0), (1, 1))`.
 
-    `is_closed` says whether the last point is joined to the first.
+    `is_closed` is whether the last point is joined to the first.
     """
 
     __slots__ = ("_is_closed", "_points")

@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.utils`."""
+"""Names that programs import from `asyncpg.utils`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def _quote_ident(ident: str) -> str:
 
 
 def _quote_literal(string: str) -> str:
-    """Return the text as an SQL string constant, right with standard_conforming_strings on or off."""
+    """Return the text as an SQL string constant that is right with standard_conforming_strings on or off."""
     quoted = "'{}'".format(re.sub(r"(['\\])", r"\1\1", string))
     return f" E{quoted}" if "\\" in string else quoted

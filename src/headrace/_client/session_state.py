@@ -1,8 +1,8 @@
-"""The state of a session that other statements see: asked from the server, compared, and set again.
+"""The state of a session that later statements can see: queried from the server, compared, and restored.
 
-A pool asks for it after `init`, so that it knows how a session is to be found by the next caller, and again after code
-whose text does not show its effects. Some state is not asked for, because the server does not tell it: settings with a
-dot in their names that no loaded extension defines, the seed of random(), libraries that were loaded, and what is in
+A pool queries it after `init`, to know the state in which the next caller must find the session, and again after code
+whose text does not show its effects. Some state is not queried, because the server does not report it: settings with a
+dot in their names that no loaded extension defines, the seed of random(), loaded libraries, and the contents of
 temporary tables.
 
 Source: PostgreSQL documentation, pg_settings (view-pg-settings), pg_prepared_statements
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 TEXT, TEXTS = 25, 1009
 
-# Names are qualified, because the session may have a search_path of any kind by now. The temporary schema comes with
-# what is in it: it stays when its last table is dropped.
+# Names are qualified, because the session may have any search_path by now. The temporary schema is compared with its
+# contents, because the schema stays when its last table is dropped.
 QUESTION: Final = """
 SELECT session_user::pg_catalog.text AS session_user,
     pg_catalog.current_setting('role') AS role,
@@ -59,30 +59,30 @@ COLUMNS: Final = [
 ]
 
 STATE_TIMEOUT = 5.0
-"""Seconds in which the server must tell the state of a session."""
+"""Seconds in which the server must report the state of a session."""
 
 ROLE_SETTINGS: Final = frozenset(("session_authorization", "is_superuser"))
-"""Settings that the server reports and pg_settings does not show: they follow from the roles."""
+"""Settings that the server reports but pg_settings does not show. They follow from the roles."""
 
 
 @dataclass(frozen=True)
 class SessionState:
-    """How a session is found by the next statement; equal if nothing of it has changed."""
+    """The state of a session as the next statement sees it. Two are equal if nothing has changed."""
 
     session_user: str
     role: str = "none"
     temporary: frozenset[str] = frozenset()
-    """Its temporary schema, and the objects in it."""
+    """The session's temporary schema, and the objects in it."""
     prepared: frozenset[tuple[str, str]] = frozenset()
-    """Names and texts of statements that PREPARE has made."""
+    """Names and texts of statements made by PREPARE."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings made in the session itself, by SET or set_config()."""
+    """Settings made in the session, by SET or set_config()."""
     denied: frozenset[str] = field(default=frozenset(), compare=False)
-    """The settings that the current role may not make again."""
+    """Settings that the current role is not allowed to make again."""
 
     @property
     def restoring(self) -> str:
-        """The statement that makes the settings again after RESET ALL; '' if there are none."""
+        """The statement that restores the settings after RESET ALL; '' if there are none."""
         calls = [
             f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, false)"
             for name, value in self.settings.items()
@@ -91,9 +91,9 @@ class SessionState:
         return f"SELECT {', '.join(calls)};" if calls else ""
 
     def has_same_settings(self, other: SessionState, names: Iterable[str]) -> bool:
-        """Return whether none of these settings has been changed in the session from one state to the other.
+        """Return whether none of these settings has changed in the session between the two states.
 
-        A setting that was made elsewhere, in the server's configuration for instance, may have changed.
+        A setting whose source is not the session, such as the server's configuration, may have changed.
         """
         for name in names:
             if name in ROLE_SETTINGS:
@@ -105,7 +105,7 @@ class SessionState:
 
 
 def first_state(driver: Driver) -> SessionState | None:
-    """Return how a session is that nothing has been asked of; None if the server cannot tell later states."""
+    """Return the state of a new session; None if the server cannot report later states."""
     parameters = driver.session.parameters
     if not server_kind(parameters).tells_state or "session_authorization" not in parameters:
         return None
@@ -113,10 +113,10 @@ def first_state(driver: Driver) -> SessionState | None:
 
 
 async def session_state(driver: Driver) -> SessionState | None:
-    """Ask for the state of a session, behind all that was asked before; None if the server does not tell it.
+    """Query the state of a session, after all earlier requests; return None if the server does not report it.
 
     Raises PostgresError if the server refuses, TimeoutError after STATE_TIMEOUT and InterfaceError if the connection is
-    closed. On cancellation the question is drained or cancelled like any query.
+    closed. On cancellation the query is drained or cancelled like any other.
     """
     if not server_kind(driver.session.parameters).tells_state:
         return None

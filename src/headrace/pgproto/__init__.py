@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.pgproto`."""
+"""Names that programs import from `asyncpg.pgproto`."""
 
 from headrace.pgproto import pgproto as pgproto
 from headrace.pgproto import types as types

@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.pgproto.pgproto`."""
+"""Names that programs import from `asyncpg.pgproto.pgproto`."""
 
 from uuid import UUID
 

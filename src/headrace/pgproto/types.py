@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.pgproto.types`."""
+"""Names that programs import from `asyncpg.pgproto.types`."""
 
 from headrace.types import BitString, Box, Circle, Line, LineSegment, Path, Point, Polygon
 

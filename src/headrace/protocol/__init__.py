@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.protocol`."""
+"""Names that programs import from `asyncpg.protocol`."""
 
 from headrace.protocol import record as record
 from headrace.protocol.protocol import Attribute, BitString, Range, Record, Type

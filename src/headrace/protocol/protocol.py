@@ -1,4 +1,4 @@
-"""Names that programs take from `asyncpg.protocol.protocol`."""
+"""Names that programs import from `asyncpg.protocol.protocol`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Attribute", "BitString", "Range", "Record", "Type"]
 
 
 def _create_record(mapping: Mapping[str, int] | None, elems: Sequence[Any]) -> Record:
-    """Return a Record of these values, as tests of programs need one; `mapping` has the position of each name."""
+    """Return a Record of these values, for tests of programs. `mapping` has the position of each name."""
     names = [""] * len(elems)
     for name, position in (mapping or {}).items():
         names[position] = name

@@ -1,3 +1,3 @@
-"""Names that programs take from `asyncpg.protocol.record`."""
+"""Names that programs import from `asyncpg.protocol.record`."""
 
 from headrace._core.rows.record import Record as Record
