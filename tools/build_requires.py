@@ -1,6 +1,6 @@
-"""Print what building headrace requires, from pyproject.toml, one requirement a line without spaces.
+"""Print the build requirements of headrace from pyproject.toml, one per line without spaces.
 
-For `pip install` ahead of a build without isolation: the same list then serves pip, `make` and the sdist.
+They are for `pip install` before a build without isolation, so that pip, `make` and the sdist use the same list.
 """
 
 from __future__ import annotations

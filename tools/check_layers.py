@@ -1,8 +1,8 @@
-"""Check that imports point downwards, compiled modules included, that they go in no circle, and that the core is pure.
+"""Check that imports of all modules, also compiled ones, point downwards, form no cycle, and keep the core pure.
 
-The layers are those of the import-linter contract "layers" in pyproject.toml, which lint-imports holds the
-Python modules to; this check reads Cython's cimports as well, and imports between Python and compiled
-modules, which it cannot see. Where it finds something, it prints one line for each and exits with status 1.
+The layers are those of the import-linter contract "layers" in pyproject.toml. lint-imports checks the Python modules
+only. This check also reads Cython's cimports, and imports between Python and compiled modules. It prints one line for
+each problem, and then exits with status 1.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ CONTRACT = "layers"
 
 IO = ("asyncio", "socket", "ssl", "select", "selectors", "threading", "concurrent", "subprocess", "uvloop")
 
-# What a module and those below it must not import, from anywhere.
+# Modules that these modules, and the modules below them, must not import.
 PURE = {
-    "_core": IO,  # knows bytes, values and requests; tests drive it without a loop and without a server
+    "_core": IO,  # handles bytes, values and requests; tests run it without a loop and without a server
     "_sql": IO,
-    "pool.scheduler": IO,  # decides, and leaves it to others to carry it out
+    "pool.scheduler": IO,  # makes decisions, which others carry out
     "_connect.scram": IO,
 }
 
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")
 
-# `from a.b cimport c, d`, `from a.b import (`, `cimport a.b as c`, at any indentation; names in brackets may
-# follow on further lines.
+# `from a.b cimport c, d`, `from a.b import (`, `cimport a.b as c`, at any indentation. Names in brackets may continue
+# on further lines.
 CYTHON_FROM = re.compile(r"^[ \t]*from[ \t]+([.\w]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
 CYTHON_IMPORT = re.compile(r"^[ \t]*c?import[ \t]+([^\n#(]+)", re.MULTILINE)
 
 
 class Import(NamedTuple):
-    """One import: the line it is on, and the dotted name of the module or of the thing in it."""
+    """One import: its line, and the dotted name of the module or of a name in it."""
 
     line: int
     name: str
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a module belongs: its layer, counted from the top, and its entry in the table."""
+class Position:
+    """The position of a module: its layer, counted from the top, and its entry in the table."""
 
     level: int
     entry: str
@@ -58,26 +58,26 @@ class Place:
 
 
 class Layers:
-    """The table: which entry each module falls under."""
+    """The table, which maps each module to an entry."""
 
     def __init__(self, rows: Iterable[str]) -> None:
-        self._places: dict[str, Place] = {}
+        self._positions: dict[str, Position] = {}
         for level, row in enumerate(rows):
             for entry in re.split(r"[|:]", row):
                 name = entry.strip().strip("()")
-                self._places[name] = Place(level, name, "|" in row)
+                self._positions[name] = Position(level, name, "|" in row)
 
-    def place(self, module: str) -> Place | None:
-        """Return where a module, named without `headrace.`, belongs: by its name or the nearest above."""
+    def position(self, module: str) -> Position | None:
+        """Return the position of a module, named without `headrace.`, or of the nearest package above it."""
         while module:
-            if module in self._places:
-                return self._places[module]
+            if module in self._positions:
+                return self._positions[module]
             module = module.rpartition(".")[0]
         return None
 
     def is_above_entries(self, module: str) -> bool:
-        """Whether `module` is a package such as _core: its modules have entries, itself none."""
-        return any(name.startswith(module + ".") for name in self._places)
+        """Return whether `module` is a package such as _core, without an entry but with entries for its modules."""
+        return any(name.startswith(module + ".") for name in self._positions)
 
 
 def read_layers() -> Layers:
@@ -104,7 +104,7 @@ def absolute(name: str, package: str) -> str:
 
 
 def python_imports(text: str, package: str, *, for_types: bool = False) -> Iterator[Import]:
-    """Yield the imports of Python source; those under `if TYPE_CHECKING` only if they are asked for (`for_types`)."""
+    """Yield the imports of Python source; those under `if TYPE_CHECKING` only with `for_types`."""
     waiting: list[ast.AST] = [ast.parse(text)]
     while waiting:
         node = waiting.pop()
@@ -133,7 +133,7 @@ def cython_imports(text: str, package: str) -> Iterator[Import]:
 
 
 def imports(path: Path, *, for_types: bool = False) -> Iterator[Import]:
-    """Yield the imports of a source file, by absolute name; those of a stub do not count."""
+    """Yield the imports of a source file, by absolute name. A stub has none."""
     if path.suffix == ".pyi":
         return
     module = f"{PACKAGE}.{module_name(path)}".rstrip(".")
@@ -145,7 +145,7 @@ def imports(path: Path, *, for_types: bool = False) -> Iterator[Import]:
 
 
 def target(name: str, modules: set[str]) -> str | None:
-    """Return which of headrace's modules an import reaches: empty for the package itself, None for none."""
+    """Return the headrace module that an import reaches: empty for the package itself, None for other packages."""
     if name != PACKAGE and not name.startswith(PACKAGE + "."):
         return None
     inside = name[len(PACKAGE) + 1 :]
@@ -155,7 +155,7 @@ def target(name: str, modules: set[str]) -> str | None:
 
 
 def complaint(importer: str, each: Import, modules: set[str], layers: Layers) -> str | None:
-    """Return what is wrong with an import in module `importer`, or None."""
+    """Return the problem with an import in module `importer`, or None."""
     for pure, banned in PURE.items():
         if (importer == pure or importer.startswith(pure + ".")) and each.name.split(".")[0] in banned:
             return f"imports {each.name}, and {pure} must do no I/O"
@@ -164,9 +164,9 @@ def complaint(importer: str, each: Import, modules: set[str], layers: Layers) ->
         return None
     if imported == "":
         return f"imports {each.name} from the package itself, which only re-exports"
-    here, there = layers.place(importer), layers.place(imported)
+    here, there = layers.position(importer), layers.position(imported)
     if here is None or there is None or here.entry == there.entry:
-        return None  # a module without a place is reported once, by itself
+        return None  # a module without a position is reported once, by check()
     if here.level == there.level and here.independent:
         return f"imports {imported}, which is beside it and independent of it"
     if here.level > there.level:
@@ -175,30 +175,30 @@ def complaint(importer: str, each: Import, modules: set[str], layers: Layers) ->
 
 
 def check(paths: Iterable[Path], layers: Layers) -> Iterator[str]:
-    """Yield a line for everything wrong in these source files."""
+    """Yield a line for each problem in these source files."""
     named = [(path, module_name(path)) for path in sorted(paths)]
     modules = {module for _, module in named if module}
-    unplaced: set[str] = set()
+    without_layer: set[str] = set()
     for path, module in named:
         shown = path.relative_to(ROOT)
         if module == "":
             continue  # the public names, re-exported
-        if layers.place(module) is None and not layers.is_above_entries(module) and module not in unplaced:
-            unplaced.add(module)
+        if layers.position(module) is None and not layers.is_above_entries(module) and module not in without_layer:
+            without_layer.add(module)
             yield f"{shown}: {module} has no layer: add it to the contract {CONTRACT!r} in pyproject.toml"
         try:
             complaints = [(each.line, complaint(module, each, modules, layers)) for each in imports(path)]
         except SyntaxError as error:
             yield f"{shown}:{error.lineno}: {error.msg}"
             continue
-        # Several names from one module make one complaint.
+        # Several names from one module count as one problem.
         for line, found in dict.fromkeys(complaints):
             if found is not None:
                 yield f"{shown}:{line}: {module} {found}"
 
 
 def circles(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield a line for each circle of imports between modules; imports for type checkers count as well."""
+    """Yield a line for each cycle of imports between modules. Imports for type checkers count too."""
     named = [(path, module_name(path)) for path in sorted(paths) if path.suffix in SUFFIXES]
     modules = {module for _, module in named if module}
     graph: dict[str, set[str]] = {module: set() for module in modules}
@@ -210,12 +210,12 @@ def circles(paths: Iterable[Path]) -> Iterator[str]:
         try:
             tuple(graphlib.TopologicalSorter(graph).static_order())
         except graphlib.CycleError as error:
-            # It lists each module before those that import it.
-            circle = error.args[1][::-1]
-            first = circle.index(min(circle))
-            circle = [*circle[first:-1], *circle[:first], circle[first]]
-            yield f"imports go in a circle: {' -> '.join(circle)}"
-            graph[circle[0]].discard(circle[1])
+            # The error lists each module before those that import it.
+            cycle = error.args[1][::-1]
+            first = cycle.index(min(cycle))
+            cycle = [*cycle[first:-1], *cycle[:first], cycle[first]]
+            yield f"imports go in a circle: {' -> '.join(cycle)}"
+            graph[cycle[0]].discard(cycle[1])
         else:
             return
 

@@ -1,6 +1,6 @@
-"""Check the stubs of the compiled modules against the modules themselves, by mypy's stubtest.
+"""Check the stubs of the compiled modules against the modules, with mypy's stubtest.
 
-Every `.pyi` file under src/headrace is a stub of the compiled module beside it. Exit status as stubtest's.
+Every `.pyi` file under src/headrace is the stub of the compiled module beside it. The exit status is stubtest's.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ SOURCE = ROOT / "src"
 OPTIONS = (
     *("--concise", "--mypy-config-file", "pyproject.toml"),
     *("--allowlist", "tools/stubtest_allowlist.txt", "--ignore-unused-allowlist"),
-    # Every class of compiled code is one; saying so in each stub would tell a reader nothing.
+    # Every compiled class is a disjoint base, so marking each in the stubs would add nothing.
     "--ignore-disjoint-bases",
 )
 
 
 def stubbed_modules() -> list[str]:
-    """Return the names of all modules that have a stub; SystemExit for a stub of no compiled module."""
+    """Return the names of all modules that have a stub; exit if a stub has no compiled module."""
     stubs = sorted((SOURCE / "headrace").rglob("*.pyi"))
-    lonely = [str(stub.relative_to(ROOT)) for stub in stubs if not stub.with_suffix(".pyx").exists()]
-    if lonely:
-        sys.exit(f"stubs without a .pyx beside them: {', '.join(lonely)}")
+    orphans = [str(stub.relative_to(ROOT)) for stub in stubs if not stub.with_suffix(".pyx").exists()]
+    if orphans:
+        sys.exit(f"stubs without a .pyx beside them: {', '.join(orphans)}")
     return [".".join(stub.relative_to(SOURCE).with_suffix("").parts) for stub in stubs]
 
 
 def main() -> int:
-    """Run stubtest over all of them; return its exit status."""
+    """Run stubtest on all stubs; return its exit status."""
     modules = stubbed_modules()
     if not modules:
         return 0

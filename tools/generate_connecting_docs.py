@@ -1,10 +1,9 @@
 """Write the tables of connection options into docs/connecting.md, from the driver's own table of them.
 
     python tools/generate_connecting_docs.py            write the file
-    python tools/generate_connecting_docs.py --check    exit with 1 if the file is not what would be written
+    python tools/generate_connecting_docs.py --check    exit with 1 if the file is out of date
 
-The text between two marks in docs/connecting.md is written here, from headrace._connect.params.options. The rest of
-the page is written by hand.
+Only the text between two marks in docs/connecting.md is generated, from headrace._connect.params.options.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ SECTIONS = {
     "require_auth": "Authentication",
     "min_protocol_version": "Protocol",
 }
-"""The option that each section of the table begins with; options stand in the order of OPTIONS."""
+"""The first option of each section of the table. The order is that of OPTIONS."""
 
 NOT_SHOWN_AS_CHOICES = {"replication", "sslcompression", "gsslib"}
-"""Options of which only values that ask for nothing are taken."""
+"""Options that only accept values that ask for nothing."""
 
 
 def sections() -> Iterator[tuple[str, list[Option]]]:
-    """Yield the title and the options of each section; exits where SECTIONS no longer fits OPTIONS."""
+    """Yield the title and the options of each section; exit if SECTIONS no longer fits OPTIONS."""
     options = list(OPTIONS.values())
     starts = [index for index, option in enumerate(options) if option.name in SECTIONS]
     if [options[index].name for index in starts] != list(SECTIONS) or starts[0] != 0:
@@ -46,12 +45,12 @@ def sections() -> Iterator[tuple[str, list[Option]]]:
 
 
 def cell(text: str) -> str:
-    """Return a text that may stand in a table."""
+    """Return a text in the form of a table cell."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def row(option: Option) -> str:
-    """Return the line of one option."""
+    """Return the table row of an option."""
     name = f"`{option.name}`"
     if option.keyword is not None:
         name += f"<br>keyword `{option.keyword}`"
@@ -76,16 +75,16 @@ def option_tables() -> str:
 
 
 def variable_table() -> str:
-    """Return the table of the variables that become settings of the session."""
+    """Return the table of the variables that become session settings."""
     lines = ["| variable | setting |", "| --- | --- |"]
     lines += [f"| `{variable}` | `{setting}` |" for variable, setting in STARTUP_VARIABLES.items()]
     return "\n".join([*lines, ""])
 
 
 def difference_list() -> str:
-    """Return the options that mean something else to headrace than to libpq, or nothing."""
+    """Return the list of options that differ from libpq."""
     titles = {
-        "narrower": "Taken more narrowly than by libpq",
+        "narrower": "Narrower than in libpq",
         "refused": "Refused unless they ask for nothing",
         "own": "headrace's own",
     }
@@ -101,11 +100,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "variables": variable_table,
     "differences": difference_list,
 }
-"""The text for each pair of marks."""
+"""The generated part at each pair of marks."""
 
 
 def render(present: str) -> str:
-    """Return the page with its generated parts anew; exits where a mark is missing."""
+    """Return the page with new generated parts; exit if a mark is missing."""
     return with_parts(TARGET, present, PARTS)
 
 

@@ -1,20 +1,20 @@
 """Write src/headrace/exceptions/_sqlstate.py, one exception class per SQLSTATE, from the server's errcodes.txt.
 
     python tools/generate_errors.py            write the file
-    python tools/generate_errors.py --check    exit with 1 if the file is not what would be written
+    python tools/generate_errors.py --check    exit with 1 if the file is out of date
 
-tools/errcodes.txt is src/backend/utils/errcodes.txt of the newest PostgreSQL, unchanged; to follow a new
-version, copy its file here and run this again. A SQLSTATE that newer servers dropped stays in RETIRED, for
-the older servers still sending it.
+tools/errcodes.txt is src/backend/utils/errcodes.txt of the newest PostgreSQL, unchanged. For a new version, copy its
+file here and run this tool again. A SQLSTATE that newer servers dropped stays in RETIRED, because older servers still
+send it.
 
-The class names are those that programs for asyncpg catch, and follow from the condition names by these rules:
+The class names are those that programs for asyncpg catch. They follow from the condition names by these rules:
 
 1. The words of the condition name are capitalised and joined, SQL, FDW, IO and PLPGSQL in capitals.
-2. An error's name ends in Error, which takes the place of a final "_error" or "_exception".
-3. A name that would hide a builtin (SyntaxError, ConnectionError, Warning ...) gets the prefix Postgres.
-4. NAMES holds the exceptions.
+2. An error's name ends in Error, which replaces a final "_error" or "_exception".
+3. A name that would shadow a builtin (SyntaxError, ConnectionError, Warning ...) gets the prefix Postgres.
+4. NAMES has the exceptions to these rules.
 
-A class derives from that of its SQLSTATE class (the one ending in 000), and that from PostgresError or
+A class derives from the class of its SQLSTATE class (the one that ends in 000), which derives from PostgresError or
 PostgresLogMessage.
 """
 
@@ -60,7 +60,7 @@ from ._base import PostgresError, PostgresLogMessage
 
 
 class Condition(NamedTuple):
-    """One line of errcodes.txt, and the section it stands in."""
+    """One line of errcodes.txt, and its section."""
 
     sqlstate: str
     level: str
@@ -69,11 +69,11 @@ class Condition(NamedTuple):
 
 
 RETIRED = [Condition("72000", "E", "snapshot_too_old", "Class 72 - Snapshot Failure")]
-"""What older servers may still send: 72000 went with old_snapshot_threshold in PostgreSQL 17."""
+"""SQLSTATEs that older servers may still send. PostgreSQL 17 dropped 72000 with old_snapshot_threshold."""
 
 
 def read_conditions(text: str) -> list[Condition]:
-    """Parse errcodes.txt; lines without a condition name are second macros for a SQLSTATE named elsewhere."""
+    """Parse errcodes.txt. A line without a condition name is a second macro for a SQLSTATE with a name elsewhere."""
     conditions: dict[str, Condition] = {}
     section = ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -95,7 +95,7 @@ def read_conditions(text: str) -> list[Condition]:
 
 
 def class_name(condition: Condition) -> str:
-    """Name the class for a condition by the rules in the module's docstring."""
+    """Return the class name for a condition, by the rules in the module's docstring."""
     if condition.sqlstate in NAMES:
         return NAMES[condition.sqlstate]
     words = condition.name.split("_")
@@ -108,7 +108,7 @@ def class_name(condition: Condition) -> str:
 
 
 def base_names(condition: Condition, names: dict[str, str]) -> str:
-    """Name what the class derives from."""
+    """Return the names of the base classes."""
     head = condition.sqlstate[:2] + "000"
     if head in names and head != condition.sqlstate:
         return names[head]
@@ -119,7 +119,7 @@ def base_names(condition: Condition, names: dict[str, str]) -> str:
 
 def render(conditions: list[Condition]) -> str:
     """Return the text of the generated module."""
-    # Class 00 is no condition to tell apart: PostgresLogMessage itself stands for it.
+    # Class 00 needs no class of its own: PostgresLogMessage is used for it.
     conditions = [condition for condition in conditions if condition.level != "S"]
     names = {condition.sqlstate: class_name(condition) for condition in conditions}
     if len(set(names.values())) != len(names):

@@ -1,12 +1,12 @@
 """Write src/headrace/_sql/core_functions.py: the names that decide whether a statement is a plain read.
 
     python tools/generate_functions.py            write the file
-    python tools/generate_functions.py --check    exit with 1 if the file is not what would be written
+    python tools/generate_functions.py --check    exit with 1 if the file is out of date
     python tools/generate_functions.py DSN ...    read pg_proc and pg_get_keywords() of these servers into
                                                   tools/functions.txt, then write the file
 
-tools/functions.txt has the facts, one column for each version. A DSN replaces the column of its version or adds one;
-needs psycopg. The sets SQL_FROM_TEXT to SESSION_RELATIONS below are decisions, and each gives its reason.
+tools/functions.txt has the facts, one column for each version. A DSN replaces the column of its version or adds one,
+which needs psycopg. The sets SQL_FROM_TEXT to SESSION_RELATIONS below are decisions, and each gives its reason.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ sys.path.insert(0, str(ROOT))
 from tools.generated import conclude, parser  # noqa: E402
 
 SQL_FROM_TEXT = re.compile(r"(table|schema|database|query|cursor)_to_xml.*|ts_rewrite|ts_stat")
-"""They run a query that is in an argument, in a table or in a cursor: it may do anything."""
+"""These run a query from an argument, a table or a cursor, which may do anything."""
 
 EFFECTS = frozenset(
     "pg_current_xact_id txid_current fmgr_c_validator fmgr_internal_validator fmgr_sql_validator".split()
 )
-"""pg_proc calls them stable, but the first two assign a transaction ID and the others may load a library."""
+"""These are stable in pg_proc, but the first two assign a transaction ID and the others may load a library."""
 
 HARMLESS = frozenset(
     "random gen_random_uuid uuidv4 uuidv7 clock_timestamp timeofday pg_sleep pg_sleep_for pg_sleep_until".split()
 )
-"""They are volatile because their answers differ, not because they change anything. A version that does not have one
+"""These are volatile because their answers differ, not because they change anything. A version that does not have one
 of them is no obstacle: what programs define by these names does the same."""
 
 SQL_STANDARD = frozenset(
@@ -60,7 +60,7 @@ SESSION_FUNCTIONS = frozenset(
     pg_current_xact_id_if_assigned txid_current_if_assigned
     """.split()
 )
-"""They tell about the session or its transaction: settings, search path, temporary schema, role, the connection's own
+"""These depend on the session or its transaction: settings, search path, temporary schema, role, the connection's own
 addresses, and what SQL has left in the session. Functions that tell about the server or about all its sessions, such as
 pg_stat_get_activity() and pg_lock_status(), are not among them: any session of the server gives the same answer."""
 
@@ -139,7 +139,7 @@ def read_facts(text: str) -> Facts:
 
 
 def facts_text(facts: Facts) -> str:
-    """Return what functions.txt is to hold."""
+    """Return the text of functions.txt."""
     versions = sorted(facts.functions)
     lines = [
         "# Facts about PostgreSQL, read from servers by tools/generate_functions.py. A column for each version:",
@@ -159,15 +159,15 @@ def ask(dsn: str, facts: Facts) -> None:
     with psycopg.connect(dsn) as connection:
         version = connection.info.server_version // 10_000
         functions: dict[str, str] = dict(connection.execute(FUNCTIONS).fetchall())
-        # A name with an upper-case letter is written in quotes, which no plain read has.
+        # A name with an upper-case letter has to be quoted, and a quoted call is never a plain read.
         facts.functions[version] = {name: functions[name] for name in functions if name == name.lower()}
         facts.keywords[version] = dict(connection.execute(KEYWORDS).fetchall())
 
 
 def reading_functions(facts: Facts) -> set[str]:
-    """Return the functions that only read, whichever supported version it is that runs them.
+    """Return the functions that only read in every supported version.
 
-    A name that some version lacks is not one: there it may be a program's own function.
+    A name that a version lacks is left out, because it may be a program's own function there.
     """
     versions = facts.functions.values()
     names = set.intersection(*(set(functions) for functions in versions))
@@ -189,7 +189,7 @@ def volatile_functions(facts: Facts) -> set[str]:
 
 
 def grammar_words(facts: Facts) -> set[str]:
-    """Return the keywords that are never a function's name, so that "(" behind one is grammar."""
+    """Return the keywords that are never a function's name, so that "(" after one is grammar."""
     per_version = [
         {word for word, category in keywords.items() if category in ("R", "C")} for keywords in facts.keywords.values()
     ]
@@ -197,7 +197,7 @@ def grammar_words(facts: Facts) -> set[str]:
 
 
 def session_names() -> set[str]:
-    """Return the functions, keywords and views that tell about the session."""
+    """Return the functions, keywords and views that depend on the session."""
     return set(SESSION_FUNCTIONS | SESSION_KEYWORDS | SESSION_RELATIONS)
 
 
@@ -208,7 +208,7 @@ def check_decisions(facts: Facts) -> None:
     unknown = (EFFECTS | HARMLESS | SESSION_FUNCTIONS) - functions
     unknown |= (SQL_STANDARD | CALLS | SESSION_KEYWORDS) - keywords
     if unknown:
-        sys.exit(f"{SOURCE.name} does not have {', '.join(sorted(unknown))}: mend the sets in {Path(__file__).name}")
+        sys.exit(f"{SOURCE.name} does not have {', '.join(sorted(unknown))}: correct the sets in {Path(__file__).name}")
 
 
 def assignment(name: str, words: Iterable[str], comment: str) -> str:

@@ -1,12 +1,12 @@
 """Write src/headrace/_core/codecs/container_oids.py: the arrays, ranges and multiranges whose OIDs never change.
 
-    python tools/generate_type_oids.py DSN ...            write what the servers know, taken together
-    python tools/generate_type_oids.py --check DSN ...    exit with 1 if the file is not what would be written
+    python tools/generate_type_oids.py DSN ...            write the types of all these servers
+    python tools/generate_type_oids.py --check DSN ...    exit with 1 if the file is out of date
 
-Name a server of the oldest and of the newest version the driver supports. OIDs below 10,000 are assigned by
-hand and never given to another type (PostgreSQL documentation, "OID Assignment"), so two servers cannot
-contradict each other. Row types of system catalogues are left out: their columns change from version to
-version. Needs psycopg.
+Name a server of the oldest and one of the newest version that the driver supports. OIDs below 10,000 are assigned
+manually and never reused for another type (PostgreSQL documentation, "OID Assignment"), so two servers cannot
+contradict each other. Row types of system catalogues are left out, because their columns change between versions.
+This tool needs psycopg.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools.generated import conclude, parser  # noqa: E402
 
-# typlen tells arrays, int2vector and oidvector among them, from types such as point merely subscripted.
+# typlen distinguishes arrays, including int2vector and oidvector, from types that can only be subscripted, like point.
 ARRAYS = """
     SELECT a.oid::int8, a.typname, a.typelem::int8, e.typname, e.typdelim
     FROM pg_type a JOIN pg_type e ON e.oid = a.typelem

@@ -1,11 +1,11 @@
 """Write the tables of types into docs/types.md, from the registry of codecs and the descriptions here.
 
     python tools/generate_types_docs.py            write the file
-    python tools/generate_types_docs.py --check    exit with 1 if the file is not what would be written
+    python tools/generate_types_docs.py --check    exit with 1 if the file is out of date
 
-Which types are built in, what Python makes of their values and whether they travel as text is read from the registry;
-what else an encoder takes, and what is to be known of a type, is said here, once. A type in the registry that is not
-described here, or the other way round, is an error. headrace must have been compiled.
+The registry provides the built-in types, the Python types of their values, and whether they are sent as text. The
+descriptions here add what else an encoder accepts, and notes. A type that is in only one of them is an error. headrace
+must be compiled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from tools.generated import conclude, parser, with_parts  # noqa: E402
 
 
 class Family(NamedTuple):
-    """Types that are alike in everything the table says of them."""
+    """Types that are alike in every column of the table."""
 
     types: str
-    """Their names in pg_type, with spaces between."""
+    """Their names in pg_type, separated by spaces."""
 
     accepted: str
-    """Other Python values that a parameter may have, besides those of the type that is returned."""
+    """Other types that are accepted as a parameter, besides the type of decoded values."""
 
     notes: str = ""
 
@@ -137,7 +137,7 @@ WITH_VALUES = {"void", "record"}
 
 
 def registered() -> dict[str, Codec]:
-    """Return the codecs of the types that have values of their own and are made of no other, by name."""
+    """Return the codecs of the types that have values and are not composed of other types, by name."""
     return {
         codec.name: codec
         for codec in builtin_codecs().values()
@@ -151,7 +151,7 @@ def pseudo_types() -> list[str]:
 
 
 def check_complete() -> None:
-    """Exit where the registry and the descriptions do not have the same types."""
+    """Exit if the registry and the descriptions do not have the same types."""
     described = [name for families in SECTIONS.values() for family in families for name in family.types.split()]
     known = registered()
     wrong = [f"{name}: no description in SECTIONS" for name in sorted(set(known) - set(described))]
@@ -162,12 +162,12 @@ def check_complete() -> None:
 
 
 def cell(text: str) -> str:
-    """Return a text that may stand in a table."""
+    """Return a text in the form of a table cell."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def sql_names() -> dict[str, list[str]]:
-    """Return what SQL calls a type besides its name in pg_type."""
+    """Return the names of types in SQL that differ from the name in pg_type."""
     names: dict[str, list[str]] = {}
     for alias, name in ALIASES.items():
         names.setdefault(name, []).append(alias)
@@ -181,7 +181,7 @@ def shown_type(name: str, aliases: dict[str, list[str]]) -> str:
 
 
 def python_type(family: Family) -> str:
-    """Return what Python makes of the values, each class by itself; exits where the types of a family differ."""
+    """Return the Python classes of the values; exit if the types of a family differ."""
     codecs = registered()
     found = {codecs[name].python for name in family.types.split()}
     if len(found) > 1:
@@ -192,7 +192,7 @@ def python_type(family: Family) -> str:
 
 
 def row(family: Family, aliases: dict[str, list[str]]) -> str:
-    """Return the line of a family."""
+    """Return the table row of a family."""
     codecs = registered()
     names = "<br>".join(shown_type(name, aliases) for name in family.types.split())
     travels = {codecs[name].format for name in family.types.split()}
@@ -243,11 +243,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "ranges": range_table,
     "pseudo-types": pseudo_list,
 }
-"""The text for each pair of marks."""
+"""The generated part at each pair of marks."""
 
 
 def render(present: str) -> str:
-    """Return the page with its generated parts anew; exits where a mark is missing."""
+    """Return the page with new generated parts; exit if a mark is missing."""
     return with_parts(TARGET, present, PARTS)
 
 

@@ -1,4 +1,4 @@
-"""What the tools that write files have in common: marks within a page, and `--check`."""
+"""Common parts of the tools that generate files: marks within a page, and `--check`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def with_parts(target: Path, present: str, parts: Mapping[str, Callable[[], str]]) -> str:
-    """Return a page with what stands between its pairs of marks made anew; exits where a mark is missing."""
+    """Return a page with new text between its pairs of marks; exit if a mark is missing."""
     for name, part in parts.items():
         begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->\n"
         if present.count(begin) != 1 or present.count(end) != 1:
@@ -32,7 +32,7 @@ def with_parts(target: Path, present: str, parts: Mapping[str, Callable[[], str]
 
 
 def conclude(target: Path, wanted: str, *, check: bool, tool: str) -> int:
-    """Write the file, or with `check` show how it differs; returns the exit status."""
+    """Write the file, or with `check` show how it differs; return the exit status."""
     present = target.read_text(encoding="utf-8") if target.exists() else ""
     shown = target.relative_to(ROOT)
     if not check:

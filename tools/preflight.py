@@ -1,7 +1,7 @@
-"""Check that this machine can build headrace, and say in one message what to install where it cannot.
+"""Check that this machine can build headrace. If it cannot, print what to install.
 
-Run by `make` before anything else, by whatever `python3` is there: standard library only, and no syntax newer
-than Python 3.8. Exit status 0 where all is well, 1 with the message on stderr otherwise.
+`make` runs this first, with any `python3`, so it uses only the standard library and syntax of Python 3.8. The exit
+status is 0 on success, 1 with a message on stderr otherwise.
 
 Environment: CC names the C compiler, as for any other extension module.
 """
@@ -22,7 +22,7 @@ PROGRAM = "#include <Python.h>\nint main(void) { return PY_MAJOR_VERSION == 3 ? 
 
 
 def python_problem() -> str:
-    """Return what is wrong with this Python's version, or an empty string."""
+    """Return the problem with this Python's version, or an empty string."""
     if sys.version_info >= NEEDED:
         return ""
     needed, found = (".".join(map(str, version[:2])) for version in (NEEDED, sys.version_info))
@@ -41,7 +41,7 @@ def venv_problem() -> str:
 
 
 def compiler() -> list[str]:
-    """Return the command of the C compiler that setuptools is going to use."""
+    """Return the command of the C compiler that setuptools will use."""
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 
@@ -63,15 +63,14 @@ def compiler_problem() -> str:
         except OSError as error:
             return f"the C compiler {command[0]} cannot be run: {error}"
     if done.returncode != 0:
-        said = done.stdout.decode(errors="replace").strip()
-        said = said or "it says nothing"
-        return f"the C compiler {' '.join(command)} cannot compile a program with Python.h:\n{said}"
+        output = done.stdout.decode(errors="replace").strip() or "it prints nothing"
+        return f"the C compiler {' '.join(command)} cannot compile a program with Python.h:\n{output}"
     return ""
 
 
 def remedies() -> list[tuple[str, str]]:
-    """Return the systems known here, and for each the command that installs what is needed."""
-    # Debian's own python3 goes with python3-dev; one installed beside it as python3.13 with python3.13-dev.
+    """Return known systems, each with the command that installs the requirements."""
+    # Debian's own python3 needs python3-dev; another one, installed as python3.13, needs python3.13-dev.
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     debian = "python3" if os.path.basename(os.path.realpath("/usr/bin/python3")) == "python" + version else ""
     python = debian or ("python" + version if sys.version_info >= NEEDED else "python3")
@@ -83,7 +82,7 @@ def remedies() -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    """Check everything; print all that is wrong at once, with the remedy for each kind of system."""
+    """Check everything; print all problems at once, with the remedy for each system."""
     problems = [problem for problem in (python_problem(), venv_problem(), compiler_problem()) if problem]
     if not problems:
         return 0

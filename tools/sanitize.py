@@ -1,11 +1,11 @@
 """Build the core under AddressSanitizer and UBSan, and test it: python tools/sanitize.py [ARGUMENTS FOR PYTEST]
 
-By default it runs the tests that need no server, and the corpus of the fuzzing. Everything happens in a copy of
-the tree, build/asan: the extension modules of the tree itself stay as they are. Only what has changed is copied and
-compiled again. Needs gcc and its libasan and libubsan, which Debian's gcc brings along.
+By default it runs the tests that need no server, and the fuzzing corpus. Everything runs in a copy of the tree,
+build/asan, so the extension modules of the tree do not change. Only changed files are copied and compiled again. This tool needs gcc
+with libasan and libubsan, which Debian's gcc includes.
 
-An error of memory or undefined behaviour ends the run at once, with a report. Leaks are not looked for: the interpreter
-leaves too much behind at its end; tests/core/pipeline/test_leaks.py does that.
+A memory error or undefined behaviour stops the run at once, with a report. Leaks are not detected here, because the
+interpreter itself leaves too much allocated; tests/core/pipeline/test_leaks.py tests for leaks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEFAULT = [
 
 LIBRARIES = ("libasan.so", "libubsan.so")
 
-# What the tests start, a PostgreSQL for instance, is to run without.
+# Processes that the tests start, such as PostgreSQL, must run without the sanitizers.
 LAUNCHER = """\
 import os, runpy, sys
 del os.environ["LD_PRELOAD"]
@@ -53,7 +53,7 @@ ENVIRONMENT = {
     "PYTHONMALLOC": "malloc",
     "PYTHONPATH": "src",
     "PYTHONDONTWRITEBYTECODE": "1",
-    # Tests ask for absurd amounts of memory: NULL is the answer then, as without a sanitizer.
+    # Tests request absurd amounts of memory. malloc() must return NULL then, as without a sanitizer.
     "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
@@ -89,7 +89,7 @@ def build() -> None:
 
 
 def run(*module: str) -> int:
-    """Run a Python module in the copy, with the sanitizers' libraries loaded before all others."""
+    """Run a Python module in the copy, with the libraries of the sanitizers loaded first."""
     compiler = (os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "gcc")).split()[0]
     libraries = []
     for name in LIBRARIES:
