@@ -1,4 +1,4 @@
-"""``python -m bench``: measure, print the table, keep it as JSON and as a picture."""
+"""``python -m bench``: measure, print the table, and save it as JSON and as a picture."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ stderr = Console(stderr=True)
 @app.command()
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Under a minute: fewer rounds and rows.")] = False,
-    only: Annotated[str | None, typer.Option(help="Workloads by name: a part of it, or a shell pattern.")] = None,
+    only: Annotated[str | None, typer.Option(help="Workloads by name: part of the name, or a shell pattern.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Samples of each peer [default: 5, quick 3].")] = None,
     peers: Annotated[str, typer.Option(help="Peers to measure, separated by commas.")] = ",".join(NAMES),
     loop: Annotated[str, typer.Option(help="Event loop: asyncio, uvloop or both.")] = "asyncio",
-    json: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS / "benchmark.json",
-    picture_file: Annotated[Path, typer.Option("--picture", help="Where the picture goes.")] = RESULTS
-    / "benchmark.png",
+    json: Annotated[Path, typer.Option(help="The JSON file.")] = RESULTS / "benchmark.json",
+    picture_file: Annotated[Path, typer.Option("--picture", help="The picture file.")] = RESULTS / "benchmark.png",
     update_docs: Annotated[bool, typer.Option("--update-docs", help="Put the table into docs/benchmarks.md.")] = False,
     dsn: Annotated[str | None, typer.Option(help="A server to use instead of the embedded one.")] = None,
     tcp: Annotated[bool, typer.Option("--tcp", help="Loopback TCP instead of a Unix socket.")] = False,
-    bin_directory: Annotated[Path | None, typer.Option(help="PostgreSQL's programs, instead of the embedded.")] = None,
-    collect: Annotated[bool, typer.Option("--gc/--no-gc", help="Garbage collection while the clock runs.")] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit status 1 where a requirement is missed.")] = False,
+    bin_directory: Annotated[
+        Path | None, typer.Option(help="PostgreSQL's programs, instead of the embedded ones.")
+    ] = None,
+    collect: Annotated[bool, typer.Option("--gc/--no-gc", help="Garbage collection during measurements.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 1 if a requirement is missed.")] = False,
     list_workloads: Annotated[bool, typer.Option("--list", help="List the workloads and stop.")] = False,
 ) -> None:
     """Measure headrace against its peers, in one run on one server."""
@@ -66,16 +67,16 @@ def bench(
     if loop not in LOOPS:
         _bad_usage(f"--loop: expected {', '.join(LOOPS)}, got {loop!r}")
     if dsn is not None and tcp:
-        _bad_usage("--tcp: only for the embedded server; say so in --dsn instead")
+        _bad_usage("--tcp: only for the embedded server; use a TCP address in --dsn instead")
     if update_docs and (quick or only or set(names) != set(NAMES)):
-        _bad_usage("--update-docs: the table is kept from a whole run; leave --quick, --only and --peers out")
+        _bad_usage("--update-docs: needs a whole run; leave out --quick, --only and --peers")
     try:
         workloads = select(scale, only)
     except ValueError as error:
         _bad_usage(f"--only: {error}")
     pace = Pace(rounds=rounds or 3, seconds=0.01, longest=0.3) if quick else Pace(rounds=rounds or 5)
 
-    # A terminated run stops its server and workers as an interrupted one does.
+    # A terminated run stops its server and workers like an interrupted one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with _server(dsn, tcp=tcp, bin_directory=bin_directory) as server:
@@ -94,7 +95,7 @@ def bench(
         stderr.print(f"{peer} failed in {workload}: {reason}", style="red", highlight=False, markup=False)
     missed = report.missed()
     if missed:
-        stderr.print(f"below what is required: {', '.join(missed)}", style="red", highlight=False)
+        stderr.print(f"below the requirement: {', '.join(missed)}", style="red", highlight=False)
     if broken or (strict and missed):
         raise typer.Exit(1)
 
@@ -131,7 +132,7 @@ def _measure(
         "method": f"median of {pace.rounds} rounds ({2 * pace.rounds + 1} where a sample is short), "
         "every peer a sample in each; a process for each peer",
         "slow peers": f"a batch that would take longer than {pace.longest:g} s is cut, but not asyncpg's",
-        "garbage collection": "on while the clock runs, collected before" if collect else "off while the clock runs",
+        "garbage collection": "on during measurements, collected before" if collect else "off during measurements",
     }
     return Report(machine.facts(server.dsn, server.description), method, versions, names, runs)
 
@@ -178,7 +179,7 @@ def _server(dsn: str | None, *, tcp: bool, bin_directory: Path | None) -> Iterat
 
 
 def _pgbench_directory() -> Path | None:
-    """Return where the embedded server's pgbench is; None to look for one on the PATH."""
+    """Return the directory of the embedded server's pgbench; None to look for one on the PATH."""
     with contextlib.suppress(ServerError):
         return find_binaries()
     return None
@@ -194,7 +195,7 @@ def _keep(report: Report, json_file: Path, picture_file: Path, *, update_docs: b
         picture.draw(report, picture_file)
         written.append(picture_file)
     if update_docs and SUBJECT not in report.versions:
-        stderr.print(f"the docs are left alone: {SUBJECT} is not installed", style="yellow")
+        stderr.print(f"the docs were not updated: {SUBJECT} is not installed", style="yellow")
     elif update_docs:
         markdown.update(DOCS, report)
         written.append(DOCS)

@@ -1,4 +1,4 @@
-"""How figures are written, in the terminal and in the docs alike."""
+"""Formats figures, for the terminal and the documentation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NONE = "-"
 
 
 def rate(value: float) -> str:
-    """Write a rate in three digits: 9,120; 86.3 k; 3.11 M."""
+    """Return a rate in three digits: 9,120; 86.3 k; 3.11 M."""
     if value >= 999_500:
         return _three_digits(value / 1e6) + " M"
     if value >= 9_995:
@@ -18,7 +18,7 @@ def rate(value: float) -> str:
 
 
 def cell(line: Line, found: Cell | None) -> str:
-    """Write a cell of the table: a rate, megabytes, or what stands for a missing one."""
+    """Return a cell of the table: a rate, megabytes, or the mark for a missing figure."""
     if found is None or not found.samples:
         return "error" if found is not None and found.failed else NONE
     if line.workload.memory:
@@ -28,22 +28,22 @@ def cell(line: Line, found: Cell | None) -> str:
 
 
 def unit(workload: Workload) -> str:
-    """Return the unit of a line's cells."""
+    """Return the unit of a row's cells."""
     return "MB" if workload.memory else workload.unit
 
 
 def times(ratio: Ratio | None) -> str:
-    """Write a ratio: 7.42x."""
+    """Return a ratio: 7.42x."""
     return NONE if ratio is None else f"{ratio.middle:.2f}x"
 
 
 def spread(ratio: Ratio | None) -> str:
-    """Write the lowest and highest ratio of the rounds: 7.10-7.60."""
+    """Return the lowest and highest ratio of the rounds: 7.10-7.60."""
     return "" if ratio is None else f"{ratio.low:.2f}-{ratio.high:.2f}"
 
 
 def to_asyncpg(line: Line) -> Ratio | None:
-    """Return the ratio to asyncpg; None where speed is not what the line is about."""
+    """Return the ratio to asyncpg; None if the row is not about speed."""
     return None if line.workload.memory else line.ratio(SUBJECT, "asyncpg")
 
 

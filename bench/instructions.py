@@ -1,7 +1,7 @@
-"""``python -m bench.instructions WORKLOAD``: instructions the client spends on a unit of work, peer by peer.
+"""``python -m bench.instructions WORKLOAD``: instructions per unit of work of the client, for each peer.
 
-Where the wall clock is too noisy to decide between two versions, instructions still do. Each peer runs twice,
-with few operations and with three times as many; the difference leaves start-up out.
+If the wall clock is too noisy to compare two versions, instructions are still precise. Each peer runs twice, with few
+operations and with three times as many, so that the difference excludes the start-up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ stderr = Console(stderr=True)
 
 
 class CountError(Exception):
-    """Instructions cannot be counted here, or the run failed; the message says why."""
+    """Instructions cannot be counted here, or the run failed. The message says why."""
 
 
 class Counter(Protocol):
@@ -63,7 +63,7 @@ class Perf:
 
 
 class Callgrind:
-    """valgrind's callgrind: some fifty times slower, and there where no counter is."""
+    """valgrind's callgrind: about fifty times slower, for machines without a counter."""
 
     name = "valgrind --tool=callgrind"
     _pattern = re.compile(r"Collected : (\d+)")
@@ -83,7 +83,7 @@ def instructions(
     loop: Annotated[str, typer.Option(help="Event loop: asyncio or uvloop.")] = "asyncio",
     operations: Annotated[int | None, typer.Option(min=1, help="Operations of the shorter run.")] = None,
 ) -> None:
-    """Count the instructions that a unit of a workload costs each peer."""
+    """Count the instructions per unit of a workload for each peer."""
     names = peers.split(",")
     try:
         found = find(FULL, workload)
@@ -105,7 +105,7 @@ def instructions(
 
 
 def _counter() -> Counter:
-    """Return the first counter that works here; CountError where none does."""
+    """Return the first counter that works here. Raises CountError if none does."""
     choices: tuple[Counter, ...] = (Perf(), Callgrind())
     for counter in choices:
         command = counter.command(["true"])

@@ -1,8 +1,8 @@
 """``python -m bench.latency``: how long quick calls take beside slow ones, a lock and cancellations.
 
-Twenty tasks look rows up through a pool, one after another each, while something slow goes on in the same pool.
-headrace and asyncpg take turns, a round each, on a new pool each time. The quantiles of a round are kept; their median
-over the rounds is shown.
+Twenty tasks look up rows through a pool, each one row after another, while something slow runs in the same pool.
+headrace and asyncpg alternate, one round each, with a new pool for each round. The quantiles of each round are
+recorded, and their median over the rounds is shown.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ LOCK_SECONDS = 0.1
 CANCEL_SECONDS = 0.01
 
 RATIO = 1.1
-"""The most that a quantile may be of asyncpg's."""
+"""The highest allowed ratio of a quantile to asyncpg's."""
 
 ADDED = 0.025
-"""Seconds by which the slowest call may be slower than asyncpg's: the pipeline budget, and 20 ms."""
+"""Seconds by which the slowest call may be slower than asyncpg's: the pipeline budget plus 20 ms."""
 
 SLEEP = "SELECT pg_sleep($1)"
 LOCK = f"SELECT 1 FROM {SCHEMA}.product WHERE product_id = 1 FOR UPDATE"
 
 Beside = Callable[[Any, Any, str], AbstractAsyncContextManager[None]]
-"""The work that goes on beside the quick calls: given the driver, its pool and the server's DSN."""
+"""The work beside the quick calls. Its arguments are the driver, its pool and the server's DSN."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A size of the pool, and what goes on beside the quick calls.
+    """A pool size, and the work beside the quick calls.
 
-    `judged`: whether asyncpg's quantiles are a bound. They are not if slow statements keep the whole pool busy, and a
-    round has a twentieth of the calls then.
+    `judged`: whether asyncpg's quantiles are a bound. They are not if slow statements keep the whole pool busy. A round
+    then has a twentieth of the calls.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Of the seconds that calls took."""
+    """Quantiles of the durations of calls, in seconds."""
 
     p50: float
     p99: float
@@ -78,7 +78,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, seconds: list[float]) -> Quantiles:
-        """Return the quantiles of some calls."""
+        """Return the quantiles of these durations."""
         ordered = sorted(seconds)
         return cls(ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], ordered[-1])
 
@@ -110,11 +110,11 @@ class Result:
         return p50 <= RATIO and p99 <= RATIO and added <= ADDED if self.scenario.judged else None
 
 
-# -- what goes on beside the quick calls -------------------------------------------------------------------------------
+# -- work beside the quick calls ---------------------------------------------------------------------------------------
 
 
 def repeated(count: int, once: Callable[[Any], Awaitable[None]]) -> Beside:
-    """Have so many tasks do something in the pool again and again."""
+    """Run a number of tasks that call `once` with the pool in a loop."""
 
     @asynccontextmanager
     async def beside(driver: Any, pool: Any, dsn: str) -> AsyncIterator[None]:
@@ -148,7 +148,7 @@ async def cancel(pool: Any) -> None:
 
 @asynccontextmanager
 async def beside_a_lock(driver: Any, pool: Any, dsn: str) -> AsyncIterator[None]:
-    """Have a call wait for a row that a connection of its own locks again and again."""
+    """Make a call wait for a row that another connection locks again and again."""
     holder = await driver.connect(dsn)
 
     async def holding() -> None:
@@ -170,11 +170,11 @@ async def beside_a_lock(driver: Any, pool: Any, dsn: str) -> AsyncIterator[None]
 
 
 def scenarios() -> list[Scenario]:
-    """Return all scenarios, in the order of the table's lines."""
+    """Return all scenarios, in the order of the table's rows."""
     found = []
     for size in (2, 6, 10):
         for count, name in ((0, "nothing"), (1, "one slow statement"), (2, "two slow statements")):
-            # Two of two connections are at work all the time there.
+            # Both connections of the pool are always busy in that case.
             found.append(
                 Scenario(f"pool of {size}, beside {name}", size, repeated(count, sleep), (size, count) != (2, 2))
             )
@@ -187,7 +187,7 @@ def scenarios() -> list[Scenario]:
 
 
 async def one_round(driver: Any, scenario: Scenario, dsn: str, calls: int) -> Quantiles:
-    """Make that many quick calls through a new pool; return their quantiles."""
+    """Make the quick calls through a new pool; return their quantiles."""
     keys = iter(keys_of(calls))
     seconds: list[float] = []
     async with driver.create_pool(dsn, min_size=scenario.size, max_size=scenario.size) as pool:
@@ -209,7 +209,7 @@ async def one_round(driver: Any, scenario: Scenario, dsn: str, calls: int) -> Qu
 
 
 def measure(dsn: str, chosen: list[Scenario], rounds: int, calls: int, say: Callable[[str], None]) -> Iterator[Result]:
-    """Measure scenario after scenario; in each round the drivers take turns, and the other one begins."""
+    """Measure the scenarios. The drivers alternate, and in each round the other one begins."""
     modules = {name: importlib.import_module(name) for name in DRIVERS}
     for scenario in chosen:
         say(scenario.name)
@@ -228,7 +228,7 @@ HEADINGS = ("quick calls", "headrace p50, p99, max", "asyncpg p50, p99, max", "p
 
 
 def cells(result: Result) -> list[str]:
-    """Return a line of the table."""
+    """Return a row of the table."""
 
     def written(driver: str) -> str:
         found = result.middle(driver)
@@ -243,7 +243,7 @@ def cells(result: Result) -> list[str]:
 def as_markdown(results: list[Result], rounds: int, calls: int) -> str:
     """Return the table for the documentation."""
     lines = [HEADINGS, ("---", *["---:"] * 5, "---"), *map(cells, results)]
-    method = f"Median of {rounds} rounds of {calls:,} calls each, by {CALLERS} tasks; the drivers take turns."
+    method = f"Median of {rounds} rounds of {calls:,} calls each, by {CALLERS} tasks; the drivers alternate."
     return "\n".join([method, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
@@ -254,9 +254,9 @@ app = typer.Typer(add_completion=False)
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each driver.")] = 5,
     calls: Annotated[int, typer.Option(min=100, help="Quick calls in a round.")] = 10_000,
-    only: Annotated[str, typer.Option(help="Scenarios by name: a part of it, or a shell pattern.")] = "*",
+    only: Annotated[str, typer.Option(help="Scenarios by name: part of the name, or a shell pattern.")] = "*",
     update_docs: Annotated[bool, typer.Option("--update-docs", help="Put the table into docs/benchmarks.md.")] = False,
-    json_file: Annotated[Path, typer.Option("--json", help="Where the JSON goes.")] = RESULTS,
+    json_file: Annotated[Path, typer.Option("--json", help="The JSON file.")] = RESULTS,
 ) -> None:
     """Measure how long quick calls take beside slow ones."""
     stdout, stderr = Console(width=None if sys.stdout.isatty() else 200), Console(stderr=True)

@@ -1,4 +1,4 @@
-"""The facts of the machine and the run that belong beside any figure; no paths, no names of hosts."""
+"""The machine and software that figures depend on, without paths and host names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 
 
 def facts(dsn: str, transport: str) -> dict[str, str]:
-    """Return what the figures depend on, by its name; asks the server for its version."""
+    """Return the facts that the figures depend on, by name. Queries the server's version."""
     with psycopg.connect(dsn) as connection:
         # Distributors add their own version in parentheses.
         server = (connection.info.parameter_status("server_version") or "unknown").split()[0]

@@ -1,4 +1,4 @@
-"""The table in docs/benchmarks.md, between two markers; what stands outside them is left alone."""
+"""The table in docs/benchmarks.md, between two markers. Text outside them is not changed."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ MARKS = {True: "yes", False: "**no**", None: ""}
 
 
 def update(page: Path, report: Report) -> None:
-    """Put the report's tables into the page, which is made where there is none.
+    """Write the report's tables into the page, which is created if it does not exist.
 
-    Raises ValueError where the page has lost its markers.
+    Raises ValueError if the page has no markers.
     """
     _replace(page, BEGIN, END, _measured(report))
 
 
 def update_latency(page: Path, table: str) -> None:
-    """Put the latency table into the page, as `update()` does with the other."""
+    """Write the latency table into the page, like `update()`."""
     _replace(page, LATENCY_BEGIN, LATENCY_END, table)
 
 

@@ -1,4 +1,4 @@
-"""What was measured: samples, the cells and lines of the table, ratios and verdicts; pure, no I/O."""
+"""The results: samples, cells and rows of the table, ratios and verdicts. It does no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Sample:
-    """One timed run: units done, wall and CPU seconds of the client, bytes its peak memory grew by."""
+    """One timed run: units done, wall and CPU seconds of the client, growth of its peak memory in bytes."""
 
     units: int
     seconds: float
@@ -25,13 +25,13 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return self.units / self.seconds
 
 
 @dataclass
 class Cell:
-    """A peer's samples of one workload; ``missing`` says why there are none, ``failed`` that it broke."""
+    """A peer's samples of one workload. ``missing``: why there are none. ``failed``: whether the driver failed."""
 
     samples: list[Sample] = field(default_factory=list)
     note: str = ""
@@ -40,7 +40,7 @@ class Cell:
 
     @property
     def rate(self) -> float | None:
-        """The median rate, units a second."""
+        """The median rate, in units per second."""
         return median(sample.rate for sample in self.samples) if self.samples else None
 
     @property
@@ -52,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast: the median over the rounds, and the lowest and highest of them."""
+    """How many times as fast: the median, lowest and highest ratio of the rounds."""
 
     middle: float
     low: float
@@ -61,22 +61,22 @@ class Ratio:
 
 @dataclass
 class Line:
-    """A line of the table: a workload and its cells by the peer's name, the limit among them."""
+    """A row of the table: a workload and its cells by peer name, including the limit."""
 
     workload: Workload
     cells: dict[str, Cell]
 
     def ratio(self, faster: str, slower: str) -> Ratio | None:
-        """Return how many times as fast one peer is as another; None where either has no samples."""
+        """Return how many times as fast one peer is as another; None if either has no samples."""
         pair = self.cells.get(faster), self.cells.get(slower)
         if pair[0] is None or pair[1] is None:
             return None
-        # The two ran one after the other in each round, so what disturbed the machine disturbed both.
+        # Both ran in each round, one after the other, so a disturbance of the machine affected both.
         ratios = [a.rate / b.rate for a, b in zip(pair[0].samples, pair[1].samples, strict=False)]
         return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
 
     def verdict(self) -> bool | None:
-        """Return whether the requirement is met; None where there is none or it could not be measured."""
+        """Return whether the requirement is met; None if there is none or it could not be measured."""
         match self.workload.requirement:
             case AtLeast(times, over):
                 ratio = self.ratio(SUBJECT, over)
@@ -89,7 +89,7 @@ class Line:
 
 @dataclass
 class Run:
-    """All lines of one event loop."""
+    """All rows of one event loop."""
 
     loop: str
     lines: list[Line]
@@ -97,7 +97,7 @@ class Run:
 
 @dataclass
 class Report:
-    """A whole run: the machine's facts, how it was measured, the peers' versions, the lines of each loop."""
+    """A whole run: the machine, the method, the versions of the peers, and the rows of each event loop."""
 
     facts: dict[str, str]
     method: dict[str, str]
@@ -106,12 +106,12 @@ class Report:
     runs: list[Run]
 
     def missed(self) -> list[str]:
-        """Return the workloads whose requirement is not met on the default loop, for which it is stated."""
+        """Return the workloads whose requirement is not met on the default loop, to which requirements apply."""
         lines = [line for run in self.runs if run.loop == DEFAULT_LOOP for line in run.lines]
         return [line.workload.name for line in lines if line.verdict() is False]
 
     def failures(self) -> list[tuple[str, str, str]]:
-        """Return (peer, workload, reason) for everything that broke."""
+        """Return (peer, workload, reason) for every failure."""
         return [
             (peer, line.workload.name, cell.missing)
             for run in self.runs
@@ -121,7 +121,7 @@ class Report:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON's types: every sample, and the figures drawn from them."""
+        """Return the report as JSON types: every sample, and the figures derived from them."""
         return {
             "facts": self.facts,
             "method": self.method,

@@ -1,4 +1,4 @@
-"""The parent's end of a worker: commands with a deadline, a new process where the old one hangs or dies."""
+"""The parent's side of a worker: commands with a deadline, and a new process if the old one hangs or dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START_SECONDS = 60.0
 
 
 class PeerProcess:
-    """A peer's process, started when it is first asked for; a context manager that ends it."""
+    """A peer's process, started on demand. As a context manager it ends the process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -29,7 +29,7 @@ class PeerProcess:
         self.stop()
 
     def start(self) -> Refused | None:
-        """Start the process where none runs; return why the peer cannot be had, or None."""
+        """Start the process if none runs. Return why the peer is not available, or None."""
         if self._process is not None or self._absent is not None:
             return self._absent
         context = multiprocessing.get_context("spawn")
@@ -42,15 +42,15 @@ class PeerProcess:
             self.version = reply.version
             return None
         self.stop()
-        # Asked for once: what cannot be imported now cannot be imported for the next workload either.
+        # This is tried once: a failed import would also fail for the next workload.
         self._absent = reply if isinstance(reply, Refused) else Refused(f"unexpected {reply}", failed=True)
         return self._absent
 
     def ask(self, command: Command, seconds: float) -> Reply:
         """Send a command and return the reply.
 
-        Refused where the peer cannot be had, does not answer in time or dies; then its process is ended, and
-        the next command starts a new one.
+        Return Refused if the peer is not available, does not answer in time or dies. Its process is then ended, and the
+        next command starts a new one.
         """
         refused = self.start()
         if refused is not None:
@@ -65,7 +65,7 @@ class PeerProcess:
         return self._receive(seconds)
 
     def stop(self) -> None:
-        """End the process; harmless where none runs."""
+        """End the process, if one runs."""
         process, pipe = self._process, self._pipe
         self._process = self._pipe = None
         if pipe is not None:

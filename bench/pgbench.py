@@ -1,4 +1,4 @@
-"""The limit: pgbench, PostgreSQL's own load generator in C, on the same statements and the same server."""
+"""The limit: pgbench, PostgreSQL's own load generator in C, with the same statements on the same server."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SECONDS = 120
 
 
 class PgbenchError(Exception):
-    """pgbench is not there or failed; the message has its output."""
+    """pgbench is not installed or has failed. The message has its output."""
 
 
 class Pgbench:
-    """pgbench with prepared statements against one server."""
+    """pgbench with prepared statements on one server."""
 
     def __init__(self, dsn: str, bin_directory: Path | None) -> None:
         found = shutil.which("pgbench", path=str(bin_directory) if bin_directory else None)
@@ -40,9 +40,9 @@ class Pgbench:
         return found[0] if found else "unknown"
 
     def sample(self, limit: Limit) -> Sample:
-        """Run a script once; PgbenchError where it fails.
+        """Run a script once. Raises PgbenchError if it fails.
 
-        The rate is pgbench's own and leaves out connecting, except where connecting is what is measured.
+        The rate is pgbench's own. It excludes connecting, unless connecting is measured.
         """
         transactions = max(1, limit.queries // limit.clients // limit.pipeline)
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:

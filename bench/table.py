@@ -59,7 +59,7 @@ def _table(report: Report, run: Run) -> Table:
 
 
 def _notes(run: Run) -> list[str]:
-    """Return the footnotes in the order in which the table meets them, each once."""
+    """Return the footnotes in the order of the table, each once."""
     found: dict[str, None] = {}
     for line in run.lines:
         for peer, cell in line.cells.items():

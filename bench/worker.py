@@ -1,7 +1,7 @@
-"""The process of one peer: it opens workloads and takes samples as it is told.
+"""The process of one peer. It opens workloads and takes samples on command.
 
-Every peer has a process of its own, so that no driver's threads, garbage or hang is another's; they take
-turns, one sample each.
+Every peer has a process of its own, so that the threads, garbage or hangs of a driver do not affect another one. The
+processes take samples one after another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WARM_OPERATIONS = 500
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is started with. collect: the garbage collector runs while the clock does."""
+    """The settings of a worker. collect: the garbage collector runs during measurements."""
 
     peer: str
     loop: str
@@ -39,10 +39,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class OpenWorkload:
-    """Open a workload, warm it and find how many operations make a sample.
+    """Open a workload, warm it up and determine how many operations make a sample.
 
-    seconds: how long a sample of repeated operations is to take. longest: cut a batch that would take longer;
-    None never cuts.
+    seconds: how long a sample of repeated operations should take. longest: a batch that would take longer is cut; None
+    never cuts.
     """
 
     workload: str
@@ -62,21 +62,21 @@ class CloseWorkload:
 
 @dataclass(frozen=True)
 class Ready:
-    """The peer is there, in this version; or, after CloseWorkload, it is free again."""
+    """The peer is available, in this version. After CloseWorkload: it is free again."""
 
     version: str
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The workload is open and warm."""
+    """The workload is open and warmed up."""
 
     note: str
 
 
 @dataclass(frozen=True)
 class Refused:
-    """It cannot be done, and why; ``failed`` where the driver broke instead of lacking it."""
+    """The command cannot be executed. ``failed`` if the driver failed, not if it lacks the feature."""
 
     reason: str
     failed: bool
@@ -88,7 +88,7 @@ Reply = Ready | Opened | Sample | Refused
 
 def serve(pipe: Connection, settings: Settings) -> None:
     """Run a worker until its parent closes the pipe."""
-    # Ctrl-C reaches the whole group of processes; the parent is the one that ends this.
+    # Ctrl-C reaches the whole process group; the parent ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with (
         contextlib.suppress(EOFError, ConnectionError),
@@ -98,7 +98,7 @@ def serve(pipe: Connection, settings: Settings) -> None:
 
 
 def loop_factory(name: str) -> Any:
-    """Return the factory of an event loop, None for the default one; ValueError for an unknown name."""
+    """Return the factory of an event loop; None for the default one. Raises ValueError for an unknown name."""
     match name:
         case "asyncio":
             return None
@@ -115,7 +115,7 @@ async def _serve(pipe: Connection, settings: Settings) -> None:
     except ImportError as error:
         pipe.send(Refused(f"not installed ({error})", failed=False))
         return
-    # What the imports left behind is not walked again in every round.
+    # Objects from the imports must not be traversed again in every round.
     gc.collect()
     gc.freeze()
     if not settings.collect:
@@ -148,7 +148,7 @@ async def _workload(pipe: Connection, peer: Peer, settings: Settings, command: O
 
 @contextlib.asynccontextmanager
 async def opened(workload: Workload, peer: Peer, dsn: str) -> AsyncIterator[Job]:
-    """Open a workload on a peer; Unsupported where the peer is not measured on it."""
+    """Open a workload on a peer. Raises Unsupported if the peer is not measured on it."""
     if peer.only_at_once and not workload.at_once:
         raise Unsupported("no different from the driver without it")
     async with workload.open(peer, dsn) as job:
@@ -156,7 +156,7 @@ async def opened(workload: Workload, peer: Peer, dsn: str) -> AsyncIterator[Job]
 
 
 async def warm(job: Job, operations: int) -> float:
-    """Run that many operations, check the result, run them again; return the seconds of the second time."""
+    """Run the operations, check the result, and run them again. Return the seconds of the second run."""
     await _reset(job)
     result = await job.run(operations)
     await job.check(result)
@@ -167,7 +167,7 @@ async def warm(job: Job, operations: int) -> float:
 
 
 async def take_sample(job: Job, operations: int) -> Sample:
-    """Run that many operations against the clock."""
+    """Measure the operations."""
     await _reset(job)
     gc.collect()
     before = _reset_peak()
@@ -193,7 +193,7 @@ async def _operations(workload: Workload, job: Job, command: OpenWorkload) -> in
 async def _commands(pipe: Connection) -> AsyncIterator[Command]:
     loop = asyncio.get_running_loop()
     while True:
-        # In a thread, so that the loop goes on for what a pool does in the background.
+        # This runs in a thread, so that the loop can run background tasks of a pool.
         command: Command = await loop.run_in_executor(None, pipe.recv)
         yield command
 
@@ -204,7 +204,7 @@ async def _reset(job: Job) -> None:
 
 
 def _reset_peak() -> int | None:
-    """Set the peak of resident memory to what is resident now and return it; None where the kernel cannot."""
+    """Reset the peak of resident memory to its present value and return that; None if the kernel cannot."""
     try:
         # proc_pid_clear_refs(5): writing 5 resets VmHWM.
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""asyncpg, and headrace, which keeps its public API: one adapter, told which module to use."""
+"""asyncpg and headrace, which has the same public API: one adapter for both modules."""
 
 from __future__ import annotations
 
@@ -98,8 +98,9 @@ class AsyncpgPool:
 
 
 class AsyncpgApi:
-    """A module with asyncpg's API; ``overlapping`` where calls on one connection may overlap, ``typed`` where fetch()
-    makes objects of a class.
+    """A module with asyncpg's API.
+
+    ``overlapping``: calls on one connection may overlap. ``typed``: fetch() can return objects of a class.
     """
 
     only_at_once = False
@@ -140,7 +141,7 @@ class AsyncpgApi:
 
 
 def _method(holder: Any, name: str) -> Any:
-    """Return an attribute of a connection or a module; Unsupported where it is not there yet."""
+    """Return an attribute of a connection or a module. Raises Unsupported if it does not exist yet."""
     try:
         return getattr(holder, name)
     except AttributeError:

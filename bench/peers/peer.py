@@ -1,7 +1,6 @@
-"""What a workload asks of a driver, so that each driver does it the way its own documentation would.
+"""The interface of a driver to the workloads. Each adapter uses its driver as the driver's documentation advises.
 
-The measured loops live in the adapters: nothing of ours is called once a query between the clock and the
-driver.
+The measured loops are in the adapters, so that no code of the benchmark runs once per query inside the measurement.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ Rows = Sequence[Any]
 
 
 class Unsupported(Exception):
-    """The driver has no way to do this; the message is the footnote of the table."""
+    """The driver cannot do this. The message becomes a footnote of the table."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to copy into or out of: its schema, name, columns and their types, in order."""
+    """A table for COPY: its schema, name, columns and their types, in order."""
 
     schema: str
     name: str
@@ -41,7 +40,7 @@ class PeerConnection(Protocol):
         ...
 
     async def fetch_as(self, sql: str, row: type[Any]) -> Sequence[Any]:
-        """Return all rows of a query as objects of a class whose fields are called as the columns are."""
+        """Return all rows of a query as objects of a class whose fields have the names of the columns."""
         ...
 
     async def execute(self, sql: str) -> None:
@@ -49,15 +48,15 @@ class PeerConnection(Protocol):
         ...
 
     async def fetchrow_each(self, sql: str, keys: Sequence[int]) -> Rows:
-        """Return the one row of each key, asking one after another."""
+        """Return the row of each key, with one query after another."""
         ...
 
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
-        """Return the one row of each key, asking all at once; Unsupported where calls may not overlap."""
+        """Return the row of each key, with all queries at once. Raises Unsupported if calls may not overlap."""
         ...
 
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run a statement for each row, as one transaction where the driver makes it one."""
+        """Run a statement for each row, in one transaction if the driver does so."""
         ...
 
     async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -69,7 +68,7 @@ class PeerConnection(Protocol):
         ...
 
     async def stream(self, sql: str, prefetch: int) -> int:
-        """Read a query through a cursor, ``prefetch`` rows a time; return the number of rows seen."""
+        """Read a query through a cursor, ``prefetch`` rows at a time; return the number of rows."""
         ...
 
 
@@ -77,23 +76,23 @@ class PeerPool(Protocol):
     """A pool of a fixed size, all its connections open."""
 
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
-        """Return the one row of each key, all at once, by the pool's own method where it has one."""
+        """Return the row of each key, all at once, with the pool's own method if it has one."""
         ...
 
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
-        """Return the one row of each key, all at once, each on a connection acquired for it."""
+        """Return the row of each key, all at once, each on a connection acquired for it."""
         ...
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
-        """Run a statement for each key by the pool's own method, in so many tasks; Unsupported if it has none."""
+        """Run a statement for each key with the pool's own method, in several tasks. Raises Unsupported without one."""
         ...
 
 
 class Peer(Protocol):
     """A driver.
 
-    overlapping: calls on one of its connections may overlap. only_at_once: it differs from another peer only
-    in queries asked all at once, and is measured on those alone.
+    overlapping: calls on one of its connections may overlap. only_at_once: it differs from another peer only for
+    queries that run all at once, and is only measured on those.
     """
 
     name: str
@@ -111,9 +110,9 @@ class Peer(Protocol):
         ...
 
     def json(self, document: str) -> object:
-        """Return a JSON document as the driver takes it for an argument."""
+        """Return a JSON document in the form that the driver accepts as an argument."""
         ...
 
     def range(self, lower: object, upper: object) -> object:
-        """Return a range, lower bound included and upper excluded, as the driver takes it for an argument."""
+        """Return a range from `lower` to below `upper`, in the form that the driver accepts as an argument."""
         ...

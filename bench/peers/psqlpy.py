@@ -15,7 +15,7 @@ from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
 
 
 class PsqlpyConnection:
-    """A connection of psqlpy; calls that overlap are pipelined by its Rust part."""
+    """A connection of psqlpy. Its Rust part pipelines overlapping calls."""
 
     def __init__(self, connection: psqlpy.Connection) -> None:
         self._connection = connection
@@ -38,12 +38,12 @@ class PsqlpyConnection:
 
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         async with self._connection.transaction() as transaction:
-            # It takes lists only; making them is part of its price.
+            # It accepts only lists; creating them is part of its cost.
             await transaction.execute_many(sql, [list(row) for row in rows])
 
     async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        # Measured: with 100,000 rows every call hangs, with 10,000 one in ten, the GIL and a lock of its own
-        # held crosswise.
+        # Measured: with 100,000 rows every call hangs, with 10,000 one in ten, in a deadlock between the GIL and a
+        # lock of psqlpy.
         raise Unsupported("copy_records_to_table hangs with many rows (psqlpy 0.13.1)")
 
     async def copy_out(self, table: Table) -> int:
@@ -52,7 +52,7 @@ class PsqlpyConnection:
     async def stream(self, sql: str, prefetch: int) -> int:
         seen = 0
         async with self._connection.transaction() as transaction:
-            # The third argument is the number of rows a time; its name differs between stub and module.
+            # The third argument is the number of rows at a time. Its name differs between stub and module.
             cursor = transaction.cursor(sql, None, prefetch)
             await cursor.start()
             async for result in cursor:
@@ -62,7 +62,7 @@ class PsqlpyConnection:
 
 
 class PsqlpyPool:
-    """A pool of psqlpy; it has no query methods of its own, so every query acquires."""
+    """A pool of psqlpy. It has no query methods, so every query acquires a connection."""
 
     def __init__(self, pool: psqlpy.ConnectionPool) -> None:
         self._pool = pool

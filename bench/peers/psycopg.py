@@ -19,9 +19,9 @@ from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 OPTIONS: dict[str, Any] = {
-    # One statement, one round trip, as the other drivers have it.
+    # One statement is one round trip, as in the other drivers.
     "autocommit": True,
-    # `$n` goes to the server as it is; nothing is rewritten per query.
+    # `$n` is sent unchanged; no query is rewritten.
     "cursor_factory": psycopg.AsyncRawCursor,
     # Prepare at the first execution instead of the fifth.
     "prepare_threshold": 0,
@@ -87,7 +87,7 @@ class PsycopgConnection:
 
 
 class PsycopgPool:
-    """A pool of psycopg; it has no query methods of its own, so every query acquires."""
+    """A pool of psycopg. It has no query methods, so every query acquires a connection."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
         self._pool = pool
@@ -142,14 +142,14 @@ class Psycopg:
 
 
 class PipelineConnection(PsycopgConnection):
-    """A connection of psycopg whose look-ups go out inside ``connection.pipeline()``."""
+    """A connection of psycopg that sends look-ups inside ``connection.pipeline()``."""
 
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
         return await _pipeline(self._connection, sql, keys)
 
 
 class PipelinePool:
-    """A pool of psycopg, the keys dealt out over its connections and a pipeline opened on each."""
+    """A pool of psycopg that divides the keys among its connections, with a pipeline on each."""
 
     def __init__(self, pool: AsyncConnectionPool[Connection], size: int) -> None:
         self._pool = pool
@@ -172,7 +172,7 @@ class PipelinePool:
 
 
 class PsycopgPipeline(Psycopg):
-    """psycopg with its explicit pipeline: look-ups at once only, the rest is psycopg's own column."""
+    """psycopg with its explicit pipeline, for look-ups at once only. The rest is in psycopg's column."""
 
     name = "psycopg-pipeline"
     only_at_once = True
@@ -210,5 +210,5 @@ async def _pipeline(connection: Connection, sql: str, keys: Sequence[int]) -> Ro
 
 
 def _sql(text: str) -> LiteralString:
-    """Vouch for a statement: psycopg's types want SQL that is a literal, and every workload's is."""
+    """Return a statement as the literal that psycopg's types require. The SQL of every workload is one."""
     return text

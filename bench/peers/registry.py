@@ -10,9 +10,9 @@ NAMES = ("headrace", "asyncpg", "psycopg", "psycopg-pipeline", "psqlpy")
 def load_peer(name: str) -> Peer:
     """Import a driver and return its adapter.
 
-    Raises ImportError where the driver is not installed, ValueError where the name is none of NAMES.
+    Raises ImportError if the driver is not installed, ValueError if the name is not in NAMES.
     """
-    # Imported only here, so that a peer's process holds that peer and no other.
+    # The imports are here, so that a peer's process loads only that peer.
     match name:
         case "headrace":
             from bench.peers.asyncpg_api import AsyncpgApi

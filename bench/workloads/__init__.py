@@ -1,1 +1,1 @@
-"""What is measured: each file holds the workloads of one subject."""
+"""The workloads, one module for each subject."""

@@ -1,4 +1,4 @@
-"""Rows written and read in bulk: executemany and COPY, both ways."""
+"""Rows written and read in bulk: executemany, and COPY in both directions."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def sku_rows(count: int) -> list[tuple[Any, ...]]:
 
 
 def _write(table: Table, make: MakeRows, count: int, write: Write) -> Open:
-    """Return the opener of a workload that writes rows into an empty table; an operation is one row."""
+    """Return the opener of a workload that writes rows into an empty table. An operation is one row."""
 
     @asynccontextmanager
     async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:

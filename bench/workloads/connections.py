@@ -19,7 +19,7 @@ def workloads(scale: Scale) -> list[Workload]:
             "connections",
             _connect,
             requirement=AtLeast(1.0),
-            # No statement in it: pgbench connects for the transaction, finds nothing to send and closes.
+            # The script has no statement: pgbench connects for the transaction, has nothing to send, and closes.
             limit=Limit("\\set nothing 1\n", clients=1, queries=scale.lookups // 50, reconnect=True),
         )
     ]
@@ -28,6 +28,6 @@ def workloads(scale: Scale) -> list[Workload]:
 @asynccontextmanager
 async def _connect(peer: Peer, dsn: str) -> AsyncIterator[Job]:
     async def check(_: object) -> None:
-        """Nothing to check: connecting raises where it fails."""
+        """Do nothing: a failed connection raises an error."""
 
     yield Job(run=lambda count: peer.connect_each(dsn, count), check=check)

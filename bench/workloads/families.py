@@ -1,7 +1,7 @@
-"""Decoding and encoding, one workload each way for every family of types.
+"""Decoding and encoding: two workloads for every family of types.
 
-Decoding fetches 1,000 rows of a table that holds the family's types. Encoding sends arrays of 1,000 values as
-arguments of a query that returns one number, so that the server's part is small and the same for all.
+Decoding fetches 1,000 rows of a table with the family's types. Encoding sends arrays of 1,000 values as arguments of a
+query that returns one number, so that the server's work is small and the same for all drivers.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def workloads(scale: Scale) -> list[Workload]:
 
 
 def tables() -> dict[str, str]:
-    """Return the query that fills each family's table, by the table's name."""
+    """Return the queries that fill the tables of the families, by table name."""
     return {family.table: family.rows for family in FAMILIES}
 
 

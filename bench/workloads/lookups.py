@@ -13,7 +13,7 @@ from bench.workloads.workload import POOL_SIZE, AtLeast, Job, Limit, Open, Scale
 
 PRODUCT = f"SELECT product_id, product_name, brand_id FROM {SCHEMA}.product WHERE product_id = $1"
 
-# Four tables; one SKU of the product, so that no driver is charged for rows it cannot leave on the server.
+# A join of four tables with one SKU of the product, so that no driver pays for rows that it does not need.
 JOIN = f"""
     SELECT p.product_id, p.product_name, p.brand_id, s.sku_id, c.product_color_name, z.product_size_name
     FROM {SCHEMA}.product AS p
@@ -23,7 +23,7 @@ JOIN = f"""
     WHERE p.product_id = $1 LIMIT 1
 """
 
-# As many as headrace keeps in flight on a connection by default (max_pipeline).
+# The default of max_pipeline, the most that headrace has in flight on a connection.
 PIPELINE = 100
 SERIAL_SHARE = 2
 
@@ -88,7 +88,7 @@ def workloads(scale: Scale) -> list[Workload]:
 
 
 def keys_of(count: int) -> list[int]:
-    """Return that many product ids, random and the same in every run."""
+    """Return random product ids, which are the same in every run."""
     source = random.Random(1)
     return [source.randint(1, PRODUCTS) for _ in range(count)]
 
@@ -112,12 +112,12 @@ def _one_connection(count: int) -> Open:
             async with peer.connection(dsn) as connection:
                 yield Job(run=lambda n: connection.fetchrow_at_once(PRODUCT, keys[:n]), check=_right_rows(keys))
         else:
-            # What a user of such a driver does instead, and what the required ratio is stated against.
+            # A user of such a driver would do this instead, and the required ratio refers to it.
             async with peer.pool(dsn, POOL_SIZE) as pool:
                 yield Job(
                     run=lambda n: pool.fetchrow_at_once(PRODUCT, keys[:n]),
                     check=_right_rows(keys),
-                    note="one connection cannot; its pool of six instead",
+                    note="one connection cannot; measured with its pool of six",
                 )
 
     return opened

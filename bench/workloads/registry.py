@@ -1,4 +1,4 @@
-"""All workloads, in the order of the table's lines."""
+"""All workloads, in the order of the table's rows."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def all_workloads(scale: Scale) -> list[Workload]:
 
 
 def select(scale: Scale, pattern: str | None) -> list[Workload]:
-    """Return the workloads whose name matches: a shell pattern, or a part of the name; None for all.
+    """Return the workloads whose name matches a shell pattern or contains the text; None for all.
 
-    Raises ValueError, naming what there is, where none does.
+    Raises ValueError, which lists the workloads, if none matches.
     """
     known = all_workloads(scale)
     if pattern is None:
@@ -30,7 +30,7 @@ def select(scale: Scale, pattern: str | None) -> list[Workload]:
 
 
 def find(scale: Scale, name: str) -> Workload:
-    """Return the workload of exactly this name; ValueError where there is none."""
+    """Return the workload with this name. Raises ValueError if there is none."""
     for workload in all_workloads(scale):
         if workload.name == name:
             return workload

@@ -1,4 +1,4 @@
-"""Result sets: many rows a query, on one connection."""
+"""Result sets: many rows per query, on one connection."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def workloads(scale: Scale) -> list[Workload]:
 def fetch(sql: str, args: tuple[object, ...], *, rows: int | None, values: int = 1) -> Open:
     """Return the opener of a workload whose operation is one fetch.
 
-    rows: how many have to come, None for any number. values: what a row counts for.
+    rows: the expected number, None for any number. values: the units that a row counts for.
     """
 
     @asynccontextmanager

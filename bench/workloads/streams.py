@@ -1,4 +1,4 @@
-"""A long result read through a cursor: what it costs in memory."""
+"""A long result read through a cursor: its cost in memory."""
 
 from __future__ import annotations
 

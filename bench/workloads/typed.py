@@ -1,4 +1,4 @@
-"""Rows as objects of the program's own classes, and what that costs more than plain rows."""
+"""Rows as objects of the program's own classes, and their extra cost compared with plain rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = ("id", "name", "price", "made_at", "code", "details", "available", "we
 COUNT = 1_000
 
 DEAREST = 1.25
-"""How many times as much as plain rows the objects may cost; the note says so where it was more in this run."""
+"""How many times as much as plain rows the objects may cost. The note says so if they cost more in this run."""
 ROUNDS = 15
 FETCHES = 8
 
@@ -93,7 +93,7 @@ def _fetch_as(row: Any) -> Open:
 
 
 async def _cost(dearer: Callable[[], Awaitable[object]], cheaper: Callable[[], Awaitable[object]]) -> float:
-    """Return how many times as long one thing takes as another, the two by turns."""
+    """Return the ratio of the times of two operations, measured alternately."""
 
     async def seconds(ask: Callable[[], Awaitable[object]]) -> float:
         start = time.perf_counter()

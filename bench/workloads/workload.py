@@ -1,4 +1,4 @@
-"""A workload: what one operation is, how many make a sample, and what the result has to reach."""
+"""A workload: its operation, the size of a sample, and the requirement on the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POOL_SIZE = 6
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything: look-ups asked at once, rows written in bulk, rows streamed."""
+    """The sizes: look-ups at once, rows written in bulk, rows streamed."""
 
     lookups: int = 10_000
     bulk_rows: int = 100_000
@@ -27,12 +27,12 @@ QUICK = Scale(lookups=2_000, bulk_rows=10_000, stream_rows=250_000)
 
 @dataclass(frozen=True)
 class Job:
-    """A workload opened on one peer: statements warm, connections open.
+    """A workload opened on one peer: statements are prepared, connections are open.
 
-    run: do that many operations and return the last result. check: raise AssertionError where that result is
-    wrong; awaited once, outside the clock. reset: put the database back as it was; awaited before each
-    sample, outside the clock. units: what one operation counts for, e.g. the rows of one fetch. note: a
-    footnote for this peer's column.
+    run: do a number of operations and return the last result. check: raise AssertionError if that result is wrong;
+    awaited once, outside the measurement. reset: restore the database; awaited before each sample, outside the
+    measurement. units: the units that one operation counts for, such as the rows of one fetch. note: a footnote for
+    this peer's column.
     """
 
     run: Callable[[int], Awaitable[object]]
@@ -63,7 +63,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class AtLeast:
-    """headrace has to be this many times as fast as a peer in the same run."""
+    """headrace must be this many times as fast as a peer in the same run."""
 
     times: float
     over: str = "asyncpg"
@@ -74,7 +74,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class Below:
-    """headrace's peak memory has to grow by less than this."""
+    """headrace's peak memory must grow by less than this."""
 
     megabytes: float
 
@@ -84,10 +84,10 @@ class Below:
 
 @dataclass(frozen=True)
 class Workload:
-    """One line of the table.
+    """One row of the table.
 
-    batch: operations in a sample; None repeats one operation until the sample is long enough. at_once:
-    queries are asked all at once. memory: what counts is memory, from one sample in a new process.
+    batch: operations in a sample; None repeats one operation until the sample is long enough. at_once: all
+    queries run at once. memory: memory is measured, from one sample in a new process.
     """
 
     name: str

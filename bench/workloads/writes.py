@@ -1,4 +1,4 @@
-"""Single rows written through a pool's own methods, by one task and by many."""
+"""Single rows written with a pool's own methods, by one task and by many."""
 
 from __future__ import annotations
 
