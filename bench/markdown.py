@@ -116,5 +116,5 @@ def _notes(run: Run) -> str:
         for peer, cell in line.cells.items():
             if cell.note or cell.missing:
                 notes.setdefault(f"{peer}: {cell.note or cell.missing}", []).append(line.workload.name)
-    places = {note: f" ({', '.join(names)})" if len(names) <= MOST_NAMES else "" for note, names in notes.items()}
-    return "\n".join(f"- {note}{place}" for note, place in places.items())
+    suffixes = {note: f" ({', '.join(names)})" if len(names) <= MOST_NAMES else "" for note, names in notes.items()}
+    return "\n".join(f"- {note}{suffix}" for note, suffix in suffixes.items())

@@ -57,8 +57,8 @@ def _chart(axis: Axes, report: Report, run: Run, lines: list[Line]) -> None:
         )
     for at, line in enumerate(lines):
         if isinstance(line.workload.requirement, AtLeast):
-            place = [line.workload.requirement.times] * 2
-            axis.plot(place, [at - 0.5, at + 0.5], color="red", linewidth=1, label=None if at else "required")
+            position = [line.workload.requirement.times] * 2
+            axis.plot(position, [at - 0.5, at + 0.5], color="red", linewidth=1, label=None if at else "required")
     axis.axvline(1, color=COLOURS["asyncpg"], linewidth=1.5)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))

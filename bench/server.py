@@ -88,9 +88,9 @@ def embedded_server(*, tcp: bool = False, bin_directory: Path | None = None) -> 
         port = _free_port()
         log = home / "log"
         with _running(home, runnable, log, user, port, tcp=tcp):
-            place = {"host": "127.0.0.1" if tcp else str(home), "port": str(port)}
+            address = {"host": "127.0.0.1" if tcp else str(home), "port": str(port)}
             yield Server(
-                dsn=f"postgresql://postgres@/postgres?{urlencode(place)}",
+                dsn=f"postgresql://postgres@/postgres?{urlencode(address)}",
                 bin_directory=programs,
                 description="loopback TCP" if tcp else "Unix socket",
             )

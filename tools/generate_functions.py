@@ -37,15 +37,15 @@ EFFECTS = frozenset(
 HARMLESS = frozenset(
     "random gen_random_uuid uuidv4 uuidv7 clock_timestamp timeofday pg_sleep pg_sleep_for pg_sleep_until".split()
 )
-"""These are volatile because their answers differ, not because they change anything. A version that does not have one
-of them is no obstacle: what programs define by these names does the same."""
+"""These are volatile because their answers differ, not because they change anything. They count in
+all versions: a program that defines one of these names in an older version gives it the same meaning."""
 
 SQL_STANDARD = frozenset(
     """json json_array json_arrayagg json_exists json_object json_objectagg json_query json_scalar json_serialize
     json_table json_value""".split()
 )
-"""Grammar since PostgreSQL 16 or 17 and by the SQL standard; before, a program may have defined a function by such a
-name, to the same end."""
+"""These are grammar since PostgreSQL 16 or 17 and in the SQL standard. In older versions a program may have defined a
+function with such a name and the same meaning."""
 
 CALLS = frozenset(("treat",))
 """TREAT(x AS name) is grammar, but it calls pg_catalog.name(x), which may be any function."""
@@ -61,8 +61,9 @@ SESSION_FUNCTIONS = frozenset(
     """.split()
 )
 """These depend on the session or its transaction: settings, search path, temporary schema, role, the connection's own
-addresses, and what SQL has left in the session. Functions that tell about the server or about all its sessions, such as
-pg_stat_get_activity() and pg_lock_status(), are not among them: any session of the server gives the same answer."""
+addresses, and what SQL has left in the session. Functions about the server or all its sessions, such as
+pg_stat_get_activity() and pg_lock_status(), are not among them, because every session of the server returns the
+same."""
 
 SESSION_KEYWORDS = frozenset("current_role current_schema current_user session_user system_user user".split())
 """The same without parentheses."""
@@ -238,7 +239,7 @@ def render(facts: Facts) -> str:
             assignment(
                 "SESSION_NAMES",
                 session_names(),
-                "Functions, keywords and views that tell about the session itself.",
+                "Functions, keywords and views that depend on the session.",
             ),
             assignment(
                 "GRAMMAR_WORDS",

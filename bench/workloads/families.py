@@ -64,9 +64,9 @@ def tables() -> dict[str, str]:
     return {family.table: family.rows for family in FAMILIES}
 
 
-def _workload(way: str, family: Family, opened: Open) -> Workload:
-    title = f"{way} {family.title}"
-    return Workload(f"{way}-{family.name}", title, "values/s", way, opened, requirement=AtLeast(1.0))
+def _workload(direction: str, family: Family, opened: Open) -> Workload:
+    title = f"{direction} {family.title}"
+    return Workload(f"{direction}-{family.name}", title, "values/s", direction, opened, requirement=AtLeast(1.0))
 
 
 def _encode(family: Family) -> Open:

@@ -53,7 +53,7 @@ class OwnFiles(MetaPathFinder):
         if fullname.startswith("asyncpg."):
             found = PathFinder.find_spec(fullname, path, target)
             if found is not None and found.origin is not None and Path(found.origin).is_relative_to(HOME):
-                raise ModuleNotFoundError(f"headrace stands in for asyncpg, and has no {fullname}", name=fullname)
+                raise ModuleNotFoundError(f"headrace is installed as asyncpg and has no {fullname}", name=fullname)
         return None
 
 

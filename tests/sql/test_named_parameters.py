@@ -88,7 +88,7 @@ def test_nothing_but_names_is_changed(text: str) -> None:
         found = read_text(text)
     except headrace.InterfaceError:
         reject()
-    names = [f":{found.names[place]}" for place in found.places]
+    names = [f":{found.names[index]}" for index in found.indexes]
     assert "".join(part + name for part, name in zip(found.parts, [*names, ""], strict=True)) == text
     assert sum(token.kind is Kind.PARAMETER for token in tokens(found.text)) == len(names)
 

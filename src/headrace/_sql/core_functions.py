@@ -299,7 +299,7 @@ SESSION_NAMES: Final = frozenset(
     TXID_CURRENT_IF_ASSIGNED USER
     """.split()
 )
-"""Functions, keywords and views that tell about the session itself."""
+"""Functions, keywords and views that depend on the session."""
 
 GRAMMAR_WORDS: Final = frozenset(
     """

@@ -37,7 +37,7 @@ class Skeleton(NamedTuple):
     parts: tuple[str, ...]
     names: tuple[str, ...]
     """Each parameter once, in order of first appearance."""
-    places: tuple[int, ...]
+    indexes: tuple[int, ...]
     """For each gap between the parts, the index of its parameter."""
     text: str
     """The text with $1, $2, ... in the gaps."""
@@ -50,18 +50,18 @@ class Query:
     a parameter of another query.
     """
 
-    __slots__ = ("_args", "_missing", "_parts", "_places", "_text")
+    __slots__ = ("_args", "_indexes", "_missing", "_parts", "_text")
 
     def __init__(
         self,
         parts: tuple[str, ...],
-        places: tuple[int, ...],
+        indexes: tuple[int, ...],
         args: tuple[object, ...],
         text: str | None = None,
         missing: tuple[str, ...] = (),
     ) -> None:
         self._parts = parts
-        self._places = places
+        self._indexes = indexes
         self._args = args
         self._text = text
         self._missing = missing
@@ -70,7 +70,7 @@ class Query:
     def text(self) -> str:
         """The text with $1, $2, ... for its parameters, in order of first appearance."""
         if self._text is None:
-            self._text = _numbered(self._parts, self._places)
+            self._text = _numbered(self._parts, self._indexes)
         return self._text
 
     @property
@@ -151,7 +151,7 @@ def sql(text: str | Template, /, **values: object) -> Query:
     skeleton = read_text(text) if len(text) <= LONGEST_CACHED else read_text.__wrapped__(text)
     names = skeleton.names
     if not values:
-        return Query(skeleton.parts, skeleton.places, (), skeleton.text, names)
+        return Query(skeleton.parts, skeleton.indexes, (), skeleton.text, names)
     try:
         given = [values[name] for name in names]
     except KeyError:
@@ -290,7 +290,7 @@ def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
             around = here or max((each for each in found.values() if each.start < at), key=lambda each: each.start)
             raise InterfaceError(
                 f"the interpolation {{{name}}} stands in or at a {around.kind.value}: {text[around.start :]!r:.60}",
-                hint="A value is a parameter, which stands by itself: without quotes, and not as a part of a name.",
+                hint="Write it outside of quotes and names: a value becomes a parameter.",
             )
         at += len(placed)
     for token in found.values():
@@ -309,8 +309,8 @@ def _check(token: Token) -> None:
 def _put_together(parts: tuple[str, ...], found: Sequence[str]) -> Skeleton:
     names = tuple(dict.fromkeys(found))
     number = {name: at for at, name in enumerate(names)}
-    places = tuple([number[name] for name in found])
-    return Skeleton(parts, names, places, _numbered(parts, places))
+    indexes = tuple([number[name] for name in found])
+    return Skeleton(parts, names, indexes, _numbered(parts, indexes))
 
 
 def _of_template(template: Any) -> Query:
@@ -345,36 +345,36 @@ def _query(skeleton: Skeleton, values: list[Any]) -> Query:
         if isinstance(value, (Query, Template, list, tuple)):
             break
     else:
-        return Query(skeleton.parts, skeleton.places, tuple(values), skeleton.text)
+        return Query(skeleton.parts, skeleton.indexes, tuple(values), skeleton.text)
     for name, value in zip(skeleton.names, values, strict=True):
         if isinstance(value, (list, tuple)) and value and _as_query(value[0]) is not None:
             raise InterfaceError(
                 f"the value of :{name} is a {type(value).__name__} of queries",
                 hint="Choose the text between them: sql(', ').join(...).",
             )
-    return _spliced(skeleton.parts, skeleton.places, values)
+    return _spliced(skeleton.parts, skeleton.indexes, values)
 
 
-def _spliced(parts: Sequence[str], places: Iterable[int], values: Sequence[Any]) -> Query:
+def _spliced(parts: Sequence[str], indexes: Iterable[int], values: Sequence[Any]) -> Query:
     """Fill the gaps with values: queries with their texts and arguments, all other values as arguments."""
     args: list[object] = []
     first: dict[int, int] = {}
     texts = [parts[0]]
     numbers: list[int] = []
-    for place, after in zip(places, parts[1:], strict=True):
-        fragment = _as_query(values[place])
-        known = place in first
-        number = first.setdefault(place, len(args))
+    for index, after in zip(indexes, parts[1:], strict=True):
+        fragment = _as_query(values[index])
+        known = index in first
+        number = first.setdefault(index, len(args))
         if fragment is None:
             if not known:
-                args.append(values[place])
+                args.append(values[index])
             numbers.append(number)
             texts.append(after)
         else:
             fragment = _fragment(fragment)
             if not known:
                 args.extend(fragment._args)
-            numbers.extend([number + inner for inner in fragment._places])
+            numbers.extend([number + inner for inner in fragment._indexes])
             texts[-1] = _adjoined(texts[-1], fragment._parts[0])
             texts.extend(fragment._parts[1:])
             texts[-1] = _adjoined(texts[-1], after)
@@ -402,10 +402,10 @@ def _adjoined(left: str, right: str) -> str:
     return f"{left} {right}"
 
 
-def _numbered(parts: Sequence[str], places: Iterable[int]) -> str:
+def _numbered(parts: Sequence[str], indexes: Iterable[int]) -> str:
     pieces = [parts[0]]
-    for place, part in zip(places, parts[1:], strict=True):
-        pieces += (f"${place + 1}", part)
+    for index, part in zip(indexes, parts[1:], strict=True):
+        pieces += (f"${index + 1}", part)
     return "".join(pieces)
 
 
