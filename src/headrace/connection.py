@@ -1,7 +1,7 @@
-"""The public connection: what a program asks of one backend.
+"""The connection: the public class and the function that makes it.
 
-Calls on one connection may run at once, from `gather`, tasks or a TaskGroup: they are pipelined, and the server
-carries them out in the order of the calls.
+Calls on one connection may run at the same time, from `gather`, tasks or a TaskGroup. They are pipelined, and the
+server runs them in the order of the calls.
 """
 
 from __future__ import annotations
@@ -9,16 +9,26 @@ from __future__ import annotations
 import asyncio
 import warnings
 import weakref
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
-from headrace._client.connection_meta import ConnectionMeta as ConnectionMeta
-from headrace._client.introspection import TypeMethods
-from headrace._client.listeners import ListenerMethods, Listeners
-from headrace._client.queries import QueryMethods
+from headrace._client.introspection import type_oid
+from headrace._client.listeners import Listener, Listeners
+from headrace._client.queries import (
+    EXECUTE,
+    EXECUTEMANY,
+    FETCH,
+    FETCHMANY,
+    FETCHROW,
+    FETCHVAL,
+    QUERY_METHODS,
+    Queryable,
+    QueryMethod,
+)
 from headrace._client.query_log import LoggedQuery as LoggedQuery
-from headrace._client.query_log import QueryLogMethods
+from headrace._client.query_log import QueryLogger, add_query_logger, remove_query_logger
 from headrace._client.settings import ConnectionSettings
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._connect.connector import open_driver
@@ -26,88 +36,276 @@ from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
 from headrace._connect.params.resolve import resolve
 from headrace._connect.server_kind import server_kind
 from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace._sql.named_parameters import bound, unbound_text
-from headrace.copy import CopyMethods
+from headrace.copy import CopyReader, CopyWriter
+from headrace.copy import command as copy_command
+from headrace.copy.methods import copy_query, copy_rows, copy_source, copy_table
+from headrace.copy.sink import Sink
+from headrace.copy.source import Source
 from headrace.cursor import CursorFactory
 from headrace.exceptions import FeatureNotSupportedError, InterfaceError, InterfaceWarning
 from headrace.prepared_stmt import PreparedStatement
-from headrace.rows import checked_record_class
+from headrace.rows import checked_record_class, rows_as
 from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from headrace._client.session_state import SessionState
-    from headrace._connect.params.resolve import ConnectArguments
+    from headrace._connect.params.resolve import Address, ConnectArguments, ConnectParams
+    from headrace._core.rows.row_plan import RowShape
+    from headrace._io.driver import Driver
     from headrace._sql.named_parameters import AnyQuery
+    from headrace.exceptions import PostgresLogMessage
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 
+Columns = Iterable[str] | None
+Force = Iterable[str] | bool | None
 
-class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, TypeMethods, metaclass=ConnectionMeta):
+
+class Connection:
     """A connection to a PostgreSQL server; made by `headrace.connect()`.
 
-    Every method that asks the server something is a coroutine function. Its time limit is `timeout` seconds, by
-    default the connection's `command_timeout`; past it TimeoutError is raised. A call that is cancelled or times out
-    never disturbs its neighbours: what it asked is dropped, passed over, or stopped on the server by a CancelRequest;
-    the connection stays usable, or is closed where that cannot be made sure of.
+    Every method that sends a request to the server is a coroutine function. It takes at most `timeout` seconds, by
+    default the connection's `command_timeout`, and raises TimeoutError after that. A call that is cancelled or times
+    out does not disturb other calls: its request is withdrawn, its reply is drained, or the server is stopped by a
+    CancelRequest. The connection stays usable; it is closed if the outcome of the cancellation is uncertain.
 
-    They raise InterfaceError for wrong use, a closed connection among it, ArgumentError for a value that does not fit
-    its parameter and ValueError for a `timeout` that is no number of seconds, all before anything is sent;
-    PostgresError, of the class of its SQLSTATE, for what the server refuses; and ConnectionDoesNotExistError where the
-    connection is lost, which says whether the request had been sent.
+    Methods raise InterfaceError for wrong use, such as a call on a closed connection, ArgumentError for a value that
+    does not fit its parameter, and ValueError for a `timeout` that is not a number of seconds, all before anything is
+    sent. They raise the PostgresError of the SQLSTATE if the server reports an error. They raise
+    ConnectionDoesNotExistError if the connection is lost; the error says whether the request had been sent.
 
     Source: PostgreSQL documentation, "Message Flow" (protocol-flow), "Pipelining" in particular.
     """
 
+    _initial_state: SessionState | None = None
+    """The state of the session that each caller of a pool gets; None if it is not known."""
+    _strict_transactions = False
+    _reset_query: str | None = None
     _lost_callback: Callable[[Connection], None] | None = None
     _lost_with: object = None
-    _listeners: Listeners | None = None
-    _reset_query: str | None = None
-    _initial_state: SessionState | None = None
-    """How the session is to be found by each caller of a pool; None if that is not known."""
-    _left_managed = False
-    """The lease before was given back inside a transaction of an `async with` block."""
+    """The reason of the loss: an exception or a text."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        params: ConnectParams,
+        *,
+        record_class: type[Record] = Record,
+        command_timeout: float | None = None,
+        address: Address | None = None,
+    ) -> None:
+        self._driver = driver
+        self._params = params
+        self._address = address if address is not None else params.addresses[0]
+        self._record_class = record_class
+        self._command_timeout = command_timeout
+        self._listeners = Listeners(driver.loop)
+
+        self._transactions: list[Any] = []
+        """An `OpenTransaction` for each open transaction, the outermost first."""
+        self._overlap: InterfaceError | None = None
+        """The error of transactions of two tasks that have overlapped; None again once all of them have ended."""
+        self._reported_overlaps: set[tuple[str, str]] = set()
+        """Pairs of call sites whose transactions have overlapped and for which the log has a warning."""
+
+        self._proxy: Callable[[], object] | None = None
+        """A weak reference to the pool's proxy during a lease."""
+        self._term: object = object()
+        """The lease outside of a pool, and between two leases of one."""
+        self._reset_at = 0
+        """The request count after the reset of the last lease. The reset may still be in flight."""
+        self._left_managed = False
+        """The last lease ended inside a transaction of an `async with` block."""
+        driver.attach(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed() else f"pid:{self._driver.session.backend_pid}"
         return f"<{type(self).__module__}.{type(self).__qualname__} {state} {id(self):#x}>"
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        # Attributes are missing where __init__ never ran, or that of a subclass.
+        # Attributes are missing if __init__ never ran, or that of a subclass.
         driver = getattr(self, "_driver", None)
         if driver is not None and not driver.is_closed:
-            # The event loop would keep the socket open, and the backend with it, for as long as it runs.
+            # The event loop would keep the socket and the backend open for as long as it runs.
             warn(f"unclosed connection {self!r}", ResourceWarning, stacklevel=2, source=self)
             driver.forgotten()
 
-    # -- what is made on it ----------------------------------------------------------------------------------------
+    # -- queries: Pool has the same methods ------------------------------------------------------------------------
 
-    async def prepare(
-        self,
-        query: str,
+    async def execute(self: Queryable, query: AnyQuery, *args: object, timeout: float | None = None) -> str:
+        """Run a query and return the last command tag, such as "INSERT 0 1".
+
+        Without arguments the text may hold several statements, which run as one implicit transaction
+        (protocol-flow-multi-statement). With arguments it holds one.
+        """
+        return await self._request(EXECUTE, query, args, 0, None, timeout)  # type: ignore[no-any-return]
+
+    async def executemany(
+        self: Queryable,
+        command: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
         *,
-        name: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Run a command once for each element of `args`. If one of them fails, none has any effect.
+
+        An element is a sequence of arguments. For a `sql()` with named parameters it is a mapping with a value for each
+        name. Elements are encoded while the server works on those before; one that cannot be encoded undoes all.
+        """
+        return await self._request(EXECUTEMANY, command, args, 0, None, timeout)  # type: ignore[no-any-return]
+
+    @overload
+    async def fetch(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetch(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> list[R]: ...
+
+    @overload
+    async def fetch(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> list[T]: ...
+
+    async def fetch(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
-    ) -> PreparedStatement:
-        """Have the server parse a query; returns the prepared statement.
+        row: type[Any] | None = None,
+    ) -> list[Any]:
+        """Run a query and return all rows, as `Record`s or as objects of the class that is passed.
 
-        `name` gives it a name of the caller's choice on the server; where it is taken, DuplicatePreparedStatementError
-        is raised. It lives as long as the object that is returned (sql-prepare).
+        `record_class` is a subclass of `Record`. `row` is a dataclass, NamedTuple, TypedDict, attrs, msgspec or
+        pydantic class, whose fields get the columns of their names. If fields and columns differ, InterfaceError names
+        them before the query runs.
         """
-        rows = self._rows_as(record_class)
-        seconds = self._timeout(timeout)
-        driver = self._driver
-        statement = driver.session.statement(unbound_text(query, "prepare()"), name=name)
-        try:
-            await driver.reply(driver.prepare(statement), seconds)
-        except BaseException:
-            driver.release(statement)
-            raise
-        return PreparedStatement(self, statement, rows)
+        rows = record_class if row is None else rows_as(row, record_class)
+        return await self._request(FETCH, query, args, 0, rows, timeout)  # type: ignore[no-any-return]
+
+    @overload
+    async def fetchmany(
+        self: Queryable,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def fetchmany(
+        self: Queryable,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> list[R]: ...
+
+    @overload
+    async def fetchmany(
+        self: Queryable,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> list[T]: ...
+
+    async def fetchmany(
+        self: Queryable,
+        query: AnyQuery,
+        args: Iterable[Sequence[object] | Mapping[str, object]],
+        *,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> list[Any]:
+        """Run a query once for each element of `args`, as one atomic request; returns the rows of all, in order.
+
+        See `executemany()` for the elements and `fetch()` for the rows.
+        """
+        rows = record_class if row is None else rows_as(row, record_class)
+        return await self._request(FETCHMANY, query, args, 0, rows, timeout)  # type: ignore[no-any-return]
+
+    @overload
+    async def fetchrow(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> Record | None: ...
+
+    @overload
+    async def fetchrow(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> R | None: ...
+
+    @overload
+    async def fetchrow(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> T | None: ...
+
+    async def fetchrow(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> Any:
+        """Run a query and return its first row, or None if there is no row. See `fetch()` for the row's class."""
+        rows = record_class if row is None else rows_as(row, record_class)
+        return await self._request(FETCHROW, query, args, 0, rows, timeout)
+
+    async def fetchval(
+        self: Queryable, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
+    ) -> Any:
+        """Run a query and return one column (by index or name) of its first row, or None if there is no row.
+
+        Raises IndexError or KeyError if there is no such column.
+        """
+        return await self._request(FETCHVAL, query, args, column, None, timeout)
+
+    # -- cursors, statements, transactions -------------------------------------------------------------------------
 
     @overload
     def cursor(
@@ -151,25 +349,48 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> CursorFactory[Any]:
-        """Return a cursor over the rows of a query; it needs a transaction (NoActiveSQLTransactionError without).
+        """Return a cursor over the rows of a query. It needs a transaction (NoActiveSQLTransactionError without one).
 
-        `async for row in connection.cursor(...)` fetches `prefetch` rows (50 by default) at a time;
-        `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n). See `fetch()` for what a row
-        can be.
+        `async for row in connection.cursor(...)` fetches `prefetch` rows (50 by default) at a time.
+        `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n). See `fetch()` for the rows.
         """
         self._check_open()
         rows = self._rows_as(record_class, row)
         query, args = bound(query, args)
         return CursorFactory(self, query, None, args, prefetch=prefetch, timeout=timeout, record_class=rows)
 
+    async def prepare(
+        self,
+        query: str,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+    ) -> PreparedStatement:
+        """Have the server parse a query; returns the prepared statement.
+
+        `name` is its name on the server, by default one that is chosen here. Raises DuplicatePreparedStatementError if
+        the name is in use. The statement lives as long as the object that is returned (sql-prepare).
+        """
+        rows = self._rows_as(record_class)
+        seconds = self._timeout(timeout)
+        driver = self._driver
+        statement = driver.session.statement(unbound_text(query, "prepare()"), name=name)
+        try:
+            await driver.reply(driver.prepare(statement), seconds)
+        except BaseException:
+            driver.release(statement)
+            raise
+        return PreparedStatement(self, statement, rows)
+
     def transaction(
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> Transaction:
-        """Return a transaction, to be used by `async with` or by hand; inside another it is a savepoint.
+        """Return a transaction, to be used by `async with` or by hand; inside another one it is a savepoint.
 
-        The transactions of several tasks must not overlap: see `Transaction`. A task that neither has opened the
-        transaction that is open nor was created inside it gets a savepoint in it, and the log a warning that names both
-        call sites; with `strict_transactions` it gets an InterfaceError.
+        The transactions of several tasks must not overlap: see `Transaction`. A task may find a transaction open that
+        it neither has opened nor was created in. It then gets a savepoint in that one, and the log a warning that names
+        both call sites; with `strict_transactions` it gets an InterfaceError.
 
         `isolation`: 'serializable', 'repeatable_read', 'read_committed' or 'read_uncommitted' (ValueError for anything
         else); None for the server's default. Source: PostgreSQL documentation, BEGIN and SAVEPOINT.
@@ -177,10 +398,361 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         self._check_open()
         return Transaction(self, isolation, readonly, deferrable)
 
-    # -- what the server says of itself ----------------------------------------------------------------------------
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction block is open, according to the last reply of the server."""
+        driver = self._driver
+        if driver.request_count - driver.pending < self._reset_at:
+            return False  # the last reply belongs to the lease before
+        return driver.session.status in ("T", "E")
+
+    # -- COPY: Pool has the same methods ---------------------------------------------------------------------------
+
+    async def copy_from_table(
+        self: Queryable,
+        table_name: str,
+        *,
+        output: Sink,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+        format: str | None = None,
+        oids: bool | None = None,
+        delimiter: str | None = None,
+        null: str | None = None,
+        header: bool | str | None = None,
+        quote: str | None = None,
+        escape: str | None = None,
+        force_quote: Force = None,
+        encoding: str | None = None,
+    ) -> str:
+        """Copy a table to a path, a file-like object or a function; returns the command tag, such as "COPY 3".
+
+        `output` is a path, an object with write(), or a function that takes bytes; write() and the function may be
+        coroutine functions. A path is opened once the server has begun to send. A slow output slows the server down.
+
+        The options of the COPY methods are those of COPY (sql-copy), by the same names. A COPY has its connection to
+        itself: it waits for the requests before it, and those after it wait for it. On a pool it takes a lease. An
+        error in the source or output is raised here. Like a time-out and a cancellation it ends the COPY: a table keeps
+        nothing of it, and the connection stays usable.
+        """
+        options = {
+            "format": format,
+            "oids": oids,
+            "delimiter": delimiter,
+            "null": null,
+            "header": header,
+            "quote": quote,
+            "escape": escape,
+            "force_quote": force_quote,
+            "encoding": encoding,
+        }
+        return await copy_table(self._for_copy(), table_name, schema_name, columns, output, options, timeout)
+
+    async def copy_from_query(
+        self: Queryable,
+        query: AnyQuery,
+        *args: Any,
+        output: Sink,
+        timeout: float | None = None,
+        format: str | None = None,
+        oids: bool | None = None,
+        delimiter: str | None = None,
+        null: str | None = None,
+        header: bool | str | None = None,
+        quote: str | None = None,
+        escape: str | None = None,
+        force_quote: Force = None,
+        encoding: str | None = None,
+    ) -> str:
+        """Copy the rows of a query to a path, a file-like object or a function; returns the command tag.
+
+        `args` are the query's arguments; the server turns them into constants. See `copy_from_table()`.
+        """
+        options = {
+            "format": format,
+            "oids": oids,
+            "delimiter": delimiter,
+            "null": null,
+            "header": header,
+            "quote": quote,
+            "escape": escape,
+            "force_quote": force_quote,
+            "encoding": encoding,
+        }
+        return await copy_query(self._for_copy(), query, args, output, options, timeout)
+
+    async def copy_to_table(
+        self: Queryable,
+        table_name: str,
+        *,
+        source: Source,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+        format: str | None = None,
+        oids: bool | None = None,
+        freeze: bool | None = None,
+        delimiter: str | None = None,
+        null: str | None = None,
+        header: bool | str | None = None,
+        quote: str | None = None,
+        escape: str | None = None,
+        force_quote: Force = None,
+        force_not_null: Force = None,
+        force_null: Force = None,
+        encoding: str | None = None,
+        where: str | None = None,
+        default: str | None = None,
+        on_error: str | None = None,
+        reject_limit: int | None = None,
+        log_verbosity: str | None = None,
+    ) -> str:
+        """Copy data in one of COPY's formats into a table; returns the command tag, such as "COPY 3".
+
+        `source` is a path, an object with read(), bytes, an iterable or asynchronous iterable of bytes, or a function
+        that returns bytes, and no bytes at the end. read() and the function may be coroutine functions. `where` is an
+        SQL condition that rows must meet. `default` needs PostgreSQL 16, `on_error` and `log_verbosity` 17,
+        `reject_limit` 18.
+        """
+        options = {
+            "format": format,
+            "oids": oids,
+            "freeze": freeze,
+            "delimiter": delimiter,
+            "null": null,
+            "header": header,
+            "quote": quote,
+            "escape": escape,
+            "force_quote": force_quote,
+            "force_not_null": force_not_null,
+            "force_null": force_null,
+            "encoding": encoding,
+            "default": default,
+            "on_error": on_error,
+            "reject_limit": reject_limit,
+            "log_verbosity": log_verbosity,
+        }
+        return await copy_source(self._for_copy(), table_name, schema_name, columns, source, where, options, timeout)
+
+    async def copy_records_to_table(
+        self: Queryable,
+        table_name: str,
+        *,
+        records: Iterable[Any] | AsyncIterable[Any],
+        columns: Columns = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+        where: str | None = None,
+    ) -> str:
+        """Copy rows of Python values into a table; returns the command tag, such as "COPY 3".
+
+        `records` is an iterable or asynchronous iterable of tuples, lists or Records with a value for each of `columns`
+        (by default all columns that the server does not compute). Values are encoded like the arguments of a query, by
+        custom codecs too, and sent in chunks. Raises ArgumentError for a row that does not fit; it names the row by its
+        number from 1, the column and its type.
+        """
+        return await copy_rows(self._for_copy(), table_name, schema_name, columns, records, where, timeout)
+
+    def copy_in(
+        self: Queryable,
+        table_name: str,
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        where: str | None = None,
+        timeout: float | None = None,
+        format: str | None = None,
+        **options: Any,
+    ) -> CopyWriter:
+        """Return a COPY into a table to write to: `async with connection.copy_in(...) as copy`.
+
+        Inside the block `await copy.write_row((1, "two"))` writes rows of Python values. With a `format`, and the other
+        options of `copy_to_table()`, `await copy.write(data)` writes bytes. `copy.rows` and `copy.bytes_sent` show the
+        progress.
+        """
+        given: Mapping[str, object] = {"format": format, **options}
+        return CopyWriter(self._for_copy(), copy_command.table(table_name, schema_name), columns, where, given, timeout)
+
+    @overload
+    def copy_out(
+        self: Queryable,
+        query: AnyQuery,
+        *args: Any,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> CopyReader[Record]: ...
+
+    @overload
+    def copy_out(
+        self: Queryable,
+        query: AnyQuery,
+        *args: Any,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> CopyReader[R]: ...
+
+    @overload
+    def copy_out(
+        self: Queryable,
+        query: AnyQuery,
+        *args: Any,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> CopyReader[T]: ...
+
+    def copy_out(
+        self: Queryable,
+        query: AnyQuery,
+        *args: Any,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> CopyReader[Any]:
+        """Return the rows of a query by way of COPY: `async for row in connection.copy_out(...)`.
+
+        This is faster than a cursor and needs as little memory. It needs no transaction, and keeps the connection for
+        itself until the end. See `fetch()` for the rows.
+        """
+        rows = record_class if row is None else rows_as(row, record_class)
+        query, args = bound(query, args)
+        return CopyReader(self._for_copy(), query, args, rows, timeout)
+
+    # -- listeners -------------------------------------------------------------------------------------------------
+
+    async def add_listener(self, channel: str, callback: Listener) -> None:
+        """Have `callback(connection, pid, channel, payload)` called for each notification on a channel.
+
+        `channel` is the exact name: upper case and spaces are kept. Inside a transaction the server listens from its
+        COMMIT on, and not at all if it is rolled back. A callback that is added twice is called once.
+
+        Listeners of all kinds are functions or coroutine functions. They are called in the event loop, in the order in
+        which they were added; the next one does not wait for a coroutine function. Their first argument is the
+        connection, or the pool's proxy if they were added during a lease. The loop's exception handler gets an error in
+        a listener.
+        """
+        self._check_open()
+        await self._listeners.add(self, channel, callback)
+
+    async def remove_listener(self, channel: str, callback: Listener) -> None:
+        """Have a callback no longer called for a channel. Does nothing if it was not added.
+
+        The last callback of a channel ends the listening on the server (UNLISTEN).
+        """
+        await self._listeners.remove(self, channel, callback)
+
+    def add_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
+        """Have `callback(connection, message)` called for each notice, warning or other log message of the server.
+
+        A callback that is added during a lease is removed at its end; one that a pool's `init` adds stays.
+        """
+        self._check_open()
+        self._listeners.add_log(callback, leased=self._proxy is not None)
+
+    def remove_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
+        """Have a callback no longer called for log messages."""
+        self._listeners.remove_log(callback)
+
+    def add_termination_listener(self, callback: Callable[[Any], Any]) -> None:
+        """Have `callback(connection)` called once when the connection has ended, for whatever reason.
+
+        It is never called if the connection is closed already.
+        """
+        self._listeners.add_termination(callback)
+
+    def remove_termination_listener(self, callback: Callable[[Any], Any]) -> None:
+        """Have a callback no longer called at the end of the connection."""
+        self._listeners.remove_termination(callback)
+
+    # -- query loggers ---------------------------------------------------------------------------------------------
+
+    def add_query_logger(self, callback: QueryLogger, *, slower_than: float = 0) -> None:
+        """Have `callback(record)` called with a `LoggedQuery` for each query that takes `slower_than` seconds or more.
+
+        The time is that from the call to the reply, including the wait for other requests in the pipeline. A query
+        logger sees all queries that run on this connection, also those of a pool's own methods. The loop's exception
+        handler gets an error in a query logger.
+        """
+        add_query_logger(self._driver, self._params, self._addr, callback, slower_than)
+
+    def remove_query_logger(self, callback: QueryLogger) -> None:
+        """Have a callback no longer called."""
+        remove_query_logger(self._driver, callback)
+
+    @contextmanager
+    def query_logger(self, callback: QueryLogger, *, slower_than: float = 0) -> Iterator[None]:
+        """Have `callback(record)` called for the queries inside a `with` block. See `add_query_logger()`."""
+        self.add_query_logger(callback, slower_than=slower_than)
+        try:
+            yield
+        finally:
+            self.remove_query_logger(callback)
+
+    # -- type codecs: for this connection, from the next query on ---------------------------------------------------
+
+    async def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[[Any], Any] | None,
+        decoder: Callable[[Any], Any] | None,
+        format: Literal["text", "binary", "tuple"] = "text",
+    ) -> None:
+        """Have values of a type converted by two functions, also inside arrays, composites, ranges, domains and COPY.
+
+        `encoder` turns a value into the type's text form (`format` 'text', a str), its binary form ('binary', bytes)
+        or, for dates, times and composite types, a tuple ('tuple'). `decoder` takes the same form and returns a value.
+        One of them may be None if values go in one direction only. Built-in types are in the schema pg_catalog. Raises
+        ValueError for an unknown type, and InterfaceError if the type does not take a codec, such as an array, a range
+        or a domain.
+        """
+        self._check_open()
+        for name, function in (("encoder", encoder), ("decoder", decoder)):
+            if function is not None and not callable(function):
+                raise InterfaceError(f"{name} is expected to be a function, got {function!r}")
+        oid = await type_oid(self._driver, typename, schema, self._command_timeout)
+        self._driver.session.types.set_codec(oid, format, encoder, decoder)
+
+    async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
+        """Return to headrace's own codec of a type; raises ValueError for an unknown type."""
+        self._check_open()
+        oid = await type_oid(self._driver, typename, schema, self._command_timeout)
+        self._driver.session.types.reset_codec(oid)
+
+    async def set_builtin_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        codec_name: str,
+        format: Literal["text", "binary"] | None = None,
+    ) -> None:
+        """Have values of a type converted like those of a built-in type, which must have the same form on the wire.
+
+        `codec_name` is the name of a built-in type, such as 'int', or 'pg_contrib.hstore'. `format` None stands for the
+        format of that codec. Raises ValueError for an unknown type, InterfaceError for an unknown codec.
+        """
+        self._check_open()
+        oid = await type_oid(self._driver, typename, schema, self._command_timeout)
+        self._driver.session.types.set_builtin(oid, codec_name, format)
+
+    async def reload_schema_state(self) -> None:
+        """Forget the types and statements of the database; each is read again when it is next needed.
+
+        After types were altered, on this connection or another one, this saves the first query that meets them an
+        error.
+        """
+        session = self._driver.session
+        session.types.catalogue.forget()
+        session.forget_statements()
+
+    # -- the server ------------------------------------------------------------------------------------------------
 
     def get_server_pid(self) -> int:
-        """Return the process id of the backend, as it was told at the start: a pooler tells one of its own making."""
+        """Return the process id of the backend, as reported at the start. A pooler makes one up."""
         session = self._driver.session
         if session.backend_secret is None:
             raise FeatureNotSupportedError("the server has not told the process id of the backend (BackendKeyData)")
@@ -194,12 +766,46 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
         """Return the run-time parameters that the server reports, as attributes and items."""
         return ConnectionSettings(self._driver.session.parameters)
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- reset and end ---------------------------------------------------------------------------------------------
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Return the session to its first state: no transaction, locks, cursors or listeners, and the first settings.
+
+        In a pool the first settings are those that the `init` callback has left.
+        """
+        self._check_open()
+        driver = self._driver
+        seconds = self._timeout(timeout)
+        if await self._status() != "I":
+            self._report_open_transaction()
+            await driver.reply(driver.simple_query("ROLLBACK", uncancellable=True), seconds)
+        self._forget_transactions()
+        self._listeners.end_lease(self)
+        self._listeners.clear_logs()
+        query = self.get_reset_query()
+        if query:
+            await driver.reply(driver.simple_query(query), seconds)
+
+    def get_reset_query(self) -> str:
+        """Return the text that `reset()` sends, '' for nothing. Subclasses may override it.
+
+        Statements that Redshift, CockroachDB or CrateDB lack are left out if the server says that it is one of them.
+        The last statement restores the settings that the `init` callback of a pool has made.
+        """
+        if self._reset_query is not None:
+            return self._reset_query
+        query = server_kind(self._driver.session.parameters).reset_query
+        restoring = self._initial_state.restoring if self._initial_state is not None else ""
+        return f"{query}\n{restoring}" if query and restoring else query
+
+    def is_closed(self) -> bool:
+        """Return whether the connection is closed, by either side."""
+        return self._driver.is_closed
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close the connection gracefully: what runs is cancelled, what was not sent fails.
+        """Close the connection gracefully. Requests that run are cancelled, and those that were not sent fail.
 
-        Returns when the server has closed the connection: the backend and its locks are gone then. Raises TimeoutError
+        Returns when the server has closed the connection; the backend and its locks are gone then. Raises TimeoutError
         if that takes longer than `timeout` seconds, InterfaceError in another event loop. The connection is dropped
         after a time-out, on cancellation, and without `timeout` after ten seconds. Source: PostgreSQL documentation,
         "Termination" (protocol-flow-termination).
@@ -209,96 +815,166 @@ class Connection(QueryMethods, CopyMethods, ListenerMethods, QueryLogMethods, Ty
     def terminate(self) -> None:
         """Drop the connection at once, without telling the server.
 
-        On a closed event loop this closes the socket; nothing that waits can be woken any more. While the connection's
-        event loop runs in another thread, it is dropped in the next turn of that loop.
+        On a closed event loop this closes the socket; tasks that wait cannot be woken any more. While the connection's
+        event loop runs in another thread, that loop drops the connection in its next tick.
         """
         self._driver.terminate()
 
-    async def reset(self, *, timeout: float | None = None) -> None:
-        """Return the session to its first state: no transaction, locks, cursors, listeners; settings as at first.
+    # -- requests: see Queryable and ConnectionInterface in _client --------------------------------------------------
 
-        In a pool, settings are as the `init` callback has left them.
-        """
-        self._check_open()
+    def _request(
+        self,
+        method: QueryMethod,
+        query: AnyQuery,
+        args: Any,
+        column: int | str,
+        rows: type[Record] | RowShape | None,
+        timeout: float | None,
+    ) -> Awaitable[Any]:
         driver = self._driver
-        seconds = self._timeout(timeout)
-        if await self._status() != "I":
-            self._report_open_transaction()
-            await driver.reply(driver.simple_query("ROLLBACK", uncancellable=True), seconds)
-        self._forget_transactions()
-        self._drop_listeners()
-        if self._listeners is not None:
-            self._listeners.logs.clear()
-        query = self.get_reset_query()
-        if query:
-            await driver.reply(driver.simple_query(query), seconds)
+        seconds = self._command_timeout if timeout is None else checked_timeout(timeout)
+        rows = self._record_class if rows is None else checked_record_class(rows)
+        if method.many:
+            return driver.reply(driver.batch(query, args, rows, method.kind == KIND_ROWS), seconds)
+        if method.kind == KIND_STATUS:
+            if not isinstance(query, str):
+                query, args = bound(query, args)
+            if not args:
+                return driver.reply(driver.simple_query(query), seconds)
+        return driver.reply(driver.query(query, args, method.kind, method.limit, column, rows), seconds)
 
-    def get_reset_query(self) -> str:
-        """Return what `reset()` sends; '' for nothing. For subclasses to override.
+    def _for_copy(self) -> AbstractAsyncContextManager[Connection]:
+        return nullcontext(self)
 
-        It has no statement that the server lacks, if the server says that it is Redshift, CockroachDB or CrateDB. The
-        last statement makes the settings again that the `init` callback of a pool has made.
-        """
-        if self._reset_query is not None:
-            return self._reset_query
-        query = server_kind(self._driver.session.parameters).reset_query
-        restoring = self._initial_state.restoring if self._initial_state is not None else ""
-        return f"{query}\n{restoring}" if query and restoring else query
+    def _timeout(self, timeout: float | None) -> float | None:
+        return self._command_timeout if timeout is None else checked_timeout(timeout)
 
-    # -- for the modules of the package ----------------------------------------------------------------------------
+    def _rows_as(
+        self, record_class: type[Record] | RowShape | None, row: type[Any] | None = None
+    ) -> type[Record] | RowShape:
+        if row is not None:
+            return rows_as(row, record_class)
+        return self._record_class if record_class is None else checked_record_class(record_class)
+
+    def _check_open(self) -> None:
+        if self.is_closed():
+            raise InterfaceError("connection is closed")
+
+    def _in_own_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._driver.loop
+        except RuntimeError:
+            return False
+
+    async def _status(self) -> str:
+        driver = self._driver
+        if driver.pending and driver.session.status != "I":
+            await driver.reply(driver.simple_query(""), self._command_timeout)
+        return driver.session.status
+
+    # -- events: the driver calls these ----------------------------------------------------------------------------
+
+    def _on_notice(self, message: PostgresLogMessage) -> None:
+        self._listeners.log(self._face, message)
+
+    def _on_notification(self, pid: int, channel: str, payload: str) -> None:
+        self._listeners.notify(self._face, pid, channel, payload)
 
     def _on_lost(self, reason: object) -> None:
-        """Learn from the driver that the connection is no more."""
         self._lost_with = self._driver.session.fatal or reason
         self._forget_transactions()
-        self._tell_of_end()
+        self._listeners.terminated(self._face)
         if self._lost_callback is not None:
             self._lost_callback(self)
+
+    def _when_lost(self, callback: Callable[[Connection], None]) -> None:
+        """Set the callback for the end of the connection. The pool uses it."""
+        self._lost_callback = callback
+
+    # -- transactions that are open --------------------------------------------------------------------------------
 
     def _is_managed(self) -> bool:
         """Return whether an `async with` block is going to end the outermost transaction."""
         return bool(self._transactions) and self._transactions[0].managed
 
     def _report_open_transaction(self) -> None:
-        """Tell the loop's exception handler of a transaction that was left open: a reset is going to undo it.
+        """Report a transaction that was left open, and that a reset rolls back, to the loop's exception handler.
 
-        One of an `async with` block is not left open. Its block may end after the lease, as that of a generator does.
+        A transaction of an `async with` block is not reported. Its block may end after the lease, as that of a
+        generator does.
         """
         if self._left_managed or self._is_managed():
             return
         message = f"Resetting connection with an active transaction {self!r}"
         self._driver.loop.call_exception_handler({"message": message})
 
-    def _when_lost(self, callback: Callable[[Connection], None]) -> None:
-        """Name who is told when the connection is no more: its pool."""
-        self._lost_callback = callback
+    def _forget_transactions(self) -> None:
+        """Mark all transactions as ended: the connection is lost, or a reset is going to roll them back."""
+        for transaction in self._transactions:
+            transaction.is_open = transaction.starting = False
+        self._transactions.clear()
+        self._overlap = None
+
+    # -- leases of a pool ------------------------------------------------------------------------------------------
+
+    @property
+    def _lease(self) -> object:
+        return self._term if self._proxy is None else self._proxy()
+
+    @property
+    def _face(self) -> object:
+        return (self._proxy() if self._proxy is not None else None) or self
+
+    def _check_lease(self, lease: object, what: str) -> None:
+        if lease != self._lease:
+            raise InterfaceError(f"cannot call {what}: the underlying connection has been released back to the pool")
+        if self.is_closed():
+            raise InterfaceError(f"cannot call {what}: the underlying connection is closed")
 
     def _lease_begins(self, proxy: object) -> None:
-        """Begin a lease; the proxy stands for the connection towards its listeners.
+        """Begin a lease: the requests of the shared calls before it complete before its own are sent.
 
-        What others have asked while they shared the connection is done before what the lease asks. The proxy is not
-        kept alive: once neither its holder nor what was made during the lease refers to it, it is gone.
+        There is only a weak reference to the proxy. It is gone as soon as neither its holder nor an object that was
+        made during the lease refers to it.
         """
         self._proxy = weakref.ref(proxy)
         self._left_managed = False
         self._driver.session.barrier()
 
     def _lease_over(self) -> list[InterfaceWarning]:
-        """End a lease: whatever was made during it (statements, cursors, transactions) is of no use any more.
+        """End a lease, and with it the statements, cursors and transactions that were made during it.
 
-        Returns warnings about listeners that were left.
+        Returns warnings about listeners that were not removed.
         """
         self._term = object()
         self._left_managed = self._is_managed()
         self._forget_transactions()
         self._proxy = None
-        return self._drop_listeners()
+        return self._listeners.end_lease(self)
 
-    def _copying(self) -> AbstractAsyncContextManager[Connection]:
-        return nullcontext(self)
+    def _reset_is_sent(self) -> None:
+        """Note that the requests up to now undo all that the last lease has left."""
+        self._reset_at = self._driver.request_count
+
+    # -- names that asyncpg's instrumentation reads -----------------------------------------------------------------
+
+    @property
+    def _addr(self) -> tuple[str, int] | str:
+        """The server as the program has named it: (host, port), or the path of a Unix socket."""
+        address = self._address
+        return address.socket_path if address.is_unix else (address.host or address.target, address.port)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the connection belongs to."""
+        return self._driver.loop
 
 
-Connection.know_query_methods("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval")
+for _method in QUERY_METHODS:
+    _method.original = getattr(Connection, _method.name)
+
+ConnectionMeta = type(Connection)
+"""For imports and annotations that are written for asyncpg. A connection's class needs no metaclass of its own."""
 
 
 async def connect(
@@ -322,29 +998,30 @@ async def connect(
     """Connect to a PostgreSQL server.
 
     `dsn` is a URI (`postgresql://user:password@host:5432/database`) or libpq's keyword/value text; keyword arguments
-    (host, port, user, password, database, ssl, server_settings ... and every option of libpq) come before it, the
-    service file and the PG* environment variables after it. See "Connecting" in the documentation for all of them.
+    (host, port, user, password, database, ssl, server_settings ... and every option of libpq) override it; it overrides
+    the service file and the PG* environment variables. See "Connecting" in the documentation for all of them.
 
-    `timeout` seconds bound the whole of connecting; `command_timeout` is the default for every call. Statements are
-    prepared once and kept: `statement_cache_size` of them (0: none), for `max_cached_statement_lifetime` seconds
-    (0: for ever), none longer than `max_cacheable_statement_size` characters. `max_pipeline` bounds the requests in
-    flight; 1 turns pipelining off.
+    `timeout` limits the whole of connecting, in seconds; `command_timeout` is the default limit of every call.
+    Statements are prepared once and cached: `statement_cache_size` of them (0: none), for
+    `max_cached_statement_lifetime` seconds (0: for ever), none longer than `max_cacheable_statement_size` characters.
+    `max_pipeline` limits the requests in flight; 1 turns pipelining off.
 
-    `statement_mode` is for poolers that switch backends between transactions: 'unnamed' has statements parsed with each
-    execution, by descriptions that are kept here instead; 'describe' asks for the description each time, too.
+    `statement_mode` is for poolers that switch backends between transactions. With 'unnamed' the server parses a
+    statement at each execution, and only its description is cached. With 'describe' the description is asked for each
+    time as well.
 
-    `out_of_range` says what becomes of dates, times and intervals that Python's types do not hold, such as the year
-    10000: an UnrepresentableValueError for their query, or with 'text' the server's text of them in their place.
+    `out_of_range` decides about dates, times and intervals that Python's types cannot hold, such as the year 10000:
+    with 'error' their query raises UnrepresentableValueError, with 'text' the value is the server's text.
 
     With `strict_transactions` a transaction that begins inside one of another task raises InterfaceError, unless its
     task was created inside that transaction. Otherwise it is a savepoint there, and the log has a warning.
 
-    `single_server=True` says that the pooler in front of the server only ever leads to one server and one database.
-    Types that are not built in are looked up once then. Without it a connection behind a pooler looks them up for each
-    use, because the OID of a type means another type on another server.
+    `single_server=True` states that the pooler in front of the server always leads to the same server and database.
+    Types that are not built in are then looked up once. Without it a connection behind a pooler looks them up for each
+    use, because the same OID may mean another type on another server.
 
-    Raises ClientConfigurationError for bad parameters before anything is sent, OSError where no server answers,
-    PostgresError where it refuses, TimeoutError. On cancellation nothing is left open.
+    Raises ClientConfigurationError for bad parameters before anything is sent, OSError if no server answers,
+    PostgresError if the server refuses the connection, and TimeoutError. On cancellation nothing is left open.
     """
     if loop is not None and loop is not asyncio.get_running_loop():
         raise InterfaceError("loop is expected to be the running event loop")
@@ -366,7 +1043,7 @@ async def connect(
     )
     command_timeout = checked_command_timeout(command_timeout)
     params = resolve(dsn, **arguments)
-    # From here on nothing in this frame shows a password to whoever collects the locals of a traceback.
+    # From here on no local variable of this frame shows a password in a traceback.
     del dsn, arguments
     opened = await open_driver(params, limits.session, checked_timeout(timeout))
     driver = opened.driver
@@ -381,7 +1058,7 @@ async def connect(
             address=opened.endpoint.address,
         )
     except BaseException:
-        # A subclass may raise, and nobody else knows the driver.
+        # A subclass may raise, and nothing else refers to the driver.
         driver.terminate()
         raise
     connection._strict_transactions = strict_transactions

@@ -16,7 +16,7 @@ from headrace._io.driver import KIND_ROWS
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
 
 if TYPE_CHECKING:
-    from headrace._client.base import ConnectionBase
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.requests import Query
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._core.rows.record import Record
@@ -36,7 +36,7 @@ class CursorFactory(Generic[T]):
 
     def __init__(
         self,
-        connection: ConnectionBase,
+        connection: ConnectionInterface,
         query: str,
         statement: Statement | None,
         args: tuple[object, ...],
@@ -83,7 +83,7 @@ class _Portal:
 
     def __init__(
         self,
-        connection: ConnectionBase,
+        connection: ConnectionInterface,
         query: str,
         statement: Statement | None,
         args: tuple[object, ...],
@@ -181,7 +181,7 @@ class _HasPortal:
     # Instrumentation such as OpenTelemetry's wraps the methods and reads the query from these attributes.
 
     @property
-    def _connection(self) -> ConnectionBase:
+    def _connection(self) -> ConnectionInterface:
         return self._portal.connection
 
     @property

@@ -13,7 +13,7 @@ from headrace.types import Attribute, Type
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from headrace._client.queries import QueryMethods
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.requests import Request
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._core.rows.record import Record
@@ -33,7 +33,9 @@ class PreparedStatement:
 
     __slots__ = ("__weakref__", "_connection", "_lease", "_record_class", "_statement", "_status")
 
-    def __init__(self, connection: QueryMethods, statement: Statement, record_class: type[Record] | RowShape) -> None:
+    def __init__(
+        self, connection: ConnectionInterface, statement: Statement, record_class: type[Record] | RowShape
+    ) -> None:
         self._connection = connection
         self._lease = connection._lease
         self._statement = statement

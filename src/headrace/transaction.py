@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import CodeType, TracebackType
     from typing import Any
 
-    from headrace._client.base import ConnectionBase
+    from headrace._client.interface import ConnectionInterface
 
 ISOLATION_LEVELS = {
     "read_uncommitted": "READ UNCOMMITTED",
@@ -139,7 +139,7 @@ class Transaction:
 
     def __init__(
         self,
-        connection: ConnectionBase,
+        connection: ConnectionInterface,
         isolation: str | None = None,
         readonly: bool = False,
         deferrable: bool = False,

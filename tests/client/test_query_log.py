@@ -192,6 +192,36 @@ async def test_loggers_set_by_init_see_what_a_pool_shares(pool: Any) -> None:
     assert {"SELECT 'leased'", "SELECT 'leased again'"} < set(queries)
 
 
+async def test_a_pools_loggers_see_how_each_shared_call_has_ended(pool: Any) -> None:
+    logged = Logged()
+
+    async def init(connection: headrace.Connection) -> None:
+        connection.add_query_logger(logged)
+
+    shared = await pool(min_size=1, max_size=1, init=init)
+    assert await shared.execute("SELECT 1") == "SELECT 1"
+    record = logged.take()
+    assert (record.exception, record.timeout) == (None, None)
+    with pytest.raises(headrace.DivisionByZeroError) as failed:
+        await shared.fetchval("SELECT 1 / $1::int", 0, timeout=60)
+    record = logged.take()
+    assert record.exception is failed.value
+    assert (record.args, record.timeout) == ((0,), 60)
+    with pytest.raises(TimeoutError) as late:
+        await shared.executemany("SELECT pg_sleep($1)", [(60,)], timeout=0.05)
+    assert logged.take().exception is late.value
+    task = asyncio.create_task(shared.fetchrow("SELECT pg_sleep(60)"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(logged.take().exception, asyncio.CancelledError)
+    call = shared.fetchrow("SELECT pg_sleep(60)")
+    call.send(None)
+    call.close()
+    assert isinstance(logged.take().exception, GeneratorExit)
+
+
 async def test_without_a_logger_nothing_stands_between_the_caller_and_the_answer(conn: headrace.Connection) -> None:
     """The request itself is awaited, and not a coroutine around it."""
     request = conn._driver.script("SELECT 1")

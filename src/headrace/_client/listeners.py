@@ -1,4 +1,7 @@
-"""Listeners: who is told of notifications, of the server's log messages and of the end of a connection.
+"""Listeners: callbacks for notifications, for the server's log messages and for the end of a connection.
+
+They are called in the event loop, one after the other, in the order in which they were added. A coroutine function runs
+as a task, so the next callback does not wait for it. The loop's exception handler gets an error in a callback.
 
 Source: PostgreSQL documentation, LISTEN, NOTIFY and "Asynchronous Operations" (protocol-async).
 """
@@ -10,12 +13,12 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from headrace._client.base import ConnectionBase
 from headrace._connect.poolers import check_own_backend
 from headrace._sql.quoting import quote_identifier
 from headrace.exceptions import InterfaceError, InterfaceWarning
 
 if TYPE_CHECKING:
+    from headrace._client.interface import ConnectionInterface
     from headrace.exceptions import PostgresLogMessage
 
 LONGEST_NAME = 63
@@ -25,133 +28,133 @@ Listener = Callable[..., Any]
 """A function or coroutine function."""
 
 
-class ListenerMethods(ConnectionBase):
-    """The methods of a connection that add and remove listeners.
+class Listeners:
+    """The listeners of one connection.
 
-    Listeners are functions or coroutine functions. They are called in the event loop, one after the other in the order
-    in which they were added; what a coroutine function waits for holds nobody up. Their first argument is the
-    connection, or the pool's proxy where they were added during a lease. An error in one goes to the loop's exception
-    handler.
+    The connection is an argument of the methods that need it: a reference here would be a cycle, and a forgotten
+    connection would be noticed only by the garbage collector.
     """
 
-    _listeners: Listeners | None
+    __slots__ = ("_channels", "_face", "_leased_logs", "_listening", "_logs", "_loop", "_tasks", "_terminations")
 
-    async def add_listener(self, channel: str, callback: Listener) -> None:
-        """Have `callback(connection, pid, channel, payload)` called for each notification on a channel.
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._face: object = None
+        """The connection as listeners for notifications get it. It keeps their lease alive."""
+        self._channels: dict[str, list[Listener]] = {}
+        self._listening: set[str] = set()
+        """The channels for which the server has confirmed LISTEN outside of a transaction."""
+        self._logs: list[Listener] = []
+        self._leased_logs: list[Listener] = []
+        """The log listeners that are removed at the end of the lease."""
+        self._terminations: list[Listener] = []
 
-        `channel` is the name as it is: upper case and spaces are kept. Inside a transaction the server listens from its
-        COMMIT on, and not at all where it is rolled back. A callback added twice is called once.
-        """
-        self._check_open()
-        listeners = self._registry()
+    # -- notifications ---------------------------------------------------------------------------------------------
+
+    async def add(self, connection: ConnectionInterface, channel: str, callback: Listener) -> None:
+        """Add a listener for notifications; sends LISTEN unless the server is listening already."""
         name = _channel(channel)
-        callbacks = listeners.channels.setdefault(channel, [])
-        added = _add(callbacks, callback)
-        listeners.face = self._face
-        if channel in listeners.listening:
+        added = _add(self._channels.setdefault(channel, []), callback)
+        self._face = connection._face
+        if channel in self._listening:
             return
-        # Registered first: a notification may be in the same packet as the answer.
+        # The callback is registered first, because a notification may be in the same packet as the reply.
         try:
-            await check_own_backend(self._driver, "LISTEN", self._timeout(None))
-            await self._listen(f"LISTEN {name}")
+            await check_own_backend(connection._driver, "LISTEN", connection._timeout(None))
+            await _run(connection, f"LISTEN {name}")
         except BaseException:
             if added:
-                await self._forget(listeners, channel, callback)
+                self._take_off(channel, callback)
             raise
-        if not self.is_in_transaction():
-            listeners.listening.add(channel)
+        if not connection.is_in_transaction():
+            self._listening.add(channel)
 
-    async def remove_listener(self, channel: str, callback: Listener) -> None:
-        """Have a callback no longer called for a channel; nothing happens where it was not.
-
-        With the last one the server is told to send no more (UNLISTEN).
-        """
-        listeners = self._listeners
-        if listeners is None or self.is_closed() or callback not in listeners.channels.get(channel, ()):
+    async def remove(self, connection: ConnectionInterface, channel: str, callback: Listener) -> None:
+        """Remove a listener for notifications; sends UNLISTEN with the last one of its channel."""
+        if connection.is_closed() or callback not in self._channels.get(channel, ()):
             return
-        listeners.channels[channel].remove(callback)
-        if not listeners.channels[channel]:
-            del listeners.channels[channel]
-            listeners.listening.discard(channel)
-            if not listeners.channels:
-                listeners.face = None
-            await self._listen(f"UNLISTEN {_channel(channel)}")
+        self._take_off(channel, callback)
+        if channel not in self._channels:
+            self._listening.discard(channel)
+            await _run(connection, f"UNLISTEN {_channel(channel)}")
 
-    def add_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
-        """Have `callback(connection, message)` called for each notice, warning or other log message of the server.
+    def notify(self, face: object, pid: int, channel: str, payload: str) -> None:
+        """Call the listeners of a channel."""
+        callbacks = self._channels.get(channel, [])
+        for callback in callbacks:
+            self._call_soon(callback, callbacks, face, pid, channel, payload)
 
-        One that is added during a lease ends with it; one that a pool's `init` adds stays.
+    def _take_off(self, channel: str, callback: Listener) -> None:
+        callbacks = self._channels.get(channel, [])
+        if callback in callbacks:
+            callbacks.remove(callback)
+            if not callbacks:
+                del self._channels[channel]
+        if not self._channels:
+            self._face = None
+
+    # -- log messages ----------------------------------------------------------------------------------------------
+
+    def add_log(self, callback: Listener, *, leased: bool) -> None:
+        """Add a listener for log messages; one that is added during a lease ends with it."""
+        if _add(self._logs, callback) and leased:
+            self._leased_logs.append(callback)
+
+    def remove_log(self, callback: Listener) -> None:
+        """Remove a listener for log messages, if it is there."""
+        for callbacks in (self._logs, self._leased_logs):
+            if callback in callbacks:
+                callbacks.remove(callback)
+
+    def clear_logs(self) -> None:
+        """Remove all listeners for log messages."""
+        self._logs.clear()
+
+    def log(self, face: object, message: PostgresLogMessage) -> None:
+        """Call the listeners for log messages."""
+        for callback in self._logs:
+            self._call_soon(callback, self._logs, face, message)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def add_termination(self, callback: Listener) -> None:
+        """Add a listener for the end of the connection."""
+        _add(self._terminations, callback)
+
+    def remove_termination(self, callback: Listener) -> None:
+        """Remove a listener for the end of the connection, if it is there."""
+        if callback in self._terminations:
+            self._terminations.remove(callback)
+
+    def terminated(self, face: object) -> None:
+        """Call the listeners for the end of the connection, for the only time."""
+        callbacks, self._terminations = self._terminations, []
+        for callback in callbacks:
+            self._call_soon(callback, callbacks, face)
+
+    def end_lease(self, connection: object) -> list[InterfaceWarning]:
+        """Remove the listeners of a lease; returns a warning for each kind of them.
+
+        These are the listeners for notifications, for which a reset ends LISTEN on the server, and the log listeners
+        that were added during the lease.
         """
-        self._check_open()
-        listeners = self._registry()
-        if _add(listeners.logs, callback) and self._proxy is not None:
-            listeners.leased_logs.append(callback)
-
-    def remove_log_listener(self, callback: Callable[[Any, PostgresLogMessage], Any]) -> None:
-        """Have a callback no longer called for log messages."""
-        if self._listeners is not None and callback in self._listeners.logs:
-            self._listeners.logs.remove(callback)
-            if callback in self._listeners.leased_logs:
-                self._listeners.leased_logs.remove(callback)
-
-    def add_termination_listener(self, callback: Callable[[Any], Any]) -> None:
-        """Have `callback(connection)` called once when the connection has come to its end, whoever ended it.
-
-        On a connection that is closed already it is never called.
-        """
-        _add(self._registry().terminations, callback)
-
-    def remove_termination_listener(self, callback: Callable[[Any], Any]) -> None:
-        """Have a callback no longer called at the end of the connection."""
-        if self._listeners is not None and callback in self._listeners.terminations:
-            self._listeners.terminations.remove(callback)
-
-    # -- for the modules of the package ----------------------------------------------------------------------------
-
-    def _on_notice(self, message: PostgresLogMessage) -> None:
-        """Take a notice from the driver."""
-        if self._listeners is not None:
-            for callback in self._listeners.logs:
-                self._listeners.call(callback, self._listeners.logs, self._face, message)
-
-    def _on_notification(self, pid: int, channel: str, payload: str) -> None:
-        """Take a notification from the driver."""
-        if self._listeners is not None:
-            callbacks = self._listeners.channels.get(channel, [])
-            for callback in callbacks:
-                self._listeners.call(callback, callbacks, self._face, pid, channel, payload)
-
-    def _tell_of_end(self) -> None:
-        """Call the termination listeners."""
-        if self._listeners is not None:
-            callbacks, self._listeners.terminations = self._listeners.terminations, []
-            for callback in callbacks:
-                self._listeners.call(callback, callbacks, self._face)
-
-    def _drop_listeners(self) -> list[InterfaceWarning]:
-        """Remove listeners at the end of a lease; returns a warning for each kind there was.
-
-        They are those for notifications, which a reset ends on the server, and what was added for log messages.
-        """
-        listeners = self._listeners
-        if listeners is None:
-            return []
         counts = (
-            (sum(map(len, listeners.channels.values())), "notification"),
-            (len(listeners.leased_logs), "log"),
+            (sum(map(len, self._channels.values())), "notification"),
+            (len(self._leased_logs), "log"),
         )
-        # Emptied, not just let go of: calls that are under way look for their callback there.
-        for callbacks in listeners.channels.values():
+        # The lists are emptied as well: calls that are scheduled already look for their callback in them.
+        for callbacks in self._channels.values():
             callbacks.clear()
-        listeners.channels.clear()
-        listeners.listening.clear()
-        for callback in listeners.leased_logs:
-            listeners.logs.remove(callback)
-        listeners.leased_logs.clear()
-        listeners.face = None
+        self._channels.clear()
+        self._listening.clear()
+        for callback in self._leased_logs:
+            self._logs.remove(callback)
+        self._leased_logs.clear()
+        self._face = None
         return [
             InterfaceWarning(
-                f"{self!r} is being released to the pool but has {count} active {kind} "
+                f"{connection!r} is being released to the pool but has {count} active {kind} "
                 f"listener{'' if count == 1 else 's'}",
                 hint="Remove listeners before the connection is given back, or use pool.listen().",
             )
@@ -159,45 +162,10 @@ class ListenerMethods(ConnectionBase):
             if count
         ]
 
-    def _registry(self) -> Listeners:
-        if self._listeners is None:
-            self._listeners = Listeners(self._driver.loop)
-        return self._listeners
+    # -- calls -----------------------------------------------------------------------------------------------------
 
-    async def _forget(self, listeners: Listeners, channel: str, callback: Listener) -> None:
-        callbacks = listeners.channels.get(channel, [])
-        if callback in callbacks:
-            callbacks.remove(callback)
-            if not callbacks:
-                del listeners.channels[channel]
-        if not listeners.channels:
-            listeners.face = None
-
-    async def _listen(self, command: str) -> None:
-        driver = self._driver
-        await driver.reply(driver.simple_query(command), self._timeout(None))
-
-
-class Listeners:
-    """The listeners of one connection."""
-
-    __slots__ = ("_loop", "_tasks", "channels", "face", "leased_logs", "listening", "logs", "terminations")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._tasks: set[asyncio.Future[Any]] = set()
-        self.face: object = None
-        """The connection as listeners for notifications see it. Their lease lasts while it is kept here."""
-        self.channels: dict[str, list[Listener]] = {}
-        self.listening: set[str] = set()
-        """Channels that the server is sure to listen on."""
-        self.logs: list[Listener] = []
-        self.leased_logs: list[Listener] = []
-        """Those among them that end with the lease."""
-        self.terminations: list[Listener] = []
-
-    def call(self, callback: Listener, among: list[Listener], *args: Any) -> None:
-        """Have the callback called soon, unless it is no longer `among` the listeners then."""
+    def _call_soon(self, callback: Listener, among: list[Listener], *args: Any) -> None:
+        """Schedule a call of the callback. It is not called if it has been removed from `among` by then."""
         if not self._loop.is_closed():
             self._loop.call_soon(self._call, callback, among, args)
 
@@ -220,10 +188,15 @@ class Listeners:
             report(self._loop, callback, error)
 
 
-def _channel(name: str) -> str:
-    """Return the quoted name of a channel.
+async def _run(connection: ConnectionInterface, command: str) -> None:
+    driver = connection._driver
+    await driver.reply(driver.simple_query(command), connection._timeout(None))
 
-    One too long would be cut off by the server, and its notifications come under a name that nobody knows.
+
+def _channel(name: str) -> str:
+    """Return the quoted name of a channel; raises InterfaceError if it is too long.
+
+    The server would truncate it, and its notifications would arrive under a name for which there is no listener.
     """
     quoted = quote_identifier(name, "channel")
     if len(name.encode()) > LONGEST_NAME:
@@ -234,7 +207,7 @@ def _channel(name: str) -> str:
 
 
 def _add(callbacks: list[Listener], callback: Listener) -> bool:
-    """Add a callback; returns False where it was there already."""
+    """Add a callback; returns False if it is there already."""
     if not callable(callback):
         raise InterfaceError(f"expected a callable or an `async def` function, got {callback!r}")
     if callback in callbacks:
@@ -244,5 +217,5 @@ def _add(callbacks: list[Listener], callback: Listener) -> bool:
 
 
 def report(loop: asyncio.AbstractEventLoop, callback: object, error: BaseException) -> None:
-    """Tell the loop's exception handler of an error in a callback: nobody else could take it."""
+    """Pass an error in a callback to the loop's exception handler, because no caller could take it."""
     loop.call_exception_handler({"message": f"error in the listener {callback!r}", "exception": error})

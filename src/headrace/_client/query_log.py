@@ -1,15 +1,16 @@
-"""Query loggers: who is told of every query, how long it took and how it ended."""
+"""Query loggers: callbacks that get each query, the time that it took and its outcome.
+
+A connection without query loggers has no `QueryLog`, so its queries cost nothing more.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from inspect import isawaitable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headrace._client.base import ConnectionBase
 from headrace._client.listeners import report
 from headrace.exceptions import InterfaceError
 
@@ -20,79 +21,63 @@ if TYPE_CHECKING:
 
 
 class LoggedQuery(NamedTuple):
-    """What a query logger is told of one query."""
+    """The record of one query that a query logger gets."""
 
     query: str
     args: Any
-    """The arguments: a tuple, or what was given to executemany() and fetchmany()."""
+    """The arguments: a tuple, or the `args` of executemany() and fetchmany()."""
 
     timeout: float | None
     elapsed: float
-    """Seconds from the call to the answer, waiting for others in the pipeline included."""
+    """Seconds from the call to the reply, including the wait for other requests in the pipeline."""
 
     exception: BaseException | None
     conn_addr: Any
-    """(host, port) as the user has named it, or the path of a Unix socket."""
+    """(host, port) as the program has named it, or the path of a Unix socket."""
 
     conn_params: ConnectParams
 
 
 QueryLogger = Callable[[LoggedQuery], Any]
-"""A function, called before the caller gets the answer, or a coroutine function, run as a task."""
+"""A function, which is called before the caller gets the result, or a coroutine function, which runs as a task."""
 
 
-class QueryLogMethods(ConnectionBase):
-    """The methods of a connection that add and remove query loggers.
+def add_query_logger(
+    driver: Driver, params: ConnectParams, address: tuple[str, int] | str, callback: QueryLogger, slower_than: float
+) -> None:
+    """Add a query logger to a connection, or change its `slower_than`. See `Connection.add_query_logger()`."""
+    if not callable(callback):
+        raise InterfaceError(f"expected a callable or an `async def` function, got {callback!r}")
+    if isinstance(slower_than, bool) or not isinstance(slower_than, (int, float)) or slower_than < 0:
+        raise ValueError(f"slower_than is expected to be a number of seconds, got {slower_than!r}")
+    log = driver.observer
+    if log is None:
+        log = driver.observer = QueryLog(driver.loop, params, address)
+    log.loggers = [*(pair for pair in log.loggers if pair[0] != callback), (callback, slower_than)]
 
-    They see what this connection is asked, through a pool's own methods too. Without any a query costs nothing more. An
-    error in one goes to the loop's exception handler.
-    """
 
-    def add_query_logger(self, callback: QueryLogger, *, slower_than: float = 0) -> None:
-        """Have `callback(record)` called with a `LoggedQuery` for each query, or each slower than so many seconds.
-
-        The time is that from the call to the answer, waiting for others in the pipeline included.
-        """
-        if not callable(callback):
-            raise InterfaceError(f"expected a callable or an `async def` function, got {callback!r}")
-        if isinstance(slower_than, bool) or not isinstance(slower_than, (int, float)) or slower_than < 0:
-            raise ValueError(f"slower_than is expected to be a number of seconds, got {slower_than!r}")
-        log = self._driver.observer
-        if log is None:
-            log = self._driver.observer = QueryLog(self._driver, self._params, self._addr)
-        log.loggers = [*(pair for pair in log.loggers if pair[0] != callback), (callback, slower_than)]
-
-    def remove_query_logger(self, callback: QueryLogger) -> None:
-        """Have a callback no longer called."""
-        log = self._driver.observer
-        if log is not None:
-            log.loggers = [pair for pair in log.loggers if pair[0] != callback]
-            if not log.loggers:
-                self._driver.observer = None
-
-    @contextmanager
-    def query_logger(self, callback: QueryLogger, *, slower_than: float = 0) -> Iterator[None]:
-        """Have `callback(record)` called for the queries inside a `with` block. See `add_query_logger()`."""
-        self.add_query_logger(callback, slower_than=slower_than)
-        try:
-            yield
-        finally:
-            self.remove_query_logger(callback)
+def remove_query_logger(driver: Driver, callback: QueryLogger) -> None:
+    """Remove a query logger, if it is there."""
+    log = driver.observer
+    if log is not None:
+        log.loggers = [pair for pair in log.loggers if pair[0] != callback]
+        if not log.loggers:
+            driver.observer = None
 
 
 class QueryLog:
-    """The query loggers of one connection; the driver's observer while there are any."""
+    """The query loggers of one connection; the driver's observer as long as there are any."""
 
-    def __init__(self, driver: Driver, params: ConnectParams, address: tuple[str, int] | str) -> None:
-        self._driver = driver
+    def __init__(self, loop: asyncio.AbstractEventLoop, params: ConnectParams, address: tuple[str, int] | str) -> None:
+        self._loop = loop
         self._address = address
         self._params = params
         self._tasks: set[asyncio.Future[Any]] = set()
         self.loggers: list[tuple[QueryLogger, float]] = []
 
     async def watch(self, request: Request, timeout: float | None) -> Any:
-        """Wait for a request, and tell of it."""
-        started = monotonic()  # some event loops look at the clock once a turn
+        """Wait for a request and log it."""
+        started = monotonic()  # some event loops read the clock once a tick
         error: BaseException | None = None
         try:
             return await request
@@ -103,29 +88,29 @@ class QueryLog:
             self.finished(request.query, request.arguments, timeout, monotonic() - started, error)
 
     def shared(self, request: Request, timeout: float | None, error: BaseException | None) -> None:
-        """Tell of a call of a pool's own methods that has ended."""
+        """Log a call of a pool's own methods, which has ended."""
         self.finished(request.query, request.arguments, timeout, request.elapsed(), error)
 
     def refused(self, query: str, args: Any, error: BaseException) -> None:
-        """Tell of a query that was not sent, because of its arguments."""
+        """Log a query that was not sent because of its arguments."""
         self.finished(query, args, None, 0.0, error)
 
     def finished(
         self, query: str, args: Any, timeout: float | None, elapsed: float, error: BaseException | None
     ) -> None:
-        """Tell of a query that has ended."""
+        """Log a query that has ended."""
         record: LoggedQuery | None = None
         for callback, slower_than in self.loggers:
             if query and elapsed >= slower_than:
                 if record is None:
                     record = LoggedQuery(query, args, timeout, elapsed, error, self._address, self._params)
-                self._tell(callback, record)
+                self._call(callback, record)
 
-    def _tell(self, callback: QueryLogger, record: LoggedQuery) -> None:
+    def _call(self, callback: QueryLogger, record: LoggedQuery) -> None:
         try:
             result = callback(record)
         except Exception as error:
-            report(self._driver.loop, callback, error)
+            report(self._loop, callback, error)
             return
         if isawaitable(result):
             task = asyncio.ensure_future(result)
@@ -135,4 +120,4 @@ class QueryLog:
     def _ended(self, callback: QueryLogger, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            report(self._driver.loop, callback, error)
+            report(self._loop, callback, error)

@@ -1,10 +1,10 @@
-"""What the server reports of its settings."""
+"""The settings that the server reports."""
 
 from __future__ import annotations
 
 
 class ConnectionSettings:
-    """Run-time parameters as the server has reported them last, by attribute or item; to be read only."""
+    """The run-time parameters that the server has reported last, as attributes and items; read only."""
 
     __slots__ = ("_parameters",)
 

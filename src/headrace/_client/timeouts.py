@@ -1,4 +1,4 @@
-"""What is awaited: time limits as callers give them, and functions that pass for coroutine functions."""
+"""Time limits as callers give them, and functions that pass for coroutine functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def returns_coroutine(function: F) -> F:
     """Mark a plain function that returns a coroutine, so that `iscoroutinefunction()` is true of it.
 
-    unittest.mock makes its mocks by that, and frameworks decide by it whether to await a result.
+    unittest.mock chooses the class of a mock by that, and frameworks decide by it whether to await a result.
     """
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
@@ -24,10 +24,10 @@ def returns_coroutine(function: F) -> F:
 
 
 def checked_timeout(timeout: object) -> float | None:
-    """Return the seconds to wait, None for no limit; raises ValueError for what is no number.
+    """Return the seconds to wait, None for no limit; raises ValueError for anything but a number.
 
-    Whatever float() takes is one, such as a Decimal, or the text of an environment variable. To be called before
-    anything is sent: what is refused here must not have happened.
+    Everything that float() takes is a number, such as a Decimal, or the text of an environment variable. Call it before
+    anything is sent: a request with a bad time limit must not have any effect.
     """
     if timeout is None:
         return None
@@ -38,7 +38,7 @@ def checked_timeout(timeout: object) -> float | None:
 
 
 def checked_command_timeout(value: object) -> float | None:
-    """Return the default time limit for every call, None for none; raises ValueError for what is no positive number."""
+    """Return the default time limit for every call, None for none; raises ValueError for a bad value."""
     if value is None:
         return None
     seconds = as_seconds(value)
@@ -48,12 +48,12 @@ def checked_command_timeout(value: object) -> float | None:
 
 
 def as_seconds(value: object) -> float | None:
-    """Return a number of seconds as a float, None for what is no number."""
+    """Return a number of seconds as a float, None for anything but a number."""
     if isinstance(value, bool):
         return None
     try:
         seconds = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    # Of all numbers NaN alone differs from itself.
+    # NaN is the only number that differs from itself.
     return seconds if seconds == seconds else None

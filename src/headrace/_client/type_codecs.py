@@ -1,24 +1,44 @@
-"""Codecs of a program's own, described once for all connections of a pool."""
+"""Descriptions of a program's own codecs, for all connections of a pool."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from headrace.exceptions import InterfaceError
 
-if TYPE_CHECKING:
-    from headrace._client.introspection import TypeMethods
+
+class TakesCodecs(Protocol):
+    """The methods of `Connection` that set codecs."""
+
+    async def set_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        encoder: Callable[[Any], Any] | None,
+        decoder: Callable[[Any], Any] | None,
+        format: Literal["text", "binary", "tuple"] = "text",
+    ) -> None: ...
+
+    async def set_builtin_type_codec(
+        self,
+        typename: str,
+        *,
+        schema: str = "public",
+        codec_name: str,
+        format: Literal["text", "binary"] | None = None,
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeCodec:
     """A codec for a type, to be set on every connection of a pool: `create_pool(..., codecs=[TypeCodec(...)])`.
 
-    Either two functions, as `Connection.set_type_codec()` takes them, or the name of a built-in codec, as
-    `set_builtin_type_codec()` does. `format` None stands for 'text' with functions, and with a name for what that codec
-    works in. Raises InterfaceError for anything else.
+    It has either two functions, as `Connection.set_type_codec()` takes them, or the name of a built-in codec, as
+    `set_builtin_type_codec()` takes it. `format` None stands for 'text' with functions, and for the format of the
+    built-in codec with a name. Raises InterfaceError for anything else.
     """
 
     typename: str
@@ -41,7 +61,7 @@ class TypeCodec:
                 f"got {' and '.join(functions) or 'none of them'}"
             )
 
-    async def set_on(self, connection: TypeMethods) -> None:
+    async def set_on(self, connection: TakesCodecs) -> None:
         """Set the codec on a connection; raises as set_type_codec() and set_builtin_type_codec() do."""
         if self.codec_name is not None:
             await connection.set_builtin_type_codec(
@@ -63,7 +83,7 @@ class TypeCodec:
 
 
 def checked_codecs(codecs: Iterable[TypeCodec]) -> tuple[TypeCodec, ...]:
-    """Return the codecs as a tuple; raises InterfaceError for what is none."""
+    """Return the codecs as a tuple; raises InterfaceError for anything that is not a TypeCodec."""
     given = tuple(codecs) if isinstance(codecs, Iterable) and not isinstance(codecs, (str, bytes)) else (codecs,)
     for codec in given:
         if not isinstance(codec, TypeCodec):

@@ -1,7 +1,6 @@
 """COPY: bulk data in both directions."""
 
-from headrace.copy.methods import CopyMethods
 from headrace.copy.reader import CopyReader
 from headrace.copy.writer import CopyWriter
 
-__all__ = ["CopyMethods", "CopyReader", "CopyWriter"]
+__all__ = ["CopyReader", "CopyWriter"]

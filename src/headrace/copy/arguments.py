@@ -16,7 +16,7 @@ from headrace._sql.lexer import Kind, tokens
 from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
-    from headrace._client.base import ConnectionBase
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.statement_cache import Statement
 
 # With a modifier of -1 the names are exact: without one, "character" and "bit" would mean one character or bit.
@@ -27,7 +27,7 @@ TEXT, OIDS = 25, 1028
 
 
 async def with_constants(
-    connection: ConnectionBase, query: str, statement: Statement, args: tuple[Any, ...], timeout: float | None
+    connection: ConnectionInterface, query: str, statement: Statement, args: tuple[Any, ...], timeout: float | None
 ) -> str:
     """Return the query with its parameters replaced by constants; `statement` is the prepared query.
 
@@ -58,6 +58,6 @@ async def with_constants(
     )
 
 
-def standard_strings(connection: ConnectionBase) -> bool:
+def standard_strings(connection: ConnectionInterface) -> bool:
     """Return the session's standard_conforming_strings, which the server reports whenever it changes."""
     return connection._driver.session.parameters.get("standard_conforming_strings", "on") == "on"

@@ -19,7 +19,7 @@ from headrace.exceptions import InterfaceError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace._client.base import ConnectionBase
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
@@ -78,7 +78,7 @@ class CopyReader(Generic[T]):
             raise
         return self
 
-    async def _begin(self, connection: ConnectionBase) -> None:
+    async def _begin(self, connection: ConnectionInterface) -> None:
         driver = connection._driver
         timeout = connection._timeout(self._timeout)
         record_class = connection._rows_as(self._record_class)

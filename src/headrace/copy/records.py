@@ -13,7 +13,7 @@ from headrace.copy.transfer import Upload, upload
 from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
-    from headrace._client.base import ConnectionBase
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.copy import RowEncoder
 
 CHUNK = 1 << 16
@@ -23,7 +23,7 @@ BINARY = {"format": "binary"}
 
 
 async def copy_records(
-    connection: ConnectionBase,
+    connection: ConnectionInterface,
     table: str,
     records: Iterable[Any] | AsyncIterable[Any],
     columns: command.Names,

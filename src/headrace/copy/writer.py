@@ -17,7 +17,7 @@ from headrace.exceptions import InterfaceError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace._client.base import ConnectionBase
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.copy import RowEncoder
 
 
@@ -76,7 +76,7 @@ class CopyWriter:
             raise
         return self
 
-    async def _begin(self, connection: ConnectionBase) -> None:
+    async def _begin(self, connection: ConnectionInterface) -> None:
         driver = connection._driver
         timeout = self._timeout = connection._timeout(self._timeout)
         columns, options = self._columns, self._options

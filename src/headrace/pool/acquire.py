@@ -1,4 +1,4 @@
-"""Acquiring connections and giving them back: the wait, the reset in between, and leases that are forgotten."""
+"""Leases: the wait for a connection, its return with a reset, and leases that are forgotten."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from headrace._client.timeouts import checked_timeout
 from headrace.connection import Connection
 from headrace.exceptions import InterfaceError, PostgresError
-from headrace.pool.proxy import CallSite, PoolAcquireContext, PoolConnectionProxy
+from headrace.pool.proxy import CallSite, LeasingPool, PoolConnectionProxy
 from headrace.pool.scheduler import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from headrace.pool.dispatcher import Dispatcher
     from headrace.pool.maintenance import Maintenance
     from headrace.pool.scheduler import PooledConnection, Scheduler
 
@@ -30,74 +29,68 @@ SHOWN = 10
 """The most leases that an error or a warning names."""
 
 
-class LeaseMethods:
-    """`acquire()` and `release()`, and all that is behind them."""
+class Leases:
+    """The leases of one pool. `setup` and `reset` are the callbacks of `create_pool()`.
 
-    _scheduler: Scheduler
-    _dispatcher: Dispatcher
-    _maintenance: Maintenance
-    _setup: Callback | None
-    _reset: Callback | None
-    _debug: bool
-    _awaits_reset = False
-    """Whether a reset has failed, so that each is awaited before the connection is used again."""
+    The pool is an argument of the methods that need it: a reference here would be a cycle, and a forgotten pool would
+    be noticed only by the garbage collector.
+    """
 
-    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        """Lease a connection: `connection = await pool.acquire()`, or `async with pool.acquire() as connection`.
+    def __init__(self, maintenance: Maintenance, *, setup: Callback | None, reset: Callback | None) -> None:
+        self._maintenance = maintenance
+        self._dispatcher = maintenance.dispatcher
+        self._setup = setup
+        self._reset = reset
+        self._awaits_reset = False
+        """A reset has failed. From then on each one is awaited before its connection is used again."""
 
-        Waits for an idle one, first come, first served, together with the pool's own methods; raises TimeoutError after
-        `timeout` seconds, with a note that says where the others were acquired. A cancelled wait takes nothing.
-        """
-        return PoolAcquireContext(self, checked_timeout(timeout), CallSite(self._debug))
+    # -- acquiring -------------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
-        """Raise InterfaceError unless the pool is open, on this event loop."""
-        raise NotImplementedError
-
-    async def _acquire(self, timeout: float | None, place: CallSite) -> PoolConnectionProxy:
-        self._check()
+    async def acquire(self, pool: LeasingPool, timeout: float | None, call_site: CallSite) -> PoolConnectionProxy:
+        """Lease a connection, as soon as one is idle. See `Pool.acquire()`."""
+        pool._check()
         if timeout is None:
-            return await self._lease(place, False)
+            return await self._lease(pool, call_site, False)
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                return await self._lease(place, True)
+                return await self._lease(pool, call_site, True)
         except TimeoutError as error:
             if limit.expired():
                 self._maintenance.explain(error)
             raise
 
-    async def _lease(self, place: CallSite, limited: bool) -> PoolConnectionProxy:
+    async def _lease(self, pool: LeasingPool, call_site: CallSite, limited: bool) -> PoolConnectionProxy:
         maintenance, dispatcher = self._maintenance, self._dispatcher
         while True:
             pooled = dispatcher.lease_now()
             if pooled is None:
                 pooled = await self._wait_for_connection(limited)
                 if pooled.gone:
-                    # Perhaps because the pool was terminated: then nobody would serve another wait.
-                    self._check()
+                    # If the pool was terminated, another wait would never end.
+                    pool._check()
                     continue
-            pooled.call_site = place
+            pooled.call_site = call_site
             if not pooled.needs_check or await self._answers(pooled):
                 break
-            self._check()
+            pool._check()
         maintenance.counts.acquire_count += 1
         pooled.requests_at_lease = pooled.driver.request_count
-        proxy = PoolConnectionProxy(self, pooled, place)
+        proxy = PoolConnectionProxy(pool, pooled, call_site)
         pooled.proxy = weakref.ref(proxy)
         pooled.connection._lease_begins(proxy)
         if self._setup is not None:
             try:
                 await self._setup(proxy)
             except BaseException:
-                # It is not known what the callback has done so far: the next user must not find it.
+                # The session may be in any state. The next caller must not get it.
                 proxy._detach()
                 maintenance.retire(pooled, Reason.SETUP_FAILED, at_once=True)
                 raise
         return proxy
 
     async def _answers(self, pooled: PooledConnection) -> bool:
-        """Return whether a connection that lay idle is there; if it is not, it has left the pool."""
+        """Return whether a connection that was idle still answers. If not, it has left the pool."""
         try:
             return await self._maintenance.answers(pooled)
         except CancelledError:
@@ -105,7 +98,7 @@ class LeaseMethods:
             raise
 
     async def _wait_for_connection(self, limited: bool) -> PooledConnection:
-        """Wait until a connection is leased to this caller; it may be lost again by the time that this is noticed."""
+        """Wait until a connection is leased to this caller. It may be lost again by the time that the caller runs."""
         claim = self._dispatcher.wait_to_lease(limited)
         self._maintenance.refill()
         waiter: asyncio.Future[PooledConnection] = claim.waiter
@@ -113,7 +106,7 @@ class LeaseMethods:
             return await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                # Served and cancelled in the same turn: the next waiter gets the connection.
+                # Served and cancelled in the same tick: the next waiter gets the connection.
                 pooled = waiter.result()
                 if not pooled.gone:
                     self._maintenance.give_back(pooled)
@@ -122,29 +115,11 @@ class LeaseMethods:
                 waiter.cancel()
             raise
 
-    def _occupation(self) -> str:
-        """Return what the connections are busy with."""
-        scheduler = self._scheduler
-        summary = (
-            f"Of at most {scheduler.limits.max_size} connections {scheduler.leases()} are leased, "
-            f"{len(scheduler.available)} shared and {len(scheduler.opening)} being opened; "
-            f"{scheduler.waiting} other callers wait."
-        )
-        return "\n  ".join([summary, *self._occupants()])
+    # -- releasing -------------------------------------------------------------------------------------------------
 
-    def _occupants(self) -> list[str]:
-        """Return where the connections that are leased now were acquired."""
-        held = [pooled for pooled in self._scheduler.connections.values() if pooled.leased and pooled.call_site]
-        places = [f"{pooled.connection!r} was acquired at {pooled.call_site}" for pooled in held]
-        more = [f"... and {len(places) - SHOWN} more"] if len(places) > SHOWN else []
-        return places[:SHOWN] + more
-
-    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
-        """Give a leased connection back; a second time does nothing.
-
-        Its session is reset without waiting: the reset is sent at once and is ahead of whatever comes next.
-        """
-        if not isinstance(connection, PoolConnectionProxy) or connection._pool is not self:
+    async def release(self, pool: LeasingPool, connection: Any, timeout: float | None) -> None:
+        """Give a leased connection back. See `Pool.release()`."""
+        if not isinstance(connection, PoolConnectionProxy) or connection._pool is not pool:
             raise InterfaceError(
                 f"Pool.release() received invalid connection: {connection!r} is not a member of this pool"
             )
@@ -156,7 +131,7 @@ class LeaseMethods:
             await self._take_back(connection._pooled, timeout, bool(left))
         finally:
             for warning in left:
-                warnings.warn(warning, stacklevel=2)
+                warnings.warn(warning, stacklevel=3)
 
     async def _take_back(self, pooled: PooledConnection, timeout: float | None, listened: bool) -> None:
         pooled.proxy = pooled.call_site = None
@@ -175,15 +150,15 @@ class LeaseMethods:
         if pooled.connection.is_closed():
             self._maintenance.serve()
         elif pooled.ran_code and not pooled.not_resettable:
-            # The question is sent in one write with the reset. The caller does not wait for the answer.
+            # The query for the state is sent in one write with the reset. The caller does not wait for the reply.
             self._maintenance.spawn(self._maintenance.compare_session(pooled))
         else:
             self._maintenance.give_back(pooled)
 
     async def _reset_session(self, pooled: PooledConnection, timeout: float | None, listened: bool) -> None:
-        """Bring the session of a connection that was leased back to its first state.
+        """Return the session of a connection that was leased to its first state.
 
-        A `reset` callback does so in place of the reset query; no transaction and no LISTEN is left to it.
+        A `reset` callback replaces the reset query. Transactions and LISTEN are ended before it is called.
         """
         connection, driver = pooled.connection, pooled.driver
         busy = bool(driver.pending)
@@ -193,8 +168,8 @@ class LeaseMethods:
             if not driver.is_idle and not busy:
                 connection._report_open_transaction()
             if not driver.is_idle or busy:
-                # With requests in flight the status byte is not the last word: ROLLBACK outside a transaction is a
-                # warning that nobody sees.
+                # With requests in flight the transaction status may still change. Outside of a transaction ROLLBACK
+                # only makes the server log a warning.
                 driver.background("ROLLBACK")
             query = connection.get_reset_query() if self._reset is None else "UNLISTEN *" if listened else ""
             if query and self._awaits_reset:
@@ -207,16 +182,16 @@ class LeaseMethods:
                 await self._reset(connection)
         pooled.reset_at = driver.request_count
         if busy and self._reset is None:
-            # Something of the lease is still under way: nobody is to stand behind it.
+            # Requests of the lease are still in flight. The next caller must not wait behind them.
             async with asyncio.timeout(timeout):
                 await driver.drain()
 
     def _on_reset_refused(self) -> None:
-        """A reset has failed, and the query behind it with it: from now on nothing is sent before a reset is done."""
+        """Await each reset from now on: one has failed, and so has the query that was sent behind it."""
         self._awaits_reset = True
 
     async def _reset_first(self, pooled: PooledConnection, query: str, timeout: float | None) -> None:
-        """Reset a connection before anybody else gets it; if the server refuses, it is dropped."""
+        """Reset a connection before another caller gets it; drop it if the server refuses."""
         driver = pooled.driver
         try:
             await driver.reply(driver.simple_query(query, uncancellable=True), pooled.connection._timeout(timeout))
@@ -224,17 +199,32 @@ class LeaseMethods:
             log.warning("a connection is dropped because it could not be reset: %r", error)
             self._maintenance.retire(pooled, Reason.RESET_FAILED, at_once=True)
 
-    def _leaked(self, pooled: PooledConnection, place: CallSite) -> None:
-        """Nobody refers to a leased connection any more, in whichever thread that comes to light."""
+    # -- leases that are forgotten ---------------------------------------------------------------------------------
+
+    def leaked(self, pooled: PooledConnection, call_site: CallSite) -> None:
+        """Take back a leased connection to which nothing refers any more; may be called in any thread."""
         loop = self._maintenance.loop
         if pooled.leased and not loop.is_closed():
-            loop.call_soon_threadsafe(self._reclaim, pooled, place)
+            loop.call_soon_threadsafe(self._reclaim, pooled, call_site)
 
-    def _reclaim(self, pooled: PooledConnection, place: CallSite) -> None:
+    def _reclaim(self, pooled: PooledConnection, call_site: CallSite) -> None:
         if not pooled.leased or pooled.proxy is None or pooled.proxy() is not None:
             return
         self._maintenance.counts.leaked += 1
         log.warning("%r was never given back to the pool: it is taken back. It was acquired at %s",
-                    pooled.connection, place)  # fmt: skip
+                    pooled.connection, call_site)  # fmt: skip
         listened = bool(pooled.connection._lease_over())
         self._maintenance.spawn(self._take_back(pooled, None, listened))
+
+
+def occupation(scheduler: Scheduler) -> str:
+    """Return a description of what the connections of a pool are in use for."""
+    summary = (
+        f"Of at most {scheduler.limits.max_size} connections {scheduler.leases()} are leased, "
+        f"{len(scheduler.available)} shared and {len(scheduler.opening)} being opened; "
+        f"{scheduler.waiting} other callers wait."
+    )
+    held = [pooled for pooled in scheduler.connections.values() if pooled.leased and pooled.call_site]
+    leases = [f"{pooled.connection!r} was acquired at {pooled.call_site}" for pooled in held]
+    more = [f"... and {len(leases) - SHOWN} more"] if len(leases) > SHOWN else []
+    return "\n  ".join([summary, *leases[:SHOWN], *more])

@@ -158,6 +158,7 @@ cdef class Dispatcher(Sharing):
             self.maintenance.check()
         request.wakeup_batch = self.wakeup_batch
         request.owner = self
+        request.timeout = timeout
         cdef double now = boot_seconds()
         request.asked_at = now
         if timeout is not None:

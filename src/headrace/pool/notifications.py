@@ -1,7 +1,7 @@
-"""Notifications as an asynchronous iterator, on a connection of its own that is opened again when it is lost.
+"""Notifications as an asynchronous iterator, on a connection of its own that is replaced when it is lost.
 
-PostgreSQL keeps nothing for a session that is away, so an iterator that only reconnects would fail_lost notifications
-unseen. This one says where they may be missing: a `Gap` stands in their place.
+PostgreSQL keeps no notifications for a session that is gone. An iterator that only reconnects would lose some without a
+sign. This one yields a `Gap` in the place of notifications that may be missing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from headrace.exceptions import InterfaceError
 
@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace.connection import Connection
-    from headrace.pool.pool import Pool
 
 log = logging.getLogger("headrace.listen")
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
-"""Seconds between attempts at a new connection: they double from one to the other, less up to half by chance."""
+"""Seconds between attempts to connect: each pause is twice the one before, minus a random part of up to a half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What somebody sent by NOTIFY."""
+    """A notification, as NOTIFY has sent it."""
 
     channel: str
     payload: str
@@ -42,29 +41,42 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A place where notifications may be missing: whoever keeps a state by them takes a fresh look at the tables."""
+    """A place where notifications may be missing. A program that derives a state from them should read it anew."""
 
     reason: Literal["connection lost", "queue full"]
     missing: int | None
-    """How many notifications were dropped from a full queue; None where nobody knows."""
+    """How many notifications were dropped from a full queue; None for a lost connection, as the number is unknown."""
 
     seconds: float
-    """How long nobody was listening; 0 for a full queue."""
+    """How long there was no connection that listened; 0 for a full queue."""
 
     error: object
-    """What the connection was lost with: an exception, or a text; None for a full queue."""
+    """Why the connection was lost: an exception or a text; None for a full queue."""
+
+
+class ListeningPool(Protocol):
+    """The pool, as a `Listening` uses it."""
+
+    _listenings: set[Listening]
+    """The open ones, which end with the pool."""
+
+    def _check(self) -> None:
+        """Raise InterfaceError unless the pool is open, on this event loop."""
+
+    async def _connect_one(self) -> Connection:
+        """Return a new connection that the pool does not count."""
 
 
 class Listening:
     """The notifications on some channels: `async with pool.listen("orders") as events: async for event in events`.
 
-    Inside the block the server is listening. Events are `Notification`s, and `Gap`s where some may be missing: when the
-    connection was lost and is there again, and when the queue was full. A queue of `max_queue` events is kept for a
-    slow consumer; beyond them the oldest are dropped. A silent connection is checked every `heartbeat` seconds. It ends
-    with the block or the pool.
+    The server listens from the beginning of the block. Events are `Notification`s, and a `Gap` if some may be missing:
+    after the connection was lost and replaced, and after the queue was full. The queue keeps up to `max_queue` events
+    for a slow consumer; if there are more, the oldest are dropped. The connection is checked every `heartbeat` seconds.
+    Listening ends with the block or the pool.
     """
 
-    def __init__(self, pool: Pool, channels: tuple[str, ...], max_queue: int, heartbeat: float | None) -> None:
+    def __init__(self, pool: ListeningPool, channels: tuple[str, ...], max_queue: int, heartbeat: float | None) -> None:
         if not channels:
             raise InterfaceError("channels are expected: pool.listen('orders', ...)")
         for channel in channels:
@@ -115,13 +127,13 @@ class Listening:
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[Notification | Gap]:
-        # A generator, so that the event loop closes it, and with it the connection, where it is left early.
+        # The event loop closes a generator that is left early, and so the connection.
         async with self if self._state == "new" else nullcontext():
             while (event := await self.next()) is not None:
                 yield event
 
     async def next(self) -> Notification | Gap | None:
-        """Return the next event; None once it is closed and all events were taken."""
+        """Return the next event, or None after the end and the last event."""
         while not self._queue:
             if self._state == "closed":
                 return None
@@ -206,7 +218,7 @@ class Listening:
             self._spawn(self._check(self._connection))
 
     async def _check(self, connection: Connection) -> None:
-        """Ask the server something: a connection that died in silence looks like one on which nothing happens."""
+        """Send a health check, because a dead connection looks the same as one without notifications."""
         try:
             await connection.execute("", timeout=self._heartbeat)
         except Exception as error:
@@ -223,7 +235,7 @@ class Listening:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Stop listening; events that have come are still given out."""
+        """Stop listening. Events that have arrived can still be read."""
         connection = self._connection
         tasks = self._end()
         if connection is not None:

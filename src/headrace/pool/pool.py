@@ -1,8 +1,7 @@
-"""A pool of connections: opening and closing it, and what can be asked of it.
+"""The pool: the public class and the function that makes it.
 
-`acquire()` leases one connection exclusively (`acquire`). The pool's own query methods share connections (`sharing`):
-the scheduler decides which one each call is sent on, the dispatcher sends it, and maintenance opens and closes
-connections.
+A pool consists of a scheduler, which decides which connection a call is sent on, a dispatcher, which sends it, the
+maintenance, which opens and closes connections, and the leases of `acquire()`.
 """
 
 from __future__ import annotations
@@ -12,22 +11,26 @@ import logging
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from headrace._client.queries import QueryMethod
 from headrace._client.session_state import SessionState, first_state, session_state
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._client.type_codecs import TypeCodec, checked_codecs
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_ROWS, KIND_STATUS
+from headrace._sql.named_parameters import bound, bound_each
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
-from headrace.copy import CopyMethods
 from headrace.exceptions import InterfaceError, PostgresError
+from headrace.pool.acquire import Leases, occupation
 from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
-from headrace.pool.private_names import WatchedNames
-from headrace.pool.proxy import PoolAcquireContext
-from headrace.pool.queries import SharedMethods
+from headrace.pool.private_names import Free, Holder, free, holders
+from headrace.pool.proxy import CallSite, PoolAcquireContext
+from headrace.pool.queries import execute_text, run_on_lease
 from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
 from headrace.pool.stats import PoolStats
 from headrace.rows import checked_record_class
@@ -35,10 +38,14 @@ from headrace.rows import checked_record_class
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from headrace._core.rows.row_plan import RowShape
+    from headrace._sql.named_parameters import AnyQuery
+    from headrace.pool.scheduler import PooledConnection
+
 log = logging.getLogger("headrace.pool")
 
 CLOSE_WARNING = 60.0
-"""Seconds after which a `close()` that still waits for leases says so."""
+"""Seconds after which a `close()` that still waits for leases logs a warning."""
 
 T = TypeVar("T")
 
@@ -46,10 +53,25 @@ Connect = Callable[..., Awaitable[Connection]]
 Callback = Callable[[Any], Awaitable[None]]
 
 
-class Pool(SharedMethods, CopyMethods, WatchedNames):
+class Pool:
     """A pool of connections; made by `headrace.create_pool()`, to be awaited or used by `async with`.
 
-    Subclasses are made by calling them, with the arguments of `create_pool()`.
+    Its query methods run on connections that several callers share, so a statement must not change its session there. A
+    statement that does (BEGIN, SET, LISTEN, PREPARE, temporary tables ...) is recognised and gets a lease of its own
+    with a reset after it. If a reset does not undo it (SET ROLE, temporary tables, PREPARE), the connection is
+    replaced. The text of CALL and DO does not show their effects: the server is asked after the reset, and the
+    connection is replaced if its session is not as `init` left it. A function that changes a setting which the server
+    reports is noticed as well. Other effects of functions, such as an advisory lock for the session, are not; use
+    `acquire()` for these. Each call takes a lease if the pool has a `setup` callback, which then prepares the
+    connection, and if the method was replaced in `Connection` by a `connection_class`, a tracing tool or a mock. The
+    replacement is called.
+
+    A plain read may be sent behind requests of other callers if these are expected to end within a few milliseconds. It
+    is asked again on another connection if it is stuck there. All other calls are sent on a connection with nothing in
+    flight. A call whose connection ends before the server has begun with it is sent on another one, at most three
+    times.
+
+    A subclass is made by a call with the arguments of `create_pool()`.
     """
 
     def __init__(
@@ -81,13 +103,11 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             )
         self._connect: Connect = connect if connect is not None else open_connection
         self._connect_args = (connect_args, connect_kwargs)
-        self._setup = setup
-        # A callback, or a subclass, that means to see each use of a connection.
+        # A callback or a subclass that wants to see each use of a connection.
         self._leases_always = setup is not None or any(
             getattr(type(self), name) is not getattr(Pool, name) for name in ("acquire", "release")
         )
         self._init = init
-        self._reset = reset
         self._debug = debug
         self._codecs = checked_codecs(codecs)
         self._connection_class = connection_class
@@ -108,13 +128,14 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             self._scheduler,
             _connecting(self),
             _weakly(self._check),
-            _weakly(self._occupation),
+            partial(occupation, self._scheduler),
             _weakly(self._forget_types),
             connect_timeout=connect_kwargs.get("timeout", 60.0),
             repeat_reads=repeat_reads,
             pipeline_writes=pipeline_writes,
         )
         self._dispatcher = self._maintenance.dispatcher
+        self._leases = Leases(self._maintenance, setup=setup, reset=reset)
         self._catalogues = Catalogues()
         self._listenings: set[Listening] = set()
         self._initialized = False
@@ -153,7 +174,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         return self
 
     async def _connect_one(self) -> Connection:
-        """Return a new connection, initialised, that belongs to nobody yet."""
+        """Return a new connection with codecs and `init` applied, which the pool does not count yet."""
         args, kwargs = self._connect_args
         catalogues = self._catalogues
         connection = await self._connect(
@@ -181,7 +202,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         return connection
 
     async def _first_state(self, connection: Connection) -> SessionState | None:
-        """Return how every caller is to find the session; None if the server does not tell it.
+        """Return the state of the session that every caller gets; None if the server does not tell it.
 
         The server is asked only if a callback may have changed the session.
         """
@@ -195,25 +216,109 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             return None
 
     def _forget_types(self) -> None:
-        """Have connections that are opened from now on learn of types anew: they may reach another server."""
+        """Have connections that are opened from now on read types anew, because they may reach another server."""
         self._catalogues = Catalogues()
 
-    # -- use -------------------------------------------------------------------------------------------------------
+    # -- queries and COPY: the methods of Connection, on connections that `_request()` and `_for_copy()` choose ------
 
-    def _copying(self) -> PoolAcquireContext:
+    execute = Connection.execute
+    """Run a query on a shared connection and return its command tag. See `Connection.execute()`."""
+    executemany = Connection.executemany
+    """Run a command for each element of `args`, or for none. See `Connection.executemany()`."""
+    fetch = Connection.fetch
+    """Run a query on a shared connection and return all rows. See `Connection.fetch()`."""
+    fetchmany = Connection.fetchmany
+    """Run a query for each element of `args`, or for none, and return all rows. See `Connection.fetchmany()`."""
+    fetchrow = Connection.fetchrow
+    """Run a query on a shared connection and return the first row or None. See `Connection.fetchrow()`."""
+    fetchval = Connection.fetchval
+    """Run a query on a shared connection and return one value. See `Connection.fetchval()`."""
+
+    copy_from_table = Connection.copy_from_table
+    """Copy a table to a path, a file-like object or a function, on a lease. See `Connection.copy_from_table()`."""
+    copy_from_query = Connection.copy_from_query
+    """Copy the rows of a query, on a lease. See `Connection.copy_from_query()`."""
+    copy_to_table = Connection.copy_to_table
+    """Copy data in one of COPY's formats into a table, on a lease. See `Connection.copy_to_table()`."""
+    copy_records_to_table = Connection.copy_records_to_table
+    """Copy rows of Python values into a table, on a lease. See `Connection.copy_records_to_table()`."""
+    copy_in = Connection.copy_in
+    """Return a COPY into a table to write to, on a lease. See `Connection.copy_in()`."""
+    copy_out = Connection.copy_out
+    """Return the rows of a query by way of COPY, on a lease. See `Connection.copy_out()`."""
+
+    def _request(
+        self,
+        method: QueryMethod,
+        query: AnyQuery,
+        args: Any,
+        column: int | str,
+        rows: type[Record] | RowShape | None,
+        timeout: float | None,
+    ) -> Awaitable[Any]:
+        # See Queryable in _client/queries.py. This runs for every call: the request itself is awaited if possible.
+        if not isinstance(query, str):
+            query, args = bound_each(query, args) if method.many else bound(query, args)
+        if not self._leases_always and getattr(self._connection_class, method.name) is method.original:
+            dispatcher = self._dispatcher
+            seconds = self._command_timeout if timeout is None else checked_timeout(timeout)
+            row_class = self._record_class if rows is None else checked_record_class(rows)
+            if method.many:
+                request = dispatcher.batch(query, args, row_class, method.kind == KIND_ROWS, seconds)
+            elif args or method.kind != KIND_STATUS:
+                request = dispatcher.query(query, args, method.kind, method.limit, column, row_class, seconds)
+            else:
+                request = dispatcher.direct(query, seconds)
+                if request is not None:
+                    return execute_text(request, self.acquire, query, timeout)
+            if request is not None:
+                return request
+        return run_on_lease(self.acquire, method, query, args, column, rows, timeout)
+
+    def _for_copy(self) -> PoolAcquireContext:
         return self.acquire()
+
+    # -- leases ----------------------------------------------------------------------------------------------------
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        """Lease a connection: `connection = await pool.acquire()`, or `async with pool.acquire() as connection`.
+
+        Waits for an idle connection; leases and the pool's own methods are served in the order of the calls. Raises
+        TimeoutError after `timeout` seconds, with a note about the call sites that hold the other connections. A wait
+        that is cancelled takes no connection.
+        """
+        call_site = CallSite(self._debug)
+        return PoolAcquireContext(
+            partial(self._leases.acquire, self, checked_timeout(timeout), call_site), self.release
+        )
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        """Give a leased connection back. Does nothing if it has been given back before.
+
+        The session is reset without waiting: the reset is sent at once, ahead of the requests of the next caller. With
+        a `reset` callback, or requests still in flight, this waits for them, `timeout` seconds at most. Raises
+        InterfaceError for a connection of another pool.
+        """
+        await self._leases.release(self, connection, timeout)
+
+    def _leaked(self, pooled: PooledConnection, call_site: CallSite) -> None:
+        self._leases.leaked(pooled, call_site)
+
+    # -- notifications ---------------------------------------------------------------------------------------------
 
     def listen(self, *channels: str, max_queue: int = 1000, heartbeat: float | None = 30.0) -> Listening:
         """Return the notifications on some channels: `async with pool.listen("orders") as events: async for ...`.
 
-        They come on a connection of their own, none of those that the pool counts, which is opened again when it is
-        lost. Each event is a `Notification`, or a `Gap` where some may be missing. Beyond `max_queue` events that wait
-        for a slow consumer the oldest are dropped. `heartbeat` seconds bound how long a dead connection goes unnoticed.
+        They arrive on a connection of their own, which the pool does not count and which is replaced when it is lost.
+        Each event is a `Notification`, or a `Gap` if notifications may be missing. If more than `max_queue` events wait
+        for a slow consumer, the oldest are dropped. The connection is checked every `heartbeat` seconds.
         """
         return Listening(self, channels, max_queue, heartbeat)
 
+    # -- connections -----------------------------------------------------------------------------------------------
+
     async def expire_connections(self) -> None:
-        """Replace all connections: those that are free when they are done, leased ones when they are given back.
+        """Replace all connections: shared ones after their requests in flight, leased ones after their lease.
 
         Does nothing on a pool that is not open.
         """
@@ -222,7 +327,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             self._maintenance.expire(Reason.EXPIRED)
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
-        """Change how connections opened from now on are opened. See `expire_connections()` for the others."""
+        """Change the arguments for connections opened from now on. See `expire_connections()` for the others."""
         self._connect_args = ((dsn,), connect_kwargs)
         self._forget_types()
         self._scheduler.max_pipeline = checked_max_pipeline(connect_kwargs.get("max_pipeline", 100))
@@ -231,11 +336,11 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
     # -- closing ---------------------------------------------------------------------------------------------------
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close the pool gracefully: waits until all leases are given back, all queries done and all backends gone.
+        """Close the pool gracefully: wait until all leases are given back, all queries done and all backends gone.
 
-        Raises TimeoutError, with a note that says who held on to connections, where that takes longer than `timeout`
-        seconds; all is dropped then, as it is on cancellation. Raises InterfaceError in another event loop than the
-        pool's.
+        Raises TimeoutError if that takes longer than `timeout` seconds, with a note about the call sites that still
+        hold connections. All connections are dropped then, and on cancellation. Raises InterfaceError in another event
+        loop than the pool's.
         """
         timeout = checked_timeout(timeout)
         if self._closed:
@@ -252,7 +357,7 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
                 await self._maintenance.close()
         except BaseException as error:
             if isinstance(error, TimeoutError):
-                error.add_note(self._occupation())
+                error.add_note(occupation(self._scheduler))
             self.terminate()
             raise
         finally:
@@ -261,10 +366,10 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
             self._closing = False
 
     def terminate(self) -> None:
-        """Drop all connections at once; leases and queries under way fail.
+        """Drop all connections at once. Leases and queries in flight fail.
 
-        Raises InterfaceError while another event loop runs than the pool's, unless that is closed: then the connections
-        are dropped, and nobody is left who could be told.
+        Raises InterfaceError while another event loop runs than the pool's. If the pool's event loop is closed, the
+        connections are dropped, and no task is left that could get an error.
         """
         if self._closed:
             return
@@ -296,23 +401,22 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         if maintenance.loop.is_closed():
             self._drop_without_loop()
         else:
-            # The collector of garbage runs in any thread.
             maintenance.loop.call_soon_threadsafe(maintenance.terminate, InterfaceError("pool is closed"))
 
     def _warn_of_slow_close(self) -> None:
         log.warning(
             "Pool.close() is taking over %d seconds to complete: check if you have any unreleased connections left. %s",
-            CLOSE_WARNING, self._occupation(),
+            CLOSE_WARNING, occupation(self._scheduler),
         )  # fmt: skip
 
-    # -- what can be asked -----------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------------------------
 
     def get_size(self) -> int:
         """Return how many connections are open."""
         return len(self._scheduler.connections)
 
     def get_init_size(self) -> int:
-        """Return how many connections the pool began with."""
+        """Return how many connections the pool opens at first."""
         return self._init_size
 
     def get_min_size(self) -> int:
@@ -324,16 +428,40 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
         return self._scheduler.limits.max_size
 
     def get_idle_size(self) -> int:
-        """Return how many open connections are neither leased nor at work."""
+        """Return how many open connections are neither leased nor have requests in flight."""
         return self._scheduler.idle_size()
 
     def stats(self) -> PoolStats:
-        """Return the state of the pool and its counts so far; `dataclasses.asdict()` makes a dict of them."""
+        """Return the state and the counters of the pool; `dataclasses.asdict()` makes a dict of them."""
         return self._maintenance.counts.stats(self._scheduler, self._dispatcher)
 
     def is_closing(self) -> bool:
         """Return whether the pool is closed or being closed."""
         return self._closed or self._closing
+
+    # -- names that tools for asyncpg read: see private_names ---------------------------------------------------------
+
+    @property
+    def _minsize(self) -> int:
+        return self._scheduler.limits.min_size
+
+    @property
+    def _maxsize(self) -> int:
+        return self._scheduler.limits.max_size
+
+    @property
+    def _generation(self) -> int:
+        return self._scheduler.generation
+
+    @property
+    def _holders(self) -> list[Holder]:
+        return holders(self._scheduler)
+
+    @property
+    def _queue(self) -> Free:
+        return free(self._scheduler)
+
+    # -- checks ----------------------------------------------------------------------------------------------------
 
     def _check_initialized(self) -> None:
         if not self._initialized:
@@ -364,10 +492,10 @@ class Pool(SharedMethods, CopyMethods, WatchedNames):
 
 
 def _connecting(pool: Pool) -> Callable[[], Awaitable[Connection]]:
-    """Return the function by which a pool's maintenance connects.
+    """Return the function with which a pool's maintenance opens a connection.
 
-    The event loop holds the maintenance, by its timers and its connections. A pool that its program has forgotten is to
-    be noticed, so the maintenance does not keep it alive.
+    The event loop refers to the maintenance through timers and connections. The maintenance must not keep the pool
+    alive, or a pool that its program has forgotten would not be noticed.
     """
     reference = weakref.ref(pool)
 
@@ -396,7 +524,7 @@ def _weakly(method: Callable[[], T]) -> Callable[[], T]:
 def checked_limits(
     min_size: object, max_size: object, max_queries: object, idle_lifetime: object, max_lifetime: object
 ) -> Limits:
-    """Return what a pool keeps to; raises ValueError where that makes no sense."""
+    """Return the limits of a pool; raises ValueError for limits that make no sense."""
     if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size <= 0:
         raise ValueError(f"max_size is expected to be greater than zero, got {max_size!r}")
     if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 0:
@@ -414,7 +542,7 @@ def checked_limits(
 
 
 def checked_budget(seconds: object) -> float:
-    """Return the budget for pipelining; raises ValueError if it is no number of seconds."""
+    """Return the budget for pipelining; raises ValueError if it is not a number of seconds."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ValueError(
             f"pipeline_budget is expected to be a number of seconds, 0 to turn pipelining off, got {seconds!r}"
@@ -430,7 +558,7 @@ def checked_max_pipeline(count: object) -> int:
 
 
 def checked_init_size(init_size: object, limits: Limits) -> int:
-    """Return how many connections to begin with, by default `min_size`; raises ValueError where that makes no sense."""
+    """Return how many connections to open at first, by default `min_size`; raises ValueError for a bad number."""
     if init_size is None:
         return limits.min_size
     if isinstance(init_size, bool) or not isinstance(init_size, int) or init_size < 0:
@@ -465,28 +593,29 @@ def create_pool(
     record_class: type[Record] = Record,
     **connect_kwargs: Any,
 ) -> Pool:
-    """Return a pool, to be awaited or used by `async with`; nothing is opened before that.
+    """Return a pool, to be awaited or used by `async with`; no connection is opened before that.
 
-    It begins with `init_size` connections (by default `min_size`), keeps `min_size` and opens up to `max_size`. A
-    connection is replaced after `max_queries` requests and after `max_lifetime` seconds (0: never), by chance up to a
-    tenth earlier, so that not all go at once; it is closed after `max_inactive_connection_lifetime` seconds of idleness
-    (0: never) where there are more than `min_size`. One that has lain idle for half a minute is asked for a sign of
-    life before it is used again. After a failure to connect the pool tries again later and later. Callers wait until
-    their time limit, or for `timeout` seconds (60) if they have none and the pool has no connection; errors that time
-    does not mend, such as a wrong password, they get at once. When a server shuts down, or ticks read-only, all
-    connections are replaced.
+    It opens `init_size` connections at first (by default `min_size`), keeps `min_size` and opens up to `max_size`. A
+    connection is replaced after `max_queries` requests and after `max_lifetime` seconds (0: never), minus a random part
+    of up to a tenth, so that not all are replaced at once. It is closed after `max_inactive_connection_lifetime`
+    seconds of idleness (0: never) if there are more than `min_size`. A connection that was idle for half a minute is
+    pinged before it is used again.
 
-    The pool's own methods share connections. A plain read is sent behind work that is expected to take at most
-    `pipeline_budget` seconds (0 ticks that off), with at most `max_pipeline` requests in flight on a connection, and is
-    asked once more elsewhere if it gets stuck, unless `repeat_reads` is off. With `pipeline_writes` single writes are
-    sent behind others as well; a deadlock between them and a lease is possible then.
+    After a failure to connect the pool tries again, with growing pauses. Callers wait until their time limit. If they
+    have none and the pool has no connection, they wait for `timeout` seconds (60). An error that another attempt does
+    not mend, such as a wrong password, is raised at once. When a server shuts down, or turns read-only, all connections
+    are replaced.
+
+    The pool's own methods share connections. A plain read is sent behind requests that are expected to take at most
+    `pipeline_budget` seconds (0: never), with at most `max_pipeline` requests in flight on a connection. If it gets
+    stuck, it is asked once more on another connection, unless `repeat_reads` is off. With `pipeline_writes` single
+    writes are sent behind others as well; a deadlock between them and a lease is possible then.
 
     `init(connection)` is awaited once for each new connection, `setup(connection)` before each lease and
-    `reset(connection)` after it: in the place of the connection's own reset, but for the end of a transaction that was
-    left open. Reports of connections that were not given back name the line that acquired them, and
-    with `debug`, or a loop in debug mode, all of the stack. `codecs` are set on each new connection, before `init`: see
-    TypeCodec. `connect` stands in for `headrace.connect`; all other
-    arguments are handed to it.
+    `reset(connection)` after it. That callback replaces the connection's own reset, except that an open transaction is
+    rolled back before it. `codecs` are set on each new connection before `init`: see TypeCodec. `connect` is used in
+    place of `headrace.connect` and gets all other arguments. Reports of connections that were not given back name the
+    line that acquired them; with `debug`, or a loop in debug mode, they show the whole stack.
 
     Raises ValueError for sizes that make no sense.
     """

@@ -1,8 +1,7 @@
-"""What programs that watch a pool of asyncpg's read of it, although asyncpg calls these names private.
+"""The values of asyncpg's private names that monitoring programs read: `pool._holders` and `pool._queue`.
 
-asyncpg keeps a holder for each connection that there may be, and the free ones in a queue. Here both are pictures of
-the state of things, made when they are asked for: looking at them is all that can be done with them. What they tell is
-in `Pool.stats()` too, and more.
+asyncpg has a holder for each connection that may be open, and a queue of the free ones. Here both are read-only
+snapshots. `Pool.stats()` has the same facts and more.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holder:
-    """A place for a connection, as it was when it was asked for."""
+    """A snapshot of a connection that is open or may be opened."""
 
     _con: Connection | None
-    """The connection, None where none is open."""
+    """The connection, None if none is open."""
     _in_use: object
-    """What was leased, None where it is free."""
+    """The proxy of its lease, None if it is not leased."""
     _generation: int
 
     def is_connected(self) -> bool:
@@ -37,7 +36,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Free:
-    """The holders that are not leased, and those who wait for one, as they were when they were asked for."""
+    """A snapshot of the holders that are not leased, and of the claims that wait for one."""
 
     _queue: list[Holder]
     _getters: list[Claim]
@@ -52,33 +51,17 @@ class Free:
         return not self._queue
 
 
-class WatchedNames:
-    """The names, for a pool to have."""
+def holders(scheduler: Scheduler) -> list[Holder]:
+    """Return a holder for each connection that the pool has or may open."""
+    found = [
+        Holder(pooled.connection, (pooled.proxy and pooled.proxy()) if pooled.leased else None, pooled.generation)
+        for pooled in scheduler.connections.values()
+    ]
+    missing = scheduler.limits.max_size - len(found)
+    return found + [Holder(None, None, scheduler.generation) for _ in range(missing)]
 
-    _scheduler: Scheduler
 
-    @property
-    def _minsize(self) -> int:
-        return self._scheduler.limits.min_size
-
-    @property
-    def _maxsize(self) -> int:
-        return self._scheduler.limits.max_size
-
-    @property
-    def _generation(self) -> int:
-        return self._scheduler.generation
-
-    @property
-    def _holders(self) -> list[Holder]:
-        holders = [
-            Holder(pooled.connection, (pooled.proxy and pooled.proxy()) if pooled.leased else None, pooled.generation)
-            for pooled in self._scheduler.connections.values()
-        ]
-        missing = self._maxsize - len(holders)
-        return holders + [Holder(None, None, self._generation) for _ in range(missing)]
-
-    @property
-    def _queue(self) -> Free:
-        free = [holder for holder in self._holders if holder.is_idle()]
-        return Free(free, self._scheduler.claims(), self._maxsize)
+def free(scheduler: Scheduler) -> Free:
+    """Return the holders that are not leased."""
+    idle = [holder for holder in holders(scheduler) if holder.is_idle()]
+    return Free(idle, scheduler.claims(), scheduler.limits.max_size)

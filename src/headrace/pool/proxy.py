@@ -1,4 +1,4 @@
-"""Leases: what `Pool.acquire()` gives out."""
+"""A leased connection: the proxy that `Pool.acquire()` provides, and the object that it returns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace._client.timeouts import returns_coroutine
 from headrace.connection import Connection
@@ -17,12 +17,11 @@ from headrace.exceptions import InterfaceError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace.pool.acquire import LeaseMethods
     from headrace.pool.scheduler import PooledConnection
 
 
 class CallSite:
-    """Where in a program a connection is being acquired: file, line and function; with `whole`, all of the stack."""
+    """The place in a program that acquires a connection: file, line and function; with `whole`, the whole stack."""
 
     __slots__ = ("_code", "_line", "_stack")
 
@@ -40,25 +39,40 @@ class CallSite:
         return f"{self._code.co_filename}:{self._line}, in {self._code.co_qualname}"
 
 
+class LeasingPool(Protocol):
+    """The pool, as its leases use it. A proxy keeps the pool alive."""
+
+    def _check(self) -> None:
+        """Raise InterfaceError unless the pool is open, on this event loop."""
+
+    def _leaked(self, pooled: PooledConnection, call_site: CallSite) -> None:
+        """Take back a connection to which nothing refers any more."""
+
+
 class ReleasedError(InterfaceError, AttributeError):
-    """An attribute was asked of a lease that is over; for hasattr() and getattr() with a default it is not there."""
+    """An attribute of a proxy was read after its lease. hasattr() returns False, and getattr() its default."""
 
 
 class PoolConnectionProxy:
-    """A leased connection: all of `Connection`, until it is given back; InterfaceError after that.
+    """A leased connection: all of `Connection` until it is given back. After that it raises InterfaceError.
 
-    `isinstance(proxy, Connection)` is true. What it does not define itself it takes from the connection, so methods
-    of a `connection_class` work too. Statements, cursors, transactions and listeners made on it keep it alive; a lease
-    that nobody refers to any more is reported and ended.
+    `isinstance(proxy, Connection)` is true. Attributes that the proxy does not define are those of the connection, so
+    the methods of a `connection_class` work too. Statements, cursors, transactions and listeners that are made on it
+    keep it alive. A lease to which nothing refers any more is reported and ended.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_place", "_pool", "_pooled")
+    __slots__ = ("__weakref__", "_call_site", "_connection", "_pool", "_pooled")
 
-    def __init__(self, pool: LeaseMethods, member: PooledConnection, place: CallSite) -> None:
+    def __init__(self, pool: LeasingPool, pooled: PooledConnection, call_site: CallSite) -> None:
         self._pool = pool
-        self._pooled = member
-        self._place = place
-        self._connection: Connection | None = member.connection
+        self._pooled = pooled
+        self._call_site = call_site
+        self._connection: Connection | None = pooled.connection
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Connection]:  # type: ignore[override]
+        """The class of the connection, for isinstance(). It stays the same after the lease."""
+        return type(self._pooled.connection)
 
     def __getattr__(self, name: str) -> Any:
         connection = self._connection
@@ -68,7 +82,7 @@ class PoolConnectionProxy:
 
     @property
     def _con(self) -> Connection | None:
-        """The connection behind it, None once it was given back; by the name that asyncpg's users know."""
+        """The connection, None after the lease. Programs written for asyncpg know it by this name."""
         return self._connection
 
     def __repr__(self) -> str:
@@ -77,12 +91,12 @@ class PoolConnectionProxy:
         return f"<{type(self).__name__} {self._connection!r} {id(self):#x}>"
 
     def __del__(self) -> None:
-        # Attributes are missing where __init__ never ran.
+        # Attributes are missing if __init__ never ran.
         if getattr(self, "_connection", None) is not None:
-            self._pool._leaked(self._pooled, self._place)
+            self._pool._leaked(self._pooled, self._call_site)
 
     def _detach(self) -> Connection | None:
-        """End the lease; returns the connection, None where it had ended before."""
+        """End the lease; returns the connection, or None if the lease has ended before."""
         connection, self._connection = self._connection, None
         return connection
 
@@ -106,30 +120,34 @@ for _name in dir(Connection):
     if not _name.startswith("_") and callable(_method):
         setattr(PoolConnectionProxy, _name, _forwarding(_name, _method))
 
-Connection.register_proxy(PoolConnectionProxy)
-
 PoolConnectionProxyMeta = type(PoolConnectionProxy)
 """For annotations that are written for asyncpg."""
 
 
 class PoolAcquireContext:
-    """What `Pool.acquire()` returns: awaitable, and an asynchronous context manager."""
+    """The result of `Pool.acquire()`: awaitable, and an asynchronous context manager.
 
-    __slots__ = ("_connection", "_done", "_place", "_pool", "_timeout")
+    `acquire` leases a connection and `release` gives it back.
+    """
 
-    def __init__(self, pool: LeaseMethods, timeout: float | None, place: CallSite) -> None:
-        self._pool = pool
-        self._timeout = timeout
-        self._place = place
+    __slots__ = ("_acquire", "_connection", "_done", "_release")
+
+    def __init__(
+        self,
+        acquire: Callable[[], Awaitable[PoolConnectionProxy]],
+        release: Callable[[PoolConnectionProxy], Awaitable[None]],
+    ) -> None:
+        self._acquire = acquire
+        self._release = release
         self._connection: PoolConnectionProxy | None = None
         self._done = False
 
-    # Type checkers see the connection that the proxy stands for.
+    # Type checkers see a `Connection`, which the proxy stands for.
 
     async def __aenter__(self) -> Connection:
         if self._connection is not None or self._done:
             raise InterfaceError("a connection is already acquired")
-        self._connection = await self._pool._acquire(self._timeout, self._place)
+        self._connection = await self._acquire()
         return self._connection  # type: ignore[return-value]
 
     async def __aexit__(
@@ -138,8 +156,8 @@ class PoolAcquireContext:
         self._done = True
         connection, self._connection = self._connection, None
         if connection is not None:
-            await self._pool.release(connection)
+            await self._release(connection)
 
     def __await__(self) -> Generator[Any, None, Connection]:
         self._done = True
-        return self._pool._acquire(self._timeout, self._place).__await__()  # type: ignore[return-value]
+        return self._acquire().__await__()  # type: ignore[return-value]

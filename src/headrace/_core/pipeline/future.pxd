@@ -34,3 +34,4 @@ cdef class Future(Claim):
     cdef int call_back(self) except -1
     cdef int let_go(self) except -1
     cdef object taken(self)
+    cdef int ended(self, object failure) except -1

@@ -163,6 +163,7 @@ cdef class Future(Claim):
         if not self.delivered:
             self._asyncio_future_blocking = True
             return self
+        self.ended(self.failure)
         raise StopIteration(self.taken())
 
     def send(self, value):
@@ -172,10 +173,16 @@ cdef class Future(Claim):
         self.let_go()
         if value is None:
             value = kind() if isinstance(kind, type) else kind
+        self.ended(value)
         raise value
 
     def close(self):
         self.let_go()
+        self.ended(GeneratorExit())
+
+    cdef int ended(self, object failure) except -1:
+        """The task that awaits it goes on: with the value if `failure` is None, otherwise with that exception."""
+        return 0
 
     cdef object taken(self):
         """The outcome, for the task that has waited for it."""
@@ -225,6 +232,7 @@ cdef PySendResult send(PyObject *reply, PyObject *value, PyObject **result) exce
         return PyIter_Send(<PyObject *>self.turn, value, result)
     if self.delivered:
         what = PYGEN_RETURN
+        self.ended(self.failure)
         given = self.taken()
     else:
         self._asyncio_future_blocking = True

@@ -36,7 +36,8 @@ cdef class Request(Future):
         double sent_at               # when it was written
         double asked_at              # when its caller asked, in seconds
         int attempts                 # how often it was taken back from a connection that was lost
-        public object observer       # QueryLog: told by the pool of the outcome
+        public object observer       # shared(request, timeout, error): logs a pool's call when it has ended, or None
+        object timeout               # seconds that a pool's caller waits; None for no limit
         Request repetition           # asks the same on another connection
         bint uncancellable                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done

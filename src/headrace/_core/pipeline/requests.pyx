@@ -100,6 +100,11 @@ cdef class Request(Future):
             self.error = error
         return self.settle()
 
+    cdef int ended(self, object failure) except -1:
+        if self.observer is not None:
+            self.observer.shared(self, self.timeout, failure)
+        return 0
+
     cdef bint runs_text(self) except -1:
         """Whether its text is run as it stands, so that it may begin or end a transaction."""
         return False
