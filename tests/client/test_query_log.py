@@ -198,6 +198,11 @@ async def test_a_pools_loggers_see_how_each_shared_call_has_ended(pool: Any) -> 
     async def init(connection: headrace.Connection) -> None:
         connection.add_query_logger(logged)
 
+    async def idle() -> None:
+        """Wait until a call is sent at once, on a connection with a query logger."""
+        await shared.execute("SELECT 'idle'")
+        assert logged.take().query == "SELECT 'idle'"
+
     shared = await pool(min_size=1, max_size=1, init=init)
     assert await shared.execute("SELECT 1") == "SELECT 1"
     record = logged.take()
@@ -210,12 +215,14 @@ async def test_a_pools_loggers_see_how_each_shared_call_has_ended(pool: Any) -> 
     with pytest.raises(TimeoutError) as late:
         await shared.executemany("SELECT pg_sleep($1)", [(60,)], timeout=0.05)
     assert logged.take().exception is late.value
+    await idle()
     task = asyncio.create_task(shared.fetchrow("SELECT pg_sleep(60)"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert isinstance(logged.take().exception, asyncio.CancelledError)
+    await idle()
     call = shared.fetchrow("SELECT pg_sleep(60)")
     call.send(None)
     call.close()
