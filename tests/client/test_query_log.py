@@ -231,15 +231,15 @@ async def test_a_pools_loggers_see_how_each_shared_call_has_ended(pool: Any) -> 
 
 async def test_without_a_logger_nothing_stands_between_the_caller_and_the_answer(conn: headrace.Connection) -> None:
     """The request itself is awaited, and not a coroutine around it."""
-    request = conn._driver.script("SELECT 1")
+    request = conn._driver.simple_query("SELECT 1")
     assert conn._driver.reply(request, None) is request
     await request
     with conn.query_logger(Logged()):
-        request = conn._driver.script("SELECT 1")
+        request = conn._driver.simple_query("SELECT 1")
         watched = conn._driver.reply(request, None)
         assert watched is not request
         await watched
-    request = conn._driver.script("SELECT 1")
+    request = conn._driver.simple_query("SELECT 1")
     assert conn._driver.reply(request, None) is request
     await request
 

@@ -98,7 +98,7 @@ async def test_the_class_of_the_error_is_that_of_the_last_that_failed_otherwise(
     """As in asyncpg: that nobody matched is only said where everybody answered."""
     with pytest.raises(ConnectionRefusedError) as caught:
         await reached(pair, "nobody", "standby", target_session_attrs="primary")
-    (note,) = (each for each in caught.value.__notes__ if "each address" in each)
+    (note,) = (each for each in caught.value.__notes__ if "These addresses" in each)
     assert note.count("ConnectionRefusedError") == 1
     assert note.count("TargetServerAttributeNotMatched") == 1
 
