@@ -204,9 +204,13 @@ class Postmaster:
             self._port.close()
 
     def run(self, program: str, *arguments: str, script: str = "") -> None:
-        """Run one of PostgreSQL's programs as the server's user; ServerError with its output if it fails."""
+        """Run one of PostgreSQL's programs, or of the system's, as the server's user.
+
+        ServerError with its output if it fails.
+        """
+        own = self.installation.bin / program
         done = subprocess.run(
-            [str(self.installation.bin / program), *arguments],
+            [str(own) if own.exists() else program, *arguments],
             check=False,
             input=script,
             stdout=subprocess.PIPE,

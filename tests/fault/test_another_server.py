@@ -67,7 +67,7 @@ def swapped(known: dict[str, int]) -> dict[str, int]:
 def servers(server: Cluster) -> Iterator[tuple[Cluster, Cluster]]:
     """Blue and green: alike but for the order in which their types were made."""
     with ExitStack() as stack:
-        blue, green = (stack.enter_context(Cluster(server.postmaster.installation)) for _ in range(2))
+        blue, green = (stack.enter_context(Cluster(server.postmaster.installation, identified=True)) for _ in range(2))
         blue.sql(CODE_FIRST, database="postgres")
         green.sql(QTY_FIRST, database="postgres")
         assert swapped(oids(blue)) == oids(green)
@@ -197,7 +197,8 @@ async def test_a_codec_set_during_a_lease_is_set_for_the_type_of_the_name(
 
 
 async def test_values_are_right_after_a_restart_on_another_data_directory(server: Cluster, pool: MakePool) -> None:
-    with Cluster(server.postmaster.installation) as cluster, Cluster(server.postmaster.installation) as other:
+    installation = server.postmaster.installation
+    with Cluster(installation, identified=True) as cluster, Cluster(installation, identified=True) as other:
         cluster.sql(CODE_FIRST, database="postgres")
         other.sql(QTY_FIRST, database="postgres")
         shared = await pool(**at(cluster.port), min_size=0, max_size=1)
