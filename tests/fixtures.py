@@ -73,9 +73,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that uses `server`, at first or second hand, once on every server chosen."""
+    """Run a test that uses `server`, at first or second hand, once on every server chosen.
+
+    A test that is marked `any_server` runs on the first of them alone.
+    """
     if "server" in metafunc.fixturenames:
         found = metafunc.config.stash[_installations]
+        if metafunc.definition.get_closest_marker("any_server"):
+            found = found[:1]
         metafunc.parametrize(
             "server",
             found or [None],

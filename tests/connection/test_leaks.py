@@ -12,7 +12,7 @@ import headrace
 from headrace import exceptions
 from tests.core.pipeline.growth import Growth
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.any_server]
 
 IN_BUFFERS = 32_768
 """Bytes that the event loop's and the sockets' buffers may hold at one time and not at another."""

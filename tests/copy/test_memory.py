@@ -13,6 +13,7 @@ import pytest
 import headrace
 
 pytestmark = [
+    pytest.mark.any_server,
     pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="how much was held is told by Linux"),
 ]
 

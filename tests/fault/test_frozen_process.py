@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.fault(number=47)
 
 PATIENCE = 60.0
 
+KINDS = ("read", "write", "lease", "lease in a transaction")
+
 CLIENT = """
 import asyncio, json, sys
 import headrace
@@ -34,12 +36,12 @@ async def main():
             if how == "read":
                 return await pool.fetchval("SELECT $1::int", number)
             if how == "write":
-                return await pool.fetchval("INSERT INTO thawed VALUES ($1) RETURNING a", number)
+                return await pool.fetchval("INSERT INTO thawed VALUES ($1, $2) RETURNING a", how, number)
             async with pool.acquire() as connection:
                 if how == "lease":
                     return await connection.fetchval("SELECT $1::int", number)
                 async with connection.transaction():
-                    return await connection.fetchval("INSERT INTO thawed VALUES ($1) RETURNING a", number)
+                    return await connection.fetchval("INSERT INTO thawed VALUES ($1, $2) RETURNING a", how, number)
 
         for number in range(10):
             await asyncio.gather(call(-1), call(-1))
@@ -90,30 +92,34 @@ def state(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the state of a process is read from /proc")
 @pytest.mark.parametrize("asked", ["while it is frozen", "after it"])
-@pytest.mark.parametrize("how", ["read", "write", "lease", "lease in a transaction"])
 def test_the_first_call_after_it_succeeds(
-    how: str, asked: str, server: Cluster, connect_kwargs: dict[str, Any], database: str
+    asked: str, server: Cluster, connect_kwargs: dict[str, Any], database: str
 ) -> None:
-    """The loop finds the end of the sessions and the call at the same moment, or the call alone."""
-    server.sql("DROP TABLE IF EXISTS thawed; CREATE TABLE thawed (a int)", database=database)
-    with client(connect_kwargs, how) as process:
-        assert says(process) == "ready"
+    """The loop finds the end of the sessions and the call at the same moment, or the call alone.
+
+    There is a process for each kind of call, and all are frozen together.
+    """
+    server.sql("DROP TABLE IF EXISTS thawed; CREATE TABLE thawed (how text, a int)", database=database)
+    with ExitStack() as stack:
+        processes = {how: stack.enter_context(client(connect_kwargs, how)) for how in KINDS}
+        assert {how: says(process) for how, process in processes.items()} == dict.fromkeys(KINDS, "ready")
         for number in range(1, 3):
-            os.kill(process.pid, signal.SIGSTOP)
-            until(lambda: state(process) == "T", "the client is frozen")
+            for process in processes.values():
+                os.kill(process.pid, signal.SIGSTOP)
+                until(lambda process=process: state(process) == "T", "the client is frozen")  # type: ignore[misc]
             for backend in server.backends(database):
                 server.sql("SELECT pg_terminate_backend(%s)", backend.pid)
             until(lambda: not server.backends(database), "the sessions have ended")
             # The driver looks at a socket that may not have been read for a second.
             time.sleep(1.1)
-            if asked == "while it is frozen":
-                ask(process)
-            os.kill(process.pid, signal.SIGCONT)
-            if asked == "after it":
-                ask(process)
-            assert says(process) == str(number)
-            assert says(process) == "ready"
-    if how not in ("read", "lease"):
-        found = server.sql("SELECT a FROM thawed WHERE a > 0 ORDER BY 1", database=database)
-        assert found == [(1,), (2,)]
+            for process in processes.values():
+                if asked == "while it is frozen":
+                    ask(process)
+                os.kill(process.pid, signal.SIGCONT)
+                if asked == "after it":
+                    ask(process)
+            assert {how: says(process) for how, process in processes.items()} == dict.fromkeys(KINDS, str(number))
+            assert {how: says(process) for how, process in processes.items()} == dict.fromkeys(KINDS, "ready")
+    found = server.sql("SELECT how, a FROM thawed WHERE a > 0 ORDER BY 1, 2", database=database)
+    assert found == [(how, number) for how in ("lease in a transaction", "write") for number in (1, 2)]
     server.sql("DROP TABLE thawed", database=database)

@@ -73,6 +73,7 @@ async def test_what_looks_like_one_parameter_too_many(conn: headrace.Connection)
 
 
 @pytest.mark.slow
+@pytest.mark.any_server
 async def test_a_query_of_more_than_a_gigabyte(server: Cluster, connect: Connect) -> None:
     query = "SELECT 1" + " " * GIB
     async with nothing_sent(server, connect) as connection:
@@ -85,6 +86,7 @@ async def test_a_query_of_more_than_a_gigabyte(server: Cluster, connect: Connect
 
 
 @pytest.mark.slow
+@pytest.mark.any_server
 async def test_arguments_of_more_than_two_gigabytes(server: Cluster, connect: Connect) -> None:
     value = bytes(GIB // 2)
     query = f"SELECT {' + '.join(f'length(${i}::bytea)' for i in range(1, 6))}"

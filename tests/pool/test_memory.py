@@ -19,6 +19,7 @@ MOST = 2_000
 
 
 @pytest.mark.slow
+@pytest.mark.any_server
 async def test_memory_of_calls_that_wait(pool: MakePool) -> None:
     """A hundred thousand calls wait while the only connection is leased; then each gets its own reply."""
     made = await pool(min_size=1, max_size=1)
