@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 import headrace
-from headrace._io import driver as headrace_driver
+from headrace._core.pipeline import cancel
 
 if TYPE_CHECKING:
     from tests.fixtures import Connect, MakePool
@@ -134,7 +134,7 @@ async def test_calls_beside_a_lock(size: int, pool: MakePool, connect: Connect, 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection is not given up because a CancelRequest has no effect."""
-    monkeypatch.setattr(headrace_driver, "CANCEL_TIMEOUT", 600.0)
+    monkeypatch.setattr(cancel, "CANCEL_TIMEOUT", 600.0)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import headrace
-import headrace._io.driver
+import headrace._core.pipeline.cancel
 from tests.peers import backend, frontend
 from tests.peers.fakeserver import Peer
 from tests.peers.frontend import Bind, Execute, Flush, Query, Sync
@@ -180,7 +180,7 @@ async def test_without_a_key_what_is_given_up_is_drained(fake: Fake, connect: Co
 async def test_without_a_key_what_goes_on_for_too_long_ends_the_connection(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(headrace._io.driver, "CANCEL_TIMEOUT", 0.1)
+    monkeypatch.setattr(headrace._core.pipeline.cancel, "CANCEL_TIMEOUT", 0.1)
     running = asyncio.Event()
 
     async def script(peer: Peer) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-import headrace._io.driver
+import headrace._core.pipeline.cancel
 from tests.peers import scripts
 from tests.peers.fakeserver import FakeServer, Peer
 from tests.peers.frontend import Bind, CancelRequest, Execute, Sync, split
@@ -30,7 +30,7 @@ GRACE = 5.0
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headrace._io.driver, "CANCEL_TIMEOUT", DEADLINE)
+    monkeypatch.setattr(headrace._core.pipeline.cancel, "CANCEL_TIMEOUT", DEADLINE)
 
 
 async def falling_silent(peer: Peer) -> None:
@@ -172,7 +172,7 @@ async def test_a_frozen_peer(connect: Connect, proxy: Proxy, short: None) -> Non
 
 @pytest.mark.fault(number=29)
 async def test_the_usual_deadline() -> None:
-    assert headrace._io.driver.CANCEL_TIMEOUT == 5
+    assert headrace._core.pipeline.cancel.CANCEL_TIMEOUT == 5
 
 
 @pytest.mark.fault(number=29)

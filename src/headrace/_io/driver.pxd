@@ -1,5 +1,6 @@
 # What is asked of a connection, and what becomes of it.
 
+from headrace._core.pipeline.cancel cimport CancelAction
 from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.statement_cache cimport Statement
@@ -18,8 +19,7 @@ cdef class DriverCore(Line):
         readonly bint unanswered         # was dropped because it did not answer a ping
         bint dropped                     # by terminate()
         bint terminated                  # Terminate has been written
-        object cancel_deadline
-        object grace
+        object cancel_timer
         set tasks
 
     cdef int _check(self) except -1
@@ -32,5 +32,5 @@ cdef class DriverCore(Line):
     cdef int join(self, Sharing sharing, object pooled, WakeupBatch ticks) except -1
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_copy(self, Request last) except -1
-    cdef int _signal(self) except -1
+    cdef int _carry_out(self, CancelAction action) except -1
     cdef int _discard_copy(self) except -1

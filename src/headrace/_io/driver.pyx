@@ -14,29 +14,25 @@ from functools import partial
 from weakref import ref
 
 from headrace._core.pipeline.batch cimport Batch
+from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancellation
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
 from headrace._core.pipeline.requests cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
-from headrace._core.pipeline.session cimport SIGNAL, Session
+from headrace._core.pipeline.session cimport Session
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._io.transport cimport Line, Sharing
 
-from headrace.exceptions import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError, PostgresError
+from headrace._core.pipeline import cancel
+from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace._sql.named_parameters import bound, bound_each
 
 log = logging.getLogger('headrace')
 
-# Seconds until a cancellation whose delivery or effect is still uncertain closes the connection.
-CANCEL_TIMEOUT = 5.0
-# Seconds until another CancelRequest follows one that had no effect; twice as long before each further one.
-CANCEL_PAUSE = 0.02
 # What the system says if no file descriptor is free, in the process or anywhere.
 cdef tuple NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
-# Seconds an abandoned request may go on at the head before it is cancelled on the server.
-ABANDONED_GRACE = 0.1
 # Seconds that closing waits where the caller set no limit.
 CLOSE_TIMEOUT = 10.0
 
@@ -89,23 +85,23 @@ cdef class DriverCore(Line):
         self._check()
         return self.loop.create_future()
 
-    def query(self, query, tuple args, int kind, int limit, column, record_class, bint shared=False):
-        """Queue one execution of a statement, prepared first where it is new; returns the request.
+    def query(self, query, tuple args, int kind, int limit, column, record_class):
+        """Queue one execution of a statement, which is prepared first if it is new; returns the request.
 
-        `query` is a text, or what goes in its place together with the arguments. `kind`: ROWS, FIRST_ROW, VALUE (of
-        `column`) or STATUS. Bad arguments raise here, where the statement is known.
+        `query` is a text, or an object that stands for a text and its arguments. `kind`: ROWS, FIRST_ROW, VALUE (of
+        `column`) or STATUS. Bad arguments raise here if the statement is known.
         """
-        cdef Session session = self.session
+        cdef Query request
         if type(query) is not str:
             query, args = bound(query, args)
-        session.check_open()
         self._check()
-        cdef Query request = Query(None, session.statements.find(query), args, kind, limit, column, record_class, shared)
+        request = Query(None, query, args, kind, limit, column, record_class)
         request.wakeup_batch = self.wakeup_batch
         try:
-            session.statements.bind(request)
+            self.session.submit(request)
         except Exception as error:
-            self._refused(query, args, error)
+            if self.session.failure is None:
+                self._refused(query, args, error)
             raise
         self._submitted()
         return request
@@ -185,11 +181,6 @@ cdef class DriverCore(Line):
 
         Raises for bad arguments, and InterfaceError if the connection is closed.
         """
-        cdef ExtendedQuery bound
-        self.session.check_open()
-        if isinstance(request, ExtendedQuery):
-            bound = <ExtendedQuery>request
-            bound.give_statement(self.session.statements.find(request.query))
         request.observer = self.observer
         self.session.submit(request)
         return 0
@@ -207,21 +198,19 @@ cdef class DriverCore(Line):
         self.ticks = ticks
         return 0
 
-    def batch(self, query, elements, record_class, bint collects, Statement statement=None, bint shared=False):
+    def batch(self, query, elements, record_class, bint collects, Statement statement=None):
         """Queue one statement for each element as one atomic request; returns the request."""
         cdef Batch request
-        self.session.check_open()
         self._check()
-        if statement is None:
-            if type(query) is not str:
-                query, elements = bound_each(query, elements)
-            statement = self.session.statements.find(query)
-        request = Batch(None, statement, elements, record_class, collects, shared)
+        if statement is None and type(query) is not str:
+            query, elements = bound_each(query, elements)
+        request = Batch(None, statement if statement is not None else query, elements, record_class, collects)
         request.wakeup_batch = self.wakeup_batch
         try:
             self.session.submit(request)
         except Exception as error:
-            self._refused(statement.query, elements, error)
+            if self.session.failure is None:
+                self._refused(request.query, elements, error)
             raise
         self._submitted()
         return request
@@ -234,8 +223,8 @@ cdef class DriverCore(Line):
 
     def prepare(self, Statement statement not None):
         """Queue the preparation of a statement; returns the request, whose result is the statement."""
-        waiter = self._waiter()
-        request = self.session.prepare(statement, waiter)
+        cdef PrepareWaiter request = PrepareWaiter(self._waiter(), statement)
+        self.session.submit(request)
         self._submitted()
         return request
 
@@ -252,7 +241,6 @@ cdef class DriverCore(Line):
         `minimum` is the oldest version of the protocol to put up with, as in the startup message.
         """
         cdef Startup request = Startup(self._waiter(), message, on_authentication, minimum)
-        request.ready = True
         self.session.submit(request)
         self._flush()
         return request
@@ -322,12 +310,10 @@ cdef class DriverCore(Line):
         if request.state == DONE or self.loop.is_closed():
             # What is left of a closed loop is thrown away, a coroutine that waited among it.
             return
-        if self.session.cancel(request) == SIGNAL:
-            self._signal()
+        self._carry_out(self.session.cancellation.give_up(request))
         self.read_on()
+        self._flush_urgent()
         if self.connected:
-            if self.session.send_queue.urgent:
-                self._flush()
             self._submitted()
 
     def time_out(self, Request request not None):
@@ -336,46 +322,47 @@ cdef class DriverCore(Line):
             request.deliver(None, TimeoutError('the command timed out'))
         self.give_up(request)
 
-    cdef int _signal(self) except -1:
-        """Deliver a CancelRequest; the connection is closed where the outcome stays uncertain past the deadline."""
-        if self.cancel_sender is None:
-            self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
-            return 0
-        self.cancel_deadline = self.loop.call_later(CANCEL_TIMEOUT, self._cancel_overdue)
-        if self.sharing is not None:
-            self.sharing.held(self)
-        task = self.loop.create_task(self._deliver(self.session.cancelling))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    cdef int _carry_out(self, CancelAction action) except -1:
+        """Do what a cancellation asks for."""
+        if action == FAIL:
+            self._break_off(self.session.cancellation.overdue)
+        elif action == SIGNAL:
+            if self.cancel_sender is None:
+                self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
+                return 0
+            if self.sharing is not None:
+                self.sharing.held(self)
+            task = self.loop.create_task(self._send_cancel_requests(self.session.cancellation.target))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
         return 0
 
-    async def _deliver(self, target):
-        """Send CancelRequests until the server has let go of what it is to let go of.
+    async def _send_cancel_requests(self, target):
+        """Send CancelRequests until the server has let go of the target.
 
-        One may come too early: a backend that has not begun with the request yet passes it over. Without a free file
-        descriptor the connection is given up, and the CancelRequest sent with the descriptor that this frees.
+        If no file descriptor is free the connection is closed, and the CancelRequest is sent with the descriptor that this
+        frees.
         """
-        pause = CANCEL_PAUSE
+        cdef Cancellation cancellation = self.session.cancellation
+        pause = cancel.CANCEL_PAUSE
         try:
             while True:
                 try:
-                    await asyncio.wait_for(self.cancel_sender(self.session.backend_pid, self.session.backend_secret),
-                                           CANCEL_TIMEOUT)
+                    await asyncio.wait_for(self.cancel_sender(*cancellation.key), cancel.CANCEL_TIMEOUT)
                 except OSError as error:
-                    if error.errno not in NO_DESCRIPTOR or pause > CANCEL_TIMEOUT:
+                    if error.errno not in NO_DESCRIPTOR or pause > cancel.CANCEL_TIMEOUT:
                         raise
                     self._undelivered(error)
-                    # The transport closes the socket in a later turn, and somebody else may take its descriptor.
+                    # The transport closes the socket in a later tick, and another connection may take its descriptor.
                     await asyncio.sleep(pause)
                     pause *= 2
                     continue
-                self.session.cancel_delivered()
-                # Where the connection was dropped meanwhile nobody can tell any more: a few are sent all the same.
-                if not self.session.holding if self.connected else pause > 16 * CANCEL_PAUSE:
+                cancellation.delivered()
+                if not cancellation.is_followed(pause, self.connected):
                     return
                 await asyncio.sleep(pause)
                 pause *= 2
-                if self.connected and not self.session.cancel_again(target):
+                if self.connected and not cancellation.repeat(target):
                     return
         except Exception as error:
             self._undelivered(error)
@@ -387,10 +374,15 @@ cdef class DriverCore(Line):
         self._break_off(failure)
         return 0
 
-    def _cancel_overdue(self):
-        self.cancel_deadline = None
-        self._break_off(ConnectionDoesNotExistError(
-            f'the server did not answer a CancelRequest within {CANCEL_TIMEOUT:g} seconds'))
+    def set_cancel_timer(self, double seconds):
+        """Ask the cancellation what to do in so many seconds; 0: not at all."""
+        if self.cancel_timer is not None:
+            self.cancel_timer.cancel()
+        self.cancel_timer = self.loop.call_later(seconds, self._cancel_timer_expired) if seconds else None
+
+    def _cancel_timer_expired(self):
+        self.cancel_timer = None
+        self._carry_out(self.session.cancellation.time_is_up())
 
     # -- what the session tells ------------------------------------------------------------------------------------------
 
@@ -401,10 +393,7 @@ cdef class DriverCore(Line):
             'Connect with statement_mode="unnamed" to have that from the start.')
 
     def writable(self):
-        """The cancel window is over."""
-        if self.cancel_deadline is not None:
-            self.cancel_deadline.cancel()
-            self.cancel_deadline = None
+        """The cancel window has closed."""
         self._wake_idle_waiters()
         if self.sharing is not None:
             self.sharing.resumed(self)
@@ -414,30 +403,6 @@ cdef class DriverCore(Line):
         """The session goes on because of what another connection has learnt."""
         if self.connected:
             self._submitted()
-
-    def abandoned_head(self):
-        """Nobody waits for what the server works on: it is cancelled unless it ends soon by itself."""
-        if self.grace is None:
-            if self.session.backend_secret is not None:
-                self.grace = self.loop.call_later(ABANDONED_GRACE, self._grace_over)
-            else:
-                self.grace = self.loop.call_later(CANCEL_TIMEOUT, self._patience_over, self.session.sent.first)
-
-    def _grace_over(self):
-        self.grace = None
-        if self.session.cancel_head() == SIGNAL:
-            self._signal()
-
-    def _patience_over(self, Request head not None):
-        """Drop the connection where what was given up goes on, and the server gave no key to cancel it with."""
-        cdef Request first = self.session.sent.first
-        self.grace = None
-        if first is head:
-            self._break_off(FeatureNotSupportedError(
-                'the server gave no key to cancel queries with (BackendKeyData), and a query that nobody waits for went '
-                f'on for {CANCEL_TIMEOUT:g} seconds'))
-        elif first is not None and first.abandoned:
-            self.abandoned_head()
 
     def notice(self, message):
         if message.sqlstate == '01000' and message.server_source_function == 'SyncRepWaitForLSN':
@@ -486,15 +451,12 @@ cdef class DriverCore(Line):
     def _lost(self, reason):
         if self.connected:
             self.connected = False
-            for handle in (self.cancel_deadline, self.grace):
-                if handle is not None:
-                    handle.cancel()
-            self.cancel_deadline = self.grace = None
+            self.set_cancel_timer(0)
             if not self.dropped:
                 for task in self.tasks:
                     if task is not current_task(self.loop):
                         task.cancel()
-            self.session.lost(reason)
+            self.session.connection_lost(reason)
             self._wake_idle_waiters()
             self._make_room()
             owner = self.owner
@@ -517,8 +479,7 @@ cdef class DriverCore(Line):
         try:
             async with asyncio.timeout(timeout if timeout is not None else CLOSE_TIMEOUT):
                 while self.session.sent.count and self.connected:
-                    if self.session.interrupt() == SIGNAL:
-                        self._signal()
+                    self._carry_out(self.session.cancellation.interrupt())
                     self._discard_copy()
                     await self._change()
                 if self.connected and not self.terminated:
@@ -540,8 +501,7 @@ cdef class DriverCore(Line):
         if isinstance(head, CopyOut):
             (<CopyOut>head).drop()
         self.read_on()
-        if self.session.send_queue.urgent:
-            self._flush()
+        self._flush_urgent()
         return 0
 
     def terminate(self):
@@ -579,12 +539,12 @@ cdef class DriverCore(Line):
     @property
     def pending(self) -> int:
         """Requests in flight and waiting."""
-        return self.session.under_way()
+        return self.session.count_pending()
 
     @property
     def request_count(self) -> int:
         """Requests ever queued."""
-        return self.session.unsent.total
+        return self.session.request_count
 
     @property
     def is_idle(self) -> bool:

@@ -38,6 +38,7 @@ cdef class Line:
     cdef int _follow(self) except -1
     cdef int _read_rest(self) except -1
     cdef int _flush(self) except -1
+    cdef int _flush_urgent(self) except -1
     cdef int _schedule(self) except -1
     cdef int _write(self) except -1
     cdef int _submitted(self) except -1

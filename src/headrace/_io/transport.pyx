@@ -150,7 +150,7 @@ cdef class Line:
             Py_ssize_t size
         if self.busy_poll is None or self.session.feeding or not self.busy_poll.is_of(self.transport):
             return 0
-        while not self.session.ended and self.session.fatal is None:
+        while self.connected and self.session.fatal is None:
             read_buffer.writable()
             size = self.busy_poll.rest(read_buffer.data + read_buffer.end, read_buffer.capacity - read_buffer.end)
             if size <= 0:
@@ -165,13 +165,21 @@ cdef class Line:
         cdef bytes data
         if not self.connected:
             return 0
-        if not self.paused or self.session.send_queue.urgent:
-            self.session.work.now = boot_seconds()
-            data = self.session.take_output()
+        self.session.work.now = boot_seconds()
+        data = self.session.take_output(self.paused)
+        if data:
+            self.transport.write(data)
+            if not self.paused and self.session.wants_output():
+                self._schedule()
+        return 0
+
+    cdef int _flush_urgent(self) except -1:
+        """Write what the server needs in order to go on, even if the transport has asked for a pause."""
+        cdef bytes data
+        if self.connected:
+            data = self.session.take_output(True)
             if data:
                 self.transport.write(data)
-                if not self.paused and self.session.wants_output():
-                    self._schedule()
         return 0
 
     cdef int _schedule(self) except -1:
@@ -282,7 +290,7 @@ cdef class Line:
         while self.connected:
             # First, for this takes out of the queue what was dropped while it stood there.
             self._submitted()
-            if not self.session.under_way():
+            if not self.session.count_pending():
                 return
             await self._change()
 

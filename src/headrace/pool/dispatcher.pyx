@@ -401,7 +401,7 @@ cdef class Dispatcher(Sharing):
     def unblock(self, PooledConnection pooled not None) -> None:
         """Use a connection again after its session was found unchanged."""
         pooled.reported = None
-        pooled.blocked = (<DriverCore>pooled.driver).session.holding
+        pooled.blocked = (<DriverCore>pooled.driver).session.cancellation.is_open
         self.fill(pooled, True)
 
     cdef bint take_back(self, Line line, Request request, bint started) except -1:

@@ -303,7 +303,7 @@ class Listener:
     def parameter(self, name: str, value: str) -> None:
         self.told.append(("parameter", name, value))
 
-    def abandoned_head(self) -> None:
+    def set_cancel_timer(self, seconds: float) -> None:
         pass
 
     def writable(self) -> None:
@@ -434,12 +434,13 @@ class Model:
 
     def grace_over(self) -> None:
         """Give up waiting for an abandoned head to end by itself."""
-        self._signalled(self.session.cancel_head())
+        if not self.session.cancellation.is_open:
+            self._signalled(self.session.cancellation.time_is_up())
 
     def _signalled(self, answer: Any) -> None:
         if answer == SIGNAL:
             self.signals += 1
-            self.target = self.session.cancelling
+            self.target = self.session.cancellation.target
 
     # What the owner of the socket and the server do
 
@@ -469,7 +470,7 @@ class Model:
         self.reference.read(data)
         self.session.feed(data)
         if self.session.fatal is not None:
-            self.session.lost(self.session.fatal)
+            self.session.connection_lost(self.session.fatal)
 
     def tell(self, kind: str) -> None:
         """Let the server say something that nobody has asked for."""
@@ -492,9 +493,9 @@ class Model:
         """The server closes the connection that carried a CancelRequest; `again`: its owner sends one more in doubt."""
         if self.arrived:
             self.arrived -= 1
-            self.session.cancel_delivered()
-            if again and self.session.holding and self.target is not None:
-                self.signals += self.session.cancel_again(self.target)
+            self.session.cancellation.delivered()
+            if again and self.session.cancellation.is_open and self.target is not None:
+                self.signals += self.session.cancellation.repeat(self.target)
 
     def die(self, words: bytes) -> None:
         """The server ends with a last word; what it has said before can still be read."""
@@ -506,7 +507,7 @@ class Model:
         self.dead = True
         self.server.inbox.clear()
         self.server.outbox.clear()
-        self.session.lost(ConnectionResetError("cut"))
+        self.session.connection_lost(ConnectionResetError("cut"))
 
     def settle_down(self) -> None:
         """Let everything come to an end."""
@@ -712,11 +713,11 @@ def live(seed: int, moves: int = 100) -> Model:
     elif end == 1:
         model.die(chance.choice(LAST_WORDS))
         model.read(chance.choice([1, 30, 1 << 30]))
-        model.session.lost(ConnectionResetError("gone"))
+        model.session.connection_lost(ConnectionResetError("gone"))
     else:
         model.settle_down()
         assert model.session.idle, "something waits for ever"
         model.check()
-        model.session.lost("the end")
+        model.session.connection_lost("the end")
     model.check_all()
     return model

@@ -125,7 +125,7 @@ def replay_until(recording: Recording, scene: Scene, number: int | None, at: int
         current, recorded = next(rounds)
         if current == number:
             talk.reply(recorded.received[:at])
-            talk.session.lost("cut")
+            talk.session.connection_lost("cut")
             assert talk.session.idle, "something waits for ever"
             raise EOFError
         talk.reply(recorded.received)

@@ -22,9 +22,11 @@ from typing import Any
 import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.batch import Batch
+from headrace._core.pipeline.cancel import ABANDONED_GRACE, CancelAction
 from headrace._core.pipeline.events import Events
+from headrace._core.pipeline.prepare import PrepareWaiter
 from headrace._core.pipeline.requests import Query, Request, SimpleQuery
-from headrace._core.pipeline.session import Cancellation, Session
+from headrace._core.pipeline.session import Session
 from headrace._core.pipeline.startup import Startup
 from headrace._core.pipeline.statement_cache import Statement
 from headrace._core.rows.record import Record
@@ -36,7 +38,7 @@ from tests.peers.backend import Field
 
 BOOL, INT4, TEXT = 16, 23, 25
 
-DROPPED, DRAINED, SIGNAL = Cancellation.DROPPED, Cancellation.DRAINED, Cancellation.SIGNAL
+DROPPED, DRAINED, SIGNAL, FAIL = CancelAction.DROPPED, CancelAction.DRAINED, CancelAction.SIGNAL, CancelAction.FAIL
 
 PID, SECRET = 4711, b"\x12\x34\x56\x78"
 
@@ -96,7 +98,7 @@ class Log(Events):
         self.notices: list[PostgresLogMessage] = []
         self.notifications: list[tuple[int, str, str]] = []
         self.parameters: list[tuple[str, str]] = []
-        self.abandoned = 0
+        self.cancel_timers: list[float] = []
         self.reopened = 0
         self.woken = 0
         self.switched = 0
@@ -113,8 +115,13 @@ class Log(Events):
     def queued(self) -> None:
         self.woken += 1
 
-    def abandoned_head(self) -> None:
-        self.abandoned += 1
+    def set_cancel_timer(self, seconds: float) -> None:
+        self.cancel_timers.append(seconds)
+
+    @property
+    def abandoned(self) -> int:
+        """How often an abandoned head was given time to end by itself."""
+        return self.cancel_timers.count(ABANDONED_GRACE)
 
     def writable(self) -> None:
         self.reopened += 1
@@ -199,7 +206,7 @@ class Conversation:
     def prepare(self, statement: Statement) -> Call:
         """Ask for a statement to be prepared."""
         waiter = Waiter()
-        return self._noted(Call(self.session.prepare(statement, waiter), waiter))
+        return self.submit(PrepareWaiter(waiter, statement), waiter)
 
     def execute_statement(
         self, statement: Statement, *args: object, limit: int = 0, portal: bytes = b"", opener: Query | None = None
@@ -219,9 +226,9 @@ class Conversation:
             self.calls.append(call)
         return call
 
-    def cancel(self, call: Call) -> Cancellation:
+    def cancel(self, call: Call) -> CancelAction:
         """Give up a call, as when the task that awaits it is cancelled."""
-        return self.session.cancel(call.request)
+        return self.session.cancellation.give_up(call.request)
 
     @contextmanager
     def cached(self, query: str) -> Iterator[Statement]:

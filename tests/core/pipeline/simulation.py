@@ -292,10 +292,12 @@ class Life:
     def signalled(self, answer: Any) -> None:
         if answer == SIGNAL:
             self.signals += 1
-            self.target = self.talk.session.cancelling
+            self.target = self.talk.session.cancellation.target
 
     def grace_over(self) -> None:
-        answer = self.talk.session.cancel_head()
+        if self.talk.session.cancellation.is_open:
+            return
+        answer = self.talk.session.cancellation.time_is_up()
         assert answer in (DRAINED, SIGNAL)
         self.signalled(answer)
 
@@ -331,10 +333,10 @@ class Life:
     def deliver(self) -> None:
         if self.arrived:
             self.arrived -= 1
-            self.talk.session.cancel_delivered()
+            self.talk.session.cancellation.delivered()
             # It came too early, or its effect has not been seen yet: once more.
-            if self.talk.session.holding and self.target is not None and self.random.random() < 0.3:
-                self.signals += self.talk.session.cancel_again(self.target)
+            if self.talk.session.cancellation.is_open and self.target is not None and self.random.random() < 0.3:
+                self.signals += self.talk.session.cancellation.repeat(self.target)
 
     def invalidate(self) -> None:
         self.backend.invalidate()
@@ -372,7 +374,7 @@ class Life:
         else:
             raise AssertionError("it never comes to rest")
         assert session.idle, f"{session.pending} requests wait for ever: {[*session.sent, *session.unsent]}"
-        assert not session.holding
+        assert not session.cancellation.is_open
 
     def check(self) -> None:
         for each in self.asked:

@@ -242,7 +242,7 @@ def test_a_batch_given_up_while_it_is_sent_is_ended_where_it_stands(head: bool) 
         assert before.value == [(0,)]
     if head:
         assert talk.flush() == ""
-        talk.session.cancel_delivered()
+        talk.session.cancellation.delivered()
     talk.reply(failed("57014"))
     assert talk.flush() == "BES"
     talk.reply(rows(1))
@@ -267,7 +267,7 @@ def test_a_batch_that_is_being_sent_when_the_connection_closes_is_ended(how: str
     first_portion(talk)
     if how == "close":
         talk.session.close("closed by the user")
-    assert talk.session.interrupt() == SIGNAL
+    assert talk.session.cancellation.interrupt() == SIGNAL
     assert talk.flush() == "ES"
     talk.reply(failed("57014"))
     assert call.settled
@@ -310,7 +310,7 @@ def test_an_iterable_that_gives_up_its_own_batch() -> None:
     kinds = [type(message) for message in talk.messages]
     assert kinds[-2:] == [frontend.Execute, frontend.Sync]
     assert kinds.count(frontend.Sync) == 1
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(failed("57014"))
     assert talk.flush() == "BES"
     talk.reply(rows(1))
@@ -319,7 +319,7 @@ def test_an_iterable_that_gives_up_its_own_batch() -> None:
 
 def test_an_iterable_that_loses_the_connection() -> None:
     talk = inserting()
-    call = talk.batch(INSERT, elements_that(lambda: talk.session.lost("cut"), at=MANY - 3))
+    call = talk.batch(INSERT, elements_that(lambda: talk.session.connection_lost("cut"), at=MANY - 3))
     after = talk.fetch(ECHO, 1)
     while talk.session.wants_output():
         talk.session.take_output()

@@ -77,7 +77,7 @@ def test_a_request_behind_others_is_drained_and_no_signal_is_sent() -> None:
     """Fault 26."""
     talk, (head, gone, last) = pipelined(3)
     assert talk.cancel(gone) == DRAINED
-    assert not talk.session.holding
+    assert not talk.session.cancellation.is_open
     talk.reply(rows(0), rows(1, 1, 1), rows(2))
     assert (head.value, last.value) == ([(0,)], [(2,)])
     assert not gone.settled or gone.value == [], "nobody waits for it"
@@ -87,8 +87,8 @@ def test_the_postgres_js_regression_a_cancelled_query_never_shifts_its_neighbour
     for at in range(6):
         talk, calls = pipelined(6)
         talk.cancel(calls[at])
-        if talk.session.holding:
-            talk.session.cancel_delivered()
+        if talk.session.cancellation.is_open:
+            talk.session.cancellation.delivered()
         for i in range(6):
             talk.reply(CANCELLED if i == at == 0 else rows(i))
         assert [call.value for i, call in enumerate(calls) if i != at] == [[(i,)] for i in range(6) if i != at]
@@ -110,12 +110,12 @@ def test_the_head_alone_is_signalled_and_nothing_is_written_meanwhile() -> None:
     talk, (call,) = pipelined(1)
     assert talk.cancel(call) == SIGNAL
     after = talk.fetch(ECHO, 1)
-    assert talk.session.holding
+    assert talk.session.cancellation.is_open
     assert talk.flush() == ""
     talk.reply(CANCELLED)
     assert talk.flush() == "", "the signal may still be on its way: it would hit what is written now"
-    talk.session.cancel_delivered()
-    assert not talk.session.holding
+    talk.session.cancellation.delivered()
+    assert not talk.session.cancellation.is_open
     assert talk.log.reopened == 1
     assert talk.flush() == "BES"
     talk.reply(rows(1))
@@ -125,8 +125,8 @@ def test_the_head_alone_is_signalled_and_nothing_is_written_meanwhile() -> None:
 def test_delivery_known_before_the_reply_keeps_the_window_open_until_the_reply() -> None:
     talk, (call,) = pipelined(1)
     assert talk.cancel(call) == SIGNAL
-    talk.session.cancel_delivered()
-    assert talk.session.holding
+    talk.session.cancellation.delivered()
+    assert talk.session.cancellation.is_open
     talk.fetch(ECHO, 1)
     assert talk.flush() == ""
     talk.reply(CANCELLED)
@@ -137,10 +137,10 @@ def test_the_running_head_among_50_is_signalled_and_the_others_get_their_rows() 
     """Fault 25."""
     talk, calls = pipelined(50)
     assert talk.cancel(calls[0]) == SIGNAL
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED, *[rows(i) for i in range(1, 50)])
     assert [call.value for call in calls[1:]] == [[(i,)] for i in range(1, 50)]
-    assert not talk.session.holding
+    assert not talk.session.cancellation.is_open
 
 
 @pytest.mark.parametrize("hit", [1, 2, 3])
@@ -153,7 +153,7 @@ def test_a_late_signal_that_hits_a_neighbour_is_unseen(hit: int) -> None:
         talk.reply(CANCELLED if i == hit else rows(i))
     assert not calls[hit].settled
     assert talk.flush() == ""
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     assert talk.flush() == "BES"
     assert talk.values() == [hit]
     talk.reply(rows(hit))
@@ -164,7 +164,7 @@ def test_a_neighbour_is_run_again_ahead_of_what_was_not_sent() -> None:
     talk, calls = pipelined(2, max_pipeline=2)
     later = talk.fetch(ECHO, 2)
     assert talk.cancel(calls[0]) == SIGNAL
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(rows(0), CANCELLED)
     assert talk.flush() == "BES BES"
     assert talk.values() == [1, 2]
@@ -176,7 +176,7 @@ def test_a_neighbour_is_run_again_once() -> None:
     """A second 57014 is nobody's stray signal: statement_timeout is one as well."""
     talk, calls = pipelined(2)
     talk.cancel(calls[0])
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED, CANCELLED)
     talk.flush()
     talk.reply(failed("57014", "canceling statement due to statement timeout"))
@@ -192,7 +192,7 @@ def test_a_57014_without_a_signal_is_the_callers() -> None:
 def test_what_was_sent_after_the_window_is_not_exposed() -> None:
     talk, (gone,) = pipelined(1)
     talk.cancel(gone)
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED)
     call = talk.fetch(ECHO, 1)
     talk.flush()
@@ -207,7 +207,7 @@ def test_a_preparation_that_is_hit_is_made_again_by_another_name_unseen() -> Non
     assert talk.flush() == "PDS"
     (name,) = talk.statement_names()
     assert talk.cancel(gone) == SIGNAL
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(rows(0), backend.parse_complete(), CANCELLED)
     assert talk.flush() == "PDS CS"
     assert talk.statement_names()[1] == name != talk.statement_names()[0]
@@ -226,7 +226,7 @@ def test_no_signal_where_a_neighbour_could_not_be_run_again(query: str) -> None:
     neighbour = talk.script(query)
     talk.flush()
     assert talk.cancel(gone) == DRAINED
-    assert not talk.session.holding
+    assert not talk.session.cancellation.is_open
     talk.reply(rows(0), simple("SELECT 1"))
     assert neighbour.value == "SELECT 1"
 
@@ -258,7 +258,7 @@ def test_a_write_can_be_cancelled_where_all_behind_it_only_read() -> None:
     head, neighbour = talk.execute("INSERT INTO t VALUES ($1)", 1), talk.fetch(ECHO, 2)
     talk.flush()
     assert talk.cancel(head) == SIGNAL
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED, CANCELLED)
     assert talk.flush() == "BES"
     assert talk.values() == [2], "the write is not run again"
@@ -326,7 +326,7 @@ def test_the_head_is_signalled_once_nobody_waits_for_anything_behind_it() -> Non
     assert [talk.cancel(call) for call in calls] == [DRAINED, DRAINED, SIGNAL]
     rollback = talk.script("ROLLBACK", uncancellable=True)
     assert talk.flush() == ""
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(failed("57014", status="E"), failed("25P02", status="E"), failed("25P02", status="E"))
     assert talk.flush() == "Q"
     talk.reply(simple("ROLLBACK"))
@@ -367,8 +367,8 @@ def test_an_abandoned_request_that_comes_to_the_head_is_reported_and_can_be_sign
     talk.cancel(gone)
     talk.reply(rows(0))
     assert talk.log.abandoned == 1
-    assert talk.session.cancel_head() == SIGNAL
-    talk.session.cancel_delivered()
+    assert talk.session.cancellation.time_is_up() == SIGNAL
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED, rows(2))
     assert (head.value, last.value) == ([(0,)], [(2,)])
 
@@ -376,8 +376,8 @@ def test_an_abandoned_request_that_comes_to_the_head_is_reported_and_can_be_sign
 def test_a_head_that_somebody_waits_for_is_not_signalled() -> None:
     talk, (head, gone) = pipelined(2)
     talk.cancel(gone)
-    assert talk.session.cancel_head() == DRAINED
-    assert not talk.session.holding
+    assert talk.session.cancellation.time_is_up() == DRAINED
+    assert not talk.session.cancellation.is_open
     talk.reply(rows(0), rows(1))
     assert head.value == [(0,)]
 
@@ -388,7 +388,7 @@ def test_an_abandoned_request_behind_the_target_is_reported_when_the_window_clos
     talk.cancel(calls[1])
     talk.reply(CANCELLED)
     assert talk.log.abandoned == 0, "while the window is open nothing could be done about it"
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     assert talk.log.abandoned >= 1
 
 
@@ -399,13 +399,13 @@ def test_a_second_request_for_the_same_target_keeps_the_window_open() -> None:
     """A backend that has not begun with the request yet passes a CancelRequest over: another one is sent."""
     talk, (gone,) = pipelined(1)
     talk.cancel(gone)
-    talk.session.cancel_delivered()
-    assert talk.session.cancel_again(gone.request)
+    talk.session.cancellation.delivered()
+    assert talk.session.cancellation.repeat(gone.request)
     talk.reply(CANCELLED)
-    assert talk.session.holding, "the second one is on its way"
-    talk.session.cancel_delivered()
-    assert not talk.session.holding
-    assert not talk.session.cancel_again(gone.request)
+    assert talk.session.cancellation.is_open, "the second one is on its way"
+    talk.session.cancellation.delivered()
+    assert not talk.session.cancellation.is_open
+    assert not talk.session.cancellation.repeat(gone.request)
 
 
 def test_while_a_signal_is_under_way_others_are_drained() -> None:
@@ -413,7 +413,7 @@ def test_while_a_signal_is_under_way_others_are_drained() -> None:
     assert talk.cancel(calls[0]) == SIGNAL
     assert talk.cancel(calls[1]) == DRAINED
     assert talk.cancel(calls[0]) == DRAINED
-    assert talk.session.interrupt() == DRAINED
+    assert talk.session.cancellation.interrupt() == DRAINED
 
 
 def test_without_a_key_nothing_can_be_signalled() -> None:
@@ -425,13 +425,13 @@ def test_without_a_key_nothing_can_be_signalled() -> None:
     gone = talk.script("SELECT pg_sleep(100)")
     talk.flush()
     assert talk.cancel(gone) == DRAINED
-    assert talk.session.interrupt() == DRAINED
+    assert talk.session.cancellation.interrupt() == DRAINED
 
 
 def test_a_stray_delivery_is_passed_over() -> None:
     talk = echoing()
-    talk.session.cancel_delivered()
-    assert not talk.session.holding
+    talk.session.cancellation.delivered()
+    assert not talk.session.cancellation.is_open
     assert talk.log.reopened == 0
 
 
@@ -440,8 +440,8 @@ def test_a_stray_delivery_is_passed_over() -> None:
 
 def test_interrupting_gives_the_waiter_the_servers_error() -> None:
     talk, (call,) = pipelined(1)
-    assert talk.session.interrupt() == SIGNAL
-    talk.session.cancel_delivered()
+    assert talk.session.cancellation.interrupt() == SIGNAL
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED)
     assert isinstance(call.error, exceptions.QueryCanceledError)
 
@@ -450,11 +450,11 @@ def test_what_ends_a_transaction_is_not_interrupted() -> None:
     talk = echoing()
     talk.script("COMMIT", uncancellable=True)
     talk.flush()
-    assert talk.session.interrupt() == DRAINED
+    assert talk.session.cancellation.interrupt() == DRAINED
 
 
 def test_nothing_to_interrupt() -> None:
-    assert echoing().session.interrupt() == DRAINED
+    assert echoing().session.cancellation.interrupt() == DRAINED
 
 
 # Rows that nobody wants

@@ -60,7 +60,7 @@ def writing(**limits: Any) -> Conversation:
 def end(talk: Conversation, *words: bytes) -> None:
     """Have the server say these words and close the connection."""
     talk.reply(*words)
-    talk.session.lost(talk.session.fatal or "the server closed the connection")
+    talk.session.connection_lost(talk.session.fatal or "the server closed the connection")
 
 
 def test_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_they_were_sent() -> None:
@@ -68,7 +68,7 @@ def test_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_they_
     calls = [talk.fetch(ECHO, i) for i in range(5)]
     talk.flush()
     talk.reply(rows(0), SHUTDOWN)
-    talk.session.lost("the server closed the connection")
+    talk.session.connection_lost("the server closed the connection")
     assert calls[0].value == [(0,)]
     assert isinstance(calls[1].error, exceptions.AdminShutdownError)
     check_lost(calls[2], sent=True)
@@ -84,7 +84,7 @@ def test_without_last_words_the_head_had_been_sent_as_well() -> None:
     talk.flush()
     queued = talk.fetch(ECHO, 3)
     reason = ConnectionResetError("reset by peer")
-    talk.session.lost(reason)
+    talk.session.connection_lost(reason)
     check_lost(head, sent=True)
     check_lost(follower, sent=True)
     check_lost(queued, sent=False)
@@ -96,7 +96,7 @@ def test_a_reply_that_was_cut_is_no_result() -> None:
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(rows(1)[:-6])
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     check_lost(call, sent=True)
 
 
@@ -105,7 +105,7 @@ def test_a_request_that_had_failed_already_keeps_its_error() -> None:
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(backend.error_response("division by zero", code="22012"))
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     assert isinstance(call.error, exceptions.DivisionByZeroError)
 
 
@@ -114,7 +114,7 @@ def test_fatal_while_nothing_is_asked_is_the_reason_of_what_comes_next() -> None
     talk.reply(SHUTDOWN)
     with pytest.raises(exceptions.InterfaceError, match="connection is closed: terminating connection"):
         talk.script("SELECT 1")
-    talk.session.lost(talk.session.fatal)
+    talk.session.connection_lost(talk.session.fatal)
     with pytest.raises(exceptions.InterfaceError, match="connection is closed: terminating connection") as raised:
         talk.script("SELECT 1")
     assert raised.value.safe_to_retry
@@ -127,7 +127,7 @@ def test_fatal_during_start_up_is_its_error_at_once() -> None:
     talk.session.take_output()
     talk.reply(backend.error_response("no pg_hba.conf entry", code="28000", severity="FATAL"))
     assert isinstance(call.error, exceptions.InvalidAuthorizationSpecificationError)
-    talk.session.lost("the server closed the connection")
+    talk.session.connection_lost("the server closed the connection")
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -139,7 +139,7 @@ def test_whoever_waits_for_a_statement_had_not_been_sent(shared: bool, fatal: bo
     talk.flush()
     if fatal:
         talk.reply(SHUTDOWN)
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     if fatal:
         assert isinstance(first.error, exceptions.AdminShutdownError)
     else:
@@ -155,7 +155,7 @@ def test_whoever_waits_for_types_to_be_learnt_had_not_been_sent(shared: bool) ->
     talk.flush()
     talk.reply(described([], [Field("m", 900_001)]))
     assert talk.flush() == "PBES"
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     for call in calls:
         check_lost(call, sent=False)
     assert talk.session.idle
@@ -167,7 +167,7 @@ def test_whoever_waits_for_a_preparation_that_was_not_sent(cacheable: bool) -> N
     running = talk.fetch(ECHO, 0)
     talk.flush()
     calls = [talk.fetch("SELECT something else", shared=shared) for shared in (False, True)]
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     check_lost(running, sent=True)
     for call in calls:
         check_lost(call, sent=False)
@@ -180,7 +180,7 @@ def test_what_is_to_be_run_again_is_not_run_again_after_a_loss() -> None:
     talk.flush()
     talk.reply(backend.error_response("gone", code="26000"), backend.ready_for_query())
     assert not call.settled
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
     assert talk.flush() == ""
 
@@ -190,15 +190,15 @@ def test_an_error_that_was_to_be_unseen_is_not_seen_after_a_loss_either() -> Non
     stale = talk.fetch(ECHO, 1)
     talk.flush()
     talk.reply(backend.error_response("gone", code="26000"))
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     check_lost(stale, sent=True)
 
     talk = echoing()
     target, neighbour = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
-    talk.session.cancel(target.request)
+    talk.session.cancellation.give_up(target.request)
     talk.reply(rows(1), backend.error_response("canceling statement due to user request", code="57014"))
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     check_lost(neighbour, sent=True)
 
 
@@ -208,7 +208,7 @@ def test_a_protocol_violation_is_the_heads_error_and_the_cause_of_the_others() -
     talk.flush()
     with pytest.raises(exceptions.ProtocolError) as caught:
         talk.reply(backend.parse_complete())
-    talk.session.lost(caught.value)
+    talk.session.connection_lost(caught.value)
     assert head.error is caught.value
     check_lost(follower, sent=True)
     assert follower.error.__cause__ is caught.value
@@ -377,7 +377,7 @@ def test_nothing_is_read_behind_a_fatal_error() -> None:
     talk.reply(ending(), rows(1))
     talk.reply(rows(1))
     assert not call.settled
-    talk.session.lost(talk.session.fatal)
+    talk.session.connection_lost(talk.session.fatal)
     assert isinstance(call.error, exceptions.AdminShutdownError)
 
 
@@ -571,8 +571,8 @@ def test_what_is_taken_can_be_run_on_another_connection_from_the_start() -> None
     end(talk)
     assert read.request.error is None
     before = other.session.unsent.total
-    other.session.resubmit(read.request)
-    other.session.resubmit(batch.request)
+    other.session.submit(read.request)
+    other.session.submit(batch.request)
     assert other.session.unsent.total == before + 2
     assert other.flush() == "BES BEBES"
     assert other.statement_names()[0] == other.statement_names()[1] != name
@@ -650,7 +650,7 @@ def test_nothing_inside_a_transaction_is_offered() -> None:
 def test_after_a_loss_nothing_is_taken_and_nothing_given() -> None:
     talk = echoing()
     talk.session.send_now(b"p\0\0\0\4")
-    talk.session.lost("cut by the test")
+    talk.session.connection_lost("cut by the test")
     assert talk.session.ended
     assert talk.flush() == ""
     talk.reply(rows(1), b"\xff" * 100)
@@ -663,8 +663,8 @@ def test_a_second_loss_changes_nothing() -> None:
     talk = echoing()
     call = talk.fetch(ECHO, 1)
     talk.flush()
-    talk.session.lost("the first reason")
-    talk.session.lost("another one")
+    talk.session.connection_lost("the first reason")
+    talk.session.connection_lost("another one")
     assert "the first reason" in str(call.error)
     assert talk.session.failure == "the first reason"
 
@@ -680,7 +680,7 @@ def test_a_waiter_that_cannot_be_told_does_not_keep_the_others_from_it() -> None
         raise RuntimeError("Event loop is closed")
 
     deaf.waiter.set_exception = refuse  # type: ignore[method-assign]
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     check_lost(other, sent=True)
     check_lost(queued, sent=False)
 
@@ -755,7 +755,7 @@ def test_the_socket_closed_at_every_byte_offset() -> None:
     for cut in range(len(whole) + 1):
         talk, calls, data = exchange()
         talk.reply(data[:cut])
-        talk.session.lost("cut")
+        talk.session.connection_lost("cut")
         for i in range(3):
             if cut >= ends[i]:
                 assert outcome(calls[i]) == complete[i]

@@ -11,6 +11,7 @@ import pytest
 import headrace
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.copy import CopyIn, CopyOut, RowEncoder
+from headrace._core.pipeline.prepare import PrepareWaiter
 from headrace._core.pipeline.session import Session
 from tests.peers import backend
 
@@ -66,7 +67,7 @@ async def rows_out() -> Asked:
     """COPY TO STDOUT whose rows of one int4 are decoded."""
     session = Session(TypeMap())
     statement = session.statement("SELECT 1", named=False)
-    session.prepare(statement, Waiter())
+    session.submit(PrepareWaiter(Waiter(), statement))
     session.take_output()
     field = backend.Field("n", oid=INT4, size=4)
     answer = (backend.parse_complete(), backend.parameter_description(), backend.row_description(field))
@@ -125,7 +126,7 @@ def test_nothing_is_sent_behind_a_copy_until_it_is_done() -> None:
 def test_given_up_in_the_middle_the_server_is_sent_copy_fail() -> None:
     asked = copy_in()
     asked.feed(backend.copy_in_response(0))
-    asked.session.cancel(asked.request)
+    asked.session.cancellation.give_up(asked.request)
     assert asked.session.take_output().startswith(b"f\0\0\0")
     asked.feed(backend.error_response("COPY from stdin failed", code="57014"), backend.ready_for_query())
     assert asked.session.idle
@@ -133,7 +134,7 @@ def test_given_up_in_the_middle_the_server_is_sent_copy_fail() -> None:
 
 def test_given_up_before_the_servers_answer_it_is_ended_at_that() -> None:
     asked = copy_in()
-    asked.session.cancel(asked.request)
+    asked.session.cancellation.give_up(asked.request)
     asked.feed(backend.copy_in_response(0))
     assert asked.session.take_output().startswith(b"f\0\0\0")
     assert not asked.request.flowing
@@ -142,7 +143,7 @@ def test_given_up_before_the_servers_answer_it_is_ended_at_that() -> None:
 def test_lost_in_the_middle() -> None:
     for asked, answer in ((copy_in(), backend.copy_in_response(0)), (copy_out(), backend.copy_out_response(0))):
         asked.feed(answer)
-        asked.session.lost("the network is gone")
+        asked.session.connection_lost("the network is gone")
         assert isinstance(asked.waiter.result, headrace.ConnectionDoesNotExistError)
         assert not asked.request.flowing
 
@@ -179,7 +180,7 @@ def test_a_reader_is_woken_by_data_and_by_the_end() -> None:
 def test_after_it_was_given_up_nothing_is_held() -> None:
     asked = copy_out()
     asked.feed(backend.copy_out_response(0))
-    asked.session.cancel(asked.request)
+    asked.session.cancellation.give_up(asked.request)
     asked.feed(backend.copy_data(b"x" * 1000))
     assert asked.request.take() == b""
 

@@ -213,7 +213,7 @@ def test_whoever_waits_when_the_connection_is_lost_learns_of_it() -> None:
     talk = member(Catalogues())
     describe(talk)
     talk.flush()
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     assert talk.calls is not None
     assert isinstance(talk.calls[0].error, exceptions.ConnectionDoesNotExistError)
 
@@ -287,7 +287,7 @@ def test_records_whose_types_are_being_asked_for_are_settled_when_the_connection
     row = int4(1) + int4(MOOD) + int4(3) + b"sad"
     talk.reply(backend.bind_complete(), backend.data_row(row), simple("SELECT 1"))
     talk.flush()
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     assert call.settled
 
 

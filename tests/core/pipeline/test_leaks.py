@@ -86,7 +86,7 @@ def signal(talk: Conversation) -> None:
     gone = talk.fetch(ECHO, 1)
     talk.flush()
     talk.cancel(gone)
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(failed("57014"))
 
 
@@ -210,7 +210,7 @@ def test_a_lost_session_leaves_no_cycle() -> None:
             talk.fetch("cold"),
         ]
         talk.flush()
-        talk.session.lost(ConnectionResetError("cut"))
+        talk.session.connection_lost(ConnectionResetError("cut"))
         assert all(call.settled for call in calls)
 
     lose()
@@ -329,7 +329,7 @@ def begin_and_be_lost(talk: Conversation) -> None:
     ]
     other.flush()
     other.reply(backend.error_response("it is over", code="57P01", severity="FATAL"))
-    other.session.lost("gone")
+    other.session.connection_lost("gone")
     assert all(call.error is not None for call in calls)
 
 
@@ -344,7 +344,7 @@ def be_sent_nonsense(talk: Conversation) -> None:
         other.flush()
         with pytest.raises(exceptions.ProtocolError) as caught:
             other.reply(nonsense)
-        other.session.lost(caught.value)
+        other.session.connection_lost(caught.value)
         assert call.error is caught.value
 
 

@@ -53,7 +53,7 @@ def test_a_length_that_no_frame_has(kind: bytes, length: int) -> None:
     error = refused(
         talk, backend.message(kind, length=length), match="this is not the PostgreSQL protocol, or it is out of step"
     )
-    talk.session.lost(error)
+    talk.session.connection_lost(error)
     assert call.error is error
 
 
@@ -124,7 +124,7 @@ def test_a_buffer_that_had_to_grow_is_given_back() -> None:
 def test_a_malformed_row(row: bytes) -> None:
     talk, call = asked()
     error = refused(talk, backend.bind_complete(), backend.message(b"D", row), match="DataRow from the server")
-    talk.session.lost(error)
+    talk.session.connection_lost(error)
     assert call.error is error
 
 

@@ -174,10 +174,10 @@ class Life(RuleBasedStateMachine):
         if not model.dead:
             model.settle_down()
             assert model.session.idle, "something waits for ever"
-            assert not model.session.holding
+            assert not model.session.cancellation.is_open
             model.check()
         model.read(len(model.server.outbox))
-        model.session.lost("the end")
+        model.session.connection_lost("the end")
         model.check_all()
 
 

@@ -274,7 +274,7 @@ def test_a_preparation_under_way_that_nobody_waits_for_is_reported_and_a_newcome
     talk.cancel(gone)
     assert talk.log.abandoned == 1
     newcomer = talk.fetch(COLD)
-    assert talk.session.cancel_head() == 1, "it is wanted again"
+    assert talk.session.cancellation.time_is_up() == 1, "it is wanted again"
     talk.reply(described([], [NUMBER]))
     assert talk.flush() == "BES"
     talk.reply(rows(1))
@@ -286,10 +286,10 @@ def test_whoever_comes_after_an_abandoned_preparation_was_cancelled_never_sees_t
     gone = talk.fetch(COLD)
     talk.flush()
     talk.cancel(gone)
-    assert talk.session.cancel_head() == 2
+    assert talk.session.cancellation.time_is_up() == 2
     newcomer = talk.fetch(COLD)
     assert talk.flush() == "", "nothing is written while a CancelRequest is under way"
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(failed("57014", "canceling statement due to user request"))
     assert talk.flush() == "PDS"
     talk.reply(described([], [NUMBER]))
@@ -547,7 +547,7 @@ def test_where_the_session_that_asks_fails_the_others_ask_for_themselves() -> No
 def test_where_the_session_that_asks_is_lost_the_others_ask_for_themselves() -> None:
     first, second = two_sessions()
     first.flush()
-    first.session.lost("cut")
+    first.session.connection_lost("cut")
     assert second.flush() == "PBES"
     second.reply(learnt(MOOD, "mood"))
     check_executed(second)
@@ -568,7 +568,7 @@ def test_where_nobody_waits_for_the_answer_any_more_the_others_ask_for_themselve
 
 def test_a_session_lost_while_another_one_asks_leaves_nobody_waiting() -> None:
     first, second = two_sessions()
-    second.session.lost("cut")
+    second.session.connection_lost("cut")
     assert second.calls is not None
     assert isinstance(second.calls[0].error, exceptions.ConnectionDoesNotExistError)
     first.flush()

@@ -152,9 +152,9 @@ def test_no_transaction_begins_before_a_neighbour_that_a_signal_may_have_hit_has
     head, neighbour = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
     assert talk.cancel(head) == SIGNAL
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     talk.reply(rows(1))
-    assert not talk.session.holding
+    assert not talk.session.cancellation.is_open
     plain, begin = talk.fetch(ECHO, 3), talk.script("BEGIN")
     assert talk.flush() == "BES", "what may be run again itself need not wait"
     talk.reply(CANCELLED)
@@ -171,7 +171,7 @@ def test_a_neighbour_that_was_spared_holds_nobody_back() -> None:
     head, neighbour = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     talk.flush()
     talk.cancel(head)
-    talk.session.cancel_delivered()
+    talk.session.cancellation.delivered()
     begin = talk.script("BEGIN")
     talk.reply(CANCELLED)
     assert talk.flush() == ""

@@ -95,7 +95,7 @@ def test_a_decoder_interrupted_from_the_keyboard_interrupts_whoever_feeds() -> N
     talk.flush()
     with pytest.raises(KeyboardInterrupt):
         talk.reply(TWO_TEXTS)
-    talk.session.lost("interrupted")
+    talk.session.connection_lost("interrupted")
     assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
 
 
@@ -138,7 +138,7 @@ def test_a_decoder_that_loses_the_connection() -> None:
     talk: Conversation
 
     def decoder(text: str) -> str:
-        talk.session.lost("pulled the plug")
+        talk.session.connection_lost("pulled the plug")
         return text
 
     talk = decoding(decoder)
@@ -255,7 +255,7 @@ def test_an_encoder_that_closes_the_connection_while_those_that_waited_are_encod
 @pytest.mark.parametrize("known", [False, True])
 def test_an_encoder_that_loses_the_connection_fails_its_own_request_too(known: bool, shared: bool) -> None:
     talk: Conversation
-    talk = encoding(lambda value: (talk.session.lost("lost by an encoder"), value)[1])
+    talk = encoding(lambda value: (talk.session.connection_lost("lost by an encoder"), value)[1])
     call = talk.fetch("SELECT $1, $2" if known else "SELECT $1 AS other", "x", *"y" * known, shared=shared)
     if not known:
         talk.flush()
@@ -331,8 +331,8 @@ def test_a_waiter_that_gives_up_those_behind_it() -> None:
     calls.append(talk.fetch(ECHO, 3))
     last = talk.fetch(ECHO, 4)
     talk.reply(simple("SELECT 1"))
-    if talk.session.holding:
-        talk.session.cancel_delivered()
+    if talk.session.cancellation.is_open:
+        talk.session.cancellation.delivered()
     talk.reply(rows(1), rows(2))
     assert talk.flush() == "BES"
     talk.reply(rows(4))
@@ -341,7 +341,7 @@ def test_a_waiter_that_gives_up_those_behind_it() -> None:
 
 def test_a_waiter_that_loses_the_connection() -> None:
     talk = echoing()
-    reacting(talk, lambda: talk.session.lost("a waiter had enough"))
+    reacting(talk, lambda: talk.session.connection_lost("a waiter had enough"))
     after = talk.fetch(ECHO, 1)
     talk.flush()
     talk.session.feed(simple("SELECT 1") + rows(1))
@@ -355,13 +355,13 @@ def test_waiters_that_ask_again_when_the_connection_is_lost() -> None:
     reacting(talk, lambda: talk.fetch(ECHO, 5))
     after = talk.fetch(ECHO, 1)
     talk.flush()
-    talk.session.lost("cut")
+    talk.session.connection_lost("cut")
     assert isinstance(after.error, exceptions.ConnectionDoesNotExistError)
 
 
 def test_a_listener_that_loses_the_connection() -> None:
     talk = echoing()
-    talk.log.notice = lambda message: talk.session.lost("the listener had enough")  # type: ignore[method-assign]
+    talk.log.notice = lambda message: talk.session.connection_lost("the listener had enough")  # type: ignore[method-assign]
     call = talk.fetch(ECHO, 1)
     talk.flush()
     talk.session.feed(backend.notice_response() + rows(1))

@@ -136,8 +136,8 @@ def test_a_request_that_is_run_again_is_counted_once() -> None:
     assert done() == before
     talk.flush()
     calls[0].waiter.settled = True
-    assert talk.session.cancel(calls[0].request) is SIGNAL
-    talk.session.cancel_delivered()
+    assert talk.session.cancellation.give_up(calls[0].request) is SIGNAL
+    talk.session.cancellation.delivered()
     talk.reply(CANCELLED, CANCELLED, CANCELLED)
     assert talk.flush() == "BES BES"
     assert done() == before + 1

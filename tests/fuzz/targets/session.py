@@ -298,8 +298,8 @@ class SessionStates(Target):
                     call.request.data_message(b"1\n")
         except exceptions.ProtocolError as error:
             said = str(error)[:40]
-            session.lost(error)
-        session.lost("the end")
+            session.connection_lost(error)
+        session.connection_lost("the end")
         assert session.idle
         for call in calls:
             assert call.settled, f"{call.request} waits for ever"

@@ -104,9 +104,9 @@ class StartOfSession(Target):
         try:
             talk.session.feed(data[1:])
         except exceptions.ProtocolError as error:
-            talk.session.lost(error)
+            talk.session.connection_lost(error)
         began = call.settled and call.waiter.error is None
-        talk.session.lost("the end")
+        talk.session.connection_lost("the end")
         assert call.settled
         if began:
             assert authenticator.done

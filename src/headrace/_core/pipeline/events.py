@@ -28,8 +28,8 @@ class Events:
     def read_only(self, error: PostgresError) -> None:
         """Learn that the server has refused to write (25006): the transaction is read-only, or the server is by now."""
 
-    def abandoned_head(self) -> None:
-        """Learn that the server works on a request that nobody waits for; see Session.cancel_head()."""
+    def set_cancel_timer(self, seconds: float) -> None:
+        """Call Session.cancellation.time_is_up() in so many seconds, and at no time set before; 0: do not call it."""
 
     def backends_switched(self) -> None:
         """Learn that statements get lost between requests, so that they go unnamed from now on."""

@@ -29,8 +29,7 @@ cdef class Request(Future):
         bint ready                   # may be sent
         bint streaming               # has more to send after `message`
         readonly bint abandoned      # nobody wants the reply any more: it is drained
-        readonly bint cancelled      # a CancelRequest was aimed at it
-        bint may_be_cancelled                 # was in flight behind the target of a CancelRequest, which may hit it
+        bint may_be_cancelled        # was in flight behind the target of a CancelRequest, which may hit it
         int repeated                 # how often it was run again, its statement having been stale
         bint counted                 # among those that were ever queued
         double sent_at               # when it was written
@@ -39,7 +38,7 @@ cdef class Request(Future):
         public object observer       # shared(request, timeout, error): logs a pool's call when it has ended, or None
         object timeout               # seconds that a pool's caller waits; None for no limit
         Request repetition           # asks the same on another connection
-        bint uncancellable                    # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
+        bint uncancellable           # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
         bint barrier                 # nothing is sent behind it until it is done
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
         bint controls                # begins or ends a transaction block; known once the connection has ended
@@ -70,7 +69,6 @@ cdef class Request(Future):
     cdef bint session_safe(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
-    cdef int give_statement(self, Statement statement) except -1
 
 
 cdef class Prepare(Request):

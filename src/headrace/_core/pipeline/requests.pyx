@@ -134,7 +134,7 @@ cdef class Request(Future):
         self.state = QUEUED
         self.message = None
         self.size = 0
-        self.ready = self.streaming = self.may_be_cancelled = self.cancelled = self.abandoned = self.counted = False
+        self.ready = self.streaming = self.may_be_cancelled = self.abandoned = self.counted = False
         self.repeated = 0
         self.stage = 0
         self.error = None
@@ -157,10 +157,6 @@ cdef class Request(Future):
     cdef bytes withdrawal(self, WriteBuffer out):
         """What must be sent for the server to end the request now that nobody wants it, or None."""
         return None
-
-    cdef int give_statement(self, Statement statement) except -1:
-        """Name the statement of the session that it is going to be sent on."""
-        return 0
 
     def elapsed(self) -> float:
         """Seconds since a pool's caller has asked."""
@@ -289,12 +285,6 @@ cdef class ExtendedQuery(Request):
         """Whether it executes what was bound already, and so needs no statement."""
         return False
 
-    cdef int give_statement(self, Statement statement) except -1:
-        self.statement = statement
-        self.plan = None
-        self.row_plan = None
-        return 0
-
     cdef bint not_bound(self) except -1:
         return self.stage < 2
 
@@ -306,6 +296,10 @@ cdef class ExtendedQuery(Request):
 
     cdef int renew(self) except -1:
         Request.renew(self)
+        # They are those of another session by now.
+        self.statement = None
+        self.plan = None
+        self.row_plan = None
         self.describing = False
         self.rows = None
         self.row = None

@@ -1,7 +1,6 @@
 # What is to be sent, and what is in flight.
 
 from headrace._core.wire.buffer cimport WriteBuffer
-from headrace._core.pipeline.cancel cimport CancelWindow
 from headrace._core.pipeline.queue cimport Queue
 from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.workload cimport Workload
@@ -13,7 +12,8 @@ cdef class SendQueue:
         Queue sent
         list urgent                       # bytes that go ahead of everything queued
         Request streaming                 # the last of those sent, while it has more to send
-        CancelWindow window               # nothing else is written while it is open
+        bint held                         # a CancelRequest is under way: nothing else is written (cancel)
+        Request last_may_be_cancelled     # in flight: the last that the signal may hit beside its target (cancel)
         Py_ssize_t max_pipeline
         Py_ssize_t bytes_in_flight
         Workload work                     # how far the server is with what is in flight
@@ -25,7 +25,7 @@ cdef class SendQueue:
     cdef bint has_room(self) except -1
     cdef bint must_wait(self, Request request) except -1
     cdef bint is_wanted(self) except -1
-    cdef bytes take(self)
+    cdef bytes take(self, bint urgent_only)
     cdef bytes collect(self)
     cdef int is_head(self, Request request) except -1
     cdef Request answered(self)

@@ -23,7 +23,6 @@ cdef class SendQueue:
         self.max_pipeline = max_pipeline
         self.unsent = Queue()
         self.sent = Queue()
-        self.window = CancelWindow()
         self.urgent = []
         self.work = Workload()
         self.out = WriteBuffer()
@@ -72,21 +71,21 @@ cdef class SendQueue:
 
     cdef bint must_wait(self, Request request) except -1:
         """Whether a request must not be written yet because one in flight may have to be run again, behind it."""
-        return self.window.last_may_be_cancelled is not None and not request.session_safe()
+        return self.last_may_be_cancelled is not None and not request.session_safe()
 
     cdef bint is_wanted(self) except -1:
         """Whether take() would give anything."""
         self.unsent.skip_done()
         if self.urgent:
             return True
-        if self.window.is_open:
+        if self.held:
             return False
         if self.streaming is not None:
             return True
         return self.unsent.first is not None and self.unsent.first.ready and self.has_room() \
             and not self.must_wait(self.unsent.first)
 
-    cdef bytes take(self):
+    cdef bytes take(self, bint urgent_only):
         """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on."""
         cdef list urgent
         if self.taking:
@@ -96,7 +95,7 @@ cdef class SendQueue:
             urgent = self.urgent
             self.urgent = []
             return b''.join(urgent)
-        if self.window.is_open:
+        if self.held or urgent_only:
             return b''
         self.taking = True
         try:
@@ -121,12 +120,12 @@ cdef class SendQueue:
                 parts.append(chunk)
                 if not request.streaming:
                     self.streaming = None
-                elif taken >= STREAM_BYTES or self.window.is_open:
+                elif taken >= STREAM_BYTES or self.held:
                     break
                 continue
             self.unsent.skip_done()
             request = self.unsent.first
-            if request is None or not request.ready or not self.has_room() or self.window.is_open \
+            if request is None or not request.ready or not self.has_room() or self.held \
                     or self.must_wait(request):
                 break
             self.unsent.pop()
@@ -165,8 +164,8 @@ cdef class SendQueue:
         self.bytes_in_flight -= head.size
         if head.prepares is not None:
             self.work.preparing -= 1
-        if head is self.window.last_may_be_cancelled:
-            self.window.last_may_be_cancelled = None
+        if head is self.last_may_be_cancelled:
+            self.last_may_be_cancelled = None
         if self.sent.first is not None:
             self.is_head(self.sent.first)
         return head

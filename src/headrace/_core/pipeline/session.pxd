@@ -1,6 +1,7 @@
 # The FIFO that matches replies to requests.
 
 from headrace._core.codecs.typemap cimport TypeMap
+from headrace._core.pipeline.cancel cimport Cancellation
 from headrace._core.wire.read_buffer cimport ReadBuffer
 from headrace._core.pipeline.connection_lost cimport Ending
 from headrace._core.pipeline.send_queue cimport SendQueue
@@ -11,15 +12,11 @@ from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._core.pipeline.statements cimport Statements
 from headrace._core.pipeline.workload cimport Workload
 
-cpdef enum Cancellation:
-    DROPPED     # it had not been sent: it never will be
-    DRAINED     # its reply is passed over when it comes
-    SIGNAL      # writes are held: send a CancelRequest, then call cancel_delivered()
-
 
 cdef class Session:
     cdef:
-        public object events              # what is told of everything that belongs to no request
+        readonly Cancellation cancellation
+        object told                       # `events`
         SendQueue send_queue
         readonly Queue sent               # the send_queue's
         readonly Queue unsent
@@ -44,12 +41,12 @@ cdef class Session:
         bint closing                      # its owner takes no more requests
         str undone                        # the connection ended with a transaction block: what has become of that
         readonly object failure           # why nothing can be submitted any more, or None
-        readonly bint ended               # everything has been settled: lost() was called
+        readonly bint ended               # everything has been settled: connection_lost() was called
 
     cdef int check_open(self) except -1
     cpdef object submit(self, Request request)
     cpdef bint wants_output(self) except -1
-    cpdef bytes take_output(self)
+    cpdef bytes take_output(self, bint urgent_only=*)
     cdef int received(self, Py_ssize_t size) except -1
     cdef int check_not_feeding(self) except -1
     cdef int parse(self) except -1
@@ -62,10 +59,7 @@ cdef class Session:
     cdef int learn(self) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef int learn_of(self, ExtendedQuery request) except -1
-    cpdef Cancellation cancel(self, Request request) except *
     cdef bint withdraw(self, Request request) except -1
-    cdef int drop(self, Request request) except -1
-    cdef int end_cancel_window(self) except -1
     cdef int take_no_more(self, object reason) except -1
     cdef int fail_unsent(self, Ending ending) except -1
-    cdef Py_ssize_t under_way(self) noexcept
+    cdef Py_ssize_t count_pending(self) noexcept

@@ -26,7 +26,22 @@ a neighbour, is run again, unseen (retry).
 Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, finalisers that the garbage collector
 calls at any allocation. It may submit, cancel and even fail_lost; it may not feed.
 
-No event loop and no socket here: submit(), take_output(), feed() and lost() are all that drives it.
+The interface. The transport, the driver and the tests use these members and no others:
+
+    submit(request), release(statement)      what is asked; an ExtendedQuery without a statement gets the one of its text
+    cancellation                             cancels requests (Cancellation)
+    wants_output(), take_output()            what is to be written
+    send_now(data)                           the answers of authentication
+    read_buffer, received(size)              the bytes that were read; feed(data) does both
+    feeding, flowing                         received() runs at this moment; more of a reply is expected at once
+    close(reason), take_no_more(reason)      no more requests
+    connection_lost(reason)                  settles everything
+    events                                   is told of what belongs to no request (Events)
+    sent, count_pending(), request_count     what is in flight, to be looked at; how many wait besides, and have come
+    work                                     how far the server is; the transport tells it the time
+    status_byte, failure, fatal              the transaction status; why the session takes no more; the last words
+
+There is no event loop and no socket here.
 """
 
 from headrace._core.wire.backend cimport error_fields, notification, parameter_status
@@ -34,7 +49,8 @@ from headrace._core.wire.buffer cimport load_i32
 from headrace._core.wire.frontend cimport TERMINATE
 from headrace._core.wire.read_buffer cimport Message
 from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, fail_lost, proof_of, text_of
-from headrace._core.pipeline.prepare cimport Introspection, PrepareWaiter
+from headrace._core.pipeline.prepare cimport Introspection
+from headrace._core.pipeline.cancel cimport Cancellation
 from headrace._core.pipeline.requests cimport DONE, QUEUED, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport READY, StatementCache
@@ -84,7 +100,6 @@ cdef class Session:
     def __init__(self, TypeMap types not None, *, events=None, Py_ssize_t max_pipeline=100,
                  Py_ssize_t statement_cache_size=100, double max_cached_statement_lifetime=300,
                  Py_ssize_t max_cacheable_statement_size=15360, bint unnamed_statements=False):
-        self.events = events if events is not None else Events()
         self.send_queue = SendQueue(max_pipeline)
         self.sent = self.send_queue.sent
         self.work = self.send_queue.work
@@ -94,6 +109,8 @@ cdef class Session:
         self.statements = Statements(types, self.send_queue, StatementCache(
             statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
         self.retry = Retry(self.statements, self.send_queue)
+        self.cancellation = Cancellation(self.send_queue, self.statements)
+        self.events = events if events is not None else Events()
         self.read_buffer = ReadBuffer()
         self.parameters = {}
 
@@ -111,10 +128,17 @@ cdef class Session:
         return 0
 
     cpdef object submit(self, Request request):
-        """Queue a request behind all others; its bad arguments raise here, and nothing is queued then."""
+        """Queue a request behind all others, preceded by the preparation of its statement if that is new.
+
+        Raises the error of a bad argument, and InterfaceError if the session has ended. Nothing is queued then.
+        """
+        cdef ExtendedQuery bound
         self.check_open()
         if isinstance(request, ExtendedQuery):
-            self.statements.bind(<ExtendedQuery>request)
+            bound = <ExtendedQuery>request
+            if bound.statement is None:
+                bound.statement = self.statements.find(bound.query)
+            self.statements.bind(bound)
             return
         if not request.ready:
             self.send_queue.encode(request)
@@ -127,30 +151,10 @@ cdef class Session:
             self.types.catalogue.forget()
             self.forget_statements()
 
-    def resubmit(self, ExtendedQuery request not None):
-        """Queue a request that another session has given to Events.requeue(), with this session's own statement.
-
-        Raises what submit() does, and nothing is queued then.
-        """
-        self.check_open()
-        request.statement = self.statements.find(request.query)
-        self.statements.bind(request)
-
     def statement(self, str query not None, *, bint named=True, name=None):
         """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""
         self.check_open()
         return self.statements.held(query, named, name)
-
-    def prepare(self, Statement statement not None, waiter):
-        """Make sure that the statement is READY; the waiter gets it, or the error."""
-        cdef PrepareWaiter request
-        self.check_open()
-        request = PrepareWaiter(waiter, statement)
-        if statement.state == READY and not statement.once:
-            request.settle()
-        else:
-            self.statements.bind(request)
-        return request
 
     def barrier(self) -> None:
         """Keep what is asked from now on behind all that was asked so far, what was shared among it.
@@ -178,9 +182,12 @@ cdef class Session:
         """Whether take_output() would give anything."""
         return self.send_queue.is_wanted()
 
-    cpdef bytes take_output(self):
-        """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on."""
-        return self.send_queue.take()
+    cpdef bytes take_output(self, bint urgent_only=False):
+        """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on.
+
+        With `urgent_only` no request is sent: the bytes are those that the server needs in order to go on.
+        """
+        return self.send_queue.take(urgent_only)
 
     def send_now(self, bytes data not None) -> None:
         """Bytes to be written ahead of everything queued: the answers of authentication."""
@@ -192,7 +199,7 @@ cdef class Session:
         """Take bytes from the server, in pieces of any size.
 
         Raises ProtocolError where they are not what a server may send; the session is then of no further use and its
-        owner calls lost().
+        owner calls connection_lost().
         """
         cdef:
             const unsigned char[:] source = data
@@ -243,14 +250,14 @@ cdef class Session:
         if kind == b'N':
             return self.on_notice(error_fields(data, size))
         if kind == b'A':
-            self.events.notification(*notification(data, size))
+            self.told.notification(*notification(data, size))
             return 0
         if kind == b'S':
             name, value = parameter_status(data, size)
             if name == 'client_encoding' and value.upper().replace('-', '') not in ('UTF8', 'UNICODE', 'SQL_ASCII'):
                 raise ProtocolError(f'the server changed client_encoding to {value}: headrace reads and writes UTF8 alone')
             self.parameters[name] = value
-            self.events.parameter(name, value)
+            self.told.parameter(name, value)
             return 0
         head = self.sent.first
         if head is None:
@@ -260,6 +267,7 @@ cdef class Session:
             self.backend_pid = load_i32(data)
             self.types.backend_pid = self.backend_pid
             self.backend_secret = data[4:size]
+            self.cancellation.key = (self.backend_pid, self.backend_secret)
             return 0
         head.receive(kind, data, size)
         if head.urgent is not None:
@@ -271,11 +279,11 @@ cdef class Session:
         cdef Request head = self.sent.first
         if is_parting(fields):
             self.parting = fields
-        self.events.notice(PostgresLogMessage.new(fields, head.query if head is not None else None))
+        self.told.notice(PostgresLogMessage.new(fields, head.query if head is not None else None))
         return 0
 
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1:
-        """FATAL and PANIC are the server's last words: nothing that follows counts, and the owner is to call lost()."""
+        """FATAL and PANIC are the server's last words: nothing that follows counts, and the owner is to call connection_lost()."""
         cdef Request head = self.sent.first
         error = server_error(error_fields(data, size), head.query if head is not None else None)
         if error.severity_en in ('FATAL', 'PANIC') or error.severity_en is None and error.severity in ('FATAL', 'PANIC'):
@@ -286,7 +294,7 @@ cdef class Session:
         if error.sqlstate == '25P02' and self.root_cause is not None:
             error.__cause__ = self.root_cause
         elif error.sqlstate == '25006':
-            self.events.read_only(error)
+            self.told.read_only(error)
         if isinstance(head, Startup):
             if head.error is None:
                 head.error = error
@@ -297,7 +305,9 @@ cdef class Session:
         return 0
 
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1:
-        cdef Request head = self.sent.first
+        cdef:
+            Request head = self.sent.first
+            bint cancelled = self.cancellation.target is head
         if size != 1 or data[0] not in b'ITE':
             raise ProtocolError('ReadyForQuery from the server with a malformed transaction status')
         if head is None:
@@ -309,6 +319,7 @@ cdef class Session:
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
                 head.error = commit_refused(head, self.root_cause)
         self.status_byte = data[0]
+        self.cancellation.idle = data[0] == b'I'
         self.measure(head)
         self.parting = None
         self.send_queue.answered()
@@ -316,9 +327,9 @@ cdef class Session:
             self.root_cause = None
         elif self.root_cause is None:
             self.root_cause = head.error
-        if self.send_queue.window.is_open and self.send_queue.window.answered(head):
-            self.end_cancel_window()
-        if head.error is None or not self.retry.queue_again(head, self.status_byte == b'I', self.events):
+        if cancelled:
+            self.cancellation.head_answered(head)
+        if head.error is None or not self.retry.queue_again(head, self.status_byte == b'I', self.told):
             if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and not head.abandoned:
                 self.statements.read_late(<Query>head)
             else:
@@ -329,10 +340,8 @@ cdef class Session:
             if isinstance(head, Introspection) and (<Introspection>head).decodes is not None:
                 self.statements.read_late((<Introspection>head).decodes)
             if head.prepares is not None:
-                self.statements.prepared_with(head, self.status_byte == b'I', self.looked_up)
-        head = self.sent.first
-        if head is not None and head.abandoned and not self.send_queue.window.is_open:
-            self.events.abandoned_head()
+                self.statements.prepared_with(head, self.status_byte == b'I', cancelled, self.looked_up)
+        self.cancellation.next_head()
         return 0
 
     cdef bint hand_over(self, Request request) except -1:
@@ -341,7 +350,7 @@ cdef class Session:
         if not request.is_shared() or not getattr(error, 'safe_to_retry', False) or not request.is_wanted():
             return False
         request.renew()
-        if self.events.requeue(request, False):
+        if self.told.requeue(request, False):
             return True
         request.error = error
         return False
@@ -390,73 +399,7 @@ cdef class Session:
     def looked_up(self, Statement statement not None) -> None:
         """Another connection has learnt of types, or failed to, that a statement here has waited for."""
         self.statements.looked_up(statement, self.looked_up)
-        self.events.queued()
-
-    # -- cancellation --------------------------------------------------------------------------------------------
-
-    cpdef Cancellation cancel(self, Request request) except *:
-        """Give up a request whose waiter is gone, without disturbing any other.
-
-        DROPPED: it had not been sent. DRAINED: it was sent, its reply will be passed over. SIGNAL: nobody waits for what
-        the server works on; nothing is written until the owner has sent a CancelRequest and called cancel_delivered().
-        """
-        cdef Request head = self.sent.first
-        if request.state == DONE:
-            return DRAINED
-        if request.state == QUEUED:
-            if request.uncancellable:
-                return DRAINED
-            self.drop(request)
-            return DROPPED
-        request.abandoned = True
-        if self.send_queue.streaming is request:
-            self.send_queue.end_stream(InterfaceError('the caller has given up'))
-        elif self.send_queue.withdraw(request):
-            # What else is needed is seen when it has stayed at the head for a while.
-            self.events.abandoned_head()
-            return DRAINED
-        # Where the head was given up before, this may have been the last request that stood in the way of a signal.
-        if request is head or head.abandoned:
-            if self.backend_secret is None:
-                # Nothing can end it but the owner's patience.
-                self.events.abandoned_head()
-            elif self.send_queue.window.aim(head, self.status_byte == b'I'):
-                return SIGNAL
-        return DRAINED
-
-    def cancel_head(self) -> Cancellation:
-        """Give up waiting for an abandoned head to end by itself."""
-        cdef Request head = self.sent.first
-        if head is None or not head.abandoned:
-            return DRAINED
-        return self.cancel(head)
-
-    def interrupt(self) -> Cancellation:
-        """Cancel what the server works on, whoever waits for it: its waiter gets the server's QueryCanceledError."""
-        cdef Request head = self.sent.first
-        if head is None or head.uncancellable or head.cancelled or self.send_queue.window.is_open or self.backend_secret is None:
-            return DRAINED
-        if self.send_queue.streaming is head:
-            self.send_queue.end_stream(InterfaceError('the connection is being closed'))
-        else:
-            self.send_queue.withdraw(head)
-        self.send_queue.window.open(head)
-        return SIGNAL
-
-    def cancel_delivered(self) -> None:
-        """The CancelRequest has done whatever it will do: the server has closed the connection that carried it."""
-        if self.send_queue.window.is_open and self.send_queue.window.was_delivered():
-            self.end_cancel_window()
-
-    def cancel_again(self, Request target not None) -> bool:
-        """Whether another CancelRequest is to be sent because the target goes on; the window stays open for it."""
-        return self.send_queue.window.reopen(target)
-
-    cdef int end_cancel_window(self) except -1:
-        self.events.writable()
-        if self.sent.first is not None and self.sent.first.abandoned:
-            self.events.abandoned_head()
-        return 0
+        self.told.queued()
 
     cdef bint withdraw(self, Request request) except -1:
         """Take back a request that was not sent, for another connection to do; returns whether it was here."""
@@ -471,22 +414,6 @@ cdef class Session:
                     self.statements.parked -= 1
         self.unsent.remove(request)
         return True
-
-    cdef int drop(self, Request request) except -1:
-        """Forget a request that was not sent, and the preparation that it alone was waiting for."""
-        cdef:
-            Statement statement
-            Request head = self.sent.first
-        request.state = DONE
-        request.message = None
-        request.forget_deadline()
-        request.release()
-        if isinstance(request, ExtendedQuery):
-            statement = (<ExtendedQuery>request).statement
-            self.statements.dropped(<ExtendedQuery>request)
-            if head is not None and head is statement.prepare and head.abandoned:
-                self.events.abandoned_head()
-        return 0
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -512,7 +439,7 @@ cdef class Session:
         self.fail_unsent(ending)
         return TERMINATE
 
-    def lost(self, reason) -> None:
+    def connection_lost(self, reason) -> None:
         """The connection is gone: settle everything.
 
         `reason` is an exception or a text. The head gets the server's last words, if there were any, and if it is the
@@ -534,11 +461,11 @@ cdef class Session:
         ending = Ending(
             cause, self.sent, self.unsent, self.in_block(), proof,
             self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None,
-            None if self.closing else self.events)
+            None if self.closing else self.told)
         self.undone = ending.of_blocks()
         self.send_queue.streaming = None
         self.send_queue.urgent.clear()
-        self.send_queue.window.close()
+        self.cancellation.connection_lost()
         self.read_buffer.clear()
         while self.sent.first is not None:
             request = self.send_queue.answered()
@@ -572,6 +499,15 @@ cdef class Session:
     # -- what can be asked ---------------------------------------------------------------------------------------
 
     @property
+    def events(self):
+        """What is told of everything that belongs to no request (Events)."""
+        return self.told
+
+    @events.setter
+    def events(self, events):
+        self.told = self.cancellation.events = events
+
+    @property
     def status(self) -> str:
         """The transaction status of the last ReadyForQuery: I idle, T in a transaction, E in a failed one; '' before."""
         return chr(self.status_byte) if self.status_byte else ''
@@ -582,27 +518,22 @@ cdef class Session:
         return self.root_cause
 
     @property
-    def holding(self) -> bool:
-        """Whether a CancelRequest is under way, and nothing is written."""
-        return self.send_queue.window.is_open
-
-    @property
-    def cancelling(self):
-        """What a CancelRequest is aimed at, until its ReadyForQuery."""
-        return self.send_queue.window.target
-
-    @property
     def pending(self) -> int:
         """Requests in flight and waiting."""
-        return self.under_way()
+        return self.count_pending()
 
-    cdef Py_ssize_t under_way(self) noexcept:
+    @property
+    def request_count(self) -> int:
+        """Requests ever queued; one that is run again counts once."""
+        return self.unsent.total
+
+    cdef Py_ssize_t count_pending(self) noexcept:
         return self.sent.count + self.unsent.count + self.statements.parked
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight or waiting."""
-        return self.under_way() == 0
+        return self.count_pending() == 0
 
     @property
     def parked(self) -> int:

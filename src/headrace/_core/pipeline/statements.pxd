@@ -31,7 +31,7 @@ cdef class Statements:
     cdef int close_name(self, Statement statement) except -1
     cdef int begin_prepare(self, Statement statement, Request before) except -1
     cdef int hurry(self, Statement statement) except -1
-    cdef int prepared_with(self, Request request, bint idle, object resume) except -1
+    cdef int prepared_with(self, Request request, bint idle, bint cancelled, object resume) except -1
     cdef int go_on(self, Statement statement, object resume) except -1
     cdef int identify(self, Statement statement) except -1
     cdef int look_up(self, Statement statement, list missing, object resume) except -1

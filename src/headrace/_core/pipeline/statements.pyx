@@ -77,6 +77,9 @@ cdef class Statements:
                 if statement.state == READY and self.types.catalogue.made_of(statement.parameter_oids):
                     self.doubt(statement)
                 raise
+            if request.state == DONE:
+                # There was nothing to send: it only waits for the statement.
+                return 0
             if self.failure is not None:
                 # Closed or lost by what its own encoding has called.
                 return fail_lost(request, self.failure)
@@ -165,10 +168,11 @@ cdef class Statements:
             self.send_queue.unsent.push_front(prepare)
         return 0
 
-    cdef int prepared_with(self, Request request, bint idle, object resume) except -1:
+    cdef int prepared_with(self, Request request, bint idle, bint cancelled, object resume) except -1:
         """ReadyForQuery came for a Prepare, or for the question about the types that the statement is the first to use.
 
-        `idle`: no transaction block is open, so what failed can be tried in another way.
+        `idle`: no transaction block is open, so what failed can be tried in another way. `cancelled`: a CancelRequest was
+        aimed at it.
         `resume(statement)` is to be called where it goes on because of what another connection has learnt.
         """
         cdef:
@@ -191,7 +195,7 @@ cdef class Statements:
                 statement.forget_name()
                 outdated = idle
             # Cancelled because nobody waited any more: whoever has come since gets a preparation of his own.
-            return self.has_failed(statement, request.error, request.cancelled or outdated)
+            return self.has_failed(statement, request.error, cancelled or outdated)
         if isinstance(request, Prepare):
             prepare = <Prepare>request
             statement.prepare = None
