@@ -17,7 +17,7 @@ from headrace._core.pipeline.batch cimport Batch
 from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancellation
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
-from headrace._core.pipeline.requests cimport DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery
+from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.session cimport Session
@@ -71,7 +71,7 @@ cdef class DriverCore(Line):
         """Refuse requests from another event loop, and what would wait for itself."""
         cdef Request last = self.session.sent.last
         self._check_loop('Use a connection only in the event loop that opened it; open another one here.')
-        if last is not None and last.barrier:
+        if last is not None and last.traits & BARRIER:
             self._check_copy(last)
         return 0
 
@@ -153,7 +153,7 @@ cdef class DriverCore(Line):
         Returns the request, which is to be awaited if `awaited` says so.
         """
         cdef SimpleQuery request = SimpleQuery(self._waiter() if awaited else None, '', True)
-        request.barrier = True
+        request.traits |= BARRIER
         self.sign = request
         request.deadline = self.loop.call_later(timeout, self._unanswered, timeout)
         self.session.submit(request)
@@ -278,7 +278,7 @@ cdef class DriverCore(Line):
 
     cdef int _check_copy(self, Request last) except -1:
         """Refuse what the task that runs a COPY asks meanwhile: it would wait for itself."""
-        if isinstance(last, Copy) and not last.abandoned and (<Copy>last).flowing \
+        if isinstance(last, Copy) and last.state != ABANDONED and (<Copy>last).flowing \
                 and (<Copy>last).task is asyncio.current_task():
             raise InterfaceError(
                 'cannot perform operation: this task is in the middle of a COPY on the connection',

@@ -271,7 +271,7 @@ cdef class Line:
     cdef int _hold_back(self) except -1:
         """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
         cdef Request head = self.session.sent.first
-        if head is not None and head.barrier and isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
+        if head is not None and isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
             self.unread = True
             self.transport.pause_reading()
         return 0

@@ -8,7 +8,7 @@ all the time.
 cimport cython
 
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Repetition, Request, repetition_of
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Repetition, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport DriverCore
 
@@ -471,7 +471,7 @@ cdef class Dispatcher(Sharing):
             self.preempt()
             for pooled in found:
                 head = pooled.work.first
-                if isinstance(head, Query) and (<Query>head).repetition is not None and not (<Query>head).abandoned \
+                if isinstance(head, Query) and (<Query>head).repetition is not None and (<Query>head).state != ABANDONED \
                         and (<DriverCore>pooled.driver).is_head(<Query>head):
                     # It is no longer stuck, and must not occupy two connections.
                     repetition, (<Query>head).repetition = (<Query>head).repetition, None
@@ -492,7 +492,7 @@ cdef class Dispatcher(Sharing):
                 continue
             request = original = <Query>claim
             driver = <DriverCore>request.work.pooled.driver
-            if request.state != SENT or request.abandoned or not driver.is_head(request) or not request.is_wanted() \
+            if request.state != SENT or not driver.is_head(request) or not request.is_wanted() \
                     or driver.session.backend_secret is None:
                 continue
             if isinstance(request, Repetition):
@@ -519,10 +519,10 @@ cdef class Dispatcher(Sharing):
             return 0
         for request in list(pooled.work):
             if request.state == SENT:
-                if repeats and request.movable and not request.asked_twice and not request.abandoned \
+                if repeats and request.movable and not request.asked_twice \
                         and not driver.is_head(request) and request.is_wanted():
                     self.scheduler.put_back(repetition_of(<Query>request), now)
-            elif request.state == QUEUED and not driver.is_head(request) and request.can_encode_again() \
+            elif request.state <= QUEUED and not driver.is_head(request) and request.can_encode_again() \
                     and driver.session.withdraw(request):
                 request.renew()
                 self.scheduler.put_back(request, now)

@@ -1,6 +1,7 @@
 """executemany() and fetchmany(): many executions of one statement in one request (invariant 2)."""
 
 from headrace._core.wire.backend cimport command_tag
+from headrace._core.pipeline.requests cimport READS, REBINDABLE, STAGED
 from headrace._core.wire.frontend cimport put_execute, put_sync
 
 from headrace.exceptions import ArgumentError, ProtocolError
@@ -31,6 +32,7 @@ cdef class Batch(ExtendedQuery):
         self.given = elements
         self.elements = iter(elements)
         self.once = self.elements is elements
+        self.traits = STAGED | READS if self.once else STAGED | READS | REBINDABLE
         self.record_class = record_class
         self.collects = collects
         self.shared = shared
@@ -42,9 +44,8 @@ cdef class Batch(ExtendedQuery):
             self.completed = 0
         self.begun = True
         self.start(self.statement.current_plan())
-        self.streaming = True
+        self.has_more = True
         self.message = self._chunk(out)
-        self.ready = True
         return 0
 
     cdef bytes _chunk(self, WriteBuffer out):
@@ -53,7 +54,7 @@ cdef class Batch(ExtendedQuery):
             try:
                 args = next(self.elements)
             except StopIteration:
-                self.streaming = False
+                self.has_more = False
                 put_sync(out)
                 break
             if not isinstance(args, (tuple, list)):
@@ -71,7 +72,7 @@ cdef class Batch(ExtendedQuery):
             self.error = error
             out.length = 0
         # The server must not commit what it has: an error there rolls it back, and Sync ends the request.
-        self.streaming = False
+        self.has_more = False
         put_execute(out, NO_PORTAL, 0)
         put_sync(out)
         return out.take()
@@ -108,15 +109,6 @@ cdef class Batch(ExtendedQuery):
         if self.completed != self.element:
             raise ProtocolError(f'the server is ready for queries after {self.completed} of {self.element} executions')
         return 0
-
-    cdef bint rebindable(self) except -1:
-        return not self.once
-
-    cdef bint not_bound(self) except -1:
-        return self.stage < 2 and self.completed == 0
-
-    cdef bint only_reads(self) except -1:
-        return classify(self.query).plain_read
 
     cdef bint can_encode_again(self) except -1:
         return not (self.once and self.begun)

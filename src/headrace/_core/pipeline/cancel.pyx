@@ -30,7 +30,7 @@ src/backend/tcop/postgres.c, ProcessInterrupts and DoingCommandRead.
 
 cimport cython
 
-from headrace._core.pipeline.requests cimport DONE, QUEUED, ExtendedQuery
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, UNCANCELLABLE, ExtendedQuery
 from headrace._core.pipeline.statement_cache cimport Statement
 
 from headrace.exceptions import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
@@ -65,12 +65,12 @@ cdef class Cancellation:
         cdef Request head = self.sent.first
         if request.state == DONE:
             return DRAINED
-        if request.state == QUEUED:
-            if request.uncancellable:
+        if request.state <= QUEUED:
+            if request.traits & UNCANCELLABLE:
                 return DRAINED
             self.drop(request)
             return DROPPED
-        request.abandoned = True
+        request.state = ABANDONED
         if self.send_queue.streaming is request:
             self.send_queue.end_stream(InterfaceError('the caller has given up'))
         elif self.send_queue.withdraw(request):
@@ -78,7 +78,7 @@ cdef class Cancellation:
             self.head_abandoned()
             return DRAINED
         # The head may have been abandoned before. Then this may have been the last request that stood in the way.
-        return self.aim(head) if request is head or head.abandoned else DRAINED
+        return self.aim(head) if request is head or head.state == ABANDONED else DRAINED
 
     def interrupt(self) -> CancelAction:
         """Cancel the request that the server works on, for a connection that is being closed.
@@ -86,7 +86,7 @@ cdef class Cancellation:
         The caller gets the server's QueryCanceledError.
         """
         cdef Request head = self.sent.first
-        if head is None or head.uncancellable or self.is_open or self.key is None:
+        if head is None or head.traits & UNCANCELLABLE or self.is_open or self.key is None:
             return DRAINED
         if self.send_queue.streaming is head:
             self.send_queue.end_stream(InterfaceError('the connection is being closed'))
@@ -105,7 +105,7 @@ cdef class Cancellation:
             self.overdue = ConnectionDoesNotExistError(
                 f'the server did not answer a CancelRequest within {CANCEL_TIMEOUT:g} seconds')
             return FAIL
-        if head is None or not head.abandoned:
+        if head is None or head.state != ABANDONED:
             return DRAINED
         if is_endured:
             self.overdue = FeatureNotSupportedError(
@@ -148,7 +148,7 @@ cdef class Cancellation:
 
     cdef int next_head(self) except -1:
         """The server begins with the next request."""
-        if self.sent.first is not None and self.sent.first.abandoned and not self.is_open:
+        if self.sent.first is not None and self.sent.first.state == ABANDONED and not self.is_open:
             self.head_abandoned()
         return 0
 
@@ -172,7 +172,7 @@ cdef class Cancellation:
         if isinstance(request, ExtendedQuery):
             statement = (<ExtendedQuery>request).statement
             self.statements.dropped(<ExtendedQuery>request)
-            if head is not None and head is statement.prepare and head.abandoned:
+            if head is not None and head is statement.prepare and head.state == ABANDONED:
                 self.head_abandoned()
         return 0
 
@@ -192,7 +192,7 @@ cdef class Cancellation:
         if self.key is None:
             self.head_abandoned()
             return DRAINED
-        if self.is_open or head.uncancellable or not self.can_signal(head):
+        if self.is_open or head.traits & UNCANCELLABLE or not self.can_signal(head):
             return DRAINED
         self.open(head)
         return SIGNAL
@@ -203,7 +203,7 @@ cdef class Cancellation:
             Request follower = head.next
             bint all_abandoned = True
         while follower is not None:
-            all_abandoned = all_abandoned and follower.abandoned and not follower.uncancellable
+            all_abandoned = all_abandoned and follower.state == ABANDONED and not follower.traits & UNCANCELLABLE
             follower = follower.next
         if all_abandoned:
             return True

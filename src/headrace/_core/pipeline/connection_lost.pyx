@@ -14,7 +14,7 @@ SyncRepWaitForLSN().
 
 cimport cython
 
-from headrace._core.pipeline.requests cimport SENT
+from headrace._core.pipeline.requests cimport ABANDONED, SENT
 
 import re
 from functools import lru_cache
@@ -146,7 +146,7 @@ cdef class Ending:
 
     cdef Start start_of(self, Request request) except *:
         """What is known of how far the server has come with a request."""
-        if request.state != SENT:
+        if request.state != SENT and request.state != ABANDONED:
             return NOT_SENT
         if self.proof == NO_PROOF:
             return UNKNOWN
@@ -183,7 +183,7 @@ cdef class Ending:
 
     cdef bint hand_back(self, Request request, Start start) except -1:
         """Offer a request to the owner of the connection, to be run on another one; returns whether it is taken."""
-        if self.events is None or not request.is_shared() or request.abandoned or not request.is_wanted():
+        if self.events is None or not request.shared or request.state == ABANDONED or not request.is_wanted():
             return False
         if request.block or request.controls or not request.can_encode_again():
             return False

@@ -26,7 +26,7 @@ from headrace._core.codecs.format_variants cimport binary_variant, text_variant
 from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.wire.frontend cimport COPY_DONE, put_copy_fail, put_query
-from headrace._core.pipeline.requests cimport Request
+from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, Request
 from headrace._core.pipeline.statement_cache cimport Statement
 
 from headrace.exceptions import ArgumentError, InterfaceError, ProtocolError
@@ -47,7 +47,7 @@ cdef class Copy(Request):
         self.began = began
         self.query = query
         self.task = task
-        self.barrier = True
+        self.traits = BARRIER
 
     cdef int encode(self, WriteBuffer out) except -1:
         try:
@@ -57,7 +57,6 @@ cdef class Copy(Request):
             raise InterfaceError('names and options of COPY must not contain a NUL character or a lone surrogate') \
                 from None
         self.message = out.take()
-        self.ready = True
         return 0
 
     cdef int begin(self, const char *data, Py_ssize_t size) except -1:
@@ -67,7 +66,7 @@ cdef class Copy(Request):
         self.binary = data[0] != 0
         self.columns = load_u16(data + 1)
         self.stage = 1
-        self.flowing = not self.abandoned
+        self.flowing = self.state != ABANDONED
         if not self.began.done():
             self.began.set_result(True)
         return 0
@@ -93,7 +92,7 @@ cdef class CopyIn(Copy):
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'G' and self.stage == 0:
             self.begin(data, size)
-            if self.abandoned:
+            if self.state == ABANDONED:
                 self.urgent = self.withdrawal(WriteBuffer())
         elif kind == b'C' and self.stage == 2:
             self.status = command_tag(data, size)
@@ -148,7 +147,7 @@ cdef class CopyOut(Copy):
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'd' and self.stage == 1:
             self.received += size
-            if self.abandoned or self.unwanted or self.error is not None:
+            if self.state == ABANDONED or self.unwanted or self.error is not None:
                 return 0
             if self.statement is None:
                 put_bytes(self.held, data, size)
@@ -183,7 +182,7 @@ cdef class CopyOut(Copy):
             arrival.set_result(None)
 
     cdef bint full(self) noexcept:
-        return self.backlog > HELD and not self.abandoned
+        return self.backlog > HELD and self.state != ABANDONED
 
     cdef int row(self, const char *data, Py_ssize_t size) except -1:
         """Decode one CopyData message: "messages sent from the backend will always correspond to single data rows".

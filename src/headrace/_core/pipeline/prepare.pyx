@@ -5,7 +5,7 @@ Also the statements of the driver's own questions, which are described beforehan
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.typemap cimport TypeCatalogue
-from headrace._core.pipeline.requests cimport ROWS
+from headrace._core.pipeline.requests cimport ROWS, STAGED
 
 from headrace._core.codecs import introspection
 from headrace._core.rows.record import Record
@@ -20,6 +20,7 @@ cdef class PrepareWaiter(ExtendedQuery):
     """Waits for a statement to be READY; nothing is sent for it."""
 
     def __cinit__(self, object waiter, Statement statement not None):
+        self.traits = STAGED
         self.waiter = waiter
         self.statement = statement
         self.query = statement.query

@@ -12,10 +12,24 @@ cdef enum Result:
     VALUE         # one column of the first row, or None
     STATUS        # the command tag
 
+# The life of a request. It only goes forward, but for one that is run again.
 cdef enum RequestState:
-    QUEUED
-    SENT
-    DONE
+    WAITING       # has no message yet, because its statement is not ready
+    QUEUED        # has its message, and has not been sent
+    SENT          # in flight: a part of it was sent at least
+    ABANDONED     # in flight; nobody waits for it, so its reply is passed over
+    DONE          # has its outcome, or was dropped
+
+# The properties of a kind of request; the table of the kinds is in requests.pyx.
+cdef enum Trait:
+    RUNS_TEXT = 1         # its text is run as it stands, so it may begin or end a transaction
+    STAGED = 2            # the stages of its reply show how far the server has come
+    READS = 4             # running it a second time does no work twice, if its text is a plain read
+    REPEATABLE = 8        # it can be run again after a 57014 that was not meant for it, if its text is a plain read
+    REBINDABLE = 16       # it can be run again after the server has refused its statement, which it then had not begun
+    OWN = 32              # the session's: begins no transaction, changes no session, and can be repeated at any time
+    UNCANCELLABLE = 64    # sent and drained even if its caller gives up
+    BARRIER = 128         # nothing is sent behind it until it is done
 
 
 cdef class Request(Future):
@@ -26,9 +40,9 @@ cdef class Request(Future):
         readonly RequestState state
         bytes message                # what it sends
         Py_ssize_t size              # bytes it has in flight
-        bint ready                   # may be sent
-        bint streaming               # has more to send after `message`
-        readonly bint abandoned      # nobody wants the reply any more: it is drained
+        int traits                   # Trait flags
+        bint has_more                # has more to send after `message`
+        bint shared                  # any connection of a pool may run it, and nothing waits for its preparation but itself
         bint may_be_cancelled        # was in flight behind the target of a CancelRequest, which may hit it
         int repeated                 # how often it was run again, its statement having been stale
         bint counted                 # among those that were ever queued
@@ -38,8 +52,6 @@ cdef class Request(Future):
         public object observer       # shared(request, timeout, error): logs a pool's call when it has ended, or None
         object timeout               # seconds that a pool's caller waits; None for no limit
         Request repetition           # asks the same on another connection
-        bint uncancellable           # is sent and drained even when its waiter gives up (COMMIT, ROLLBACK)
-        bint barrier                 # nothing is sent behind it until it is done
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
         bint controls                # begins or ends a transaction block; known once the connection has ended
         int stage
@@ -62,7 +74,6 @@ cdef class Request(Future):
     cdef bint is_unfinished(self) except -1
     cdef bint only_reads(self) except -1
     cdef bint can_encode_again(self) except -1
-    cdef bint is_shared(self) except -1
     cdef int renew(self) except -1
     cdef bint repeatable(self) except -1
     cdef bint rebindable(self) except -1
@@ -82,7 +93,6 @@ cdef class ExtendedQuery(Request):
         Plan plan                    # it was bound with this one
         RowPlan row_plan             # and reads its rows by this one
         bint describing              # the columns are to be described once more, ahead of the rows
-        bint shared                  # not a barrier for others while its statement is being prepared
         object record_class
         list rows
         object row                   # the first one, where no more are wanted

@@ -34,6 +34,15 @@ COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or 
 DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
 
 
+# The kinds of requests. What depends on the request as well is a method below.
+cdef enum:
+    QUERY = RUNS_TEXT | STAGED | READS | REPEATABLE | REBINDABLE
+    # Rows of a portal cannot be asked for twice.
+    PORTAL_QUERY = RUNS_TEXT | STAGED
+    UNPREPARED_QUERY = RUNS_TEXT | STAGED | READS
+    SIMPLE_QUERY = RUNS_TEXT | READS
+
+
 # The chain of a queue is cut by the queue alone: see there.
 @cython.no_gc_clear
 cdef class Request(Future):
@@ -41,11 +50,10 @@ cdef class Request(Future):
 
     cdef int encode(self, WriteBuffer out) except -1:
         """Put the message together; raises on bad arguments, before anything is sent."""
-        self.ready = True
         return 0
 
     cdef bytes more(self, WriteBuffer out):
-        """The next bytes of a streaming request; it clears `streaming` with the last."""
+        """The next bytes of a request that `has_more`; it clears that with the last."""
         raise NotImplementedError
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
@@ -107,52 +115,48 @@ cdef class Request(Future):
 
     cdef bint runs_text(self) except -1:
         """Whether its text is run as it stands, so that it may begin or end a transaction."""
-        return False
+        return self.traits & RUNS_TEXT
 
     cdef bint not_bound(self) except -1:
         """Whether the reply shows that the server has not come to execute it; never known of a simple query."""
-        return False
+        return self.traits & STAGED and self.stage < 2
 
     cdef bint is_unfinished(self) except -1:
         """Whether the server has begun to execute it, and has not said that this is complete."""
-        return False
+        return self.traits & STAGED and self.stage == 2
 
     cdef bint only_reads(self) except -1:
         """Whether running it a second time does no work twice."""
-        return False
+        return self.traits & READS and classify(self.query).plain_read
+
+    cdef bint repeatable(self) except -1:
+        """Whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
+        return self.traits & OWN or self.traits & REPEATABLE and classify(self.query).plain_read
+
+    cdef bint rebindable(self) except -1:
+        """Whether it can be run again after the server has refused its statement, which it then had not begun."""
+        return self.traits & REBINDABLE
+
+    cdef bint session_safe(self) except -1:
+        """Whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
+        return self.traits & OWN or not classify(self.query).session_state
 
     cdef bint can_encode_again(self) except -1:
         """Whether its arguments are still there."""
         return True
 
-    cdef bint is_shared(self) except -1:
-        """Whether any connection of a pool may run it."""
-        return False
-
     cdef int renew(self) except -1:
         """Make it as if it had never been sent, to be queued again: what has come of a reply is dropped."""
-        self.state = QUEUED
+        self.state = WAITING
         self.message = None
         self.size = 0
-        self.ready = self.streaming = self.may_be_cancelled = self.abandoned = self.counted = False
+        self.has_more = self.may_be_cancelled = self.counted = False
         self.repeated = 0
         self.stage = 0
         self.error = None
         self.status = None
         self.urgent = None
         return 0
-
-    cdef bint repeatable(self) except -1:
-        """Whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
-        return False
-
-    cdef bint rebindable(self) except -1:
-        """Whether it can be run again after the server has refused its statement, which it then had not begun."""
-        return False
-
-    cdef bint session_safe(self) except -1:
-        """Whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
-        return not classify(self.query).session_state
 
     cdef bytes withdrawal(self, WriteBuffer out):
         """What must be sent for the server to end the request now that nobody wants it, or None."""
@@ -161,6 +165,11 @@ cdef class Request(Future):
     def elapsed(self) -> float:
         """Seconds since a pool's caller has asked."""
         return boot_seconds() - self.asked_at
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it is in flight and nobody waits for it."""
+        return self.state == ABANDONED
 
     @property
     def arguments(self):
@@ -184,6 +193,7 @@ cdef class Prepare(Request):
     """Parse and Describe of one statement; its replies are kept until ReadyForQuery says that they hold."""
 
     def __cinit__(self, Statement statement not None):
+        self.traits = OWN
         self.prepares = statement
         self.query = statement.query
 
@@ -192,7 +202,6 @@ cdef class Prepare(Request):
         put_describe(out, b'S', self.prepares.name)
         put_sync(out)
         self.message = out.take()
-        self.ready = True
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
@@ -218,12 +227,6 @@ cdef class Prepare(Request):
         if self.stage != 3:
             raise ProtocolError('the server is ready for queries before it has described the statement')
         return 0
-
-    cdef bint repeatable(self) except -1:
-        return True
-
-    cdef bint session_safe(self) except -1:
-        return True
 
 
 cdef class ExtendedQuery(Request):
@@ -285,15 +288,6 @@ cdef class ExtendedQuery(Request):
         """Whether it executes what was bound already, and so needs no statement."""
         return False
 
-    cdef bint not_bound(self) except -1:
-        return self.stage < 2
-
-    cdef bint is_unfinished(self) except -1:
-        return self.stage == 2
-
-    cdef bint is_shared(self) except -1:
-        return self.shared
-
     cdef int renew(self) except -1:
         Request.renew(self)
         # They are those of another session by now.
@@ -345,6 +339,7 @@ cdef class Query(ExtendedQuery):
         self.shared = shared
         self.portal = portal
         self.opener = opener
+        self.traits = PORTAL_QUERY if portal else QUERY
 
     cdef int encode(self, WriteBuffer out) except -1:
         self.late = None
@@ -362,14 +357,13 @@ cdef class Query(ExtendedQuery):
             put_execute(out, self.portal, self.limit)
         put_sync(out)
         self.message = out.take()
-        self.ready = True
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         if kind == b'D' and self.stage == 2:
             if self.late is not None:
                 self.late.append(data[:size])
-            elif self.error is None and self.kind != STATUS and not self.abandoned:
+            elif self.error is None and self.kind != STATUS and self.state != ABANDONED:
                 try:
                     if self.kind == ROWS:
                         if self.rows is None:
@@ -447,19 +441,13 @@ cdef class Query(ExtendedQuery):
             return self.status if self.status is not None else ''
         return row if row is None or self.kind == FIRST_ROW else row[self.column]
 
-    cdef bint repeatable(self) except -1:
-        return not self.portal and classify(self.query).plain_read
-
-    cdef bint rebindable(self) except -1:
-        return not self.portal
-
     cdef bint is_bound(self) except -1:
         return self.opener is not None and self.opener.plan is not None
 
     cdef int settle(self) except -1:
         cdef Query repetition
         if self.repetition is not None:
-            if self.abandoned:
+            if self.state == ABANDONED:
                 # It has given way to another caller. Its own outcome does not count.
                 self.state = DONE
                 return self.release()
@@ -467,12 +455,6 @@ cdef class Query(ExtendedQuery):
             self.repetition = None
             self.owner.give_up(repetition)
         return Request.settle(self)
-
-    cdef bint runs_text(self) except -1:
-        return True
-
-    cdef bint only_reads(self) except -1:
-        return not self.portal and classify(self.query).plain_read
 
     cdef int renew(self) except -1:
         ExtendedQuery.renew(self)
@@ -501,7 +483,7 @@ cdef class Repetition(Query):
         original.repetition = None
         if not original.is_wanted():
             return 0
-        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None and not original.abandoned:
+        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None and original.state != ABANDONED:
             return 0
         original.forget_deadline()
         original.deliver(value, error)
@@ -537,6 +519,8 @@ cdef class UnpreparedQuery(Request):
     """
 
     def __cinit__(self, object waiter, str query not None):
+        self.traits = UNPREPARED_QUERY
+        self.shared = True
         self.waiter = waiter
         self.query = query
 
@@ -550,7 +534,6 @@ cdef class UnpreparedQuery(Request):
         put_execute(out, b'', 0)
         put_sync(out)
         self.message = out.take()
-        self.ready = True
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
@@ -579,21 +562,6 @@ cdef class UnpreparedQuery(Request):
         if self.stage != 3:
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
-
-    cdef bint runs_text(self) except -1:
-        return True
-
-    cdef bint not_bound(self) except -1:
-        return self.stage < 2
-
-    cdef bint is_unfinished(self) except -1:
-        return self.stage == 2
-
-    cdef bint only_reads(self) except -1:
-        return classify(self.query).plain_read
-
-    cdef bint is_shared(self) except -1:
-        return True
 
     cdef int settle(self) except -1:
         if self.error is not None and self.stage == 1 and getattr(self.error, 'sqlstate', None) == '08P01' \
@@ -629,7 +597,7 @@ cdef class SimpleQuery(Request):
     def __cinit__(self, object waiter, str query not None, bint uncancellable=False):
         self.waiter = waiter
         self.query = query
-        self.uncancellable = uncancellable
+        self.traits = SIMPLE_QUERY | UNCANCELLABLE if uncancellable else SIMPLE_QUERY
 
     cdef int encode(self, WriteBuffer out) except -1:
         cdef bytes encoded = query_bytes(self.query)
@@ -640,7 +608,6 @@ cdef class SimpleQuery(Request):
         self.renames = 'rename' in lowered and 'alter' in lowered
         put_query(out, encoded)
         self.message = out.take()
-        self.ready = True
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
@@ -673,12 +640,6 @@ cdef class SimpleQuery(Request):
     cdef str first_tag(self):
         return self.first_status
 
-    cdef bint runs_text(self) except -1:
-        return True
-
-    cdef bint only_reads(self) except -1:
-        return classify(self.query).plain_read
-
     cdef object outcome(self):
         return self.status if self.status is not None else ''
 
@@ -691,7 +652,7 @@ cdef class Closing(Request):
         self.query = 'CLOSE'
         self.what = what
         self.names = names
-        self.uncancellable = True
+        self.traits = OWN | UNCANCELLABLE
 
     cdef int encode(self, WriteBuffer out) except -1:
         cdef bytes name
@@ -699,7 +660,6 @@ cdef class Closing(Request):
             put_close(out, <char>ord(self.what), name)
         put_sync(out)
         self.message = out.take()
-        self.ready = True
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
@@ -707,8 +667,3 @@ cdef class Closing(Request):
             return self.unexpected(kind)
         return 0
 
-    cdef bint repeatable(self) except -1:
-        return True
-
-    cdef bint session_safe(self) except -1:
-        return True

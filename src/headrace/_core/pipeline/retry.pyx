@@ -6,7 +6,7 @@ where something in flight might give them another place: inside a transaction th
 """
 
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport QUEUED, Prepare
+from headrace._core.pipeline.requests cimport ABANDONED, WAITING, Prepare
 from headrace._core.pipeline.statement_cache cimport PREPARING, READY
 
 from headrace._core.pipeline.connection_lost import transaction_control
@@ -109,7 +109,7 @@ cdef class Retry:
 
     cdef bint can_retry(self, Request request, bint idle) except -1:
         """Whether a request has failed for a reason that is not its own, and can be run again."""
-        if request.abandoned or not idle:
+        if request.state == ABANDONED or not idle:
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
             return request.may_be_cancelled and request.repeatable()
@@ -129,8 +129,7 @@ cdef class Retry:
         """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""
         cdef Statement statement
         request.error = None
-        request.state = QUEUED
-        request.ready = False
+        request.state = WAITING
         if isinstance(request, Prepare):
             # The server may have kept what it parsed.
             statement = request.prepares

@@ -8,7 +8,7 @@ nothing is written while the cancel window is open. Only what is urgent is: it b
 cimport cython
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
-from headrace._core.pipeline.requests cimport SENT
+from headrace._core.pipeline.requests cimport BARRIER, QUEUED, SENT, WAITING
 
 cdef Py_ssize_t MAX_BYTES_IN_FLIGHT = 1 << 20
 # What a streaming request gives at once: its owner may want to stop, or the server may have failed it.
@@ -28,7 +28,7 @@ cdef class SendQueue:
         self.out = WriteBuffer()
 
     cdef int encode(self, Request request) except -1:
-        """Have the request put its message together.
+        """Have the request put its message together; it is QUEUED then.
 
         That runs code of the caller, in the context of the task that awaits the request, and any allocation may run
         finalisers: should these have another request encoded, it gets a buffer of its own.
@@ -46,6 +46,8 @@ cdef class SendQueue:
                 pass
         try:
             request.encode(out)
+            if request.state == WAITING:
+                request.state = QUEUED
         finally:
             if entered:
                 PyContext_Exit(context)
@@ -67,7 +69,7 @@ cdef class SendQueue:
         """Whether the first unsent request may be in flight together with those that are."""
         return self.sent.count == 0 or (
             self.sent.count < self.max_pipeline and self.bytes_in_flight < MAX_BYTES_IN_FLIGHT
-            and not self.sent.last.barrier)
+            and not self.sent.last.traits & BARRIER)
 
     cdef bint must_wait(self, Request request) except -1:
         """Whether a request must not be written yet because one in flight may have to be run again, behind it."""
@@ -82,7 +84,7 @@ cdef class SendQueue:
             return False
         if self.streaming is not None:
             return True
-        return self.unsent.first is not None and self.unsent.first.ready and self.has_room() \
+        return self.unsent.first is not None and self.unsent.first.state == QUEUED and self.has_room() \
             and not self.must_wait(self.unsent.first)
 
     cdef bytes take(self, bint urgent_only):
@@ -118,14 +120,14 @@ cdef class SendQueue:
                     continue
                 taken += len(chunk)
                 parts.append(chunk)
-                if not request.streaming:
+                if not request.has_more:
                     self.streaming = None
                 elif taken >= STREAM_BYTES or self.held:
                     break
                 continue
             self.unsent.skip_done()
             request = self.unsent.first
-            if request is None or not request.ready or not self.has_room() or self.held \
+            if request is None or request.state != QUEUED or not self.has_room() or self.held \
                     or self.must_wait(request):
                 break
             self.unsent.pop()
@@ -141,7 +143,7 @@ cdef class SendQueue:
             parts.append(request.message)
             request.message = None
             self.sent.append(request)
-            if request.streaming:
+            if request.has_more:
                 self.streaming = request
         if self.urgent:
             # It came while an iterable of arguments ran, and belongs behind what was taken before.

@@ -51,7 +51,7 @@ from headrace._core.wire.read_buffer cimport Message
 from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, fail_lost, proof_of, text_of
 from headrace._core.pipeline.prepare cimport Introspection
 from headrace._core.pipeline.cancel cimport Cancellation
-from headrace._core.pipeline.requests cimport DONE, QUEUED, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, WAITING, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport READY, StatementCache
 from headrace._core.pipeline.workload cimport Cost
@@ -140,7 +140,7 @@ cdef class Session:
                 bound.statement = self.statements.find(bound.query)
             self.statements.bind(bound)
             return
-        if not request.ready:
+        if request.state == WAITING:
             self.send_queue.encode(request)
         self.unsent.append(request)
         if isinstance(request, SimpleQuery) and (<SimpleQuery>request).deallocates:
@@ -330,7 +330,7 @@ cdef class Session:
         if cancelled:
             self.cancellation.head_answered(head)
         if head.error is None or not self.retry.queue_again(head, self.status_byte == b'I', self.told):
-            if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and not head.abandoned:
+            if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and head.state != ABANDONED:
                 self.statements.read_late(<Query>head)
             else:
                 if isinstance(head, ExtendedQuery) and head.error is not None:
@@ -347,7 +347,7 @@ cdef class Session:
     cdef bint hand_over(self, Request request) except -1:
         """Offer a shared request that the server refused to begin with, because its statement is stale, to the owner."""
         cdef object error = request.error
-        if not request.is_shared() or not getattr(error, 'safe_to_retry', False) or not request.is_wanted():
+        if not request.shared or not getattr(error, 'safe_to_retry', False) or not request.is_wanted():
             return False
         request.renew()
         if self.told.requeue(request, False):
@@ -404,7 +404,7 @@ cdef class Session:
     cdef bint withdraw(self, Request request) except -1:
         """Take back a request that was not sent, for another connection to do; returns whether it was here."""
         cdef list waiting
-        if request.state != QUEUED:
+        if request.state > QUEUED:
             return False
         if isinstance(request, ExtendedQuery) and (<ExtendedQuery>request).statement is not None:
             waiting = (<ExtendedQuery>request).statement.waiting

@@ -3,6 +3,7 @@
 Source: PostgreSQL documentation, "Start-up" (protocol-flow-start-up).
 """
 
+from headrace._core.pipeline.requests cimport BARRIER
 from headrace._core.wire.buffer cimport load_i32
 
 from headrace.exceptions import ProtocolError
@@ -29,7 +30,7 @@ cdef class Startup(Request):
         self.protocol = load_i32(<const char *>message + 4)
         self.minimum = minimum
         self.on_authentication = on_authentication
-        self.barrier = True
+        self.traits = BARRIER
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         cdef int code

@@ -13,7 +13,7 @@ cimport cython
 from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.pipeline.connection_lost cimport fail_lost
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
-from headrace._core.pipeline.requests cimport DONE, QUEUED, Closing, Prepare
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, WAITING, Closing, Prepare
 from headrace._core.pipeline.statement_cache cimport NEW, PREPARING, READY
 
 from functools import partial
@@ -88,7 +88,8 @@ cdef class Statements:
         if statement.state == NEW:
             self.begin_prepare(statement, None)
         elif statement.prepare is not None:
-            (<Prepare>statement.prepare).abandoned = False
+            if (<Prepare>statement.prepare).state == ABANDONED:
+                (<Prepare>statement.prepare).state = SENT
         self.park(request)
         if not request.shared:
             self.send_queue.unsent.append(request)
@@ -137,7 +138,7 @@ cdef class Statements:
         """Which of those that wait for the statement stands first in the queue; None where all are parked."""
         cdef Request request = self.send_queue.unsent.first
         while request is not None:
-            if not request.ready and request.state != DONE and isinstance(request, ExtendedQuery) \
+            if request.state == WAITING and isinstance(request, ExtendedQuery) \
                     and (<ExtendedQuery>request).statement is statement:
                 return request
             request = request.next
@@ -163,7 +164,7 @@ cdef class Statements:
         cdef Prepare prepare = <Prepare>statement.prepare
         if statement.state == NEW:
             self.begin_prepare(statement, self.send_queue.unsent.first)
-        elif prepare is not None and prepare.state == QUEUED:
+        elif prepare is not None and prepare.state <= QUEUED:
             self.send_queue.unsent.remove(prepare)
             self.send_queue.unsent.push_front(prepare)
         return 0
@@ -434,14 +435,14 @@ cdef class Statements:
                 # It may be a long time in coming: other connections need not wait for it.
                 (<Introspection>statement.question).release()
             return 0
-        if prepare.state == QUEUED:
+        if prepare.state <= QUEUED:
             prepare.state = DONE
             prepare.message = None
             self.no_longer_waiting(statement)
             statement.prepare = None
             statement.state = NEW
-        else:
-            prepare.abandoned = True
+        elif prepare.state == SENT:
+            prepare.state = ABANDONED
         return 0
 
     cdef int fail_elsewhere(self, object reason) except -1:
