@@ -150,7 +150,7 @@ async def begin():
 
 loop = asyncio.new_event_loop()
 connection, call = loop.run_until_complete(begin())
-connection._driver.transport._sock.close()
+connection._driver.transport.transport._sock.close()
 loop.close()
 call.close()
 print("quiet")

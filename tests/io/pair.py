@@ -17,22 +17,20 @@ from tests.peers import backend
 BUFFER = 1 << 19
 
 
-class CountedDriver(Driver):
-    """Counts in how many turns of the event loop bytes have come."""
-
-    turns = 0
-
-    def buffer_updated(self, size: int) -> None:
-        self.turns += 1
-        super().buffer_updated(size)
-
-
 class Pair:
     """`driver`, and the socket at the other end, which neither blocks nor needs a loop."""
 
-    def __init__(self, driver: CountedDriver, server: socket.socket) -> None:
+    def __init__(self, driver: Driver, server: socket.socket) -> None:
         self.driver = driver
+        self.turns = 0
+        """In how many ticks of the event loop bytes have come."""
         self._server = server
+        self._read = driver.transport.buffer_updated
+        driver.transport.buffer_updated = self._count  # type: ignore[method-assign]
+
+    def _count(self, size: int) -> None:
+        self.turns += 1
+        self._read(size)
 
     @classmethod
     async def open(cls, **limits: Any) -> Pair:
@@ -42,9 +40,10 @@ class Pair:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
             end.setblocking(False)
         loop = asyncio.get_running_loop()
-        driver = CountedDriver(loop, Session(TypeMap(), **limits))
-        await loop.create_unix_connection(lambda: driver, sock=ours)
-        return cls(driver, theirs)
+        driver = Driver(loop, Session(TypeMap(), **limits))
+        pair = cls(driver, theirs)
+        await loop.create_unix_connection(lambda: driver.transport, sock=ours)
+        return pair
 
     def ask(self, query: str, record_class: type[Record] = Record) -> Awaitable[list[Any]]:
         """Ask for the rows of a query; returns what they are awaited by."""

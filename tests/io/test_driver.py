@@ -49,20 +49,20 @@ async def test_a_long_reply_is_taken_in_as_it_comes(pair: Pair) -> None:
     """More than one read takes, in one turn: going back to the loop for each would wake it up each time."""
     texts = ["x" * 1000] * 180
     call = pair.ask(QUERY)
-    before = pair.driver.turns
+    before = pair.turns
     pair.say(reply(*texts))
     rows = await call
     assert len(rows) == 180
-    assert pair.driver.turns - before == 1
+    assert pair.turns - before == 1
 
 
 async def test_a_reply_that_pauses_between_two_rows_is_gone_on_with(pair: Pair) -> None:
     whole = reply("a", "b")
     cut = len(backend.bind_complete() + backend.data_row("a"))
     call = asyncio.create_task(awaited(pair.ask(QUERY)))
-    before = pair.driver.turns
+    before = pair.turns
     pair.say(whole[:cut])
-    while pair.driver.turns == before:
+    while pair.turns == before:
         await asyncio.sleep(0)
     pair.say(whole[cut:])
     assert await call == [("a",), ("b",)]
@@ -75,8 +75,8 @@ async def test_the_loop_goes_on_while_a_reply_has_no_end(pair: Pair) -> None:
     pair.say(backend.bind_complete())
     for _ in range(20):
         pair.say(row * 100)
-        before = pair.driver.turns
-        while pair.driver.turns == before:
+        before = pair.turns
+        while pair.turns == before:
             await asyncio.sleep(0)
     pair.say(backend.command_complete("SELECT 2000"), backend.ready_for_query())
     assert len(await call) == 2000

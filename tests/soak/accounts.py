@@ -59,7 +59,7 @@ def forget_statements() -> None:
     for each in gc.get_objects():
         if type(each) is Driver and not each.is_closed:
             each.session.forget_statements()
-            each.flush_soon()
+            each.transport.flush_soon()
 
 
 def sample(queries: int, routes: Mapping[str, Route]) -> Sample:

@@ -208,9 +208,8 @@ class _Search:
     ) -> Opened:
         """Make one attempt."""
         loop = asyncio.get_running_loop()
-        transport, driver = await endpoint.open(
-            lambda: Driver(loop, self._make_session(), CancelSender(endpoint)), sock
-        )
+        driver = Driver(loop, self._make_session(), CancelSender(endpoint))
+        transport, _ = await endpoint.open(lambda: driver.transport, sock)
         try:
             authenticator = await authenticator_for(endpoint, credentials, transport)
             try:

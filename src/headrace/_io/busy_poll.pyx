@@ -2,8 +2,8 @@
 
 A server sends a long reply 8 kB at a time (PQ_SEND_BUFFER_SIZE in its pqcomm.c), some ten microseconds apart. A client
 that goes to sleep in between is woken for each piece. That costs the server a system call that takes as long as making
-the piece did, and the client a turn of the event loop; the quicker a client is, the more often it pays. So in the middle
-of a reply the next piece is waited for, about as long as sleep and waking would take. Where nothing came, what is next is
+the piece did, and the client a tick of the event loop; the quicker a client is, the more often it pays. So in the middle
+of a reply the next piece is waited for, about as long as sleep and waking would take. If nothing came, what is next is
 left to the event loop, and each time for longer: the network is slow then, or the query is.
 """
 
@@ -38,7 +38,7 @@ cdef class BusyPoll:
         self.descriptor = descriptor
 
     cdef bint is_of(self, transport) except -1:
-        """Whether the socket is still open, and the transport's: a closed one's descriptor may be another's by now."""
+        """Return whether the socket is still open, and the transport's: a closed one's descriptor may be another's by now."""
         sock = transport.get_extra_info('socket')
         return sock is not None and sock.fileno() == self.descriptor
 

@@ -1,13 +1,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, final
 
 from headrace._core.pipeline.copy import CopyIn, CopyOut
 from headrace._core.pipeline.requests import Query, Request
 from headrace._core.pipeline.session import Session
 from headrace._core.pipeline.startup import Startup
 from headrace._core.pipeline.statement_cache import Statement
-from headrace._io.transport import Line
+from headrace._io.transport import Protocol, TransportCallbacks
 from headrace._sql.named_parameters import AnyQuery
 from headrace.exceptions import PostgresError
 
@@ -25,8 +25,12 @@ class Continuation:
     def set_result(self, value: Any) -> None: ...
     def set_exception(self, error: BaseException) -> None: ...
 
-class DriverCore(Line):
-    """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
+class PoolCallbacks:
+    """The callbacks of a driver if the callers of a pool share its connection."""
+
+@final
+class Driver(TransportCallbacks):
+    """One connection: its session and its transport, which is the protocol to give to asyncio."""
 
     def __init__(
         self,
@@ -34,6 +38,12 @@ class DriverCore(Line):
         session: Session,
         cancel_sender: Callable[[int, bytes], Awaitable[None]] | None = None,
     ) -> None: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def session(self) -> Session: ...
+    @property
+    def transport(self) -> Protocol: ...
     @property
     def cancel_sender(self) -> Callable[[int, bytes], Awaitable[None]] | None: ...
     @property
@@ -113,9 +123,7 @@ class DriverCore(Line):
     def notification(self, pid: int, channel: str, payload: str) -> None: ...
     def parameter(self, name: str, value: str) -> None: ...
     def attach(self, owner: Any) -> None: ...
+    async def drain(self) -> None: ...
     async def close(self, timeout: float | None = None) -> None: ...
     def terminate(self) -> None: ...
     def forgotten(self) -> None: ...
-
-class Driver(DriverCore, asyncio.BufferedProtocol):
-    """One connection's socket and session, as a protocol of asyncio."""

@@ -1,8 +1,10 @@
-"""The driver: what is asked of a connection, and what becomes of it.
+"""The driver: the requests on a connection, its timers and its end.
 
-It queues requests, and gives their awaitables; it carries out cancellations and deadlines, and the end. This and the
-line, which it is on top of, are the only compiled code that knows asyncio.
+It queues requests in the session, and gives their awaitables. It runs the timers of deadlines and of cancellation, sends
+CancelRequests, and ends the connection. The bytes are its transport's, and the policy of cancellation is the session's.
 """
+
+cimport cython
 
 import asyncio
 import errno
@@ -23,17 +25,18 @@ from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.session cimport Session
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport Statement
-from headrace._io.transport cimport Line, Sharing
+from headrace._io.transport cimport Transport, TransportCallbacks, wake
 
 from headrace._core.pipeline import cancel
+from headrace._io.transport import Protocol
 from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace._sql.named_parameters import bound, bound_each
 
 log = logging.getLogger('headrace')
 
-# What the system says if no file descriptor is free, in the process or anywhere.
+# The system's errors if no file descriptor is free, in the process or anywhere.
 cdef tuple NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
-# Seconds that closing waits where the caller set no limit.
+# Seconds that closing waits if the caller set no limit.
 CLOSE_TIMEOUT = 10.0
 
 
@@ -55,14 +58,42 @@ class Continuation:
         self._then(None, error)
 
 
-cdef class DriverCore(Line):
-    """What of the driver is compiled; `Driver` makes it a protocol of asyncio."""
+cdef class PoolCallbacks:
+    """The callbacks of a driver if the callers of a pool share its connection."""
+
+    cdef int replied(self, Driver driver) except -1:
+        """Replies have been read, and what is queued now is written at once."""
+        return 0
+
+    cdef int held(self, Driver driver) except -1:
+        """A CancelRequest is under way: nothing is written before its end."""
+        return 0
+
+    cdef int resumed(self, Driver driver) except -1:
+        """There may be output again."""
+        return 0
+
+    cdef bint take_back(self, Driver driver, Request request, bint started) except -1:
+        """Take a request back from a connection that has come to its end; returns whether it was taken."""
+        return False
+
+    cdef int reported(self, Driver driver, str name) except -1:
+        """The server has reported a new value of a setting (ParameterStatus)."""
+        return 0
+
+
+@cython.final
+cdef class Driver(TransportCallbacks):
+    """One connection: its session and its transport, which is the protocol to give to asyncio."""
 
     def __init__(self, loop, Session session not None, cancel_sender=None):
-        super().__init__(loop, session)
+        self.loop = loop
+        self.session = session
+        self.transport = Protocol(loop, session, self)
         session.events = self
         self.wakeup_batch = WakeupBatch(loop, asyncio.CancelledError)
         self.cancel_sender = cancel_sender
+        self.idle_waiters = []
         self.tasks = set()
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -103,7 +134,7 @@ cdef class DriverCore(Line):
             if self.session.failure is None:
                 self._refused(query, args, error)
             raise
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
@@ -117,7 +148,7 @@ cdef class DriverCore(Line):
         except Exception as error:
             self._refused(statement.query, args, error)
             raise
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     def simple_query(self, str query not None, bint uncancellable=False):
@@ -126,11 +157,11 @@ cdef class DriverCore(Line):
         cdef SimpleQuery request = SimpleQuery(None, query, uncancellable)
         request.wakeup_batch = self.wakeup_batch
         self.session.submit(request)
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     def background(self, str query not None, bint vital=False, error=None, refused=None):
-        """Queue a simple query that nobody waits for: it is sent and drained.
+        """Queue a simple query without a waiter: it is sent and drained.
 
         Its error is passed over; if it is `vital`, the connection is dropped instead, and `refused()` is called first if
         the server refuses the query. `error` stands in for the server's, as the cause of what follows in a transaction
@@ -141,40 +172,38 @@ cdef class DriverCore(Line):
             request = SimpleQuery(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
             request.error = error
             self.session.submit(request)
-            if not self.flush_scheduled:
-                # One turn later than usual, so that whoever gets the connection next sends in the same write.
-                self.flush_scheduled = True
-                self.loop.call_soon(self.loop.call_soon, self.flush_later)
+            # Late, so that what the next user of the connection asks goes in the same write.
+            self.transport.flush_after_reading()
 
     def ping(self, double timeout, bint awaited=False):
-        """Ask for a sign of life; what is asked after it is held back until it comes.
+        """Ping the server with an empty query; nothing is sent behind it until the answer comes.
 
-        Where none comes within `timeout` seconds the connection is dropped: what was held back had not been sent then.
+        If none comes within `timeout` seconds the connection is dropped: what was held back had not been sent then.
         Returns the request, which is to be awaited if `awaited` says so.
         """
         cdef SimpleQuery request = SimpleQuery(self._waiter() if awaited else None, '', True)
         request.traits |= BARRIER
-        self.sign = request
+        self.last_ping = request
         request.deadline = self.loop.call_later(timeout, self._unanswered, timeout)
         self.session.submit(request)
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     @property
     def is_pinged(self) -> bool:
-        """Whether a sign of life has been asked for and has not come yet."""
-        return self.sign is not None and self.sign.state != DONE
+        """Return whether the server has been pinged and has not answered yet."""
+        return self.last_ping is not None and self.last_ping.state != DONE
 
     def _unanswered(self, timeout):
         self.unanswered = True
-        self._break_off(ConnectionDoesNotExistError(
+        self.fail(ConnectionDoesNotExistError(
             f'the connection had lain idle, and the server did not answer within {timeout:g} seconds'))
 
     def _after_vital(self, refused, tag, error):
         if error is not None:
             if refused is not None and isinstance(error, PostgresError) and self.session.fatal is None:
                 refused()
-            self._break_off(error)
+            self.fail(error)
 
     cdef int accept(self, Request request) except -1:
         """Queue a request that a pool has made; it is written when the driver is told to flush.
@@ -186,16 +215,16 @@ cdef class DriverCore(Line):
         return 0
 
     cdef bint is_head(self, Request request) except -1:
-        """Whether the server works on a request, or on the preparation that it waits for."""
+        """Return whether the server works on a request, or on the preparation that it waits for."""
         cdef Request head = self.session.sent.first
         return head is request or head is not None and isinstance(request, ExtendedQuery) and head.prepares is not None \
             and head.prepares is (<ExtendedQuery>request).statement
 
-    cdef int join(self, Sharing sharing, object pooled, WakeupBatch ticks) except -1:
+    cdef int join(self, PoolCallbacks pool, object pooled, WakeupBatch ticks) except -1:
         """Share the connection between the callers of a pool."""
-        self.sharing = sharing
+        self.pool = pool
         self.pooled = pooled
-        self.ticks = ticks
+        self.transport.ticks = ticks
         return 0
 
     def batch(self, query, elements, record_class, bint collects, Statement statement=None):
@@ -212,20 +241,20 @@ cdef class DriverCore(Line):
             if self.session.failure is None:
                 self._refused(request.query, elements, error)
             raise
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     def close_portal(self, bytes portal not None):
-        """Queue the close of a named portal; nobody waits for it."""
+        """Queue the close of a named portal, without a waiter."""
         if self.session.failure is None:
             self.session.submit(Closing(None, 'P', [portal]))
-            self._submitted()
+            self.transport.flush_soon()
 
     def prepare(self, Statement statement not None):
         """Queue the preparation of a statement; returns the request, whose result is the statement."""
         cdef PrepareWaiter request = PrepareWaiter(self._waiter(), statement)
         self.session.submit(request)
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     def release(self, Statement statement not None):
@@ -233,7 +262,7 @@ cdef class DriverCore(Line):
         if self.session.failure is None:
             self.session.release(statement)
             if get_running() is self.loop:
-                self._submitted()
+                self.transport.flush_soon()
 
     def start(self, bytes message not None, on_authentication, int minimum=0x30000):
         """Send the startup message; returns the request, done at the first ReadyForQuery.
@@ -242,19 +271,19 @@ cdef class DriverCore(Line):
         """
         cdef Startup request = Startup(self._waiter(), message, on_authentication, minimum)
         self.session.submit(request)
-        self._flush()
+        self.transport.flush()
         return request
 
     def answer(self, bytes data not None):
         """Write the answer to an authentication message."""
         self.session.send_now(data)
-        self._flush()
+        self.transport.flush()
 
     def reply(self, Request request not None, timeout, bint observed=True):
         """The awaitable for the request's result.
 
-        On cancellation the request is dropped where it was not sent, drained where it waits behind others, and
-        cancelled on the server where that is what runs; the caller gets CancelledError at once. After `timeout` seconds
+        On cancellation the request is dropped if it was not sent, drained if it waits behind others, and
+        cancelled on the server if that works on it; the caller gets CancelledError at once. After `timeout` seconds
         (None: no limit) the same happens, and the caller gets TimeoutError. The observer is not told of a request that is
         not to be `observed`.
         """
@@ -289,18 +318,18 @@ cdef class DriverCore(Line):
         """Queue a COPY FROM STDIN; returns the request, to be sent data once `began` has a result."""
         cdef CopyIn request = CopyIn(self._waiter(), self.loop.create_future(), query, asyncio.current_task())
         self.session.submit(request)
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     def copy_out(self, str query not None, Statement statement=None, record_class=None):
         """Queue a COPY TO STDOUT; returns the request, which holds what comes: bytes, or rows of `statement`.
 
-        While it holds much the socket is left unread; whoever takes it then calls read_on().
+        While it holds much the socket is left unread; the reader then calls read_on().
         """
         cdef CopyOut request = CopyOut(self._waiter(), self.loop.create_future(), query, asyncio.current_task(),
                                        statement, record_class)
         self.session.submit(request)
-        self._submitted()
+        self.transport.flush_soon()
         return request
 
     # -- giving up -----------------------------------------------------------------------------------------------------
@@ -308,13 +337,13 @@ cdef class DriverCore(Line):
     def give_up(self, Request request not None):
         """The caller no longer waits for the request: drop it, drain it or cancel it on the server."""
         if request.state == DONE or self.loop.is_closed():
-            # What is left of a closed loop is thrown away, a coroutine that waited among it.
+            # The loop is closed, and a coroutine that had waited is thrown away.
             return
         self._carry_out(self.session.cancellation.give_up(request))
-        self.read_on()
-        self._flush_urgent()
-        if self.connected:
-            self._submitted()
+        self.transport.read_on()
+        self.transport.flush_urgent()
+        if self.transport.connected:
+            self.transport.flush_soon()
 
     def time_out(self, Request request not None):
         """The request's time is up: its waiter gets TimeoutError."""
@@ -325,13 +354,13 @@ cdef class DriverCore(Line):
     cdef int _carry_out(self, CancelAction action) except -1:
         """Do what a cancellation asks for."""
         if action == FAIL:
-            self._break_off(self.session.cancellation.overdue)
+            self.fail(self.session.cancellation.overdue)
         elif action == SIGNAL:
             if self.cancel_sender is None:
-                self._break_off(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
+                self.fail(ConnectionDoesNotExistError('the connection cannot deliver a CancelRequest'))
                 return 0
-            if self.sharing is not None:
-                self.sharing.held(self)
+            if self.pool is not None:
+                self.pool.held(self)
             task = self.loop.create_task(self._send_cancel_requests(self.session.cancellation.target))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
@@ -358,11 +387,11 @@ cdef class DriverCore(Line):
                     pause *= 2
                     continue
                 cancellation.delivered()
-                if not cancellation.is_followed(pause, self.connected):
+                if not cancellation.is_followed(pause, self.transport.connected):
                     return
                 await asyncio.sleep(pause)
                 pause *= 2
-                if self.connected and not cancellation.repeat(target):
+                if self.transport.connected and not cancellation.repeat(target):
                     return
         except Exception as error:
             self._undelivered(error)
@@ -371,7 +400,7 @@ cdef class DriverCore(Line):
         """Drop the connection because a CancelRequest could not be delivered."""
         failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
         failure.__cause__ = error
-        self._break_off(failure)
+        self.fail(failure)
         return 0
 
     def set_cancel_timer(self, double seconds):
@@ -384,6 +413,18 @@ cdef class DriverCore(Line):
         self.cancel_timer = None
         self._carry_out(self.session.cancellation.time_is_up())
 
+    # -- what the transport tells ----------------------------------------------------------------------------------------
+
+    cdef int replied(self) except -1:
+        if self.pool is not None:
+            self.pool.replied(self)
+        return 0
+
+    cdef int answered_all(self) except -1:
+        if self.idle_waiters:
+            self._wake_idle_waiters()
+        return 0
+
     # -- what the session tells ------------------------------------------------------------------------------------------
 
     def backends_switched(self):
@@ -395,18 +436,18 @@ cdef class DriverCore(Line):
     def writable(self):
         """The cancel window has closed."""
         self._wake_idle_waiters()
-        if self.sharing is not None:
-            self.sharing.resumed(self)
-        self._submitted()
+        if self.pool is not None:
+            self.pool.resumed(self)
+        self.transport.flush_soon()
 
     def queued(self):
         """The session goes on because of what another connection has learnt."""
-        if self.connected:
-            self._submitted()
+        if self.transport.connected:
+            self.transport.flush_soon()
 
     def notice(self, message):
         if message.sqlstate == '01000' and message.server_source_function == 'SyncRepWaitForLSN':
-            # What has been acknowledged may be lost with this server. Few programs listen to notices.
+            # An acknowledged commit may be lost with this server. Few programs listen to notices.
             log.warning('a commit is not known to be on a synchronous standby: %s', message.message)
         owner = self.owner
         if owner is not None:
@@ -418,19 +459,19 @@ cdef class DriverCore(Line):
             owner._on_notification(pid, channel, payload)
 
     def parameter(self, name, value):
-        if self.sharing is not None:
-            self.sharing.reported(self, name)
+        if self.pool is not None:
+            self.pool.reported(self, name)
 
     def requeue(self, request, started):
         """Hand a request that the connection cannot carry out to the pool that it comes from; returns whether it is taken."""
-        return self.sharing is not None and self.sharing.take_back(self, request, started)
+        return self.pool is not None and self.pool.take_back(self, request, started)
 
     def read_only(self, error):
         if self.watcher is not None:
             self.watcher(self, error)
 
     def watch(self, watcher):
-        """Name the function watcher(driver, error) that is told where the server refuses to write (25006): a pool's."""
+        """Name the function watcher(driver, error) that is called if the server refuses to write (25006): a pool's."""
         self.watcher = watcher
 
     def attach(self, owner):
@@ -443,25 +484,50 @@ cdef class DriverCore(Line):
 
     @property
     def owner(self):
-        """The connection, None where there is none (any more)."""
+        """The connection, None if there is none (any more)."""
         return self.owner_reference() if self.owner_reference is not None else None
 
     # -- the end -----------------------------------------------------------------------------------------------------------
 
-    def _lost(self, reason):
-        if self.connected:
-            self.connected = False
-            self.set_cancel_timer(0)
-            if not self.dropped:
-                for task in self.tasks:
-                    if task is not current_task(self.loop):
-                        task.cancel()
-            self.session.connection_lost(reason)
-            self._wake_idle_waiters()
-            self._make_room()
-            owner = self.owner
-            if owner is not None:
-                owner._on_lost(reason)
+    async def drain(self):
+        """Wait until nothing is in flight or waiting, or the connection is gone."""
+        while self.transport.connected:
+            # First, for this takes out of the queue what was dropped while it stood there.
+            self.transport.flush_soon()
+            if not self.session.count_pending():
+                return
+            await self._change()
+
+    cdef object _change(self):
+        """A future, done once nothing is in flight, a cancel window has closed, or the connection is gone."""
+        waiter = self.loop.create_future()
+        self.idle_waiters.append(waiter)
+        return waiter
+
+    cdef int _wake_idle_waiters(self) except -1:
+        waiters, self.idle_waiters = self.idle_waiters, []
+        return wake(waiters)
+
+    cdef int fail(self, error) except -1:
+        self.lost(error)
+        return self.transport.abort()
+
+    cdef int lost(self, reason) except -1:
+        if not self.transport.connected:
+            return 0
+        self.transport.connected = False
+        self.set_cancel_timer(0)
+        if not self.dropped:
+            for task in self.tasks:
+                if task is not current_task(self.loop):
+                    task.cancel()
+        self.session.connection_lost(reason)
+        self._wake_idle_waiters()
+        self.transport.disconnect()
+        owner = self.owner
+        if owner is not None:
+            owner._on_lost(reason)
+        return 0
 
     async def close(self, timeout=None):
         """Cancel what is running, end the session and wait until the server has closed the connection.
@@ -472,20 +538,20 @@ cdef class DriverCore(Line):
         and InterfaceError in another event loop. The connection is dropped after a time-out, after CLOSE_TIMEOUT if no
         `timeout` was given, and on cancellation.
         """
-        if not self.connected:
+        if not self.transport.connected:
             return
         self._check_loop('Close a connection in the event loop that opened it, or drop it with terminate().')
         terminate = self.session.close('connection is closed')
         try:
             async with asyncio.timeout(timeout if timeout is not None else CLOSE_TIMEOUT):
-                while self.session.sent.count and self.connected:
+                while self.session.sent.count and self.transport.connected:
                     self._carry_out(self.session.cancellation.interrupt())
                     self._discard_copy()
                     await self._change()
-                if self.connected and not self.terminated:
+                if self.transport.connected and not self.terminated:
                     self.terminated = True
                     self.transport.write(terminate)
-                while self.connected:
+                while self.transport.connected:
                     await self._change()
         except TimeoutError:
             self.terminate()
@@ -496,16 +562,16 @@ cdef class DriverCore(Line):
             raise
 
     cdef int _discard_copy(self) except -1:
-        """Get a COPY that is being interrupted out of the way, whoever takes part in it."""
+        """Get a COPY that is being interrupted out of the way."""
         cdef Request head = self.session.sent.first
         if isinstance(head, CopyOut):
             (<CopyOut>head).drop()
-        self.read_on()
-        self._flush_urgent()
+        self.transport.read_on()
+        self.transport.flush_urgent()
         return 0
 
     def terminate(self):
-        """Drop the socket at once; whatever was asked fails.
+        """Drop the socket at once; all requests fail.
 
         On a closed event loop nothing can be woken any more: the socket is closed, and that is all. From outside a loop
         that runs in another thread the drop is left to that loop.
@@ -517,19 +583,19 @@ cdef class DriverCore(Line):
         elif self.loop.is_running() and get_running() is not self.loop:
             self.loop.call_soon_threadsafe(self.terminate)
         else:
-            self._break_off('the connection was terminated')
+            self.fail('the connection was terminated')
 
     cdef int _drop_without_loop(self) except -1:
-        if self.connected:
-            self.connected = False
+        if self.transport.connected:
+            self.transport.connected = False
             self.session.take_no_more('connection is closed')
-            close_without_loop(self.transport)
+            close_without_loop(self.transport.transport)
         return 0
 
     def forgotten(self):
-        """Drop the socket of a connection that nobody refers to any more, in the loop's next turn.
+        """Drop the socket of a connection that nobody refers to any more, in the loop's next tick.
 
-        To be called in any thread, and at any point: the collector of garbage finds out in the middle of whatever runs.
+        May be called in any thread and at any point: the garbage collector finds out in the middle of other code.
         """
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.terminate)
@@ -548,16 +614,16 @@ cdef class DriverCore(Line):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no transaction block is open, as the server said last."""
+        """Return whether no transaction block is open, as the server said last."""
         return self.session.status_byte == b'I'
 
     @property
     def is_closed(self) -> bool:
-        return not self.connected or self.session.failure is not None
+        return not self.transport.connected or self.session.failure is not None
 
 
 cdef int close_without_loop(transport) except -1:
-    """Close a transport of a closed event loop, which does the last part of abort() in a further turn."""
+    """Close a transport of a closed event loop, which does the last part of abort() in a further tick."""
     with suppress(RuntimeError):
         transport.abort()
     # uvloop has closed the socket together with the loop.
@@ -576,10 +642,6 @@ cdef object get_running():
         return get_running_loop()
     except RuntimeError:
         return None
-
-
-class Driver(DriverCore, asyncio.BufferedProtocol):
-    """One connection's socket and session, as a protocol of asyncio."""
 
 
 KIND_ROWS = <int>ROWS

@@ -1,4 +1,4 @@
-# What the kernel knows of a socket.
+# The state of a socket in the kernel.
 
 cdef class SocketState:
     cdef int descriptor

@@ -40,7 +40,7 @@ cdef class SocketState:
         self.descriptor = descriptor
 
     cdef bint has_unread(self) noexcept:
-        """Whether there is something to read: data, or the end of the stream."""
+        """Return whether there is something to read: data, or the end of the stream."""
         cdef char byte
         return recv(self.descriptor, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0
 

@@ -4,15 +4,13 @@ from typing import Any
 from headrace._core.pipeline.copy import CopyIn
 from headrace._core.pipeline.session import Session
 
-class Sharing:
-    """Is told what happens to a connection that the callers of a pool share."""
+class TransportCallbacks:
+    """The callbacks of a Transport."""
 
-class Line:
-    """What of a connection is bytes and ticks of the event loop; `Driver` is the whole of it."""
+class Transport:
+    """One socket, with flow control; Protocol makes it a protocol of asyncio."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session) -> None: ...
-    @property
-    def session(self) -> Session: ...
+    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, driver: TransportCallbacks) -> None: ...
     @property
     def loop(self) -> asyncio.AbstractEventLoop: ...
     @property
@@ -30,4 +28,7 @@ class Line:
     def send_data(self, request: CopyIn, messages: bytes) -> bool: ...
     async def wait_for_room(self) -> None: ...
     def read_on(self) -> None: ...
-    async def drain(self) -> None: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+
+class Protocol(Transport, asyncio.BufferedProtocol):
+    """A Transport as asyncio wants its protocols."""

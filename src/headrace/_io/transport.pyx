@@ -1,58 +1,56 @@
-"""The line: one socket, and the session that speaks over it.
+"""The transport: the bytes of one connection, between the socket and the session.
 
-It writes what the session has, in one go and at most once a turn of the event loop; it reads into the session's buffer.
-Reading goes on whatever happens to writing: a backend that cannot get rid of its replies stops reading, and both sides
-would wait for ever. The one reply whose reader may be slower than the server is that of a COPY, behind which nothing is
-in flight.
+It writes what the session has, in one go and at most once a tick of the event loop; it reads into the session's buffer.
+Reading goes on while writing is paused: a backend that cannot get rid of its replies stops reading, and both sides
+would wait for ever. There is one exception. The reader of a COPY TO STDOUT may be slower than the server, so the socket is
+left unread while it has enough to do; nothing is in flight behind a COPY.
+
+Its driver is told when replies were read, when reading or writing has failed, and when the connection is gone.
 """
+
+import asyncio
 
 from headrace._core.pipeline.copy cimport CopyIn, CopyOut
 from headrace._core.wire.read_buffer cimport ReadBuffer
 from headrace._core.pipeline.requests cimport DONE, Request
 from headrace._core.pipeline.workload cimport Workload, boot_seconds
 
-# Bytes of a reply that are taken in at most before the event loop has its turn.
+# Bytes of a reply that are taken in at most before the event loop goes on.
 cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
-
-
-# Seconds since the last reply after which a look at the socket goes ahead of a request.
+# Seconds since the last reply after which the socket is looked at before a request is written.
 cdef double LOOK_AFTER = 1
 # Seconds of work at a head beyond which it is found out whether the reply was only read late.
 cdef double SUSPICIOUS = 0.001
 
 
-cdef class Sharing:
-    """Is told what happens to a connection that the callers of a pool share."""
+cdef class TransportCallbacks:
+    """The callbacks of a Transport."""
 
-    cdef int replied(self, Line line) except -1:
-        """Replies have been read, and what is queued now is written at once."""
+    cdef int replied(self) except -1:
+        """Replies have been read; what is queued now is written at once."""
         return 0
 
-    cdef int held(self, Line line) except -1:
-        """A CancelRequest is under way: nothing is written before its end."""
+    cdef int answered_all(self) except -1:
+        """Nothing is in flight after a read."""
         return 0
 
-    cdef int resumed(self, Line line) except -1:
-        """There may be output again."""
+    cdef int fail(self, error) except -1:
+        """The connection can no longer be trusted: settle everything, and abort the transport."""
         return 0
 
-    cdef bint take_back(self, Line line, Request request, bint started) except -1:
-        """Take a request back from a connection that has come to its end; returns whether it was taken."""
-        return False
-
-    cdef int reported(self, Line line, str name) except -1:
-        """The server has reported a new value of a setting (ParameterStatus)."""
+    cdef int lost(self, reason) except -1:
+        """The connection is gone: settle everything."""
         return 0
 
 
-cdef class Line:
-    """What of a connection is bytes and ticks of the event loop; `Driver` is the whole of it."""
+cdef class Transport:
+    """One socket, with flow control; Protocol makes it a protocol of asyncio."""
 
-    def __init__(self, loop, Session session not None):
+    def __init__(self, loop, Session session not None, TransportCallbacks driver not None):
         self.loop = loop
         self.session = session
+        self.driver = driver
         self.flush_later = self._flush_now
-        self.idle_waiters = []
         self.room = []
 
     # -- asyncio's BufferedProtocol --------------------------------------------------------------------------------
@@ -77,7 +75,7 @@ cdef class Line:
         try:
             work.now = work.arrived = now
             if self.ticks is not None and self.ticks.in_tick:
-                # The loop is busy: it may have come long ago, but it had not when the turn before began.
+                # The loop is busy: the reply may have come long ago, but it had not when the tick before began.
                 work.arrived = max(self.ticks.tick_before, work.head_since)
             elif now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
                 work.arrived = max(now - self.socket_state.lateness(), work.head_since)
@@ -87,19 +85,18 @@ cdef class Line:
                 self._follow()
             if self.session.fatal is not None:
                 # The server's last words: nothing can follow but the end, which something in between may keep back.
-                self._break_off(self.session.fatal)
+                self.driver.fail(self.session.fatal)
                 return
-            if self.sharing is not None:
-                self.sharing.replied(self)
+            self.driver.replied()
             if self.session.wants_output():
-                self._flush()
+                self.flush()
         except BaseException as error:
-            self._break_off(error)
+            self.driver.fail(error)
             if not isinstance(error, Exception):
                 raise
             return
-        if self.idle_waiters and self.session.sent.count == 0:
-            self._wake_idle_waiters()
+        if self.session.sent.count == 0:
+            self.driver.answered_all()
 
     cdef int _follow(self) except -1:
         """Take in what comes at once of a reply that is under way."""
@@ -127,7 +124,7 @@ cdef class Line:
 
     def resume_writing(self):
         self.paused = False
-        self._flush()
+        self.flush()
         if not self.paused:
             self._make_room()
 
@@ -138,7 +135,7 @@ cdef class Line:
                 self._read_rest()
             except Exception as error:
                 reason = error
-        self._lost(reason)
+        self.driver.lost(reason)
 
     cdef int _read_rest(self) except -1:
         """Take in what the server had said before a write failed: its last words tell what has become of the requests.
@@ -160,8 +157,8 @@ cdef class Line:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    cdef int _flush(self) except -1:
-        """Write what the session has, until it has no more or the transport asks for a pause."""
+    cdef int flush(self) except -1:
+        """Write what the session has, until it has no more or asyncio's transport asks for a pause."""
         cdef bytes data
         if not self.connected:
             return 0
@@ -173,13 +170,38 @@ cdef class Line:
                 self._schedule()
         return 0
 
-    cdef int _flush_urgent(self) except -1:
-        """Write what the server needs in order to go on, even if the transport has asked for a pause."""
+    cdef int flush_urgent(self) except -1:
+        """Write what the server needs in order to go on, even during a pause."""
         cdef bytes data
         if self.connected:
             data = self.session.take_output(True)
             if data:
                 self.transport.write(data)
+        return 0
+
+    cpdef int flush_soon(self) except -1:
+        """Have what the session has queued written in this tick of the event loop.
+
+        If the server has nothing to do it is written at once, and what else is queued in this tick at its end.
+        """
+        if self.session.sent.count == 0 and not self.session.feeding:
+            if self.session.wants_output() and not self.is_gone():
+                self._try_to_flush()
+        elif not self.flush_scheduled and self.session.wants_output():
+            # While replies are outstanding no more may be allowed in flight: the next reply flushes then.
+            self._schedule()
+        return 0
+
+    cdef int flush_after_reading(self) except -1:
+        """Have the flush come one tick later than usual, after what the loop is going to read."""
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
+            self.loop.call_soon(self.loop.call_soon, self.flush_later)
+        return 0
+
+    cdef int write(self, bytes data) except -1:
+        """Write bytes that are not the session's."""
+        self.transport.write(data)
         return 0
 
     cdef int _schedule(self) except -1:
@@ -188,34 +210,24 @@ cdef class Line:
             self.loop.call_soon(self.flush_later)
         return 0
 
-    cdef int _write(self) except -1:
+    cdef int _try_to_flush(self) except -1:
         try:
-            self._flush()
+            self.flush()
         except BaseException as error:
-            self._break_off(error)
+            self.driver.fail(error)
             if not isinstance(error, Exception):
                 raise
         return 0
 
     def _flush_now(self):
         self.flush_scheduled = False
-        self._write()
+        self._try_to_flush()
 
-    cdef int _submitted(self) except -1:
-        if self.session.sent.count == 0 and not self.session.feeding:
-            # The server has nothing to do. What else comes in this turn of the loop is written at its end.
-            if self.session.wants_output() and not self._is_gone():
-                self._write()
-        elif not self.flush_scheduled and self.session.wants_output():
-            # While replies are outstanding the window may be full: the next reply flushes then.
-            self._schedule()
-        return 0
+    cdef bint is_gone(self) except -1:
+        """Return whether the server has ended the session. The socket is looked at if that may have gone unnoticed for a while.
 
-    cdef bint _is_gone(self) except -1:
-        """Whether the server has ended the session; it is looked at where that may have gone unnoticed for a while.
-
-        A machine that sleeps, or a process that is stopped, does not read: what the server has said lies unread, and
-        nothing must be sent before it is read.
+        A machine that sleeps, or a process that is stopped, does not read: the server's words lie unread, and nothing
+        must be sent before they are read.
         """
         cdef Py_ssize_t size
         if boot_seconds() - self.session.work.replied_at <= LOOK_AFTER or self.socket_state is None or self.unread \
@@ -225,40 +237,29 @@ cdef class Line:
         while self.connected and self.socket_state.has_unread():
             if self.busy_poll is None:
                 # It is encrypted: the event loop reads it, and what is to be sent waits for that.
-                self._schedule_later()
+                self.flush_after_reading()
                 return True
             size = self.busy_poll.receive(self.session.read_buffer.data + self.session.read_buffer.end,
                                          self.session.read_buffer.capacity - self.session.read_buffer.end)
             if size <= 0:
-                self._break_off('the server closed the connection')
+                self.driver.fail('the server closed the connection')
             else:
                 self.buffer_updated(size)
         return not self.connected
 
-    cdef int _schedule_later(self) except -1:
-        """Have the flush come after what the loop is going to read."""
-        if not self.flush_scheduled:
-            self.flush_scheduled = True
-            self.loop.call_soon(self.loop.call_soon, self.flush_later)
-        return 0
-
-    def flush_soon(self) -> None:
-        """See to it that what the session has queued is written in this turn of the loop."""
-        self._submitted()
-
     # -- COPY --------------------------------------------------------------------------------------------------------
 
     def send_data(self, CopyIn request not None, bytes messages not None) -> bool:
-        """Write CopyData or CopyDone of the COPY under way; returns whether the transport takes more.
+        """Write CopyData or CopyDone of the COPY under way; returns whether more can be written at once.
 
-        Does nothing where the server has ended the COPY: the request's waiter says why.
+        Does nothing if the server has ended the COPY: the request's waiter says why.
         """
         if request.state != DONE and self.connected:
             self.transport.write(messages)
         return not self.paused
 
     async def wait_for_room(self):
-        """Wait until the transport takes more, or the connection is gone."""
+        """Wait until more can be written, or the connection is gone."""
         while self.paused and self.connected:
             waiter = self.loop.create_future()
             self.room.append(waiter)
@@ -283,38 +284,26 @@ cdef class Line:
             if self.connected:
                 self.transport.resume_reading()
 
-    # -- until it is quiet --------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------------
 
-    async def drain(self):
-        """Wait until nothing is in flight or waiting, or the connection is gone."""
-        while self.connected:
-            # First, for this takes out of the queue what was dropped while it stood there.
-            self._submitted()
-            if not self.session.count_pending():
-                return
-            await self._change()
+    cdef int disconnect(self) except -1:
+        """Write nothing more, and wake those who wait for that."""
+        self.connected = False
+        return self._make_room()
 
-    cdef object _change(self):
-        """A future, done once nothing is in flight, a cancel window has closed, or the connection is gone."""
-        watcher = self.loop.create_future()
-        self.idle_waiters.append(watcher)
-        return watcher
-
-    cdef int _wake_idle_waiters(self) except -1:
-        idle_waiters, self.idle_waiters = self.idle_waiters, []
-        return wake(idle_waiters)
-
-    # -- the end -----------------------------------------------------------------------------------------------------------
-
-    def _break_off(self, error):
-        """The connection can no longer be trusted: settle everything and drop the socket."""
-        self._lost(error)
+    cdef int abort(self) except -1:
+        """Drop the socket."""
         if self.transport is not None:
             self.transport.abort()
+        return 0
 
-    def _lost(self, reason):
-        """The connection is gone, or is to be: settle everything."""
-        raise NotImplementedError
+    def get_extra_info(self, name, default=None):
+        """Return what asyncio's transport tells of itself."""
+        return self.transport.get_extra_info(name, default)
+
+
+class Protocol(Transport, asyncio.BufferedProtocol):
+    """A Transport as asyncio wants its protocols."""
 
 
 cdef int wake(list futures) except -1:

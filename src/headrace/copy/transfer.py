@@ -82,10 +82,10 @@ class Upload(Transfer[CopyIn]):
         """Send CopyData and wait until the transport accepts more; raises the server's error if it refused any."""
         if not self.request.flowing:
             await self.request.waiter
-        if self.driver.send_data(self.request, messages):
+        if self.driver.transport.send_data(self.request, messages):
             await asyncio.sleep(0)
         else:
-            await self.driver.wait_for_room()
+            await self.driver.transport.wait_for_room()
 
     async def send_bytes(self, data: bytes) -> None:
         """Send bytes as CopyData."""
@@ -94,7 +94,7 @@ class Upload(Transfer[CopyIn]):
     async def end(self, messages: bytes = b"") -> str:
         """Send the last messages and CopyDone; returns the command tag."""
         if self.request.flowing:
-            self.driver.send_data(self.request, messages + self.request.end())
+            self.driver.transport.send_data(self.request, messages + self.request.end())
         return await self.done()
 
 
@@ -107,7 +107,7 @@ class Download(Transfer[CopyOut]):
         while not request.backlog and await self._more():
             pass
         data = request.take()
-        self.driver.read_on()
+        self.driver.transport.read_on()
         return data
 
     async def rows(self) -> list[Any]:
@@ -115,7 +115,7 @@ class Download(Transfer[CopyOut]):
         request = self.request
         while True:
             rows = request.take_rows()
-            self.driver.read_on()
+            self.driver.transport.read_on()
             if rows:
                 return rows
             if request.failure is not None:

@@ -3,7 +3,7 @@
 from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.workload cimport Claim, Cost
-from headrace._io.transport cimport Line, Sharing
+from headrace._io.driver cimport Driver, PoolCallbacks
 from headrace.pool.scheduler cimport PooledConnection, Scheduler
 
 
@@ -20,7 +20,7 @@ cdef class LeaseClaim(Claim):
     cdef readonly object waiter          # a future of the PooledConnection
 
 
-cdef class Dispatcher(Sharing):
+cdef class Dispatcher(PoolCallbacks):
     cdef:
         readonly object loop
         readonly Scheduler scheduler

@@ -4,7 +4,7 @@ from typing import Any, final
 
 from headrace._core.pipeline.requests import Request
 from headrace._core.pipeline.workload import Claim, Cost
-from headrace._io.transport import Sharing
+from headrace._io.driver import PoolCallbacks
 from headrace._sql.classify import Traits
 from headrace.pool.scheduler import PooledConnection, Scheduler
 
@@ -35,7 +35,7 @@ class QueryProfile:
     @property
     def leases(self) -> bool: ...
 
-class Dispatcher(Sharing):
+class Dispatcher(PoolCallbacks):
     """The shared calls of one pool: from the call to the reply."""
 
     def __init__(

@@ -10,7 +10,7 @@ cimport cython
 from headrace._core.pipeline.batch cimport Batch
 from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Repetition, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
-from headrace._io.driver cimport DriverCore
+from headrace._io.driver cimport Driver, PoolCallbacks
 
 import asyncio
 import logging
@@ -61,7 +61,7 @@ cdef class LeaseClaim(Claim):
         self.waiter = waiter
 
 
-cdef class Dispatcher(Sharing):
+cdef class Dispatcher(PoolCallbacks):
     """The shared calls of one pool: from the call to the reply.
 
     `maintenance` opens and retires connections. With `repeat_reads` off no plain read is repeated. With
@@ -181,12 +181,12 @@ cdef class Dispatcher(Sharing):
             if self.overrun_check is None:
                 self.watch(now)
         elif now - pooled.work.replied_at >= self.scheduler.ping_after:
-            (<DriverCore>pooled.driver).ping(PING_TIMEOUT)
+            (<Driver>pooled.driver).ping(PING_TIMEOUT)
         return self.send(pooled, request, True)
 
     cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1:
         """Queue a request on the connection that it was assigned to."""
-        cdef DriverCore driver = <DriverCore>pooled.driver
+        cdef Driver driver = <Driver>pooled.driver
         if driver.session.failure is not None:
             # The connection is just ending.
             pooled.blocked = True
@@ -205,7 +205,7 @@ cdef class Dispatcher(Sharing):
                 self.fill(pooled, True)
             return 0
         if flush:
-            driver._submitted()
+            driver.transport.flush_soon()
         return 0
 
     cdef int fill(self, PooledConnection pooled, bint flush) except -1:
@@ -239,12 +239,12 @@ cdef class Dispatcher(Sharing):
                 (<Request>claim).state = DONE
                 continue
             if pooled.work.count == 1 and now - pooled.work.replied_at >= self.scheduler.ping_after:
-                (<DriverCore>pooled.driver).ping(PING_TIMEOUT)
+                (<Driver>pooled.driver).ping(PING_TIMEOUT)
             self.send(pooled, <Request>claim, False)
             given = True
         if given:
             if flush:
-                (<DriverCore>pooled.driver)._submitted()
+                (<Driver>pooled.driver).transport.flush_soon()
             if self.overrun_check is None and pooled.work.count > 1:
                 self.watch(now)
         return 0
@@ -277,10 +277,10 @@ cdef class Dispatcher(Sharing):
 
     cdef bint looks_alive(self, PooledConnection pooled, double now) except -1:
         """Return whether a connection may be leased. After a stop of the process or machine its end may be unread."""
-        cdef DriverCore driver = <DriverCore>pooled.driver
+        cdef Driver driver = <Driver>pooled.driver
         pooled.needs_check = now - pooled.work.replied_at >= self.scheduler.ping_after
-        if driver._is_gone():
-            if not driver.connected:
+        if driver.transport.is_gone():
+            if not driver.transport.connected:
                 # It is removed from the pool in this tick of the loop.
                 pooled.blocked = True
                 return False
@@ -334,7 +334,7 @@ cdef class Dispatcher(Sharing):
             self.count_wait(boot_seconds() - request.since)
         elif request.work is not None:
             pooled = request.work.pooled
-            (<DriverCore>pooled.driver).give_up(request)
+            (<Driver>pooled.driver).give_up(request)
             if pooled.work.count == 0:
                 self.fill(pooled, True)
 
@@ -342,18 +342,18 @@ cdef class Dispatcher(Sharing):
 
     def join(self, PooledConnection pooled not None) -> None:
         """Begin to share a connection."""
-        (<DriverCore>pooled.driver).join(self, pooled, self.wakeup_batch)
+        (<Driver>pooled.driver).join(self, pooled, self.wakeup_batch)
 
-    cdef int replied(self, Line line) except -1:
+    cdef int replied(self, Driver driver) except -1:
         cdef:
-            PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+            PooledConnection pooled = <PooledConnection>driver.pooled
             bint held_back
         if pooled.leased or pooled.gone:
             if self.scheduler.holds_back:
                 # The read was sent before the replacement of this connection was decided.
                 self.loop.call_soon(self.serve)
             return 0
-        if line.session.status_byte != b'I' and line.session.status_byte != 0 and pooled.is_reset:
+        if driver.session.status_byte != b'I' and driver.session.status_byte != 0 and pooled.is_reset:
             self.maintenance.quarantine(pooled)
             return 0
         held_back = self.scheduler.holds_back
@@ -365,8 +365,8 @@ cdef class Dispatcher(Sharing):
             self.watch(boot_seconds())
         return 0
 
-    cdef int held(self, Line line) except -1:
-        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+    cdef int held(self, Driver driver) except -1:
+        cdef PooledConnection pooled = <PooledConnection>driver.pooled
         pooled.blocked = True
         if not pooled.leased and not pooled.gone:
             self.move(pooled)
@@ -375,14 +375,14 @@ cdef class Dispatcher(Sharing):
                 self.loop.call_soon(self.serve)
         return 0
 
-    cdef int resumed(self, Line line) except -1:
-        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+    cdef int resumed(self, Driver driver) except -1:
+        cdef PooledConnection pooled = <PooledConnection>driver.pooled
         pooled.blocked = pooled.reported is not None
         return self.fill(pooled, False)
 
-    cdef int reported(self, Line line, str name) except -1:
+    cdef int reported(self, Driver driver, str name) except -1:
         """Block the connection until it is known whether a shared call has changed the setting."""
-        cdef PooledConnection pooled = <PooledConnection>(<DriverCore>line).pooled
+        cdef PooledConnection pooled = <PooledConnection>driver.pooled
         if name == 'in_hot_standby' or pooled.leased or pooled.gone or not pooled.is_reset:
             # The server's role is not a setting, and the reset of a lease undoes its changes.
             return 0
@@ -401,10 +401,10 @@ cdef class Dispatcher(Sharing):
     def unblock(self, PooledConnection pooled not None) -> None:
         """Use a connection again after its session was found unchanged."""
         pooled.reported = None
-        pooled.blocked = (<DriverCore>pooled.driver).session.cancellation.is_open
+        pooled.blocked = (<Driver>pooled.driver).session.cancellation.is_open
         self.fill(pooled, True)
 
-    cdef bint take_back(self, Line line, Request request, bint started) except -1:
+    cdef bint take_back(self, Driver driver, Request request, bint started) except -1:
         cdef Repetition repetition
         if not self.running or request.attempts >= MOST_ATTEMPTS:
             return False
@@ -452,15 +452,15 @@ cdef class Dispatcher(Sharing):
     def _check_overruns(self):
         cdef:
             PooledConnection pooled
-            DriverCore driver
+            Driver driver
             Claim head
             Repetition repetition
             double now = boot_seconds()
             list found = []
         self.overrun_check = None
         for pooled in self.scheduler.overrunning(now):
-            driver = <DriverCore>pooled.driver
-            if driver.socket_state is not None and driver.socket_state.has_unread():
+            driver = <Driver>pooled.driver
+            if driver.transport.socket_state is not None and driver.transport.socket_state.has_unread():
                 # The reply has arrived; only this event loop is late.
                 pooled.work.head_since = now
                 continue
@@ -472,7 +472,7 @@ cdef class Dispatcher(Sharing):
             for pooled in found:
                 head = pooled.work.first
                 if isinstance(head, Query) and (<Query>head).repetition is not None and (<Query>head).state != ABANDONED \
-                        and (<DriverCore>pooled.driver).is_head(<Query>head):
+                        and (<Driver>pooled.driver).is_head(<Query>head):
                     # It is no longer stuck, and must not occupy two connections.
                     repetition, (<Query>head).repetition = (<Query>head).repetition, None
                     self.give_up(repetition)
@@ -485,13 +485,13 @@ cdef class Dispatcher(Sharing):
         """Preempt plain reads in favour of earlier claims. The reads are repeated later."""
         cdef:
             Query request, original
-            DriverCore driver
+            Driver driver
             double now = boot_seconds()
         for claim in self.scheduler.to_preempt():
             if not isinstance(claim, Query):
                 continue
             request = original = <Query>claim
-            driver = <DriverCore>request.work.pooled.driver
+            driver = <Driver>request.work.pooled.driver
             if request.state != SENT or not driver.is_head(request) or not request.is_wanted() \
                     or driver.session.backend_secret is None:
                 continue
@@ -511,7 +511,7 @@ cdef class Dispatcher(Sharing):
         so.
         """
         cdef:
-            DriverCore driver = <DriverCore>pooled.driver
+            Driver driver = <Driver>pooled.driver
             Request request
             double now = boot_seconds()
         if not self.running:

@@ -16,7 +16,7 @@ cdef class Batch(ExtendedQuery):
     """One statement executed for each element of a sequence, as one implicit transaction.
 
     The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in
-    the caller; where a later element is bad, what was sent is rolled back by the server and the error is the caller's.
+    the caller; if a later element is bad, the server rolls back all that was sent, and the caller gets the error.
     Where the server refuses the statement as stale the batch is run again, unless its elements came from an iterator
     and are gone.
     """

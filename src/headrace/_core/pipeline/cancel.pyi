@@ -8,7 +8,7 @@ CANCEL_PAUSE: float
 ABANDONED_GRACE: float
 
 class CancelAction(IntEnum):
-    """What has become of a cancellation, and what the driver is to do."""
+    """The outcome of a cancellation, and what the driver is to do."""
 
     DROPPED = ...
     DRAINED = ...

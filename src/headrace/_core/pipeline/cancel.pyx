@@ -122,7 +122,7 @@ cdef class Cancellation:
                 self.close()
 
     def is_followed(self, double pause, bint connected) -> bool:
-        """Whether another CancelRequest may follow in `pause` seconds, now that one was delivered.
+        """Return whether another CancelRequest may follow in `pause` seconds, now that one was delivered.
 
         A CancelRequest may come too early: a backend that has not begun with its query passes it over. After the
         connection was closed nobody can tell any more, and a few are sent all the same.
@@ -130,7 +130,7 @@ cdef class Cancellation:
         return self.is_open if connected else pause <= 16 * CANCEL_PAUSE
 
     def repeat(self, Request target not None) -> bool:
-        """Whether to send another CancelRequest now, because the target goes on; the window stays open for it."""
+        """Return whether to send another CancelRequest now, because the target goes on; the window stays open for it."""
         if self.target is not target:
             return False
         self.was_delivered = False
@@ -198,7 +198,7 @@ cdef class Cancellation:
         return SIGNAL
 
     cdef bint can_signal(self, Request head) except -1:
-        """Whether a signal that misses the head does no harm; marks the requests that it may hit then."""
+        """Return whether a signal that misses the head does no harm; marks the requests that it may hit then."""
         cdef:
             Request follower = head.next
             bint all_abandoned = True

@@ -1,4 +1,4 @@
-# What is known of the requests on a connection that ends, and what their callers are told.
+# The end of a connection: the outcome of each request, and what its caller is told.
 
 from headrace._core.pipeline.queue cimport Queue
 from headrace._core.pipeline.requests cimport Request
@@ -22,7 +22,7 @@ cdef class Ending:
         Request head                 # of those in flight when the connection ended
         bint at_head                 # what is settled now is the head, or waits for it
         object last_words            # the error for the head; None once it is told
-        object events                # may run again what provably never started; None where nothing is to be run again
+        object events                # may run again what provably never started; None if nothing is to be run again
         list unknown                 # for each transaction block: whether it may have been committed
         bint in_block                # a transaction block is open behind all that was marked so far
 

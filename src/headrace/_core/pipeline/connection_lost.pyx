@@ -1,4 +1,4 @@
-"""What is known of the requests on a connection that ends, and what their callers are told.
+"""The end of a connection: the outcome of each request, and what its caller is told.
 
 A backend works on requests in order, and TCP delivers a prefix of what it has said. So the last message of a backend
 that ends itself proves that it never started anything behind the head. Only PostgreSQL's own words prove that: a pooler
@@ -23,7 +23,7 @@ from headrace.exceptions import ConnectionDoesNotExistError, PostgresError
 from headrace._sql.classify import classify, split_statements
 from headrace._sql.lexer import Kind, tokens
 
-# Where a backend ends itself between two steps of its work, and the SQLSTATEs that it then gives.
+# The functions in which a backend ends itself between two steps of its work, and the SQLSTATEs that it then gives.
 cdef object ENDING_ROUTINES = frozenset(('ProcessInterrupts', 'ProcessRecoveryConflictInterrupt', 'ProcessRecoveryConflictInterrupts'))
 cdef object ENDING_STATES = frozenset(('57P01', '57P04', '57P05', '25P03', '25P04', '40001'))
 # These end a session that waits for its next command; the server looks for them once more before it starts one.
@@ -41,7 +41,7 @@ cdef str REPEAT_ALL = 'the transaction was rolled back, repeat all of it'
 
 
 cdef Proof proof_of(object fatal, dict notice) except *:
-    """What the server's last words prove: a FATAL error or the fields of a parting notice, None where there is none."""
+    """Return what the server's last words prove: a FATAL error or the fields of a parting notice, None if there is none."""
     if notice is not None:
         return COMMITTED if notice['R'] == SYNC_REP else BEHIND
     if fatal is None or fatal.severity_en != 'FATAL' or fatal.server_source_function not in ENDING_ROUTINES \
@@ -51,7 +51,7 @@ cdef Proof proof_of(object fatal, dict notice) except *:
 
 
 cdef bint is_parting(dict fields) except -1:
-    """Whether a notice is the last word of a backend: in a crash or an immediate shutdown, or terminated while it waits
+    """Return whether a notice is the last word of a backend: in a crash or an immediate shutdown, or terminated while it waits
     for synchronous replication."""
     cdef object routine = fields.get('R')
     if routine == QUICKDIE:
@@ -61,7 +61,7 @@ cdef bint is_parting(dict fields) except -1:
 
 @lru_cache(maxsize=64)
 def transaction_control(str query not None) -> tuple[bool, bool, bool, bool | None]:
-    """What a text does to transaction blocks: whether it has such a command at all, ends the block that it is sent in,
+    """Return what a text does to transaction blocks: whether it has such a command at all, ends the block that it is sent in,
     may commit it, and whether a block is open behind it (None: as before)."""
     cdef:
         bint controls = False
@@ -92,7 +92,7 @@ def transaction_control(str query not None) -> tuple[bool, bool, bool, bool | No
 
 
 cdef bint is_undone_whole(str query) except -1:
-    """Whether a text is one SELECT, INSERT, UPDATE, DELETE or MERGE: the server undoes it if it does not complete."""
+    """Return whether a text is one SELECT, INSERT, UPDATE, DELETE or MERGE: the server undoes it if it does not complete."""
     traits = classify(query)
     return traits.statements == 1 and traits.keywords[0] in DATA_COMMANDS
 
@@ -145,7 +145,7 @@ cdef class Ending:
         return 0
 
     cdef Start start_of(self, Request request) except *:
-        """What is known of how far the server has come with a request."""
+        """Return what is known of how far the server has come with a request."""
         if request.state != SENT and request.state != ABANDONED:
             return NOT_SENT
         if self.proof == NO_PROOF:
@@ -170,7 +170,7 @@ cdef class Ending:
         if error is None:
             error = self.error_for(request, start)
         elif not request.is_wanted():
-            # Nobody waits for the session's own requests: their error is for the first that waits for what they prepare.
+            # No caller waits for the session's own requests: their error is for the first that waits for what they prepare.
             request.error = error
         else:
             self.last_words = None
@@ -205,7 +205,7 @@ cdef class Ending:
         return error
 
     cdef tuple verdict(self, Request request, Start start):
-        """What is known of a request, in words, and whether it is safe to retry."""
+        """Return what is known of a request, in words, and whether it is safe to retry."""
         cdef str text
         if request.block or request.controls:
             return self.verdict_in_block(request, start), False
@@ -224,13 +224,13 @@ cdef class Ending:
         return text, False
 
     cdef str of_blocks(self):
-        """What has become of the transaction blocks, in words; None if there was none."""
+        """Return the outcome of the transaction blocks, in words; None if there was none."""
         if len(self.unknown) == 1:
             return None
         return COMMIT_UNKNOWN if True in self.unknown else REPEAT_ALL
 
     cdef str verdict_in_block(self, Request request, Start start):
-        """What is known of a request in a transaction block, or of one that begins or ends a block."""
+        """Return what is known of a request in a transaction block, or of one that begins or ends a block."""
         if not request.block and start == NOT_SENT:
             return 'the request had not been sent, repeat all of the transaction'
         if not request.block and start == NOT_STARTED:
@@ -262,7 +262,7 @@ cdef int fail_lost(Request request, object reason) except -1:
 
 
 cdef int tell(Request request, object error) except -1:
-    """Settle a request with the error, unless it has one of its own, whatever its waiter makes of it."""
+    """Settle a request with the error, unless it has one of its own, even if its waiter raises."""
     try:
         request.fail(error)
     except Exception:

@@ -29,7 +29,7 @@ cdef class CopyOut(Copy):
         readonly long long received      # bytes of data that have come
         readonly Py_ssize_t backlog      # bytes held for the reader
         public object arrival            # a future: its result is set when there is something to take, or the end
-        Statement statement              # decodes rows; None where the bytes are wanted
+        Statement statement              # decodes rows; None if the bytes are wanted
         RowPlan row_plan
         bint unwanted                    # what still comes is passed over
         bint headed

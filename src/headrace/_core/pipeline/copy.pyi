@@ -8,7 +8,7 @@ from headrace._core.pipeline.requests import Request
 from headrace._core.pipeline.statement_cache import Statement
 
 class Copy(Request):
-    """What both directions share."""
+    """The base of both directions."""
 
     def __new__(cls, waiter: Any, began: Any, query: str, task: Task[Any] | None, *rest: Any) -> Self: ...
     @property
@@ -54,7 +54,7 @@ class CopyOut(Copy):
     def drop(self) -> None: ...
 
 class RowEncoder:
-    """Rows as CopyData messages, in COPY's binary format or, where values of a column travel as text alone, in its text
+    """Rows as CopyData messages, in COPY's binary format or, if values of a column travel as text alone, in its text
     format.
     """
 

@@ -1,8 +1,8 @@
 """COPY FROM STDIN and COPY TO STDOUT as requests, and rows in COPY's binary format.
 
-Both go by the simple query protocol, where the server needs no Sync: after an error it drops the CopyData that is still
+Both use the simple query protocol, in which the server needs no Sync: after an error it drops the CopyData that is still
 on its way and is ready for the next query at once. Both are barriers: nothing is sent behind a COPY until it is done,
-because while it copies in, the server takes whatever comes for data, and while it copies out, the socket may be left
+because while it copies in, the server takes all that comes for data, and while it copies out, the socket may be left
 unread until the reader has caught up.
 
 A CopyIn is sent its data by its owner, once `began` has a result and as long as `flowing`; a CopyOut collects what
@@ -40,7 +40,7 @@ cdef int WITH_OIDS = 1 << 16
 
 
 cdef class Copy(Request):
-    """What both directions share."""
+    """The base of both directions."""
 
     def __cinit__(self, object waiter, object began, str query not None, object task, *rest):
         self.waiter = waiter
@@ -157,7 +157,7 @@ cdef class CopyOut(Copy):
                 except ProtocolError:
                     raise
                 except Exception as error:
-                    # The wire is intact: what the server still sends is passed over. Where types were altered, the
+                    # The wire is intact: what the server still sends is passed over. If types were altered, the
                     # next COPY looks them up.
                     self.statement.results.cures(error)
                     self.error = error
@@ -228,11 +228,11 @@ cdef class CopyOut(Copy):
 
     @property
     def failure(self):
-        """What decoding a row failed with, or None."""
+        """The error that decoding a row has failed with, or None."""
         return self.error
 
     def drop(self):
-        """Let go of what is held and of what still comes: nobody reads on."""
+        """Let go of what is held and of what still comes: it is not read."""
         self.unwanted = True
         self.held = WriteBuffer()
         self.rows = []
@@ -242,7 +242,7 @@ cdef class CopyOut(Copy):
 cdef class RowEncoder:
     """Rows as CopyData messages: `names` and `oids` are those of the columns and their types.
 
-    They are in COPY's binary format, or in its text format where values of a column travel as text alone.
+    They are in COPY's binary format, or in its text format if values of a column travel as text alone.
     """
 
     def __cinit__(self, TypeMap types not None, list names not None, list oids not None, str table not None):
@@ -270,7 +270,7 @@ cdef class RowEncoder:
             self.scratch = WriteBuffer()
 
     def as_text(self, list found, list binary, list names, str table) -> list:
-        """The text variants of all columns' codecs; raises InterfaceError where there are not."""
+        """The text variants of all columns' codecs; raises InterfaceError if one has none."""
         cdef:
             Codec codec, obstacle
             list codecs = [text_variant(codec) for codec in found]

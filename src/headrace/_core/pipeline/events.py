@@ -1,4 +1,4 @@
-"""What a session tells its owner of what belongs to no request."""
+"""Events of a session that belong to no request."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ cdef class WakeupBatch:
     cdef:
         readonly object loop
         object cancellation
-        bint in_tick                 # run() has been called in this turn of the loop
+        bint in_tick                 # run() has been called in this tick of the loop
         double scheduled_at          # when it was asked for
-        double tick_before           # when that was, in the turn before this one
+        double tick_before           # when that was, in the tick before this one
         bint marks_ticks
-        list replies                 # whose tasks are to be woken in the loop's next turn
+        list replies                 # whose tasks are to be woken in the loop's next tick
 
     cdef int add(self, Future reply) except -1
 
@@ -19,8 +19,8 @@ cdef class WakeupBatch:
 cdef class Future(Claim):
     cdef:
         readonly object waiter       # set_result(value), set_exception(error), done(): waits in place of a task, or None
-        WakeupBatch wakeup_batch              # for the task that awaits the reply; None where a waiter is told, or nobody
-        object owner                 # give_up(reply): told when whoever awaits it is cancelled
+        WakeupBatch wakeup_batch              # for the task that awaits the reply; None if a waiter is told, or nothing waits
+        object owner                 # give_up(reply): told when the task that awaits it is cancelled
         object turn                  # the iterator of the waiter being awaited
         object callback              # wakes the task that awaits the reply; called in `context`
         object context

@@ -2,11 +2,11 @@
 
 A reply is awaited by one task, and is itself what that task waits for: it has what asyncio asks of a Future-like object
 (asyncio documentation, "Futures": isfuture()) and nothing more, so that a query needs no Future beside its request.
-Instead, a waiter can be told: then the reply, where it is awaited, passes the waiter's own iterator through.
+Instead, a waiter can be told: then the reply, if it is awaited, passes the waiter's own iterator through.
 
 When the waiting task is cancelled, or its coroutine closed, the owner learns of it.
 
-The tasks whose replies come in one turn of the event loop are woken by one callback in the next, in the order of the
+The tasks whose replies come in one tick of the event loop are woken by one callback in the next, in the order of the
 replies: what the loop spends on a callback would be a large part of what a small query costs.
 """
 
@@ -37,8 +37,8 @@ cdef Py_ssize_t MANY_ROWS = 64
 cdef class WakeupBatch:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`.
 
-    With `marks_ticks` it knows whether the loop is in a turn that began with tasks to wake. Then the loop had not slept:
-    what it reads in this turn came at some point since the turn before.
+    With `marks_ticks` it knows whether the loop is in a tick that began with tasks to wake. Then the loop had not slept:
+    a reply that it reads in this tick came at some point since the tick before.
     """
 
     def __cinit__(self, loop, cancellation not None, bint marks_ticks=False):
@@ -56,7 +56,7 @@ cdef class WakeupBatch:
         return 0
 
     def end_tick(self):
-        """The next turn of the loop has begun."""
+        """The next tick of the loop has begun."""
         self.in_tick = False
 
     def run(self):
@@ -95,11 +95,11 @@ cdef class Future(Claim):
     """The outcome of a request, delivered to one waiter or awaited by one task."""
 
     cdef int deliver(self, object value, object error) except -1:
-        """Give the value, or the error, to whoever waits; whoever no longer does is passed over."""
+        """Give the value, or the error, to its waiter, or to the task that awaits it, unless that was cancelled."""
         cdef object waiter = self.waiter
         if waiter is not None:
             if self.turn is not None:
-                # Whoever awaits holds the waiter. Kept here, an error would hold this reply through its traceback's
+                # The task that awaits holds the waiter. Kept here, an error would hold this reply through its traceback's
                 # frames: a cycle for each query that fails.
                 self.waiter = None
             if waiter.done():
@@ -134,13 +134,13 @@ cdef class Future(Claim):
         return 0
 
     cdef bint is_wanted(self) except -1:
-        """Whether somebody waits for it still."""
+        """Return whether a task or a waiter still waits for it."""
         if self.waiter is not None:
             return not self.waiter.done()
         return self.wakeup_batch is not None and not self.delivered
 
     cdef int let_go(self) except -1:
-        """Tell the owner that nobody waits any more."""
+        """Tell the owner that the task has stopped waiting."""
         self.turn = self.callback = self.context = self.value = self.failure = None
         self.delivered = True
         if self.owner is not None:
@@ -218,13 +218,13 @@ cdef class Future(Claim):
         return self.delivered
 
     def result(self):
-        """Raise the cancellation where that is the outcome; any other goes to the coroutine, which asks for it."""
+        """Raise the cancellation if that is the outcome; any other goes to the coroutine, which asks for it."""
         if isinstance(self.failure, self.wakeup_batch.cancellation):
             self.taken()
 
 
 cdef PySendResult send(PyObject *reply, PyObject *value, PyObject **result) except PYGEN_ERROR:
-    """What __next__ does, without an exception for the result."""
+    """Do what __next__ does, without an exception for the result."""
     cdef Future self = <Future>reply
     cdef PySendResult what = PYGEN_NEXT
     cdef object given

@@ -77,7 +77,7 @@ cdef class Plan:
         return 0
 
     cdef bint confirms(self, const char *data, Py_ssize_t size) except -1:
-        """Whether this RowDescription is, byte for byte, one that the plan is known to fit."""
+        """Return whether this RowDescription is, byte for byte, one that the plan is known to fit."""
         return self.confirmed is not None and len(self.confirmed) == size \
             and memcmp(<const char *>self.confirmed, data, <size_t>size) == 0
 

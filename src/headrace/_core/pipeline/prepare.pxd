@@ -14,7 +14,7 @@ cdef class Introspection(Query):
         list oids
         TypeMap types              # that asks
         Query decodes              # its rows wait for the answer; None
-        TypeCatalogue claimed      # knows who asks; None where nobody else waits for the answer
+        TypeCatalogue claimed      # knows who asks; None if no other connection waits for the answer
 
     cdef int release(self) except -1
 

@@ -23,6 +23,6 @@ def own_statement(
 ) -> Statement:
     """Make a statement of the driver's own, READY at once and unnamed; `columns` are names and OIDs of built-in types.
 
-    Codecs that were set play no part in its rows, and in its parameters only where `parameters` is the map they were
+    Codecs that were set play no part in its rows, and in its parameters only if `parameters` is the map they were
     set in.
     """

@@ -1,4 +1,4 @@
-"""What goes with preparing a statement: waiting for it, and learning of the types it is the first to use.
+"""The requests around preparing a statement: waiting for it, and asking about the types that it is the first to use.
 
 Also the statements of the driver's own questions, which are described beforehand and so need no preparation.
 """
@@ -12,7 +12,7 @@ from headrace._core.rows.record import Record
 
 cdef int OID_ARRAY = 1028
 
-# What the driver asks for itself is read by the codecs that types have of themselves, whatever its user has set.
+# The driver's own questions are read by the built-in codecs, even if its user has set others.
 cdef TypeMap OWN = TypeMap()
 
 
@@ -51,7 +51,7 @@ cdef class Introspection(Query):
         return Query.settle(self)
 
     cdef int release(self) except -1:
-        """Let other connections ask for what they have waited for here, where it is not known by now."""
+        """Let other connections ask for what they have waited for here, if it is not known by now."""
         cdef TypeCatalogue claimed = self.claimed
         self.claimed = None
         if claimed is not None:
@@ -73,7 +73,7 @@ cdef class Identification(Introspection):
 cpdef Statement own_statement(str query, tuple parameter_oids, list columns, TypeMap parameters=None):
     """A statement of the driver's own, READY at once and unnamed; `columns` are names and OIDs of built-in types.
 
-    Codecs that were set play no part in its rows, and in its parameters only where `parameters` is the map they were
+    Codecs that were set play no part in its rows, and in its parameters only if `parameters` is the map they were
     set in.
     """
     cdef Statement statement = Statement(query, parameters if parameters is not None else OWN, False)

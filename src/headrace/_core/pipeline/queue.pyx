@@ -63,7 +63,7 @@ cdef class Queue:
         return self.enter(request)
 
     cdef int insert_before(self, Request request, Request place) except -1:
-        """Queue a request right before `place`, or at the end where that is not in the queue."""
+        """Queue a request right before `place`, or at the end if that is not in the queue."""
         cdef Request ahead = self.first
         if ahead is place:
             return self.push_front(request)
@@ -74,7 +74,7 @@ cdef class Queue:
         return self.insert_after(request, ahead)
 
     cdef int remove(self, Request request) except -1:
-        """Take a request out of the queue, wherever it stands; nothing happens where it is not in it."""
+        """Take a request out of the queue, at any position; nothing happens if it is not in it."""
         cdef Request ahead = self.first
         if ahead is request:
             self.pop()

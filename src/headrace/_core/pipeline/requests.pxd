@@ -17,7 +17,7 @@ cdef enum RequestState:
     WAITING       # has no message yet, because its statement is not ready
     QUEUED        # has its message, and has not been sent
     SENT          # in flight: a part of it was sent at least
-    ABANDONED     # in flight; nobody waits for it, so its reply is passed over
+    ABANDONED     # in flight; its caller has given up, so its reply is passed over
     DONE          # has its outcome, or was dropped
 
 # The properties of a kind of request; the table of the kinds is in requests.pyx.
@@ -95,7 +95,7 @@ cdef class ExtendedQuery(Request):
         bint describing              # the columns are to be described once more, ahead of the rows
         object record_class
         list rows
-        object row                   # the first one, where no more are wanted
+        object row                   # the first one, if no more are wanted
 
     cdef int start(self, Plan plan) except -1
     cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1
@@ -108,7 +108,7 @@ cdef class Query(ExtendedQuery):
         int limit
         object column
         bytes portal
-        Query opener                 # bound the portal; None where this request binds it
+        Query opener                 # bound the portal; None if this request binds it
         readonly bint suspended      # the portal has more rows
         list late                    # rows that cannot be read before types are looked up; None for none
         object reason                # why they cannot
@@ -129,7 +129,7 @@ cdef class UnpreparedQuery(Request):
 
 cdef class SimpleQuery(Request):
     cdef:
-        str first_status             # the tag of its first command, where that returns no rows
+        str first_status             # the tag of its first command, if that returns no rows
         bint deallocates             # has the server forget all prepared statements
         bint renames                 # may give types or attributes other names
 

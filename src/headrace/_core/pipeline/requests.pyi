@@ -10,7 +10,7 @@ COPY_HINT: str
 DEALLOCATES: Callable[[str], re.Match[str] | None]
 
 class Request(Future):
-    """What all requests share. A request is awaitable; the driver's reply() sets the time limit."""
+    """The base of all requests. A request is awaitable; the driver's reply() sets the time limit."""
 
     @property
     def query(self) -> str: ...
@@ -68,7 +68,7 @@ class SimpleQuery(Request):
     def __new__(cls, waiter: Any, query: str, uncancellable: bool = False) -> Self: ...
 
 class Closing(Request):
-    """Close of prepared statements or portals that nobody needs any more."""
+    """Close of prepared statements or portals that are no longer needed."""
 
     def __new__(cls, waiter: Any, what: str, names: list[bytes]) -> Self: ...
 

@@ -1,7 +1,7 @@
 """Requests: one class for each thing that is asked of the server, from its first byte sent to its ReadyForQuery.
 
 A request owns the wire up to its Sync (or, for Startup and SimpleQuery, up to the ReadyForQuery that the protocol sends of
-itself). The session calls, in this order: `encode` in the caller, where a bad argument must raise; `more` while the
+itself). The session calls, in this order: `encode` in the caller, so that a bad argument raises there; `more` while the
 request is streaming; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
 ones; `finished` to check that the reply was whole; `settle`.
 
@@ -34,7 +34,7 @@ COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or 
 DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
 
 
-# The kinds of requests. What depends on the request as well is a method below.
+# The kinds of requests. A property that depends on the request as well is a method below.
 cdef enum:
     QUERY = RUNS_TEXT | STAGED | READS | REPEATABLE | REBINDABLE
     # Rows of a portal cannot be asked for twice.
@@ -46,7 +46,7 @@ cdef enum:
 # The chain of a queue is cut by the queue alone: see there.
 @cython.no_gc_clear
 cdef class Request(Future):
-    """What all requests share."""
+    """The base of all requests."""
 
     cdef int encode(self, WriteBuffer out) except -1:
         """Put the message together; raises on bad arguments, before anything is sent."""
@@ -72,7 +72,7 @@ cdef class Request(Future):
         return self.status
 
     cdef object outcome(self):
-        """What the request has led to; asked for once, when it has ended without an error."""
+        """Return the result; asked for once, when it has ended without an error."""
         return None
 
     cdef int settle(self) except -1:
@@ -86,7 +86,7 @@ cdef class Request(Future):
             return 0
         if error is not None:
             if self.waiter is None or self.turn is not None:
-                # Whoever awaits gets it. Kept here, it would hold this request through its traceback's frames: a cycle
+                # The task that awaits gets it. Kept here, it would hold this request through its traceback's frames: a cycle
                 # for each query that fails.
                 self.error = None
             return self.deliver(None, presentable(error))
@@ -114,35 +114,35 @@ cdef class Request(Future):
         return 0
 
     cdef bint runs_text(self) except -1:
-        """Whether its text is run as it stands, so that it may begin or end a transaction."""
+        """Return whether its text is run as it stands, so that it may begin or end a transaction."""
         return self.traits & RUNS_TEXT
 
     cdef bint not_bound(self) except -1:
-        """Whether the reply shows that the server has not come to execute it; never known of a simple query."""
+        """Return whether the reply shows that the server has not come to execute it; never known of a simple query."""
         return self.traits & STAGED and self.stage < 2
 
     cdef bint is_unfinished(self) except -1:
-        """Whether the server has begun to execute it, and has not said that this is complete."""
+        """Return whether the server has begun to execute it, and has not said that this is complete."""
         return self.traits & STAGED and self.stage == 2
 
     cdef bint only_reads(self) except -1:
-        """Whether running it a second time does no work twice."""
+        """Return whether running it a second time does no work twice."""
         return self.traits & READS and classify(self.query).plain_read
 
     cdef bint repeatable(self) except -1:
-        """Whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
+        """Return whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
         return self.traits & OWN or self.traits & REPEATABLE and classify(self.query).plain_read
 
     cdef bint rebindable(self) except -1:
-        """Whether it can be run again after the server has refused its statement, which it then had not begun."""
+        """Return whether it can be run again after the server has refused its statement, which it then had not begun."""
         return self.traits & REBINDABLE
 
     cdef bint session_safe(self) except -1:
-        """Whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
+        """Return whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
         return self.traits & OWN or not classify(self.query).session_state
 
     cdef bint can_encode_again(self) except -1:
-        """Whether its arguments are still there."""
+        """Return whether its arguments are still there."""
         return True
 
     cdef int renew(self) except -1:
@@ -159,7 +159,7 @@ cdef class Request(Future):
         return 0
 
     cdef bytes withdrawal(self, WriteBuffer out):
-        """What must be sent for the server to end the request now that nobody wants it, or None."""
+        """Return the bytes that make the server end an abandoned request, or None."""
         return None
 
     def elapsed(self) -> float:
@@ -168,7 +168,7 @@ cdef class Request(Future):
 
     @property
     def abandoned(self) -> bool:
-        """Whether it is in flight and nobody waits for it."""
+        """Return whether it is in flight and nobody waits for it."""
         return self.state == ABANDONED
 
     @property
@@ -239,7 +239,7 @@ cdef class ExtendedQuery(Request):
         """
         if classify_copy(self.statement):
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
-        # Where rows cannot become what was asked for, nothing is sent.
+        # If rows cannot become what was asked for, nothing is sent.
         self.row_plan = plan.rows_as(self.record_class)
         self.plan = plan
         self.stage = 0 if not self.statement.name else 1
@@ -285,7 +285,7 @@ cdef class ExtendedQuery(Request):
         return 0
 
     cdef bint is_bound(self) except -1:
-        """Whether it executes what was bound already, and so needs no statement."""
+        """Return whether it executes what was bound already, and so needs no statement."""
         return False
 
     cdef int renew(self) except -1:
@@ -306,7 +306,7 @@ cdef class ExtendedQuery(Request):
 
 
 cdef bint classify_copy(Statement statement) except -1:
-    """Whether it is a COPY that would take over the wire."""
+    """Return whether it is a COPY that would take over the wire."""
     cdef str start
     if statement.returns_rows or statement.parameter_oids:
         return False
@@ -576,7 +576,7 @@ cdef class UnpreparedQuery(Request):
 
 
 cdef object refuse_copy(Request request):
-    """CopyInResponse where no COPY was announced: end it.
+    """CopyInResponse although no COPY was announced: end it.
 
     The server has ignored the Sync sent behind it (protocol-copy), so another one goes with CopyFail.
     """
@@ -645,7 +645,7 @@ cdef class SimpleQuery(Request):
 
 
 cdef class Closing(Request):
-    """Close of prepared statements or portals that nobody needs any more."""
+    """Close of prepared statements or portals that are no longer needed."""
 
     def __cinit__(self, object waiter, str what not None, list names not None):
         self.waiter = waiter

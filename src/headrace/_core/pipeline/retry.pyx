@@ -21,7 +21,7 @@ MISSING_HINT = ('This connection had prepared it; either a DEALLOCATE or DISCARD
 
 
 cdef bint may_bind_again(ExtendedQuery request) except -1:
-    """Whether the server has refused the statement of a request, which then is prepared again."""
+    """Return whether the server has refused the statement of a request, which then is prepared again."""
     if request.plan is None:
         return False
     if request.plan.name:
@@ -31,7 +31,7 @@ cdef bint may_bind_again(ExtendedQuery request) except -1:
 
 
 cdef bint looks_stale(ExtendedQuery request) except -1:
-    """Whether the server has refused Bind as it does where a type was altered, or dropped and made again.
+    """Return whether the server has refused Bind as it does where a type was altered, or dropped and made again.
 
     record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
     that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back.
@@ -53,7 +53,7 @@ cdef class Retry:
         self.unsent = send_queue.unsent
 
     cdef bint queue_again(self, Request request, bint idle, object events) except -1:
-        """Queue a failed request again where its failure was not its own; returns whether it is.
+        """Queue a failed request again if its failure was not its own; returns whether it is.
 
         `idle`: the server is outside of transactions.
         """
@@ -64,7 +64,7 @@ cdef class Retry:
             bound = <ExtendedQuery>request
             statement = bound.statement
             if statement.state == READY and bound.plan is not None and bound.plan.name == statement.name:
-                # The first to find out. Whoever uses it next has it prepared again.
+                # It is the first to find out. The next user of the statement has it prepared again.
                 self.note_refusal(bound, statement, idle, events)
         if not self.can_retry(request, idle):
             if isinstance(request, ExtendedQuery) and getattr(request.error, 'sqlstate', None) == '26000' \
@@ -83,7 +83,7 @@ cdef class Retry:
         return self.run_again(request)
 
     cdef int note_refusal(self, ExtendedQuery request, Statement statement, bint idle, object events) except -1:
-        """Where the server no longer accepts the statement of a request, have it prepared before it is used again."""
+        """Have a statement that the server no longer accepts prepared before it is used again."""
         if not statement.name:
             if not request.repeated and statement.refused_unnamed(request.error, request.stage):
                 self.statements.doubt(statement)
@@ -93,7 +93,7 @@ cdef class Retry:
             pass
         elif request.error.sqlstate == '26000':
             if not self.statements.unnamed and request.repeated >= MANY_REPEATS and idle:
-                # Prepared a moment ago under a name that nobody else knows, and gone.
+                # Prepared a moment ago under a name that is unique, and gone.
                 self.statements.use_no_names()
                 events.backends_switched()
             if self.statements.unnamed:
@@ -108,7 +108,7 @@ cdef class Retry:
         return 0
 
     cdef bint can_retry(self, Request request, bint idle) except -1:
-        """Whether a request has failed for a reason that is not its own, and can be run again."""
+        """Return whether a request has failed for a reason that is not its own, and can be run again."""
         if request.state == ABANDONED or not idle:
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
@@ -117,7 +117,7 @@ cdef class Retry:
             and self.may_go_behind()
 
     cdef bint may_go_behind(self) except -1:
-        """Whether a request may run behind all that is in flight, and not inside a transaction that begins there."""
+        """Return whether a request may run behind all that is in flight, and not inside a transaction that begins there."""
         cdef Request follower = self.sent.first
         while follower is not None:
             if not follower.session_safe():
@@ -126,7 +126,7 @@ cdef class Retry:
         return True
 
     cdef bint run_again(self, Request request) except -1:
-        """Queue a request again, ahead of all that was never sent; returns False where its arguments are bad by now."""
+        """Queue a request again, ahead of all that was never sent; returns False if its arguments are bad by now."""
         cdef Statement statement
         request.error = None
         request.state = WAITING

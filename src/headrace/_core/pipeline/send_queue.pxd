@@ -1,4 +1,4 @@
-# What is to be sent, and what is in flight.
+# The send queue and the requests in flight.
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.pipeline.queue cimport Queue

@@ -1,7 +1,7 @@
-"""What is to be sent, and what is in flight: the session's output.
+"""The send queue and the requests in flight: the session's output.
 
-Requests are taken from `unsent` in order, as long as those in flight leave room (invariant 5). A request that is
-streaming owns the wire up to its Sync (invariant 2); nothing is sent behind a barrier until it is done (invariant 11);
+Requests are taken from `unsent` in order, as long as those in flight leave room (invariant 5). A request that has
+more owns the wire up to its Sync (invariant 2); nothing is sent behind a barrier until it is done (invariant 11);
 nothing is written while the cancel window is open. Only what is urgent is: it belongs to what the server waits for.
 """
 
@@ -11,7 +11,7 @@ from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from headrace._core.pipeline.requests cimport BARRIER, QUEUED, SENT, WAITING
 
 cdef Py_ssize_t MAX_BYTES_IN_FLIGHT = 1 << 20
-# What a streaming request gives at once: its owner may want to stop, or the server may have failed it.
+# Bytes that a request which has more gives at once: its owner may want to stop, or the server may have failed it.
 cdef Py_ssize_t STREAM_BYTES = 1 << 17
 
 
@@ -56,7 +56,7 @@ cdef class SendQueue:
         return 0
 
     cdef bytes next_chunk(self, Request request):
-        """The next bytes of a streaming request; like encode() this runs code of the caller."""
+        """The next bytes of a request that has more; like encode() this runs code of the caller."""
         cdef WriteBuffer out = self.out if self.out is not None else WriteBuffer()
         self.out = None
         try:
@@ -66,17 +66,17 @@ cdef class SendQueue:
             self.out = out
 
     cdef bint has_room(self) except -1:
-        """Whether the first unsent request may be in flight together with those that are."""
+        """Return whether the first unsent request may be in flight together with those that are."""
         return self.sent.count == 0 or (
             self.sent.count < self.max_pipeline and self.bytes_in_flight < MAX_BYTES_IN_FLIGHT
             and not self.sent.last.traits & BARRIER)
 
     cdef bint must_wait(self, Request request) except -1:
-        """Whether a request must not be written yet because one in flight may have to be run again, behind it."""
+        """Return whether a request must not be written yet because one in flight may have to be run again, behind it."""
         return self.last_may_be_cancelled is not None and not request.session_safe()
 
     cdef bint is_wanted(self) except -1:
-        """Whether take() would give anything."""
+        """Return whether take() would give anything."""
         self.unsent.skip_done()
         if self.urgent:
             return True
@@ -173,7 +173,7 @@ cdef class SendQueue:
         return head
 
     cdef int end_stream(self, object error) except -1:
-        """End the streaming request where it stands, or the Sync that lets the server answer would never be sent."""
+        """End the request that has more as it is, or the Sync that lets the server answer would never be sent."""
         cdef Request request = self.streaming
         if request.error is None:
             request.error = error
@@ -182,7 +182,7 @@ cdef class SendQueue:
         return 0
 
     cdef bint withdraw(self, Request request) except -1:
-        """Send what the server needs to end a request that nobody wants; returns whether there is such a thing."""
+        """Send what the server needs to end an abandoned request; returns whether there is such a thing."""
         cdef bytes withdrawal = request.withdrawal(WriteBuffer())
         if withdrawal is None:
             return False

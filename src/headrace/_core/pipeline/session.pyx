@@ -1,45 +1,47 @@
 """The session: one FIFO of requests, and the bytes on either side of it.
 
-Theory of operation. Requests wait in `unsent` until take_output() hands their bytes to whoever owns the socket; then
-they stand in `sent` until their own ReadyForQuery. The head of `sent` owns every reply message but the asynchronous
-ones. Nothing else matches replies to requests, so it cannot go wrong by halves: a message that does not fit its head
-is a ProtocolError, and that ends the session.
+Requests wait in `unsent` until take_output() returns their bytes. Then they are in flight, in `sent`, until their own
+ReadyForQuery. The head of `sent` owns every reply message but the asynchronous ones. Nothing else matches replies to
+requests: a message that does not fit the head is a ProtocolError, and that ends the session.
 
-The rules (numbers as in the design document), and where they are kept if not here:
-1.  One Sync per request; a request leaves `sent` only on its own ReadyForQuery; an error settles its own request.
-2.  A request owns the wire up to its Sync: while one is streaming, nothing else is taken (send_queue).
-3.  Requests are sent in the order of the calls. One that waits for its statement to be prepared stops take_output(),
-    and so holds back those behind it; a shared one is parked outside the queue and holds back nobody (statements).
-4.  A request is encoded only when its statement is READY, that is after ReadyForQuery followed its ParseComplete
+The pieces: send_queue has the two queues and what may be written; statements has the cache, and the requests that wait for
+a statement; cancel has all of cancellation; retry runs requests again that have failed for no fault of their own;
+connection_lost has the errors at the end.
+
+The rules, with numbers as in docs/design.md, and the module that keeps each of them if it is another one:
+1.  There is one Sync for each request. A request leaves `sent` only on its own ReadyForQuery. An error settles its own
+    request.
+2.  A request owns the wire up to its Sync: if one has more to send, nothing else is taken (send_queue).
+3.  Requests are sent in the order of the calls. A request that waits for its statement to be prepared holds back those
+    behind it; a shared one is parked outside the queue and holds back nobody (statements).
+4.  A request is encoded only if its statement is READY, that is after ReadyForQuery followed its ParseComplete
     (statements).
-5.  What is in flight is bounded by count and by bytes (send_queue).
+5.  The requests in flight are bounded by count and by bytes (send_queue).
 7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
 8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError. Each says whether it is
-    safe to retry. What may have started is never run again, unless it is a plain read (loss).
+    safe to retry. A request that may have started is never run again, unless it is a plain read (connection_lost).
 9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
 10. An error 25P02 has the error that failed the transaction as its __cause__.
 11. Nothing is sent behind a barrier until it is done (send_queue).
 
-A request that has failed for no fault of its own, because its statement is stale or a CancelRequest has hit it in place of
-a neighbour, is run again, unseen (retry).
+Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, and finalisers that the garbage collector
+calls at any allocation. It may submit requests, cancel them and even end the session; it may not feed.
 
-Callers' code runs in here: encoders, decoders, iterables of arguments, waiters, finalisers that the garbage collector
-calls at any allocation. It may submit, cancel and even fail_lost; it may not feed.
+Interface. The transport and the driver use these members and no others, and the tests drive the same:
 
-The interface. The transport, the driver and the tests use these members and no others:
-
-    submit(request), release(statement)      what is asked; an ExtendedQuery without a statement gets the one of its text
+    submit(request)                          queues a request; an extended query without a statement gets that of its text
+    release(statement)                       a prepared statement object is gone
     cancellation                             cancels requests (Cancellation)
-    wants_output(), take_output()            what is to be written
+    wants_output(), take_output()            the bytes to be written
     send_now(data)                           the answers of authentication
     read_buffer, received(size)              the bytes that were read; feed(data) does both
-    feeding, flowing                         received() runs at this moment; more of a reply is expected at once
-    close(reason), take_no_more(reason)      no more requests
+    feeding, flowing                         whether received() is running; whether more of a reply is expected at once
+    close(reason), take_no_more(reason)      refuse more requests; close() settles those that were not sent
     connection_lost(reason)                  settles everything
     events                                   is told of what belongs to no request (Events)
-    sent, count_pending(), request_count     what is in flight, to be looked at; how many wait besides, and have come
+    sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
     work                                     how far the server is; the transport tells it the time
-    status_byte, failure, fatal              the transaction status; why the session takes no more; the last words
+    status_byte, failure, fatal              the transaction status; why no more is taken; the server's last words
 
 There is no event loop and no socket here.
 """
@@ -159,7 +161,7 @@ cdef class Session:
     def barrier(self) -> None:
         """Keep what is asked from now on behind all that was asked so far, what was shared among it.
 
-        For whoever has the connection to himself now: a shared request that overtook nobody could still come behind.
+        For a lease: a shared request that has overtaken nothing yet could still run behind what the lease asks.
         """
         self.statements.barrier()
 
@@ -179,7 +181,7 @@ cdef class Session:
     # -- output --------------------------------------------------------------------------------------------------
 
     cpdef bint wants_output(self) except -1:
-        """Whether take_output() would give anything."""
+        """Return whether take_output() would give anything."""
         return self.send_queue.is_wanted()
 
     cpdef bytes take_output(self, bint urgent_only=False):
@@ -198,7 +200,7 @@ cdef class Session:
     def feed(self, data) -> None:
         """Take bytes from the server, in pieces of any size.
 
-        Raises ProtocolError where they are not what a server may send; the session is then of no further use and its
+        Raises ProtocolError if they are not what a server may send; the session is then of no further use and its
         owner calls connection_lost().
         """
         cdef:
@@ -390,7 +392,7 @@ cdef class Session:
         return 0
 
     cdef int learn_of(self, ExtendedQuery request) except -1:
-        """Where a request has failed because a type is not known as it is, see to it that the next one does not."""
+        """If a request has failed because a type is not known as it is, see to it that the next one does not."""
         cdef Statement statement = request.statement
         if self.failure is None and statement.state == READY and statement.results.cures(request.error):
             self.statements.doubt(statement)
@@ -482,7 +484,7 @@ cdef class Session:
         self.statements.cache.clear()
 
     cdef bint in_block(self) noexcept:
-        """Whether a transaction block was open at the last ReadyForQuery."""
+        """Return whether a transaction block was open at the last ReadyForQuery."""
         return self.status_byte == b'T' or self.status_byte == b'E'
 
     cdef int fail_unsent(self, Ending ending) except -1:
@@ -500,7 +502,7 @@ cdef class Session:
 
     @property
     def events(self):
-        """What is told of everything that belongs to no request (Events)."""
+        """The object that is told of everything that belongs to no request (Events)."""
         return self.told
 
     @events.setter
@@ -532,7 +534,7 @@ cdef class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is in flight or waiting."""
+        """Return whether nothing is in flight or waiting."""
         return self.count_pending() == 0
 
     @property
@@ -547,7 +549,7 @@ cdef class Session:
 
     @property
     def bytes_in_flight(self) -> int:
-        """Bytes of the requests in flight; of those that are streaming, of their first portions."""
+        """Bytes of the requests in flight; of those that have more to send, of their first portions."""
         return self.send_queue.bytes_in_flight
 
     @property
@@ -557,7 +559,7 @@ cdef class Session:
 
     @property
     def unnamed_statements(self) -> bool:
-        """Whether the server is asked to keep no statements, because it was wished or backends are switched."""
+        """Return whether the server is asked to keep no statements, because the user asked for that, or a pooler switches backends."""
         return self.statements.unnamed
 
     @property

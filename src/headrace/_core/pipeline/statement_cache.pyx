@@ -55,7 +55,7 @@ cdef double monotonic() noexcept:
 
 
 cdef int check_parameters(str query) except -1:
-    """Raise InterfaceError where the text has more parameters than can be bound."""
+    """Raise InterfaceError if the text has more parameters than can be bound."""
     # The server would tell, but keep the statement. It takes no number without all of those before it.
     if ONE_TOO_MANY in query:
         highest = highest_parameter(query)
@@ -108,13 +108,13 @@ cdef class Statement:
         return 0
 
     cdef Plan current_plan(self):
-        """The plan for an execution that begins now: made anew where codecs have changed."""
+        """The plan for an execution that begins now: made anew if codecs have changed."""
         if self.plan.version != self.types.version:
             self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
         return self.plan
 
     cdef bint refused(self, object error) except -1:
-        """Whether an error of an execution means that the server no longer accepts the statement as it was prepared.
+        """Return whether an error of an execution means that the server no longer accepts the statement as it was prepared.
 
         It was closed (26000, by DEALLOCATE or DISCARD; with EXECUTE and DEALLOCATE it is another statement that is
         missing), or what it returns has changed (0A000 from RevalidateCachedQuery() in plancache.c).
@@ -128,9 +128,9 @@ cdef class Statement:
         return [*self.parameter_oids, *[column[3] for column in self.columns or ()]]
 
     cdef bint refused_unnamed(self, object error, int stage) except -1:
-        """Whether an unnamed statement fails because it is no longer what it was when it was described.
+        """Return whether an unnamed statement fails because it is no longer what it was when it was described.
 
-        It was refused in Parse (stage 0) or Bind (1), so nothing has been executed. Where the fault is the query's own
+        It was refused in Parse (stage 0) or Bind (1), so nothing has been executed. If the fault is the query's own
         the server says so once more when it is described again. A plan that went stale between Parse and one of the
         Binds of a batch says so itself.
         """
@@ -143,9 +143,9 @@ cdef class Statement:
         return put_parse(out, self.name, self.query_bytes, parameter_oids)
 
     cdef int put_bind(self, WriteBuffer out, Plan plan, bytes portal, object args, Py_ssize_t element) except -1:
-        """Write Bind; where the statement is unnamed, between Parse and a Describe of what is bound.
+        """Write Bind; if the statement is unnamed, between Parse and a Describe of what is bound.
 
-        Parse names the types that the arguments are encoded as, whatever the server would take them for by now.
+        Parse names the types that the arguments are encoded as; by now the server might take them for others.
         `element` is the position in executemany()'s sequence, or -1; the first stands for all, which reach the same
         backend. On an error nothing of this call is left in `out`.
         """
@@ -174,7 +174,7 @@ cdef class Statement:
 
 
 cdef str documented_kind(Codec codec):
-    """What headrace.types.Type tells of a codec's kind: a domain is of the kind of the type that it is based on."""
+    """Return what headrace.types.Type tells of a codec's kind: a domain is of the kind of the type that it is based on."""
     while codec.kind == 'domain' and isinstance(codec, AliasCodec):
         codec = (<AliasCodec>codec).base
     return codec.kind if codec.kind in ('array', 'composite', 'range', 'multirange') else 'scalar'

@@ -1,10 +1,10 @@
 """The statements of one session: found in the cache or prepared, once for all who wait, and closed when they are not needed.
 
 A request goes out only when its statement is READY, that is after ReadyForQuery followed its ParseComplete (invariant 4).
-Until then it waits: at its place in the queue, where it holds back those behind it, or parked outside of it where it is
+Until then it waits: at its place in the queue, so that it holds back those behind it, or parked outside of it if it is
 shared (invariant 3).
 
-Nobody waits for ever: whatever in the queue waits for its statement has the request that prepares it ahead of it, in the
+No request waits for ever: each one in the queue that waits for its statement has the request that prepares it ahead of it, in the
 queue or in flight. Every change to the queue keeps that true.
 """
 
@@ -66,7 +66,7 @@ cdef class Statements:
     # -- waited for ------------------------------------------------------------------------------------------------
 
     cdef int bind(self, ExtendedQuery request) except -1:
-        """Queue a request, and the preparation of its statement where that is NEW."""
+        """Queue a request, and the preparation of its statement if that is NEW."""
         cdef Statement statement = request.statement
         if statement.once and statement.state == READY and not request.is_bound():
             statement.state = NEW
@@ -96,7 +96,7 @@ cdef class Statements:
         return 0
 
     cdef int park(self, ExtendedQuery request) except -1:
-        """Have a request wait for its statement; where it is not shared its place is in the queue."""
+        """Have a request wait for its statement; unless it is shared its place is in the queue."""
         (<list>request.statement.waiting).append(request)
         if request.shared:
             self.parked += 1
@@ -135,7 +135,7 @@ cdef class Statements:
         return waiting
 
     cdef Request first_waiting(self, Statement statement):
-        """Which of those that wait for the statement stands first in the queue; None where all are parked."""
+        """Return the first request in the queue that waits for the statement; None if all are parked."""
         cdef Request request = self.send_queue.unsent.first
         while request is not None:
             if request.state == WAITING and isinstance(request, ExtendedQuery) \
@@ -174,19 +174,19 @@ cdef class Statements:
 
         `idle`: no transaction block is open, so what failed can be tried in another way. `cancelled`: a CancelRequest was
         aimed at it.
-        `resume(statement)` is to be called where it goes on because of what another connection has learnt.
+        `resume(statement)` is to be called if it goes on because of what another connection has learnt.
         """
         cdef:
             bint outdated = False
             Statement statement = request.prepares
             Prepare prepare
         if isinstance(request, Identification) and not self.types.unidentified:
-            # Known, or not to be known. What has failed with it inside a transaction, the look-up fails with as well.
+            # Known, or not to be known. If it has failed inside a transaction, the look-up fails as well.
             statement.question = None
             return self.go_on(statement, resume)
         if request.error is not None:
             statement.prepare = statement.question = None
-            # What the server has parsed it keeps, even where describing it failed.
+            # The server keeps what it has parsed, even if describing it failed.
             if statement.name and (not isinstance(request, Prepare) or request.stage > 0):
                 self.close_name(statement)
             else:
@@ -195,7 +195,7 @@ cdef class Statements:
                 # Parsed just now it cannot be outdated: a pooler takes one of the same text for it.
                 statement.forget_name()
                 outdated = idle
-            # Cancelled because nobody waited any more: whoever has come since gets a preparation of his own.
+            # It was cancelled because no caller waited any more: one that has come since gets a preparation of its own.
             return self.has_failed(statement, request.error, cancelled or outdated)
         if isinstance(request, Prepare):
             prepare = <Prepare>request
@@ -242,12 +242,12 @@ cdef class Statements:
         self.send_queue.encode(request)
         self.send_queue.unsent.push_front(request)
         if self.types.unidentified:
-            # Nobody shares what is learnt here, so the answers may come together.
+            # No other connection shares what is learnt here, so the answers may come together.
             return self.identify(None)
         return 0
 
     cdef int await_others(self, Statement statement, object resume) except -1:
-        """Go on when other connections have their answers: at once, where they have."""
+        """Go on when other connections have their answers: at once, if they have."""
         for oid in statement.awaited:
             calls = self.types.catalogue.asked.get(oid)
             if calls is not None:
@@ -389,7 +389,7 @@ cdef class Statements:
         return 0
 
     cdef int renew(self) except -1:
-        """DEALLOCATE ALL or DISCARD ALL was asked for: what is cached is prepared anew for whoever asks after that.
+        """DEALLOCATE ALL or DISCARD ALL was asked for: cached statements are prepared anew for later callers.
 
         The old names are closed too, in case that is not carried out. Statements that are held but not cached are found
         to be stale when they are used.
@@ -419,9 +419,9 @@ cdef class Statements:
         return 0
 
     cdef int dropped(self, ExtendedQuery request) except -1:
-        """A request was dropped: forget the preparation that it alone was waiting for, where that was not sent.
+        """A request was dropped: forget the preparation that it alone was waiting for, if that was not sent.
 
-        Where it was, it is given up; it may be waiting for a lock.
+        If it was, it is abandoned; it may be waiting for a lock.
         """
         cdef:
             Statement statement = request.statement

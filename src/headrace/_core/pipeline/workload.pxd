@@ -42,7 +42,7 @@ cdef class Workload:
         public double arrived            # when what is being read has arrived, as far as that is known
         readonly int count               # claims in flight
         readonly int unmeasured          # those of them whose cost is unknown
-        public int preparing             # statements that the server is parsing or looking types up for, whoever waits
+        public int preparing             # statements that the server is parsing or looking types up for, for any caller
         readonly double expected         # seconds that the others are expected to take
         public double replied_at         # when the last reply came
         public double head_since         # when the server began with the head, if anything is in flight
