@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-HEADRACE = Path(__file__).parents[2] / "src" / "headrace"
+HEADRACE = Path(__file__).parents[3] / "src" / "headrace"
 PIPELINE = HEADRACE / "_core" / "pipeline"
 LOOKED_INTO = {"cancellation", "read_buffer", "sent", "work"}
 """Members that are objects with interfaces of their own."""
