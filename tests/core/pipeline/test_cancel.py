@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from headrace import exceptions
+from headrace._core.pipeline.cancel import CANCEL_TIMEOUT
 from tests.core.pipeline.script import (
     DRAINED,
     DROPPED,
     ECHO,
+    FAIL,
     INT4,
     NUMBER,
     SIGNAL,
@@ -426,6 +428,39 @@ def test_without_a_key_nothing_can_be_signalled() -> None:
     talk.flush()
     assert talk.cancel(gone) == DRAINED
     assert talk.session.cancellation.interrupt() == DRAINED
+
+
+def test_a_cancel_request_without_an_effect_in_time_ends_the_connection() -> None:
+    talk, (gone,) = pipelined(1)
+    assert talk.cancel(gone) == SIGNAL
+    assert talk.log.cancel_timers == [CANCEL_TIMEOUT]
+    talk.session.cancellation.delivered()
+    assert talk.session.cancellation.time_is_up() == FAIL
+    assert isinstance(talk.session.cancellation.overdue, exceptions.ConnectionDoesNotExistError)
+
+
+def test_the_timer_is_stopped_when_the_window_closes() -> None:
+    talk, (gone,) = pipelined(1)
+    talk.cancel(gone)
+    talk.session.cancellation.delivered()
+    talk.reply(CANCELLED)
+    assert talk.log.cancel_timers == [CANCEL_TIMEOUT, 0]
+
+
+def test_without_a_key_an_abandoned_head_that_does_not_end_in_time_ends_the_connection() -> None:
+    talk = Conversation(greeted=False)
+    talk.startup()
+    talk.session.take_output()
+    talk.reply(backend.authentication_ok(), backend.ready_for_query())
+    first, second = talk.script("SELECT 1"), talk.script("SELECT pg_sleep(100)")
+    talk.flush()
+    talk.cancel(first)
+    talk.cancel(second)
+    talk.reply(simple("SELECT 1"))
+    assert talk.session.cancellation.time_is_up() == DRAINED, "the time was that of the first"
+    assert talk.log.cancel_timers == [CANCEL_TIMEOUT] * 2
+    assert talk.session.cancellation.time_is_up() == FAIL
+    assert isinstance(talk.session.cancellation.overdue, exceptions.FeatureNotSupportedError)
 
 
 def test_a_stray_delivery_is_passed_over() -> None:

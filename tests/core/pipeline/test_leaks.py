@@ -88,6 +88,7 @@ def signal(talk: Conversation) -> None:
     talk.cancel(gone)
     talk.session.cancellation.delivered()
     talk.reply(failed("57014"))
+    talk.log.cancel_timers.clear()
 
 
 def go_stale(talk: Conversation) -> None:
