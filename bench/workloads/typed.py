@@ -18,7 +18,7 @@ MIXED = f"SELECT * FROM {SCHEMA}.mixed"
 COLUMNS = ("id", "name", "price", "made_at", "code", "details", "available", "weight", "due", "labels")
 COUNT = 1_000
 
-DEAREST = 1.25
+DEAREST = 1.3
 """How many times as much as plain rows the objects may cost. The note says so if they cost more in this run."""
 ROUNDS = 15
 FETCHES = 8

@@ -74,8 +74,8 @@ async def test_frame_length_that_cannot_be(fake: Fake, kind: bytes, length: int)
     [
         (struct.pack("!Hi", 1, -5), "-5 bytes"),
         (struct.pack("!Hi", 1, INT_MIN), f"{INT_MIN} bytes"),
-        (struct.pack("!Hi", 1, 3) + b"ab", "3 bytes where 2 are left"),
-        (struct.pack("!Hi", 1, INT_MAX) + b"ab", "where 2 are left"),
+        (struct.pack("!Hi", 1, 3) + b"ab", "3 bytes, but only 2 are left"),
+        (struct.pack("!Hi", 1, INT_MAX) + b"ab", "but only 2 are left"),
         (struct.pack("!H", 1), "cut short"),
         (struct.pack("!Hh", 1, 0), "cut short"),
         (b"", "no fields"),

@@ -158,8 +158,8 @@ cdef list read_elements(ArrayCodec codec, Py_ssize_t count, const char **cursor,
         else:
             if end - at < length:
                 raise ProtocolError(
-                    f'a {codec.name} value from the server with an element of {length} bytes where '
-                    f'{end - at} are left'
+                    f'a {codec.name} value from the server with an element of {length} bytes, '
+                    f'but only {end - at} are left'
                 )
             PyList_SET_RAW(result, i, decode(element, at, length))
             at += length

@@ -105,7 +105,7 @@ cdef object decode_composite(Codec self, const char *data, Py_ssize_t size):
         else:
             if end - data < length:
                 raise ProtocolError(
-                    f'a {codec.name} value from the server with a column of {length} bytes where {end - data} are left'
+                    f'a {codec.name} value from the server with a column of {length} bytes, but only {end - data} are left'
                 )
             value = field.decode(field, data, length)
             data += length

@@ -1,8 +1,8 @@
 """The geometric types as the classes of headrace.types.
 
 The formats are those of point_send(), line_send(), lseg_send(), box_send(), path_send(), poly_send() and
-circle_send() in the server's geo_ops.c: float8 coordinates, with a count in front where there may be any number of
-points.
+circle_send() in the server's geo_ops.c: float8 coordinates, after a count if the number of points
+varies.
 
 Encoders accept what the classes' constructors accept. Points are any two numbers. A closed path is a Path with
 is_closed or a tuple of points; a list of points is an open path, as in asyncpg.

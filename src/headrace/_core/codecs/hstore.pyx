@@ -68,7 +68,7 @@ cdef object read_part(Codec codec, const char **cursor, const char *end):
         return None
     if length < 0 or end - data < length:
         raise ProtocolError(
-            f'an hstore value from the server with a part of {length} bytes where {end - data} are left')
+            f'an hstore value from the server with a part of {length} bytes, but only {end - data} are left')
     cursor[0] = data + length
     return decode_text(codec, data, length)
 

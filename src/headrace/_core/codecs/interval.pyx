@@ -38,7 +38,7 @@ cdef int interval_encode(Codec codec, WriteBuffer out, object value) except -1:
         seconds = timedelta_seconds(value)
         microseconds = timedelta_microseconds(value)
     else:
-        # Subclasses keep years, months or nanoseconds beside the fields of their base.
+        # Subclasses may keep years, months or nanoseconds in fields of their own.
         days = value.days
         seconds = value.seconds
         microseconds = value.microseconds

@@ -132,7 +132,7 @@ cdef object decode_bound(RangeCodec codec, const char **cursor, const char *end)
     data += 4
     if length < 0 or end - data < length:
         raise ProtocolError(
-            f'a {codec.name} value from the server with a bound of {length} bytes where {end - data} are left'
+            f'a {codec.name} value from the server with a bound of {length} bytes, but only {end - data} are left'
         )
     cursor[0] = data + length
     return codec.subtype.decode(codec.subtype, data, length)
@@ -161,7 +161,7 @@ cdef object decode_multirange(Codec self, const char *data, Py_ssize_t size):
         data += 4
         if length < 0 or end - data < length:
             raise ProtocolError(
-                f'a {codec.name} value from the server with a range of {length} bytes where {end - data} are left'
+                f'a {codec.name} value from the server with a range of {length} bytes, but only {end - data} are left'
             )
         member = decode_range(codec.range, data, length)
         Py_INCREF(member)

@@ -88,7 +88,7 @@ cdef tuple read_record(RecordCodec codec, const char *data, Py_ssize_t size):
         else:
             if end - data - 8 < length:
                 raise ProtocolError(
-                    f'a record value from the server with a column of {length} bytes where {end - data - 8} are left'
+                    f'a record value from the server with a column of {length} bytes, but only {end - data - 8} are left'
                 )
             column = <Codec>codec.columns.get(load_u32(data))
             if column is None:

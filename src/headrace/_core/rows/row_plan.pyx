@@ -111,7 +111,7 @@ cdef class Columns:
                     values[i] = <PyObject *>None
                 else:
                     if end - data < length:
-                        raise ProtocolError(f'DataRow from the server with a field of {length} bytes where '
+                        raise ProtocolError(f'DataRow from the server with a field of {length} bytes, but only '
                                             f'{end - data} are left')
                     values[i] = (<raw_decode_t>self.decoders[i])(tuple_item(codecs, i), data, length)
                     data += length
