@@ -20,7 +20,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
 
 from tests.pool.scheduler_model import (
     Call,
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 MILLISECOND = 0.001
-
-LONG = settings.get_current_profile_name() == "long"
-"""Whether to run many more programs: `--hypothesis-profile=long`."""
 
 
 @dataclass
@@ -340,12 +336,12 @@ def test_nobody_waits_longer_than_in_the_reference_and_for_one_repetition() -> N
 
 @pytest.mark.slow
 def test_everything_ends_of_many_programs() -> None:
-    assert_everything_ends(range(1000, 4000 if LONG else 1750))
+    assert_everything_ends(range(1000, 4000))
 
 
 @pytest.mark.slow
 def test_nobody_waits_longer_in_many_programs() -> None:
-    assert_nobody_waits_longer(range(1000, 6000 if LONG else 2000))
+    assert_nobody_waits_longer(range(1000, 6000))
 
 
 @pytest.mark.parametrize("options", [{"budget": 0.0}, {"max_pipeline": 1}])
