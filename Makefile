@@ -40,7 +40,7 @@ OPTIONAL_coverage := $(OPTIONAL_test)
 # hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
 PARALLEL := -n auto --dist worksteal --max-worker-restart 0
 
-CHECKS := check-format check-lint check-types check-imports check-layers check-stubs check-errors check-functions check-connecting check-types-docs
+CHECKS := check-format check-lint check-language check-types check-imports check-layers check-stubs check-errors check-functions check-connecting check-types-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers tests/soak \
 	$(wildcard tests/typing/sample.py)
 
@@ -58,7 +58,7 @@ demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a 
 test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 	@$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)
 
-check: $(VENV)/ready-check $(BUILT) ## Check format, lint, types, layers, stubs and generated code
+check: $(VENV)/ready-check $(BUILT) ## Check format, lint, language, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
 
 coverage: $(VENV)/ready-coverage ## Measure line coverage of Python and Cython, in build/coverage (some 20 minutes)
@@ -109,6 +109,9 @@ check-imports:
 
 check-layers:
 	@$(BIN)/python tools/check_layers.py
+
+check-language:
+	@$(BIN)/python tools/check_language.py
 
 check-stubs:
 	@$(BIN)/python tools/check_stubs.py

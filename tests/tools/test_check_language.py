@@ -14,7 +14,7 @@ from tools.check_language import check, complaints
     [
         "Whoever waits is woken.",
         "Return it. What is left is dropped.",
-        "Whether the connection is closed.",
+        "Who waits is woken.",
         "The end.\n\nWhere there is none, None.",
         "A note: whoever reads this knows.",
         "The connection stands in line.",
@@ -43,7 +43,7 @@ def test_docstrings_comments_and_pages_are_read_but_code_is_not(tmp_path: Path) 
     (tmp_path / "src" / "package").mkdir(parents=True)
     (tmp_path / "docs").mkdir()
     (tmp_path / "src" / "package" / "module.pyx").write_text(
-        '"""Good."""\n\n# What is\n# commented.\ncdef int f():\n    """Whether it is."""\n    return "What is it."\n'
+        '"""Good."""\n\n# What is\n# commented.\ncdef int f():\n    """Where it is."""\n    return "What is it."\n'
     )
     (tmp_path / "docs" / "page.md").write_text("# A page\n\n```\nWhat is code.\n```\n\n- Where there is a list.\n")
     assert [line.split(" ")[0] for line in check(tmp_path)] == [

@@ -534,7 +534,7 @@ cdef class Driver(TransportCallbacks):
 
         A server closes it when the backend is gone, with its locks and everything else that it held (PostgreSQL
         documentation, "Termination"). Nothing is closed on this side before that: a proxy might close its side too then.
-        What had not been sent fails with an error that says so. Raises TimeoutError if `timeout` seconds do not suffice,
+        Requests that were not sent fail with an error that says so. Raises TimeoutError if `timeout` seconds do not suffice,
         and InterfaceError in another event loop. The connection is dropped after a time-out, after CLOSE_TIMEOUT if no
         `timeout` was given, and on cancellation.
         """

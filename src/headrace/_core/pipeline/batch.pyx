@@ -17,7 +17,7 @@ cdef class Batch(ExtendedQuery):
 
     The elements are encoded a chunk at a time while the server works on those before. The first chunk is encoded in
     the caller; if a later element is bad, the server rolls back all that was sent, and the caller gets the error.
-    Where the server refuses the statement as stale the batch is run again, unless its elements came from an iterator
+    If the server refuses the statement as stale, the batch is run again, unless its elements came from an iterator
     and are gone.
     """
 

@@ -59,7 +59,7 @@ cdef class Plan:
                 else:
                     codec = <Codec>PyTuple_GET_ITEM(self.parameter_codecs, i)
                     codec.encode(codec, out, value)
-                    # What follows the arguments, the formats of at most 1,664 columns, has to fit in too.
+                    # The formats of the columns, at most 1,664, follow the arguments and must fit in too.
                     if out.length - mark > MAX_MESSAGE - 4096:
                         raise InterfaceError(
                             f'the arguments take more than {MAX_MESSAGE} bytes, which no server takes in one message',

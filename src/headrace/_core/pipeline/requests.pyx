@@ -235,7 +235,7 @@ cdef class ExtendedQuery(Request):
     cdef int start(self, Plan plan) except -1:
         """Begin an execution by the plan.
 
-        What an earlier one left behind is void: a request is bound again after its statement was prepared again.
+        The state of an earlier execution is void: a request is bound again after its statement was prepared again.
         """
         if classify_copy(self.statement):
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
@@ -251,10 +251,10 @@ cdef class ExtendedQuery(Request):
         return 0
 
     cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1:
-        """RowDescription or NoData of what was just bound: rows are read by what it says.
+        """Take the RowDescription or NoData of the portal that was just bound; the rows are read by it.
 
-        Where they cannot be, because types have changed since Bind named the formats, the request fails although it is
-        executed.
+        If types have changed since Bind named the formats, the rows cannot be read, and the request fails although it
+        is executed.
         """
         cdef:
             list columns

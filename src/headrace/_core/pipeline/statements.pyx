@@ -49,9 +49,10 @@ cdef class Statements:
         return statement
 
     cdef Statement held(self, str query, bint named, object name):
-        """A statement that is kept until it is let go of; shared with the cache unless it is named by the user.
+        """Return a statement that is kept until it is released; it is shared with the cache unless the user names it.
 
-        Who wants no cache has a pooler before the server: unless the user has named it, the server keeps nothing of it.
+        If the cache is turned off, there may be a pooler in front of the server. Then the server keeps no statement
+        but those that the user has named.
         """
         cdef Statement statement
         if name is not None:
