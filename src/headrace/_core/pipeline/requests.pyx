@@ -2,7 +2,7 @@
 
 A request owns the wire up to its Sync (or, for Startup and SimpleQuery, up to the ReadyForQuery that the protocol sends of
 itself). The session calls, in this order: `encode` in the caller, so that a bad argument raises there; `more` while the
-request is streaming; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
+request `has_more`; `receive` for each message of the reply but ErrorResponse, ReadyForQuery and the asynchronous
 ones; `finished` to check that the reply was whole; `settle`.
 
 A request knows neither the session nor any event loop; who waits for it, see Future.
@@ -396,13 +396,7 @@ cdef class Query(ExtendedQuery):
             self.stage = 1
         elif kind == b'I' and self.stage == 2:
             self.stage = 3
-        elif kind == b'G' and self.stage == 2:
-            self.error = refuse_copy(self)
-        elif kind == b'H' and self.stage == 2:
-            self.error = FeatureNotSupportedError(COPY_REFUSED)
-        elif (kind == b'd' or kind == b'c') and self.error is not None:
-            pass
-        else:
+        elif self.stage != 2 or not takes_copy(self, kind):
             return self.unexpected(kind)
         return 0
 
@@ -548,13 +542,7 @@ cdef class UnpreparedQuery(Request):
             self.stage = 3
         elif kind == b'I' and self.stage == 2:
             self.stage = 3
-        elif kind == b'G' and self.stage == 2:
-            self.error = refuse_copy(self)
-        elif kind == b'H' and self.stage == 2:
-            self.error = FeatureNotSupportedError(COPY_REFUSED)
-        elif (kind == b'd' or kind == b'c') and self.error is not None:
-            pass
-        else:
+        elif self.stage != 2 or not takes_copy(self, kind):
             return self.unexpected(kind)
         return 0
 
@@ -573,6 +561,17 @@ cdef class UnpreparedQuery(Request):
 
     cdef object outcome(self):
         return self.status if self.status is not None else ''
+
+
+cdef bint takes_copy(Request request, char kind) except -1:
+    """Take a message of a COPY that is refused, and fail the request; returns whether the message is one."""
+    if kind == b'G':
+        request.error = refuse_copy(request)
+    elif kind == b'H':
+        request.error = FeatureNotSupportedError(COPY_REFUSED)
+    else:
+        return (kind == b'd' or kind == b'c') and request.error is not None
+    return True
 
 
 cdef object refuse_copy(Request request):
@@ -622,13 +621,7 @@ cdef class SimpleQuery(Request):
             self.stage = 1
         elif kind == b'D' and self.stage == 1:
             pass
-        elif kind == b'G':
-            self.error = refuse_copy(self)
-        elif kind == b'H':
-            self.error = FeatureNotSupportedError(COPY_REFUSED)
-        elif (kind == b'd' or kind == b'c') and self.error is not None:
-            pass
-        else:
+        elif not takes_copy(self, kind):
             return self.unexpected(kind)
         return 0
 
