@@ -209,7 +209,7 @@ cdef class Statements:
         return self.await_others(statement, resume)
 
     cdef int go_on(self, Statement statement, object resume) except -1:
-        """The statement was described: have its types looked up, of the server that this ticks out to be."""
+        """The statement was described: have its types looked up, of the server that this turns out to be."""
         cdef list missing = self.types.to_look_up(statement.oids())
         if not missing:
             return self.is_ready(statement)
