@@ -102,7 +102,7 @@ async def test_of_two_refusals_the_one_that_got_further_is_raised(tls: Secure, r
     """A wrong password says more than a line that pg_hba.conf does not have; a note tells of the other attempt."""
     with pytest.raises(headrace.InvalidPasswordError) as caught:
         await headrace.connect(**tls.to(role, password="wrong"), ssl=mode)
-    assert "the other time: InvalidAuthorizationSpecificationError" in caught.value.__notes__[0]
+    assert "the other attempt failed with InvalidAuthorizationSpecificationError" in caught.value.__notes__[0]
 
 
 async def test_a_database_that_does_not_exist_is_not_looked_for_twice(tls: Secure) -> None:

@@ -27,7 +27,7 @@ cdef class Driver(TransportCallbacks):
         readonly Transport transport
         WakeupBatch wakeup_batch
         PoolCallbacks pool               # None outside of a pool
-        readonly object cancel_sender        # async (pid, secret) -> None: delivers a CancelRequest
+        readonly object cancel_sender    # async (pid, secret) -> None: delivers a CancelRequest
         public object observer           # watch(request, timeout), refused(query, args, error): sees every request
         readonly object pooled           # the pool's view of the connection; None outside of a pool
         object owner_reference           # to whom is told of notices, notifications and the end
@@ -39,6 +39,7 @@ cdef class Driver(TransportCallbacks):
         object cancel_timer
         list idle_waiters                # futures of those who wait until nothing is in flight
         set tasks
+        object __weakref__
 
     cdef int _check(self) except -1
     cdef int _check_loop(self, str hint) except -1
