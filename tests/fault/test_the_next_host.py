@@ -119,7 +119,7 @@ async def test_over_tls_the_second_host_is_bound_to_its_own_certificate(
         sslrootcert=tls.pki.root,
     )
     opened = await open_driver(params, SessionLimits(100, 300, 15360, 100).session, 20)
-    assert opened.place.encrypted
+    assert opened.endpoint.encrypted
     assert opened.authenticator.channel_bound
     await opened.driver.close()
 
