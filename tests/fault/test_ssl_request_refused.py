@@ -100,7 +100,7 @@ async def test_a_wrong_password_with_tls_tells_more_than_a_plain_attempt_that_is
     server = await fake(wrong_password, dropped)
     with pytest.raises(headrace.InvalidPasswordError) as caught:
         await headrace.connect(server.dsn(), ssl="prefer", timeout=10)
-    assert "the other time: ConnectionDoesNotExistError" in "".join(caught.value.__notes__)
+    assert "the other attempt failed with ConnectionDoesNotExistError" in "".join(caught.value.__notes__)
 
 
 async def test_a_failed_handshake_tells_more_than_a_plain_attempt_that_is_dropped(fake: Fake, pki: Pki) -> None:
