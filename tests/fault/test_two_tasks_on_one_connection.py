@@ -597,6 +597,8 @@ class Mix:
         self.tasks: list[asyncio.Task[set[int]]] = []
         self.undone: set[int] = set()
         """The tokens of blocks that have failed."""
+        self.blocks: list[object] = []
+        """The blocks that have begun and have not ended, the outermost first."""
 
     def begin(self, depth: int) -> asyncio.Task[set[int]]:
         task = asyncio.create_task(self.block(depth))
@@ -604,15 +606,22 @@ class Mix:
         return task
 
     async def block(self, depth: int) -> set[int]:
-        """Return the tokens that are to be in the table if the transaction around this one is kept."""
+        """Return the tokens that are to be in the table if the transaction around this one is kept.
+
+        A query that is made while another block is open may be part of that one's transaction, so nothing is said of
+        its token.
+        """
         chance = self.chance
         put_here: set[int] = set()
         children: list[asyncio.Task[set[int]]] = []
+        this = object()
+        self.blocks.append(this)
         try:
             async with self.connection.transaction():
                 for _ in range(chance.randrange(4)):
                     token = next(self.tokens)
-                    put_here.add(token)
+                    if self.blocks[-1] is this:
+                        put_here.add(token)
                     await put(self.connection, token)
                     for _ in range(chance.randrange(3)):
                         await asyncio.sleep(0)
@@ -627,6 +636,8 @@ class Mix:
         except BaseException:
             self.undone |= put_here
             raise
+        finally:
+            self.blocks.remove(this)
         return put_here.union(*(child.result() for child in children if child.done() and not failed(child)))
 
 
