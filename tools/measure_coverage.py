@@ -79,16 +79,7 @@ def main(arguments: list[str]) -> int:
 
 def build() -> None:
     """Compile the extension modules of the copy, and put the generated C beside them."""
-    print("compiling headrace for coverage (a few minutes the first time)", flush=True)
-    log = COPY / "compile.log"
-    with log.open("w") as output:
-        done = subprocess.run(
-            [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
-            cwd=COPY, env=os.environ | {"HEADRACE_COVERAGE": "1"}, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    if done.returncode != 0:
-        print(log.read_text(), file=sys.stderr)
-        raise SystemExit(f"the build for coverage failed; {log} has all of it")
+    copied_tree.build(COPY, "HEADRACE_COVERAGE", "for coverage")
     # Cython's plugin reads from the C file which lines of a module can run, and looks for it beside the module.
     for source in sorted(GENERATED.rglob("*.c")):
         link = COPY / source.relative_to(GENERATED)

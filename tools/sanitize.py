@@ -62,7 +62,7 @@ ENVIRONMENT = {
 def main(arguments: list[str]) -> int:
     """Copy, build and run; return the exit status."""
     copy()
-    build()
+    copied_tree.build(COPY, "HEADRACE_ASAN", "under sanitizers")
     status = run("pytest", "-p", "no:cacheprovider", *(arguments or DEFAULT))
     if status == 0 and not arguments:
         status = run("tests.fuzz", "--replay")
@@ -72,20 +72,6 @@ def main(arguments: list[str]) -> int:
 def copy() -> None:
     """Bring the copy up to date; what is newer there was built there."""
     copied_tree.update(ROOT, COPY, COPIED)
-
-
-def build() -> None:
-    """Compile the extension modules of the copy."""
-    print("compiling headrace under sanitizers (a few minutes the first time)", flush=True)
-    log = COPY / "compile.log"
-    with log.open("w") as output:
-        done = subprocess.run(
-            [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"],
-            cwd=COPY, env=os.environ | {"HEADRACE_ASAN": "1"}, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    if done.returncode != 0:
-        print(log.read_text(), file=sys.stderr)
-        raise SystemExit(f"the build under sanitizers failed; {log} has all of it")
 
 
 def run(*module: str) -> int:
