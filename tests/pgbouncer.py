@@ -55,7 +55,7 @@ class Program:
 
     @property
     def keeps_statements(self) -> bool:
-        """Whether it knows `max_prepared_statements`, which came with 1.21."""
+        """True if it knows `max_prepared_statements`, which came with 1.21."""
         return self.version >= (1, 21)
 
 

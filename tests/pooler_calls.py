@@ -263,7 +263,7 @@ async def listen(way: Way) -> None:
 
 
 async def running(observer: Any, text: str) -> bool:
-    """Whether a query with this text runs anywhere."""
+    """True if a query with this text runs anywhere."""
     found = await observer.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1",
         f"%{text}%",

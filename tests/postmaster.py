@@ -86,7 +86,7 @@ class HeldPort:
 
 
 def open_to_all(directory: Path) -> bool:
-    """Whether any user may enter `directory`, through every directory above it."""
+    """True if any user may enter `directory`, through every directory above it."""
     return all(place.stat().st_mode & stat.S_IXOTH for place in (directory, *directory.parents))
 
 
@@ -97,7 +97,7 @@ class Account:
         self._other = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
 
     def may_enter(self, directory: Path) -> bool:
-        """Whether a server can read what is in `directory`."""
+        """True if a server can read what is in `directory`."""
         return self._other is None or open_to_all(directory)
 
     def own(self, path: Path) -> None:
@@ -140,7 +140,7 @@ class Postmaster:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process was started and has not ended."""
+        """True if the process was started and has not ended."""
         return self._server is not None and self._server.poll() is None
 
     @property

@@ -150,7 +150,7 @@ class Cluster:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server was started and has not ended."""
+        """True if the server was started and has not ended."""
         return self.postmaster.is_running
 
     def host(self, *, unix: bool = False) -> str:

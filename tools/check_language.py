@@ -1,8 +1,8 @@
 """Check the language of docstrings, comments and pages: no sentence begins as a riddle, no retired word is used.
 
-A sentence that begins with "What", "Where" or "Who" hides its subject, unless it is a question. The words in RETIRED
-were once used here for things that have a standard name. The check prints one line for each finding and exits with
-status 1 if there are any.
+A sentence that begins with "What", "Whether", "Where" or "Who" hides its subject, unless it is a question. The words in
+RETIRED were once used here for things that have a standard name. The check prints one line for each finding and exits
+with status 1 if there are any.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PROSE: Final = (
 )
 CODE: Final = ("src/**/*.py", "src/**/*.pyx", "src/**/*.pxd", "storefront/src/**/*.py", "tools/*.py", "bench/**/*.py")
 
-RIDDLE: Final = re.compile(r"(?:^|(?<=[.:!?] ))((?:What|Whatever|Where|Who)\b(?:[^.?!`]|`[^`]*`|\.(?=\w))*[.?!]?)")
+RIDDLE: Final = re.compile(
+    r"(?:^|(?<=[.:!?] ))((?:What|Whatever|Whether|Where|Who)\b(?:[^.?!`]|`[^`]*`|\.(?=\w))*[.?!]?)"
+)
 RETIRED: Final = re.compile(
     r"\b(?:revival|outbox|arrivals|pristine|sign of life|signs of life|stand in line|stands in line|standing in line|"
     r"sees? off|outworn|condemn(?:s|ed)?|whoever|whatsoever|unsaid)\b",

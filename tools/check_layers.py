@@ -54,7 +54,7 @@ class Position:
     level: int
     entry: str
     independent: bool
-    """Whether entries of this layer must not import each other."""
+    """True if entries of this layer must not import each other."""
 
 
 class Layers:

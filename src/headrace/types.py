@@ -147,12 +147,12 @@ class Range(Generic[_T]):
 
     @property
     def lower_inc(self) -> bool:
-        """Whether the lower bound belongs to the range."""
+        """True if the lower bound belongs to the range."""
         return self._lower_inc
 
     @property
     def lower_inf(self) -> bool:
-        """Whether the range has no lower bound."""
+        """True if the range has no lower bound."""
         return self._lower is None and not self._empty
 
     @property
@@ -162,17 +162,17 @@ class Range(Generic[_T]):
 
     @property
     def upper_inc(self) -> bool:
-        """Whether the upper bound belongs to the range."""
+        """True if the upper bound belongs to the range."""
         return self._upper_inc
 
     @property
     def upper_inf(self) -> bool:
-        """Whether the range has no upper bound."""
+        """True if the range has no upper bound."""
         return self._upper is None and not self._empty
 
     @property
     def isempty(self) -> bool:
-        """Whether this is the empty range. Only `empty=True` makes it so, because the values in [1, 1) depend on the
+        """True if this is the empty range. Only `empty=True` makes it so, because the values in [1, 1) depend on the
         type."""
         return self._empty
 
@@ -486,7 +486,7 @@ class Path:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the last point is joined to the first."""
+        """True if the last point is joined to the first."""
         return self._is_closed
 
     def __len__(self) -> int:

@@ -44,7 +44,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_the_next_user_finds_a_pristine_session(pool: MakePool, change: str) -> None:
-    """Whether the change stood alone or among others' queries, shared or leased."""
+    """True if the change stood alone or among others' queries, shared or leased."""
     made = await pool(min_size=1, max_size=1)
     pristine = await made.fetchrow(LOOK)
     before = await made.fetchval("SELECT pg_backend_pid()")

@@ -249,7 +249,7 @@ class Fuzzing:
         pickle.dump(found, report)
 
     def _ended(self, worker: _Worker) -> bool:
-        """Whether the process has come to its end; raises Failure where it came to no good one."""
+        """True if the process has come to its end; raises Failure where it came to no good one."""
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         worker.running = pid == 0
         at, data = worker.slot.read()

@@ -60,7 +60,7 @@ class Rules:
     end_after: int | None = None
     """How many bytes are sent on, counted from the connection's first, before it ends."""
     end_by_reset: bool = False
-    """Whether that end is an RST for both sides, and not a FIN."""
+    """True if that end is an RST for both sides, and not a FIN."""
 
 
 def drop_packets(sock: socket.socket) -> None:
@@ -220,7 +220,7 @@ class Link(Faults):
         record: bool,
     ) -> None:
         self.is_over = False
-        """Whether it has ended, in whichever way, so that nothing is sent on any more."""
+        """True if it has ended, in whichever way, so that nothing is sent on any more."""
         self._writers = (client[1], server[1])
         for writer in self._writers:
             # drain() then returns when the kernel has all of it, and pieces go out as they were cut.

@@ -723,7 +723,7 @@ class Shared(Pool):
         self._serve_all()
 
     def could_be_the_reference(self) -> bool:
-        """Whether the reference can get to where this pool is: each connection belongs to one of the oldest claims."""
+        """True if the reference can get to where this pool is: each connection belongs to one of the oldest claims."""
         waiting = [claim.ticket for claim in self.scheduler.claims()]
         for pooled in self.scheduler.connections.values():
             in_flight: list[CallClaim] = pooled.driver.in_flight

@@ -64,7 +64,7 @@ class Ending:
     """How a turn ended."""
 
     was_cancelled: bool
-    """Whether it was running when it was cancelled: it may not have ended as if nothing had been."""
+    """True if it was running when it was cancelled: it may not have ended as if nothing had been."""
     error: BaseException | None
 
 

@@ -85,7 +85,7 @@ class Route:
 
     @property
     def is_lossy(self) -> bool:
-        """Whether connections of this route may be lost."""
+        """True if connections of this route may be lost."""
         return is_loss in self._excuses
 
 

@@ -47,7 +47,7 @@ class Turn:
         self.ledger = ledger
         self.figures = figures
         self.has_limits = False
-        """Whether a call of this turn has a time limit."""
+        """True if a call of this turn has a time limit."""
         self._tokens = 0
 
     # -- what is sent, and what comes back ---------------------------------------------------------------------------

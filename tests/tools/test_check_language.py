@@ -15,6 +15,7 @@ from tools.check_language import check, complaints
         "Whoever waits is woken.",
         "Return it. What is left is dropped.",
         "Who waits is woken.",
+        "Whether the connection is closed.",
         "The end.\n\nWhere there is none, None.",
         "A note: whoever reads this knows.",
         "The connection stands in line.",

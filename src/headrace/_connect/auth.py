@@ -95,7 +95,7 @@ class Work:
     def __init__(self, step: Callable[[], object], *, hashes: bool = False) -> None:
         self._step = step
         self.hashes = hashes
-        """Whether the step keeps a processor busy. Otherwise it waits for I/O."""
+        """True if the step keeps a processor busy. Otherwise it waits for I/O."""
 
     def run(self) -> object:
         """Run the step. Raises what the step raises."""
@@ -162,7 +162,7 @@ class Authenticator:
 
     @property
     def done(self) -> bool:
-        """Whether AuthenticationOk has arrived and was accepted."""
+        """True if AuthenticationOk has arrived and was accepted."""
         return self._state is _State.DONE
 
     @property
@@ -172,7 +172,7 @@ class Authenticator:
 
     @property
     def channel_bound(self) -> bool:
-        """Whether both sides have proved that they hold the ends of the same TLS connection."""
+        """True if both sides have proved that they hold the ends of the same TLS connection."""
         return self._scram is not None and self._scram.mechanism == SCRAM_SHA_256_PLUS and self._scram.verified
 
     def respond(self, code: int, payload: bytes) -> Reply:

@@ -51,11 +51,11 @@ class Endpoint:
     sockaddr: Any
     attempt: Attempt = PLAIN
     reached: bool = False
-    """Whether the TCP or Unix connection was accepted."""
+    """True if the TCP or Unix connection was accepted."""
     encrypted: bool | None = None
-    """Whether TLS is on; None before that is negotiated."""
+    """True if TLS is on; None before that is negotiated."""
     accepted: bool = False
-    """Whether the server has authenticated the user."""
+    """True if the server has authenticated the user."""
     context: ssl.SSLContext | None = None
     hostname: str | None = None
     """The name that the TLS handshake sends and verifies."""

@@ -30,7 +30,7 @@ class GssExchange:
 
     @property
     def complete(self) -> bool:
-        """Whether both sides are authenticated."""
+        """True if both sides are authenticated."""
         return self._context is not None and bool(self._context.complete)
 
     def step(self, token: bytes | None) -> bytes | None:

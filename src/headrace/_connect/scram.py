@@ -138,7 +138,7 @@ class ScramClient:
 
     @property
     def verified(self) -> bool:
-        """Whether the server has proved that it knows the password."""
+        """True if the server has proved that it knows the password."""
         return self._state is _State.VERIFIED
 
     def client_first(self) -> bytes:

@@ -20,18 +20,18 @@ class ServerKind:
 
     name: str
     advisory_locks: bool = True
-    """Whether it has pg_advisory_unlock_all()."""
+    """True if it has pg_advisory_unlock_all()."""
     close_all: bool = True
-    """Whether it has CLOSE ALL."""
+    """True if it has CLOSE ALL."""
     notifications: bool = True
-    """Whether it has LISTEN and UNLISTEN."""
+    """True if it has LISTEN and UNLISTEN."""
     reset_all: bool = True
-    """Whether it has RESET ALL."""
+    """True if it has RESET ALL."""
     tells_state: bool = True
-    """Whether it reports what has changed in a session: the sources in pg_settings, pg_prepared_statements and
+    """True if it reports what has changed in a session: the sources in pg_settings, pg_prepared_statements and
     pg_my_temp_schema()."""
     tells_identity: bool = True
-    """Whether it reports which server it is: pg_control_system() and pg_postmaster_start_time()."""
+    """True if it reports which server it is: pg_control_system() and pg_postmaster_start_time()."""
 
     @cached_property
     def reset_query(self) -> str:

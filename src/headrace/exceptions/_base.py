@@ -143,7 +143,7 @@ class PostgresError(PostgresMessage, Exception):
     """An error reported by the server, or by the driver in the server's terms."""
 
     safe_to_retry: bool = False
-    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    """True if the call can be made again without doing its work twice: the server provably never started it, or it only
     reads. Never True inside a transaction block, nor for a call that begins or ends one."""
 
     def __init__(
@@ -256,7 +256,7 @@ class InterfaceError(InterfaceMessage, Exception):
     """The driver was used in a way that cannot work."""
 
     safe_to_retry: bool = False
-    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    """True if the call can be made again without doing its work twice: the server provably never started it, or it only
     reads. Never True inside a transaction block, nor for a call that begins or ends one."""
 
     def __init__(
@@ -306,7 +306,7 @@ class InternalClientError(Exception):
     """The driver reached a state that should be impossible, or the server violated the protocol."""
 
     safe_to_retry: bool = False
-    """Whether the call can be made again without doing its work twice: the server provably never started it, or it only
+    """True if the call can be made again without doing its work twice: the server provably never started it, or it only
     reads. Never True inside a transaction block, nor for a call that begins or ends one."""
 
 

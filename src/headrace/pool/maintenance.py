@@ -80,7 +80,7 @@ class Maintenance:
 
     @property
     def is_running(self) -> bool:
-        """Whether connections are opened and used."""
+        """True if connections are opened and used."""
         return self._running
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -147,12 +147,12 @@ cdef class PooledConnection:
 
     @property
     def idle(self) -> bool:
-        """Whether no caller's request is in flight and it is not leased."""
+        """True if no caller's request is in flight and it is not leased."""
         return self.work.count == 0 and not self.leased
 
     @property
     def is_reset(self) -> bool:
-        """Whether the reset after its last lease is done, so that the server's status is not that of the lease."""
+        """True if the reset after its last lease is done, so that the server's status is not that of the lease."""
         return self.driver.request_count - self.driver.pending >= self.reset_at
 
     def __repr__(self) -> str:

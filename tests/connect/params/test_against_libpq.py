@@ -570,9 +570,9 @@ class Difference:
     reason: str
     dsn: str
     libpq: bool
-    """Whether libpq takes it."""
+    """True if libpq takes it."""
     headrace: bool
-    """Whether headrace takes it."""
+    """True if headrace takes it."""
     environ: dict[str, str] = field(default_factory=dict)
 
 

@@ -122,7 +122,7 @@ class Unit:
     sql: str | None = None
     """The text of a simple query."""
     bound: bool = False
-    """Whether BindComplete has come."""
+    """True if BindComplete has come."""
 
     tokens: list[int] = field(default_factory=list)
     parsed: list[str] = field(default_factory=list)
@@ -135,11 +135,11 @@ class Unit:
     status: str | None = None
     """The transaction status of the ReadyForQuery that ended it."""
     commits: bool = False
-    """Whether it is a COMMIT."""
+    """True if it is a COMMIT."""
     changes: bool = False
-    """Whether it begins or ends a transaction, or changes the session."""
+    """True if it begins or ends a transaction, or changes the session."""
     changes_behind: bool = False
-    """Whether there was such a one in flight behind it when its answer had come."""
+    """True if there was such a one in flight behind it when its answer had come."""
 
 
 class Reference:
@@ -153,7 +153,7 @@ class Reference:
         """Notices, notifications and parameters, in order."""
         self.fatal: str | None = None
         self.proof = False
-        """Whether the server's last words prove that it started nothing behind the head."""
+        """True if the server's last words prove that it started nothing behind the head."""
         self.refused_texts: dict[str, set[str]] = {}
         """SQLSTATEs that preparing a text has come to."""
         self._by_token: dict[int, list[Unit]] = {}
@@ -165,7 +165,7 @@ class Reference:
         return self.units[self.answered] if self.answered < len(self.units) else None
 
     def is_in_block(self, unit: Unit) -> bool:
-        """Whether a unit in flight stands in a transaction block, or begins or ends one."""
+        """True if a unit in flight stands in a transaction block, or begins or ends one."""
         block = self.status != "I"
         for each in self.units[self.answered :]:
             controls = each.sql is not None and each.sql.startswith(CONTROLS)
@@ -177,7 +177,7 @@ class Reference:
         raise AssertionError("the unit is not in flight")
 
     def may_have_started(self, unit: Unit) -> bool:
-        """Whether the server may have started a unit in flight."""
+        """True if the server may have started a unit in flight."""
         if not self.proof:
             return True
         return unit is self.head and (unit.bound or unit.sql is not None)

@@ -72,7 +72,7 @@ class Call:
 
     @property
     def settled(self) -> bool:
-        """Whether there is an outcome."""
+        """True if there is an outcome."""
         return self.waiter.settled
 
     @property

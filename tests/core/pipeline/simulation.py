@@ -198,7 +198,7 @@ class Asked:
     kind: str
     shared: bool = False
     inside: bool = False
-    """Whether it belongs to a transaction."""
+    """True if it belongs to a transaction."""
     given_up: bool = False
     dropped: bool = False
     expected: Any = None

@@ -411,6 +411,6 @@ def test_a_connection_that_finds_out_about_the_pooler_shares_no_more() -> None:
 
 
 def introspected_again(talk: Conversation) -> bool:
-    """Whether another use of the statement has its types looked up."""
+    """True if another use of the statement has its types looked up."""
     describe(talk)
     return asked_after(talk) == ["which types"]

@@ -35,7 +35,7 @@ class Life(RuleBasedStateMachine):
         self.model = Model(max_pipeline=max_pipeline, cache=cache)
 
     def lives(self) -> bool:
-        """Whether the connection is there."""
+        """True if the connection is there."""
         return not self.model.session.ended
 
     # Calls

@@ -37,7 +37,7 @@ class Address:
 
     @property
     def is_unix(self) -> bool:
-        """Whether this is a Unix socket."""
+        """True if this is a Unix socket."""
         return self.hostaddr is None and self.host is not None and self.host.startswith(("/", "@"))
 
     @property

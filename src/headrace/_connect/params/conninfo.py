@@ -26,7 +26,7 @@ class Dsn:
 
     values: dict[str, str]
     authority_ports: bool = False
-    """Whether the ports were given next to the hosts of a URI, so that they only apply to those hosts."""
+    """True if the ports were given next to the hosts of a URI, so that they only apply to those hosts."""
 
     def __repr__(self) -> str:
         return f"<Dsn {', '.join(self.values)}>"

@@ -171,7 +171,7 @@ class TypeInfo(NamedTuple):
     attribute_names: tuple[str, ...]
     attribute_types: tuple[int, ...]
     binary: bool
-    """Whether values can be sent and received in binary."""
+    """True if values can be sent and received in binary."""
 
     send: str
     """The name of the function that makes the binary form; '' if there is none."""

@@ -91,7 +91,7 @@ cdef class TypeCatalogue:
 
     @property
     def in_use(self) -> bool:
-        """Whether a connection uses it."""
+        """True if a connection uses it."""
         return len(self.maps) > 0
 
     cdef set made_of(self, oids):

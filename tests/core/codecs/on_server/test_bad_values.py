@@ -130,7 +130,7 @@ async def test_the_neighbours_of_a_bad_value_run(conn: headrace.Connection) -> N
     ],
 )
 async def test_what_the_server_judges(conn: headrace.Connection, type_name: str, value: Any) -> None:
-    """Whether a value makes sense is for the server to say; the connection goes on."""
+    """True if a value makes sense is for the server to say; the connection goes on."""
     with pytest.raises(headrace.PostgresError):
         await conn.fetchval(f"SELECT $1::{type_name}", value)
     assert await conn.fetchval("SELECT 1") == 1

@@ -35,7 +35,7 @@ class Sample:
     """What stands between the elements of an array in its text form."""
 
     nests: bool = True
-    """Whether a list in a list is a dimension of an array: not where the type's own values are lists."""
+    """True if a list in a list is a dimension of an array: not where the type's own values are lists."""
 
     sql: str = ""
     """The type in SQL, where that is not its name in quotes."""
