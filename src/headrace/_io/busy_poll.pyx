@@ -47,7 +47,7 @@ cdef class BusyPoll:
         return recv(self.descriptor, place, room, MSG_DONTWAIT)
 
     cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept:
-        """Receive what is there, or arrives in a moment; returns the number of bytes, and 0 where there are none.
+        """Receive what is there, or arrives in a moment; returns the number of bytes, and 0 if there are none.
 
         The end of the stream and errors are not told apart from that: the event loop comes upon them by itself.
         """

@@ -32,7 +32,6 @@ cdef class Driver(TransportCallbacks):
         readonly object pooled           # the pool's view of the connection; None outside of a pool
         object owner_reference           # to whom is told of notices, notifications and the end
         object watcher                   # told of refusals to write
-        Request last_ping
         readonly bint unanswered         # was dropped because it did not answer a ping
         bint dropped                     # by terminate()
         bint terminated                  # Terminate has been written

@@ -183,16 +183,10 @@ cdef class Driver(TransportCallbacks):
         """
         cdef SimpleQuery request = SimpleQuery(self._waiter() if awaited else None, '', True)
         request.traits |= BARRIER
-        self.last_ping = request
         request.deadline = self.loop.call_later(timeout, self._unanswered, timeout)
         self.session.submit(request)
         self.transport.flush_soon()
         return request
-
-    @property
-    def is_pinged(self) -> bool:
-        """Return whether the server has been pinged and has not answered yet."""
-        return self.last_ping is not None and self.last_ping.state != DONE
 
     def _unanswered(self, timeout):
         self.unanswered = True

@@ -34,28 +34,6 @@ def decode(oid: int, data: bytes) -> object:
     return codec.decode(codec, <const char *>data, len(data))
 
 
-def encode_each(oid: int, values: list) -> int:
-    """Encode the values one after the other and return the number of bytes."""
-    cdef:
-        Codec codec = codec_of(oid)
-        WriteBuffer out = WriteBuffer()
-        object value
-    for value in values:
-        codec.encode(codec, out, value)
-    return out.length
-
-
-def decode_each(oid: int, values: list) -> list:
-    """Decode each of the byte strings."""
-    cdef:
-        Codec codec = codec_of(oid)
-        list decoded = []
-        bytes data
-    for data in values:
-        decoded.append(codec.decode(codec, <const char *>data, len(data)))
-    return decoded
-
-
 def format_of(oid: int) -> int:
     """Return the format code of the type: 0 text, 1 binary."""
     return codec_of(oid).format

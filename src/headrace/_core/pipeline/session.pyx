@@ -543,11 +543,6 @@ cdef class Session:
         return self.statements.parked
 
     @property
-    def max_pipeline(self) -> int:
-        """How many requests may be in flight."""
-        return self.send_queue.max_pipeline
-
-    @property
     def bytes_in_flight(self) -> int:
         """Bytes of the requests in flight; of those that have more to send, of their first portions."""
         return self.send_queue.bytes_in_flight
