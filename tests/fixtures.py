@@ -191,7 +191,9 @@ async def connect(connect_kwargs: dict[str, Any]) -> AsyncIterator[Connect]:
     opened: list[headrace.Connection] = []
 
     async def connect(**kwargs: Any) -> headrace.Connection:
-        connection = await headrace.connect(**kwargs if "dsn" in kwargs else {**connect_kwargs, **kwargs})
+        connection: headrace.Connection = await headrace.connect(
+            **kwargs if "dsn" in kwargs else {**connect_kwargs, **kwargs}
+        )
         opened.append(connection)
         return connection
 

@@ -1,12 +1,18 @@
 """headrace: a non-blocking PostgreSQL driver whose connections are pipelined."""
 
 # asyncpg's submodules are there as attributes once asyncpg is imported, and so are headrace's.
+from headrace import compat as compat
 from headrace import connect_utils as connect_utils
+from headrace import connection as connection
+from headrace import cursor as cursor
 from headrace import exceptions as exceptions
 from headrace import pgproto as pgproto
+from headrace import pool as pool
 from headrace import prepared_stmt as prepared_stmt
 from headrace import protocol as protocol
 from headrace import serverversion as serverversion
+from headrace import transaction as transaction
+from headrace import types as types
 from headrace import utils as utils
 from headrace._client.type_codecs import TypeCodec
 from headrace._core.rows.record import Record

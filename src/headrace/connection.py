@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
 from headrace._client.introspection import type_oid
@@ -33,7 +33,7 @@ from headrace._client.settings import ConnectionSettings
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._connect.connector import open_driver
 from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
-from headrace._connect.params.resolve import resolve
+from headrace._connect.params.resolve import ConnectArguments, resolve
 from headrace._connect.server_kind import server_kind
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
@@ -47,12 +47,13 @@ from headrace.cursor import CursorFactory
 from headrace.exceptions import FeatureNotSupportedError, InterfaceError, InterfaceWarning
 from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class, rows_as
+from headrace.rows.type_vars import RecordT, RecordT_co
 from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
 
 if TYPE_CHECKING:
     from headrace._client.session_state import SessionState
-    from headrace._connect.params.resolve import Address, ConnectArguments, ConnectParams
+    from headrace._connect.params.resolve import Address, ConnectParams
     from headrace._core.rows.row_plan import RowShape
     from headrace._io.driver import Driver
     from headrace._sql.named_parameters import AnyQuery
@@ -60,12 +61,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
+C = TypeVar("C", bound="Connection[Any]")
 
 Columns = Iterable[str] | None
 Force = Iterable[str] | bool | None
 
 
-class Connection:
+class Connection(Generic[RecordT_co]):
     """A connection to a PostgreSQL server; made by `headrace.connect()`.
 
     Every method that sends a request to the server is a coroutine function. It takes at most `timeout` seconds, by
@@ -94,7 +96,7 @@ class Connection:
         driver: Driver,
         params: ConnectParams,
         *,
-        record_class: type[Record] = Record,
+        record_class: type[RecordT_co] = Record,  # type: ignore[assignment]
         command_timeout: float | None = None,
         address: Address | None = None,
     ) -> None:
@@ -160,13 +162,13 @@ class Connection:
 
     @overload
     async def fetch(
-        self: Queryable,
+        self: Queryable[R],
         query: AnyQuery,
         *args: object,
         timeout: float | None = None,
         record_class: None = None,
         row: None = None,
-    ) -> list[Record]: ...
+    ) -> list[R]: ...
 
     @overload
     async def fetch(
@@ -207,14 +209,14 @@ class Connection:
 
     @overload
     async def fetchmany(
-        self: Queryable,
+        self: Queryable[R],
         query: AnyQuery,
         args: Iterable[Sequence[object] | Mapping[str, object]],
         *,
         timeout: float | None = None,
         record_class: None = None,
         row: None = None,
-    ) -> list[Record]: ...
+    ) -> list[R]: ...
 
     @overload
     async def fetchmany(
@@ -256,13 +258,13 @@ class Connection:
 
     @overload
     async def fetchrow(
-        self: Queryable,
+        self: Queryable[R],
         query: AnyQuery,
         *args: object,
         timeout: float | None = None,
         record_class: None = None,
         row: None = None,
-    ) -> Record | None: ...
+    ) -> R | None: ...
 
     @overload
     async def fetchrow(
@@ -316,7 +318,7 @@ class Connection:
         timeout: float | None = None,
         record_class: None = None,
         row: None = None,
-    ) -> CursorFactory[Record]: ...
+    ) -> CursorFactory[RecordT_co]: ...
 
     @overload
     def cursor(
@@ -359,6 +361,16 @@ class Connection:
         query, args = bound(query, args)
         return CursorFactory(self, query, None, args, prefetch=prefetch, timeout=timeout, record_class=rows)
 
+    @overload
+    async def prepare(
+        self, query: str, *, name: str | None = None, timeout: float | None = None, record_class: None = None
+    ) -> PreparedStatement[RecordT_co]: ...
+
+    @overload
+    async def prepare(
+        self, query: str, *, name: str | None = None, timeout: float | None = None, record_class: type[R]
+    ) -> PreparedStatement[R]: ...
+
     async def prepare(
         self,
         query: str,
@@ -366,7 +378,7 @@ class Connection:
         name: str | None = None,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
-    ) -> PreparedStatement:
+    ) -> PreparedStatement[Any]:
         """Have the server parse a query; returns the prepared statement.
 
         `name` is its name on the server, by default one that is chosen here. Raises DuplicatePreparedStatementError if
@@ -575,13 +587,13 @@ class Connection:
 
     @overload
     def copy_out(
-        self: Queryable,
+        self: Queryable[R],
         query: AnyQuery,
         *args: Any,
         timeout: float | None = None,
         record_class: None = None,
         row: None = None,
-    ) -> CopyReader[Record]: ...
+    ) -> CopyReader[R]: ...
 
     @overload
     def copy_out(
@@ -977,6 +989,38 @@ ConnectionMeta = type(Connection)
 """For imports and annotations that are written for asyncpg. A connection's class needs no metaclass of its own."""
 
 
+class ConnectOptions(ConnectArguments, total=False):
+    """The keyword arguments of `connect()`, but for the classes of the connection and of its rows."""
+
+    timeout: float | None
+    statement_cache_size: int
+    max_cached_statement_lifetime: float
+    max_cacheable_statement_size: int
+    statement_mode: StatementMode
+    out_of_range: OutOfRange
+    single_server: bool
+    command_timeout: float | None
+    max_pipeline: int
+    strict_transactions: bool
+    loop: asyncio.AbstractEventLoop | None
+
+
+@overload
+async def connect(
+    dsn: str | None = None, *, record_class: type[RecordT] = ..., **options: Unpack[ConnectOptions]
+) -> Connection[RecordT]: ...
+
+
+@overload
+async def connect(
+    dsn: str | None = None,
+    *,
+    connection_class: type[C],
+    record_class: type[Record] = ...,
+    **options: Unpack[ConnectOptions],
+) -> C: ...
+
+
 async def connect(
     dsn: str | None = None,
     *,
@@ -990,11 +1034,11 @@ async def connect(
     command_timeout: float | None = None,
     max_pipeline: int = 100,
     strict_transactions: bool = False,
-    connection_class: type[Connection] = Connection,
+    connection_class: type[Connection[Any]] = Connection,
     record_class: type[Record] = Record,
     loop: asyncio.AbstractEventLoop | None = None,
     **arguments: Unpack[ConnectArguments],
-) -> Connection:
+) -> Connection[Any]:
     """Connect to a PostgreSQL server.
 
     `dsn` is a URI (`postgresql://user:password@host:5432/database`) or libpq's keyword/value text; keyword arguments

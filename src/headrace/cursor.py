@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Generator
 from itertools import count
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from headrace._io.driver import KIND_ROWS
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
+from headrace.rows.type_vars import RowT_co
 
 if TYPE_CHECKING:
     from headrace._client.interface import ConnectionInterface
@@ -24,12 +25,10 @@ if TYPE_CHECKING:
 
 PREFETCH = 50
 
-T = TypeVar("T")
-
 _numbers = count(1)
 
 
-class CursorFactory(Generic[T]):
+class CursorFactory(Generic[RowT_co]):
     """The result of `Connection.cursor()`: iterate over it with `async for`, or await it for a `Cursor`."""
 
     __slots__ = ("_args", "_connection", "_lease", "_prefetch", "_query", "_record_class", "_statement", "_timeout")
@@ -56,15 +55,15 @@ class CursorFactory(Generic[T]):
         self._timeout = timeout
         self._record_class = record_class
 
-    def __aiter__(self) -> CursorIterator[T]:
+    def __aiter__(self) -> CursorIterator[RowT_co]:
         return CursorIterator(self._portal("__aiter__"), self._prefetch or PREFETCH)
 
-    def __await__(self) -> Generator[Any, None, Cursor[T]]:
+    def __await__(self) -> Generator[Any, None, Cursor[RowT_co]]:
         if self._prefetch is not None:
             raise InterfaceError("prefetch argument can only be specified for iterable cursor")
         return self._open().__await__()
 
-    async def _open(self) -> Cursor[T]:
+    async def _open(self) -> Cursor[RowT_co]:
         portal = self._portal("__await__")
         await portal.open()
         return Cursor(portal)
@@ -199,7 +198,7 @@ class _HasPortal:
             portal.close()
 
 
-class CursorIterator(_HasPortal, AsyncIterator[T]):
+class CursorIterator(_HasPortal, AsyncIterator[RowT_co]):
     """Iterates over the rows of a query, fetching `prefetch` of them at a time."""
 
     __slots__ = ("_prefetch", "_rows")
@@ -207,12 +206,12 @@ class CursorIterator(_HasPortal, AsyncIterator[T]):
     def __init__(self, portal: _Portal, prefetch: int) -> None:
         self._portal = portal
         self._prefetch = prefetch
-        self._rows: deque[T] = deque()
+        self._rows: deque[RowT_co] = deque()
 
-    def __aiter__(self) -> CursorIterator[T]:
+    def __aiter__(self) -> CursorIterator[RowT_co]:
         return self
 
-    async def __anext__(self) -> T:
+    async def __anext__(self) -> RowT_co:
         if not self._rows:
             if not self._portal.exhausted:
                 portal = self._portal
@@ -223,7 +222,7 @@ class CursorIterator(_HasPortal, AsyncIterator[T]):
         return self._rows.popleft()
 
 
-class Cursor(_HasPortal, Generic[T]):
+class Cursor(_HasPortal, Generic[RowT_co]):
     """An open cursor: it fetches or skips any number of rows at a time.
 
     The time limit of its methods is their `timeout`, by default the connection's `command_timeout`.
@@ -237,12 +236,12 @@ class Cursor(_HasPortal, Generic[T]):
     def __repr__(self) -> str:
         return f"<headrace.{type(self).__qualname__} {self._portal.shown} {id(self):#x}>"
 
-    async def fetch(self, n: int, *, timeout: float | None = None) -> list[T]:
+    async def fetch(self, n: int, *, timeout: float | None = None) -> list[RowT_co]:
         """Return the next `n` rows; fewer at the end."""
         _check_count(n)
         return await self._portal.fetch("Cursor.fetch()", n, timeout)
 
-    async def fetchrow(self, *, timeout: float | None = None) -> T | None:
+    async def fetchrow(self, *, timeout: float | None = None) -> RowT_co | None:
         """Return the next row; None at the end."""
         rows = await self._portal.fetch("Cursor.fetchrow()", 1, timeout)
         return rows[0] if rows else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from headrace import cursor as cursors
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
+from headrace.rows.type_vars import RecordT_co
 from headrace.transaction import Transaction
 from headrace.types import Attribute, Type
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class PreparedStatement:
+class PreparedStatement(Generic[RecordT_co]):
     """A statement that the server has parsed. `Connection.prepare()` returns it.
 
     The statement lives as long as this object. Its methods raise InterfaceError once the connection was released to the
@@ -89,7 +90,7 @@ class PreparedStatement:
     @overload
     def cursor(
         self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: None = None
-    ) -> cursors.CursorFactory[Record]: ...
+    ) -> cursors.CursorFactory[RecordT_co]: ...
 
     @overload
     def cursor(
@@ -135,7 +136,7 @@ class PreparedStatement:
     @overload
     async def fetch(
         self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
-    ) -> list[Record]: ...
+    ) -> list[RecordT_co]: ...
 
     @overload
     async def fetch(
@@ -161,7 +162,7 @@ class PreparedStatement:
     @overload
     async def fetchrow(
         self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
-    ) -> Record | None: ...
+    ) -> RecordT_co | None: ...
 
     @overload
     async def fetchrow(
@@ -196,7 +197,7 @@ class PreparedStatement:
         timeout: float | None = None,
         record_class: None = None,
         row: None = None,
-    ) -> list[Record]: ...
+    ) -> list[RecordT_co]: ...
 
     @overload
     async def fetchmany(

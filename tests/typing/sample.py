@@ -1,4 +1,4 @@
-"""A typed program that uses the whole of the public API; it is checked by `mypy --strict`, not run.
+"""A typed program that uses the whole of the public API; type checkers check it, it is not run.
 
 Each `assert_type` says what a type checker has to know.
 """
@@ -43,7 +43,7 @@ class Row(Record):
         return f"{self['id']}: {self['name']}"
 
 
-Bare = namedtuple("Bare", "id name")
+Bare = namedtuple("Bare", "id name")  # pyright: ignore[reportUntypedNamedTuple]
 
 
 async def connections() -> None:
@@ -258,10 +258,11 @@ async def pools() -> None:
         found = await asyncio.gather(*(pool.fetchrow(PRODUCTS, [id], row=Product) for id in range(1_000)))
         assert_type(found, list[Product | None])
         async with pool.acquire(timeout=1) as connection:
-            assert_type(connection, headrace.Connection)
+            assert_type(connection, headrace.pool.PoolConnectionProxy)
             assert_type(await connection.fetch(PRODUCTS, [1], row=Product), list[Product])
         leased = await pool.acquire()
-        assert_type(leased, headrace.Connection)
+        assert_type(leased, headrace.pool.PoolConnectionProxy)
+        await rows(leased)
         await pool.release(leased)
         assert_type(await pool.execute("TRUNCATE product"), str)
         assert_type(await pool.fetchval("SELECT 1"), Any)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
+from headrace.rows.type_vars import RecordT_co
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -48,8 +49,12 @@ FETCHVAL: Final = QueryMethod("fetchval", KIND_VALUE, limit=1)
 QUERY_METHODS: Final = (EXECUTE, EXECUTEMANY, FETCH, FETCHMANY, FETCHROW, FETCHVAL)
 
 
-class Queryable(Protocol):
+class Queryable(Protocol[RecordT_co]):
     """The common ground of `Connection` and `Pool`: their query methods and COPY methods need nothing else."""
+
+    @property
+    def _record_class(self) -> type[RecordT_co]:
+        """The class that rows become by default."""
 
     def _request(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 from headrace._core.pipeline.copy import text_columns
 from headrace._sql.classify import classify
@@ -15,6 +15,7 @@ from headrace.copy.columns import prepared
 from headrace.copy.records import BINARY
 from headrace.copy.transfer import Download
 from headrace.exceptions import InterfaceError
+from headrace.rows.type_vars import RowT_co
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
 
-T = TypeVar("T")
 
-
-class CopyReader(Generic[T]):
+class CopyReader(Generic[RowT_co]):
     """The rows of a query: `async for row in connection.copy_out(...)`, by itself or in an `async with` block.
 
     Until the last row, or the end of the block, the reader owns the connection, and the reading task cannot use it for
@@ -105,7 +104,7 @@ class CopyReader(Generic[T]):
         self.abandon()
         await self._stack.aclose()
 
-    def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> AsyncIterator[RowT_co]:
         return _Rows(self, self._each())
 
     def abandon(self) -> None:
@@ -113,7 +112,7 @@ class CopyReader(Generic[T]):
         if self._transfer is not None and not self._status and self._transfer.in_own_loop():
             self._transfer.withdraw(InterfaceError("the iteration over the rows of the COPY has ended early"))
 
-    async def _each(self) -> AsyncGenerator[T, None]:
+    async def _each(self) -> AsyncGenerator[RowT_co, None]:
         async with self if self._transfer is None else nullcontext():
             transfer = self._transfer
             assert transfer is not None
@@ -126,7 +125,7 @@ class CopyReader(Generic[T]):
                     yield row
 
 
-class _Rows(AsyncIterator[T]):
+class _Rows(AsyncIterator[RowT_co]):
     """Iterates over the rows. If an `async for` ends early, this object is released, which ends the COPY at once.
 
     The event loop closes the inner generator a little later, which ends the lease.
@@ -134,11 +133,11 @@ class _Rows(AsyncIterator[T]):
 
     __slots__ = ("_next", "_reader")
 
-    def __init__(self, reader: CopyReader[T], rows: AsyncGenerator[T, None]) -> None:
+    def __init__(self, reader: CopyReader[RowT_co], rows: AsyncGenerator[RowT_co, None]) -> None:
         self._reader = reader
         self._next = rows.__anext__
 
-    def __anext__(self) -> Awaitable[T]:
+    def __anext__(self) -> Awaitable[RowT_co]:
         return self._next()
 
     def __del__(self) -> None:

@@ -46,7 +46,7 @@ class Leases:
 
     # -- acquiring -------------------------------------------------------------------------------------------------
 
-    async def acquire(self, pool: LeasingPool, timeout: float | None, call_site: CallSite) -> PoolConnectionProxy:
+    async def acquire(self, pool: LeasingPool, timeout: float | None, call_site: CallSite) -> PoolConnectionProxy[Any]:
         """Lease a connection, as soon as one is idle. See `Pool.acquire()`."""
         pool._check()
         if timeout is None:
@@ -60,7 +60,7 @@ class Leases:
                 self._maintenance.explain(error)
             raise
 
-    async def _lease(self, pool: LeasingPool, call_site: CallSite, limited: bool) -> PoolConnectionProxy:
+    async def _lease(self, pool: LeasingPool, call_site: CallSite, limited: bool) -> PoolConnectionProxy[Any]:
         maintenance, dispatcher = self._maintenance, self._dispatcher
         while True:
             pooled = dispatcher.lease_now()
@@ -76,7 +76,7 @@ class Leases:
             pool._check()
         maintenance.counts.acquire_count += 1
         pooled.requests_at_lease = pooled.driver.request_count
-        proxy = PoolConnectionProxy(pool, pooled, call_site)
+        proxy: PoolConnectionProxy[Any] = PoolConnectionProxy(pool, pooled, call_site)
         pooled.proxy = weakref.ref(proxy)
         pooled.connection._lease_begins(proxy)
         if self._setup is not None:

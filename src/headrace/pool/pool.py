@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from headrace._client.queries import QueryMethod
 from headrace._client.session_state import SessionState, first_state, session_state
@@ -34,6 +34,7 @@ from headrace.pool.queries import execute_text, run_on_lease
 from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
 from headrace.pool.stats import PoolStats
 from headrace.rows import checked_record_class
+from headrace.rows.type_vars import RecordT, RecordT_co
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,7 +54,7 @@ Connect = Callable[..., Awaitable[Connection]]
 Callback = Callable[[Any], Awaitable[None]]
 
 
-class Pool:
+class Pool(Generic[RecordT_co]):
     """A pool of connections; made by `headrace.create_pool()`, to be awaited or used by `async with`.
 
     Its query methods run on connections that several callers share, so a statement must not change its session there. A
@@ -93,7 +94,7 @@ class Pool:
         repeat_reads: bool = True,
         pipeline_writes: bool = False,
         connection_class: type[Connection],
-        record_class: type[Record],
+        record_class: type[RecordT_co],
         loop: asyncio.AbstractEventLoop | None,
         **connect_kwargs: Any,
     ) -> None:
@@ -112,9 +113,10 @@ class Pool:
         self._codecs = checked_codecs(codecs)
         self._connection_class = connection_class
         try:
-            self._record_class = checked_record_class(record_class)
+            checked_record_class(record_class)
         except InterfaceError as error:
             raise TypeError(str(error)) from None
+        self._record_class = record_class
         self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
         self._loop = loop
         limits = checked_limits(min_size, max_size, max_queries, max_inactive_connection_lifetime, max_lifetime)
@@ -145,10 +147,10 @@ class Pool:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def __await__(self) -> Generator[Any, None, Pool]:
+    def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> Pool:
+    async def __aenter__(self) -> Self:
         return await self._open()
 
     async def __aexit__(
@@ -156,7 +158,7 @@ class Pool:
     ) -> None:
         await self.close()
 
-    async def _open(self) -> Pool:
+    async def _open(self) -> Self:
         if self._initialized:
             return self
         if self._initializing:
@@ -225,11 +227,11 @@ class Pool:
     """Run a query on a shared connection and return its command tag. See `Connection.execute()`."""
     executemany = Connection.executemany
     """Run a command for each element of `args`, or for none. See `Connection.executemany()`."""
-    fetch = Connection.fetch
+    fetch = Connection[RecordT_co].fetch
     """Run a query on a shared connection and return all rows. See `Connection.fetch()`."""
-    fetchmany = Connection.fetchmany
+    fetchmany = Connection[RecordT_co].fetchmany
     """Run a query for each element of `args`, or for none, and return all rows. See `Connection.fetchmany()`."""
-    fetchrow = Connection.fetchrow
+    fetchrow = Connection[RecordT_co].fetchrow
     """Run a query on a shared connection and return the first row or None. See `Connection.fetchrow()`."""
     fetchval = Connection.fetchval
     """Run a query on a shared connection and return one value. See `Connection.fetchval()`."""
@@ -244,7 +246,7 @@ class Pool:
     """Copy rows of Python values into a table, on a lease. See `Connection.copy_records_to_table()`."""
     copy_in = Connection.copy_in
     """Return a COPY into a table to write to, on a lease. See `Connection.copy_in()`."""
-    copy_out = Connection.copy_out
+    copy_out = Connection[RecordT_co].copy_out
     """Return the rows of a query by way of COPY, on a lease. See `Connection.copy_out()`."""
 
     def _request(
@@ -275,12 +277,12 @@ class Pool:
                 return request
         return run_on_lease(self.acquire, method, query, args, column, rows, timeout)
 
-    def _for_copy(self) -> PoolAcquireContext:
+    def _for_copy(self) -> PoolAcquireContext[RecordT_co]:
         return self.acquire()
 
     # -- leases ----------------------------------------------------------------------------------------------------
 
-    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
         """Lease a connection: `connection = await pool.acquire()`, or `async with pool.acquire() as connection`.
 
         Waits for an idle connection; leases and the pool's own methods are served in the order of the calls. Raises
@@ -590,9 +592,9 @@ def create_pool(
     pipeline_writes: bool = False,
     loop: asyncio.AbstractEventLoop | None = None,
     connection_class: type[Connection] = Connection,
-    record_class: type[Record] = Record,
+    record_class: type[RecordT] = Record,  # type: ignore[assignment]
     **connect_kwargs: Any,
-) -> Pool:
+) -> Pool[RecordT]:
     """Return a pool, to be awaited or used by `async with`; no connection is opened before that.
 
     It opens `init_size` connections at first (by default `min_size`), keeps `min_size` and opens up to `max_size`. A

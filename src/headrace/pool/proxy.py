@@ -8,16 +8,22 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Generator
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from headrace._client.timeouts import returns_coroutine
 from headrace.connection import Connection
 from headrace.exceptions import InterfaceError
+from headrace.rows.type_vars import RecordT_co
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace.pool.scheduler import PooledConnection
+
+    # Type checkers take a proxy for the connection that it stands for, as isinstance() does.
+    Base = Connection
+else:
+    Base = Generic
 
 
 class CallSite:
@@ -53,7 +59,7 @@ class ReleasedError(InterfaceError, AttributeError):
     """An attribute of a proxy was read after its lease. hasattr() returns False, and getattr() its default."""
 
 
-class PoolConnectionProxy:
+class PoolConnectionProxy(Base[RecordT_co]):
     """A leased connection: all of `Connection` until it is given back. After that it raises InterfaceError.
 
     `isinstance(proxy, Connection)` is true. Attributes that the proxy does not define are those of the connection, so
@@ -74,11 +80,13 @@ class PoolConnectionProxy:
         """The class of the connection, for isinstance(). It stays the same after the lease."""
         return type(self._pooled.connection)
 
-    def __getattr__(self, name: str) -> Any:
-        connection = self._connection
-        if connection is None:
-            raise ReleasedError(f"cannot access Connection.{name}: connection has been released back to the pool")
-        return getattr(connection, name)
+    if not TYPE_CHECKING:  # type checkers know the attributes of a Connection, and report any other name
+
+        def __getattr__(self, name: str) -> Any:
+            connection = self._connection
+            if connection is None:
+                raise ReleasedError(f"cannot access Connection.{name}: connection has been released back to the pool")
+            return getattr(connection, name)
 
     @property
     def _con(self) -> Connection | None:
@@ -90,7 +98,7 @@ class PoolConnectionProxy:
             return f"<{type(self).__name__} [released] {id(self):#x}>"
         return f"<{type(self).__name__} {self._connection!r} {id(self):#x}>"
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:  # type: ignore[override]
         # Attributes are missing if __init__ never ran.
         if getattr(self, "_connection", None) is not None:
             self._pool._leaked(self._pooled, self._call_site)
@@ -103,7 +111,7 @@ class PoolConnectionProxy:
 
 def _forwarding(name: str, method: Any) -> Any:
     @functools.wraps(method)
-    def forward(self: PoolConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: PoolConnectionProxy[Any], *args: Any, **kwargs: Any) -> Any:
         connection = self._connection
         if connection is None:
             raise InterfaceError(
@@ -124,7 +132,7 @@ PoolConnectionProxyMeta = type(PoolConnectionProxy)
 """For annotations that are written for asyncpg."""
 
 
-class PoolAcquireContext:
+class PoolAcquireContext(Generic[RecordT_co]):
     """The result of `Pool.acquire()`: awaitable, and an asynchronous context manager.
 
     `acquire` leases a connection and `release` gives it back.
@@ -134,21 +142,19 @@ class PoolAcquireContext:
 
     def __init__(
         self,
-        acquire: Callable[[], Awaitable[PoolConnectionProxy]],
-        release: Callable[[PoolConnectionProxy], Awaitable[None]],
+        acquire: Callable[[], Awaitable[PoolConnectionProxy[RecordT_co]]],
+        release: Callable[[PoolConnectionProxy[Any]], Awaitable[None]],
     ) -> None:
         self._acquire = acquire
         self._release = release
-        self._connection: PoolConnectionProxy | None = None
+        self._connection: PoolConnectionProxy[RecordT_co] | None = None
         self._done = False
 
-    # Type checkers see a `Connection`, which the proxy stands for.
-
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> PoolConnectionProxy[RecordT_co]:
         if self._connection is not None or self._done:
             raise InterfaceError("a connection is already acquired")
         self._connection = await self._acquire()
-        return self._connection  # type: ignore[return-value]
+        return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -158,6 +164,6 @@ class PoolAcquireContext:
         if connection is not None:
             await self._release(connection)
 
-    def __await__(self) -> Generator[Any, None, Connection]:
+    def __await__(self) -> Generator[Any, None, PoolConnectionProxy[RecordT_co]]:
         self._done = True
-        return self._acquire().__await__()  # type: ignore[return-value]
+        return self._acquire().__await__()
