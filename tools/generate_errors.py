@@ -135,7 +135,7 @@ def render(conditions: list[Condition]) -> str:
         parts.append(
             f"\n\nclass {names[condition.sqlstate]}({base_names(condition, names)}):\n"
             f'    """SQLSTATE {condition.sqlstate}, {condition.name}."""\n\n'
-            f'    sqlstate = "{condition.sqlstate}"\n'
+            f'    sqlstate: str = "{condition.sqlstate}"\n'
         )
     return "".join(parts)
 
