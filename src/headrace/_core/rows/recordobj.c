@@ -300,7 +300,103 @@ static PyObject *record_get_method(RecordObject *record, PyObject *const *args, 
     return value;
 }
 
+/* The number of the form in which records are pickled: (number, description, values). */
+#define PICKLE_FORM 1
+
+/* For pickle and copy, see the documentation of pickle, "object.__reduce__()". The description is pickled once for all
+ * rows that share it. The state is that of a subclass: its attributes. */
+static PyObject *record_reduce(RecordObject *record, PyObject *unused)
+{
+    PyObject *restore, *values = NULL, *state = NULL, *reduced = NULL;
+
+    restore = PyObject_GetAttrString((PyObject *)Py_TYPE(record), "_from_pickle");
+    if (restore != NULL) {
+        values = record_values_tuple(record);
+    }
+    if (values != NULL) {
+        state = PyObject_CallMethod((PyObject *)record, "__getstate__", NULL);
+    }
+    if (state != NULL) {
+        reduced = Py_BuildValue("O(iOO)O", restore, PICKLE_FORM, record->desc, values, state);
+    }
+    Py_XDECREF(restore);
+    Py_XDECREF(values);
+    Py_XDECREF(state);
+    return reduced;
+}
+
+/* Raise pickle.UnpicklingError; the text has one %R, for `given`. */
+static PyObject *bad_pickle(const char *text, PyObject *given)
+{
+    PyObject *pickle = PyImport_ImportModule("pickle"), *error;
+    if (pickle == NULL) {
+        return NULL;
+    }
+    error = PyObject_GetAttrString(pickle, "UnpicklingError");
+    Py_DECREF(pickle);
+    if (error != NULL) {
+        PyErr_Format(error, text, given);
+        Py_DECREF(error);
+    }
+    return NULL;
+}
+
+/* Whether methods can rely on the description: (names: tuple[str, ...], index: dict), with `size` names. The numbers in
+ * the index are checked when they are used. */
+static int is_description(PyObject *desc, Py_ssize_t size)
+{
+    PyObject *names;
+    if (!PyTuple_CheckExact(desc) || PyTuple_GET_SIZE(desc) != 2) {
+        return 0;
+    }
+    names = PyTuple_GET_ITEM(desc, 0);
+    if (!PyTuple_CheckExact(names) || PyTuple_GET_SIZE(names) != size || !PyDict_CheckExact(PyTuple_GET_ITEM(desc, 1))) {
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < size; i++) {
+        if (!PyUnicode_Check(PyTuple_GET_ITEM(names, i))) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static PyObject *record_from_pickle(PyObject *type, PyObject *args)
+{
+    PyObject *form, *desc, *values, *record;
+
+    if (PyTuple_GET_SIZE(args) < 1) {
+        return bad_pickle("this is no pickled record: %R", args);
+    }
+    form = PyTuple_GET_ITEM(args, 0);
+    if (!PyLong_CheckExact(form) || PyLong_AsLong(form) != PICKLE_FORM) {
+        PyErr_Clear();
+        return bad_pickle("a record that was pickled by another version of headrace, in form %R: this version reads form 1",
+                          form);
+    }
+    if (PyTuple_GET_SIZE(args) != 3 || !PyTuple_CheckExact(PyTuple_GET_ITEM(args, 2))) {
+        return bad_pickle("this is no pickled record: %R", args);
+    }
+    desc = PyTuple_GET_ITEM(args, 1);
+    values = PyTuple_GET_ITEM(args, 2);
+    if (!is_description(desc, PyTuple_GET_SIZE(values))) {
+        return bad_pickle("this is no pickled record: %R", args);
+    }
+    record = record_alloc((PyTypeObject *)type, desc, PyTuple_GET_SIZE(values));
+    if (record == NULL) {
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values); i++) {
+        record_set(record, i, Py_NewRef(PyTuple_GET_ITEM(values, i)));
+    }
+    record_track(record);
+    return record;
+}
+
 static PyMethodDef record_methods[] = {
+    {"__reduce__", (PyCFunction)record_reduce, METH_NOARGS, "For pickle and copy."},
+    {"_from_pickle", (PyCFunction)record_from_pickle, METH_VARARGS | METH_CLASS,
+     "Make the record that __reduce__() has taken apart."},
     {"keys", (PyCFunction)record_keys, METH_NOARGS, "An iterator over the column names."},
     {"values", (PyCFunction)record_values, METH_NOARGS, "An iterator over the values."},
     {"items", (PyCFunction)record_items, METH_NOARGS, "An iterator over (column name, value) pairs."},
