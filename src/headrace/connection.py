@@ -741,12 +741,14 @@ class Connection(Generic[RecordT_co]):
         schema: str = "public",
         codec_name: str,
         format: Literal["text", "binary"] | None = None,
+        self._driver.session.forget_statements()
     ) -> None:
         """Have values of a type converted like those of a built-in type, which must have the same form on the wire.
 
         `codec_name` is the name of a built-in type, such as 'int', or 'pg_contrib.hstore'. `format` None stands for the
         format of that codec. Raises ValueError for an unknown type, InterfaceError for an unknown codec.
         """
+        self._driver.session.forget_statements()
         self._check_open()
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.set_builtin(oid, codec_name, format)
@@ -764,6 +766,7 @@ class Connection(Generic[RecordT_co]):
     # -- the server ------------------------------------------------------------------------------------------------
 
     def get_server_pid(self) -> int:
+        self._driver.session.forget_statements()
         """Return the process id of the backend, as reported at the start. A pooler makes one up."""
         session = self._driver.session
         if session.backend_secret is None:

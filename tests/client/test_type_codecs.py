@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -166,3 +168,115 @@ async def test_on_a_closed_connection_and_a_released_proxy(conn: headrace.Connec
     await shared.release(leased)
     with pytest.raises(headrace.InterfaceError, match="released back to the pool"):
         await leased.reload_schema_state()
+
+
+@pytest.mark.parametrize("name", ["timestamp with timezone", "TIMESTAMP WITH TIME ZONE", "TimestampTZ"])
+async def test_asyncpgs_spellings_in_any_case(conn: headrace.Connection, name: str) -> None:
+    query = "SELECT '2000-01-01 00:00:01Z'::timestamptz"
+    await conn.set_type_codec(
+        name, schema="pg_catalog", format="tuple", encoder=lambda value: (value,), decoder=lambda numbers: numbers[0]
+    )
+    assert await conn.fetchval(query) == 1_000_000
+    await conn.reset_type_codec(name, schema="pg_catalog")
+    assert await conn.fetchval(query) == datetime.datetime(2000, 1, 1, 0, 0, 1, tzinfo=datetime.UTC)
+
+
+async def test_char_is_the_type_character(conn: headrace.Connection) -> None:
+    await conn.set_type_codec("char", schema="pg_catalog", encoder=str, decoder=str.upper)
+    await conn.set_type_codec('"char"', schema="pg_catalog", encoder=str, decoder=lambda text: f"one byte: {text}")
+    assert await conn.fetchrow("SELECT 'ab'::char(2), 'x'::\"char\"") == ("AB", "one byte: x")
+
+
+@pytest.mark.parametrize("format", [None, "text", "binary"])
+async def test_a_type_of_ones_own_as_decimal_in_either_format(conn: headrace.Connection, format: Any) -> None:
+    await conn.set_builtin_type_codec("small", codec_name="int", format=format)
+    assert await conn.fetchval("SELECT ARRAY[$1::small]", 5) == [5]
+    await conn.execute("CREATE DOMAIN money_amount AS numeric")
+    for name in ("decimal", "Numeric"):
+        await conn.set_builtin_type_codec("money_amount", codec_name=name, format=format)
+        value = await conn.fetchval("SELECT ARRAY[$1::money_amount]", Decimal("1.50"))
+        assert value == [Decimal("1.50")]
+        assert str(value[0]) == "1.50"
+    await conn.execute("DROP DOMAIN money_amount")
+
+
+async def test_statements_that_were_cached_before_a_codec_changed_are_dropped(conn: headrace.Connection) -> None:
+    """A type that was dropped and made again has another OID, which no statement of before knows."""
+    query = "SELECT $1::colour"
+    await conn.execute("CREATE TYPE colour AS ENUM ('red')")
+    try:
+        assert await conn.fetchval(query, "red") == "red"
+        await conn.execute("DROP TYPE colour; CREATE TYPE colour AS ENUM ('red')")
+        await conn.set_type_codec("colour", encoder=str, decoder=str.upper)
+        async with conn.transaction():
+            assert await conn.fetchval(query, "red") == "RED"
+        await conn.execute("DROP TYPE colour; CREATE TYPE colour AS ENUM ('red')")
+        await conn.reset_type_codec("colour")
+        async with conn.transaction():
+            assert await conn.fetchval(query, "red") == "red"
+        await conn.execute("DROP TYPE colour; CREATE TYPE colour AS ENUM ('red')")
+        await conn.set_builtin_type_codec("colour", codec_name="text")
+        async with conn.transaction():
+            assert await conn.fetchval(query, "red") == "red"
+    finally:
+        await conn.execute("DROP TYPE colour")
+
+
+async def test_a_codec_applies_to_prepared_statements_and_cursors_too(conn: headrace.Connection) -> None:
+    statement = await conn.prepare("SELECT $1::jsonb AS doc")
+    assert await statement.fetchval("[1]") == "[1]"
+    await as_json(conn)
+    assert await statement.fetchval([1]) == [1]
+    assert statement.get_parameters()[0].name == "jsonb"
+    async with conn.transaction():
+        assert [row["doc"] async for row in statement.cursor([2])] == [[2]]
+    await conn.reset_type_codec("jsonb", schema="pg_catalog")
+    assert await statement.fetchval("[1]") == "[1]"
+
+
+class Array:
+    """A numpy array in short: sized, iterable, and not a list."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.values)
+
+
+async def as_vectors(conn: headrace.Connection, make: Callable[[list[float]], Any]) -> None:
+    """Have the enum-like text of a type read and written as pgvector's is."""
+    await conn.set_type_codec(
+        "path",
+        schema="pg_catalog",
+        encoder=lambda vector: "[" + ",".join(f"({x},0)" for x in vector) + "]",
+        decoder=lambda text: make([float(pair.strip("()").split(",")[0]) for pair in text[1:-1].split("),(")]),
+    )
+
+
+async def test_an_array_object_is_one_element_if_the_element_type_has_a_codec(conn: headrace.Connection) -> None:
+    await as_vectors(conn, tuple)
+    vectors = [Array(1, 2), Array(3), None]
+    assert await conn.fetchval("SELECT $1::path[]", vectors) == [(1.0, 2.0), (3.0,), None]
+    assert await conn.fetchval("SELECT $1::path[]", [[Array(1, 2)], [Array(3)]]) == [[(1.0, 2.0)], [(3.0,)]]
+    await conn.reset_type_codec("path", schema="pg_catalog")
+    assert await conn.fetchval("SELECT $1::int[]", [Array(1, 2), Array(3, 4)]) == [[1, 2], [3, 4]]
+
+
+async def test_numpy_arrays_are_elements_of_arrays(conn: headrace.Connection) -> None:
+    numpy = pytest.importorskip("numpy")
+    await as_vectors(conn, numpy.array)
+    vectors = [numpy.array([1.0, 2.0]), numpy.array([3.0])]
+    read = await conn.fetchval("SELECT $1::path[]", vectors)
+    assert [list(vector) for vector in read] == [[1.0, 2.0], [3.0]]
+    matrix = numpy.array([[1.0, 2.0], [3.0, 4.0]])
+    assert [list(vector) for vector in await conn.fetchval("SELECT $1::path[]", matrix)] == [[1.0, 2.0], [3.0, 4.0]]
+    await conn.execute('CREATE DOMAIN "route" AS path')
+    try:
+        assert len(await conn.fetchval('SELECT $1::"route"[]', vectors)) == 2
+    finally:
+        await conn.execute('DROP DOMAIN "route"')
+    assert await conn.fetchval("SELECT $1::float8[]", matrix) == [[1.0, 2.0], [3.0, 4.0]]

@@ -270,7 +270,7 @@ def test_a_domain_as_a_builtin_type() -> None:
     ("name", "format", "text"),
     [
         ("nosuch", None, "cannot alias vector to nosuch: there is no text codec for nosuch"),
-        ("int4", "text", "there is no text codec for int4"),
+        ("pg_contrib.hstore", "text", "there is no text codec for pg_contrib.hstore"),
         ("regtype", "binary", "there is no binary codec for regtype"),
         ("int4[]", None, "there is no text codec for"),
         ("int4", "tuple", "expected None, 'text' or 'binary', got 'tuple'"),

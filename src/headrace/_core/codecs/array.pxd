@@ -19,6 +19,7 @@ cdef class ArrayCodec(Codec):
         char delimiter          # between elements of the text form: a comma for all types but box
         bint nests              # whether a list inside a list is a dimension: not if elements are arrays
         bint nests_tuples       # whether a tuple is one too: not if a tuple may be a value of the element type
+        bint nests_others       # whether other iterables are: not if the elements have a codec that was set
 
 cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=*)
 cdef list as_list(object value)

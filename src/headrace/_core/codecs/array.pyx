@@ -8,6 +8,8 @@ If the codec of the elements works in text, so does the array: see container_tex
 
 Python values: any sized iterable that is not a str, buffer or mapping. Nested lists must be rectangular, with at most
 six levels. A tuple inside is a dimension too, unless it can be a value of the element type: point, range, composite ...
+If the elements have a codec that was set, only a list is a dimension: its encoder gets any other value, such as a numpy
+array for a vector.
 """
 
 from collections.abc import Mapping
@@ -26,6 +28,8 @@ from headrace._core.wire.buffer cimport (
 )
 from headrace._core.codecs.base cimport Codec
 from headrace._core.codecs.container_text cimport Scanner, put_quoted, scan
+from headrace._core.codecs.custom cimport CustomCodec
+from headrace._core.codecs.domain cimport AliasCodec
 
 from headrace._core.rows.record import Record
 
@@ -71,6 +75,9 @@ cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, c
     # A list of lists is one array for int[], but an array of arrays for a domain over int[].
     codec.nests = not element.python.startswith('list[')
     codec.nests_tuples = codec.nests and element.python in PLAIN
+    while isinstance(element, AliasCodec):
+        element = (<AliasCodec>element).base
+    codec.nests_others = not isinstance(element, CustomCodec)
     return codec
 
 
@@ -231,7 +238,7 @@ cdef bint is_nested(ArrayCodec codec, object value) except -1:
     if value is None or PyLong_CheckExact(value) or PyUnicode_CheckExact(value) or isinstance(value, LEAVES):
         return False
     kind = type(value)
-    return hasattr(kind, '__len__') and hasattr(kind, '__iter__')
+    return codec.nests_others and hasattr(kind, '__len__') and hasattr(kind, '__iter__')
 
 
 cdef int measure(ArrayCodec codec, object value, shape *dims) except -1:

@@ -1,6 +1,6 @@
 """The SQL names of types that differ from their names in pg_type.
 
-Source: PostgreSQL documentation, "Data Types", the table of names and aliases.
+Source: PostgreSQL documentation, "Data Types", the table of names and aliases. "timezone" in one word is asyncpg's.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ ALIASES: Final = {
     "bigint": "int8",
     "bit varying": "varbit",
     "boolean": "bool",
+    "char": "bpchar",
     "character": "bpchar",
     "character varying": "varchar",
     "decimal": "numeric",
@@ -25,18 +26,28 @@ ALIASES: Final = {
     "real": "float4",
     "smallint": "int2",
     "time with time zone": "timetz",
+    "time with timezone": "timetz",
     "time without time zone": "time",
+    "time without timezone": "time",
     "timestamp with time zone": "timestamptz",
+    "timestamp with timezone": "timestamptz",
     "timestamp without time zone": "timestamp",
+    "timestamp without timezone": "timestamp",
 }
 
 
 def catalogue_name(typename: str, schema: str) -> str:
-    """Return the name in pg_type of a type given by name; only types of pg_catalog have SQL names.
+    """Return the name in pg_type of a type given by name.
 
-    "char" is returned unchanged: pg_type has a type of that name, which is not the char of SQL.
+    Only types of pg_catalog have SQL names. These may be in any case, with any white space between their words. As in
+    SQL, and in asyncpg, char is the type character; the type "char" of one byte is written with its quotes.
     """
-    return ALIASES.get(typename, typename) if schema == "pg_catalog" else typename
+    if schema != "pg_catalog":
+        return typename
+    if typename == '"char"':
+        return "char"
+    name = " ".join(typename.lower().split())
+    return ALIASES.get(name, name)
 
 
 _BY_NAME: Final[dict[str, int]] = {}

@@ -25,7 +25,7 @@ from headrace._core.codecs.out_of_range cimport lenient
 from headrace._core.codecs.ltree cimport ltree_codec
 from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange_codec, range_codec
 from headrace._core.codecs.record cimport CodecSource, RecordCodec, record_codec
-from headrace._core.codecs.format_variants cimport composite
+from headrace._core.codecs.format_variants cimport binary_variant, composite, text_variant
 from headrace._core.codecs.text cimport text_fallback
 
 from headrace._core.codecs import introspection
@@ -295,8 +295,10 @@ cdef class TypeMap(CodecSource):
         else:
             found = builtin_oid(codec_name)
             model = None if found is None else builtin(found)
-        if model is not None and format == 'text' and model.python == 'str':
-            model = plain_text(model, 0)
+        if model is not None and format == 'text':
+            model = text_variant(model)
+        elif model is not None and format == 'binary':
+            model = binary_variant(model)
         if model is None or model.kind != 'scalar' or (format is not None and model.format != (format == 'binary')):
             format = format or 'text'
             raise InterfaceError(
