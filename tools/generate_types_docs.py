@@ -72,7 +72,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
         Family("bit varbit", "`bytes`, of which all bits count", "`str` is refused: write `BitString(text)`"),
     ),
     "Documents": (
-        Family("json jsonb", "", "the text; for objects set a codec: [json](#json)"),
+        Family("json jsonb", "", "the text, or an object with `json=True`: [json](#json)"),
         Family("jsonpath", ""),
         Family("xml", "", "the text is Unicode, whatever encoding the document declares"),
         Family("tsvector tsquery", "", "as the server prints them"),

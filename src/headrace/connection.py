@@ -36,6 +36,7 @@ from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
 from headrace._connect.params.resolve import ConnectArguments, resolve
 from headrace._connect.server_kind import server_kind
 from headrace._core.rows.record import Record
+from headrace._core.codecs.json_functions import JsonOption
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace._sql.named_parameters import bound, unbound_text
 from headrace.copy import CopyReader, CopyWriter
@@ -1060,6 +1061,7 @@ async def connect(
     `out_of_range` decides about dates, times and intervals that Python's types cannot hold, such as the year 10000:
     with 'error' their query raises UnrepresentableValueError, with 'text' the value is the server's text.
 
+    json: JsonOption = False,
     With `strict_transactions` a transaction that begins inside one of another task raises InterfaceError, unless its
     task was created inside that transaction. Otherwise it is a savepoint there, and the log has a warning.
 
@@ -1083,6 +1085,10 @@ async def connect(
         statement_cache_size,
         max_cached_statement_lifetime,
         max_cacheable_statement_size,
+    With `json=True` values of json and jsonb are Python objects, made by Python's json; without it they are str.
+    Another library may be named, `json=orjson` or `json=msgspec.json`, or any object with `loads` and `dumps` or with
+    `decode` and `encode`, or the pair of functions `(loads, dumps)`. `set_type_codec()` overrides it for a type.
+
         max_pipeline,
         statement_mode,
         out_of_range,
@@ -1110,3 +1116,4 @@ async def connect(
         raise
     connection._strict_transactions = strict_transactions
     return connection
+        json,

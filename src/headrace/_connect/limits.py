@@ -1,10 +1,11 @@
-"""The limits of a session: cached statements and pipelined requests."""
+"""The limits of a session, cached statements and pipelined requests, and how it reads values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from headrace._core.codecs.json_functions import JsonFunctions, JsonOption, checked_json
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.session import Session
 
@@ -26,6 +27,8 @@ class SessionLimits:
     statement_mode: StatementMode = "named"
     out_of_range: OutOfRange = "error"
     single_server: bool = False
+    json: JsonOption = False
+    json_functions: JsonFunctions | None = field(init=False)
 
     def __post_init__(self) -> None:
         if self.statement_mode not in get_args(StatementMode):
@@ -36,6 +39,7 @@ class SessionLimits:
             raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
         if not isinstance(self.single_server, bool):
             raise ValueError(f"single_server is expected to be True or False, got {self.single_server!r}")
+        object.__setattr__(self, "json_functions", checked_json(self.json))
         for name, minimum in (
             ("statement_cache_size", 0),
             ("max_cached_statement_lifetime", 0),
@@ -55,6 +59,7 @@ class SessionLimits:
                 pooled=self.statement_mode != "named",
                 unidentified=True,
                 single_server=self.single_server,
+                json=self.json_functions,
             ),
             statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
             max_cached_statement_lifetime=self.max_cached_statement_lifetime,

@@ -9,6 +9,7 @@ import asyncio
 import datetime
 import decimal
 import enum
+import json
 import sys
 import uuid
 from typing import Any
@@ -158,6 +159,21 @@ async def counted(engine: AsyncEngine, table: sa.Table) -> Any:
         return await connection.scalar(sa.select(sa.func.count()).select_from(table))
 
 
+async def json_option(url: str) -> None:
+    """The option json=True changes nothing for SQLAlchemy, whose own codecs replace it."""
+    engine = create_async_engine(
+        url, connect_args={"json": True}, json_deserializer=lambda text: ("SQLAlchemy's", json.loads(text))
+    )
+    try:
+        async with engine.connect() as connection:
+            for kind in (pg.JSON, pg.JSONB):
+                for value in ({"a": [1, None]}, "text"):
+                    found = await connection.scalar(sa.select(sa.literal(value, kind)))
+                    assert found == ("SQLAlchemy's", value), found
+    finally:
+        await engine.dispose()
+
+
 async def main(url: str) -> None:
     engine = create_async_engine(url, pool_size=5, pool_pre_ping=True)
     try:
@@ -166,6 +182,7 @@ async def main(url: str) -> None:
         await orm(engine)
         await rollbacks(engine)
         await core(engine)
+        await json_option(url)
         async with engine.begin() as connection:
             names = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
             assert set(names) == {"brand", "product", "number"}

@@ -9,10 +9,14 @@ cdef class CustomCodec(Codec):
     cdef:
         object encoder
         object decoder
-        readonly str form          # text, binary or tuple
+        readonly str form          # text, binary, tuple or json
         readonly Codec inner       # the codec of the str, or of the tuple of a composite
+        bint is_json               # the encoder may return bytes
+        bint takes_bytes           # the decoder gets bytes instead of a str
+        object scan                # of Python's json: a faster decoder; or None
 
 cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder)
+cdef CustomCodec json_codec(Codec base, object functions)
 cdef bint raised_by_decoder(object error) except -1
 cdef CustomCodec with_inner(CustomCodec codec, Codec inner)
 cdef Codec plain_text(Codec base, int format)

@@ -1,4 +1,4 @@
-"""Codecs that users set with set_type_codec().
+"""Codecs that users set with set_type_codec(), and those of json and jsonb as objects (the option `json`).
 
 The encoder's result and the decoder's argument have one of three forms:
 
@@ -7,6 +7,7 @@ The encoder's result and the decoder's argument have one of three forms:
     binary   bytes in the type's binary form.
     tuple    the numbers that the binary form of a date or time is made of, see LAYOUTS; for a composite type a tuple
              of its attributes' values; the decoder gets a Record.
+    json     str or bytes: the JSON text. The functions are those of the option `json`, see json_functions.py.
 
 An exception in one of these functions fails only the query that called it. They are never called for NULL.
 """
@@ -15,7 +16,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN, int64_t, uint32_t
 
 from headrace._core.wire.buffer cimport (
-    WriteBuffer, load_i32, load_i64, put_i32, put_i64, put_value,
+    WriteBuffer, load_i32, load_i64, put_byte, put_bytes, put_i32, put_i64, put_value, value_too_long,
 )
 from headrace._core.codecs.base cimport Codec, bad_length
 from headrace._core.codecs.composite cimport CompositeCodec
@@ -86,6 +87,8 @@ cdef CustomCodec with_inner(CustomCodec codec, Codec inner):
     made.form = codec.form
     made.encoder = codec.encoder
     made.decoder = codec.decoder
+    made.is_json = codec.is_json
+    made.takes_bytes = codec.takes_bytes
     made.format = inner.format
     made.inner = inner
     made.decode = decode_inner
@@ -167,8 +170,10 @@ cdef bint raised_by_decoder(object error) except -1:
 # --- text, and the tuples of composites
 
 cdef object decode_inner(Codec self, const char *data, Py_ssize_t size):
-    cdef CustomCodec codec = <CustomCodec>self
-    return decoded(codec, codec.inner.decode(codec.inner, data, size))
+    cdef:
+        CustomCodec codec = <CustomCodec>self
+        object given = codec.inner.decode(codec.inner, data, size)
+    return decoded(codec, given.encode() if codec.takes_bytes else given)
 
 
 cdef int encode_inner(Codec self, WriteBuffer out, object value) except -1:
@@ -177,7 +182,82 @@ cdef int encode_inner(Codec self, WriteBuffer out, object value) except -1:
         object encoded = encoded_by(codec, value)
     if encoded is None:
         raise TypeError(f'expected {codec.inner.python} from the encoder, got NoneType')
+    if codec.is_json and isinstance(encoded, (bytes, bytearray, memoryview)):
+        encoded = str(encoded, 'utf-8')
     return codec.inner.encode(codec.inner, out, encoded)
+
+
+# --- json and jsonb as objects
+
+cdef uint32_t JSONB = 3802
+
+
+cdef CustomCodec json_codec(Codec base, object functions):
+    """Make a codec of json or jsonb, whose own codec is `base`, from JsonFunctions; it is not registered."""
+    cdef CustomCodec codec = CustomCodec.__new__(CustomCodec)
+    codec.oid = base.oid
+    codec.name = base.name
+    codec.schema = base.schema
+    codec.kind = base.kind
+    codec.python = 'a value that JSON can express'
+    codec.form = 'json'
+    codec.is_json = True
+    codec.encoder = functions.dumps
+    codec.decoder = functions.loads
+    codec.takes_bytes = functions.takes_bytes
+    codec.scan = functions.scan
+    codec.inner = base
+    codec.format = base.format
+    codec.decode = decode_json
+    codec.encode = encode_json
+    return codec
+
+
+cdef object decode_json(Codec self, const char *data, Py_ssize_t size):
+    cdef:
+        CustomCodec codec = <CustomCodec>self
+        str text
+        tuple found
+    if codec.takes_bytes:
+        if codec.inner.oid == JSONB:
+            if size < 1 or data[0] != 1:
+                # This raises the error for it.
+                codec.inner.decode(codec.inner, data, size)
+            return decoded(codec, PyBytes_FromStringAndSize(data + 1, size - 1))
+        return decoded(codec, PyBytes_FromStringAndSize(data, size))
+    text = codec.inner.decode(codec.inner, data, size)
+    if codec.scan is not None:
+        try:
+            found = codec.scan(text, 0)
+            if found[1] == len(text):
+                return found[0]
+        except Exception:
+            # The decoder raises it with the text for users. It also takes the white space that a json may have around it.
+            pass
+    return decoded(codec, text)
+
+
+cdef int encode_json(Codec self, WriteBuffer out, object value) except -1:
+    cdef:
+        CustomCodec codec = <CustomCodec>self
+        object encoded = encoded_by(codec, value)
+        bytes data
+    if isinstance(encoded, str):
+        return codec.inner.encode(codec.inner, out, encoded)
+    if isinstance(encoded, bytes):
+        data = <bytes>encoded
+    elif isinstance(encoded, (bytearray, memoryview)):
+        data = bytes(encoded)
+    else:
+        raise TypeError(f'expected str or bytes from {getattr(codec.encoder, "__name__", "dumps")}(), '
+                        f'got {type(encoded).__name__}')
+    if codec.inner.oid != JSONB:
+        return put_value(out, <const char *>data, len(data))
+    if len(data) > 0x7fffffff - 1:
+        value_too_long(len(data))
+    put_i32(out, <int>len(data) + 1)
+    put_byte(out, 1)
+    return put_bytes(out, <const char *>data, len(data))
 
 
 # --- binary

@@ -33,6 +33,7 @@ cdef class TypeMap(CodecSource):
         dict _customs              # OID -> (form, encoder, decoder), or (codec,)
         dict _names                # (schema, name) of a type with a codec set -> its OID at that time
         bint _lenient
+        object _json               # JsonFunctions: json and jsonb are objects; None: they are str
         int _depth
         object __weakref__
 
@@ -44,6 +45,7 @@ cdef class TypeMap(CodecSource):
     cdef bint cures(self, object error) except -1
     cdef int _changed(self) except -1
     cdef Codec _resolve(self, uint32_t oid)
+    cdef Codec _as_json(self, Codec codec)
     cdef Codec _plain(self, uint32_t oid)
     cdef Codec _rebuilt(self, Codec codec)
     cdef Codec _built(self, object info)

@@ -4,6 +4,7 @@ from typing import Any, Final, Literal
 from headrace._core.codecs.base import Codec
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.codecs.introspection import TypeInfo
+from headrace._core.codecs.json_functions import JsonFunctions
 
 IDENTITY_QUERY: Final[str]
 IDENTITY_COLUMNS: Final[list[tuple[str, int]]]
@@ -49,6 +50,7 @@ class TypeMap:
         pooled: bool = False,
         unidentified: bool = False,
         single_server: bool = False,
+        json: JsonFunctions | None = None,
     ) -> TypeMap: ...
     def share(self, catalogue: TypeCatalogue) -> None: ...
     def find_in(self, catalogues: Catalogues) -> None: ...

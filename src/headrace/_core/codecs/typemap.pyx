@@ -17,7 +17,7 @@ import weakref
 from headrace._core.codecs.array cimport ArrayCodec, array_codec
 from headrace._core.codecs.base cimport Codec, builtin
 from headrace._core.codecs.composite cimport CompositeCodec
-from headrace._core.codecs.custom cimport custom_codec, plain_text
+from headrace._core.codecs.custom cimport custom_codec, json_codec, plain_text
 from headrace._core.codecs.domain cimport AliasCodec, alias_codec
 from headrace._core.codecs.enum cimport enum_codec
 from headrace._core.codecs.hstore cimport hstore_codec
@@ -45,6 +45,8 @@ cdef int MAX_DEPTH = 64
 
 # Types of extensions whose binary form is their text (citextsend() calls textsend()).
 cdef frozenset TEXT_SENDERS = frozenset(('textsend', 'varcharsend', 'bpcharsend', 'citextsend'))
+# json and jsonb, which may be objects.
+cdef frozenset JSON = frozenset((114, 3802))
 cdef frozenset LTREE_SENDERS = frozenset(('ltree_send', 'lquery_send', 'ltxtq_send'))
 
 
@@ -136,11 +138,11 @@ cdef class TypeMap(CodecSource):
 
     `lenient`: dates and times that Python cannot hold are read as text instead of raising an error. `pooled`: a pooler
     may run each statement on another backend. `unidentified`: the first lookup finds out whether that is so.
-    `single_server`: all backends belong to one server.
+    `single_server`: all backends belong to one server. `json`: the JsonFunctions by which json and jsonb are objects.
     """
 
     def __cinit__(self, TypeCatalogue catalogue=None, *, bint lenient=False, bint pooled=False,
-                  bint unidentified=False, bint single_server=False):
+                  bint unidentified=False, bint single_server=False, json=None):
         self.version = 1
         self.catalogue = catalogue if catalogue is not None else TypeCatalogue()
         self.unseen = set()
@@ -148,6 +150,7 @@ cdef class TypeMap(CodecSource):
         self._customs = {}
         self._names = {}
         self._lenient = lenient
+        self._json = json
         self.pooled = pooled
         self.single_server = single_server
         self.unidentified = unidentified and not pooled and not single_server
@@ -321,7 +324,7 @@ cdef class TypeMap(CodecSource):
     def copy(self) -> TypeMap:
         """Return a map for another connection to the same database, with the same codecs set."""
         cdef TypeMap made = TypeMap(self.catalogue, lenient=self._lenient, pooled=self.pooled,
-                                    single_server=self.single_server)
+                                    single_server=self.single_server, json=self._json)
         made._customs.update(self._customs)
         made._names.update(self._names)
         return made
@@ -361,12 +364,18 @@ cdef class TypeMap(CodecSource):
                 oid = self._names.get((codec.schema, codec.name), 0)
             custom = <tuple>self._customs.get(oid)
             if custom is None:
-                return codec
+                return self._as_json(codec)
             if len(custom) == 1:
-                return alias_codec(codec.oid, codec.name, codec.schema, 'scalar', custom[0])
+                return alias_codec(codec.oid, codec.name, codec.schema, 'scalar', self._as_json(custom[0]))
             return custom_codec(codec, custom[0], custom[1], custom[2])
         finally:
             self._depth -= 1
+
+    cdef Codec _as_json(self, Codec codec):
+        """Return the codec, or one of objects if it is that of json or jsonb and objects are asked for."""
+        if self._json is not None and codec.oid in JSON and codec is builtin(codec.oid):
+            return json_codec(codec, self._json)
+        return codec
 
     cdef Codec _plain(self, uint32_t oid):
         """Return the default codec of the type, or None; codecs that were set apply to its parts."""
