@@ -65,6 +65,14 @@ def copy_names() -> Namespace:
     return {"queue": queue()}
 
 
+def query_names() -> Namespace:
+    async def lines() -> AsyncIterator[str]:
+        for number in range(5, 8):
+            yield f"{number} colour-{number}\n"
+
+    return {"lines": lines()}
+
+
 def notification_names() -> Namespace:
     def handle(channel: str, payload: str) -> None:
         raise Enough
@@ -141,7 +149,7 @@ PAGES = {
         SHOP + "CREATE TABLE stock (sku int, amount int); CREATE TABLE sale (sku int)",
         lambda: {"dsn": "postgresql://localhost/shop", "sku": 1},
     ),
-    "docs/queries.md": Page(SHOP),
+    "docs/queries.md": Page(SHOP, query_names),
     "docs/typed-rows.md": Page(
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5)",
         typed_names,

@@ -120,3 +120,40 @@ async def test_texts_too_long_for_the_cache(connect: Any) -> None:
     assert await conn.fetchval("SELECT 1") == 1
     assert await conn.fetchval("SELECT 'a text longer than that'") == "a text longer than that"
     assert conn._driver.session.cached_queries() == ["SELECT 1"]
+
+
+async def test_execute_returns_the_command_tag(conn: headrace.Connection) -> None:
+    await conn.execute("CREATE TEMP TABLE t (a int)")
+    statement = await conn.prepare("INSERT INTO t VALUES ($1), ($1 + 1) RETURNING a")
+    assert await statement.execute(1) == "INSERT 0 2"
+    assert statement.get_statusmsg() == "INSERT 0 2"
+    assert await conn.fetch("TABLE t") == [(1,), (2,)]
+    with pytest.raises(headrace.ArgumentError):
+        await statement.execute("x")
+    with pytest.raises(TimeoutError):
+        await (await conn.prepare("SELECT pg_sleep($1)")).execute(60, timeout=0.1)
+
+
+@pytest.mark.parametrize("name", [False, ""])
+async def test_an_unnamed_statement(conn: headrace.Connection, name: Any) -> None:
+    statement = await conn.prepare("SELECT $1::int + 1", name=name)
+    assert statement.get_name() == ""
+    assert await conn.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%::int + 1'") == 0
+    assert await statement.fetchval(1) == 2
+    assert await conn.fetchval("SELECT 5") == 5
+    assert await statement.fetchval(2) == 3
+    assert await statement.fetchmany([(1,), (2,)]) == [(2,), (3,)]
+
+
+async def test_a_name_that_the_driver_chooses(connect: Any) -> None:
+    for size, named in ((100, True), (0, False)):
+        conn = await connect(statement_cache_size=size)
+        assert (await conn.prepare("SELECT 1", name=True)).get_name()
+        assert bool((await conn.prepare("SELECT 1")).get_name()) == named
+        assert await (await conn.prepare("SELECT 1", name=True)).fetchval() == 1
+
+
+@pytest.mark.parametrize("name", [1, b"mine", ("x",)])
+async def test_a_name_that_is_none(conn: headrace.Connection, name: Any) -> None:
+    with pytest.raises(headrace.InterfaceError, match="name is expected to be a str, True, False or None"):
+        await conn.prepare("SELECT 1", name=name)

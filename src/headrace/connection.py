@@ -30,15 +30,16 @@ from headrace._client.queries import (
 from headrace._client.query_log import LoggedQuery as LoggedQuery
 from headrace._client.query_log import QueryLogger, add_query_logger, remove_query_logger
 from headrace._client.settings import ConnectionSettings
+from headrace._client.streamed_batch import is_asynchronous, run_batch
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._connect.connector import open_driver
 from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
 from headrace._connect.params.resolve import ConnectArguments, resolve
 from headrace._connect.server_kind import server_kind
-from headrace._core.rows.record import Record
 from headrace._core.codecs.json_functions import JsonOption
+from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
-from headrace._sql.named_parameters import bound, unbound_text
+from headrace._sql.named_parameters import bound, bound_each, unbound_text
 from headrace.copy import CopyReader, CopyWriter
 from headrace.copy import command as copy_command
 from headrace.copy.methods import copy_query, copy_rows, copy_source, copy_table
@@ -64,6 +65,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 C = TypeVar("C", bound="Connection[Any]")
 
+Element = Sequence[object] | Mapping[str, object]
+Elements = Iterable[Element] | AsyncIterable[Element]
 Columns = Iterable[str] | None
 Force = Iterable[str] | bool | None
 
@@ -150,7 +153,7 @@ class Connection(Generic[RecordT_co]):
     async def executemany(
         self: Queryable,
         command: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
+        args: Elements,
         *,
         timeout: float | None = None,
     ) -> None:
@@ -158,6 +161,11 @@ class Connection(Generic[RecordT_co]):
 
         An element is a sequence of arguments. For a `sql()` with named parameters it is a mapping with a value for each
         name. Elements are encoded while the server works on those before; one that cannot be encoded undoes all.
+
+        `args` may be an asynchronous iterable. An exception that it raises undoes all and is raised here. Elements are
+        sent in chunks of some 64 kB, and `timeout` covers the waits for them. Before the first chunk is full, nothing
+        is sent. From then on the calls of other tasks on this connection wait for the end. A call on this connection
+        from within the iterable would wait for itself; it raises InterfaceError. On a pool this takes a lease.
         """
         return await self._request(EXECUTEMANY, command, args, 0, None, timeout)  # type: ignore[no-any-return]
 
@@ -212,7 +220,7 @@ class Connection(Generic[RecordT_co]):
     async def fetchmany(
         self: Queryable[R],
         query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
+        args: Elements,
         *,
         timeout: float | None = None,
         record_class: None = None,
@@ -223,7 +231,7 @@ class Connection(Generic[RecordT_co]):
     async def fetchmany(
         self: Queryable,
         query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
+        args: Elements,
         *,
         timeout: float | None = None,
         record_class: type[R],
@@ -234,7 +242,7 @@ class Connection(Generic[RecordT_co]):
     async def fetchmany(
         self: Queryable,
         query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
+        args: Elements,
         *,
         timeout: float | None = None,
         record_class: None = None,
@@ -244,7 +252,7 @@ class Connection(Generic[RecordT_co]):
     async def fetchmany(
         self: Queryable,
         query: AnyQuery,
-        args: Iterable[Sequence[object] | Mapping[str, object]],
+        args: Elements,
         *,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
@@ -376,19 +384,24 @@ class Connection(Generic[RecordT_co]):
         self,
         query: str,
         *,
-        name: str | None = None,
+        name: str | bool | None = None,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
     ) -> PreparedStatement[Any]:
         """Have the server parse a query; returns the prepared statement.
 
-        `name` is its name on the server, by default one that is chosen here. Raises DuplicatePreparedStatementError if
-        the name is in use. The statement lives as long as the object that is returned (sql-prepare).
+        `name` is its name on the server. With None or True it is chosen here; None leaves the statement unnamed if the
+        statement cache is off. With False it is unnamed: the server parses it at each execution. Raises
+        DuplicatePreparedStatementError if the name is in use. The statement lives as long as the object that is
+        returned (sql-prepare).
         """
+        if name is not None and not isinstance(name, (str, bool)):
+            raise InterfaceError(f"name is expected to be a str, True, False or None, got {name!r:.100}")
         rows = self._rows_as(record_class)
         seconds = self._timeout(timeout)
         driver = self._driver
-        statement = driver.session.statement(unbound_text(query, "prepare()"), name=name)
+        text = unbound_text(query, "prepare()")
+        statement = driver.session.statement(text, named=name is None or bool(name), name=name or None)
         try:
             await driver.reply(driver.prepare(statement), seconds)
         except BaseException:
@@ -728,12 +741,14 @@ class Connection(Generic[RecordT_co]):
                 raise InterfaceError(f"{name} is expected to be a function, got {function!r}")
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.set_codec(oid, format, encoder, decoder)
+        self._driver.session.forget_statements()
 
     async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
         """Return to headrace's own codec of a type; raises ValueError for an unknown type."""
         self._check_open()
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.reset_codec(oid)
+        self._driver.session.forget_statements()
 
     async def set_builtin_type_codec(
         self,
@@ -742,17 +757,16 @@ class Connection(Generic[RecordT_co]):
         schema: str = "public",
         codec_name: str,
         format: Literal["text", "binary"] | None = None,
-        self._driver.session.forget_statements()
     ) -> None:
         """Have values of a type converted like those of a built-in type, which must have the same form on the wire.
 
         `codec_name` is the name of a built-in type, such as 'int', or 'pg_contrib.hstore'. `format` None stands for the
         format of that codec. Raises ValueError for an unknown type, InterfaceError for an unknown codec.
         """
-        self._driver.session.forget_statements()
         self._check_open()
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.set_builtin(oid, codec_name, format)
+        self._driver.session.forget_statements()
 
     async def reload_schema_state(self) -> None:
         """Forget the types and statements of the database; each is read again when it is next needed.
@@ -767,7 +781,6 @@ class Connection(Generic[RecordT_co]):
     # -- the server ------------------------------------------------------------------------------------------------
 
     def get_server_pid(self) -> int:
-        self._driver.session.forget_statements()
         """Return the process id of the backend, as reported at the start. A pooler makes one up."""
         session = self._driver.session
         if session.backend_secret is None:
@@ -851,6 +864,8 @@ class Connection(Generic[RecordT_co]):
         seconds = self._command_timeout if timeout is None else checked_timeout(timeout)
         rows = self._record_class if rows is None else checked_record_class(rows)
         if method.many:
+            if is_asynchronous(args):
+                return self._stream(query, args, rows, method.kind == KIND_ROWS, seconds)
             return driver.reply(driver.batch(query, args, rows, method.kind == KIND_ROWS), seconds)
         if method.kind == KIND_STATUS:
             if not isinstance(query, str):
@@ -858,6 +873,17 @@ class Connection(Generic[RecordT_co]):
             if not args:
                 return driver.reply(driver.simple_query(query), seconds)
         return driver.reply(driver.query(query, args, method.kind, method.limit, column, rows), seconds)
+
+    async def _stream(
+        self,
+        query: AnyQuery,
+        args: AsyncIterable[Any],
+        rows: type[Record] | RowShape,
+        collects: bool,
+        seconds: float | None,
+    ) -> Any:
+        text, elements = bound_each(query, args)
+        return (await run_batch(self._driver, text, elements, rows, collects, seconds))[0]
 
     def _for_copy(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)
@@ -1035,6 +1061,7 @@ async def connect(
     statement_mode: StatementMode = "named",
     out_of_range: OutOfRange = "error",
     single_server: bool = False,
+    json: JsonOption = False,
     command_timeout: float | None = None,
     max_pipeline: int = 100,
     strict_transactions: bool = False,
@@ -1058,10 +1085,13 @@ async def connect(
     statement at each execution, and only its description is cached. With 'describe' the description is asked for each
     time as well.
 
+    With `json=True` values of json and jsonb are Python objects, made by Python's json; without it they are str.
+    Another library may be named, `json=orjson` or `json=msgspec.json`, or any object with `loads` and `dumps` or with
+    `decode` and `encode`, or the pair of functions `(loads, dumps)`. `set_type_codec()` overrides it for a type.
+
     `out_of_range` decides about dates, times and intervals that Python's types cannot hold, such as the year 10000:
     with 'error' their query raises UnrepresentableValueError, with 'text' the value is the server's text.
 
-    json: JsonOption = False,
     With `strict_transactions` a transaction that begins inside one of another task raises InterfaceError, unless its
     task was created inside that transaction. Otherwise it is a savepoint there, and the log has a warning.
 
@@ -1085,14 +1115,11 @@ async def connect(
         statement_cache_size,
         max_cached_statement_lifetime,
         max_cacheable_statement_size,
-    With `json=True` values of json and jsonb are Python objects, made by Python's json; without it they are str.
-    Another library may be named, `json=orjson` or `json=msgspec.json`, or any object with `loads` and `dumps` or with
-    `decode` and `encode`, or the pair of functions `(loads, dumps)`. `set_type_codec()` overrides it for a type.
-
         max_pipeline,
         statement_mode,
         out_of_range,
         single_server,
+        json,
     )
     command_timeout = checked_command_timeout(command_timeout)
     params = resolve(dsn, **arguments)
@@ -1116,4 +1143,3 @@ async def connect(
         raise
     connection._strict_transactions = strict_transactions
     return connection
-        json,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from headrace import cursor as cursors
-from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_VALUE
+from headrace._client.streamed_batch import run_batch
+from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.rows.type_vars import RecordT_co
 from headrace.transaction import Transaction
 from headrace.types import Attribute, Type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.requests import Request
     from headrace._core.pipeline.statement_cache import Statement
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=Record)
 
 T = TypeVar("T")
+Elements = Iterable[Sequence[object]] | AsyncIterable[Sequence[object]]
 
 
 class PreparedStatement(Generic[RecordT_co]):
@@ -133,6 +134,10 @@ class PreparedStatement(Generic[RecordT_co]):
         finally:
             await transaction.rollback()
 
+    async def execute(self, *args: object, timeout: float | None = None) -> str:
+        """Run the statement and return its command tag, such as "INSERT 0 1". Rows are discarded."""
+        return await self._execute("execute", args, KIND_STATUS, 0, 0, self._record_class, timeout)  # type: ignore[no-any-return]
+
     @overload
     async def fetch(
         self, *args: object, timeout: float | None = None, record_class: None = None, row: None = None
@@ -192,7 +197,7 @@ class PreparedStatement(Generic[RecordT_co]):
     @overload
     async def fetchmany(
         self,
-        args: Iterable[Sequence[object]],
+        args: Elements,
         *,
         timeout: float | None = None,
         record_class: None = None,
@@ -201,36 +206,51 @@ class PreparedStatement(Generic[RecordT_co]):
 
     @overload
     async def fetchmany(
-        self, args: Iterable[Sequence[object]], *, timeout: float | None = None, record_class: type[R], row: None = None
+        self, args: Elements, *, timeout: float | None = None, record_class: type[R], row: None = None
     ) -> list[R]: ...
 
     @overload
     async def fetchmany(
-        self, args: Iterable[Sequence[object]], *, timeout: float | None = None, record_class: None = None, row: type[T]
+        self, args: Elements, *, timeout: float | None = None, record_class: None = None, row: type[T]
     ) -> list[T]: ...
 
     async def fetchmany(
         self,
-        args: Iterable[Sequence[object]],
+        args: Elements,
         *,
         timeout: float | None = None,
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> list[Any]:
-        """Run the statement for each element of `args`, as one atomic request, and return all rows."""
-        statement = self._check("fetchmany")
-        seconds = self._connection._timeout(timeout)
-        driver = self._connection._driver
-        request = driver.batch(statement.query, args, self._rows_as(record_class, row), True, statement=statement)
-        return await self._run(request, seconds)  # type: ignore[no-any-return]
+        """Run the statement for each element of `args`, as one atomic request, and return all rows.
 
-    async def executemany(self, args: Iterable[Sequence[object]], *, timeout: float | None = None) -> None:
-        """Run the statement for each element of `args`, as one atomic request."""
+        `args` is an iterable or asynchronous iterable. See `Connection.executemany()`.
+        """
+        statement = self._check("fetchmany")
+        return await self._batch(statement, args, self._rows_as(record_class, row), True, timeout)  # type: ignore[no-any-return]
+
+    async def executemany(self, args: Elements, *, timeout: float | None = None) -> None:
+        """Run the statement for each element of `args`, as one atomic request.
+
+        `args` is an iterable or asynchronous iterable. See `Connection.executemany()`.
+        """
         statement = self._check("executemany")
+        await self._batch(statement, args, self._record_class, False, timeout)
+
+    async def _batch(
+        self,
+        statement: Statement,
+        args: Elements,
+        rows: type[Record] | RowShape,
+        collects: bool,
+        timeout: float | None,
+    ) -> Any:
         seconds = self._connection._timeout(timeout)
         driver = self._connection._driver
-        request = driver.batch(statement.query, args, self._record_class, False, statement=statement)
-        await self._run(request, seconds)
+        if isinstance(args, AsyncIterable):
+            result, self._status = await run_batch(driver, statement.query, args, rows, collects, seconds, statement)
+            return result
+        return await self._run(driver.batch(statement.query, args, rows, collects, statement=statement), seconds)
 
     async def _execute(
         self,

@@ -38,6 +38,7 @@ cdef class Driver(TransportCallbacks):
         object cancel_timer
         list idle_waiters                # futures of those who wait until nothing is in flight
         set tasks
+        set streams                      # the asynchronous sources of batches that are being read
         object __weakref__
 
     cdef int _check(self) except -1
@@ -49,6 +50,7 @@ cdef class Driver(TransportCallbacks):
     cdef bint is_head(self, Request request) except -1
     cdef int join(self, PoolCallbacks pool, object pooled, WakeupBatch ticks) except -1
     cdef int _refused(self, str query, args, error) except -1
+    cdef int _check_streams(self) except -1
     cdef int _check_copy(self, Request last) except -1
     cdef int _carry_out(self, CancelAction action) except -1
     cdef int _discard_copy(self) except -1

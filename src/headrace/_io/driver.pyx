@@ -11,11 +11,12 @@ import errno
 import logging
 import socket
 from asyncio import current_task, get_running_loop
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from weakref import ref
 
-from headrace._core.pipeline.batch cimport Batch
+from headrace._core.pipeline.batch cimport Batch, StreamedBatch
 from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancellation
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
@@ -38,6 +39,10 @@ log = logging.getLogger('headrace')
 cdef tuple NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 # Seconds that closing waits if the caller set no limit.
 CLOSE_TIMEOUT = 10.0
+
+
+# The sources of batches that are being read in this context, of all drivers.
+READING = ContextVar('READING', default=())
 
 
 class Continuation:
@@ -95,6 +100,7 @@ cdef class Driver(TransportCallbacks):
         self.cancel_sender = cancel_sender
         self.idle_waiters = []
         self.tasks = set()
+        self.streams = set()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -104,6 +110,8 @@ cdef class Driver(TransportCallbacks):
         self._check_loop('Use a connection only in the event loop that opened it; open another one here.')
         if last is not None and last.traits & BARRIER:
             self._check_copy(last)
+        if self.streams:
+            self._check_streams()
         return 0
 
     cdef int _check_loop(self, str hint) except -1:
@@ -237,6 +245,41 @@ cdef class Driver(TransportCallbacks):
             raise
         self.transport.flush_soon()
         return request
+
+    def streamed_batch(self, Statement statement not None, source, record_class, bint collects):
+        """Return a batch of a prepared statement, whose elements are added to it as they come from the source."""
+        cdef StreamedBatch request = StreamedBatch(self._waiter(), statement, (), record_class, collects)
+        request.owner = self
+        request.open(source)
+        return request
+
+    def send_batch(self, StreamedBatch request not None):
+        """Queue the batch, with the elements that were added so far."""
+        self.session.submit(request)
+        self.transport.flush_soon()
+
+    @contextmanager
+    def reading(self):
+        """Refuse requests that the source of a batch makes while it is read: they would wait for the batch.
+
+        Its requests are those of the code in the block, and of the tasks that are made there.
+        """
+        stream = object()
+        self.streams.add(stream)
+        token = READING.set((*READING.get(), stream))
+        try:
+            yield
+        finally:
+            READING.reset(token)
+            self.streams.discard(stream)
+
+    cdef int _check_streams(self) except -1:
+        if not self.streams.isdisjoint(READING.get()):
+            raise InterfaceError(
+                'cannot perform operation: executemany() or fetchmany() on this connection is reading its arguments from '
+                'the code that asks for it',
+                hint='Use another connection inside the asynchronous generator, or make a list of its elements first.')
+        return 0
 
     def close_portal(self, bytes portal not None):
         """Queue the close of a named portal, without a waiter."""

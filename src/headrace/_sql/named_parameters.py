@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -107,22 +107,48 @@ class NamedElements:
         self._elements = elements
 
     def __iter__(self) -> Iterator[Sequence[object]]:
-        names = self._names
         for at, element in enumerate(self._elements):
-            if not isinstance(element, Mapping):
-                raise ArgumentError(
-                    f"invalid input in executemany() argument sequence element #{at}: expected a mapping, "
-                    f"got {type(element).__name__} {element!r:.100}",
-                    hint=f"The query has named parameters: pass a value for each of {_listed(names)}.",
-                )
-            try:
-                args = [element[name] for name in names]
-            except KeyError:
-                args = None
-            if args is None or len(args) != len(element):
-                difference = _difference(names, list(element))
-                raise ArgumentError(f"invalid input in executemany() argument sequence element #{at}: {difference}")
-            yield args
+            yield _arguments(self._names, at, element)
+
+
+class AsyncNamedElements:
+    """The elements of an executemany() that come from an asynchronous iterable. See `NamedElements`."""
+
+    __slots__ = ("_elements", "_names")
+
+    def __init__(self, names: tuple[str, ...], elements: AsyncIterable[Any]) -> None:
+        self._names = names
+        self._elements = elements
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[object]]:
+        iterator = aiter(self._elements)
+        at = 0
+        try:
+            async for element in iterator:
+                yield _arguments(self._names, at, element)
+                at += 1
+        finally:
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+
+def _arguments(names: tuple[str, ...], at: int, element: Any) -> Sequence[object]:
+    """Return the arguments in a mapping, the element at position `at`; raises ArgumentError if its names are others."""
+    if not isinstance(element, Mapping):
+        raise ArgumentError(
+            f"invalid input in executemany() argument sequence element #{at}: expected a mapping, "
+            f"got {type(element).__name__} {element!r:.100}",
+            hint=f"The query has named parameters: pass a value for each of {_listed(names)}.",
+        )
+    try:
+        args = [element[name] for name in names]
+    except KeyError:
+        args = None
+    if args is None or len(args) != len(element):
+        difference = _difference(names, list(element))
+        raise ArgumentError(f"invalid input in executemany() argument sequence element #{at}: {difference}")
+    return args
 
 
 EMPTY: Final = Query(("",), (), (), "")
@@ -198,11 +224,11 @@ def bound(query: object, args: tuple[object, ...]) -> tuple[str, tuple[object, .
     return found.text, found.args
 
 
-def bound_each(query: object, elements: Iterable[Any]) -> tuple[str, Iterable[Sequence[object]]]:
+def bound_each(query: object, elements: Any) -> tuple[str, Any]:
     """Return the text of a query to be run once for each element, and its arguments for each run.
 
-    The elements of a query with named parameters are mappings. Raises like `bound()`. Taking an element that does not
-    have exactly the names of the query raises ArgumentError.
+    `elements` is an iterable or asynchronous iterable. The elements of a query with named parameters are mappings.
+    Raises like `bound()`. Taking an element that does not have exactly the names of the query raises ArgumentError.
     """
     if isinstance(query, str):
         return str.__str__(query), elements
@@ -216,6 +242,8 @@ def bound_each(query: object, elements: Iterable[Any]) -> tuple[str, Iterable[Se
         )
     if not found._missing:
         return found.text, elements
+    if hasattr(type(elements), "__aiter__"):
+        return found.text, AsyncNamedElements(found._missing, elements)
     named = NamedElements(found._missing, elements)
     return found.text, iter(named) if iter(elements) is elements else named
 

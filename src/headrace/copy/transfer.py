@@ -144,7 +144,7 @@ async def upload(
     connection is lost.
     """
     transfer = Upload(driver, driver.copy_in(command), timeout)
-    interruption = Interruption(transfer)
+    interruption = Interruption(transfer.request.waiter)
     try:
         async with asyncio.timeout(timeout) as scope:
             await transfer.begin()
@@ -177,13 +177,13 @@ async def download(
 
 
 class Interruption:
-    """Interrupts the task inside a block if the COPY is answered early.
+    """Interrupts the task inside a block if the request is answered early.
 
     Data that nobody reads need not be produced, and its source may wait for something that never comes.
     """
 
-    def __init__(self, transfer: Transfer[Any]) -> None:
-        self._waiter = transfer.request.waiter
+    def __init__(self, waiter: asyncio.Future[Any]) -> None:
+        self._waiter = waiter
         self._scope: asyncio.Timeout | None = None
         self.happened = False
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from headrace._client.queries import QueryMethod
 from headrace._client.session_state import SessionState, first_state, session_state
+from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._client.type_codecs import TypeCodec, checked_codecs
 from headrace._core.codecs.catalogues import Catalogues
@@ -261,6 +262,9 @@ class Pool(Generic[RecordT_co]):
         # See Queryable in _client/queries.py. This runs for every call: the request itself is awaited if possible.
         if not isinstance(query, str):
             query, args = bound_each(query, args) if method.many else bound(query, args)
+        if method.many and is_asynchronous(args):
+            # It has its connection to itself for as long as its source takes.
+            return run_on_lease(self.acquire, method, query, args, column, rows, timeout)
         if not self._leases_always and getattr(self._connection_class, method.name) is method.original:
             dispatcher = self._dispatcher
             seconds = self._command_timeout if timeout is None else checked_timeout(timeout)

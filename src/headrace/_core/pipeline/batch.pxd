@@ -16,3 +16,12 @@ cdef class Batch(ExtendedQuery):
         bint begun                   # elements have been taken
 
     cdef bytes _chunk(self, WriteBuffer out)
+    cdef bytes _undo(self, WriteBuffer out)
+
+
+cdef class StreamedBatch(Batch):
+    cdef:
+        WriteBuffer ahead            # the elements that were encoded and not yet taken
+        bint adding                  # an element is being encoded
+        bint complete                # there are no more elements
+        public object room           # a future: its result is set when `ahead` has been taken

@@ -1,3 +1,4 @@
+from asyncio import Future
 from typing import Any, Self
 
 from headrace._core.pipeline.requests import ExtendedQuery
@@ -15,3 +16,16 @@ class Batch(ExtendedQuery):
         collects: bool,
         shared: bool = False,
     ) -> Self: ...
+
+class StreamedBatch(Batch):
+    """A batch whose elements come from an asynchronous source."""
+
+    waiter: Future[Any]
+    room: Future[None] | None
+
+    def open(self, source: Any) -> None: ...
+    def add(self, args: Any) -> None: ...
+    def finish(self) -> None: ...
+    def failed(self, error: BaseException) -> None: ...
+    @property
+    def is_full(self) -> bool: ...

@@ -71,7 +71,10 @@ cdef class Batch(ExtendedQuery):
         except BaseException as error:
             self.error = error
             out.length = 0
-        # The server must not commit what it has: an error there rolls it back, and Sync ends the request.
+        return self._undo(out)
+
+    cdef bytes _undo(self, WriteBuffer out):
+        """End the request. The server must not commit what it has: an error there rolls it back."""
         self.has_more = False
         put_execute(out, NO_PORTAL, 0)
         put_sync(out)
@@ -123,6 +126,76 @@ cdef class Batch(ExtendedQuery):
         if not self.collects:
             return None
         return rows if rows is not None else []
+
+
+cdef class StreamedBatch(Batch):
+    """A batch whose elements come from an asynchronous source.
+
+    Its owner calls open() once the statement is prepared, add() for each element and finish() after the last. It queues the
+    request when the first chunk is full; until then the server knows nothing of it. While nothing is ready to be sent the
+    request keeps the wire to itself (stalls()). If the request is_full the owner waits for `room`.
+    """
+
+    def __cinit__(self, object waiter, object statement not None, object elements, object record_class,
+                  bint collects, bint shared=False):
+        self.once = True
+        self.traits = STAGED | READS
+        self.ahead = WriteBuffer()
+
+    def open(self, source) -> None:
+        """Choose the codecs. Raises InterfaceError if the rows do not fit their class, or for a COPY."""
+        self.given = source
+        self.begun = True
+        self.start(self.statement.current_plan())
+
+    def add(self, args) -> None:
+        """Encode one element; raises ArgumentError for one that does not fit, and nothing of it is kept."""
+        self.adding = True
+        try:
+            if not isinstance(args, (tuple, list)):
+                args = checked_element(args, self.element)
+            self.statement.put_bind(self.ahead, self.plan, b'', args, self.element)
+            put_execute(self.ahead, b'', 0)
+            self.element += 1
+        finally:
+            self.adding = False
+
+    def finish(self) -> None:
+        """There are no more elements."""
+        put_sync(self.ahead)
+        self.complete = True
+
+    def failed(self, error) -> None:
+        """Note why there will be no more elements: the cause of the errors in a transaction that fails by it."""
+        if self.error is None:
+            self.error = error
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether a chunk is ready and has not been taken."""
+        return self.ahead.length >= CHUNK
+
+    cdef bint is_bound(self) except -1:
+        # Its elements were encoded by the plan that open() has chosen.
+        return True
+
+    cdef bint stalls(self) except -1:
+        return self.adding or self.error is None and not self.complete and self.ahead.length == 0
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        self.has_more = not self.complete
+        self.message = self.ahead.take()
+        return 0
+
+    cdef bytes more(self, WriteBuffer out):
+        cdef object room = self.room
+        self.room = None
+        if room is not None and not room.done():
+            room.set_result(None)
+        if self.error is not None:
+            return self._undo(out)
+        self.has_more = not self.complete
+        return self.ahead.take()
 
 
 cdef object checked_element(object args, Py_ssize_t element):

@@ -62,6 +62,7 @@ cdef class Request(Future):
 
     cdef int encode(self, WriteBuffer out) except -1
     cdef bytes more(self, WriteBuffer out)
+    cdef bint stalls(self) except -1
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int finished(self) except -1
     cdef str first_tag(self)

@@ -56,6 +56,10 @@ cdef class Request(Future):
         """The next bytes of a request that `has_more`; it clears that with the last."""
         raise NotImplementedError
 
+    cdef bint stalls(self) except -1:
+        """Return whether a request that `has_more` has nothing to send yet."""
+        return False
+
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
         return self.unexpected(kind)
 

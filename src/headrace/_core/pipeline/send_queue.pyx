@@ -83,7 +83,7 @@ cdef class SendQueue:
         if self.held:
             return False
         if self.streaming is not None:
-            return True
+            return not self.streaming.stalls()
         return self.unsent.first is not None and self.unsent.first.state == QUEUED and self.has_room() \
             and not self.must_wait(self.unsent.first)
 
@@ -114,6 +114,8 @@ cdef class SendQueue:
         while True:
             if self.streaming is not None:
                 request = self.streaming
+                if request.stalls():
+                    break
                 chunk = self.next_chunk(request)
                 if self.streaming is not request:
                     # Given up from within: what ends it is urgent by now, and stands in the chunk's place.

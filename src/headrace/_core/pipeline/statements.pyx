@@ -52,10 +52,12 @@ cdef class Statements:
         """Return a statement that is kept until it is released; it is shared with the cache unless the user names it.
 
         If the cache is turned off, there may be a pooler in front of the server. Then the server keeps no statement
-        but those that the user has named.
+        but those that the user has named, or wants to have a name (`name` is True).
         """
         cdef Statement statement
-        if name is not None:
+        if name is True:
+            statement = Statement(query, self.types, True)
+        elif name is not None:
             statement = Statement(query, self.types, True, name.encode())
         elif named and self.cache.takes(query):
             statement = self.find(query)

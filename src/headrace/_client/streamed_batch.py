@@ -1,0 +1,131 @@
+"""executemany() and fetchmany() with arguments from an asynchronous iterable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from headrace.copy.transfer import Interruption
+
+if TYPE_CHECKING:
+    from headrace._core.pipeline.batch import StreamedBatch
+    from headrace._core.pipeline.statement_cache import Statement
+    from headrace._core.rows.record import Record
+    from headrace._core.rows.row_plan import RowShape
+    from headrace._io.driver import Driver
+
+END = object()
+
+
+def is_asynchronous(args: object) -> bool:
+    """Return whether the arguments of a batch come from an asynchronous iterable."""
+    return hasattr(type(args), "__aiter__")
+
+
+async def run_batch(
+    driver: Driver,
+    query: str,
+    source: AsyncIterable[Any],
+    rows: type[Record] | RowShape,
+    collects: bool,
+    timeout: float | None,
+    statement: Statement | None = None,
+) -> tuple[Any, str | None]:
+    """Run a query for each element of the source, within `timeout` seconds; return the rows and the last command tag.
+
+    The batch is one atomic request. It is queued when the first chunk of its elements is full, or after the last one.
+    From then on it has the connection to itself, and waits if the source is slow. No more than two chunks are held.
+    An exception of the source is raised as it is, after the batch was undone. The source is closed in any case.
+    """
+    own = None
+    if statement is None:
+        statement = own = driver.session.statement(query)
+    batch = _Batch(driver, source, rows, collects)
+    started = monotonic()
+    failure: BaseException | None = None
+    try:
+        async with asyncio.timeout(timeout) as scope:
+            return await batch.run(statement, scope)
+    except BaseException as error:
+        failure = batch.withdraw(error)
+        if failure is error:
+            raise
+        raise failure from None
+    finally:
+        observer = driver.observer
+        if observer is not None:
+            observer.finished(query, source, timeout, monotonic() - started, failure)
+        if own is not None:
+            driver.release(own)
+        await batch.close_source()
+
+
+class _Batch:
+    def __init__(
+        self, driver: Driver, source: AsyncIterable[Any], rows: type[Record] | RowShape, collects: bool
+    ) -> None:
+        self._driver = driver
+        self._source = source
+        self._iterator: AsyncIterator[Any] = aiter(source)
+        self._rows = rows
+        self._collects = collects
+        self._request: StreamedBatch | None = None
+        self._is_queued = False
+        self._interruption: Interruption | None = None
+
+    async def run(self, statement: Statement, scope: asyncio.Timeout) -> tuple[Any, str | None]:
+        driver = self._driver
+        # The statement is prepared late: a slow source leaves it less time to be closed or altered.
+        with driver.reading():
+            first = await anext(self._iterator, END)
+        await driver.reply(driver.prepare(statement), None)
+        request = self._request = driver.streamed_batch(statement, self._source, self._rows, self._collects)
+        interruption = self._interruption = Interruption(request.waiter)
+        if first is not END:
+            with interruption.within(scope), driver.reading():
+                await self._add(request, first)
+                async for args in self._iterator:
+                    await self._add(request, args)
+        request.finish()
+        self._send(request)
+        return await request.waiter, request.status or None
+
+    async def _add(self, request: StreamedBatch, args: Any) -> None:
+        request.add(args)
+        if request.is_full:
+            self._send(request)
+            while request.is_full and not request.waiter.done():
+                request.room = self._driver.loop.create_future()
+                await request.room
+
+    def _send(self, request: StreamedBatch) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            self._driver.send_batch(request)
+        else:
+            self._driver.transport.flush_soon()
+
+    def withdraw(self, error: BaseException) -> BaseException:
+        """Undo the batch; returns the error to raise: that of the server if it has ended the batch early."""
+        request = self._request
+        if request is None:
+            return error
+        waiter = request.waiter
+        if isinstance(error, Exception):
+            request.failed(error)
+        if self._is_queued:
+            self._driver.give_up(request)
+        if not waiter.done():
+            waiter.cancel()
+        elif not waiter.cancelled():
+            answer = waiter.exception()
+            if answer is not None and self._interruption is not None and self._interruption.happened:
+                return answer
+        return error
+
+    async def close_source(self) -> None:
+        close = getattr(self._iterator, "aclose", None)
+        if close is not None:
+            await close()
