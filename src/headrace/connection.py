@@ -1102,29 +1102,31 @@ async def connect(
     Raises ClientConfigurationError for bad parameters before anything is sent, OSError if no server answers,
     PostgresError if the server refuses the connection, and TimeoutError. On cancellation nothing is left open.
     """
-    if loop is not None and loop is not asyncio.get_running_loop():
-        raise InterfaceError("loop is expected to be the running event loop")
-    if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
-        raise InterfaceError(
-            f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
+    try:
+        if loop is not None and loop is not asyncio.get_running_loop():
+            raise InterfaceError("loop is expected to be the running event loop")
+        if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
+            raise InterfaceError(
+                f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
+            )
+        checked_record_class(record_class)
+        if not isinstance(strict_transactions, bool):
+            raise ValueError(f"strict_transactions is expected to be True or False, got {strict_transactions!r}")
+        limits = SessionLimits(
+            statement_cache_size,
+            max_cached_statement_lifetime,
+            max_cacheable_statement_size,
+            max_pipeline,
+            statement_mode,
+            out_of_range,
+            single_server,
+            json,
         )
-    checked_record_class(record_class)
-    if not isinstance(strict_transactions, bool):
-        raise ValueError(f"strict_transactions is expected to be True or False, got {strict_transactions!r}")
-    limits = SessionLimits(
-        statement_cache_size,
-        max_cached_statement_lifetime,
-        max_cacheable_statement_size,
-        max_pipeline,
-        statement_mode,
-        out_of_range,
-        single_server,
-        json,
-    )
-    command_timeout = checked_command_timeout(command_timeout)
-    params = resolve(dsn, **arguments)
-    # From here on no local variable of this frame shows a password in a traceback.
-    del dsn, arguments
+        command_timeout = checked_command_timeout(command_timeout)
+        params = resolve(dsn, **arguments)
+    finally:
+        # Tools show the local variables of each frame in a traceback, and these may contain a password.
+        del dsn, arguments
     opened = await open_driver(params, limits.session, checked_timeout(timeout))
     driver = opened.driver
     if not server_kind(driver.session.parameters).tells_identity:

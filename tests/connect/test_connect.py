@@ -68,8 +68,12 @@ async def test_a_wrong_password(secure: Secure, role: str) -> None:
 
 @pytest.mark.parametrize("role", ["hashed", "scram"])
 async def test_no_password(secure: Secure, role: str) -> None:
-    with pytest.raises(headrace.ClientConfigurationError, match="asks for a password .* and none is given"):
+    with pytest.raises(headrace.ClientConfigurationError, match="asks for a password .* and none is given") as caught:
         await headrace.connect(**secure.to(role, password=None), passfile="/nonexistent")
+    # The password is missing rather than wrong, and programs that ask the user for another one go by that class.
+    assert isinstance(caught.value, headrace.InvalidPasswordError)
+    assert caught.value.sqlstate == "28P01"
+    assert "Tried with and without TLS" not in "".join(getattr(caught.value, "__notes__", []))
 
 
 async def test_a_role_that_pg_hba_rejects(secure: Secure) -> None:

@@ -89,6 +89,13 @@ class TestClasses:
         assert error.as_dict() == {"sqlstate": "22000", "detail": "a list", "hint": "Pass one value."}
         assert str(error) == "argument $1\nDETAIL:  a list\nHINT:  Pass one value."
 
+    def test_a_missing_password_is_caught_as_a_wrong_one_and_as_a_wrong_configuration(self) -> None:
+        error = exceptions.MissingPasswordError("none is given", hint="Give password=...")
+        assert isinstance(error, exceptions.InvalidPasswordError)
+        assert isinstance(error, exceptions.ClientConfigurationError)
+        assert error.as_dict() == {"sqlstate": "28P01", "hint": "Give password=..."}
+        assert str(error) == "none is given\nHINT:  Give password=..."
+
 
 class TestErrors:
     def test_every_field_becomes_an_attribute(self) -> None:

@@ -1,4 +1,8 @@
-"""Fault 20: no failure to connect, and no malformed DSN, shows a password in repr, str, traceback, log or pickle."""
+"""Fault 20: no failure to connect, and no malformed DSN, shows a password in repr, str, traceback, log or pickle.
+
+Error trackers and `pytest --showlocals` show the local variables of each frame in a traceback, so these may not contain
+one either.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,8 @@ SECRET = "correct-horse-battery"
 
 Fails = Callable[..., Awaitable[BaseException]]
 
-DRIVER = str(Path(headrace.__file__).parent)
+OURS = str(Path(__file__).parents[1])
+"""The directory of the tests. Their frames know the secret."""
 
 
 def shown(error: BaseException) -> str:
@@ -50,59 +55,114 @@ def shown(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-def locals_shown(error: BaseException | None) -> Iterator[str]:
-    """Yield what a collector of tracebacks finds in the driver's own frames."""
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error with its causes, and the errors that were being handled when it was raised."""
     while error is not None:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            if DRIVER in frame.f_code.co_filename:
-                yield from (f"{frame.f_code.co_qualname}: {name} = {value!r}" for name, value in frame.f_locals.items())
+        yield error
         error = error.__cause__ or error.__context__
 
 
-@pytest.fixture
-def fails(caplog: pytest.LogCaptureFixture) -> Iterator[Fails]:
-    """Connect in vain, in the loop's debug mode, and make sure that neither the failure nor the log shows SECRET."""
+def inside(value: object, seen: set[int]) -> Iterator[str]:
+    """Yield the repr of a value, and of all that a tool finds in it by `vars()` and in containers."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    yield repr(value)
+    if isinstance(value, dict):
+        yield from (text for pair in value.items() for each in pair for text in inside(each, seen))
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from (text for each in value for text in inside(each, seen))
+    elif type(value).__module__.startswith("headrace"):
+        yield from inside(getattr(value, "__dict__", None), seen)
 
-    async def fails(dsn: str | None = None, /, *, resolved: bool = True, **arguments: Any) -> BaseException:
+
+def locals_shown(error: BaseException) -> Iterator[str]:
+    """Yield what a tool that shows local variables finds in the frames of an error, those of the tests apart."""
+    seen: set[int] = set()
+    for each in chain(error):
+        yield from inside(vars(each), seen)
+        for frame, _ in traceback.walk_tb(each.__traceback__):
+            if not frame.f_code.co_filename.startswith(OURS):
+                for name, value in frame.f_locals.items():
+                    yield from (f"{frame.f_code.co_qualname}: {name}: {text}" for text in inside(value, seen))
+    captured = traceback.TracebackException.from_exception(error, capture_locals=True)
+    parts = [captured]
+    while parts:
+        part = parts.pop()
+        parts += [other for other in (part.__cause__, part.__context__) if other is not None]
+        for summary in part.stack:
+            if not summary.filename.startswith(OURS):
+                yield from (f"{summary.name}: {name} = {value}" for name, value in (summary.locals or {}).items())
+
+
+def check_hidden(error: BaseException) -> None:
+    """Fail if the error, or a frame of its traceback, shows SECRET."""
+    assert SECRET not in shown(error)
+    for line in locals_shown(error):
+        assert SECRET not in line
+
+
+async def connecting(*args: Any, **arguments: Any) -> object:
+    """Connect."""
+    return await headrace.connect(*args, **arguments)
+
+
+async def opening_a_pool(*args: Any, **arguments: Any) -> object:
+    """Open a pool of one connection."""
+    return await headrace.create_pool(*args, **{"min_size": 1, "max_size": 1, **arguments})
+
+
+def failing(opening: Callable[..., Awaitable[object]], caplog: pytest.LogCaptureFixture) -> Iterator[Fails]:
+    """Open in vain, in the loop's debug mode, and make sure that neither the failure nor the log shows SECRET."""
+
+    async def fails(dsn: str | None = None, /, **arguments: Any) -> BaseException:
         asyncio.get_running_loop().set_debug(True)
         with pytest.raises(BaseException) as caught:
-            await headrace.connect(dsn, **{"timeout": 10, **arguments})
-        error = caught.value
-        assert SECRET not in shown(error)
-        if resolved:
-            for line in locals_shown(error):
-                assert SECRET not in line
-        return error
+            await opening(dsn, **{"timeout": 10, **arguments})
+        check_hidden(caught.value)
+        return caught.value
 
     with caplog.at_level(logging.DEBUG):
         yield fails
     assert SECRET not in caplog.text
 
 
+@pytest.fixture
+def fails(caplog: pytest.LogCaptureFixture) -> Iterator[Fails]:
+    """A connection that cannot be opened."""
+    yield from failing(connecting, caplog)
+
+
+@pytest.fixture(params=[connecting, opening_a_pool], ids=lambda opening: opening.__name__)
+def both_fail(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[Fails]:
+    """A connection, and a pool, that cannot be opened. A pool does not try again after these errors."""
+    yield from failing(request.param, caplog)
+
+
 # What real servers refuse
 
 
 @pytest.mark.parametrize("role", ["hashed", "scram", "rejected", "nobody_of_that_name"])
-async def test_a_server_that_lets_nobody_in(secure: Secure, fails: Fails, role: str) -> None:
-    error = await fails(**secure.to(role, password=SECRET), ssl="disable")
+async def test_a_server_that_lets_nobody_in(secure: Secure, both_fail: Fails, role: str) -> None:
+    error = await both_fail(**secure.to(role, password=SECRET), ssl="disable")
     assert isinstance(error, headrace.InvalidAuthorizationSpecificationError)
 
 
-async def test_a_database_that_does_not_exist(secure: Secure, fails: Fails) -> None:
-    error = await fails(**{**secure.to("trusted", password=SECRET), "database": "nowhere"})
+async def test_a_database_that_does_not_exist(secure: Secure, both_fail: Fails) -> None:
+    error = await both_fail(**{**secure.to("trusted", password=SECRET), "database": "nowhere"})
     assert isinstance(error, headrace.InvalidCatalogNameError)
 
 
-async def test_a_password_in_cleartext(secure: Secure, fails: Fails) -> None:
-    error = await fails(**secure.to("cleartext", password=SECRET), ssl="disable", allow_cleartext_password=True)
+async def test_a_password_in_cleartext(secure: Secure, both_fail: Fails) -> None:
+    error = await both_fail(**secure.to("cleartext", password=SECRET), ssl="disable", allow_cleartext_password=True)
     assert isinstance(error, headrace.InvalidPasswordError)
-    error = await fails(**secure.to("cleartext", password=SECRET), ssl="disable")
+    error = await both_fail(**secure.to("cleartext", password=SECRET), ssl="disable")
     assert isinstance(error, headrace.InterfaceError)
 
 
-async def test_a_certificate_that_is_not_trusted(tls: Secure, fails: Fails) -> None:
+async def test_a_certificate_that_is_not_trusted(tls: Secure, both_fail: Fails) -> None:
     with tls.presenting(tls.pki.expired):
-        error = await fails(**tls.to("scram", password=SECRET), ssl="verify-full", sslrootcert=tls.pki.root)
+        error = await both_fail(**tls.to("scram", password=SECRET), ssl="verify-full", sslrootcert=tls.pki.root)
     assert isinstance(error, ssl.SSLError)
 
 
@@ -144,6 +204,111 @@ async def test_a_callable_that_raises(fake: Fake, fails: Fails) -> None:
     await fails(server.dsn(), ssl="disable", password=lambda: SECRET.encode())
 
 
+@pytest.mark.parametrize("option", ["password", "oauth_token", "sslpassword", "scram_client_key"])
+async def test_a_secret_of_the_wrong_type(both_fail: Fails, option: str) -> None:
+    error = await both_fail("host=h user=me", **{option: SECRET.encode()})
+    assert isinstance(error, headrace.ClientConfigurationError)
+    assert option in str(error)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": "seven"},
+        {"no_such_option": SECRET},
+        {"connection_class": int},
+        {"record_class": int},
+        {"command_timeout": "soon"},
+        {"max_pipeline": 0},
+        {"statement_cache_size": -1},
+        {"strict_transactions": "no"},
+        {"server_settings": {"a": 1}},
+        {"service": "nowhere"},
+        {"ssl": "verify-full", "sslrootcert": "/nonexistent"},
+        {"scram_client_key": "AAAA", "scram_server_key": SECRET},
+        {"user": "\ud800"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+async def test_a_bad_argument_beside_a_password(
+    both_fail: Fails, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        host, port = bound.getsockname()
+        for secret in ({"password": SECRET}, {"oauth_token": SECRET}, {"sslpassword": SECRET}):
+            await both_fail(f"postgresql://me:{SECRET}@{host}:{port}/", **{"connect_timeout": 1, **secret, **wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"min_size": -1}, {"max_queries": 0}, {"init_size": 9}, {"codecs": [5]}])
+async def test_a_bad_argument_of_a_pool(wrong: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, headrace.InterfaceError)) as caught:
+        headrace.create_pool(f"postgresql://me:{SECRET}@h/", password=SECRET, **wrong)
+    check_hidden(caught.value)
+
+
+async def test_new_arguments_of_a_pool() -> None:
+    pool = headrace.create_pool(f"postgresql://me:{SECRET}@h/", password=SECRET)
+    with pytest.raises(ValueError, match="max_pipeline") as caught:
+        pool.set_connect_args(f"postgresql://me:{SECRET}@h/", password=SECRET, max_pipeline=0)
+    check_hidden(caught.value)
+    pool.set_connect_args(f"postgresql://me:{SECRET}@h/", password=SECRET)
+    for text in inside(pool, set()):
+        assert SECRET not in text
+
+
+async def test_a_service_file_with_a_password(both_fail: Fails, tmp_path: Path) -> None:
+    path = tmp_path / "services"
+    path.write_text(f"[shop]\npassword={SECRET}\nno equals sign\n")
+    assert isinstance(await both_fail(service="shop", servicefile=path), headrace.ClientConfigurationError)
+    path.write_text(f"[shop]\npassword={SECRET}\nport=seven\n")
+    assert isinstance(await both_fail(service="shop", servicefile=path), headrace.ClientConfigurationError)
+
+
+@pytest.mark.filterwarnings("error::headrace.InterfaceWarning")
+async def test_a_passfile_that_cannot_be_used(fake: Fake, both_fail: Fails, tmp_path: Path) -> None:
+    path = tmp_path / "passfile"
+    path.write_text(f"*:*:*:*:{SECRET}\n")
+    path.chmod(0o644)
+    server = await fake(every=lambda peer: peer.hold())
+    error = await both_fail(server.dsn(), ssl="disable", passfile=path)
+    assert isinstance(error, headrace.InterfaceWarning)
+
+
+async def test_a_connection_class_that_raises(fake: Fake, both_fail: Fails) -> None:
+    class Broken(headrace.Connection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            raise LookupError("broken")
+
+    server = await fake(every=greet_and_hold)
+    error = await both_fail(server.dsn(), ssl="disable", password=SECRET, connection_class=Broken)
+    assert isinstance(error, LookupError)
+
+
+async def test_a_connect_callback_that_raises() -> None:
+    async def connect(*args: Any, **kwargs: Any) -> headrace.Connection:
+        raise LookupError("broken")
+
+    def connect_at_once(*args: Any, **kwargs: Any) -> Awaitable[headrace.Connection]:
+        raise LookupError("broken")
+
+    for callback in (connect, connect_at_once):
+        with pytest.raises(LookupError) as caught:
+            await headrace.create_pool(f"postgresql://me:{SECRET}@h/", password=SECRET, connect=callback)
+        check_hidden(caught.value)
+
+
+async def test_a_pool_that_reaches_nobody() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        host, port = bound.getsockname()
+        with pytest.raises(OSError) as caught:
+            await headrace.create_pool(f"postgresql://me:{SECRET}@{host}:{port}/", password=SECRET, timeout=0.2)
+        check_hidden(caught.value)
+
+
 # What breaks in the middle
 
 
@@ -168,8 +333,46 @@ async def a_refusal(peer: Peer) -> None:
     await peer.send(backend.authentication_sasl_final("e=invalid-proof"))
 
 
+async def greet_and_hold(peer: Peer) -> None:
+    await peer.greet()
+    await peer.hold()
+
+
+async def rubbish(peer: Peer) -> None:
+    await peer.send(b"HTTP/1.1 400 Bad Request")
+
+
+async def behind_a_password(peer: Peer) -> None:
+    await peer.send(backend.authentication_cleartext_password())
+    await peer.expect(Password)
+    await peer.send(b"HTTP/1.1 400 Bad Request")
+
+
+async def behind_a_hash(peer: Peer) -> None:
+    await peer.send(backend.authentication_md5_password(b"salt"))
+    await peer.expect(Password)
+    await peer.send(backend.authentication_md5_password(b"salt"))
+
+
+async def behind_a_token(peer: Peer) -> None:
+    await peer.send(backend.authentication_sasl("OAUTHBEARER"))
+    await peer.expect(Password)
+    await peer.send(backend.authentication_sasl_final("v=1"))
+
+
 @pytest.mark.parametrize(
-    "play", [half_of_scram, a_false_signature, out_of_step, a_refusal], ids=lambda each: each.__name__
+    "play",
+    [
+        half_of_scram,
+        a_false_signature,
+        out_of_step,
+        a_refusal,
+        rubbish,
+        behind_a_password,
+        behind_a_hash,
+        behind_a_token,
+    ],
+    ids=lambda each: each.__name__,
 )
 async def test_authentication_that_breaks_off(fake: Fake, fails: Fails, play: Callable[[Peer], Any]) -> None:
     async def script(peer: Peer) -> None:
@@ -177,7 +380,29 @@ async def test_authentication_that_breaks_off(fake: Fake, fails: Fails, play: Ca
         await play(peer)
 
     server = await fake(script)
-    await fails(server.dsn(), password=SECRET, ssl="disable")
+    await fails(server.dsn(), password=SECRET, oauth_token=SECRET, ssl="disable", allow_cleartext_password=True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "given"),
+    [
+        (backend.authentication_cleartext_password(), {"password": SECRET + "\ud800"}),
+        (backend.authentication_md5_password(b"salt"), {"password": SECRET + "\ud800"}),
+        (backend.authentication_sasl(MECHANISM), {"password": SECRET + "\ud800"}),
+        (backend.authentication_sasl("OAUTHBEARER"), {"oauth_token": SECRET + "\ud800"}),
+        (backend.authentication_sasl("OAUTHBEARER"), {"oauth_token": SECRET + " and more"}),
+    ],
+    ids=["cleartext", "md5", "scram", "oauth", "oauth, no token"],
+)
+async def test_a_secret_that_cannot_be_sent(fake: Fake, both_fail: Fails, ask: bytes, given: dict[str, str]) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.expect_startup()
+        await peer.send(ask)
+        await peer.expect_end()
+
+    server = await fake(script)
+    error = await both_fail(server.dsn(), ssl="disable", allow_cleartext_password=True, **given)
+    assert isinstance(error, headrace.ClientConfigurationError)
 
 
 async def test_cancellation(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
@@ -197,7 +422,7 @@ async def test_cancellation(fake: Fake, caplog: pytest.LogCaptureFixture) -> Non
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await connecting
-    assert SECRET not in shown(caught.value)
+    check_hidden(caught.value)
     assert SECRET not in caplog.text
 
 
@@ -228,8 +453,8 @@ async def test_cancellation(fake: Fake, caplog: pytest.LogCaptureFixture) -> Non
         "host=h oauth_client_secret={}",
     ],
 )
-async def test_a_malformed_dsn(fails: Fails, dsn: str) -> None:
-    error = await fails(dsn.format(*[SECRET] * 2), resolved=False)
+async def test_a_malformed_dsn(both_fail: Fails, dsn: str) -> None:
+    error = await both_fail(dsn.format(*[SECRET] * 2))
     assert isinstance(error, ValueError)
 
 

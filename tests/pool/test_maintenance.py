@@ -15,7 +15,7 @@ import headrace
 from headrace.pool import dispatcher, maintenance, scheduler
 
 if TYPE_CHECKING:
-    from tests.fixtures import Fake, MakePool
+    from tests.fixtures import Connect, Fake, MakePool
     from tests.peers.fakeserver import Peer
     from tests.peers.proxy import Proxy
     from tests.servers import Cluster
@@ -255,7 +255,7 @@ async def test_a_forgotten_lease_shows_all_of_the_stack_in_debug_mode(
 
 @pytest.mark.parametrize("kept", ["statement", "cursor", "transaction", "listener"])
 async def test_a_lease_lasts_as_long_as_what_was_made_during_it(
-    pool: MakePool, kept: str, caplog: pytest.LogCaptureFixture
+    pool: MakePool, connect: Connect, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who keeps a statement, and not the connection, has not lost it."""
     made = await pool(min_size=1, max_size=1)
@@ -287,8 +287,8 @@ async def test_a_lease_lasts_as_long_as_what_was_made_during_it(
             pass
     else:
         async with asyncio.timeout(PATIENCE):
-            async with headrace.create_pool(**made._connect_args[1], min_size=1, max_size=1) as other:
-                await other.execute("NOTIFY c, 'heard'")
+            other = await connect()
+            await other.execute("NOTIFY c, 'heard'")
             assert await heard == "heard"
     assert not caplog.messages
     made.terminate()

@@ -14,8 +14,8 @@ Formats".
 It is strict by default. The server may ask for one method, in the order of that method, and only if `require_auth`,
 `channel_binding` and `allow_cleartext_password` allow it. AuthenticationOk counts only after a complete exchange. A
 protocol violation raises ProtocolError, a demand that the settings forbid InterfaceError, a missing password
-ClientConfigurationError. After an error, and for each further attempt or host, a new Authenticator is needed, so that
-nothing from a false server is carried over.
+MissingPasswordError, and a missing token ClientConfigurationError. After an error, and for each further attempt or
+host, a new Authenticator is needed, so that nothing from a false server is carried over.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from headrace._connect.scram import (
 from headrace.exceptions import (
     ClientConfigurationError,
     InterfaceError,
+    MissingPasswordError,
     ProtocolError,
     UnsupportedClientFeatureError,
 )
@@ -279,17 +280,17 @@ class Authenticator:
         _expect_length("AuthenticationCleartextPassword", payload, 0)
         self._begin("password")
         self._need_privacy("password")
-        password = self._need_password().to_bytes()
+        password = self._need_password()
         self._state = _State.ANSWERED
-        return _message(password + b"\0")
+        return _message(password.to_bytes() + b"\0")
 
     def _md5_password(self, payload: bytes) -> bytes:
         _expect_length("AuthenticationMD5Password", payload, 4)
         self._begin("md5")
-        password = self._need_password().to_bytes()
+        password = self._need_password()
         user = self._user.encode("utf-8")
         # usedforsecurity: without it a system in FIPS mode refuses MD5, which the server asks for.
-        inner = hashlib.md5(password + user, usedforsecurity=False).hexdigest().encode()
+        inner = hashlib.md5(password.to_bytes() + user, usedforsecurity=False).hexdigest().encode()
         outer = hashlib.md5(inner + payload, usedforsecurity=False).hexdigest().encode()
         self._state = _State.ANSWERED
         return _message(b"md5" + outer + b"\0")
@@ -383,14 +384,13 @@ class Authenticator:
                 hint="Give oauth_token=..., a str or a callable that returns one.",
             )
         self._need_privacy("OAuth token")
-        token = self._token.to_bytes()
-        if not _BEARER_TOKEN.fullmatch(token):
+        if not _BEARER_TOKEN.fullmatch(self._token.to_bytes()):
             raise ClientConfigurationError(
                 "oauth_token is no bearer token: it has characters that RFC 6750, 2.1, does not allow"
             )
         self._state = _State.OAUTH
         # No AuthenticationSASLFinal follows: AuthenticationOk comes next (RFC 7628, 3.1).
-        return _initial_response(OAUTHBEARER, b"n,,\x01auth=Bearer " + token + b"\x01\x01")
+        return _initial_response(OAUTHBEARER, b"n,,\x01auth=Bearer " + self._token.to_bytes() + b"\x01\x01")
 
     # ---- GSSAPI
 
@@ -418,7 +418,7 @@ class Authenticator:
 
     def _need_password(self) -> Secret:
         if self._password is None:
-            raise ClientConfigurationError(
+            raise MissingPasswordError(
                 f"the server asks for a password ({self._method}) for the role {self._user!r}, and none is given",
                 hint="Give password=..., put it into the DSN or the passfile (~/.pgpass), or set PGPASSWORD.",
             )

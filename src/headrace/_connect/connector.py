@@ -23,6 +23,7 @@ from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_FIRST_ROW, Driver
 from headrace.exceptions import (
     ConnectionDoesNotExistError,
+    MissingPasswordError,
     PostgresError,
     TargetServerAttributeNotMatched,
     is_transient,
@@ -238,7 +239,7 @@ def _other_attempt_may_work(error: Exception, endpoint: Endpoint) -> bool:
     if not endpoint.reached or endpoint.accepted or isinstance(error, SSLRequestError):
         return False
     if isinstance(error, PostgresError):
-        return error.sqlstate not in TRY_NEXT
+        return error.sqlstate not in TRY_NEXT and not isinstance(error, MissingPasswordError)
     return isinstance(error, OSError)
 
 

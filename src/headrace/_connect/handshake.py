@@ -139,7 +139,10 @@ class _Exchange:
             self._working = asyncio.get_running_loop().run_in_executor(executor, reply.run)
             self._working.add_done_callback(self._worked)
         elif reply is not None:
-            self._driver.answer(reply)
+            try:
+                self._driver.answer(reply)
+            finally:
+                del reply  # it may be the password, which no local variable may show in a traceback
 
     async def finish(self) -> None:
         """Wait for the last step after ReadyForQuery, and raise its error, so that nothing is accepted before it."""

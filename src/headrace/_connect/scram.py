@@ -27,7 +27,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from headrace._connect.params.secret import Secret
+from headrace._connect.params.secret import Secret, hides_locals
 from headrace._connect.saslprep import saslprep
 from headrace.exceptions import ProtocolError
 
@@ -78,6 +78,7 @@ class Challenge:
     """The server-first-message, which both sides sign."""
 
 
+@hides_locals
 def derive_keys(password: Secret, challenge: Challenge) -> ScramKeys:
     """Hash the password as the challenge asks (PBKDF2). It takes a millisecond to a second: run it off the event loop.
 

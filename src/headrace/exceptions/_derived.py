@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from ._base import REFINED, InterfaceError, PostgresError
+from ._base import REFINED, ClientConfigurationError, InterfaceError, PostgresError
 from ._sqlstate import (
     CharacterNotInRepertoireError,
     ConnectionDoesNotExistError,
     DataError,
     FeatureNotSupportedError,
+    InvalidPasswordError,
 )
 
 __all__ = [
     "ArgumentError",
     "InvalidCachedStatementError",
+    "MissingPasswordError",
     "NulCharacterError",
     "UnrepresentableValueError",
 ]
@@ -52,6 +54,14 @@ class NulCharacterError(ArgumentError, CharacterNotInRepertoireError):
     """A text argument contains a NUL character, which PostgreSQL's texts cannot contain.
 
     It has the SQLSTATE of the server's error for this.
+    """
+
+
+class MissingPasswordError(InvalidPasswordError, ClientConfigurationError):
+    """The server asks for a password, and none is given.
+
+    Programs may catch it as InvalidPasswordError, because the server does not let the user in, or as
+    ClientConfigurationError. It has the SQLSTATE of the server's error for a wrong password.
     """
 
 

@@ -19,6 +19,7 @@ from headrace._client.session_state import SessionState, first_state, session_st
 from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._client.type_codecs import TypeCodec, checked_codecs
+from headrace._connect.params.secret import HiddenArguments
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
@@ -99,12 +100,15 @@ class Pool(Generic[RecordT_co]):
         loop: asyncio.AbstractEventLoop | None,
         **connect_kwargs: Any,
     ) -> None:
+        self._arguments = HiddenArguments(*connect_args, **connect_kwargs)
+        command_timeout, max_pipeline, timeout = _limits_of(connect_kwargs)
+        # Tools show the local variables of each frame in a traceback, and these may contain a password.
+        del connect_args, connect_kwargs
         if not (isinstance(connection_class, type) and issubclass(connection_class, Connection)):
             raise TypeError(
                 f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
             )
         self._connect: Connect = connect if connect is not None else open_connection
-        self._connect_args = (connect_args, connect_kwargs)
         # A callback or a subclass that wants to see each use of a connection.
         self._leases_always = setup is not None or any(
             getattr(type(self), name) is not getattr(Pool, name) for name in ("acquire", "release")
@@ -118,14 +122,14 @@ class Pool(Generic[RecordT_co]):
         except InterfaceError as error:
             raise TypeError(str(error)) from None
         self._record_class = record_class
-        self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
+        self._command_timeout = checked_command_timeout(command_timeout)
         self._loop = loop
         limits = checked_limits(min_size, max_size, max_queries, max_inactive_connection_lifetime, max_lifetime)
         self._init_size = checked_init_size(init_size, limits)
         self._scheduler = Scheduler(
             limits,
             budget=checked_budget(pipeline_budget),
-            max_pipeline=checked_max_pipeline(connect_kwargs.get("max_pipeline", 100)),
+            max_pipeline=checked_max_pipeline(max_pipeline),
         )
         self._maintenance = Maintenance(
             self._scheduler,
@@ -133,7 +137,7 @@ class Pool(Generic[RecordT_co]):
             _weakly(self._check),
             partial(occupation, self._scheduler),
             _weakly(self._forget_types),
-            connect_timeout=connect_kwargs.get("timeout", 60.0),
+            connect_timeout=timeout,
             repeat_reads=repeat_reads,
             pipeline_writes=pipeline_writes,
         )
@@ -178,14 +182,12 @@ class Pool(Generic[RecordT_co]):
 
     async def _connect_one(self) -> Connection:
         """Return a new connection with codecs and `init` applied, which the pool does not count yet."""
-        args, kwargs = self._connect_args
         catalogues = self._catalogues
-        connection = await self._connect(
-            *args,
+        connection = await self._arguments.call(
+            self._connect,
             loop=self._loop,
             connection_class=self._connection_class,
             record_class=self._record_class,
-            **kwargs,
         )
         if not isinstance(connection, Connection):
             raise InterfaceError(
@@ -334,10 +336,14 @@ class Pool(Generic[RecordT_co]):
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change the arguments for connections opened from now on. See `expire_connections()` for the others."""
-        self._connect_args = ((dsn,), connect_kwargs)
+        arguments = HiddenArguments(dsn, **connect_kwargs)
+        command_timeout, max_pipeline, _ = _limits_of(connect_kwargs)
+        del dsn, connect_kwargs
+        command_timeout, max_pipeline = checked_command_timeout(command_timeout), checked_max_pipeline(max_pipeline)
+        self._arguments = arguments
         self._forget_types()
-        self._scheduler.max_pipeline = checked_max_pipeline(connect_kwargs.get("max_pipeline", 100))
-        self._command_timeout = checked_command_timeout(connect_kwargs.get("command_timeout"))
+        self._scheduler.max_pipeline = max_pipeline
+        self._command_timeout = command_timeout
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
@@ -490,6 +496,8 @@ class Pool(Generic[RecordT_co]):
             raise InterfaceError("cannot perform operation: the pool belongs to another event loop", hint=hint)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_closed"):  # __init__() has raised, and a traceback shows its local variables
+            return f"<{type(self).__name__} {id(self):#x}>"
         state = "closed" if self._closed else "closing" if self._closing else "open" if self._initialized else "new"
         return (
             f"<{type(self).__name__} {state} size:{self.get_size()}/{self.get_max_size()} "
@@ -525,6 +533,12 @@ def _weakly(method: Callable[[], T]) -> Callable[[], T]:
         return found()
 
     return call
+
+
+def _limits_of(connect_kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Return the arguments of `connect()` that hold for the pool too: command_timeout, max_pipeline and timeout."""
+    get = connect_kwargs.get
+    return get("command_timeout"), get("max_pipeline", 100), get("timeout", 60.0)
 
 
 def checked_limits(
@@ -625,25 +639,28 @@ def create_pool(
 
     Raises ValueError for sizes that make no sense.
     """
-    return Pool(
-        dsn,
-        connect=connect,
-        init_size=init_size,
-        min_size=min_size,
-        max_size=max_size,
-        max_queries=max_queries,
-        max_inactive_connection_lifetime=max_inactive_connection_lifetime,
-        max_lifetime=max_lifetime,
-        setup=setup,
-        init=init,
-        reset=reset,
-        debug=debug,
-        codecs=codecs,
-        pipeline_budget=pipeline_budget,
-        repeat_reads=repeat_reads,
-        pipeline_writes=pipeline_writes,
-        loop=loop,
-        connection_class=connection_class,
-        record_class=record_class,
-        **connect_kwargs,
-    )
+    try:
+        return Pool(
+            dsn,
+            connect=connect,
+            init_size=init_size,
+            min_size=min_size,
+            max_size=max_size,
+            max_queries=max_queries,
+            max_inactive_connection_lifetime=max_inactive_connection_lifetime,
+            max_lifetime=max_lifetime,
+            setup=setup,
+            init=init,
+            reset=reset,
+            debug=debug,
+            codecs=codecs,
+            pipeline_budget=pipeline_budget,
+            repeat_reads=repeat_reads,
+            pipeline_writes=pipeline_writes,
+            loop=loop,
+            connection_class=connection_class,
+            record_class=record_class,
+            **connect_kwargs,
+        )
+    finally:
+        del dsn, connect_kwargs  # see Pool.__init__()

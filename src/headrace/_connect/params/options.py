@@ -344,7 +344,7 @@ OPTIONS: Final[dict[str, Option]] = {
             default="1",
             kind="integer",
             status="own",
-            meaning="Fewest SCRAM iterations the server may ask for.",
+            meaning="Fewest SCRAM iterations the server may ask for; 4096 is PostgreSQL's own number.",
         ),
         Option(
             name="scram_max_iterations",
@@ -389,8 +389,8 @@ OPTIONS: Final[dict[str, Option]] = {
             name="oauth_token",
             status="own",
             secret=True,
-            meaning="Bearer token for OAUTHBEARER. The keyword argument may also be a callable or coroutine"
-            " function, which is called for each connection.",
+            meaning="Bearer token for OAUTHBEARER, which the server gets to see: use it with sslmode=verify-full. The"
+            " keyword argument may also be a callable or coroutine function, which is called for each connection.",
         ),
         Option(
             name="oauth_issuer",

@@ -11,10 +11,11 @@ import stat
 import warnings
 from collections.abc import Sequence
 
-from headrace._connect.params.secret import Secret
+from headrace._connect.params.secret import Secret, hides_locals
 from headrace.exceptions import InterfaceWarning
 
 
+@hides_locals
 def find_password(path: str, hosts: Sequence[str], port: int, database: str, user: str) -> Secret | None:
     """Return the password of the first matching line; None if there is none.
 
@@ -59,7 +60,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _warn(path: str, reason: str, hint: str | None) -> None:
-    warnings.warn(InterfaceWarning(f"the passfile {path!r} is ignored: it {reason}", hint=hint), stacklevel=3)
+    warnings.warn(InterfaceWarning(f"the passfile {path!r} is ignored: it {reason}", hint=hint), stacklevel=4)
 
 
 def _match(line: bytes, wanted: tuple[bytes, ...]) -> bytes | None:

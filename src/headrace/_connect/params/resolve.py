@@ -25,7 +25,7 @@ from headrace._connect.params.conninfo import Dsn, parse_dsn
 from headrace._connect.params.options import OPTIONS
 from headrace._connect.params.passfile import find_password
 from headrace._connect.params.require_auth import parse_require_auth
-from headrace._connect.params.secret import CallableSecret, Secret
+from headrace._connect.params.secret import CallableSecret, Secret, hides_locals
 from headrace._connect.params.servicefile import read_service
 from headrace._connect.params.values import DEFAULT, Values
 from headrace._connect.scram import KEY_LENGTH, ScramKeys
@@ -141,6 +141,7 @@ class ConnectParams:
         )
 
 
+@hides_locals
 def resolve(
     dsn: str | None = None,
     /,

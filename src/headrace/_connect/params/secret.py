@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
 
 from headrace.exceptions import ClientConfigurationError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SecretCallable = Callable[[], str | Awaitable[str | None] | None]
 """A function or coroutine function without arguments that returns a secret."""
@@ -29,8 +33,15 @@ class Secret:
         return self._text
 
     def to_bytes(self) -> bytes:
-        """Return the text in UTF-8. Bytes that were not UTF-8 (from a file, the environment or %XX) are unchanged."""
-        return self._text.encode("utf-8", "surrogateescape")
+        """Return the text in UTF-8. Bytes that were not UTF-8 (from a file, the environment or %XX) are unchanged.
+
+        Raises ClientConfigurationError for a text that has no form in UTF-8. UnicodeEncodeError would contain the text.
+        """
+        try:
+            return self._text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            pass
+        raise ClientConfigurationError("a password or token contains a lone surrogate, which has no form in UTF-8")
 
     def __repr__(self) -> str:
         return "<secret>"
@@ -91,3 +102,55 @@ class CallableSecret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"the callable given as {self._name} cannot be pickled: create it again in the other process")
+
+
+class HiddenArguments:
+    """Arguments for `connect()` that only the function sees that is called with them.
+
+    It is immutable. Pickling raises TypeError, as for a secret.
+    """
+
+    __slots__ = ("_args", "_kwargs")
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self._args = args
+        self._kwargs = kwargs
+
+    def call(self, function: Callable[..., T], /, **more: object) -> T:
+        """Call a function with the arguments and some more."""
+        return function(*self._args, **self._kwargs, **more)
+
+    def __repr__(self) -> str:
+        return "<hidden arguments>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("the arguments of connect() cannot be pickled, because there may be a password among them")
+
+
+def hides_locals(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that has secrets in its local variables, or in those of the functions that it calls.
+
+    Its errors leave it without these frames, so that a tool that shows the local variables of a traceback finds no
+    secret. Messages, notes and causes stay. An error that was only being handled when another one was raised is
+    dropped, because errors such as UnicodeEncodeError contain the text.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            failure = error
+        finally:
+            del args, kwargs
+        shown: BaseException | None = failure
+        while shown is not None:
+            shown.__traceback__ = None
+            shown.__context__ = shown.__cause__
+            shown = shown.__cause__
+        try:
+            raise failure
+        finally:
+            del failure
+
+    return call
