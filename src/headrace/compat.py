@@ -17,6 +17,7 @@ from types import ModuleType
 HOME = Path(__file__).parent
 
 SUBMODULES = (
+    "_version",
     "compat",
     "connect_utils",
     "connection",

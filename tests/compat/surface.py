@@ -167,6 +167,7 @@ FUNCTIONS = {
     "types.Line": "Line(A, B, C)",
     "types.LineSegment": "LineSegment(p1, p2)",
     "types.Circle": "Circle(center, radius)",
+    "utils._mogrify": "async _mogrify(conn, query, args)",
     "utils._quote_ident": "_quote_ident(ident)",
     "utils._quote_literal": "_quote_literal(string)",
 }
@@ -175,6 +176,7 @@ FUNCTIONS = {
 MODULES = {
     "": "connect create_pool Pool Record Connection __version__ Type Attribute Range BitString Point Path Polygon Box"
     " Line LineSegment Circle ServerVersion",
+    "_version": "__version__",
     "compat": "StrEnum wait_for",
     "connect_utils": "SessionAttribute",
     "connection": "Connection ConnectionMeta LoggedQuery connect",
@@ -190,7 +192,7 @@ MODULES = {
     "serverversion": "ServerVersion split_server_version_string",
     "transaction": "Transaction",
     "types": "Type Attribute Range BitString Point Path Polygon Box Line LineSegment Circle ServerVersion",
-    "utils": "_quote_ident _quote_literal",
+    "utils": "_mogrify _quote_ident _quote_literal",
     "exceptions._base": "PostgresError PostgresMessage PostgresLogMessage InterfaceError InterfaceMessage"
     " InterfaceWarning InternalClientError UnknownPostgresError DataError",
     "exceptions": "PostgresMessage PostgresError FatalPostgresError UnknownPostgresError InterfaceMessage"

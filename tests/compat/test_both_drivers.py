@@ -296,7 +296,20 @@ async def connecting(run: Run) -> None:
     await run.attempt(conn.reset)
 
 
-PROGRAMS = [users, values, transactions, copies, pools, connecting]
+async def helpers(run: Run) -> None:
+    """The functions of asyncpg.utils that programs use although their names begin with an underscore."""
+    conn, mogrify = run.connection, run.driver.utils._mogrify
+    await run.attempt(mogrify, conn, "SELECT $1::int, $2::text, $1 + 1", (5, "it's \\ here"))
+    await run.attempt(mogrify, conn, "SELECT $1::date = any($2::date[])", (dt.date(2020, 1, 2), [dt.date(2020, 1, 2)]))
+    await run.attempt(mogrify, conn, "SELECT 1", ())
+    await run.attempt(mogrify, conn, "SELECT $1::int", ("x",))
+    await run.attempt(mogrify, conn, "SELECT $1::int", ())
+    await run.attempt(mogrify, conn, "SELEC $1", (1,))
+    text = await mogrify(conn, "SELECT $2::int + $1, $3", (1, 2, "a$1"))
+    run.note(text, await conn.fetchrow(text))
+
+
+PROGRAMS = [users, values, transactions, copies, pools, connecting, helpers]
 
 
 async def noted_by(driver: Any, program: Callable[[Run], Awaitable[None]], server: Cluster, path: Path) -> list[Noted]:
