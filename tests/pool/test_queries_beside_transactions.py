@@ -79,3 +79,14 @@ async def test_a_lease_that_is_taken_ahead_of_who_was_given_the_connection_to_sh
     assert await shared == (1,)
     assert await made.fetchval("SELECT count(*) FROM kept") == 1
     await made.execute("DROP TABLE kept")
+
+
+async def test_a_call_of_the_pool_waits_while_every_connection_is_leased(pool: MakePool) -> None:
+    """So a holder of a lease that awaits the pool waits for ever if no other connection is left."""
+    made = await pool(min_size=1, max_size=1)
+    async with made.acquire() as connection, connection.transaction():
+        call = asyncio.create_task(made.fetchval("SELECT 1"))
+        await connection.fetchval("SELECT 1")
+        assert made.stats().waiting == 1
+        assert not call.done()
+    assert await call == 1
