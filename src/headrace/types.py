@@ -24,6 +24,8 @@ from typing import (
     overload,
 )
 
+from headrace.exceptions._values import shown
+
 __all__ = [
     "Attribute",
     "BitString",
@@ -95,7 +97,7 @@ def parse_server_version(version: str) -> ServerVersion:
     """
     found = _VERSION.search(version)
     if found is None:
-        raise ValueError(f"expected a PostgreSQL version such as '17.5' or '18beta1', got {version!r}")
+        raise ValueError(f"expected a PostgreSQL version such as '17.5' or '18beta1', got {shown(version)}")
     first, second, third = (int(found[part] or 0) for part in ("first", "second", "third"))
     minor, micro = (0, second) if first >= 10 else (second, third)
     return ServerVersion(first, minor, micro, found["level"] or "final", int(found["serial"] or 0))
@@ -238,7 +240,7 @@ _BIT_VALUES: Final = {0: "0", 1: "1"}
 def _bit(bit: object, position: int) -> str:
     """Return one item of a bit string as a digit."""
     if not isinstance(bit, str | int) or bit not in _BITS:
-        raise ValueError(f"invalid bit value at position {position}: expected 0 or 1, got {bit!r}")
+        raise ValueError(f"invalid bit value at position {position}: expected 0 or 1, got {shown(bit)}")
     return _BITS[bit]
 
 
@@ -369,7 +371,7 @@ class BitString:
 
 def _check_bitorder(bitorder: str) -> None:
     if bitorder not in ("big", "little"):
-        raise ValueError(f"bitorder must be either 'big' or 'little', got {bitorder!r}")
+        raise ValueError(f"bitorder must be either 'big' or 'little', got {shown(bitorder)}")
 
 
 def _mirrored(value: int, length: int) -> int:
@@ -387,7 +389,7 @@ def _as_point(value: Sequence[_Coordinate]) -> Point:
     try:
         return Point(*value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"expected a point, two numbers such as (0, 1.5), got {value!r}") from None
+        raise type(error)(f"expected a point, two numbers such as (0, 1.5), got {shown(value)}") from None
 
 
 class _Point(NamedTuple):

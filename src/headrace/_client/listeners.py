@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._connect.poolers import check_own_backend
 from headrace._sql.quoting import quote_identifier
 from headrace.exceptions import InterfaceError, InterfaceWarning
+from headrace.exceptions._values import shown
 
 if TYPE_CHECKING:
     from headrace._client.interface import ConnectionInterface
@@ -201,7 +202,7 @@ def _channel(name: str) -> str:
     quoted = quote_identifier(name, "channel")
     if len(name.encode()) > LONGEST_NAME:
         raise InterfaceError(
-            f"channel is expected to have at most {LONGEST_NAME} bytes, got {len(name.encode())}: {name!r:.100}"
+            f"channel is expected to have at most {LONGEST_NAME} bytes, got {len(name.encode())}: {shown(name)}"
         )
     return quoted
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace._client.listeners import report
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 if TYPE_CHECKING:
     from headrace._connect.params.resolve import ConnectParams
@@ -49,7 +50,7 @@ def add_query_logger(
     if not callable(callback):
         raise InterfaceError(f"expected a callable or an `async def` function, got {callback!r}")
     if isinstance(slower_than, bool) or not isinstance(slower_than, (int, float)) or slower_than < 0:
-        raise ValueError(f"slower_than is expected to be a number of seconds, got {slower_than!r}")
+        raise ValueError(f"slower_than is expected to be a number of seconds, got {shown(slower_than)}")
     log = driver.observer
     if log is None:
         log = driver.observer = QueryLog(driver.loop, params, address)

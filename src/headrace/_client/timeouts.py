@@ -9,6 +9,8 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, TypeVar
 
+from headrace.exceptions._values import shown
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -33,7 +35,7 @@ def checked_timeout(timeout: object) -> float | None:
         return None
     seconds = as_seconds(timeout)
     if seconds is None:
-        raise ValueError(f"invalid timeout value: expected a number of seconds or None, got {timeout!r}")
+        raise ValueError(f"invalid timeout value: expected a number of seconds or None, got {shown(timeout)}")
     return seconds if seconds != inf else None
 
 
@@ -43,7 +45,7 @@ def checked_command_timeout(value: object) -> float | None:
         return None
     seconds = as_seconds(value)
     if seconds is None or seconds <= 0:
-        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {value!r})")
+        raise ValueError(f"invalid command_timeout value: expected greater than 0 float (got {shown(value)})")
     return seconds
 
 

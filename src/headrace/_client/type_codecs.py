@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 
 class TakesCodecs(Protocol):
@@ -52,12 +53,12 @@ class TypeCodec:
         functions = [name for name in ("encoder", "decoder") if getattr(self, name) is not None]
         if self.codec_name is not None and functions:
             raise InterfaceError(
-                f"a codec for {self.typename!r} is expected to have encoder and decoder, or codec_name: "
+                f"a codec for {shown(self.typename)} is expected to have encoder and decoder, or codec_name: "
                 f"got codec_name and {' and '.join(functions)}"
             )
         if self.codec_name is None and len(functions) < 2:
             raise InterfaceError(
-                f"a codec for {self.typename!r} is expected to have both encoder and decoder, or codec_name: "
+                f"a codec for {shown(self.typename)} is expected to have both encoder and decoder, or codec_name: "
                 f"got {' and '.join(functions) or 'none of them'}"
             )
 
@@ -87,5 +88,5 @@ def checked_codecs(codecs: Iterable[TypeCodec]) -> tuple[TypeCodec, ...]:
     given = tuple(codecs) if isinstance(codecs, Iterable) and not isinstance(codecs, (str, bytes)) else (codecs,)
     for codec in given:
         if not isinstance(codec, TypeCodec):
-            raise InterfaceError(f"codecs is expected to be a list of headrace.TypeCodec, got {codec!r}")
+            raise InterfaceError(f"codecs is expected to be a list of headrace.TypeCodec, got {shown(codec)}")
     return given

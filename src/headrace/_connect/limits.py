@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from headrace._core.codecs.json_functions import JsonFunctions, JsonOption, checked_json
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.session import Session
+from headrace.exceptions._values import shown
 
 StatementMode = Literal["named", "unnamed", "describe"]
 """named: the server keeps statements under names. unnamed: only descriptions are cached, here. describe: no cache."""
@@ -33,12 +34,12 @@ class SessionLimits:
     def __post_init__(self) -> None:
         if self.statement_mode not in get_args(StatementMode):
             raise ValueError(
-                f"statement_mode is expected to be 'named', 'unnamed' or 'describe', got {self.statement_mode!r}"
+                f"statement_mode is expected to be 'named', 'unnamed' or 'describe', got {shown(self.statement_mode)}"
             )
         if self.out_of_range not in get_args(OutOfRange):
-            raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {self.out_of_range!r}")
+            raise ValueError(f"out_of_range is expected to be 'error' or 'text', got {shown(self.out_of_range)}")
         if not isinstance(self.single_server, bool):
-            raise ValueError(f"single_server is expected to be True or False, got {self.single_server!r}")
+            raise ValueError(f"single_server is expected to be True or False, got {shown(self.single_server)}")
         object.__setattr__(self, "json_functions", checked_json(self.json))
         for name, minimum in (
             ("statement_cache_size", 0),
@@ -49,7 +50,7 @@ class SessionLimits:
             value = getattr(self, name)
             number = (int, float) if name == "max_cached_statement_lifetime" else int
             if isinstance(value, bool) or not isinstance(value, number) or value < minimum:
-                raise ValueError(f"{name} is expected to be greater or equal to {minimum}, got {value!r}")
+                raise ValueError(f"{name} is expected to be greater or equal to {minimum}, got {shown(value)}")
 
     def session(self) -> Session:
         """Return a new session."""

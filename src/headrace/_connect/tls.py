@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from headrace._connect.params.secret import Secret
 from headrace.exceptions import ClientConfigurationError, ProtocolError
+from headrace.exceptions._values import shown
 
 SSLMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 SSLNegotiation = Literal["postgres", "direct"]
@@ -86,7 +87,7 @@ class TLSSettings:
             ("ssl_max_protocol_version", self.max_version),
         ):
             if version is not None and version not in VERSIONS:
-                raise ClientConfigurationError(f"{name} must be one of {', '.join(VERSIONS)}, got {version!r}")
+                raise ClientConfigurationError(f"{name} must be one of {', '.join(VERSIONS)}, got {shown(version)}")
         if self.min_version and self.max_version and VERSIONS[self.min_version] > VERSIONS[self.max_version]:
             raise ClientConfigurationError(
                 f"ssl_min_protocol_version={self.min_version} is newer than ssl_max_protocol_version={self.max_version}"

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from headrace._sql.lexer import Kind, Token, tokens
 from headrace._sql.quoting import quote_identifier
 from headrace.exceptions import ArgumentError, InterfaceError
+from headrace.exceptions._values import shown
 
 if sys.version_info >= (3, 14):
     from string.templatelib import Template
@@ -138,7 +139,7 @@ def _arguments(names: tuple[str, ...], at: int, element: Any) -> Sequence[object
     if not isinstance(element, Mapping):
         raise ArgumentError(
             f"invalid input in executemany() argument sequence element #{at}: expected a mapping, "
-            f"got {type(element).__name__} {element!r:.100}",
+            f"got {type(element).__name__} {shown(element)}",
             hint=f"The query has named parameters: pass a value for each of {_listed(names)}.",
         )
     try:
@@ -193,7 +194,7 @@ def identifier(*names: str) -> Query:
     Raises InterfaceError for a name that is empty or cannot be sent.
     """
     if not names or "" in names:
-        raise InterfaceError(f"identifier() expects the parts of a name, none of them empty; got {names!r}")
+        raise InterfaceError(f"identifier() expects the parts of a name, none of them empty; got {shown(names)}")
     text = ".".join(quote_identifier(name) for name in names)
     return Query((text,), (), (), text)
 
@@ -209,7 +210,7 @@ def bound(query: object, args: tuple[object, ...]) -> tuple[str, tuple[object, .
     found = _as_query(query)
     if found is None:
         raise TypeError(
-            f"query is expected to be a str, or what headrace.sql() returns; got {type(query).__name__} {query!r:.100}"
+            f"query is expected to be a str, or what headrace.sql() returns; got {type(query).__name__} {shown(query)}"
         )
     if args:
         raise InterfaceError(
@@ -317,7 +318,7 @@ def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
         if here is None or here.text != placed or strings[number][:1].isidentifier():
             around = here or max((each for each in found.values() if each.start < at), key=lambda each: each.start)
             raise InterfaceError(
-                f"the interpolation {{{name}}} stands in or at a {around.kind.value}: {text[around.start :]!r:.60}",
+                f"the interpolation {{{name}}} stands in or at a {around.kind.value}: {shown(text[around.start :])}",
                 hint="Write it outside of quotes and names: a value becomes a parameter.",
             )
         at += len(placed)
@@ -331,7 +332,7 @@ def read_template(strings: tuple[str, ...], names: tuple[str, ...]) -> Skeleton:
 
 def _check(token: Token) -> None:
     if token.kind is Kind.UNTERMINATED:
-        raise InterfaceError(f"the text has {token.kind.value}, from character {token.start + 1}: {token.text!r:.100}")
+        raise InterfaceError(f"the text has {token.kind.value}, from character {token.start + 1}: {shown(token.text)}")
 
 
 def _put_together(parts: tuple[str, ...], found: Sequence[str]) -> Skeleton:
@@ -345,7 +346,7 @@ def _of_template(template: Any) -> Query:
     if not isinstance(template, Template):
         raise TypeError(
             f"sql() expects a str, or from Python 3.14 a template literal; got {type(template).__name__} "
-            f"{template!r:.100}"
+            f"{shown(template)}"
         )
     values: dict[str, object] = {}
     names: list[str] = []
@@ -412,7 +413,7 @@ def _spliced(parts: Sequence[str], indexes: Iterable[int], values: Sequence[Any]
 def _fragment(value: object) -> Query:
     query = _as_query(value)
     if query is None:
-        raise InterfaceError(f"a query is expected, made by sql(); got {type(value).__name__} {value!r:.100}")
+        raise InterfaceError(f"a query is expected, made by sql(); got {type(value).__name__} {shown(value)}")
     if query._missing:
         raise InterfaceError(
             f"no value for {_listed(query._missing)} of a query inside another",

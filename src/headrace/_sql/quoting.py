@@ -6,6 +6,7 @@ Source: PostgreSQL documentation, "Identifiers and Key Words" and "String Consta
 from __future__ import annotations
 
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 
 def quote_identifier(name: object, what: str = "name") -> str:
@@ -25,11 +26,11 @@ def quote_literal(text: object, what: str = "text") -> str:
 def checked_text(text: object, what: str) -> str:
     """Return the text; raises InterfaceError if it is not a str or cannot be sent."""
     if not isinstance(text, str):
-        raise InterfaceError(f"{what} is expected to be a str, got {type(text).__name__} {text!r:.100}")
+        raise InterfaceError(f"{what} is expected to be a str, got {type(text).__name__} {shown(text)}")
     if "\0" in text:
-        raise InterfaceError(f"{what} must not contain a NUL character: {text!r:.100}")
+        raise InterfaceError(f"{what} must not contain a NUL character: {shown(text)}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InterfaceError(f"{what} must not contain a lone surrogate: {text!r:.100}") from None
+        raise InterfaceError(f"{what} must not contain a lone surrogate: {shown(text)}") from None
     return text

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from headrace._sql.classify import classify, split_statements
 from headrace._sql.quoting import checked_text, quote_identifier, quote_literal
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 TEXTS = frozenset(
     {"format", "delimiter", "null", "quote", "escape", "encoding", "default", "on_error", "log_verbosity"}
@@ -43,7 +44,7 @@ def from_stdin(table: str, columns: Names, options: Mapping[str, object], where:
     if where:
         command += f" WHERE {checked_text(where, 'where')}"
         if classify(command, standard_conforming_strings=strings).statements != 1:
-            raise InterfaceError(f"where is expected to be one SQL expression, got {where!r}")
+            raise InterfaceError(f"where is expected to be one SQL expression, got {shown(where)}")
     return command
 
 
@@ -75,7 +76,7 @@ def one_statement(query: str, strings: bool) -> str:
 def _names(columns: Names, what: str) -> list[str]:
     if columns is None or isinstance(columns, (str, bytes)):
         given = type(columns).__name__
-        raise InterfaceError(f"{what} is expected to be a list of column names, got {given} {columns!r:.100}")
+        raise InterfaceError(f"{what} is expected to be a list of column names, got {given} {shown(columns)}")
     return [quote_identifier(column, f"a name in {what}") for column in columns]
 
 
@@ -113,7 +114,7 @@ def _option(name: str, value: object) -> str:
 
 def _switch(name: str, value: object) -> str:
     if not isinstance(value, bool):
-        raise InterfaceError(f"{name} is expected to be True or False, got {type(value).__name__} {value!r:.100}")
+        raise InterfaceError(f"{name} is expected to be True or False, got {type(value).__name__} {shown(value)}")
     return "TRUE" if value else "FALSE"
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from headrace.copy.files import in_thread, may_block, opened
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 CHUNK = 1 << 18
 """Bytes read from a file at a time, and the most sent in one message."""
@@ -113,4 +114,4 @@ def _checked(data: Any, where: str) -> Data:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return data
     hint = "Open the file in binary mode, or encode the text." if isinstance(data, str) else None
-    raise NotBytesError(f"{where} is expected to give bytes, got {type(data).__name__} {data!r:.50}", hint=hint)
+    raise NotBytesError(f"{where} is expected to give bytes, got {type(data).__name__} {shown(data)}", hint=hint)

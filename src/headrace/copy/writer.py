@@ -13,6 +13,7 @@ from headrace.copy.columns import encoder as encoder_for
 from headrace.copy.records import CHUNK, check_width, encoded_as
 from headrace.copy.transfer import Upload
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -155,7 +156,7 @@ class CopyWriter:
             )
         if not isinstance(data, (bytes, bytearray, memoryview)):
             hint = "Encode the text." if isinstance(data, str) else None
-            raise InterfaceError(f"data is expected to be bytes, got {type(data).__name__} {data!r:.50}", hint=hint)
+            raise InterfaceError(f"data is expected to be bytes, got {type(data).__name__} {shown(data)}", hint=hint)
         await self._send(transfer.request.data_message(bytes(data)))
 
     async def flush(self) -> None:

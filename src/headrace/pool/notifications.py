@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -82,12 +83,12 @@ class Listening:
         for channel in channels:
             if not isinstance(channel, str):
                 raise InterfaceError(
-                    f"a channel is expected to be a str, got {type(channel).__name__} {channel!r:.100}"
+                    f"a channel is expected to be a str, got {type(channel).__name__} {shown(channel)}"
                 )
         if isinstance(max_queue, bool) or not isinstance(max_queue, int) or max_queue < 1:
-            raise ValueError(f"max_queue is expected to be greater than zero, got {max_queue!r}")
+            raise ValueError(f"max_queue is expected to be greater than zero, got {shown(max_queue)}")
         if heartbeat is not None and not heartbeat > 0:
-            raise ValueError(f"heartbeat is expected to be a number of seconds or None, got {heartbeat!r}")
+            raise ValueError(f"heartbeat is expected to be a number of seconds or None, got {shown(heartbeat)}")
         self._pool = pool
         self._channels = channels
         self._max_queue = max_queue

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NotRequired, Required, get_origin, get_type_hints
 
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -116,7 +117,8 @@ def _column_names(cls: type, field: str, given: Any) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, (tuple, list)) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise InterfaceError(
-            f"the column of {cls.__qualname__}.{field} is expected to be a name or a tuple of names, got {given!r}",
+            f"the column of {cls.__qualname__}.{field} is expected to be a name or a tuple of names, "
+            f"got {shown(given)}",
             hint='Write field(metadata={"column": "name_of_the_column"}).',
         )
     return names

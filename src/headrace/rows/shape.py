@@ -20,6 +20,7 @@ from headrace._core.rows.row_plan import (
     TuplePlan,
 )
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 from headrace.rows.fields import Field, Fields, Kind, fields_of
 
 SUPPORTED = "a dataclass, NamedTuple, TypedDict, or a class of attrs, msgspec or pydantic"
@@ -35,7 +36,7 @@ def rows_as(row: object, record_class: object = None) -> RowShape | type[Record]
     origin = get_origin(row)
     given = row if origin is None else origin  # Page[int] is made by Page
     if not isinstance(given, type):
-        raise InterfaceError(f"row is expected to be {SUPPORTED}; got {type(row).__name__} {row!r:.100}")
+        raise InterfaceError(f"row is expected to be {SUPPORTED}; got {type(row).__name__} {shown(row)}")
     cls: type[Any] = given
     if issubclass(cls, Record):
         return cls
@@ -49,10 +50,10 @@ def checked_record_class(record_class: object) -> RowShape | type[Record]:
     if isinstance(record_class, type) and issubclass(record_class, Record):
         # Rows are made in C, which calls neither.
         if record_class.__new__ is not Record.__new__ or record_class.__init__ is not Record.__init__:
-            raise InterfaceError(f"record_class must not redefine __new__ or __init__: {record_class!r:.100} does")
+            raise InterfaceError(f"record_class must not redefine __new__ or __init__: {shown(record_class)} does")
         return record_class
     raise InterfaceError(
-        f"record_class is expected to be a subclass of headrace.Record, got {record_class!r:.100}",
+        f"record_class is expected to be a subclass of headrace.Record, got {shown(record_class)}",
         hint="For rows of a class of your own pass row= instead." if isinstance(record_class, type) else None,
     )
 

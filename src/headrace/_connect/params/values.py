@@ -13,6 +13,7 @@ from typing import Final
 from headrace._connect.params.options import OPTIONS
 from headrace._connect.params.secret import Secret
 from headrace.exceptions import ClientConfigurationError
+from headrace.exceptions._values import shown
 
 DEFAULT: Final = "default"
 
@@ -127,5 +128,5 @@ class Values:
             got = ", got something else (not shown: it may be part of the password)"
             hint = hint or 'Percent-encode "/", "@", ":" and "?" inside the password of a URI.'
         else:
-            got = f", got {found!r}"
+            got = f", got {shown(found)}"
         return ClientConfigurationError(f"{name} ({self.source(name)}) must be {expected}{got}", hint=hint)

@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
 from headrace.exceptions import ProtocolError
+from headrace.exceptions._values import shown
 from headrace.types import BitString
 
 from headrace._core.wire.buffer cimport WriteBuffer, load_i32, reserve, store_u32, value_too_long
@@ -77,7 +78,7 @@ cdef int encode_bits(Codec codec, WriteBuffer out, object value) except -1:
 
 cdef bytes whole_bytes(object value):
     if PyUnicode_Check(value):
-        raise TypeError(f"a bytes-like object is required, not 'str': write BitString({value[:40]!r})")
+        raise TypeError(f"a bytes-like object is required, not 'str': write BitString({shown(value)})")
     try:
         return memoryview(value).tobytes()
     except TypeError:

@@ -9,6 +9,7 @@ from libc.stdint cimport uint32_t
 from headrace._core.wire.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
+from headrace.exceptions._values import shown
 
 
 cdef object decode_bytea(Codec codec, const char *data, Py_ssize_t size):
@@ -62,7 +63,7 @@ cdef int encode_char(Codec codec, WriteBuffer out, object value) except -1:
     value = enum_value(value)
     if PyUnicode_Check(value):
         if len(value) > 1 or not value.isascii():
-            raise ValueError(f'expected one byte or one ASCII character, got {value!r}')
+            raise ValueError(f'expected one byte or one ASCII character, got {shown(value)}')
         byte = value.encode('ascii')
     elif PyObject_CheckBuffer(value):
         byte = bytes(value)

@@ -8,6 +8,7 @@ from numbers import Number
 
 from cpython.long cimport PyLong_Check
 from cpython.number cimport PyIndex_Check, PyNumber_Index
+from headrace.exceptions._values import shown
 
 
 cdef object enum_value(object value):
@@ -35,5 +36,5 @@ cdef object whole_number(object value):
             f"an integer is required: '{type(value).__name__}' object cannot be interpreted as an integer")
     number = int(value)  # Python's own OverflowError or ValueError is clear about infinities and NaN
     if number != value:
-        raise ValueError(f'expected a whole number, got {value!r}')
+        raise ValueError(f'expected a whole number, got {shown(value)}')
     return number

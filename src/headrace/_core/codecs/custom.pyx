@@ -25,6 +25,7 @@ from headrace._core.codecs.text cimport decode_text, encode_text
 from headrace._core.codecs.text_forms import SAME_TEXT
 
 from headrace.exceptions import InterfaceError, UnsupportedClientFeatureError
+from headrace.exceptions._values import shown
 
 # OID -> (size in bytes, name in messages, how many numbers): date, time, timetz, timestamp, timestamptz, interval.
 # The order is asyncpg's, and an interval's not that of the wire: (months, days, microseconds).
@@ -113,7 +114,7 @@ cdef Codec plain_text(Codec base, int format):
 def check_form(base: Codec, form: str) -> None:
     """Raise an error if the type does not accept a codec of this form; the messages are asyncpg's."""
     if form not in ('text', 'binary', 'tuple'):
-        raise InterfaceError(f"invalid `format` argument, expected 'text', 'binary' or 'tuple', got {form!r}")
+        raise InterfaceError(f"invalid `format` argument, expected 'text', 'binary' or 'tuple', got {shown(form)}")
     if base.kind == 'domain':
         raise UnsupportedClientFeatureError(
             'custom codecs on domain types are not supported',

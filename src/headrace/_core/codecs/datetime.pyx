@@ -29,6 +29,7 @@ from headrace._core.codecs.calendar cimport (
 from headrace._core.codecs.coercion cimport enum_value
 
 from headrace.exceptions import ProtocolError
+from headrace.exceptions._values import shown
 
 import_datetime()
 
@@ -92,7 +93,7 @@ cdef int64_t days_of_subclass(object value) except? -1:
         int64_t month = value.month
         int64_t day = value.day
     if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= 31):
-        raise ValueError(f'{value!r} is not a date')
+        raise ValueError(f'{shown(value)} is not a date')
     return days_from_civil(year, <uint32_t>month, <uint32_t>day)
 
 
@@ -112,7 +113,7 @@ cdef int64_t microseconds_of(object value) except -1:
         second = value.second
         microsecond = value.microsecond
         if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59 and 0 <= microsecond <= 999_999):
-            raise ValueError(f'{value!r} is not a time')
+            raise ValueError(f'{shown(value)} is not a time')
     return ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
 
 
@@ -162,7 +163,7 @@ cdef int timetz_encode(Codec codec, WriteBuffer out, object value) except -1:
     delta = value.utcoffset()
     if delta is None:
         raise ValueError(
-            f'the offset of {value.tzinfo!r} depends on the date: give the time a fixed one, such as datetime.timezone'
+            f'the offset of {shown(value.tzinfo)} depends on the date: give the time a fixed one, such as datetime.timezone'
         )
     offset = <int64_t>timedelta_days(delta) * 86400 + timedelta_seconds(delta)
     if timedelta_microseconds(delta):
@@ -219,7 +220,7 @@ cdef int64_t timestamp_of(object value) except? -1:
     second = value.second
     microsecond = value.microsecond
     if not (0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59 and 0 <= microsecond <= 999_999):
-        raise ValueError(f'{value!r} is not a time')
+        raise ValueError(f'{shown(value)} is not a time')
     return days_of_subclass(value) * DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000 + microsecond
 
 

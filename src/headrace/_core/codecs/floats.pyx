@@ -7,6 +7,7 @@ from headrace._core.wire.buffer cimport WriteBuffer, reserve
 from headrace._core.wire.buffer cimport load_f32, load_f64, store_f32, store_f64, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
+from headrace.exceptions._values import shown
 
 
 cdef double other_number(object value) except? -1.0:
@@ -34,7 +35,7 @@ cdef int encode_float4(Codec codec, WriteBuffer out, object value) except -1:
         char *at
     if isinf(narrowed) and not isinf(number):
         raise OverflowError(
-            f'value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {number!r}')
+            f'value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {shown(number)}')
     at = reserve(out, 8)
     store_u32(at, 4)
     store_f32(at + 4, narrowed)

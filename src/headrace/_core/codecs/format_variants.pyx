@@ -19,6 +19,7 @@ from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec, multirange
 from headrace._core.codecs.text cimport decode_text, encode_text, text_fallback
 
 from headrace._core.codecs.text_forms import TEXT_FORMS, interval_numbers
+from headrace.exceptions._values import shown
 
 # xml and pg_node_tree: their binary form is their text.
 cdef frozenset TEXT_IN_BINARY = frozenset((142, 194))
@@ -116,7 +117,7 @@ cdef object decode_reg(Codec self, const char *data, Py_ssize_t size):
 
 cdef int encode_reg(Codec self, WriteBuffer out, object value) except -1:
     if not isinstance(value, str) or not value.isdecimal():
-        raise ValueError(f'expected the OID as digits, got {value!r}')
+        raise ValueError(f'expected the OID as digits, got {shown(value)}')
     put_i32(out, 4)
     return put_i32(out, <int32_t><uint32_t>int(value))
 

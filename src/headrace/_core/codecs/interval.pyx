@@ -18,6 +18,7 @@ from headrace._core.wire.buffer cimport WriteBuffer, load_i32, load_i64, reserve
 from headrace._core.codecs.base cimport Codec, bad_length, missing_attribute, scalar
 from headrace._core.codecs.calendar cimport DAY, interval_text
 from headrace._core.codecs.coercion cimport enum_value
+from headrace.exceptions._values import shown
 
 import_datetime()
 
@@ -43,7 +44,7 @@ cdef int interval_encode(Codec codec, WriteBuffer out, object value) except -1:
         seconds = value.seconds
         microseconds = value.microseconds
         if not (-MOST_DAYS <= days <= MOST_DAYS and 0 <= seconds < 86400 and 0 <= microseconds < 1_000_000):
-            raise ValueError(f'{value!r} is not an interval')
+            raise ValueError(f'{shown(value)} is not an interval')
     at = reserve(out, 20)
     store_u32(at, 16)
     store_u64(at + 4, <uint64_t>(seconds * 1_000_000 + microseconds))

@@ -12,6 +12,7 @@ from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.hexadecimal cimport hex_digit
 from headrace._core.codecs.text cimport utf8_of
+from headrace.exceptions._values import shown
 
 cdef extern from 'Python.h':
     unicode PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
@@ -91,7 +92,7 @@ cdef int encode_macaddr(Codec codec, WriteBuffer out, object value) except -1:
     if not PyUnicode_Check(value):
         wrong_type('str', value)
     if parse(value, address, 6) != 6:
-        raise ValueError(f'expected a MAC address of 6 bytes such as 08:00:2b:01:02:03, got {value[:80]!r}')
+        raise ValueError(f'expected a MAC address of 6 bytes such as 08:00:2b:01:02:03, got {shown(value)}')
     return put_value(out, address, 6)
 
 
@@ -110,7 +111,7 @@ cdef int encode_macaddr8(Codec codec, WriteBuffer out, object value) except -1:
         address[4] = <char>0xfe
     elif count != 8:
         raise ValueError(
-            f'expected a MAC address of 8 or 6 bytes such as 08:00:2b:01:02:03:04:05, got {value[:80]!r}')
+            f'expected a MAC address of 8 or 6 bytes such as 08:00:2b:01:02:03:04:05, got {shown(value)}')
     return put_value(out, address, 8)
 
 

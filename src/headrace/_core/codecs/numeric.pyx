@@ -21,6 +21,7 @@ from libc.stdint cimport int16_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from headrace.exceptions import ProtocolError
+from headrace.exceptions._values import shown
 
 from headrace._core.wire.buffer cimport WriteBuffer, load_i16, load_u16, reserve, store_u16, store_u32
 from headrace._core.codecs.base cimport Codec, bad_length, scalar
@@ -182,7 +183,7 @@ cdef object exact_number(object value):
         try:
             return Decimal(value, EXACT)
         except InvalidOperation:
-            raise ValueError(f'expected a number, got {value!r}') from None
+            raise ValueError(f'expected a number, got {shown(value)}') from None
     if PyIndex_Check(value):
         return PyNumber_Index(value)
     if PyFloat_Check(value) or (isinstance(value, Real) and not isinstance(value, Rational)):

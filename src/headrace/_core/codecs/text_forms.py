@@ -20,6 +20,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
 from headrace._core.codecs.calendar import interval_form
+from headrace.exceptions._values import shown
 from headrace.types import BitString, Box, Circle, Line, LineSegment, Path, Point, Polygon
 
 __all__ = ["SAME_TEXT", "TEXT_FORMS", "Form", "interval_numbers"]
@@ -44,7 +45,7 @@ def _write_bool(value: object) -> str:
 
 def _read_bool(text: str) -> bool:
     if text not in ("t", "f", "true", "false"):
-        raise ValueError(f"expected t or f, got {text!r}")
+        raise ValueError(f"expected t or f, got {shown(text)}")
     return text.startswith("t")
 
 
@@ -79,7 +80,7 @@ def _single(number: float) -> float:
         (single,) = struct.unpack(">f", struct.pack(">f", number))
     except OverflowError:
         raise OverflowError(
-            f"value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {number!r}"
+            f"value out of float32 range: expected -3.4028235e+38 to 3.4028235e+38, got {shown(number)}"
         ) from None
     return float(single)
 
@@ -114,7 +115,7 @@ def _read_numeric(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        raise ValueError(f"expected a number, got {text!r}") from None
+        raise ValueError(f"expected a number, got {shown(text)}") from None
 
 
 def _write_bytea(value: Any) -> str:
@@ -218,7 +219,7 @@ def interval_numbers(text: str) -> tuple[int, int, int]:
         return -_INT32 - 1, -_INT32 - 1, -_INT64 - 1
     found = _INTERVAL.fullmatch(text)
     if found is None or not text:
-        raise ValueError(f"expected an interval as under IntervalStyle postgres, got {text!r}")
+        raise ValueError(f"expected an interval as under IntervalStyle postgres, got {shown(text)}")
     years, months, days = (int(part or 0) for part in found.group(1, 2, 3))
     months += years * 12
     hours, minutes, seconds = (int(part or 0) for part in found.group(5, 6, 7))
@@ -227,7 +228,7 @@ def interval_numbers(text: str) -> tuple[int, int, int]:
         time = -time
     for number, most in ((months, _INT32), (days, _INT32), (time, _INT64)):
         if not -most - 1 <= number <= most:
-            raise OverflowError(f"the interval {text!r} is out of range")
+            raise OverflowError(f"the interval {shown(text)} is out of range")
     return months, days, time
 
 

@@ -33,6 +33,7 @@ from headrace._core.codecs.custom import check_form
 from headrace._core.codecs.type_names import builtin_oid
 
 from headrace.exceptions import InterfaceError, OutdatedSchemaCacheError, UnsupportedClientFeatureError
+from headrace.exceptions._values import shown
 
 IDENTITY_QUERY = introspection.IDENTITY
 IDENTITY_COLUMNS = introspection.IDENTITY_COLUMNS
@@ -290,7 +291,7 @@ cdef class TypeMap(CodecSource):
             Codec base = self._known(oid)
             Codec model
         if format not in (None, 'text', 'binary'):
-            raise InterfaceError(f"invalid `format` argument, expected None, 'text' or 'binary', got {format!r}")
+            raise InterfaceError(f"invalid `format` argument, expected None, 'text' or 'binary', got {shown(format)}")
         if base.kind not in ('scalar', 'enum', 'domain', 'pseudo'):
             raise InterfaceError(f'cannot alias non-scalar type {base.schema}.{base.name}')
         if codec_name in ('pg_contrib.hstore', 'hstore'):

@@ -17,6 +17,7 @@ from headrace._core.codecs.hexadecimal cimport hex_digit
 from headrace._core.codecs.slots cimport load_u128, store_u128
 from headrace._core.codecs.slots cimport slot_fill, slot_offset, slot_value, slotted_new
 from headrace._core.codecs.text cimport utf8_of
+from headrace.exceptions._values import shown
 
 cdef:
     Py_ssize_t INT = slot_offset(UUID, 'int')
@@ -87,7 +88,7 @@ cdef object unusual(str text):
     try:
         return UUID(text).int
     except ValueError:
-        raise ValueError(f'invalid UUID {text[:80]!r}: expected 32 hexadecimal digits') from None
+        raise ValueError(f'invalid UUID {shown(text)}: expected 32 hexadecimal digits') from None
 
 
 cdef int _check_slots() except -1:
