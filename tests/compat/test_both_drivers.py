@@ -13,6 +13,7 @@ import decimal
 import io
 import ipaddress
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -48,6 +49,11 @@ class Run:
             self.note(await call(*args, **kwargs))
         except Exception as error:
             self.noted.append(error)
+
+
+def without_place(text: str) -> str:
+    """Return the text of an error without the line and the caret, which headrace adds to the server's message."""
+    return re.sub(r"\nLINE \d+: .*\n *\^", "", text).partition("\nQUERY:")[0]
 
 
 def shown(value: object) -> str:
@@ -94,7 +100,7 @@ async def users(run: Run) -> None:
         await conn.execute(insert, "Bob", None)
     except run.driver.UniqueViolationError as error:
         run.note(error.sqlstate, error.constraint_name, error.table_name, error.schema_name, error.detail, error.hint)
-        run.note(error.message, str(error), error.severity, error.column_name, sorted(error.as_dict()))
+        run.note(error.message, without_place(str(error)), error.severity, error.column_name, sorted(error.as_dict()))
 
 
 VALUES: dict[str, list[object]] = {

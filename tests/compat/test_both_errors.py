@@ -12,7 +12,7 @@ import pytest
 
 import headrace
 from headrace.exceptions import _base
-from tests.compat.test_both_drivers import Run, check_both
+from tests.compat.test_both_drivers import Run, check_both, without_place
 from tests.servers import Cluster
 
 NAMES = sorted(name for name in dir(asyncpg.exceptions) if not name.startswith("_"))
@@ -122,7 +122,7 @@ async def raised(run: Run) -> None:
         with pytest.raises(run.driver.PostgresError) as caught:
             await run.connection.fetch(query)
         error = caught.value
-        run.note(type(error).__name__, error.as_dict(), error.args, str(error), repr(error), error.query)
+        run.note(type(error).__name__, error.as_dict(), error.args, without_place(str(error)), repr(error), error.query)
         run.note(pickle.loads(pickle.dumps(error)).as_dict(), error.position, error.internal_query)
 
 

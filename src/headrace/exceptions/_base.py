@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
 
+from ._position import marked_line
+from ._values import shown
+
 __all__ = [
     "ClientConfigurationError",
     "FatalPostgresError",
@@ -80,6 +83,10 @@ def _error_class(fields: Mapping[str, str]) -> type[PostgresError]:
     return UnknownPostgresError
 
 
+LONGEST_QUERY: Final = 200
+"""The most characters of a query inside a function that the text of an error shows."""
+
+
 def _explain(message: str, detail: str | None, hint: str | None) -> str:
     """Append detail and hint to the message, in the format of psql."""
     if detail:
@@ -124,7 +131,7 @@ class PostgresMessage:
         if sqlstate is not None:
             if sqlstate in BY_SQLSTATE:
                 raise TypeError(
-                    f"{cls.__name__} has the duplicate SQLSTATE {sqlstate!r}, which is already defined by "
+                    f"{cls.__name__} has the duplicate SQLSTATE {shown(sqlstate)}, which is already defined by "
                     f"{BY_SQLSTATE[sqlstate].__name__}: derive from that class, without a sqlstate"
                 )
             BY_SQLSTATE[sqlstate] = cls
@@ -182,8 +189,26 @@ class PostgresError(PostgresMessage, Exception):
         return error
 
     def __str__(self) -> str:
+        """Return the message, the line with the place, detail, hint and the query inside a function, as psql does.
+
+        The first line is the message alone, which is also `args[0]` and `message`.
+        """
         # In ArgumentError super() is InterfaceMessage, which would add detail and hint once more.
-        return _explain(str(self.args[0]) if self.args else "", self.detail, self.hint)
+        message = str(self.args[0]) if self.args else ""
+        place = self._place()
+        text = _explain(f"{message}\n{place}" if place else message, self.detail, self.hint)
+        if self.internal_query:
+            cut = self.internal_query[:LONGEST_QUERY]
+            text += f"\nQUERY:  {cut}{'...' if cut != self.internal_query else ''}"
+        return text
+
+    def _place(self) -> str | None:
+        """Return the line of the query with a caret; None if the server tells no place."""
+        if self.query is not None and self.position is not None:
+            return marked_line(self.query, self.position)
+        if self.internal_query is not None:
+            return marked_line(self.internal_query, self.internal_position)
+        return None
 
 
 class FatalPostgresError(PostgresError):

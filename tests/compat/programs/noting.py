@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import re
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
@@ -40,7 +41,7 @@ class Notes:
 
     def __call__(self, label: str, *values: object) -> None:
         """Note some values."""
-        self.lines.append({"label": label, "seen": [shown(value) for value in values], "causes": []})
+        self.lines.append({"label": label, "seen": [shown(value) for value in values], "causes": [], "hint": None})
 
     async def attempt(self, label: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Note what a function or coroutine function returns, or what it raises."""
@@ -53,10 +54,10 @@ class Notes:
     def raised(self, label: str, error: BaseException) -> None:
         """Note an error: its class, what SQLAlchemy made of it, and the driver's own behind it.
 
-        The message is compared where it is the server's. The classes of the driver's error are noted all, because
-        headrace's may be a subclass of asyncpg's.
+        The message is compared where it is the server's, and its hint where asyncpg's error has one. The classes of the
+        driver's error are noted all, because headrace's may be a subclass of asyncpg's.
         """
-        seen = [type(error).__name__]
+        seen, hint = [type(error).__name__], None
         original = getattr(error, "orig", None)
         if original is not None:
             names = ("pgcode", "sqlstate", "detail")
@@ -65,9 +66,17 @@ class Notes:
             error = original.__cause__ or original
         stale = isinstance(error, asyncpg.InvalidCachedStatementError)  # each driver has words of its own for that
         if getattr(error, "server_source_function", None) and not stale:
-            seen += [str(error), repr(sorted((key, str(value)) for key, value in error.as_dict().items()))]  # type: ignore[attr-defined]
+            fields = error.as_dict()  # type: ignore[attr-defined]
+            hint = fields.pop("hint", None)
+            text = without_place(str(error)).removesuffix(f"\nHINT:  {hint}")
+            seen += [text, repr(sorted((key, str(value)) for key, value in fields.items()))]
         causes = [each.__name__ for each in type(error).__mro__]
-        self.lines.append({"label": label, "seen": seen, "causes": causes})
+        self.lines.append({"label": label, "seen": seen, "causes": causes, "hint": hint})
+
+
+def without_place(text: str) -> str:
+    """Return the text of an error without the line and the caret, which headrace adds to the server's message."""
+    return re.sub(r"\nLINE \d+: .*\n *\^", "", text).partition("\nQUERY:")[0]
 
 
 def shown(value: object) -> str:
