@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
+from headrace._client.forgotten_await import not_awaited
 from headrace._client.introspection import type_oid
 from headrace._client.listeners import Listener, Listeners
 from headrace._client.queries import (
@@ -47,6 +48,7 @@ from headrace.copy.sink import Sink
 from headrace.copy.source import Source
 from headrace.cursor import CursorFactory
 from headrace.exceptions import FeatureNotSupportedError, InterfaceError, InterfaceWarning
+from headrace.exceptions._values import shown
 from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class, rows_as
 from headrace.rows.type_vars import RecordT, RecordT_co
@@ -738,7 +740,7 @@ class Connection(Generic[RecordT_co]):
         self._check_open()
         for name, function in (("encoder", encoder), ("decoder", decoder)):
             if function is not None and not callable(function):
-                raise InterfaceError(f"{name} is expected to be a function, got {function!r}")
+                raise InterfaceError(f"{name} is expected to be a function, got {shown(function)}")
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.set_codec(oid, format, encoder, decoder)
         self._driver.session.forget_statements()
@@ -969,7 +971,10 @@ class Connection(Generic[RecordT_co]):
 
     def _check_lease(self, lease: object, what: str) -> None:
         if lease != self._lease:
-            raise InterfaceError(f"cannot call {what}: the underlying connection has been released back to the pool")
+            raise InterfaceError(
+                f"cannot call {what}: the underlying connection has been released back to the pool",
+                hint="Use it inside the `async with pool.acquire()` block in which it was made.",
+            )
         if self.is_closed():
             raise InterfaceError(f"cannot call {what}: the underlying connection is closed")
 
@@ -1051,6 +1056,7 @@ async def connect(
 ) -> C: ...
 
 
+@not_awaited
 async def connect(
     dsn: str | None = None,
     *,
@@ -1111,7 +1117,7 @@ async def connect(
             )
         checked_record_class(record_class)
         if not isinstance(strict_transactions, bool):
-            raise ValueError(f"strict_transactions is expected to be True or False, got {strict_transactions!r}")
+            raise ValueError(f"strict_transactions is expected to be True or False, got {shown(strict_transactions)}")
         limits = SessionLimits(
             statement_cache_size,
             max_cached_statement_lifetime,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from headrace._io.driver import KIND_ROWS
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
+from headrace.exceptions._values import shown
 from headrace.rows.type_vars import RowT_co
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class CursorFactory(Generic[RowT_co]):
         record_class: type[Record] | RowShape,
     ) -> None:
         if prefetch is not None and (isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch <= 0):
-            raise InterfaceError(f"prefetch argument must be greater than zero, got {prefetch!r}")
+            raise InterfaceError(f"prefetch argument must be greater than zero, got {shown(prefetch)}")
         self._connection = connection
         self._lease = connection._lease
         self._query = query
@@ -115,7 +116,8 @@ class _Portal:
             raise NoActiveSQLTransactionError(
                 "cursor cannot be iterated outside of a transaction"
                 if self.opened
-                else "cursor cannot be created outside of a transaction"
+                else "cursor cannot be created outside of a transaction",
+                hint="Use it inside of `async with connection.transaction():`.",
             )
 
     async def open(self) -> None:
@@ -255,7 +257,7 @@ class Cursor(_HasPortal, Generic[RowT_co]):
 
 def _check_count(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n <= 0:
-        raise InterfaceError(f"n must be greater than zero, got {n!r}")
+        raise InterfaceError(f"n must be greater than zero, got {shown(n)}")
 
 
 __all__ = ["PREFETCH", "Cursor", "CursorFactory", "CursorIterator"]

@@ -20,6 +20,7 @@ from headrace._core.pipeline.prepare import own_statement
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_VALUE
 from headrace.exceptions import InFailedSQLTransactionError, InterfaceError
+from headrace.exceptions._values import shown
 
 if TYPE_CHECKING:
     from types import CodeType, TracebackType
@@ -119,6 +120,13 @@ class OpenTransaction:
 _innermost: ContextVar[OpenTransaction | None] = ContextVar("headrace_innermost_transaction", default=None)
 
 
+def unknown_isolation(isolation: object) -> str:
+    """Return the text of the error for an isolation level that does not exist."""
+    text = f"isolation is expected to be either of {set(ISOLATION_LEVELS)!r}, got {shown(isolation)}"
+    level = "_".join(isolation.lower().replace("_", " ").split()) if isinstance(isolation, str) else ""
+    return f"{text}: write {level!r}" if level in ISOLATION_LEVELS else text
+
+
 class Transaction:
     """A transaction block, or a savepoint inside an open one. `Connection.transaction()` returns it.
 
@@ -145,7 +153,7 @@ class Transaction:
         deferrable: bool = False,
     ) -> None:
         if isolation is not None and isolation not in ISOLATION_LEVELS:
-            raise ValueError(f"isolation is expected to be either of {set(ISOLATION_LEVELS)!r}, got {isolation!r}")
+            raise ValueError(unknown_isolation(isolation))
         self._connection = connection
         self._lease = connection._lease
         self._isolation = isolation

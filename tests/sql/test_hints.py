@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._sql.hints import argument_hint, server_error
+from headrace._sql.hints.arguments import Parameter, argument_hint
+from headrace._sql.hints.server import server_error
 
 
 class TestHints:
@@ -16,6 +17,11 @@ class TestHints:
     def hint(query: str, near: str, **fields: str) -> str | None:
         """Return the hint for a syntax error at the first `near` in the query."""
         return server_error({"C": "42601", "P": str(query.index(near) + 1)} | fields, query).hint
+
+    @staticmethod
+    def argument_hint(query: str, number: int, pg_type: str, value: object) -> str:
+        """Return the hint for an argument that does not fit its parameter."""
+        return argument_hint(query, Parameter(number, pg_type, "pg_catalog", "int"), value)
 
     @pytest.mark.parametrize(
         ("query", "near", "cure"),
@@ -53,14 +59,14 @@ class TestHints:
 
     @pytest.mark.parametrize("value", [[1, 2], (1, 2), {1, 2}, frozenset([1]), range(3), {1: 2}.keys()], ids=repr)
     def test_a_list_for_one_value_says_what_to_write(self, value: object) -> None:
-        hint = argument_hint("select a from t where b in ($1)", 1, "integer", value)
+        hint = self.argument_hint("select a from t where b in ($1)", 1, "integer", value)
         assert hint == (
             f'Use "= ANY($1)" instead of "IN ($1)" to pass a {type(value).__name__}: '
             "$1 is then one parameter of type integer[]."
         )
 
     def test_not_in_has_a_form_of_its_own(self) -> None:
-        hint = argument_hint("select a from t where b not in (0, $2)", 2, "text", ["a"])
+        hint = self.argument_hint("select a from t where b not in (0, $2)", 2, "text", ["a"])
         assert "<> ALL($2)" in (hint or "")
 
     @pytest.mark.parametrize(
@@ -78,9 +84,9 @@ class TestHints:
             ("select $1, 'b in ($1)' -- in ($1)", "integer", [1]),
         ],
     )
-    def test_elsewhere_there_is_none(self, query: str, pg_type: str, value: object) -> None:
-        assert argument_hint(query, 1, pg_type, value) is None
+    def test_elsewhere_it_is_about_something_else(self, query: str, pg_type: str, value: object) -> None:
+        assert "instead of" not in self.argument_hint(query, 1, pg_type, value)
 
     @given(st.text(), st.integers(), st.text())
     def test_no_text_makes_it_raise(self, query: str, index: int, pg_type: str) -> None:
-        argument_hint(query, index, pg_type, [])
+        self.argument_hint(query, index, pg_type, [])

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 NAME, OID, OIDS = 19, 26, 1028
 
+SCHEMAS = """\
+SELECT n.nspname FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+WHERE t.typname = $1 ORDER BY n.nspname LIMIT 3"""
+"""The schemas that have a type of a name."""
+
 
 async def type_oid(driver: Driver, typename: str, schema: str, timeout: float | None) -> int:
     """Return the OID of a type, and have the session's type map know the type.
@@ -48,10 +53,21 @@ async def type_oid(driver: Driver, typename: str, schema: str, timeout: float | 
     else:
         oid = await driver.reply(request, timeout)
     if oid is None:
-        raise ValueError(f"unknown type: {schema}.{typename}")
+        raise ValueError(f"unknown type: {schema}.{typename}{await _elsewhere(driver, typename, timeout)}")
     missing = types.missing([oid])
     if missing:
         question = own_statement(INTROSPECTION_QUERY, (OIDS,), INTROSPECTION_COLUMNS)
         request = driver.execute_statement(question, (missing,), KIND_ROWS, 0, 0, Record)
         types.learn(missing, await driver.reply(request, timeout))
     return oid  # type: ignore[no-any-return]
+
+
+async def _elsewhere(driver: Driver, typename: str, timeout: float | None) -> str:
+    """Return where a type is that is not in the schema that was named, for the text of an error; "" if nowhere."""
+    if builtin_oid(typename) is not None:
+        schemas = ["pg_catalog"]
+    else:
+        question = own_statement(SCHEMAS, (NAME,), [("schema", NAME)])
+        request = driver.execute_statement(question, (typename,), KIND_ROWS, 0, 0, Record)
+        schemas = [schema for (schema,) in await driver.reply(request, timeout)]
+    return "".join(f"; there is {schema}.{typename}: pass schema={schema!r}" for schema in schemas)

@@ -8,7 +8,10 @@ from headrace._core.pipeline.copy import RowEncoder
 from headrace._core.pipeline.prepare import own_statement
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
+from headrace._sql.hints.names import copied_table
+from headrace._sql.hints.tokens import significant
 from headrace.copy.command import Names, column_list
+from headrace.exceptions import UndefinedTableError
 
 if TYPE_CHECKING:
     from headrace._core.pipeline.statement_cache import Statement
@@ -47,7 +50,11 @@ async def encoder(driver: Driver, table: str, columns: Names, timeout: float | N
         names = columns
     if not types or any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
         # The server reports what is wrong with a name. Preparing also looks up types that are not known yet.
-        await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
+        try:
+            await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
+        except UndefinedTableError as error:
+            error.hint = copied_table(significant(table)) or error.hint
+            raise
     return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
 
 

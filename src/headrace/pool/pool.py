@@ -27,6 +27,7 @@ from headrace._sql.named_parameters import bound, bound_each
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.exceptions import InterfaceError, PostgresError
+from headrace.exceptions._values import shown
 from headrace.pool.acquire import Leases, occupation
 from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from headrace.pool.scheduler import PooledConnection
 
 log = logging.getLogger("headrace.pool")
+
+MIN_SIZE = 10
+"""The connections that a pool keeps by default."""
 
 CLOSE_WARNING = 60.0
 """Seconds after which a `close()` that still waits for leases logs a warning."""
@@ -480,7 +484,8 @@ class Pool(Generic[RecordT_co]):
             raise InterfaceError(
                 "pool is being initialized, but not yet ready: await create_pool() before using the pool"
                 if self._initializing
-                else "pool is not initialized"
+                else "pool is not initialized",
+                hint="Write `pool = await create_pool(...)` or `async with create_pool(...) as pool`.",
             )
 
     def _check(self) -> None:
@@ -495,6 +500,12 @@ class Pool(Generic[RecordT_co]):
         if asyncio._get_running_loop() is not self._loop:
             raise InterfaceError("cannot perform operation: the pool belongs to another event loop", hint=hint)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError, which says what a pool has in place of a method of a connection."""
+            raise AttributeError(missing_attribute(self, name), name=name, obj=self)
+
     def __repr__(self) -> str:
         if not hasattr(self, "_closed"):  # __init__() has raised, and a traceback shows its local variables
             return f"<{type(self).__name__} {id(self):#x}>"
@@ -503,6 +514,24 @@ class Pool(Generic[RecordT_co]):
             f"<{type(self).__name__} {state} size:{self.get_size()}/{self.get_max_size()} "
             f"idle:{self.get_idle_size()} {id(self):#x}>"
         )
+
+
+_IN_PLACE = {
+    "add_listener": "`async with pool.listen(channel) as events`",
+    "set_type_codec": "create_pool(codecs=[headrace.TypeCodec(...)])",
+    "set_builtin_type_codec": "create_pool(codecs=[headrace.TypeCodec(...)])",
+}
+"""Methods of a connection -> the counterpart of a pool."""
+
+
+def missing_attribute(pool: Pool, name: str) -> str:
+    """Return the text of the error for an attribute that a pool does not have."""
+    text = f"{type(pool).__name__!r} object has no attribute {name!r}"
+    if name in _IN_PLACE:
+        return f"{text}: use {_IN_PLACE[name]}"
+    if not name.startswith("_") and hasattr(Connection, name):
+        return f"{text}, connections have it: `async with pool.acquire() as connection`, then connection.{name}"
+    return text
 
 
 def _connecting(pool: Pool) -> Callable[[], Awaitable[Connection]]:
@@ -546,17 +575,20 @@ def checked_limits(
 ) -> Limits:
     """Return the limits of a pool; raises ValueError for limits that make no sense."""
     if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size <= 0:
-        raise ValueError(f"max_size is expected to be greater than zero, got {max_size!r}")
+        raise ValueError(f"max_size is expected to be greater than zero, got {shown(max_size)}")
     if isinstance(min_size, bool) or not isinstance(min_size, int) or min_size < 0:
-        raise ValueError(f"min_size is expected to be greater or equal to zero, got {min_size!r}")
+        raise ValueError(f"min_size is expected to be greater or equal to zero, got {shown(min_size)}")
     if min_size > max_size:
-        raise ValueError(f"min_size is greater than max_size: {min_size} > {max_size}")
+        default = f"; min_size is {MIN_SIZE} unless it is given, so pass min_size={max_size} or less too"
+        raise ValueError(
+            f"min_size is greater than max_size: {min_size} > {max_size}{default if min_size == MIN_SIZE else ''}"
+        )
     if isinstance(max_queries, bool) or not isinstance(max_queries, int) or max_queries <= 0:
-        raise ValueError(f"max_queries is expected to be greater than zero, got {max_queries!r}")
+        raise ValueError(f"max_queries is expected to be greater than zero, got {shown(max_queries)}")
     seconds = []
     for name, value in (("max_inactive_connection_lifetime", idle_lifetime), ("max_lifetime", max_lifetime)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise ValueError(f"{name} is expected to be greater or equal to zero, got {value!r}")
+            raise ValueError(f"{name} is expected to be greater or equal to zero, got {shown(value)}")
         seconds.append(value)
     return Limits(min_size, max_size, max_queries, *seconds)
 
@@ -565,7 +597,7 @@ def checked_budget(seconds: object) -> float:
     """Return the budget for pipelining; raises ValueError if it is not a number of seconds."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
         raise ValueError(
-            f"pipeline_budget is expected to be a number of seconds, 0 to turn pipelining off, got {seconds!r}"
+            f"pipeline_budget is expected to be a number of seconds, 0 to turn pipelining off, got {shown(seconds)}"
         )
     return float(seconds)
 
@@ -573,7 +605,7 @@ def checked_budget(seconds: object) -> float:
 def checked_max_pipeline(count: object) -> int:
     """Return how many requests may be in flight on a connection; raises ValueError if that makes no sense."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"max_pipeline is expected to be greater than zero, got {count!r}")
+        raise ValueError(f"max_pipeline is expected to be greater than zero, got {shown(count)}")
     return count
 
 
@@ -582,7 +614,7 @@ def checked_init_size(init_size: object, limits: Limits) -> int:
     if init_size is None:
         return limits.min_size
     if isinstance(init_size, bool) or not isinstance(init_size, int) or init_size < 0:
-        raise ValueError(f"init_size is expected to be greater or equal to zero, got {init_size!r}")
+        raise ValueError(f"init_size is expected to be greater or equal to zero, got {shown(init_size)}")
     if init_size < limits.min_size:
         raise ValueError(f"init_size is smaller than min_size: {init_size} < {limits.min_size}")
     if init_size > limits.max_size:
@@ -594,7 +626,7 @@ def create_pool(
     dsn: str | None = None,
     *,
     init_size: int | None = None,
-    min_size: int = 10,
+    min_size: int = MIN_SIZE,
     max_size: int = 10,
     max_queries: int = 50000,
     max_inactive_connection_lifetime: float = 300.0,

@@ -150,6 +150,15 @@ class PoolAcquireContext(Generic[RecordT_co]):
         self._connection: PoolConnectionProxy[RecordT_co] | None = None
         self._done = False
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise AttributeError; for a method of connections it says that `await` is missing."""
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_") and hasattr(Connection, name):
+                text += ": write `connection = await pool.acquire()` or `async with pool.acquire() as connection`"
+            raise AttributeError(text, name=name, obj=self)
+
     async def __aenter__(self) -> PoolConnectionProxy[RecordT_co]:
         if self._connection is not None or self._done:
             raise InterfaceError("a connection is already acquired")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypedDict
 
-from headrace._connect.params.options import OPTIONS, Option
+from headrace._connect.params.options import MISTAKEN, OPTIONS, Option
 from headrace._connect.params.secret import CallableSecret, SecretCallable
 from headrace.exceptions import ClientConfigurationError
+from headrace.exceptions._values import shown
 
 Path = str | os.PathLike[str]
 
@@ -141,10 +142,24 @@ def read_arguments(arguments: Mapping[str, object]) -> Keywords:
     return keywords
 
 
+_MEANT: Final = {
+    **dict.fromkeys(("username", "login"), "user"),
+    **dict.fromkeys(("passwd", "pwd"), "password"),
+    **dict.fromkeys(("hostname", "server"), "host"),
+    **dict.fromkeys(("db", "database_name", "db_name"), "database"),
+    **dict.fromkeys(("uri", "url"), "dsn"),
+}
+"""Names that people write -> the argument of connect() that is meant."""
+
+
 def _unexpected(name: str) -> TypeError:
     close = difflib.get_close_matches(name, [*OPTIONS, *_OTHER], n=1, cutoff=0.75)
     error = TypeError(f"connect() got an unexpected keyword argument {name!r}")
-    if close:
+    if name in _MEANT:
+        error.add_note(f"Did you mean {_MEANT[name]!r}?")
+    elif name in MISTAKEN:
+        error.add_note(MISTAKEN[name])
+    elif close:
         error.add_note(f"Did you mean {close[0]!r}?")
     else:
         error.add_note(f"A setting of the session goes into server_settings={{{name!r}: ...}}.")
@@ -196,7 +211,7 @@ def _joined(name: str, items: Sequence[object]) -> str:
         if not isinstance(item, str):
             raise _wrong(f"each {name}", "an int or str" if name == "port" else "a str", item)
         if "," in item and len(items) > 1:
-            raise ClientConfigurationError(f"each {name} of a sequence must be a single one, got {item!r}")
+            raise ClientConfigurationError(f"each {name} of a sequence must be a single one, got {shown(item)}")
         texts.append(item)
     return ",".join(texts)
 

@@ -465,6 +465,39 @@ def is_secret(name: str | None) -> bool:
     return name is not None and name in OPTIONS and OPTIONS[name].secret
 
 
+_ARGUMENT: Final = '"{}" is an argument of connect(): connect(dsn, {}=...).'
+_POOL_ARGUMENT: Final = '"{}" is an argument of create_pool(): create_pool(dsn, {}=...).'
+_SEARCH_PATH: Final = (
+    'Pass the schema as server_settings={"search_path": ...}, or in a URI as options=-csearch_path%3D followed by it.'
+)
+
+MISTAKEN: Final[dict[str, str]] = {
+    "ssl": 'Write "sslmode", as in sslmode=require; or pass ssl= to connect().',
+    "schema": _SEARCH_PATH,
+    "search_path": _SEARCH_PATH,
+    "currentSchema": _SEARCH_PATH,
+    **dict.fromkeys(("username", "login"), 'Write "user".'),
+    **dict.fromkeys(("passwd", "pwd", "pass"), 'Write "password".'),
+    **dict.fromkeys(("hostname", "server"), 'Write "host".'),
+    **dict.fromkeys(("db", "database"), 'Write "dbname".'),
+    **{
+        name: _ARGUMENT.format(name, name)
+        for name in (
+            "timeout", "command_timeout", "statement_cache_size", "max_cached_statement_lifetime",
+            "max_cacheable_statement_size", "statement_mode", "max_pipeline", "server_settings",
+        )
+    },
+    **{
+        name: _POOL_ARGUMENT.format(meant, meant)
+        for name, meant in (
+            ("min_size", "min_size"), ("minsize", "min_size"), ("max_size", "max_size"), ("maxsize", "max_size"),
+            ("pool_size", "max_size"), ("max_connections", "max_size"), ("connection_limit", "max_size"),
+        )
+    },
+}  # fmt: skip
+"""Names that people write in place of an option of libpq -> the hint."""
+
+
 def unknown_option(name: str, source: str, *, hidden: bool = False) -> ClientConfigurationError:
     """Return the error for an unknown option.
 
@@ -481,6 +514,8 @@ def unknown_option(name: str, source: str, *, hidden: bool = False) -> ClientCon
     shown = name if name.isidentifier() or name.replace(".", "_").isidentifier() else ""
     if not shown:
         return ClientConfigurationError(f"the name of a connection option in the {source} is not a name (not shown)")
+    if name in MISTAKEN:
+        return ClientConfigurationError(f'unknown connection option "{shown}" in the {source}', hint=MISTAKEN[name])
     close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
     meant = f'Did you mean "{close[0]}"? ' if close else ""
     return ClientConfigurationError(

@@ -5,6 +5,7 @@ from headrace._core.pipeline.requests cimport READS, REBINDABLE, STAGED
 from headrace._core.wire.frontend cimport put_execute, put_sync
 
 from headrace.exceptions import ArgumentError, ProtocolError
+from headrace.exceptions._values import shown
 from headrace._sql.classify import classify
 
 cdef Py_ssize_t CHUNK = 1 << 16
@@ -203,6 +204,12 @@ cdef object checked_element(object args, Py_ssize_t element):
             or isinstance(args, dict):
         raise ArgumentError(
             f'invalid input in executemany() argument sequence element #{element}: expected a sequence, '
-            f'got {type(args).__name__} {args!r:.100}',
-            hint='Pass one tuple or list of arguments for each execution.')
+            f'got {type(args).__name__} {shown(args)}', hint=element_hint(args))
     return args
+
+
+cdef str element_hint(object args):
+    if isinstance(args, dict):
+        return ('Pass the values in the order of $1, $2, ...: [tuple(each.values()) for each in elements]; or name the '
+                'parameters: executemany(headrace.sql("... :name"), elements).')
+    return 'Pass one tuple or list of arguments for each execution: [(value,) for value in elements] for single values.'

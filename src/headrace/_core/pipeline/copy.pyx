@@ -30,6 +30,8 @@ from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, Request
 from headrace._core.pipeline.statement_cache cimport Statement
 
 from headrace.exceptions import ArgumentError, InterfaceError, ProtocolError
+from headrace.exceptions._values import shown
+from headrace._sql.hints.arguments import Parameter, column_hint
 
 # Bytes held for a reader that is slower than the server; beyond them the socket is left unread.
 cdef Py_ssize_t HELD = 1 << 18
@@ -399,20 +401,11 @@ cdef class RowEncoder:
         return argument_error(error)(
             f'invalid input for row {self.rows + 1}, column {self.names[i]!r}: {shown(value)} ({error}) '
             f'[{codec.name} column, {type(value).__name__} given]',
-            hint=f'Pass {accepted(codec)}.')
+            hint=column_hint(Parameter(0, codec.name, codec.schema, accepted(codec)), value))
 
 
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM_RAW "PyTuple_GET_ITEM" (object tuple, Py_ssize_t i)
-
-
-cdef str shown(object value):
-    """The value for a message, shortened."""
-    try:
-        text = repr(value)
-    except Exception:
-        return f'<{type(value).__name__}>'
-    return text if len(text) <= 200 else text[:197] + '...'
 
 
 cdef tuple checked_row(object row, long long number):

@@ -24,7 +24,7 @@ cdef class Plan:
     cdef bint confirms(self, const char *data, Py_ssize_t size) except -1
     cdef Plan for_columns(self, list columns, TypeMap types, TypeMap results)
     cdef RowPlan rows_as(self, object row_class)
-    cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1
+    cdef int check_count(self, object args, Py_ssize_t element, str query) except -1
 
 
 cdef RowPlan plan_again(Plan former, TypeMap types, object row_class)

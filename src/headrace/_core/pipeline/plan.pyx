@@ -22,8 +22,9 @@ from headrace._core.wire.frontend cimport MAX_MESSAGE
 from headrace._core.rows.row_plan cimport Columns, RowPlan, plan_rows
 
 from headrace._core.rows.record import Record
-from headrace._sql.hints import argument_hint
+from headrace._sql.hints.arguments import Parameter, argument_hint, count_hint
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 # A statement is asked for its rows as one class or a few. More are a program that makes classes as it goes: these must
 # not be kept for ever.
@@ -33,10 +34,9 @@ cdef Py_ssize_t MAX_ROW_PLANS = 16
 cdef class Plan:
     """The codecs of one statement's parameters and columns, and the parts of Bind that are alike for all executions."""
 
-    cdef int check_count(self, Py_ssize_t given, Py_ssize_t element) except -1:
-        cdef Py_ssize_t expected = len(self.parameter_codecs)
-        if given != expected:
-            raise InterfaceError(wrong_count(expected, given, element), hint=COUNT_HINT)
+    cdef int check_count(self, object args, Py_ssize_t element, str query) except -1:
+        if len(args) != len(self.parameter_codecs):
+            raise wrong_count(len(self.parameter_codecs), args, element, query)
         return 0
 
     cdef int put_bind(self, WriteBuffer out, bytes portal, object args, Py_ssize_t element, str query) except -1:
@@ -190,32 +190,20 @@ cdef int put_formats(WriteBuffer out, list codecs) except -1:
     return 0
 
 
-cdef str wrong_count(Py_ssize_t expected, Py_ssize_t given, Py_ssize_t element):
+cdef object wrong_count(Py_ssize_t expected, object args, Py_ssize_t element, str query):
+    """The error for a number of arguments that is not that of the parameters."""
+    cdef Py_ssize_t given = len(args)
     where = f' in element #{element} of executemany() sequence' if element >= 0 else ''
-    return (f'the server expects {expected} argument{"" if expected == 1 else "s"} for this query, '
-            f'{given} {"was" if given == 1 else "were"} passed{where}')
-
-
-cdef str COUNT_HINT = 'Pass one argument for each of $1, $2, ... in the query.'
+    return InterfaceError(
+        f'the server expects {expected} argument{"" if expected == 1 else "s"} for this query, '
+        f'{given} {"was" if given == 1 else "were"} passed{where}', hint=count_hint(query, expected, args))
 
 
 cdef object bad_argument(tuple codecs, Py_ssize_t i, object value, Py_ssize_t element, str query, object error):
     """The error for an argument that its codec does not take."""
-    cdef:
-        Codec codec = codecs[i]
-        str shown
-    try:
-        # Of a long text or bytes only the start is shown: its repr would be four times as long.
-        shown = repr(value[:200] if isinstance(value, (str, bytes, bytearray)) else value)
-    except Exception:
-        shown = f'<{type(value).__name__}>'
-    if len(shown) > 200:
-        shown = shown[:197] + '...'
+    cdef Codec codec = codecs[i]
     where = f' in element #{element} of executemany() sequence' if element >= 0 else ''
     kind = f'{codec.name} parameter, {type(value).__name__} given'
-    hint = argument_hint(query, i + 1, codec.name, value)
-    if hint is None:
-        hint = (f'Pass {accepted(codec)}, or cast the parameter in the query: ${i + 1}::text.'
-                if codec.name != 'text' else 'Pass str, or cast the parameter to the type meant: '
-                f'${i + 1}::int for instance.')
-    return argument_error(error)(f'invalid input for query argument ${i + 1}{where}: {shown} ({error}) [{kind}]', hint=hint)
+    hint = argument_hint(query, Parameter(i + 1, codec.name, codec.schema, accepted(codec)), value)
+    return argument_error(error)(
+        f'invalid input for query argument ${i + 1}{where}: {shown(value)} ({error}) [{kind}]', hint=hint)

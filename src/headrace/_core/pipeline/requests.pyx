@@ -27,6 +27,7 @@ from headrace.exceptions import (
     ProtocolError, UndefinedParameterError,
 )
 from headrace._sql.classify import classify
+from headrace._sql.hints.statements import MISSING_ARGUMENTS
 
 COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or fetch()'
 COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
@@ -559,7 +560,8 @@ cdef class UnpreparedQuery(Request):
         if self.error is not None and self.stage == 1 and getattr(self.error, 'sqlstate', None) == '08P01' \
                 and self.error.server_source_function == 'exec_bind_message':
             # Bind found parameters and no arguments for them.
-            self.error = UndefinedParameterError('there are parameters ($1, ...) in the query, and no arguments for them')
+            self.error = UndefinedParameterError('there are parameters ($1, ...) in the query, and no arguments for them',
+                                                 hint=MISSING_ARGUMENTS)
             self.error.query = self.query
         return Request.settle(self)
 

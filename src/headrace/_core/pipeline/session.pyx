@@ -61,7 +61,7 @@ from headrace._core.pipeline.workload cimport Cost
 from libc.math cimport INFINITY
 
 from headrace._core.pipeline.events import Events
-from headrace._sql.hints import server_error
+from headrace._sql.hints.server import server_error
 from headrace.exceptions import (
     InFailedSQLTransactionError, InterfaceError, ProtocolError, PostgresLogMessage, ending_error,
 )

@@ -150,7 +150,7 @@ cdef class Statement:
         backend. On an error nothing of this call is left in `out`.
         """
         cdef Py_ssize_t start = out.length
-        plan.check_count(len(args), element)
+        plan.check_count(args, element, self.query)
         try:
             if not self.name and element <= 0:
                 self.put_parse(out, self.parameter_oids if self.checked else ())

@@ -139,12 +139,40 @@ static PyObject *record_by_name(RecordObject *record, PyObject *key)
     return record_item(record, i);
 }
 
+/* Raise KeyError with a note that lists the columns, the first ones of many. */
+#define LISTED_COLUMNS 30
+
+static void record_no_column(RecordObject *record, PyObject *key)
+{
+    PyObject *names = PyTuple_GetSlice(DESC_NAMES(record), 0, LISTED_COLUMNS);
+    PyObject *comma = PyUnicode_FromString(", ");
+    PyObject *listed = names != NULL && comma != NULL ? PyUnicode_Join(comma, names) : NULL;
+    PyObject *error = listed != NULL ? PyObject_CallOneArg(PyExc_KeyError, key) : NULL;
+    PyObject *note = NULL, *added = NULL;
+
+    if (error != NULL) {
+        note = PyUnicode_FromFormat("The columns are: %U%s", listed, Py_SIZE(record) > LISTED_COLUMNS ? ", ..." : "");
+    }
+    if (note != NULL) {
+        added = PyObject_CallMethod(error, "add_note", "O", note);
+    }
+    if (added != NULL) {
+        PyErr_SetObject(PyExc_KeyError, error);
+    }
+    Py_XDECREF(names);
+    Py_XDECREF(comma);
+    Py_XDECREF(listed);
+    Py_XDECREF(error);
+    Py_XDECREF(note);
+    Py_XDECREF(added);
+}
+
 static PyObject *record_subscript(RecordObject *record, PyObject *key)
 {
     if (PyUnicode_Check(key)) {
         PyObject *value = record_by_name(record, key);
         if (value == NULL && !PyErr_Occurred()) {
-            PyErr_SetObject(PyExc_KeyError, key);
+            record_no_column(record, key);
         }
         return value;
     }
