@@ -46,21 +46,25 @@ class Leases:
 
     # -- acquiring -------------------------------------------------------------------------------------------------
 
-    async def acquire(self, pool: LeasingPool, timeout: float | None, call_site: CallSite) -> PoolConnectionProxy[Any]:
-        """Lease a connection, as soon as one is idle. See `Pool.acquire()`."""
+    async def acquire(
+        self, pool: LeasingPool, timeout: float | None, call_site: CallSite, proxy: PoolConnectionProxy[Any] | None = None
+    ) -> PoolConnectionProxy[Any]:
+        """Lease a connection, as soon as one is idle: for `proxy`, or a new one. See `Pool.acquire()`."""
         pool._check()
         if timeout is None:
-            return await self._lease(pool, call_site, False)
+            return await self._lease(pool, call_site, False, proxy)
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                return await self._lease(pool, call_site, True)
+                return await self._lease(pool, call_site, True, proxy)
         except TimeoutError as error:
             if limit.expired():
                 self._maintenance.explain(error)
             raise
 
-    async def _lease(self, pool: LeasingPool, call_site: CallSite, limited: bool) -> PoolConnectionProxy[Any]:
+    async def _lease(
+        self, pool: LeasingPool, call_site: CallSite, limited: bool, proxy: PoolConnectionProxy[Any] | None
+    ) -> PoolConnectionProxy[Any]:
         maintenance, dispatcher = self._maintenance, self._dispatcher
         while True:
             pooled = dispatcher.lease_now()
@@ -76,7 +80,10 @@ class Leases:
             pool._check()
         maintenance.counts.acquire_count += 1
         pooled.requests_at_lease = pooled.driver.request_count
-        proxy: PoolConnectionProxy[Any] = PoolConnectionProxy(pool, pooled, call_site)
+        if proxy is None:
+            proxy = PoolConnectionProxy(pool, pooled, call_site)
+        else:
+            proxy._attach(pooled, call_site)
         pooled.proxy = weakref.ref(proxy)
         pooled.connection._lease_begins(proxy)
         if self._setup is not None:

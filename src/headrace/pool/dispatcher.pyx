@@ -112,6 +112,11 @@ cdef class Dispatcher(PoolCallbacks):
             self.profiles[query] = profile
         return profile
 
+    def is_plain_read(self, str query not None) -> bool:
+        """Return whether a text is a plain read that does not read its session."""
+        traits = self.profile(query).traits
+        return traits.plain_read and not traits.reads_session
+
     def query(self, str query not None, tuple args not None, int kind, int limit, column, record_class, timeout):
         """Request one execution of a statement on a shared connection; return the request, to be awaited.
 

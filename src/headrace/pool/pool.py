@@ -29,6 +29,7 @@ from headrace.connection import connect as open_connection
 from headrace.exceptions import InterfaceError, PostgresError
 from headrace.exceptions._values import shown
 from headrace.pool.acquire import Leases, occupation
+from headrace.pool.lazy import LazyAcquireContext, checked_lazy
 from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
 from headrace.pool.private_names import Free, Holder, free, holders
@@ -99,6 +100,7 @@ class Pool(Generic[RecordT_co]):
         pipeline_budget: float = BUDGET,
         repeat_reads: bool = True,
         pipeline_writes: bool = False,
+        lazy_acquire: bool = False,
         connection_class: type[Connection],
         record_class: type[RecordT_co],
         loop: asyncio.AbstractEventLoop | None,
@@ -112,6 +114,13 @@ class Pool(Generic[RecordT_co]):
             raise TypeError(
                 f"connection_class is expected to be a subclass of headrace.Connection, got {connection_class!r}"
             )
+        self._lazy_acquire = checked_lazy(
+            lazy_acquire,
+            setup=setup,
+            reset=reset,
+            connection_class=connection_class,
+            arguments=self._arguments,
+        )
         self._connect: Connect = connect if connect is not None else open_connection
         # A callback or a subclass that wants to see each use of a connection.
         self._leases_always = setup is not None or any(
@@ -146,6 +155,7 @@ class Pool(Generic[RecordT_co]):
             pipeline_writes=pipeline_writes,
         )
         self._dispatcher = self._maintenance.dispatcher
+        self._is_plain_read = self._dispatcher.is_plain_read
         self._leases = Leases(self._maintenance, setup=setup, reset=reset)
         self._catalogues = Catalogues()
         self._listenings: set[Listening] = set()
@@ -282,13 +292,17 @@ class Pool(Generic[RecordT_co]):
             else:
                 request = dispatcher.direct(query, seconds)
                 if request is not None:
-                    return execute_text(request, self.acquire, query, timeout)
+                    return execute_text(request, self._for_call, query, timeout)
             if request is not None:
                 return request
-        return run_on_lease(self.acquire, method, query, args, column, rows, timeout)
+        return run_on_lease(self._for_call, method, query, args, column, rows, timeout)
+
+    def _for_call(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
+        """Return a lease for one call. A subclass may have an acquire() of its own."""
+        return self._acquire_at_once(timeout) if self._lazy_acquire else self.acquire(timeout=timeout)
 
     def _for_copy(self) -> PoolAcquireContext[RecordT_co]:
-        return self.acquire()
+        return self._for_call()
 
     # -- leases ----------------------------------------------------------------------------------------------------
 
@@ -298,11 +312,22 @@ class Pool(Generic[RecordT_co]):
         Waits for an idle connection; leases and the pool's own methods are served in the order of the calls. Raises
         TimeoutError after `timeout` seconds, with a note about the call sites that hold the other connections. A wait
         that is cancelled takes no connection.
+
+        With `lazy_acquire` it waits for nothing: the first call that needs a connection takes it, and `timeout` limits
+        that wait.
         """
+        if self._lazy_acquire:
+            return LazyAcquireContext(self, checked_timeout(timeout))
+        return self._acquire_at_once(timeout)
+
+    def _acquire_at_once(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
         call_site = CallSite(self._debug)
         return PoolAcquireContext(
             partial(self._leases.acquire, self, checked_timeout(timeout), call_site), self.release
         )
+
+    def _any_connection(self) -> Connection | None:
+        return next((pooled.connection for pooled in self._scheduler.connections.values()), None)
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         """Give a leased connection back. Does nothing if it has been given back before.
@@ -640,6 +665,7 @@ def create_pool(
     pipeline_budget: float = BUDGET,
     repeat_reads: bool = True,
     pipeline_writes: bool = False,
+    lazy_acquire: bool = False,
     loop: asyncio.AbstractEventLoop | None = None,
     connection_class: type[Connection] = Connection,
     record_class: type[RecordT] = Record,  # type: ignore[assignment]
@@ -662,6 +688,10 @@ def create_pool(
     `pipeline_budget` seconds (0: never), with at most `max_pipeline` requests in flight on a connection. If it gets
     stuck, it is asked once more on another connection, unless `repeat_reads` is off. With `pipeline_writes` single
     writes are sent behind others as well; a deadlock between them and a lease is possible then.
+
+    With `lazy_acquire` a lease takes its connection only when a call needs one. Until then plain reads on it run on
+    connections that callers share, as those of the pool's own methods do. It cannot be combined with `setup`, `reset`,
+    `connection_class` or hosts of several roles (InterfaceError).
 
     `init(connection)` is awaited once for each new connection, `setup(connection)` before each lease and
     `reset(connection)` after it. That callback replaces the connection's own reset, except that an open transaction is
@@ -689,6 +719,7 @@ def create_pool(
             pipeline_budget=pipeline_budget,
             repeat_reads=repeat_reads,
             pipeline_writes=pipeline_writes,
+            lazy_acquire=lazy_acquire,
             loop=loop,
             connection_class=connection_class,
             record_class=record_class,

@@ -71,6 +71,10 @@ class PoolConnectionProxy(Base[RecordT_co]):
 
     def __init__(self, pool: LeasingPool, pooled: PooledConnection, call_site: CallSite) -> None:
         self._pool = pool
+        self._attach(pooled, call_site)
+
+    def _attach(self, pooled: PooledConnection, call_site: CallSite) -> None:
+        """Stand for a connection that has been leased."""
         self._pooled = pooled
         self._call_site = call_site
         self._connection: Connection | None = pooled.connection
