@@ -71,13 +71,15 @@ class NotTakenError(InterfaceError, AttributeError):
 
 
 class _Taking:
-    """What a proxy keeps once a call needs its connection."""
+    """The state of a proxy that takes its connection, or is about to."""
 
-    __slots__ = ("closed", "later", "lock", "read_ended")
+    __slots__ = ("closed", "later", "lock", "read_ended", "released")
 
     def __init__(self) -> None:
         self.closed = False
         """The program has closed it before it took a connection."""
+        self.released = False
+        """It was given back, perhaps while a call waited for the connection."""
         self.lock = asyncio.Lock()
         self.read_ended: asyncio.Future[None] | None = None
         """Done when the shared call of the proxy has ended."""
@@ -133,6 +135,8 @@ class LazyConnectionProxy(PoolConnectionProxy):
 
     def _detach(self) -> Connection | None:
         self._is_untaken = False
+        if self._taking is not None:
+            self._taking.released = True
         return super()._detach()
 
     def _prepare_taking(self) -> _Taking:
@@ -148,7 +152,7 @@ class LazyConnectionProxy(PoolConnectionProxy):
                 if taking.closed:
                     raise InterfaceError("connection is closed")
                 seconds = self._timeout if self._timeout is not None else checked_timeout(timeout)
-                await self._lease_now(seconds)
+                await self._lease_now(taking, seconds)
             if self._is_reading:
                 taking.read_ended = asyncio.get_running_loop().create_future()
                 await taking.read_ended
@@ -156,13 +160,15 @@ class LazyConnectionProxy(PoolConnectionProxy):
                 raise InterfaceError("cannot use the connection: it has been released back to the pool")
             return self._connection
 
-    async def _lease_now(self, timeout: float | None) -> None:
-        leases = self._pool._leases
-        await leases.acquire(self._pool, timeout, CallSite(self._pool._debug), self)
-        assert self._taking is not None
-        for name, args, kwargs in self._taking.later:
+    async def _lease_now(self, taking: _Taking, timeout: float | None) -> None:
+        pool = self._pool
+        await pool._leases.acquire(pool, timeout, CallSite(pool._debug), self)
+        if taking.released:
+            await pool.release(self)
+            return
+        for name, args, kwargs in taking.later:
             getattr(self._connection, name)(*args, **kwargs)
-        self._taking.later.clear()
+        taking.later.clear()
 
     @asynccontextmanager
     async def _for_copy(self) -> AsyncGenerator[Connection, None]:
