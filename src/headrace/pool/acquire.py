@@ -47,7 +47,11 @@ class Leases:
     # -- acquiring -------------------------------------------------------------------------------------------------
 
     async def acquire(
-        self, pool: LeasingPool, timeout: float | None, call_site: CallSite, proxy: PoolConnectionProxy[Any] | None = None
+        self,
+        pool: LeasingPool,
+        timeout: float | None,
+        call_site: CallSite,
+        proxy: PoolConnectionProxy[Any] | None = None,
     ) -> PoolConnectionProxy[Any]:
         """Lease a connection, as soon as one is idle: for `proxy`, or a new one. See `Pool.acquire()`."""
         pool._check()

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace._client.queries import QUERY_METHODS, QueryMethod
 from headrace._client.timeouts import checked_timeout, returns_coroutine
-from headrace._connect.params.resolve import resolve
+from headrace._connect.params.arguments import ConnectArguments
+from headrace._connect.params.resolve import ConnectParams, resolve
+from headrace._connect.params.secret import HiddenArguments, hides_locals
 from headrace._sql.named_parameters import Query
-from headrace.connection import Connection
+from headrace.connection import Connection, ConnectOptions
 from headrace.exceptions import InterfaceError
 from headrace.pool.proxy import CallSite, LeasingPool, PoolAcquireContext, PoolConnectionProxy
+from headrace.rows.type_vars import RecordT_co
 from headrace.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -91,10 +94,10 @@ class _Taking:
             self.read_ended.set_result(None)
 
 
-class LazyConnectionProxy(PoolConnectionProxy):
+class LazyConnectionProxy(PoolConnectionProxy[RecordT_co]):
     """A lease on demand. It takes a connection when a call needs one; see the module's description."""
 
-    __slots__ = ("_is_reading", "_is_untaken", "_taking", "_timeout")
+    __slots__ = ("_acquire_timeout", "_is_reading", "_is_untaken", "_taking")
 
     _pool: LazyPool
 
@@ -102,7 +105,7 @@ class LazyConnectionProxy(PoolConnectionProxy):
         self._pool = pool
         self._pooled: PooledConnection | None = None  # type: ignore[assignment]
         self._connection = None
-        self._timeout = timeout
+        self._acquire_timeout = timeout
         self._is_untaken = True
         """It has neither taken a connection nor been given back."""
         self._is_reading = False
@@ -119,10 +122,14 @@ class LazyConnectionProxy(PoolConnectionProxy):
         # A connection names its proxy as the lease that it is in, and this is going to be the proxy.
         return self
 
-    def __getattr__(self, name: str) -> Any:
-        if self._is_untaken:
-            raise NotTakenError(f"cannot access Connection.{name}: no connection has been taken", hint=NOT_TAKEN_HINT)
-        return super().__getattr__(name)
+    if not TYPE_CHECKING:  # as in PoolConnectionProxy
+
+        def __getattr__(self, name: str) -> Any:
+            if self._is_untaken:
+                raise NotTakenError(
+                    f"cannot access Connection.{name}: no connection has been taken", hint=NOT_TAKEN_HINT
+                )
+            return super().__getattr__(name)
 
     def __repr__(self) -> str:
         if self._is_untaken:
@@ -151,7 +158,7 @@ class LazyConnectionProxy(PoolConnectionProxy):
             if self._is_untaken:
                 if taking.closed:
                     raise InterfaceError("connection is closed")
-                seconds = self._timeout if self._timeout is not None else checked_timeout(timeout)
+                seconds = self._acquire_timeout if self._acquire_timeout is not None else checked_timeout(timeout)
                 await self._lease_now(taking, seconds)
             if self._is_reading:
                 taking.read_ended = asyncio.get_running_loop().create_future()
@@ -192,7 +199,7 @@ class LazyCursor:
 
     __slots__ = ("_args", "_kwargs", "_proxy")
 
-    def __init__(self, proxy: LazyConnectionProxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, proxy: LazyConnectionProxy[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._proxy = proxy
         self._args = args
         self._kwargs = kwargs
@@ -210,7 +217,7 @@ class LazyCursor:
         return await connection.cursor(*self._args, **self._kwargs)
 
 
-class LazyAcquireContext(PoolAcquireContext):
+class LazyAcquireContext(PoolAcquireContext[RecordT_co]):
     """The result of `Pool.acquire()` with lazy_acquire: nothing is waited for."""
 
     __slots__ = ("_pool", "_timeout")
@@ -218,15 +225,15 @@ class LazyAcquireContext(PoolAcquireContext):
     def __init__(self, pool: LazyPool, timeout: float | None) -> None:
         self._pool = pool
         self._timeout = timeout
-        self._connection: PoolConnectionProxy | None = None
+        self._connection: PoolConnectionProxy[RecordT_co] | None = None
         self._done = False
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> PoolConnectionProxy[RecordT_co]:
         if self._connection is not None or self._done:
             raise InterfaceError("a connection is already acquired")
         self._pool._check()
         self._connection = LazyConnectionProxy(self._pool, self._timeout)
-        return self._connection  # type: ignore[return-value]
+        return self._connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -239,15 +246,24 @@ class LazyAcquireContext(PoolAcquireContext):
             else:
                 await self._pool.release(connection)
 
-    def __await__(self) -> Generator[Any, None, Connection]:
+    def __await__(self) -> Generator[Any, None, PoolConnectionProxy[RecordT_co]]:
         self._done = True
         self._pool._check()
-        return LazyConnectionProxy(self._pool, self._timeout)  # type: ignore[return-value]
+        return LazyConnectionProxy(self._pool, self._timeout)
         yield
 
 
+# The arguments of connect() that are not parameters of the connection.
+_OPTIONS = frozenset(ConnectOptions.__annotations__) - frozenset(ConnectArguments.__annotations__)
+
+
+@hides_locals
+def _resolved(dsn: str | None = None, **arguments: Any) -> ConnectParams:
+    return resolve(dsn, **{name: value for name, value in arguments.items() if name not in _OPTIONS})
+
+
 def checked_lazy(
-    lazy: object, *, setup: object, reset: object, connection_class: type, connect_args: Any, connect_kwargs: Any
+    lazy: object, *, setup: object, reset: object, connection_class: type, arguments: HiddenArguments
 ) -> bool:
     """Return `lazy_acquire`; raises InterfaceError if the pool could not keep its promises with it."""
     if not isinstance(lazy, bool):
@@ -266,7 +282,7 @@ def checked_lazy(
             "lazy_acquire cannot be combined with a connection_class: its methods need a connection",
             hint="Leave lazy_acquire off.",
         )
-    params = resolve(*connect_args, **connect_kwargs)
+    params = arguments.call(_resolved)
     if len(params.addresses) > 1 and params.target_session_attrs not in ("primary", "read-write"):
         raise InterfaceError(
             "lazy_acquire cannot be combined with several hosts of different roles: a read might be answered by "
@@ -279,13 +295,15 @@ def checked_lazy(
 # -- the members of Connection -----------------------------------------------------------------------------------------
 
 
-async def _on_connection(self: LazyConnectionProxy, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _on_connection(
+    self: LazyConnectionProxy[Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     connection = await self._take(kwargs.get("timeout"))
     return await getattr(connection, name)(*args, **kwargs)
 
 
 async def _each_on_connection(
-    self: LazyConnectionProxy, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    self: LazyConnectionProxy[Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncGenerator[Any, None]:
     connection = await self._take(kwargs.get("timeout"))
     async with aclosing(getattr(connection, name)(*args, **kwargs)) as results:
@@ -297,7 +315,7 @@ def _querying(method: QueryMethod) -> Any:
     name = method.name
     leased = getattr(PoolConnectionProxy, name)
 
-    async def run(self: LazyConnectionProxy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def run(self: LazyConnectionProxy[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # This runs for every look-up, so it is one coroutine and no other function is called.
         if self._is_untaken and self._taking is None and not self._is_reading:
             query = args[0] if args else kwargs.get("query")
@@ -316,7 +334,7 @@ def _querying(method: QueryMethod) -> Any:
         return await _on_connection(self, name, args, kwargs)
 
     @functools.wraps(getattr(Connection, name))
-    def call(self: LazyConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+    def call(self: LazyConnectionProxy[Any], *args: Any, **kwargs: Any) -> Any:
         return run(self, args, kwargs) if self._is_untaken else leased(self, *args, **kwargs)
 
     return returns_coroutine(call)
@@ -327,7 +345,7 @@ def _otherwise(name: str, untaken: Callable[..., Any]) -> Any:
     leased = getattr(PoolConnectionProxy, name)
 
     @functools.wraps(getattr(Connection, name))
-    def call(self: LazyConnectionProxy, *args: Any, **kwargs: Any) -> Any:
+    def call(self: LazyConnectionProxy[Any], *args: Any, **kwargs: Any) -> Any:
         return leased(self, *args, **kwargs) if not self._is_untaken else untaken(self, *args, **kwargs)
 
     return returns_coroutine(call) if inspect.iscoroutinefunction(getattr(Connection, name)) else call
@@ -339,7 +357,7 @@ def _taking(name: str) -> Any:
 
 
 def _of_any(name: str) -> Any:
-    def untaken(self: LazyConnectionProxy) -> Any:
+    def untaken(self: LazyConnectionProxy[Any]) -> Any:
         connection = self._pool._any_connection()
         if connection is None:
             raise InterfaceError(f"cannot call Connection.{name}(): no connection has been taken", hint=NOT_TAKEN_HINT)
@@ -351,35 +369,35 @@ def _of_any(name: str) -> Any:
 def _registering(name: str) -> Any:
     """Return a member that registers something: the next call takes the connection, and has it registered there."""
 
-    def untaken(self: LazyConnectionProxy, *args: Any, **kwargs: Any) -> None:
+    def untaken(self: LazyConnectionProxy[Any], *args: Any, **kwargs: Any) -> None:
         self._prepare_taking().later.append((name, args, kwargs))
 
     return _otherwise(name, untaken)
 
 
-def _no_pid(self: LazyConnectionProxy) -> int:
+def _no_pid(self: LazyConnectionProxy[Any]) -> int:
     raise InterfaceError("cannot call Connection.get_server_pid(): no connection has been taken", hint=NOT_TAKEN_HINT)
 
 
-def _end(self: LazyConnectionProxy) -> None:
+def _end(self: LazyConnectionProxy[Any]) -> None:
     self._prepare_taking().closed = True
 
 
-def _is_closed(self: LazyConnectionProxy) -> bool:
+def _is_closed(self: LazyConnectionProxy[Any]) -> bool:
     return (self._taking is not None and self._taking.closed) or self._pool.is_closing()
 
 
-async def _close(self: LazyConnectionProxy, *, timeout: float | None = None) -> None:
+async def _close(self: LazyConnectionProxy[Any], *, timeout: float | None = None) -> None:
     checked_timeout(timeout)
     self._prepare_taking().closed = True
 
 
-async def _nothing(self: LazyConnectionProxy, *args: Any, **kwargs: Any) -> None:
+async def _nothing(self: LazyConnectionProxy[Any], *args: Any, **kwargs: Any) -> None:
     pass
 
 
 @contextmanager
-def _query_logger(self: LazyConnectionProxy, callback: Any, *, slower_than: float = 0) -> Iterator[None]:
+def _query_logger(self: LazyConnectionProxy[Any], callback: Any, *, slower_than: float = 0) -> Iterator[None]:
     self.add_query_logger(callback, slower_than=slower_than)
     try:
         yield
