@@ -52,6 +52,7 @@ from headrace.exceptions._values import shown
 from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class, rows_as
 from headrace.rows.type_vars import RecordT, RecordT_co
+from headrace.rows.values import checked_value, value_class
 from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
 
@@ -309,14 +310,45 @@ class Connection(Generic[RecordT_co]):
         rows = record_class if row is None else rows_as(row, record_class)
         return await self._request(FETCHROW, query, args, 0, rows, timeout)
 
+    @overload
     async def fetchval(
-        self: Queryable, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        column: int | str = 0,
+        timeout: float | None = None,
+        type: None = None,
+    ) -> Any: ...
+
+    @overload
+    async def fetchval(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        column: int | str = 0,
+        timeout: float | None = None,
+        type: type[T],
+    ) -> T | None: ...
+
+    async def fetchval(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        column: int | str = 0,
+        timeout: float | None = None,
+        type: type[Any] | None = None,
     ) -> Any:
         """Run a query and return one column (by index or name) of its first row, or None if there is no row.
 
+        `type` is the class that the value is expected to have, unless it is None. The value is not converted: if it is
+        of another class, InterfaceError is raised after the query has run. Of `list[int]` only the list is checked.
+
         Raises IndexError or KeyError if there is no such column.
         """
-        return await self._request(FETCHVAL, query, args, column, None, timeout)
+        if type is None:
+            return await self._request(FETCHVAL, query, args, column, None, timeout)
+        expected = value_class(type)
+        return checked_value(await self._request(FETCHVAL, query, args, column, None, timeout), expected)
 
     # -- cursors, statements, transactions -------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from headrace import cursor as cursors
 from headrace._client.streamed_batch import run_batch
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.rows.type_vars import RecordT_co
+from headrace.rows.values import checked_value, value_class
 from headrace.transaction import Transaction
 from headrace.types import Attribute, Type
 
@@ -190,9 +191,30 @@ class PreparedStatement(Generic[RecordT_co]):
         rows = self._rows_as(record_class, row)
         return await self._execute("fetchrow", args, KIND_FIRST_ROW, 1, 0, rows, timeout)
 
-    async def fetchval(self, *args: object, column: int | str = 0, timeout: float | None = None) -> Any:
-        """Run the statement and return one column of its first row; None if there is no row."""
-        return await self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class, timeout)
+    @overload
+    async def fetchval(
+        self, *args: object, column: int | str = 0, timeout: float | None = None, type: None = None
+    ) -> Any: ...
+
+    @overload
+    async def fetchval(
+        self, *args: object, column: int | str = 0, timeout: float | None = None, type: type[T]
+    ) -> T | None: ...
+
+    async def fetchval(
+        self,
+        *args: object,
+        column: int | str = 0,
+        timeout: float | None = None,
+        type: type[Any] | None = None,
+    ) -> Any:
+        """Run the statement and return one column of its first row; None if there is no row.
+
+        See `Connection.fetchval()` for the class of the value.
+        """
+        expected = None if type is None else value_class(type)
+        value = await self._execute("fetchval", args, KIND_VALUE, 1, column, self._record_class, timeout)
+        return value if expected is None else checked_value(value, expected)
 
     @overload
     async def fetchmany(

@@ -11,6 +11,7 @@ import json
 from collections import namedtuple
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, assert_type
 
@@ -51,6 +52,10 @@ async def connections() -> None:
     assert_type(connection, headrace.Connection)
     assert_type(await connection.execute("TRUNCATE product"), str)
     assert_type(await connection.fetchval("SELECT 1"), Any)
+    assert_type(await connection.fetchval("SELECT 1", type=int), int | None)
+    assert_type(
+        await connection.fetchval("SELECT name, tags FROM product", column="tags", type=list[str]), list[str] | None
+    )
     assert_type(connection.get_server_version(), headrace.ServerVersion)
     await connection.executemany("INSERT INTO product VALUES ($1, $2)", [(1, "chair"), (2, "table")])
     await connection.close()
@@ -81,11 +86,11 @@ async def all_at_once(connection: headrace.Connection) -> None:
     products, prices, count = await asyncio.gather(
         connection.fetch(PRODUCTS, [1], row=Product),
         connection.fetch("SELECT id, cents FROM price", row=Price),
-        connection.fetchval("SELECT count(*) FROM product"),
+        connection.fetchval("SELECT count(*) FROM product", type=int),
     )
     assert_type(products, list[Product])
     assert_type(prices, list[Price])
-    assert_type(count, Any)
+    assert_type(count, int | None)
 
 
 async def transactions(connection: headrace.Connection) -> None:
@@ -242,6 +247,7 @@ async def statements(connection: headrace.Connection) -> None:
     assert_type(statement.get_statusmsg(), str | None)
     assert_type(await statement.explain([1], analyze=True), Any)
     assert_type(await statement.fetchval([1], column="name"), Any)
+    assert_type(await statement.fetchval([1], column="name", type=str), str | None)
     await statement.executemany([([1],)])
     async with connection.transaction():
         async for product in statement.cursor([1], row=Product):
@@ -266,6 +272,7 @@ async def pools() -> None:
         await pool.release(leased)
         assert_type(await pool.execute("TRUNCATE product"), str)
         assert_type(await pool.fetchval("SELECT 1"), Any)
+        assert_type(await pool.fetchval("SELECT now()", type=datetime), datetime | None)
         await pool.executemany("INSERT INTO product VALUES ($1, $2)", [(1, "chair")])
         assert_type(await pool.copy_records_to_table("product", records=[(1, "chair")]), str)
         assert_type(await pool.copy_to_table("product", source=b"1\tchair\n"), str)

@@ -189,7 +189,7 @@ class LazyTransaction(Transaction):
 
     async def start(self) -> None:
         proxy: Any = self._connection
-        if isinstance(proxy, PoolConnectionProxy):
+        if isinstance(proxy, LazyConnectionProxy):
             self._connection = await proxy._take()
         await super().start()
 
