@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import asyncio.coroutines
 import inspect
 import sys
 from collections.abc import Callable
 from math import inf
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace.exceptions._values import shown
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,3 +63,27 @@ def as_seconds(value: object) -> float | None:
         return None
     # NaN is the only number that differs from itself.
     return seconds if seconds == seconds else None
+
+
+class time_limit:  # noqa: N801  a context manager like asyncio.timeout()
+    """Limit a block to some seconds, None for no limit: asyncio.timeout() whose error says what took too long."""
+
+    __slots__ = ("_scope", "_seconds", "_what")
+
+    def __init__(self, seconds: float | None, what: str) -> None:
+        self._scope = asyncio.timeout(seconds)
+        self._seconds = seconds
+        self._what = what
+
+    async def __aenter__(self) -> asyncio.Timeout:
+        return await self._scope.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError as late:
+            if self._seconds is not None:
+                late.args = (f"{self._what} timed out after {max(self._seconds, 0):g} seconds",)
+            raise

@@ -326,6 +326,7 @@ cdef class Driver(TransportCallbacks):
         """
         request.owner = self
         if timeout is not None and request.state != DONE:
+            request.timeout = timeout
             if timeout <= 0:
                 self.time_out(request)
             else:
@@ -385,7 +386,7 @@ cdef class Driver(TransportCallbacks):
     def time_out(self, Request request not None):
         """The request's time is up: its waiter gets TimeoutError."""
         if request.is_wanted():
-            request.deliver(None, TimeoutError('the command timed out'))
+            request.deliver(None, TimeoutError(f'the command timed out after {max(request.timeout, 0):g} seconds'))
         self.give_up(request)
 
     cdef int _carry_out(self, CancelAction action) except -1:
@@ -435,7 +436,8 @@ cdef class Driver(TransportCallbacks):
 
     cdef int _undelivered(self, error) except -1:
         """Drop the connection because a CancelRequest could not be delivered."""
-        failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {error!r}')
+        reason = repr(error) if str(error) else f'{type(error).__name__} after at most {cancel.CANCEL_TIMEOUT:g} seconds'
+        failure = ConnectionDoesNotExistError(f'a CancelRequest could not be delivered: {reason}')
         failure.__cause__ = error
         self.fail(failure)
         return 0
@@ -590,9 +592,10 @@ cdef class Driver(TransportCallbacks):
                     self.transport.write(terminate)
                 while self.transport.connected:
                     await self._change()
-        except TimeoutError:
+        except TimeoutError as error:
             self.terminate()
             if timeout is not None:
+                error.args = (f'close() timed out after {max(timeout, 0):g} seconds: the connection was dropped',)
                 raise
         except BaseException:
             self.terminate()

@@ -6,11 +6,11 @@ them does not cost a pool a lease.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
+from headrace._client.timeouts import time_limit
 from headrace._sql.named_parameters import bound
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
@@ -80,7 +80,7 @@ async def copy_source(
     try:
         async with lease as connection:
             text = command.from_stdin(table, columns, options, where, standard_strings(connection))
-            async with asyncio.timeout(connection._timeout(timeout)):
+            async with time_limit(connection._timeout(timeout), "the COPY"):
                 # The first piece is read before the command is sent: a source that fails at once does not fail an open
                 # transaction.
                 first = await anext(pieces, b"")

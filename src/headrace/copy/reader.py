@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Self
 
+from headrace._client.timeouts import time_limit
 from headrace._core.pipeline.copy import text_columns
 from headrace._sql.classify import classify
 from headrace.copy import command
@@ -90,7 +90,7 @@ class CopyReader(Generic[RowT_co]):
         text = command.query_to_stdout(_with_texts(query, statement), BINARY, strings)
         transfer = self._transfer = Download(driver, driver.copy_out(text, statement, record_class), timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with time_limit(timeout, "the COPY"):
                 await transfer.begin()
         except BaseException as error:
             transfer.withdraw(error)

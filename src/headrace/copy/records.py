@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from headrace._client.timeouts import time_limit
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import encoder as encoder_for
@@ -36,7 +36,7 @@ async def copy_records(
             f"records is expected to be an iterable or asynchronous iterable of rows, not {type(records).__name__}"
         )
     driver = connection._driver
-    async with asyncio.timeout(timeout):
+    async with time_limit(timeout, "the COPY"):
         encoder, columns = await encoder_for(driver, table, columns, None)
         text = command.from_stdin(table, columns, encoded_as(encoder), where, standard_strings(connection))
         if isinstance(records, AsyncIterable):

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from headrace._client.timeouts import time_limit
 from headrace._core.pipeline.copy import Copy, CopyIn, CopyOut
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Download(Transfer[CopyOut]):
             await request.waiter
             return False
         request.arrival = self.driver.loop.create_future()
-        async with asyncio.timeout(self.timeout):
+        async with time_limit(self.timeout, "the COPY"):
             await request.arrival
         return True
 
@@ -146,7 +147,7 @@ async def upload(
     transfer = Upload(driver, driver.copy_in(command), timeout)
     interruption = Interruption(transfer.request.waiter)
     try:
-        async with asyncio.timeout(timeout) as scope:
+        async with time_limit(timeout, "the COPY") as scope:
             await transfer.begin()
             with interruption.within(scope):
                 last = await pump(transfer)
@@ -165,7 +166,7 @@ async def download(
     """Run COPY TO STDOUT within `timeout` seconds; return its command tag. `sink` is entered once data comes."""
     transfer = Download(driver, driver.copy_out(command), None)
     try:
-        async with asyncio.timeout(timeout):
+        async with time_limit(timeout, "the COPY"):
             await transfer.begin()
             async with sink as write:
                 while data := await transfer.data():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from headrace._client.timeouts import time_limit
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import encoder as encoder_for
@@ -92,7 +92,7 @@ class CopyWriter:
         text = command.from_stdin(self._table, columns, options, self._where, standard_strings(connection))
         transfer = self._transfer = Upload(driver, driver.copy_in(text), timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with time_limit(timeout, "the COPY"):
                 await transfer.begin()
             if self._encoder is not None:
                 check_width(transfer, self._encoder)
@@ -117,7 +117,7 @@ class CopyWriter:
         last = b"" if self._encoder is None else self._encoder.end()
         self._bytes += len(last)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with time_limit(self._timeout, "the COPY"):
                 self._status = await transfer.end(last)
         except BaseException as error:
             transfer.withdraw(error)
@@ -185,5 +185,5 @@ class CopyWriter:
     async def _send(self, messages: bytes) -> None:
         transfer = self._running("write")
         self._bytes += len(messages)
-        async with asyncio.timeout(self._timeout):
+        async with time_limit(self._timeout, "the COPY"):
             await transfer.send(messages)

@@ -9,7 +9,7 @@ import weakref
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from headrace._client.timeouts import checked_timeout
+from headrace._client.timeouts import checked_timeout, time_limit
 from headrace.connection import Connection
 from headrace.exceptions import InterfaceError, PostgresError
 from headrace.pool.proxy import CallSite, LeasingPool, PoolConnectionProxy
@@ -63,6 +63,8 @@ class Leases:
                 return await self._lease(pool, call_site, True, proxy)
         except TimeoutError as error:
             if limit.expired():
+                phase = " in the wait for a connection or in the setup callback" if self._setup is not None else ""
+                error.args = (f"acquire() timed out{phase} after {max(timeout, 0):g} seconds",)
                 self._maintenance.explain(error)
             raise
 
@@ -189,12 +191,12 @@ class Leases:
                 driver.background(query, vital=True, refused=self._on_reset_refused)
         connection._reset_is_sent()
         if self._reset is not None:
-            async with asyncio.timeout(timeout):
+            async with time_limit(timeout, "the reset callback"):
                 await self._reset(connection)
         pooled.reset_at = driver.request_count
         if busy and self._reset is None:
             # Requests of the lease are still in flight. The next caller must not wait behind them.
-            async with asyncio.timeout(timeout):
+            async with time_limit(timeout, "release(), which waits for the requests of the lease,"):
                 await driver.drain()
 
     def _on_reset_refused(self) -> None:

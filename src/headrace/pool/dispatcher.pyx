@@ -315,7 +315,7 @@ cdef class Dispatcher(PoolCallbacks):
         """Fail a request with TimeoutError because its time is up."""
         cdef object error
         if request.is_wanted():
-            error = TimeoutError('the command timed out')
+            error = TimeoutError(f'the command timed out after {max(request.timeout, 0):g} seconds')
             if request.waits:
                 self.maintenance.explain(error)
             request.deliver(None, error)

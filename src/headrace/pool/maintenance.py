@@ -196,15 +196,23 @@ class Maintenance:
         return late
 
     def explain(self, error: BaseException) -> None:
-        """Add a note to the TimeoutError of a waiting caller that explains what it waited for."""
+        """Say in the TimeoutError of a waiting caller what it waited for, and in a note who holds the connections.
+
+        If connections cannot be opened, its cause is the last failure to open one.
+        """
         error.add_note(self._occupation())
         cause = self.scheduler.last_error
+        reason = "no connection was free"
         if cause is not None:
             # This replaces the cancellation with which asyncio.timeout() ends a wait.
             error.__cause__ = cause
+            due = "an attempt is under way"
             if self._next_attempt is not None:
-                due = max(self._next_attempt.when() - self.loop.time(), 0)
-                error.add_note(f"No connection could be opened; the next attempt is due in {due:.1f} seconds.")
+                seconds = max(self._next_attempt.when() - self.loop.time(), 0)
+                due = f"the next attempt is due in {seconds:.1f} seconds"
+            free = f"{reason}, and " if self.scheduler.connections else ""
+            reason = f"{free}no connection could be opened ({str(cause) or type(cause).__name__}); {due}"
+        error.args = (f"{error.args[0]}: {reason}",)
 
     def report_starvation(self) -> None:
         """Log that callers have waited for a second while all connections are leased. A holder may be one of them."""

@@ -398,6 +398,8 @@ class Pool(Generic[RecordT_co]):
                 await self._maintenance.close()
         except BaseException as error:
             if isinstance(error, TimeoutError):
+                if timeout is not None and not error.args:
+                    error.args = (f"close() timed out after {max(timeout, 0):g} seconds: all connections were dropped",)
                 error.add_note(occupation(self._scheduler))
             self.terminate()
             raise

@@ -101,7 +101,9 @@ cdef str text_of(object reason):
     """A reason in words: of a server's error its message alone."""
     if isinstance(reason, PostgresError) and reason.message:
         return reason.message
-    return str(reason) or repr(reason)
+    if isinstance(reason, MemoryError):
+        return 'out of memory on this side (MemoryError)'
+    return str(reason) or type(reason).__name__
 
 
 @cython.final
