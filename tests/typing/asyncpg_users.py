@@ -171,6 +171,20 @@ async def tracing(conn: Tracing, rows: RowConnection) -> None:
     await with_rows(rows)
 
 
+def listener(conn: Executor, pid: int, channel: str, payload: object) -> None:
+    print(conn.is_closed(), pid, channel, payload)
+
+
+def log_listener(conn: Executor, message: asyncpg.PostgresLogMessage) -> None:
+    print(conn.get_server_pid(), message.message)
+
+
+async def listeners(conn: asyncpg.Connection[asyncpg.Record]) -> None:
+    await conn.add_listener("jobs", listener)
+    conn.add_log_listener(log_listener)
+    conn.add_termination_listener(lambda conn: print(conn))
+
+
 async def init(conn: asyncpg.Connection[Any]) -> None:
     await conn.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=str)
 
