@@ -1066,6 +1066,7 @@ class ConnectOptions(ConnectArguments, total=False):
     statement_mode: StatementMode
     out_of_range: OutOfRange
     single_server: bool
+    json: JsonOption
     command_timeout: float | None
     max_pipeline: int
     strict_transactions: bool
