@@ -32,6 +32,7 @@ from headrace._connect.params.address import DEFAULT_HOSTS
 from headrace._connect.params.conninfo import parse_dsn
 from headrace._connect.params.options import OPTIONS
 from headrace._connect.params.resolve import ConnectParams, resolve
+from headrace._connect.params.uri import BLANKS, SCHEMES
 from headrace.exceptions import ClientConfigurationError
 
 pytestmark = pytest.mark.skipif(pq.version() < 180000, reason="the table of options is libpq 18's")
@@ -120,7 +121,13 @@ def agree(dsn: str) -> None:
         # Difference "an @ too many".
         if '"@" too many' in refusal:
             return
-    assert found == libpq_parse(dsn), f"{dsn!r}: {refusal=}"
+    expected = libpq_parse(dsn)
+    if expected != found and dsn.strip(BLANKS).startswith(SCHEMES):
+        # Differences "white space around a URI" and "line breaks around the values of a URI".
+        if found is not None and {*BLANKS} & {*found.get("password", "")}:
+            return
+        expected = libpq_parse(dsn.strip(BLANKS).translate(dict.fromkeys(map(ord, BLANKS), " ")))
+    assert found == expected, f"{dsn!r}: {refusal=}"
 
 
 @FAST
@@ -622,6 +629,20 @@ DIFFERENCES = [
         "hostaddr=127.0.0.1,localhost port=1",
         True,
         False,
+    ),
+    Difference(
+        "white space around a URI",
+        "A secret that is read from a file usually ends in a line break.",
+        "\npostgres:///?host=/nowhere\n",
+        False,
+        True,
+    ),
+    Difference(
+        "line breaks around the values of a URI",
+        "A long URI is written on several lines. A password keeps them.",
+        "postgres:///?host=/nowhere\n&port=1",
+        True,
+        True,
     ),
     Difference(
         "short addresses",

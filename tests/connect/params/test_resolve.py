@@ -209,6 +209,49 @@ def test_a_malformed_dsn_says_what_is_wrong(dsn: str, reason: str) -> None:
     assert reason in refused(dsn)
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgres://u:p@h/db?sslmode=require\n",
+        "\n\t postgres://u:p@h/db?sslmode=require \r\n",
+        "postgres://u:p@h/db?sslmode=require\n&application_name=x\n",
+        "postgres://u:p@h/db\n?\nsslmode=require",
+        "host=h user=u password=p dbname=db sslmode=require\n",
+        "\nhost=h\nuser=u\npassword=p\ndbname=db\nsslmode=require\n",
+    ],
+)
+async def test_white_space_around_a_dsn_and_its_values_is_ignored(dsn: str) -> None:
+    found = params(dsn)
+    password = await found.password_for(found.addresses[0])
+    assert places(found) == ["h:5432"]
+    assert (found.user, found.database, found.tls.mode) == ("u", "db", "require")
+    assert password is not None
+    assert password.reveal() == "p"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "environ", "password"),
+    [
+        ("postgres://u:p%0A@h/db\n", {}, "p\n"),
+        ("postgres://u:p\n@h/db\n", {}, "p\n"),
+        ("postgres://h/db?password=p%20\n", {}, "p "),
+        ("postgres://h/db?password=p\n&user=u", {}, "p\n"),
+        ("host=h password='p\n'\n", {}, "p\n"),
+        ("host=h password=p\\ ", {}, "p "),
+        ("host=h", {"PGPASSWORD": "p\n"}, "p\n"),
+    ],
+)
+async def test_a_password_keeps_its_white_space(dsn: str, environ: dict[str, str], password: str) -> None:
+    found = resolve(dsn, environ=environ)
+    given = await found.password_for(found.addresses[0])
+    assert given is not None
+    assert given.reveal() == password
+
+
+def test_white_space_inside_a_uri_is_an_error() -> None:
+    assert "contains a space" in refused("postgres://h/d b\n")
+
+
 def test_a_dsn_that_is_no_text() -> None:
     assert "dsn must be a str, got bytes" in refused(b"postgres://h")  # type: ignore[arg-type]
 

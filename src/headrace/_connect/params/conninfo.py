@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace._connect.params.options import OPTIONS, canonical, is_secret, unknown_option
-from headrace._connect.params.uri import SCHEMES, parse_uri
+from headrace._connect.params.uri import BLANKS, SCHEMES, parse_uri
 from headrace.exceptions import ClientConfigurationError
 
-# isspace() of the C locale: str.isspace() would also split at a no-break space inside a password.
-_BLANK: Final = frozenset(" \t\n\v\f\r")
+_BLANK: Final = frozenset(BLANKS)
 
 _SCHEME: Final = re.compile(r"(?:jdbc:)?[A-Za-z0-9]+(\+[A-Za-z0-9]+)?://")
 
@@ -33,16 +32,18 @@ class Dsn:
 
 
 def parse_dsn(dsn: str) -> Dsn:
-    """Parse a DSN in either form.
+    """Parse a DSN in either form. White space around it is ignored: a file usually ends in a line break.
 
     Raises ClientConfigurationError if it is malformed or names an unknown option.
     """
     if "\0" in dsn:
         raise ClientConfigurationError("the DSN contains a NUL character, which no connection parameter can contain")
-    if dsn.startswith(SCHEMES):
-        values, authority_ports = parse_uri(dsn)
+    # In the other form a backslash may escape a space at the end. Its words are separated by blanks anyway.
+    stripped = dsn.strip(BLANKS)
+    if stripped.startswith(SCHEMES):
+        values, authority_ports = parse_uri(stripped)
         return Dsn(values, authority_ports)
-    if scheme := _SCHEME.match(dsn):
+    if scheme := _SCHEME.match(stripped):
         raise ClientConfigurationError(
             'invalid DSN: scheme is expected to be either "postgresql" or "postgres", '
             f"got {scheme[0].removesuffix('://')!r}",

@@ -446,7 +446,8 @@ STARTUP_VARIABLES: Final[dict[str, str]] = {
 """Environment variables that become session settings, unless their value is `default`."""
 
 _SERVER_SETTING_HINT = (
-    "Pass a server setting as server_settings={{{name!r}: ...}}, or in the DSN as options=-c{name}=...;"
+    "Pass a server setting as server_settings={{{name!r}: ...}}, or in the DSN as options=-c{name}=...,"
+    " in a URI options=-c{name}%3D...;"
     " unknown options are never sent to the server."
 )
 
@@ -474,7 +475,6 @@ _SEARCH_PATH: Final = (
 MISTAKEN: Final[dict[str, str]] = {
     "ssl": 'Write "sslmode", as in sslmode=require; or pass ssl= to connect().',
     "schema": _SEARCH_PATH,
-    "search_path": _SEARCH_PATH,
     "currentSchema": _SEARCH_PATH,
     **dict.fromkeys(("username", "login"), 'Write "user".'),
     **dict.fromkeys(("passwd", "pwd", "pass"), 'Write "password".'),

@@ -16,6 +16,9 @@ from headrace.exceptions import ClientConfigurationError
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 
+BLANKS: Final = " \t\n\v\f\r"
+"""isspace() of the C locale: str.isspace() would also split at a no-break space inside a password."""
+
 _ESCAPE: Final = re.compile(rb"%(..)?", re.DOTALL)
 _ENCODE_HINT: Final = (
     'In a URI, "@", "/", "?", "%", ":" and spaces inside user and password must be percent-encoded:'
@@ -144,13 +147,16 @@ def _shown(name: str) -> str:
 
 
 def _decode(text: str, part: str) -> str:
-    """Undo percent-encoding. Spaces around the text are dropped, spaces inside are an error, as in libpq.
+    """Undo percent-encoding. White space around the text is dropped, and an error inside.
 
-    Bytes that are not UTF-8 become surrogates: a password or a file name may contain them.
+    libpq does so for spaces alone. So does this for a secret, which keeps line breaks and tabs.
     """
-    encoded = text.strip(" ").encode("utf-8", "surrogateescape")
-    if b" " in encoded:
-        raise ClientConfigurationError(f"the {part} in the DSN contains a space", hint="Write a space as %20.")
+    blanks = " " if is_secret(part) else BLANKS
+    text = text.strip(blanks)
+    if not set(blanks).isdisjoint(text):
+        blank = "a space" if " " in text else "white space"
+        raise ClientConfigurationError(f"the {part} in the DSN contains {blank}", hint="Write a space as %20.")
+    encoded = text.encode("utf-8", "surrogateescape")
     decoded = _ESCAPE.sub(lambda escape: _byte(escape, part), encoded)
     return decoded.decode("utf-8", "surrogateescape")
 
