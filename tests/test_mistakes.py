@@ -536,6 +536,14 @@ async def in_isolation(scene: Scene, level: Any) -> object:
         return await scene.conn.fetchval("SHOW transaction_isolation")
 
 
+async def fetched_with_json(scene: Scene) -> Any:
+    connection = await headrace.connect(scene.dsn, json=True)
+    try:
+        return await connection.fetchval("SELECT $1::jsonb", {"a": 1})
+    finally:
+        await connection.close()
+
+
 async def set_codec(scene: Scene, name: str, **where: Any) -> None:
     await scene.conn.set_type_codec(name, encoder=str, decoder=str, **where)
 
@@ -674,6 +682,12 @@ CALLS = [
         lambda scene: scene.conn.copy_records_to_table("item", records=[({},)], columns=["data"]),
         headrace.ArgumentError, "got dict", "json.dumps(value)",
         lambda scene: scene.conn.copy_records_to_table("item", records=[(json.dumps({}),)], columns=["data"]), "COPY 1",
+    ),
+    Misuse(
+        "a dict for jsonb",
+        lambda scene: scene.conn.fetchval("SELECT $1::jsonb", {"a": 1}),
+        headrace.ArgumentError, "got dict", "json=True",
+        lambda scene: fetched_with_json(scene), {"a": 1},
     ),
     Misuse(
         "a codec for json without its schema",

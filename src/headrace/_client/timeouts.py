@@ -80,9 +80,9 @@ class time_limit:  # noqa: N801  a context manager like asyncio.timeout()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         try:
-            return await self._scope.__aexit__(kind, error, traceback)
+            await self._scope.__aexit__(kind, error, traceback)
         except TimeoutError as late:
             if self._seconds is not None:
                 late.args = (f"{self._what} timed out after {max(self._seconds, 0):g} seconds",)

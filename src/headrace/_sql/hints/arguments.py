@@ -91,10 +91,10 @@ def argument_hint(query: str, parameter: Parameter, value: object) -> str:
 def column_hint(parameter: Parameter, value: object) -> str:
     """Return the hint for a value that could not be encoded, whatever the query: what to pass instead."""
     kind, accepted = parameter.type_name, parameter.accepted
-    if _is_json(parameter) and not isinstance(value, str):
+    if _is_json(parameter) and accepted == "str" and not isinstance(value, str):
         return (
-            f"Pass json.dumps(value), or set a codec: await connection.set_type_codec('{kind}', schema='pg_catalog', "
-            "encoder=json.dumps, decoder=json.loads)."
+            "Pass json.dumps(value), or pass json=True to connect() or create_pool(): then json and jsonb are Python "
+            "objects."
         )
     if _is_array(parameter) and not _is_list(value):
         return f"Pass {accepted}: [value] for a single one."
