@@ -1,5 +1,7 @@
 """headrace: a non-blocking PostgreSQL driver whose connections are pipelined."""
 
+from headrace import _subinterpreters as _subinterpreters  # first: it decides how compiled modules are loaded
+
 # asyncpg's submodules are there as attributes once asyncpg is imported, and so are headrace's.
 from headrace import compat as compat
 from headrace import connect_utils as connect_utils
