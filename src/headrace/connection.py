@@ -121,6 +121,9 @@ class Connection(Generic[RecordT_co]):
         self._reported_overlaps: set[tuple[str, str]] = set()
         """Pairs of call sites whose transactions have overlapped and for which the log has a warning."""
 
+        self._copied_as_text: set[str] = set()
+        """The COPYs of rows, in the binary format, that had to be in the text format when they were last run."""
+
         self._proxy: Callable[[], object] | None = None
         """A weak reference to the pool's proxy during a lease."""
         self._term: object = object()

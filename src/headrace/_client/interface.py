@@ -30,6 +30,9 @@ class ConnectionInterface(Protocol):
     _reported_overlaps: set[tuple[str, str]]
     """Pairs of call sites whose transactions have overlapped and for which the log has a warning."""
 
+    _copied_as_text: set[str]
+    """The COPYs of rows, in the binary format, that had to be in the text format when they were last run."""
+
     @property
     def _lease(self) -> object:
         """The lease that the connection is in now. Objects made in one lease are not usable in another one."""

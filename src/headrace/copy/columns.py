@@ -1,8 +1,12 @@
-"""The columns that rows are copied into, with their types."""
+"""The columns that rows are copied into, with their types.
+
+The server is asked for each COPY: if a table was altered, binary values of one type could pass for another's. The
+question costs no round trip if the COPY can be sent along with it, see `begin_at_once()`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace._core.pipeline.copy import RowEncoder
 from headrace._core.pipeline.prepare import own_statement
@@ -10,10 +14,14 @@ from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
 from headrace._sql.hints.names import copied_table
 from headrace._sql.hints.tokens import significant
-from headrace.copy.command import Names, column_list
+from headrace.copy import command
+from headrace.copy.arguments import standard_strings
+from headrace.copy.transfer import Upload
 from headrace.exceptions import UndefinedTableError
 
 if TYPE_CHECKING:
+    from headrace._client.interface import ConnectionInterface
+    from headrace._core.pipeline.requests import Query
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._io.driver import Driver
 
@@ -23,29 +31,28 @@ WHERE a.attrelid = pg_catalog.to_regclass($1::pg_catalog.text) AND a.attnum > 0 
 ORDER BY a.attnum"""
 BOOL, TEXT, OID = 16, 25, 26
 
+BINARY: dict[str, object] = {"format": "binary"}
+AS_TEXT: dict[str, object] = {"format": "text"}
 
-async def encoder(driver: Driver, table: str, columns: Names, timeout: float | None) -> tuple[RowEncoder, Names]:
+MOST_KNOWN = 1000
+"""The COPYs that a connection remembers to have run in the text format."""
+
+
+async def encoder(
+    driver: Driver, table: str, columns: list[str] | None, timeout: float | None
+) -> tuple[RowEncoder, list[str] | None]:
     """Return an encoder of rows for columns of a table, and the columns to name in the COPY.
 
-    If `columns` is None or empty, these are all columns except the generated ones, which nothing can be copied into.
-    The server is asked for each COPY: if a table was altered, binary values of one type could pass for another's.
+    If `columns` is None, these are all columns except the generated ones, which nothing can be copied into.
     """
-    if columns is not None:
-        columns = list(columns) or None
-    wanted = "" if columns is None else column_list(columns)
-    question = own_statement(ATTRIBUTES, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
-    request = driver.execute_statement(question, (table,), KIND_ROWS, 0, 0, Record)
-    types = {}
-    computed = False
-    for name, oid, is_computed in await driver.reply(request, timeout):
-        computed = computed or is_computed
-        if columns is not None or not is_computed:
-            types[name] = oid
+    attributes = await driver.reply(_question(driver, table), timeout)
+    types = _types(attributes, columns)
+    wanted = "" if columns is None else command.column_list(columns)
     if columns is None:
         names = list(types)
-        if computed:
+        if len(types) < len(attributes):
             columns = names
-        wanted = column_list(names) if names else ""
+        wanted = command.column_list(names) if names else ""
     else:
         names = columns
     if not types or any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
@@ -56,6 +63,75 @@ async def encoder(driver: Driver, table: str, columns: Names, timeout: float | N
             error.hint = copied_table(significant(table)) or error.hint
             raise
     return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
+
+
+async def begin_at_once(
+    connection: ConnectionInterface, table: str, columns: list[str] | None, where: str | None
+) -> tuple[Upload, RowEncoder] | None:
+    """Send the question about the columns and the COPY together; return the COPY, which has begun, and the encoder.
+
+    Return None if they must not be sent together, or if the COPY cannot be used: a name is wrong, types were not looked
+    up yet, or values need the other format. The COPY was ended then. In a transaction block that would fail the
+    transaction, and so would an error in the first rows. Behind a pooler each may reach another backend.
+    """
+    driver = connection._driver
+    session = driver.session
+    if connection._transactions or connection.is_in_transaction():
+        return None
+    if session.unnamed_statements or session.types.pooled:
+        return None
+    strings = standard_strings(connection)
+    text = command.from_stdin(table, columns, BINARY, where, strings)
+    options = AS_TEXT if text in connection._copied_as_text else BINARY
+    question = _question(driver, table)
+    try:
+        request = driver.copy_in(command.from_stdin(table, columns, options, where, strings))
+    except BaseException:
+        driver.give_up(question)
+        raise
+    transfer = Upload(driver, request, None)
+    try:
+        types = _types(await driver.reply(question, None), columns)
+        names = list(types) if columns is None else columns
+        oids = [types[name] for name in names if name in types]
+        if oids and len(oids) == len(names) and not session.types.missing(oids):
+            await transfer.begin()
+            found = RowEncoder(session.types, names, oids, table)
+            if encoded_as(found) == options:
+                return transfer, found
+            if len(connection._copied_as_text) >= MOST_KNOWN:
+                connection._copied_as_text.clear()
+            connection._copied_as_text.symmetric_difference_update((text,))
+    except BaseException as error:
+        transfer.withdraw(error)
+        raise
+    transfer.discard()
+    return None
+
+
+def listed(columns: command.Names) -> list[str] | None:
+    """Return the names as a list; None for no names, which stand for all columns. Raises InterfaceError."""
+    if columns is None:
+        return None
+    names = columns if isinstance(columns, (str, bytes)) else list(columns)
+    command.column_list(names)
+    return list(names) or None
+
+
+def encoded_as(encoder: RowEncoder) -> dict[str, object]:
+    """Return the options of the COPY for the format of the encoder."""
+    return BINARY if encoder.binary else AS_TEXT
+
+
+def _question(driver: Driver, table: str) -> Query:
+    """Queue the question about the columns of a table."""
+    question = own_statement(ATTRIBUTES, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
+    return driver.execute_statement(question, (table,), KIND_ROWS, 0, 0, Record)
+
+
+def _types(attributes: list[Any], columns: list[str] | None) -> dict[str, int]:
+    """Return the OIDs of the columns' types by name, without the generated columns unless columns were named."""
+    return {name: oid for name, oid, is_computed in attributes if columns is not None or not is_computed}
 
 
 async def prepared(driver: Driver, query: str, timeout: float | None) -> Statement:

@@ -11,8 +11,7 @@ from headrace._core.pipeline.copy import text_columns
 from headrace._sql.classify import classify
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
-from headrace.copy.columns import prepared
-from headrace.copy.records import BINARY
+from headrace.copy.columns import BINARY, prepared
 from headrace.copy.transfer import Download
 from headrace.exceptions import InterfaceError
 from headrace.rows.type_vars import RowT_co

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from headrace._client.timeouts import time_limit
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
+from headrace.copy.columns import begin_at_once, encoded_as, listed
 from headrace.copy.columns import encoder as encoder_for
-from headrace.copy.transfer import Upload, upload
+from headrace.copy.transfer import Upload, fill
 from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 """Bytes of encoded rows sent at a time."""
-
-BINARY = {"format": "binary"}
 
 
 async def copy_records(
@@ -35,30 +34,33 @@ async def copy_records(
         raise TypeError(
             f"records is expected to be an iterable or asynchronous iterable of rows, not {type(records).__name__}"
         )
+    rows = iter(()) if isinstance(records, AsyncIterable) else iter(records)
     driver = connection._driver
+    names = listed(columns)
+    has_more = True
     async with time_limit(timeout, "the COPY"):
-        encoder, columns = await encoder_for(driver, table, columns, None)
-        text = command.from_stdin(table, columns, encoded_as(encoder), where, standard_strings(connection))
+        begun = await begin_at_once(connection, table, names, where)
+        if begun is not None:
+            transfer, encoder = begun
+        else:
+            encoder, names = await encoder_for(driver, table, names, None)
+            text = command.from_stdin(table, names, encoded_as(encoder), where, standard_strings(connection))
+            # The first rows are encoded before the COPY is sent: an error in them leaves a transaction intact.
+            has_more = encoder.fill(rows, CHUNK)
+            transfer = Upload(driver, driver.copy_in(text), None)
         if isinstance(records, AsyncIterable):
-            return await upload(driver, text, lambda transfer: _send_each(transfer, encoder, records), None)
-        # The first rows are encoded before anything is sent, so that an error in them leaves a transaction intact.
-        rows = iter(records)
-        has_more = encoder.fill(rows, CHUNK)
+            return await fill(transfer, lambda transfer: _send_each(transfer, encoder, records), None)
 
         async def send_chunks(transfer: Upload) -> bytes:
             nonlocal has_more
             check_width(transfer, encoder)
             while has_more:
-                await transfer.send(encoder.take())
+                if encoder.size >= CHUNK:
+                    await transfer.send(encoder.take())
                 has_more = encoder.fill(rows, CHUNK)
             return encoder.end()
 
-        return await upload(driver, text, send_chunks, None)
-
-
-def encoded_as(encoder: RowEncoder) -> dict[str, object]:
-    """Return the options of the COPY for the format of the encoder."""
-    return {"format": "binary" if encoder.binary else "text"}
+        return await fill(transfer, send_chunks, None)
 
 
 async def _send_each(transfer: Upload, encoder: RowEncoder, records: AsyncIterable[Any]) -> bytes:

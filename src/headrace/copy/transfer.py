@@ -56,6 +56,11 @@ class Transfer(Generic[_Request]):
             request.waiter.exception()  # mark it as retrieved
         self._observe(error)
 
+    def discard(self) -> None:
+        """End a COPY that is going to be run again in another way. Query loggers do not see it. Does not wait."""
+        self._observed = True
+        self.withdraw(asyncio.CancelledError())
+
     def answer(self) -> BaseException | None:
         """Return the error with which the server ended the COPY, if it did."""
         waiter = self.request.waiter
@@ -139,12 +144,16 @@ class Download(Transfer[CopyOut]):
 async def upload(
     driver: Driver, command: str, pump: Callable[[Upload], Awaitable[bytes]], timeout: float | None
 ) -> str:
-    """Run COPY FROM STDIN within `timeout` seconds; return its command tag.
+    """Run COPY FROM STDIN within `timeout` seconds; return its command tag. See `fill()` for `pump`."""
+    return await fill(Upload(driver, driver.copy_in(command), timeout), pump, timeout)
+
+
+async def fill(transfer: Upload, pump: Callable[[Upload], Awaitable[bytes]], timeout: float | None) -> str:
+    """Carry out a COPY FROM STDIN within `timeout` seconds; return its command tag.
 
     `pump` sends all messages but the last, which it returns. It is stopped when the server refuses the data or the
     connection is lost.
     """
-    transfer = Upload(driver, driver.copy_in(command), timeout)
     interruption = Interruption(transfer.request.waiter)
     try:
         async with time_limit(timeout, "the COPY") as scope:

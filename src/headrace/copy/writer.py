@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 from headrace._client.timeouts import time_limit
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
+from headrace.copy.columns import begin_at_once, encoded_as, listed
 from headrace.copy.columns import encoder as encoder_for
-from headrace.copy.records import CHUNK, check_width, encoded_as
+from headrace.copy.records import CHUNK, check_width
 from headrace.copy.transfer import Upload
 from headrace.exceptions import InterfaceError
 from headrace.exceptions._values import shown
@@ -81,16 +82,26 @@ class CopyWriter:
         driver = connection._driver
         timeout = self._timeout = connection._timeout(self._timeout)
         columns, options = self._columns, self._options
+        transfer: Upload | None = None
         if options.get("format") is None:
             given = [name for name, value in options.items() if value is not None]
             if given:
                 raise InterfaceError(
                     f"{given[0]} needs a format, 'text' or 'csv': rows are copied in PostgreSQL's binary format"
                 )
-            self._encoder, columns = await encoder_for(driver, self._table, columns, timeout)
-            options = encoded_as(self._encoder)
-        text = command.from_stdin(self._table, columns, options, self._where, standard_strings(connection))
-        transfer = self._transfer = Upload(driver, driver.copy_in(text), timeout)
+            columns = listed(columns)
+            async with asyncio.timeout(timeout):
+                begun = await begin_at_once(connection, self._table, columns, self._where)
+            if begun is not None:
+                transfer, self._encoder = begun
+                transfer.timeout = timeout
+            else:
+                self._encoder, columns = await encoder_for(driver, self._table, columns, timeout)
+                options = encoded_as(self._encoder)
+        if transfer is None:
+            text = command.from_stdin(self._table, columns, options, self._where, standard_strings(connection))
+            transfer = Upload(driver, driver.copy_in(text), timeout)
+        self._transfer = transfer
         try:
             async with time_limit(timeout, "the COPY"):
                 await transfer.begin()
