@@ -90,7 +90,7 @@ class CopyWriter:
                     f"{given[0]} needs a format, 'text' or 'csv': rows are copied in PostgreSQL's binary format"
                 )
             columns = listed(columns)
-            async with asyncio.timeout(timeout):
+            async with time_limit(timeout, "the COPY"):
                 begun = await begin_at_once(connection, self._table, columns, self._where)
             if begun is not None:
                 transfer, self._encoder = begun
