@@ -29,8 +29,10 @@ def in_subinterpreter() -> bool:
     """Return whether this is a subinterpreter; always False before Python 3.13, where datetime does not work in one."""
     if sys.version_info < (3, 13):
         return False
-    import _interpreters  # type: ignore[import-not-found,unused-ignore]  # concurrent.interpreters is of 3.14
-
+    try:
+        import _interpreters  # type: ignore[import-not-found,unused-ignore]  # concurrent.interpreters is of 3.14
+    except ImportError:  # it is CPython's own
+        return False
     return bool(_interpreters.get_current()[0] != _interpreters.get_main()[0])
 
 
