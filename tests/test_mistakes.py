@@ -241,6 +241,7 @@ QUERIES = [
         "SELECT $1::text::int4range",
         gives=headrace.Range(1, 5),
     ),
+    Wrong("SELECT $1::jsonb[]", ([{"a": 1}],), "got dict", value="[json.dumps(each) for each in value]"),
     # Lists.
     Wrong(
         "SELECT id FROM item WHERE id IN ($1)",
@@ -536,14 +537,6 @@ async def in_isolation(scene: Scene, level: Any) -> object:
         return await scene.conn.fetchval("SHOW transaction_isolation")
 
 
-async def fetched_with_json(scene: Scene) -> Any:
-    connection = await headrace.connect(scene.dsn, json=True)
-    try:
-        return await connection.fetchval("SELECT $1::jsonb", {"a": 1})
-    finally:
-        await connection.close()
-
-
 async def set_codec(scene: Scene, name: str, **where: Any) -> None:
     await scene.conn.set_type_codec(name, encoder=str, decoder=str, **where)
 
@@ -555,6 +548,14 @@ async def small_pool(scene: Scene, **sizes: Any) -> object:
 
 async def connected(dsn: str, **arguments: Any) -> None:
     await (await headrace.connect(dsn, **arguments)).close()
+
+
+async def with_json(scene: Scene) -> object:
+    connection = await headrace.connect(scene.dsn, json=True)
+    try:
+        return await connection.fetchval("SELECT $1::jsonb", {"a": [1]})
+    finally:
+        await connection.close()
 
 
 async def first_row(scene: Scene, column: str) -> object:
@@ -684,10 +685,10 @@ CALLS = [
         lambda scene: scene.conn.copy_records_to_table("item", records=[(json.dumps({}),)], columns=["data"]), "COPY 1",
     ),
     Misuse(
-        "a dict for jsonb",
-        lambda scene: scene.conn.fetchval("SELECT $1::jsonb", {"a": 1}),
-        headrace.ArgumentError, "got dict", "json=True",
-        lambda scene: fetched_with_json(scene), {"a": 1},
+        "a dict for jsonb, as an object",
+        lambda scene: scene.conn.fetchval("SELECT $1::jsonb", {"a": [1]}),
+        headrace.ArgumentError, "got dict", "connect with json=True",
+        with_json, {"a": [1]},
     ),
     Misuse(
         "a codec for json without its schema",

@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from headrace.exceptions import ProtocolError
 
 from headrace._core.wire.buffer cimport WriteBuffer, put_value, reserve, store_u32, value_too_long
-from headrace._core.codecs.base cimport Codec, bad_length, scalar, wrong_type
+from headrace._core.codecs.base cimport Codec, bad_length, scalar
 from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.text cimport decode_text, utf8_of
 
@@ -57,11 +57,13 @@ cdef int encode_json(Codec codec, WriteBuffer out, object value) except -1:
 
 
 cdef str as_str(Codec codec, object value):
-    """Return the str in an enum member; raise TypeError for other values."""
+    """Return the str in an enum member; for other values raise a TypeError that says how to serialise a document."""
     value = enum_value(value)
     if PyUnicode_Check(value):
         return str(value)
-    wrong_type('str', value)
+    raise TypeError(
+        f'expected str, got {type(value).__name__}: pass json.dumps(value), or register a codec with '
+        f"set_type_codec('{codec.name}', schema='pg_catalog', encoder=json.dumps, decoder=json.loads)")
 
 
 scalar(114, 'json', 'str', encode_json, decode_text)

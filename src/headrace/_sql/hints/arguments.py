@@ -92,10 +92,9 @@ def column_hint(parameter: Parameter, value: object) -> str:
     """Return the hint for a value that could not be encoded, whatever the query: what to pass instead."""
     kind, accepted = parameter.type_name, parameter.accepted
     if _is_json(parameter) and accepted == "str" and not isinstance(value, str):
-        return (
-            "Pass json.dumps(value), or pass json=True to connect() or create_pool(): then json and jsonb are Python "
-            "objects."
-        )
+        return f"Pass json.dumps(value), or connect with json=True, which makes values of {kind} Python objects."
+    if kind in ("json[]", "jsonb[]") and _is_list(value):
+        return "Pass [json.dumps(each) for each in value], or connect with json=True."
     if _is_array(parameter) and not _is_list(value):
         return f"Pass {accepted}: [value] for a single one."
     if isinstance(value, str) and kind == "bytea":
