@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +45,92 @@ async def test_an_active_connection(connect: Connect, server: Cluster) -> None:
     assert raised.value.sqlstate == "57P01"
     assert isinstance(raised.value, headrace.ConnectionDoesNotExistError)
     assert connection.is_closed()
+
+
+RETRIED = (headrace.ConnectionDoesNotExistError, headrace.InterfaceError, OSError)
+"""The errors that programs catch in order to connect again."""
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    while True:
+        yield b"1\n"
+        await asyncio.sleep(0)
+
+
+async def fetch_by_cursor(connection: headrace.Connection) -> None:
+    async with connection.transaction():
+        async for _ in connection.cursor("SELECT pg_sleep(600)"):
+            pass
+
+
+BUSY: dict[str, Callable[[headrace.Connection], Awaitable[object]]] = {
+    "fetch": lambda connection: connection.fetch("SELECT pg_sleep(600)"),
+    "script": lambda connection: connection.execute("SELECT 1; SELECT pg_sleep(600)"),
+    "executemany": lambda connection: connection.executemany("SELECT pg_sleep($1)", [(600,)]),
+    "fetchmany": lambda connection: connection.fetchmany("SELECT pg_sleep($1)", [(600,)]),
+    "copy in": lambda connection: connection.copy_to_table("copied", source=chunks()),
+    "copy out": lambda connection: connection.copy_from_query("SELECT pg_sleep(600)", output=os.devnull),
+    "cursor": fetch_by_cursor,
+}
+
+
+@pytest.mark.parametrize("call", BUSY.values(), ids=BUSY)
+async def test_whatever_runs_gets_an_error_that_is_both(
+    connect: Connect, server: Cluster, call: Callable[[headrace.Connection], Awaitable[object]]
+) -> None:
+    connection = await connect()
+    await connection.execute("CREATE TEMP TABLE copied (a int)")
+    running = asyncio.ensure_future(call(connection))
+    await asyncio.sleep(0)
+    pid = connection.get_server_pid()
+    running_query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND query !~ 'CREATE|BEGIN'"
+    )
+    async with asyncio.timeout(PATIENCE):
+        while server.sql(running_query, pid) != [(1,)]:
+            await asyncio.sleep(0.01)
+        terminate(server, connection)
+        with pytest.raises(headrace.AdminShutdownError) as raised:
+            await running
+    assert isinstance(raised.value, headrace.ConnectionDoesNotExistError)
+
+
+async def start(connection: headrace.Connection) -> None:
+    await connection.transaction().start()
+
+
+IDLE: dict[str, Callable[[headrace.Connection], Awaitable[object]]] = {
+    "fetch": lambda connection: connection.fetch("SELECT 1"),
+    "script": lambda connection: connection.execute("SELECT 1; SELECT 2"),
+    "executemany": lambda connection: connection.executemany("SELECT $1::int", [(1,)]),
+    "prepare": lambda connection: connection.prepare("SELECT 1"),
+    "start": start,
+    "listener": lambda connection: connection.add_listener("c", lambda *_: None),
+    "copy": lambda connection: connection.copy_records_to_table("t", records=[(1,)]),
+    "reset": lambda connection: connection.reset(),
+}
+
+
+@pytest.mark.parametrize("call", IDLE.values(), ids=IDLE)
+async def test_whatever_comes_later_gets_an_error_that_is_retried(
+    connect: Connect, server: Cluster, call: Callable[[headrace.Connection], Awaitable[object]]
+) -> None:
+    connection = await connect()
+    terminate(server, connection)
+    await until_closed(connection)
+    with pytest.raises(RETRIED):
+        await call(connection)
+
+
+@pytest.mark.parametrize("method", ["commit", "rollback"])
+async def test_a_transaction_whose_backend_has_ended(connect: Connect, server: Cluster, method: str) -> None:
+    connection = await connect()
+    transaction = connection.transaction()
+    await transaction.start()
+    terminate(server, connection)
+    await until_closed(connection)
+    with pytest.raises(RETRIED):
+        await getattr(transaction, method)()
 
 
 async def test_a_pipelined_connection(connect: Connect, server: Cluster, database: str) -> None:
