@@ -164,6 +164,45 @@ async def test_cancellation_while_it_begins_leaves_no_transaction(conn: headrace
         pass
 
 
+@pytest.mark.parametrize("nested", [False, True], ids=["BEGIN", "SAVEPOINT"])
+async def test_what_another_task_has_done_meanwhile_survives_the_cancellation_of_a_start(
+    conn: headrace.Connection, table: str, nested: bool
+) -> None:
+    """Its query runs behind the BEGIN or SAVEPOINT, because it was asked later."""
+    outer = conn.transaction()
+    if nested:
+        await outer.start()
+    start = asyncio.create_task(conn.transaction().start())
+    insert = asyncio.create_task(conn.execute("INSERT INTO t VALUES (1)"))
+    await until_in_flight(conn, 2)
+    start.cancel()
+    assert await insert == "INSERT 0 1"
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    if nested:
+        await outer.commit()
+    assert await rows(conn) == [1]
+    assert not conn.is_in_transaction()
+
+
+async def test_a_query_that_fails_behind_the_savepoint_of_a_cancelled_start_fails_the_transaction(
+    conn: headrace.Connection, table: str
+) -> None:
+    """As it would without the savepoint."""
+    outer = conn.transaction()
+    await outer.start()
+    start = asyncio.create_task(conn.transaction().start())
+    failing = asyncio.create_task(conn.execute("SELECT 1 / 0"))
+    await until_in_flight(conn, 2)
+    start.cancel()
+    with pytest.raises(headrace.DivisionByZeroError):
+        await failing
+    with pytest.raises(headrace.InFailedSQLTransactionError) as caught:
+        await outer.commit()
+    assert isinstance(caught.value.__cause__, headrace.DivisionByZeroError)
+    await asyncio.gather(start, return_exceptions=True)
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_cancellation_while_it_commits_leaves_it_committed_or_not_at_all(
     conn: headrace.Connection, table: str, turns: int

@@ -139,8 +139,8 @@ class Transaction:
     `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every statement on
     the connection raises InFailedSQLTransactionError, and so does each `commit()`.
 
-    Cancellation of the start or the end leaves no open transaction: one that has begun is rolled back, and a COMMIT
-    or ROLLBACK that was sent takes effect.
+    Cancellation of the start or the end leaves no open transaction. A COMMIT or ROLLBACK that was sent takes effect. A
+    transaction that has begun is committed or released at once: it can contain nothing but queries of other tasks.
     """
 
     __slots__ = ("_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint", "_state")
@@ -247,11 +247,11 @@ class Transaction:
                     raise InterfaceError(
                         "cannot use Connection.transaction() in a manually started transaction", hint=MANUAL_HINT
                     )
-                begin, undo = self._begin(), "ROLLBACK"
+                begin, end = self._begin(), "COMMIT"
             else:
                 await self._check_isolation(outermost)
                 name = self._savepoint = f"headrace_savepoint_{next(_savepoints):x}"
-                begin, undo = f"SAVEPOINT {name}", f"ROLLBACK TO {name}; RELEASE {name}"
+                begin, end = f"SAVEPOINT {name}", f"RELEASE SAVEPOINT {name}"
             if not this.is_open:
                 raise self._no_longer_open("start")
             driver = connection._driver
@@ -260,9 +260,10 @@ class Transaction:
                 await driver.reply(request, connection._timeout(None))
             except (CancelledError, TimeoutError):
                 if (request.abandoned or request.status) and this.is_open and connection._overlap is None:
-                    # It was sent, and perhaps even answered in the tick of the cancellation. After the end of the lease
-                    # or an overlap something else undoes it, and this would undo the work of others.
-                    driver.background(undo)
+                    # It was sent, and perhaps even answered in the tick of the cancellation. This task has done nothing
+                    # inside it, but another one may have, so everything that succeeded is kept. After the end of the
+                    # lease or an overlap something else ends it.
+                    driver.background(end)
                 raise
         except BaseException:
             last = transactions == [this]
