@@ -25,11 +25,19 @@ __all__ = [
 
 
 class InvalidCachedStatementError(FeatureNotSupportedError):
-    """The columns or types of a prepared statement's result have changed since it was prepared."""
+    """The columns or types of a prepared statement's result have changed since it was prepared.
+
+    `str()` of it contains two texts that programs search for: asyncpg's, and the server's, which is `message`.
+    """
 
     hint = "The schema has changed since the statement was prepared. Run the transaction again."
 
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if _INVALID_STATEMENT in text else f"{_INVALID_STATEMENT}: {text}" if text else _INVALID_STATEMENT
 
+
+_INVALID_STATEMENT: Final = "cached statement plan is invalid due to a database schema or configuration change"
 _STALE_PLAN: Final = "cached plan must not change result type"
 
 
