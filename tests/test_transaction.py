@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,9 @@ import headrace
 from tests.watching import until_in_flight
 
 if TYPE_CHECKING:
-    from tests.fixtures import MakePool
+    from tests.fixtures import Connect, MakePool
+
+PATIENCE = 10.0
 
 
 @pytest.fixture
@@ -316,7 +319,60 @@ async def test_the_cause_of_a_refused_commit_after_a_time_out(conn: headrace.Con
         async with conn.transaction():
             with pytest.raises(TimeoutError):
                 await conn.execute("SELECT pg_sleep(600)", timeout=0.01)
+    assert "had been cancelled because its call had timed out" in str(caught.value)
+    cause = caught.value.__cause__
+    assert isinstance(cause, headrace.QueryCanceledError)
+    assert isinstance(cause.__cause__, TimeoutError)
+    assert cause.query == "SELECT pg_sleep(600)"
+    assert not conn.is_in_transaction()
+
+
+async def test_the_cause_of_a_refused_commit_after_a_preparation_has_timed_out(
+    conn: headrace.Connection, connect: Connect
+) -> None:
+    other = await connect()
+    async with other.transaction():
+        await other.execute("CREATE TABLE waited (a int)")
+    async with other.transaction():
+        await other.execute("LOCK TABLE waited")
+        with pytest.raises(headrace.InFailedSQLTransactionError, match="because its call had timed out") as caught:
+            async with conn.transaction():
+                with pytest.raises(TimeoutError):
+                    await conn.fetch("SELECT * FROM waited", timeout=0.01)
+                session: Any = conn._driver.session
+                async with asyncio.timeout(PATIENCE):
+                    while not session.idle:
+                        await asyncio.sleep(0.01)
+    await other.execute("DROP TABLE waited")
     assert isinstance(caught.value.__cause__, headrace.QueryCanceledError)
+
+
+async def test_the_cause_of_a_refused_commit_after_a_late_bad_element_of_a_batch(
+    conn: headrace.Connection, table: str
+) -> None:
+    elements = [(i,) for i in range(10_000)] + [("no number",)]
+    with pytest.raises(headrace.InFailedSQLTransactionError) as caught:
+        async with conn.transaction():
+            with pytest.raises(headrace.ArgumentError) as failed:
+                await conn.executemany("INSERT INTO t VALUES ($1)", elements)
+    assert caught.value.__cause__ is failed.value
+
+
+@pytest.mark.parametrize("query", ["COMMIT", "END"])
+async def test_a_refused_commit_by_a_cursor(conn: headrace.Connection, query: str) -> None:
+    transaction = conn.transaction()
+    await transaction.start()
+    cursor = conn.cursor(query)
+    failing = asyncio.create_task(conn.fetch("SELECT 1 / 0"))
+    await asyncio.sleep(0)
+    with pytest.raises(headrace.InFailedSQLTransactionError) as caught:
+        async for _ in cursor:
+            pass
+    with pytest.raises(headrace.DivisionByZeroError) as failed:
+        await failing
+    assert caught.value.__cause__ is failed.value
+    with suppress(headrace.InterfaceError):
+        await transaction.rollback()
     assert not conn.is_in_transaction()
 
 
@@ -327,7 +383,9 @@ async def test_the_cause_of_a_refused_commit_after_a_cancellation(conn: headrace
             await until_in_flight(conn)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
+    assert "had been cancelled because its call had been cancelled" in str(caught.value)
     assert isinstance(caught.value.__cause__, headrace.QueryCanceledError)
+    assert "The call had been cancelled" in str(caught.value.__cause__)
 
 
 async def test_the_cause_of_a_refused_commit_after_a_concurrent_call(conn: headrace.Connection) -> None:

@@ -386,6 +386,7 @@ cdef class Driver(TransportCallbacks):
     def time_out(self, Request request not None):
         """The request's time is up: its waiter gets TimeoutError."""
         if request.is_wanted():
+            request.timed_out = True
             request.deliver(None, TimeoutError(f'the command timed out after {max(request.timeout, 0):g} seconds'))
         self.give_up(request)
 

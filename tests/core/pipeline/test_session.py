@@ -175,7 +175,7 @@ def test_before_the_first_ready_for_query_there_is_no_status() -> None:
     assert talk.session.status == ""
 
 
-@pytest.mark.parametrize("query", ["COMMIT", "end", "PREPARE TRANSACTION 'x'", "SELECT 1; COMMIT"])
+@pytest.mark.parametrize("query", ["COMMIT", "end", "SELECT 1; COMMIT", "BEGIN; PREPARE TRANSACTION 'x'"])
 def test_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
     """Whatever the server's reason is: it need not have told of a failure before."""
     talk = Conversation()
@@ -184,6 +184,15 @@ def test_a_commit_that_is_answered_by_rollback_fails(query: str) -> None:
     talk.reply(simple("ROLLBACK"))
     assert isinstance(commit.error, exceptions.InFailedSQLTransactionError)
     assert commit.error.__cause__ is None
+
+
+def test_prepare_transaction_outside_of_a_transaction_says_so() -> None:
+    talk = Conversation()
+    call = talk.script("PREPARE TRANSACTION 'x'")
+    talk.flush()
+    talk.reply(simple("ROLLBACK"))
+    assert type(call.error) is exceptions.NoActiveSQLTransactionError
+    assert "no transaction was open" in str(call.error)
 
 
 # 10. Inside a failed transaction the followers' 25P02 carries the root cause.

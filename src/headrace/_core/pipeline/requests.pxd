@@ -54,6 +54,7 @@ cdef class Request(Future):
         Request repetition           # asks the same on another connection
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
         bint controls                # begins or ends a transaction block; known once the connection has ended
+        bint timed_out               # its caller has given up because its time limit was over
         int stage
         readonly object error
         readonly str status          # the last command tag

@@ -63,7 +63,7 @@ from libc.math cimport INFINITY
 from headrace._core.pipeline.events import Events
 from headrace._sql.hints.server import server_error
 from headrace.exceptions import (
-    InFailedSQLTransactionError, InterfaceError, ProtocolError, PostgresLogMessage, ending_error,
+    InFailedSQLTransactionError, InterfaceError, NoActiveSQLTransactionError, ProtocolError, PostgresLogMessage, ending_error,
 )
 from headrace._sql.classify import classify
 
@@ -72,9 +72,16 @@ from headrace._sql.classify import classify
 # the transaction has failed. It refuses other statements there, COMMIT PREPARED and PREPARE of a statement among them.
 cdef frozenset KEEPING = frozenset(('COMMIT', 'END', 'PREPARE'))
 
+# Details of the 57014 of a call that nobody waits for.
+cdef str CALL_TIMED_OUT = 'The call had timed out, so the server was asked to cancel it.'
+cdef str CALL_CANCELLED = 'The call had been cancelled, so the server was asked to cancel it.'
 
-cdef object commit_refused(Request request, object cause):
-    """The error for a COMMIT or PREPARE TRANSACTION that was answered by ROLLBACK, or None if that was asked for."""
+
+cdef object commit_refused(Request request, object cause, bint in_block):
+    """The error for a COMMIT or PREPARE TRANSACTION that was answered by ROLLBACK, or None if that was asked for.
+
+    `in_block`: a transaction block was open before the request.
+    """
     cdef:
         tuple keywords = classify(request.query).keywords
         str keyword
@@ -84,12 +91,39 @@ cdef object commit_refused(Request request, object cause):
         keyword = keywords[len(keywords) - 1]
     else:
         return None
-    error = InFailedSQLTransactionError(
-        f"{'PREPARE TRANSACTION' if keyword == 'PREPARE' else 'COMMIT'} was answered by ROLLBACK: a statement of the "
-        'transaction had failed, nothing was kept')
+    if keyword == 'PREPARE' and not in_block and len(keywords) == 1:
+        # EndTransactionBlock() in xact.c warns, and the tag is all that PREPARE TRANSACTION then answers.
+        error = NoActiveSQLTransactionError('PREPARE TRANSACTION was answered by ROLLBACK: no transaction was open')
+    else:
+        error = InFailedSQLTransactionError(
+            f"{'PREPARE TRANSACTION' if keyword == 'PREPARE' else 'COMMIT'} was answered by ROLLBACK: a statement of the "
+            f'transaction had {how_it_failed(cause)}, nothing was kept')
     error.query = request.query
     error.__cause__ = cause
     return error
+
+
+cdef str how_it_failed(object cause):
+    """In words, how the error that failed a transaction came about."""
+    cdef str detail = getattr(cause, 'detail', None)
+    if detail == CALL_TIMED_OUT:
+        return 'been cancelled because its call had timed out'
+    if detail == CALL_CANCELLED:
+        return 'been cancelled because its call had been cancelled'
+    return 'failed'
+
+
+cdef int explain_cancellation(Request request) except -1:
+    """Say in the error of a request whose caller has given up why the server was asked to cancel it."""
+    cdef object error = request.error
+    if request.state != ABANDONED or getattr(error, 'sqlstate', None) != '57014' or error.detail is not None:
+        return 0
+    if request.timed_out:
+        error.detail = CALL_TIMED_OUT
+        error.__cause__ = TimeoutError('the command timed out')
+    else:
+        error.detail = CALL_CANCELLED
+    return 0
 
 
 cdef class Session:
@@ -319,7 +353,7 @@ cdef class Session:
         if head.error is None:
             head.finished()
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
-                head.error = commit_refused(head, self.root_cause)
+                head.error = commit_refused(head, self.root_cause, self.in_block())
         self.status_byte = data[0]
         self.cancellation.idle = data[0] == b'I'
         self.measure(head)
@@ -329,6 +363,7 @@ cdef class Session:
             self.root_cause = None
         elif self.root_cause is None:
             self.root_cause = head.error
+            explain_cancellation(head)
         if cancelled:
             self.cancellation.head_answered(head)
         if head.error is None or not self.retry.queue_again(head, self.status_byte == b'I', self.told):

@@ -446,6 +446,7 @@ cdef class Statements:
             statement.state = NEW
         elif prepare.state == SENT:
             prepare.state = ABANDONED
+            prepare.timed_out = request.timed_out
         return 0
 
     cdef int fail_elsewhere(self, object reason) except -1:
