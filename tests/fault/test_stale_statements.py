@@ -146,6 +146,43 @@ async def test_a_change_of_search_path(conn: headrace.Connection) -> None:
     await conn.execute("RESET search_path; DROP SCHEMA one CASCADE; DROP SCHEMA two CASCADE")
 
 
+async def test_an_argument_that_another_session_has_made_right(
+    conn: headrace.Connection, other: headrace.Connection
+) -> None:
+    insert = "INSERT INTO changing (a) VALUES ($1)"
+    await conn.execute(insert, 2)
+    await conn.executemany(insert, [(3,)])
+    statement = await conn.prepare(insert)
+    await other.execute("ALTER TABLE changing ALTER a TYPE text")
+    async with conn.transaction():
+        await conn.execute(insert, "four")
+    await conn.executemany(insert, [("five",), ("six",)])
+    await statement.fetch("seven")
+    assert await other.fetchval("SELECT array_agg(a) FROM changing") == ["1", "2", "3", "four", "five", "six", "seven"]
+
+
+async def test_the_first_use_in_a_batch_of_what_another_session_has_altered(
+    conn: headrace.Connection, other: headrace.Connection
+) -> None:
+    insert = "INSERT INTO changing (a) VALUES ($1)"
+    await conn.executemany(insert, [(2,)])
+    await other.execute("ALTER TABLE changing ALTER a TYPE text")
+    async with conn.transaction():
+        await conn.executemany(insert, [("three",)])
+    assert await other.fetch("SELECT a FROM changing") == [("1",), ("2",), ("three",)]
+
+
+async def test_an_argument_that_is_wrong_leaves_a_transaction_as_it_was(
+    conn: headrace.Connection, other: headrace.Connection
+) -> None:
+    insert = "INSERT INTO changing (a) VALUES ($1)"
+    async with conn.transaction():
+        await conn.execute(insert, 2)
+        with pytest.raises(headrace.ArgumentError, match="'three'"):
+            await conn.execute(insert, "three")
+    assert await other.fetch("SELECT a FROM changing") == [(1,), (2,)]
+
+
 async def test_other_refusals_of_features_are_not_repeated(conn: headrace.Connection) -> None:
     """0A000 has many reasons; only RevalidateCachedQuery's is about the statement."""
     await conn.execute("CREATE TEMP TABLE t (a int)")

@@ -110,11 +110,16 @@ def test_the_elements_are_taken_as_they_are_sent() -> None:
     assert call.value is None
 
 
-def test_a_bad_element_in_the_first_portion_raises_before_a_byte_is_queued() -> None:
+def test_a_bad_element_in_the_first_portion_fails_before_a_byte_of_the_batch_is_sent() -> None:
     """Also nothing of the good ones ahead of it is left behind, where the next request would send it."""
     talk = inserting()
-    with pytest.raises(exceptions.ArgumentError, match=r"\$1 in element #2 of executemany\(\) sequence: 'two'"):
-        talk.batch(INSERT, [(0,), (1,), ("two",)])
+    bad = talk.batch(INSERT, [(0,), (1,), ("two",)])
+    assert talk.flush() == "PDS"
+    talk.reply(described([INT4]))
+    assert isinstance(bad.error, exceptions.ArgumentError)
+    assert "$1 in element #2 of executemany() sequence: 'two'" in str(bad.error)
+    assert talk.flush() == "CS"
+    talk.reply(backend.close_complete(), backend.ready_for_query())
     with pytest.raises(exceptions.InterfaceError, match="2 were passed in element #1"):
         talk.batch(INSERT, [(0,), (1, 2)])
     with pytest.raises(exceptions.ArgumentError, match="element #1: expected a sequence, got str"):

@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from headrace import exceptions
+from headrace._core.pipeline import statements
 from headrace._core.pipeline.copy import CopyIn, CopyOut, RowEncoder
 from headrace._core.pipeline.requests import Closing
 from headrace._core.rows.record import Record
@@ -52,9 +53,20 @@ def fail(talk: Conversation) -> None:
     assert isinstance(call.error, exceptions.DivisionByZeroError)
 
 
+def refuse_an_argument(talk: Conversation) -> None:
+    statements.CONFIRMED_SECONDS, seconds = 0, statements.CONFIRMED_SECONDS
+    call = talk.fetch(ECHO, "one")
+    statements.CONFIRMED_SECONDS = seconds
+    talk.flush()
+    talk.reply(described([INT4], [NUMBER]))
+    assert isinstance(call.error, exceptions.ArgumentError)
+    assert talk.flush() == "CS"
+    talk.reply(backend.close_complete(), backend.ready_for_query())
+
+
 def raise_at_once(talk: Conversation) -> None:
-    with pytest.raises(exceptions.ArgumentError):
-        talk.fetch(ECHO, "one")
+    with pytest.raises(exceptions.InterfaceError):
+        talk.fetch(ECHO, 1, 2)
 
 
 def fail_to_parse(talk: Conversation) -> None:
@@ -112,7 +124,7 @@ def insert_many(talk: Conversation) -> None:
 
 def insert_a_bad_one(talk: Conversation) -> None:
     with pytest.raises(exceptions.ArgumentError):
-        talk.batch(ECHO, [(1,), ("two",)])
+        talk.batch(ECHO, iter([(1,), ("two",)]))
 
 
 def prepare(talk: Conversation) -> None:
@@ -148,8 +160,8 @@ def evict(talk: Conversation) -> None:
 
 
 SCENES: list[Callable[[Conversation], None]] = [
-    succeed, fail, raise_at_once, fail_to_parse, drop, drop_cold, drain, signal, go_stale, insert_many,
-    insert_a_bad_one, prepare, run_a_script, evict,
+    succeed, fail, refuse_an_argument, raise_at_once, fail_to_parse, drop, drop_cold, drain, signal, go_stale,
+    insert_many, insert_a_bad_one, prepare, run_a_script, evict,
 ]  # fmt: skip
 
 

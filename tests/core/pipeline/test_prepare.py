@@ -9,6 +9,7 @@ import pytest
 from headrace import exceptions
 from headrace._core.codecs import introspection
 from headrace._core.codecs.typemap import TypeCatalogue, TypeMap
+from headrace._core.pipeline import statements
 from headrace._core.pipeline.statement_cache import StatementState
 from tests.core.pipeline.script import (
     DROPPED,
@@ -211,10 +212,146 @@ def test_names_are_never_reused() -> None:
 # Bad arguments
 
 
-def test_a_bad_argument_of_a_known_statement_raises_before_a_byte_is_queued() -> None:
+# A known statement that refuses an argument: another session may have altered a table since it was described
+
+
+def refuse(talk: Conversation, *, shared: bool = False) -> Any:
+    """Have a known statement refuse an argument, and be described once more, with the same types; return the call."""
+    call = talk.fetch(ECHO, "one", shared=shared)
+    assert talk.flush() == "PDS"
+    talk.reply(described([INT4], [NUMBER]))
+    assert isinstance(call.error, exceptions.ArgumentError)
+    assert "$1: 'one'" in str(call.error)
+    assert talk.flush() == "CS"
+    talk.reply(backend.close_complete(), backend.ready_for_query())
+    return call
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_statement_that_refuses_an_argument_is_described_again_and_used_if_its_types_have_changed(
+    shared: bool,
+) -> None:
     talk = echoing()
+    altered = talk.fetch(ECHO, "one", shared=shared)
+    assert talk.flush() == "PDS"
+    parsed = talk.statement_names()
+    talk.reply(described([TEXT], [NUMBER]))
+    assert talk.flush() == "BES CS"
+    bound, closed = talk.statement_names()
+    assert [bound] == parsed != [closed]
+    talk.answer(rows(1))
+    assert altered.value == [(1,)]
+    again = talk.fetch(ECHO, "two")
+    assert talk.flush() == "BES"
+    assert talk.statement_names() == parsed
+    talk.reply(rows(2))
+    assert again.value == [(2,)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_bad_argument_of_a_known_statement_fails_once_it_was_described_again(shared: bool) -> None:
+    talk = echoing()
+    refuse(talk, shared=shared)
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "BES"
+    talk.reply(rows(1))
+    assert call.value == [(1,)]
+
+
+def test_bad_arguments_do_not_have_the_statement_described_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = echoing()
+    refuse(talk)
+    monkeypatch.setattr(statements, "CONFIRMED_SECONDS", float("inf"))
     with pytest.raises(exceptions.ArgumentError, match=r"\$1: 'one'"):
         talk.fetch(ECHO, "one")
+    assert talk.flush() == ""
+    monkeypatch.setattr(statements, "CONFIRMED_SECONDS", 0)
+    refuse(talk)
+
+
+def test_several_bad_arguments_at_once_have_the_statement_described_once() -> None:
+    talk = echoing()
+    calls = [talk.fetch(ECHO, "one"), talk.fetch(ECHO, "two"), talk.fetch(ECHO, 3), talk.batch(ECHO, [("four",)])]
+    assert talk.flush() == "PDS"
+    talk.reply(described([INT4], [NUMBER]))
+    for call, text in zip((calls[0], calls[1], calls[3]), ("'one'", "'two'", "'four'"), strict=True):
+        assert isinstance(call.error, exceptions.ArgumentError)
+        assert text in str(call.error)
+    assert talk.flush() == "BES CS"
+    talk.answer(rows(3))
+    assert calls[2].value == [(3,)]
+
+
+def test_requests_keep_their_order_around_one_whose_statement_is_described_again() -> None:
+    talk = echoing()
+    before, altered, behind = talk.fetch(ECHO, 1), talk.fetch(ECHO, "two"), talk.fetch(ECHO, 3)
+    assert talk.flush() == "BES PDS"
+    talk.reply(rows(1), described([TEXT], [NUMBER]))
+    # The one behind was bound to the statement as it was, which is closed behind it.
+    assert talk.flush() == "BES BES CS"
+    talk.answer(rows(2), rows(3))
+    assert (before.value, altered.value, behind.value) == ([(1,)], [(2,)], [(3,)])
+
+
+def test_a_description_that_fails_is_the_error_of_the_call_that_asked_for_it() -> None:
+    talk = echoing()
+    gone = talk.fetch(ECHO, "one")
+    talk.flush()
+    talk.reply(failed("42P01", "no such table"))
+    assert isinstance(gone.error, exceptions.UndefinedTableError)
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "BES"
+    talk.reply(rows(1))
+    assert call.value == [(1,)]
+
+
+def test_in_a_failed_transaction_the_argument_is_the_error() -> None:
+    talk = echoing()
+    call = talk.fetch(ECHO, "one")
+    talk.flush()
+    talk.reply(failed("25P02", status="E"))
+    assert isinstance(call.error, exceptions.ArgumentError)
+
+
+def test_a_prepared_statement_that_refuses_an_argument_is_described_again_too() -> None:
+    talk = Conversation()
+    statement = talk.session.statement(ECHO, name="mine")
+    talk.prepare(statement)
+    talk.flush()
+    talk.reply(described([INT4], [NUMBER]))
+    altered = talk.execute_statement(statement, "one")
+    assert talk.flush() == "PDS"
+    talk.reply(described([TEXT], [NUMBER]))
+    assert talk.flush() == "BES CS CS"
+    assert talk.statement_names()[1] == "mine"
+    talk.answer(rows(1))
+    assert altered.value == [(1,)]
+    again = talk.execute_statement(statement, "two")
+    assert talk.flush() == "PDS"
+    talk.reply(described([TEXT], [NUMBER]))
+    assert talk.flush() == "BES"
+    talk.reply(rows(2))
+    assert again.value == [(2,)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_call_that_is_cancelled_while_its_statement_is_described_again(shared: bool) -> None:
+    talk = echoing()
+    call = talk.fetch(ECHO, "one", shared=shared)
+    assert talk.cancel(call) is DROPPED
+    assert talk.flush() == ""
+    refuse(talk)
+
+
+def test_what_comes_from_an_iterator_cannot_be_encoded_twice() -> None:
+    talk = echoing()
+    with pytest.raises(exceptions.ArgumentError, match="'one'"):
+        talk.batch(ECHO, iter([("one",)]))
+    assert talk.flush() == ""
+
+
+def test_a_wrong_number_of_arguments_of_a_known_statement_raises_before_a_byte_is_queued() -> None:
+    talk = echoing()
     with pytest.raises(exceptions.InterfaceError, match="expects 1 argument for this query, 2 were passed"):
         talk.fetch(ECHO, 1, 2)
     assert talk.flush() == ""

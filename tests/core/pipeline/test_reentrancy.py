@@ -232,8 +232,13 @@ def test_an_encoder_that_raises_half_way_leaves_nothing_behind() -> None:
         return value
 
     talk = encoding(encoder)
+    bad = talk.fetch("SELECT $1, $2", "x" * 10_000, "y")
+    assert talk.flush() == "PDS"
+    talk.reply(described([TEXT, TEXT], [NUMBER]))
     with pytest.raises(exceptions.ArgumentError, match=r"\$2: 'y' \('no y'\)|\$2: 'y' \(no y\)"):
-        talk.fetch("SELECT $1, $2", "x" * 10_000, "y")
+        assert bad.value
+    assert talk.flush() == "CS"
+    talk.reply(backend.close_complete(), backend.ready_for_query())
     call = talk.fetch(ECHO, 1)
     assert talk.flush() == "BES"
     talk.reply(rows(1))

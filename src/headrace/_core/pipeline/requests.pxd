@@ -94,6 +94,7 @@ cdef class ExtendedQuery(Request):
         Statement statement
         Plan plan                    # it was bound with this one
         RowPlan row_plan             # and reads its rows by this one
+        object refusal               # the ArgumentError for which the statement is described once more
         bint describing              # the columns are to be described once more, ahead of the rows
         object record_class
         list rows

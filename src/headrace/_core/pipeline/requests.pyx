@@ -299,6 +299,7 @@ cdef class ExtendedQuery(Request):
         self.statement = None
         self.plan = None
         self.row_plan = None
+        self.refusal = None
         self.describing = False
         self.rows = None
         self.row = None

@@ -7,6 +7,7 @@ from headrace._core.pipeline.plan cimport Plan
 cdef Py_ssize_t MAX_PARAMETERS
 
 cdef object too_many_parameters(Py_ssize_t count)
+cdef double monotonic() noexcept
 
 cpdef enum StatementState:
     NEW          # the server does not know it (yet, or any more)
@@ -31,6 +32,9 @@ cdef class Statement:
         list awaited                     # OIDs that another connection is asking for
         readonly Py_ssize_t users        # prepared statement objects that hold it
         bint cached
+        Statement probe                  # the same text described once more, because an argument was refused
+        Statement probes                 # what it was made for, if it is such a probe
+        double confirmed                 # when a probe found the same types; 0 for never
         bint once                        # its types may mean something else at the next use: it is described for each
         TypeMap types
         TypeMap results                  # reads the columns: `types`, but for the driver's own questions
@@ -58,6 +62,7 @@ cdef class StatementCache:
 
     cdef Statement get(self, str query)
     cdef list put(self, Statement statement)
+    cdef int replace(self, Statement former, Statement statement) except -1
     cdef int drop(self, Statement statement) except -1
     cdef list clear(self)
     cdef bint takes(self, str query) except -1

@@ -235,6 +235,17 @@ cdef class StatementCache:
             statement.expires = monotonic() + self.lifetime
         return evicted
 
+    cdef int replace(self, Statement former, Statement statement) except -1:
+        """Put a statement in the place of another one of the same text."""
+        statement.cached = True
+        if self.lifetime > 0:
+            statement.expires = monotonic() + self.lifetime
+        self.table[former.query] = statement
+        former.cached = False
+        if self.newest is former:
+            self.newest = statement
+        return 0
+
     cdef int drop(self, Statement statement) except -1:
         if statement.cached and self.table.get(statement.query) is statement:
             del self.table[statement.query]

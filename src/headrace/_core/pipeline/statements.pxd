@@ -19,7 +19,11 @@ cdef class Statements:
 
     cdef Statement find(self, str query)
     cdef Statement held(self, str query, bint named, object name)
+    cdef int see_prepared(self, Statement statement, Request before) except -1
+    cdef bint is_ahead(self, Request one, Request other) except -1
     cdef int bind(self, ExtendedQuery request) except -1
+    cdef bint describe_again(self, ExtendedQuery request, object error, Request before) except -1
+    cdef int compare(self, Statement probe, bint same, bint accepted) except -1
     cdef int park(self, ExtendedQuery request) except -1
     cdef int barrier(self) except -1
     cdef list no_longer_waiting(self, Statement statement)

@@ -5,6 +5,8 @@ from headrace._core.pipeline.requests import Query
 from headrace._core.pipeline.send_queue import SendQueue
 from headrace._core.pipeline.statement_cache import StatementCache
 
+CONFIRMED_SECONDS: float
+
 @final
 class Statements:
     """The cache, and the life of what is in it and of what is not."""

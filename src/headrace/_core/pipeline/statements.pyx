@@ -14,11 +14,14 @@ from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.pipeline.connection_lost cimport fail_lost
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
 from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, WAITING, Closing, Prepare
-from headrace._core.pipeline.statement_cache cimport NEW, PREPARING, READY
+from headrace._core.pipeline.statement_cache cimport NEW, PREPARING, READY, monotonic
 
 from functools import partial
 
 from headrace.exceptions import ArgumentError, ProtocolError
+
+# How long a statement that has refused an argument counts as up to date, once it was described again.
+CONFIRMED_SECONDS = 1.0
 
 
 @cython.final
@@ -66,6 +69,29 @@ cdef class Statements:
         statement.users += 1
         return statement
 
+    cdef int see_prepared(self, Statement statement, Request before) except -1:
+        """See to it that a statement is prepared: ahead of `before`, or, if that is None, of all that is queued from now on."""
+        cdef Prepare prepare = <Prepare>statement.prepare
+        if statement.state == NEW:
+            self.begin_prepare(statement, before)
+        elif prepare is None:
+            return 0
+        elif prepare.state == ABANDONED:
+            prepare.state = SENT
+        elif before is not None and prepare.state <= QUEUED and not self.is_ahead(prepare, before):
+            self.send_queue.unsent.remove(prepare)
+            self.send_queue.unsent.insert_before(prepare, before)
+        return 0
+
+    cdef bint is_ahead(self, Request one, Request other) except -1:
+        """Return whether `one` stands in the queue ahead of `other`."""
+        cdef Request request = self.send_queue.unsent.first
+        while request is not None and request is not other:
+            if request is one:
+                return True
+            request = request.next
+        return False
+
     # -- waited for ------------------------------------------------------------------------------------------------
 
     cdef int bind(self, ExtendedQuery request) except -1:
@@ -76,10 +102,12 @@ cdef class Statements:
         if statement.state == READY or request.is_bound():
             try:
                 self.send_queue.encode(request)
-            except ArgumentError:
-                if statement.state == READY and self.types.catalogue.made_of(statement.parameter_oids):
-                    self.doubt(statement)
-                raise
+            except ArgumentError as error:
+                if not self.describe_again(request, error, None):
+                    raise
+                if not request.shared:
+                    self.send_queue.unsent.append(request)
+                return 0
             if request.state == DONE:
                 # There was nothing to send: it only waits for the statement.
                 return 0
@@ -88,15 +116,59 @@ cdef class Statements:
                 return fail_lost(request, self.failure)
             self.send_queue.unsent.append(request)
             return 0
-        if statement.state == NEW:
-            self.begin_prepare(statement, None)
-        elif statement.prepare is not None:
-            if (<Prepare>statement.prepare).state == ABANDONED:
-                (<Prepare>statement.prepare).state = SENT
+        self.see_prepared(statement, None)
         self.park(request)
         if not request.shared:
             self.send_queue.unsent.append(request)
         return 0
+
+    cdef bint describe_again(self, ExtendedQuery request, object error, Request before) except -1:
+        """Have the text of a READY statement described once more, because an argument was refused; returns False if not.
+
+        Another session may have altered a table since, so that the argument is right by now. The request waits for the
+        answer, and the statement serves others meanwhile. If the types are the same, the request fails with `error`.
+        Then the statement is not described again for CONFIRMED_SECONDS: bad values cost no more than one round trip each
+        such time.
+        """
+        cdef:
+            Statement statement = request.statement
+            Statement probe = statement.probe
+        if statement.state != READY or statement.results is not self.types or self.failure is not None \
+                or request.is_bound():
+            return False
+        if not request.can_encode_again():
+            if self.types.catalogue.made_of(statement.parameter_oids):
+                self.doubt(statement)
+            return False
+        if statement.confirmed > 0 and monotonic() - statement.confirmed < CONFIRMED_SECONDS:
+            return False
+        if probe is None:
+            probe = statement.probe = Statement(statement.query, self.types, len(statement.name) > 0)
+            probe.probes = statement
+        if probe.state == NEW:
+            self.types.catalogue.forget(statement.parameter_oids)
+        self.see_prepared(probe, before)
+        request.refusal = error
+        request.statement = probe
+        self.park(request)
+        return True
+
+    cdef int compare(self, Statement probe, bint same, bint accepted) except -1:
+        """A statement was described once more: take the new description in its place if anything has changed.
+
+        `same`: the types of the parameters are as before. `accepted`: an argument that was refused before was accepted.
+        """
+        cdef Statement statement = probe.probes
+        probe.probes = statement.probe = None
+        if statement.state != READY:
+            return 0
+        if same and not accepted:
+            statement.confirmed = monotonic()
+            return 0
+        if statement.cached:
+            self.cache.replace(statement, probe)
+        # Its users have it described anew.
+        return self.close_name(statement)
 
     cdef int park(self, ExtendedQuery request) except -1:
         """Have a request wait for its statement; unless it is shared its place is in the queue."""
@@ -314,7 +386,11 @@ cdef class Statements:
 
     cdef int is_ready(self, Statement statement) except -1:
         """Encode all that waited for the statement; each bad argument fails its own request."""
-        cdef ExtendedQuery request
+        cdef:
+            ExtendedQuery request
+            object refusal
+            bint same
+            bint accepted = False
         statement.once = self.types.asks_again() and not statement.own_name \
             and len(self.types.foreign(statement.oids())) > 0
         if statement.once and statement.name:
@@ -322,6 +398,7 @@ cdef class Statements:
             self.close_name(statement)
             statement.forget_name()
         statement.described(statement.parameter_oids, statement.columns if statement.returns_rows else None)
+        same = statement.probes is not None and statement.probes.parameter_oids == statement.parameter_oids
         for request in self.no_longer_waiting(statement):
             if request.state == DONE:
                 continue
@@ -332,14 +409,20 @@ cdef class Statements:
             try:
                 self.send_queue.encode(request)
             except BaseException as error:
-                request.fail(error)
+                refusal = request.refusal
+                request.refusal = None
+                request.fail(refusal if same and refusal is not None else error)
             else:
+                accepted = accepted or request.refusal is not None
+                request.refusal = None
                 if request.state == DONE:
                     continue
                 if self.failure is not None:
                     fail_lost(request, self.failure)
                 elif request.shared:
                     self.send_queue.unsent.append(request)
+        if statement.probes is not None:
+            self.compare(statement, same, accepted)
         return self.let_go(statement)
 
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1:
@@ -358,6 +441,10 @@ cdef class Statements:
         elif statement.cached:
             self.cache.drop(statement)
         if failed is not None:
+            if failed.refusal is not None and getattr(error, 'sqlstate', None) == '25P02':
+                # In a failed transaction nothing can be described.
+                error = failed.refusal
+            failed.refusal = None
             # At last: its waiter may ask for the same statement at once.
             failed.fail(error)
         return 0
