@@ -146,6 +146,90 @@ async def test_a_change_of_search_path(conn: headrace.Connection) -> None:
     await conn.execute("RESET search_path; DROP SCHEMA one CASCADE; DROP SCHEMA two CASCADE")
 
 
+TENANTS = """
+    CREATE SCHEMA one; CREATE SCHEMA two;
+    CREATE TYPE one.mood AS ENUM ('sad'); CREATE TYPE two.mood AS ENUM ('sad', 'merry');
+    CREATE TABLE one.here (a int, m one.mood); CREATE TABLE two.here (a int, b text, m two.mood);
+    INSERT INTO one.here VALUES (1, 'sad'); INSERT INTO two.here VALUES (2, 'b', 'merry')
+"""
+
+
+@pytest.fixture
+async def tenants(connect: Connect) -> AsyncIterator[headrace.Connection]:
+    """A connection to a database with two schemas that have the same tables with other columns."""
+    connection = await connect()
+    if connection.get_server_version().major < 18:
+        pytest.skip("PostgreSQL reports search_path from version 18 on")
+    await connection.execute(TENANTS)
+    yield connection
+    await connection.execute("RESET search_path; DROP SCHEMA one CASCADE; DROP SCHEMA two CASCADE")
+
+
+async def test_a_schema_for_each_tenant(tenants: headrace.Connection) -> None:
+    """SET LOCAL, one query text: each value has statements of its own, so none goes stale."""
+    by_mood = "SELECT a FROM here WHERE m = $1"
+    for _ in range(3):
+        before = prepared(tenants)
+        for schema, expected, mood in (("one", (1, "sad"), "sad"), ("two", (2, "b", "merry"), "merry")):
+            async with tenants.transaction():
+                await tenants.execute(f"SET LOCAL search_path TO {schema}")
+                assert await tenants.fetch("SELECT * FROM here") == [expected]
+                assert await tenants.fetchval(by_mood, mood) == expected[0]
+    assert prepared(tenants) == before, "they are prepared once for each value"
+
+
+async def test_tenants_all_at_once_on_one_connection(tenants: headrace.Connection) -> None:
+    calls: list[asyncio.Future[object]] = []
+    for _ in range(10):
+        for schema in ("one", "two"):
+            calls.append(asyncio.ensure_future(tenants.fetchval("SELECT set_config('search_path', $1, false)", schema)))
+            calls.append(asyncio.ensure_future(tenants.fetchrow("SELECT * FROM here")))
+    results = await asyncio.gather(*calls)
+    assert results == ["one", (1, "sad"), "two", (2, "b", "merry")] * 10
+
+
+async def test_a_search_path_that_a_rollback_restores(tenants: headrace.Connection) -> None:
+    await tenants.execute("SET search_path TO one")
+    assert await tenants.fetch("SELECT * FROM here") == [(1, "sad")]
+    for end in ("ROLLBACK", "ROLLBACK TO s; COMMIT"):
+        await tenants.execute("BEGIN; SAVEPOINT s; SET search_path TO two")
+        assert await tenants.fetch("SELECT * FROM here") == [(2, "b", "merry")]
+        ended, behind = await asyncio.gather(tenants.execute(end), tenants.fetch("SELECT * FROM here"))
+        assert ended == end.split()[-1]
+        assert behind == [(1, "sad")]
+
+
+async def test_the_next_lease_finds_the_search_path_of_the_pool(tenants: headrace.Connection, pool: MakePool) -> None:
+    made = await pool(min_size=1, max_size=1, server_settings={"search_path": "one"})
+    before = 0
+    for _ in range(3):
+        assert await made.fetch("SELECT * FROM here") == [(1, "sad")]
+        async with made.acquire() as lease, lease.transaction():
+            before = prepared(lease)
+            await lease.execute("SET search_path TO two")
+            assert await lease.fetch("SELECT * FROM here") == [(2, "b", "merry")]
+        assert await made.fetch("SELECT * FROM here") == [(1, "sad")]
+    async with made.acquire() as lease:
+        assert prepared(lease) == before
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+async def test_tenants_on_a_server_that_reports_no_search_path(connect: Connect, limit: int) -> None:
+    """The ways around: no cache, or a comment that makes each tenant's text one of its own."""
+    connection = await connect(statement_cache_size=limit)
+    await connection.execute(TENANTS)
+    for _ in range(3):
+        for schema, expected in (("one", (1, "sad")), ("two", (2, "b", "merry"))):
+            async with connection.transaction():
+                await connection.execute(f"SET LOCAL search_path TO {schema}")
+                comment = f"/* {schema} */ " if limit else ""
+                assert await connection.fetch(f"{comment}SELECT * FROM here") == [expected]
+                assert (
+                    await connection.fetchval(f"{comment}SELECT a FROM here WHERE m = $1", expected[-1]) == expected[0]
+                )
+    await connection.execute("DROP SCHEMA one CASCADE; DROP SCHEMA two CASCADE")
+
+
 async def test_an_argument_that_another_session_has_made_right(
     conn: headrace.Connection, other: headrace.Connection
 ) -> None:

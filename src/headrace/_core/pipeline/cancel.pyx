@@ -171,9 +171,11 @@ cdef class Cancellation:
         request.release()
         if isinstance(request, ExtendedQuery):
             statement = (<ExtendedQuery>request).statement
-            self.statements.dropped(<ExtendedQuery>request)
-            if head is not None and head is statement.prepare and head.state == ABANDONED:
+            if statement is not None:
+                self.statements.dropped(<ExtendedQuery>request)
+            if statement is not None and head is not None and head is statement.prepare and head.state == ABANDONED:
                 self.head_abandoned()
+        self.statements.find_waiting()
         return 0
 
     cdef int head_abandoned(self) except -1:

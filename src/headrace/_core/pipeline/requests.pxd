@@ -54,6 +54,8 @@ cdef class Request(Future):
         Request repetition           # asks the same on another connection
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
         bint controls                # begins or ends a transaction block; known once the connection has ended
+        bint moves_search_path       # may change the search_path (search_path)
+        bint awaits_search_path      # its statement is found once the search_path is known
         bint timed_out               # its caller has given up because its time limit was over
         int stage
         readonly object error

@@ -8,6 +8,7 @@ from headrace._core.pipeline.send_queue cimport SendQueue
 from headrace._core.pipeline.queue cimport Queue
 from headrace._core.pipeline.requests cimport ExtendedQuery, Request
 from headrace._core.pipeline.retry cimport Retry
+from headrace._core.pipeline.search_path cimport SearchPath
 from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._core.pipeline.statements cimport Statements
 from headrace._core.pipeline.workload cimport Workload
@@ -22,6 +23,7 @@ cdef class Session:
         readonly Queue unsent
         Statements statements
         Retry retry
+        SearchPath search_path
         ReadBuffer read_buffer
         bint feeding
         bint flowing                      # more of a reply is to be expected at once: it has ended within rows

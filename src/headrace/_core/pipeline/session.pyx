@@ -5,8 +5,8 @@ ReadyForQuery. The head of `sent` owns every reply message but the asynchronous 
 requests: a message that does not fit the head is a ProtocolError, and that ends the session.
 
 The pieces: send_queue has the two queues and what may be written; statements has the cache, and the requests that wait for
-a statement; cancel has all of cancellation; retry runs requests again that have failed for no fault of their own;
-connection_lost has the errors at the end.
+a statement; search_path has the search_path that texts are read under; cancel has all of cancellation; retry runs requests
+again that have failed for no fault of their own; connection_lost has the errors at the end.
 
 The rules, with numbers as in docs/design.md, and the module that keeps each of them if it is another one:
 1.  There is one Sync for each request. A request leaves `sent` only on its own ReadyForQuery. An error settles its own
@@ -144,6 +144,7 @@ cdef class Session:
         self.unsent = self.send_queue.unsent
         self.statements = Statements(types, self.send_queue, StatementCache(
             statement_cache_size, max_cached_statement_lifetime, max_cacheable_statement_size), unnamed_statements)
+        self.search_path = self.statements.search_path
         self.retry = Retry(self.statements, self.send_queue)
         self.cancellation = Cancellation(self.send_queue, self.statements)
         self.events = events if events is not None else Events()
@@ -173,12 +174,19 @@ cdef class Session:
         if isinstance(request, ExtendedQuery):
             bound = <ExtendedQuery>request
             if bound.statement is None:
+                if self.search_path.line:
+                    self.statements.find_later(bound)
+                    return
                 bound.statement = self.statements.find(bound.query)
             self.statements.bind(bound)
+            if self.search_path.is_reported:
+                self.statements.note_effect(bound)
             return
         if request.state == WAITING:
             self.send_queue.encode(request)
         self.unsent.append(request)
+        if self.search_path.is_reported and isinstance(request, SimpleQuery):
+            self.search_path.asked_script(request)
         if isinstance(request, SimpleQuery) and (<SimpleQuery>request).deallocates:
             self.statements.renew()
         if isinstance(request, SimpleQuery) and (<SimpleQuery>request).renames \
@@ -293,6 +301,8 @@ cdef class Session:
             if name == 'client_encoding' and value.upper().replace('-', '') not in ('UTF8', 'UNICODE', 'SQL_ASCII'):
                 raise ProtocolError(f'the server changed client_encoding to {value}: headrace reads and writes UTF8 alone')
             self.parameters[name] = value
+            if name == 'search_path':
+                self.search_path.report(value, isinstance(self.sent.first, Startup))
             self.told.parameter(name, value)
             return 0
         head = self.sent.first
@@ -356,6 +366,8 @@ cdef class Session:
                 head.error = commit_refused(head, self.root_cause, self.in_block())
         self.status_byte = data[0]
         self.cancellation.idle = data[0] == b'I'
+        if self.search_path.is_reported:
+            self.search_path.answered(head, data[0] == b'I')
         self.measure(head)
         self.parting = None
         self.send_queue.answered()
@@ -378,6 +390,8 @@ cdef class Session:
                 self.statements.read_late((<Introspection>head).decodes)
             if head.prepares is not None:
                 self.statements.prepared_with(head, self.status_byte == b'I', cancelled, self.looked_up)
+        if self.search_path.line:
+            self.statements.find_waiting()
         self.cancellation.next_head()
         return 0
 
@@ -436,6 +450,7 @@ cdef class Session:
     def looked_up(self, Statement statement not None) -> None:
         """Another connection has learnt of types, or failed to, that a statement here has waited for."""
         self.statements.looked_up(statement, self.looked_up)
+        self.statements.find_waiting()
         self.told.queued()
 
     cdef bint withdraw(self, Request request) except -1:
@@ -443,6 +458,7 @@ cdef class Session:
         cdef list waiting
         if request.state > QUEUED:
             return False
+        self.search_path.withdrawn(request)
         if isinstance(request, ExtendedQuery) and (<ExtendedQuery>request).statement is not None:
             waiting = (<ExtendedQuery>request).statement.waiting
             if request in waiting:
@@ -502,6 +518,7 @@ cdef class Session:
         self.undone = ending.of_blocks()
         self.send_queue.streaming = None
         self.send_queue.urgent.clear()
+        self.search_path.line.clear()
         self.cancellation.connection_lost()
         self.read_buffer.clear()
         while self.sent.first is not None:

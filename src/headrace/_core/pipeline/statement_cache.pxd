@@ -15,6 +15,15 @@ cpdef enum StatementState:
     READY
 
 
+# The effect that executing a text may have on the search_path.
+cdef enum SearchPathEffect:
+    UNKNOWN
+    KEEPS
+    UNDOES       # ends a transaction or a part of it
+    RESETS
+    MOVES
+
+
 cdef class Statement:
     cdef:
         readonly str query
@@ -39,6 +48,8 @@ cdef class Statement:
         TypeMap types
         TypeMap results                  # reads the columns: `types`, but for the driver's own questions
         Plan plan                        # the newest; None before the statement was first READY
+        object key                       # in the cache
+        SearchPathEffect effect          # of its text
         double expires                   # when the cache no longer gives it out, by the monotonic clock
 
     cdef int described(self, tuple parameter_oids, list columns) except -1
@@ -54,12 +65,14 @@ cdef class Statement:
 
 cdef class StatementCache:
     cdef:
-        dict table                       # query -> Statement, least recently used first
+        dict table                       # key -> Statement, least recently used first
+        str search_path                  # what the texts are read under; None for the one that the session began with
         Statement newest                 # the most recently used; None after it was dropped
         readonly Py_ssize_t size
         readonly double lifetime
         readonly Py_ssize_t max_length
 
+    cdef object key_of(self, str query)
     cdef Statement get(self, str query)
     cdef list put(self, Statement statement)
     cdef int replace(self, Statement former, Statement statement) except -1

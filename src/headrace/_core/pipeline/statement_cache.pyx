@@ -81,6 +81,7 @@ cdef class Statement:
         self.own_name = name is not None
         self.checked = not named
         self.state = NEW
+        self.effect = UNKNOWN
         self.waiting = []
 
     cdef bytes rename(self):
@@ -181,12 +182,13 @@ cdef str documented_kind(Codec codec):
 
 
 cdef class StatementCache:
-    """The statements of one connection by their text. The least recently used statement is evicted first.
+    """The statements of one connection by their text and the search_path. The least recently used statement is evicted first.
 
     `size` is the highest number of statements; 0 turns the cache off. `lifetime` is in seconds and counts from the
     preparation; 0 means no limit. Texts of more than `max_length` characters are not cached; 0 means no limit.
 
-    The dictionary is in the order of use: a statement that is used moves to its end.
+    The dictionary is in the order of use: a statement that is used moves to its end. Its keys are texts under the
+    search_path that the session began with, and pairs of search_path and text under any other.
     """
 
     def __cinit__(self, Py_ssize_t size, double lifetime, Py_ssize_t max_length):
@@ -200,28 +202,34 @@ cdef class StatementCache:
 
     def queries(self) -> list:
         """The cached texts, most recently used first."""
-        return list(reversed(self.table))
+        return [(<Statement>statement).query for statement in reversed(self.table.values())]
 
     cdef bint takes(self, str query) except -1:
         return self.size > 0 and (self.max_length == 0 or len(query) <= self.max_length)
 
+    cdef object key_of(self, str query):
+        return query if self.search_path is None else (self.search_path, query)
+
     cdef Statement get(self, str query):
         """The statement for the text, now the most recently used, or None."""
-        cdef Statement statement = <Statement>self.table.get(query)
+        cdef:
+            object key = query if self.search_path is None else (self.search_path, query)
+            Statement statement = <Statement>self.table.get(key)
         if statement is None:
             return None
         if self.lifetime > 0 and monotonic() > statement.expires:
             return None
         if statement is not self.newest:
-            del self.table[query]
-            self.table[query] = self.newest = statement
+            del self.table[key]
+            self.table[key] = self.newest = statement
         return statement
 
     cdef list put(self, Statement statement):
         """Add the statement; returns the statements that were evicted for it."""
         cdef:
             list evicted = []
-            Statement oldest, former = <Statement>self.table.get(statement.query)
+            object key = self.key_of(statement.query)
+            Statement oldest, former = <Statement>self.table.get(key)
         if former is not None:
             self.drop(former)
             evicted.append(former)
@@ -229,7 +237,8 @@ cdef class StatementCache:
             oldest = next(iter(self.table.values()))
             self.drop(oldest)
             evicted.append(oldest)
-        self.table[statement.query] = self.newest = statement
+        self.table[key] = self.newest = statement
+        statement.key = key
         statement.cached = True
         if self.lifetime > 0:
             statement.expires = monotonic() + self.lifetime
@@ -237,18 +246,19 @@ cdef class StatementCache:
 
     cdef int replace(self, Statement former, Statement statement) except -1:
         """Put a statement in the place of another one of the same text."""
+        statement.key = former.key
         statement.cached = True
         if self.lifetime > 0:
             statement.expires = monotonic() + self.lifetime
-        self.table[former.query] = statement
+        self.table[former.key] = statement
         former.cached = False
         if self.newest is former:
             self.newest = statement
         return 0
 
     cdef int drop(self, Statement statement) except -1:
-        if statement.cached and self.table.get(statement.query) is statement:
-            del self.table[statement.query]
+        if statement.cached and self.table.get(statement.key) is statement:
+            del self.table[statement.key]
         if statement is self.newest:
             self.newest = None
         statement.cached = False

@@ -3,6 +3,7 @@
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.send_queue cimport SendQueue
 from headrace._core.pipeline.requests cimport ExtendedQuery, Query, Request
+from headrace._core.pipeline.search_path cimport SearchPath
 from headrace._core.pipeline.statement_cache cimport Statement, StatementCache
 
 
@@ -10,6 +11,7 @@ cdef class Statements:
     cdef:
         TypeMap types
         StatementCache cache
+        SearchPath search_path
         SendQueue send_queue
         Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
         long long prepared                # how many were prepared, for statistics
@@ -19,6 +21,10 @@ cdef class Statements:
 
     cdef Statement find(self, str query)
     cdef Statement held(self, str query, bint named, object name)
+    cdef int find_later(self, ExtendedQuery request) except -1
+    cdef int find_waiting(self) except -1
+    cdef int find_in_place(self, ExtendedQuery request) except -1
+    cdef int note_effect(self, ExtendedQuery request) except -1
     cdef int see_prepared(self, Statement statement, Request before) except -1
     cdef bint is_ahead(self, Request one, Request other) except -1
     cdef int bind(self, ExtendedQuery request) except -1

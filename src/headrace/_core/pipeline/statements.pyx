@@ -14,7 +14,7 @@ from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.pipeline.connection_lost cimport fail_lost
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
 from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, WAITING, Closing, Prepare
-from headrace._core.pipeline.statement_cache cimport NEW, PREPARING, READY, monotonic
+from headrace._core.pipeline.statement_cache cimport KEEPS, NEW, PREPARING, READY, UNKNOWN, monotonic
 
 from functools import partial
 
@@ -32,6 +32,7 @@ cdef class Statements:
         self.types = types
         self.send_queue = send_queue
         self.cache = cache
+        self.search_path = SearchPath(cache)
         self.unnamed = unnamed
         self.elsewhere = []
 
@@ -62,12 +63,57 @@ cdef class Statements:
             statement = Statement(query, self.types, True)
         elif name is not None:
             statement = Statement(query, self.types, True, name.encode())
-        elif named and self.cache.takes(query):
+        elif named and self.cache.takes(query) and not self.search_path.line:
             statement = self.find(query)
         else:
             statement = Statement(query, self.types, named and self.cache.size > 0 and not self.unnamed)
         statement.users += 1
         return statement
+
+    cdef int find_later(self, ExtendedQuery request) except -1:
+        """Queue a request whose statement is found once the search_path is known that it will run under."""
+        request.awaits_search_path = True
+        self.search_path.line.append(request)
+        self.send_queue.unsent.append(request)
+        if not request.shared:
+            self.search_path.asked(request, self.search_path.effect_of(request.query))
+        return 0
+
+    cdef int find_waiting(self) except -1:
+        """Find the statements of the requests that need not wait for the search_path any more."""
+        cdef ExtendedQuery request = self.search_path.next_to_find()
+        while request is not None:
+            try:
+                self.find_in_place(request)
+            except BaseException as error:
+                request.fail(error)
+            request = self.search_path.next_to_find()
+        return 0
+
+    cdef int find_in_place(self, ExtendedQuery request) except -1:
+        """Find the statement of a request that is queued already, and encode it, or have the statement prepared ahead of it."""
+        cdef:
+            Statement statement = self.find(request.query)
+        request.statement = statement
+        if statement.once and statement.state == READY:
+            statement.state = NEW
+        if statement.state == READY:
+            try:
+                self.send_queue.encode(request)
+            except ArgumentError as error:
+                if not self.describe_again(request, error, request):
+                    raise
+            else:
+                if self.failure is not None:
+                    fail_lost(request, self.failure)
+                return 0
+        else:
+            self.see_prepared(statement, request)
+            self.park(request)
+        if request.shared:
+            # It holds back nobody while its statement is prepared.
+            self.send_queue.unsent.remove(request)
+        return 0
 
     cdef int see_prepared(self, Statement statement, Request before) except -1:
         """See to it that a statement is prepared: ahead of `before`, or, if that is None, of all that is queued from now on."""
@@ -91,6 +137,18 @@ cdef class Statements:
                 return True
             request = request.next
         return False
+
+    cdef int note_effect(self, ExtendedQuery request) except -1:
+        """Note whether a request that was queued may change the search_path.
+
+        A pool shares no such request: one that is shared only has the words in a constant.
+        """
+        cdef Statement statement = request.statement
+        if statement.effect == UNKNOWN:
+            statement.effect = self.search_path.effect_of(statement.query)
+        if statement.effect != KEEPS and not request.shared and request.state != DONE:
+            self.search_path.asked(request, statement.effect)
+        return 0
 
     # -- waited for ------------------------------------------------------------------------------------------------
 
