@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from headrace import exceptions
+from headrace._core.pipeline import statements
 from headrace._core.pipeline.requests import Query
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
@@ -14,6 +18,7 @@ from tests.core.pipeline.script import (
     DROPPED,
     INT4,
     NUMBER,
+    SIGNAL,
     TEXT,
     Call,
     Conversation,
@@ -23,7 +28,7 @@ from tests.core.pipeline.script import (
     rows,
     simple,
 )
-from tests.peers import backend
+from tests.peers import backend, frontend
 
 QUERY = "SELECT n FROM t"
 
@@ -307,3 +312,105 @@ def test_closing_settles_what_waits_for_the_value() -> None:
     talk.reply(moved("one"))
     assert change.value == "SET"
     assert talk.session.idle
+
+
+ARGUMENT = "SELECT n FROM t WHERE n = $1"
+
+
+class Life:
+    """Random calls on a session, and a server that checks under which value each statement was parsed."""
+
+    def __init__(self, seed: int, **limits: Any) -> None:
+        self.random = random.Random(seed)
+        self.talk = talking("public", statement_cache_size=self.random.choice([2, 100]), **limits)
+        self.path = self.reported = "public"
+        self.parsed: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        self.unanswered: list[list[frontend.Message]] = []
+        self.calls: list[Call] = []
+        self.given_up: list[Call] = []
+
+    def live(self, steps: int) -> None:
+        """Call, cancel and answer at random; then answer all, and check that every call has an outcome."""
+        for _ in range(steps):
+            self.random.choice([self.call, self.call, self.change, self.answer, self.answer, self.cancel])()
+        for _ in range(10 * steps):
+            self.take()
+            if not self.unanswered:
+                break
+            self.answer()
+        assert all(call.settled or call.request.abandoned or call in self.given_up for call in self.calls)
+        assert self.talk.session.idle
+
+    def call(self) -> None:
+        query = self.random.choice([QUERY, "SELECT 2 AS n", ARGUMENT])
+        shared = self.random.random() < 0.3
+        if query is not ARGUMENT:
+            self.calls.append(ask(self.talk, query, shared=shared))
+            return
+        # A bad argument is refused at once, or in the end.
+        with suppress(exceptions.ArgumentError):
+            self.calls.append(ask(self.talk, query, self.random.choice([7, "seven"]), shared=shared))
+
+    def change(self) -> None:
+        # A change comes from a lease, which keeps itself behind all that the pool has shared.
+        self.talk.session.barrier()
+        self.calls.append(self.talk.script(f"SET search_path TO {self.random.choice(['public', 'one', 'two'])}"))
+
+    def cancel(self) -> None:
+        waiting = [call for call in self.calls if not call.settled and call not in self.given_up]
+        if waiting:
+            call = self.random.choice(waiting)
+            self.given_up.append(call)
+            call.request.waiter.settled = True
+            if self.talk.cancel(call) is SIGNAL:
+                self.talk.session.cancellation.delivered()
+
+    def take(self) -> None:
+        self.talk.flush()
+        request: list[frontend.Message] = []
+        for message in self.talk.messages:
+            request.append(message)
+            if isinstance(message, (frontend.Sync, frontend.Query)):
+                self.unanswered.append(request)
+                request = []
+        assert not request
+
+    def answer(self) -> None:
+        self.take()
+        if not self.unanswered:
+            return
+        first, *_ = messages = self.unanswered.pop(0)
+        if isinstance(first, frontend.Query):
+            self.path = first.sql.split()[-1]
+            reply = backend.command_complete("SET")
+            if self.path != self.reported:
+                self.reported = self.path
+                reply += backend.parameter_status("search_path", self.path)
+            self.talk.reply(reply + backend.ready_for_query())
+        elif isinstance(first, frontend.Parse):
+            self.parsed[first.name] = self.path
+            self.talk.reply(described([INT4] if first.sql == ARGUMENT else [], [NUMBER]))
+        elif isinstance(first, frontend.Bind):
+            assert self.parsed[first.statement] == self.path, "the statement was parsed under another search_path"
+            self.talk.reply(rows(1))
+        else:
+            self.talk.reply(backend.close_complete() * (len(messages) - 1) + backend.ready_for_query())
+
+
+@pytest.mark.parametrize("confirmed", [0.0, float("inf")])
+@pytest.mark.parametrize("max_pipeline", [1, 3, 100])
+def test_lives_at_random(max_pipeline: int, confirmed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "CONFIRMED_SECONDS", confirmed)
+    for seed in range(300):
+        with noted(f"Life({seed}, max_pipeline={max_pipeline}).live(60)"):
+            Life(seed, max_pipeline=max_pipeline).live(60)
+
+
+@contextmanager
+def noted(again: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"again: {again}")
+        raise
