@@ -25,6 +25,7 @@ from headrace.connection import Connection, LoggedQuery, connect
 from headrace.copy import CopyReader, CopyWriter
 from headrace.exceptions import *  # noqa: F403
 from headrace.exceptions import is_safe_to_retry
+from headrace.loader import Loader
 from headrace.pool import Gap, Listening, Notification, Pool, create_pool
 from headrace.types import (
     Attribute,
@@ -53,6 +54,7 @@ __all__ = [
     "Line",
     "LineSegment",
     "Listening",
+    "Loader",
     "LoggedQuery",
     "Notification",
     "Path",

@@ -24,6 +24,7 @@ __all__ = [
     "InterfaceMessage",
     "InterfaceWarning",
     "InternalClientError",
+    "LoaderKeyError",
     "OutdatedSchemaCacheError",
     "PostgresError",
     "PostgresLogMessage",
@@ -317,6 +318,18 @@ class UnsupportedClientFeatureError(InterfaceError):
 
 class UnsupportedServerFeatureError(InterfaceError):
     """The server does not support the requested feature."""
+
+
+class LoaderKeyError(InterfaceError):
+    """The query of a `Loader` returned a row for a key that nobody asked for, and no row for this key.
+
+    They may be the same key in the eyes of the server, which compares some types in another way than Python does.
+    """
+
+    key: object = None
+    """The key that was asked for."""
+    returned: object = None
+    """The value in the key column of the row that belongs to no key."""
 
 
 class InterfaceWarning(InterfaceMessage, UserWarning):

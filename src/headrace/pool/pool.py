@@ -128,6 +128,7 @@ class Pool(Generic[RecordT_co]):
         )
         self._init = init
         self._debug = debug
+        self._repeat_reads = repeat_reads
         self._codecs = checked_codecs(codecs)
         self._connection_class = connection_class
         try:

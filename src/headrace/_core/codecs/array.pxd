@@ -3,6 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, uint32_t
 
+from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.codecs.base cimport Codec
 
 cdef enum:
@@ -20,6 +21,11 @@ cdef class ArrayCodec(Codec):
         bint nests              # whether a list inside a list is a dimension: not if elements are arrays
         bint nests_tuples       # whether a tuple is one too: not if a tuple may be a value of the element type
         bint nests_others       # whether other iterables are: not if the elements have a codec that was set
+
+cdef class ArrayWriter(list):
+    # An argument that writes itself as an array. The connection that it is sent on provides the codec.
+    cdef int write(self, ArrayCodec codec, WriteBuffer out) except -1
+
 
 cdef ArrayCodec array_codec(uint32_t oid, str name, str schema, Codec element, char delimiter=*)
 cdef list as_list(object value)

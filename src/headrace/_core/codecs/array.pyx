@@ -49,6 +49,17 @@ cdef frozenset PLAIN = frozenset((
 ))
 
 
+cdef class ArrayWriter(list):
+    """An argument that writes itself as an array, by the codec of the connection that it is sent on.
+
+    To everything else, such as a query logger, it is a list.
+    """
+
+    cdef int write(self, ArrayCodec codec, WriteBuffer out) except -1:
+        """Write the length word and the array. It is written once more if the request is sent on another connection."""
+        raise NotImplementedError
+
+
 cdef struct shape:
     int dimensions
     int32_t length[MAX_DIMENSIONS]
@@ -271,6 +282,8 @@ cdef int encode_array(Codec self, WriteBuffer out, object value) except -1:
         char *at
         int i
     if not PyList_CheckExact(value) and not PyTuple_CheckExact(value):
+        if isinstance(value, ArrayWriter):
+            return (<ArrayWriter>value).write(codec, out)
         value = as_list(value)
     measure(codec, value, &dims)
     mark = begin_length(out)
