@@ -186,9 +186,15 @@ cdef class KeyFuture:
     def get_loop(self):
         return self.wakeups.loop
 
+    # asyncio itself uses these two of its own futures.
+
     @property
     def _loop(self):
         return self.wakeups.loop
+
+    @property
+    def _cancel_message(self):
+        return self.cancel_message
 
     def __del__(self):
         if self.unread:
