@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
+from bench.peers.peer import PeerConnection, PeerLoader, PeerPool, Rows, Table, Unsupported
 
 
 class AsyncpgConnection:
@@ -71,8 +71,9 @@ class AsyncpgConnection:
 class AsyncpgPool:
     """A pool of a module with asyncpg's API."""
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, loader: Any) -> None:
         self._pool = pool
+        self._loader = loader
 
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
         pool = self._pool
@@ -95,6 +96,47 @@ class AsyncpgPool:
                 await pool.execute(sql, key)
 
         await asyncio.gather(*[task() for _ in range(tasks)])
+
+    def loader(self, sql: str, column: str) -> PeerLoader:
+        if self._loader is None:
+            return Acquiring(self, sql)
+        return Loading(self._loader(self._pool, sql.replace("$1", "ANY($1)"), key=column))
+
+
+class Acquiring:
+    """Look-ups of a driver without a loader."""
+
+    def __init__(self, pool: AsyncpgPool, sql: str) -> None:
+        self._pool = pool
+        self._sql = sql
+
+    async def load_at_once(self, keys: Sequence[int]) -> Rows:
+        return await self._pool.fetchrow_leased(self._sql, keys)
+
+    load_in_tasks = load_many = load_at_once
+
+
+class Loading:
+    """Look-ups by a loader."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    async def load_at_once(self, keys: Sequence[int]) -> Rows:
+        load = self._loader.load
+        return await asyncio.gather(*[load(key) for key in keys])
+
+    async def load_in_tasks(self, keys: Sequence[int]) -> Rows:
+        loader = self._loader
+
+        async def task(key: int) -> object:
+            return await loader.load(key)
+
+        return await asyncio.gather(*[task(key) for key in keys])
+
+    async def load_many(self, keys: Sequence[int]) -> Rows:
+        rows: Rows = await self._loader.load_many(keys)
+        return rows
 
 
 class AsyncpgApi:
@@ -125,7 +167,7 @@ class AsyncpgApi:
     @asynccontextmanager
     async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
         async with self._module.create_pool(dsn, min_size=size, max_size=size) as pool:
-            yield AsyncpgPool(pool)
+            yield AsyncpgPool(pool, getattr(self._module, "Loader", None))
 
     async def connect_each(self, dsn: str, count: int) -> None:
         connect = self._module.connect

@@ -72,6 +72,22 @@ class PeerConnection(Protocol):
         ...
 
 
+class PeerLoader(Protocol):
+    """Look-ups that a driver puts together, or each for itself on a connection acquired for it if it cannot."""
+
+    async def load_at_once(self, keys: Sequence[int]) -> Rows:
+        """Return the row of each key: by one future for each, all at once."""
+        ...
+
+    async def load_in_tasks(self, keys: Sequence[int]) -> Rows:
+        """Return the row of each key, asked for by a task of its own."""
+        ...
+
+    async def load_many(self, keys: Sequence[int]) -> Rows:
+        """Return the row of each key, by one call."""
+        ...
+
+
 class PeerPool(Protocol):
     """A pool of a fixed size, all its connections open."""
 
@@ -85,6 +101,10 @@ class PeerPool(Protocol):
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         """Run a statement for each key with the pool's own method, in several tasks. Raises Unsupported without one."""
+        ...
+
+    def loader(self, sql: str, column: str) -> PeerLoader:
+        """Return the loader of a query that ends in `= $1`. Raises Unsupported if the driver is not measured on it."""
         ...
 
 

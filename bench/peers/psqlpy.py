@@ -11,7 +11,7 @@ from typing import Any
 
 import psqlpy
 
-from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
+from bench.peers.peer import PeerConnection, PeerLoader, PeerPool, Rows, Table, Unsupported
 
 
 class PsqlpyConnection:
@@ -81,6 +81,9 @@ class PsqlpyPool:
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         raise Unsupported("its pool has no query methods")
+
+    def loader(self, sql: str, column: str) -> PeerLoader:
+        raise Unsupported("it has no loader")
 
 
 class Psqlpy:

@@ -14,7 +14,7 @@ from psycopg.types.json import Json
 from psycopg.types.range import Range
 from psycopg_pool import AsyncConnectionPool
 
-from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
+from bench.peers.peer import PeerConnection, PeerLoader, PeerPool, Rows, Table, Unsupported
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -107,6 +107,9 @@ class PsycopgPool:
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         raise Unsupported("its pool has no query methods")
 
+    def loader(self, sql: str, column: str) -> PeerLoader:
+        raise Unsupported("it has no loader")
+
 
 class Psycopg:
     """psycopg as a peer."""
@@ -169,6 +172,9 @@ class PipelinePool:
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         raise Unsupported("its pool has no query methods")
+
+    def loader(self, sql: str, column: str) -> PeerLoader:
+        raise Unsupported("it has no loader")
 
 
 class PsycopgPipeline(Psycopg):

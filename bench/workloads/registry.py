@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from bench.workloads import bulk, connections, families, lookups, rows, streams, typed, writes
+from bench.workloads import bulk, connections, families, loads, lookups, rows, streams, typed, writes
 from bench.workloads.workload import Scale, Workload
 
-SUBJECTS = (lookups, writes, rows, typed, bulk, connections, streams, families)
+SUBJECTS = (lookups, loads, writes, rows, typed, bulk, connections, streams, families)
 
 
 def all_workloads(scale: Scale) -> list[Workload]:
