@@ -39,8 +39,8 @@ class Loader(Generic[K, V]):
     `many=True`. Type checkers derive V from the arguments.
 
     A loader belongs to the event loop of its first call. The keys that are asked for in one turn of the loop are sent
-    together, and so are those that are asked for while a statement is under way. A key that is asked for again while its
-    statement is under way joins the next one, because the caller may have changed its row in the meantime.
+    together, and so are those that are asked for while a statement is under way. A key that is asked for again while
+    its statement is under way joins the next one, because the caller may have changed its row in the meantime.
 
     Keys are encoded one by one, as the array's elements, when their statement is sent. A key that does not fit raises
     ArgumentError for itself alone. Keys with equal bytes are the same key: 1, True and Decimal(1) for an int column. A
@@ -211,9 +211,12 @@ class Loader(Generic[K, V]):
         self._max_batch_size = max_batch_size
         self._timeout = checked_timeout(timeout)
         self._cache = _checked_cache(cache)
-        self._outdated: set[Any] | None = None
-        """Keys that were cleared or primed while a statement was under way; None for all keys."""
-        self._outdated = set()
+        self._turn = 0
+        """Counts the times that collected keys were sent."""
+        self._outdated: dict[Any, int] = {}
+        """Keys that were cleared or primed, with the last turn whose rows must not be cached for them."""
+        self._all_outdated = 0
+        """The same for all keys."""
         traits = classify(self._query)
         self._divides = (
             isinstance(source, Pool) and source._repeat_reads and traits.plain_read and not traits.reads_session
@@ -236,10 +239,10 @@ class Loader(Generic[K, V]):
         other future, not even one for the same key; the statement is cancelled if all of its futures are.
 
         Raises InterfaceError for None, for a key that a cache cannot hold, and in another event loop than that of the
-        first call. The future raises ArgumentError for a key that the parameter does not take, LoaderKeyError if the key
-        got no row, but another row belongs to no key, InterfaceError for several rows without `many`, TimeoutError, and
-        the errors of `Pool.fetch()`. A pool that is closed lets the statements end that are under way; keys that were
-        not sent raise InterfaceError.
+        first call. The future raises ArgumentError for a key that the parameter does not take, LoaderKeyError if the
+        key got no row, but another row belongs to no key, InterfaceError for several rows without `many`, TimeoutError,
+        and the errors of `Pool.fetch()`. A pool that is closed lets the statements end that are under way; keys that
+        were not sent raise InterfaceError.
         """
         if key is None:
             raise InterfaceError(_NO_KEY, hint=_NO_KEY_HINT)
@@ -253,7 +256,13 @@ class Loader(Generic[K, V]):
                 return self._wakeups.done(found)
         return batch.ask(key)
 
-    def load_many(self, keys: Iterable[K], *, return_errors: bool = False) -> asyncio.Future[list[V]]:
+    @overload
+    def load_many(self, keys: Iterable[K], *, return_errors: Literal[False] = False) -> asyncio.Future[list[V]]: ...
+
+    @overload
+    def load_many(self, keys: Iterable[K], *, return_errors: bool) -> asyncio.Future[list[V | Exception]]: ...
+
+    def load_many(self, keys: Iterable[K], *, return_errors: bool = False) -> asyncio.Future[Any]:
         """Ask for the rows of several keys; returns the future of a list with the result of each, in order.
 
         This costs less than `load()` for each key. The future raises the error of the first key that fails, after all
@@ -277,8 +286,10 @@ class Loader(Generic[K, V]):
     def prime(self, key: K, value: V) -> None:
         """Put a result into the cache, in place of any other. Raises InterfaceError if the loader has no cache."""
         cache = self._checked_cache("prime()")
-        self._forget(key)
         cache[key] = value
+        if self._pending or self._under_way:
+            # Keys that were not sent yet belong to the next turn.
+            self._outdated[key] = self._turn + bool(self._pending)
 
     def clear(self, key: K = _MISSING) -> None:
         """Remove a key, or all keys, from the cache. A statement that is under way does not bring it back.
@@ -287,11 +298,11 @@ class Loader(Generic[K, V]):
         """
         cache = self._checked_cache("clear()")
         if key is _MISSING:
-            self._outdated = None
             cache.clear()
+            self._all_outdated = self._turn
         else:
-            self._forget(key)
             cache.pop(key, None)
+            self._outdated[key] = self._turn
 
     def _checked_cache(self, method: str) -> MutableMapping[Any, Any]:
         if self._cache is None:
@@ -311,17 +322,13 @@ class Loader(Generic[K, V]):
         # Each caller may change the list that it gets.
         return list(found) if self._many and found is not _MISSING else found
 
-    def _forget(self, key: Any) -> None:
-        if self._outdated is not None and (self._under_way or self._pending):
-            self._outdated.add(key)
-
-    def _remember(self, answered: list[tuple[Any, Any]]) -> None:
+    def _remember(self, answered: list[tuple[Any, Any]], turn: int) -> None:
+        """Cache what the statements of a turn have returned."""
         assert self._cache is not None
-        if self._outdated is None:
-            return
-        for key, result in answered:
-            if key not in self._outdated:
-                self._cache[key] = list(result) if self._many else result
+        if turn > self._all_outdated:
+            for key, result in answered:
+                if turn > self._outdated.get(key, 0):
+                    self._cache[key] = list(result) if self._many else result
 
     # -- statements --------------------------------------------------------------------------------------------------
 
@@ -352,19 +359,20 @@ class Loader(Generic[K, V]):
         """Send the keys that were collected."""
         collected, self._pending = self._pending, None
         if collected is not None:
-            if not self._under_way:
-                self._outdated = set()
+            self._turn += 1
+            # All statements of earlier turns have ended.
+            self._outdated = {key: turn for key, turn in self._outdated.items() if turn >= self._turn}
             for batch in collected.divide(self._max_batch_size):
                 if batch.wanted:
-                    self._start(batch)
+                    self._start(batch, self._turn)
 
-    def _start(self, batch: KeyBatch) -> None:
+    def _start(self, batch: KeyBatch, turn: int) -> None:
         assert self._loop is not None
-        task = batch.task = self._loop.create_task(self._run(batch))
+        task = batch.task = self._loop.create_task(self._run(batch, turn))
         self._under_way.add(task)
         task.add_done_callback(partial(self._ended, batch))
 
-    async def _run(self, batch: KeyBatch) -> None:
+    async def _run(self, batch: KeyBatch, turn: int) -> None:
         """Run the statement for a batch of keys, and hand out its rows."""
         answered: list[tuple[Any, Any]] | None = [] if self._cache is not None else None
         try:
@@ -377,11 +385,11 @@ class Loader(Generic[K, V]):
             )
             batch.hand_out(rows, answered)
             if answered:
-                self._remember(answered)
+                self._remember(answered, turn)
         except Exception as error:
             if self._divides and batch.distinct_count > 1 and _is_data_error(error):
                 for half in batch.halves():
-                    self._start(half)
+                    self._start(half, turn)
             else:
                 batch.fail(_explained(error, batch))
 
@@ -431,7 +439,11 @@ def _checked_cache(cache: object) -> MutableMapping[Any, Any] | None:
 
 def _is_data_error(error: Exception) -> bool:
     """Return whether the server says that a value does not suit the query, such as a division by zero (22012)."""
-    return isinstance(error, PostgresError) and not isinstance(error, InterfaceError) and (error.sqlstate or "")[:2] == "22"
+    return (
+        isinstance(error, PostgresError)
+        and not isinstance(error, InterfaceError)
+        and (error.sqlstate or "")[:2] == "22"
+    )
 
 
 def _explained(error: Exception, batch: KeyBatch) -> Exception:

@@ -286,6 +286,26 @@ async def pools() -> None:
     pool.terminate()
 
 
+async def loaders(pool: headrace.Pool, connection: headrace.Connection) -> None:
+    records = headrace.Loader(pool, PRODUCTS, key="id")
+    assert_type(await records.load(1), Record | None)
+    lists = headrace.Loader(pool, PRODUCTS, key="id", many=True)
+    assert_type(await lists.load(1), list[Record])
+    assert_type(await headrace.Loader(connection, PRODUCTS, position="ord", record_class=Row).load(1), Row | None)
+    assert_type(await headrace.Loader(pool, PRODUCTS, key="id", record_class=Row, many=True).load(1), list[Row])
+
+    products: headrace.Loader[int, Product | None] = headrace.Loader(pool, PRODUCTS, key="id", row=Product, timeout=5)
+    assert_type(products.load(1), asyncio.Future[Product | None])
+    assert_type(await products.load_many([1, 2]), list[Product | None])
+    assert_type(await asyncio.gather(products.load(1), products.load(2)), tuple[Product | None, Product | None])
+    assert_type(await asyncio.wait_for(products.load(1), 1), Product | None)
+    several = headrace.Loader(pool, PRODUCTS, key="id", row=Product, many=True, cache=True, args=(1, "x"))
+    assert_type(await several.load(1), list[Product])
+    several.prime(2, [Product(2, "table")])
+    several.clear(2)
+    several.clear()
+
+
 async def named_parameters(connection: headrace.Connection, pool: headrace.Pool) -> None:
     query = sql("SELECT id, name FROM product WHERE id = :id AND :condition", id=5, condition=sql("name IS NOT NULL"))
     assert_type(query, headrace.Query)

@@ -34,9 +34,9 @@ cdef class KeyBatch(ArrayWriter):
         dict errors                      # entry -> its own error
 
     cdef int add(self, object key, KeyFuture waiter, Py_ssize_t at) except -1
+    cdef object key_at(self, Py_ssize_t i)
     cdef int write_keys(self, Codec element, WriteBuffer out, bint binary) except -1
     cdef int join_group(
         self, Codec element, Py_ssize_t entry, object key, WriteBuffer out, Span *spans, Py_ssize_t start) except -1
     cdef int keep(self, list found, Py_ssize_t group, object row) except -1
-    cdef object own_error(self, Py_ssize_t entry)
     cdef int end(self) except -1

@@ -96,6 +96,10 @@ cdef class KeyBatch(ArrayWriter):
             self.wanted += 1
         return 0
 
+    cdef object key_at(self, Py_ssize_t i):
+        """Return a key. The list may have been changed by a query logger, which gets it as the query's argument."""
+        return <object>PyList_GET_ITEM(self, i) if i < PyList_GET_SIZE(self) else None
+
     def ask(self, key):
         """Add a key; returns the future of its row or rows."""
         cdef KeyFuture future = self.wakeups.future()
@@ -119,17 +123,18 @@ cdef class KeyBatch(ArrayWriter):
         """Return batches of at most so many keys that together have those of this one; equal keys stay together."""
         cdef:
             Py_ssize_t i, room = 0
+            list waiters = self.waiters
             KeyBatch batch = None, found
             KeyFuture waiter
             dict batches = {}
             list result = []
-        if len(self.waiters) <= limit:
+        if len(waiters) <= limit:
             return [self]
-        for i in range(len(self.waiters)):
-            waiter = self.waiters[i]
+        for i in range(len(waiters)):
+            waiter = waiters[i]
             if waiter.state != PENDING:
                 continue
-            key = self[i]
+            key = self.key_at(i)
             try:
                 found = batches.get(key)
             except Exception:
@@ -156,13 +161,14 @@ cdef class KeyBatch(ArrayWriter):
             KeyBatch second = KeyBatch(self.wakeups, self.shape, self.many)
             Py_ssize_t i, group, middle = len(self.distinct) // 2
             KeyFuture waiter
-        for i in range(len(self.waiters)):
-            waiter = self.waiters[i]
+            list waiters = self.waiters
+        for i in range(len(waiters)):
+            waiter = waiters[i]
             group = self.entries[i].group
             if group == FAILED:
-                waiter.answer(self.entries[i].at, None, self.own_error(i))
+                waiter.answer(self.entries[i].at, None, self.errors[i])
             elif waiter.state == PENDING:
-                (first if group < middle else second).add(self[i], waiter, self.entries[i].at)
+                (first if group < middle else second).add(self.key_at(i), waiter, self.entries[i].at)
         self.end()
         return [batch for batch in (first, second) if batch]
 
@@ -210,7 +216,8 @@ cdef class KeyBatch(ArrayWriter):
     cdef int write_keys(self, Codec element, WriteBuffer out, bint binary) except -1:
         """Write each distinct key once; set the group or the error of each entry."""
         cdef:
-            Py_ssize_t i, start, count = len(self.waiters)
+            list waiters = self.waiters
+            Py_ssize_t i, start, count = len(waiters)
             Span *spans = NULL
             object key
         self.distinct = []
@@ -224,7 +231,7 @@ cdef class KeyBatch(ArrayWriter):
             for i in range(count):
                 if PyList_GET_SIZE(self) != count:
                     raise InterfaceError('the keys of a loader were changed while they were sent')
-                if (<KeyFuture>self.waiters[i]).state != PENDING:
+                if (<KeyFuture>waiters[i]).state != PENDING:
                     self.entries[i].group = NOT_SENT
                     continue
                 key = <object>PyList_GET_ITEM(self, i)
@@ -301,6 +308,7 @@ cdef class KeyBatch(ArrayWriter):
             bytearray given = bytearray(count)
             object key, row, index, result, stranger = NONE
             KeyFuture waiter
+            list waiters = self.waiters
         for key, row in rows:
             if self.shape.positions:
                 if type(key) is int and 0 < key <= count:
@@ -323,21 +331,21 @@ cdef class KeyBatch(ArrayWriter):
                 index = self.aliases.get(index)
                 if index is not None:
                     self.keep(found, index, row)
-        for i in range(len(self.waiters)):
-            waiter = self.waiters[i]
+        for i in range(len(waiters)):
+            waiter = waiters[i]
             group = self.entries[i].group
             if group < 0:
                 if group == FAILED:
-                    waiter.answer(self.entries[i].at, None, self.own_error(i))
+                    waiter.answer(self.entries[i].at, None, self.errors[i])
                 continue
             result = found[group]
             if result is NONE:
                 if stranger is not NONE:
-                    waiter.answer(self.entries[i].at, None, self.stranger_error(self[i], stranger))
+                    waiter.answer(self.entries[i].at, None, stranger_error(self.shape, count, self.key_at(i), stranger))
                     continue
                 result = [] if self.many else None
             elif result is SEVERAL:
-                waiter.answer(self.entries[i].at, None, self.several_error(self[i]))
+                waiter.answer(self.entries[i].at, None, several_error(self.key_at(i)))
                 continue
             elif self.many:
                 # Each caller may change the list that it gets.
@@ -345,7 +353,7 @@ cdef class KeyBatch(ArrayWriter):
                     result = list(<list>result)
                 given[group] = 1
             if answered is not None:
-                answered.append((self[i], result))
+                answered.append((self.key_at(i), result))
             waiter.answer(self.entries[i].at, result, None)
         self.end()
 
@@ -365,13 +373,14 @@ cdef class KeyBatch(ArrayWriter):
         cdef:
             Py_ssize_t i
             KeyFuture waiter
+            list waiters = self.waiters
             object raised = error
-        for i in range(len(self.waiters)):
-            waiter = self.waiters[i]
+        for i in range(len(waiters)):
+            waiter = waiters[i]
             if waiter.state != PENDING:
                 continue
             if i in self.errors:
-                waiter.answer(self.entries[i].at, None, self.own_error(i))
+                waiter.answer(self.entries[i].at, None, self.errors[i])
                 continue
             waiter.answer(self.entries[i].at, None, raised)
             raised = copy_of(error)
@@ -393,27 +402,26 @@ cdef class KeyBatch(ArrayWriter):
         self.waiters = []
         return 0
 
-    cdef object own_error(self, Py_ssize_t entry):
-        return self.errors[entry]
 
-    def stranger_error(self, key, returned):
-        column = self.shape.column
-        if self.shape.positions:
-            text = f'the loader asked for the key {key!r:.100}, and got a row with {column} = {returned!r:.100}, which is ' \
-                   f'no position from 1 to {len(self.distinct)}'
-            hint = 'Select the ordinality of unnest($1) WITH ORDINALITY.'
-        else:
-            text = f'the loader asked for the key {key!r:.100}, which got no row, and got a row with {column} = ' \
-                   f'{returned!r:.100}, which nobody asked for'
-            hint = POSITION_HINT
-        error = LoaderKeyError(text, hint=hint)
-        error.key = key
-        error.returned = returned
-        return error
+cdef object stranger_error(KeyedShape shape, Py_ssize_t count, object key, object returned):
+    """Return the error of a key without a row, of `count` that were sent, if a row belongs to none of them."""
+    cdef str text, hint = POSITION_HINT
+    if shape.positions:
+        text = f'the loader asked for the key {key!r:.100}, and got a row with {shape.column} = {returned!r:.100}, ' \
+               f'which is no position from 1 to {count}'
+        hint = 'Select the ordinality of unnest($1) WITH ORDINALITY.'
+    else:
+        text = f'the loader asked for the key {key!r:.100}, which got no row, and got a row with {shape.column} = ' \
+               f'{returned!r:.100}, which nobody asked for'
+    error = LoaderKeyError(text, hint=hint)
+    error.key = key
+    error.returned = returned
+    return error
 
-    def several_error(self, key):
-        return InterfaceError(f'the query of the loader returned several rows for the key {key!r:.100}, expected one',
-                              hint='Pass many=True to get a list of rows for each key.')
+
+cdef object several_error(object key):
+    return InterfaceError(f'the query of the loader returned several rows for the key {key!r:.100}, expected one',
+                          hint='Pass many=True to get a list of rows for each key.')
 
 
 cdef object copy_of(object error):

@@ -37,6 +37,7 @@ cdef class KeyFuture:
     cdef int answer(self, Py_ssize_t at, object value, object error) except -1
     cdef int finish(self, object value, object error) except -1
     cdef list pairs(self)
+    cdef int leave(self) except -1
     cdef int call_back(self) except -1
     cdef object outcome(self)
 

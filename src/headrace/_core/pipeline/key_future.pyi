@@ -1,5 +1,4 @@
 from asyncio import Future
-from collections.abc import Callable
 from typing import Any, Self
 
 class Wakeups:
@@ -22,8 +21,8 @@ class Wakeups:
 class KeyFuture(Future[Any]):
     """The future of one key. It is used like an `asyncio.Future`."""
 
-    def _make_cancelled_error(self) -> BaseException: ...
-    def add_done_callback(self, callback: Callable[[Any], object], *, context: Any = None) -> None: ...  # type: ignore[override]
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
+    def __next__(self) -> Any: ...
 
 class KeysFuture(KeyFuture):
     """The future of the results of several keys, in their order."""

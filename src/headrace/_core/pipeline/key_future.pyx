@@ -141,13 +141,13 @@ cdef class KeyFuture:
             raise self._make_cancelled_error()
         raise self.wakeups.invalid_state('Exception is not set.')
 
-    def set_result(self, result):
+    def set_result(self, result, /):
         if self.state != PENDING:
             raise self.wakeups.invalid_state(f'{self!r} is done already')
         self.leave()
         self.finish(result, None)
 
-    def set_exception(self, exception):
+    def set_exception(self, exception, /):
         if self.state != PENDING:
             raise self.wakeups.invalid_state(f'{self!r} is done already')
         if isinstance(exception, type):
@@ -167,7 +167,7 @@ cdef class KeyFuture:
             self.wakeups.add(self)
         return True
 
-    def leave(self):
+    cdef int leave(self) except -1:
         """Tell the batches that this future no longer waits for them."""
         cdef object batch = self.batch
         self.batch = None
@@ -176,6 +176,7 @@ cdef class KeyFuture:
                 each.left()
         elif batch is not None:
             batch.left()
+        return 0
 
     def done(self):
         return self.state != PENDING
@@ -209,23 +210,23 @@ cdef class KeyFuture:
 
     # -- callbacks -----------------------------------------------------------------------------------------------------
 
-    def add_done_callback(self, callback, *, context=None):
+    def add_done_callback(self, fn, /, *, context=None):
         if context is None:
             context = PyContext_CopyCurrent()
         if self.state != PENDING:
-            self.wakeups.loop.call_soon(callback, self, context=context)
+            self.wakeups.loop.call_soon(fn, self, context=context)
         elif self.callback is None:
-            self.callback = callback
+            self.callback = fn
             self.context = context
         else:
             if self.callbacks is None:
                 self.callbacks = []
-            self.callbacks.append((callback, context))
+            self.callbacks.append((fn, context))
 
-    def remove_done_callback(self, callback):
+    def remove_done_callback(self, fn, /):
         cdef:
             list pairs = self.pairs()
-            list kept = [pair for pair in pairs if pair[0] != callback]
+            list kept = [pair for pair in pairs if pair[0] != fn]
         self.callback = self.context = self.callbacks = None
         for each, context in kept:
             if self.callback is None:

@@ -1,6 +1,6 @@
-from typing import Any, final
+from typing import Any, Self, final
 
-from headrace._core.rows.row_plan import RowShape
+from headrace._core.rows.row_plan import Columns, RowPlan, RowShape
 
 @final
 class KeyedShape(RowShape):
@@ -13,3 +13,9 @@ class KeyedShape(RowShape):
     def column(self) -> str: ...
     @property
     def positions(self) -> bool: ...
+
+@final
+class KeyedPlan(RowPlan):
+    """How rows become pairs of a key and an object."""
+
+    def __new__(cls, columns: Columns, inner: RowPlan, at: int, whole: bool, records: bool) -> Self: ...
