@@ -765,7 +765,7 @@ async def test_a_plain_read_whose_connection_is_killed_is_asked_again(
     await until_asleep(server)
     server.sql("INSERT INTO awake VALUES (true)", database=database)
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-    assert await asyncio.gather(one, two) == [(1,), (2,)]
+    assert list(await asyncio.gather(one, two)) == [(1,), (2,)]
 
 
 # -- on a connection ------------------------------------------------------------------------------------------------
@@ -929,5 +929,31 @@ async def test_each_key_gets_what_a_query_for_it_alone_returns(kind: str, pool: 
     @given(st.lists(st.lists(TYPES[kind], max_size=8), max_size=4), st.integers(1, 6), st.booleans())
     def run(turns_of_keys: list[list[Any]], size: int, many: bool) -> None:
         asyncio.run_coroutine_threadsafe(check(turns_of_keys, size, many), loop).result(PATIENCE)
+
+    await asyncio.to_thread(run)
+
+
+async def test_with_positions_keys_that_the_server_finds_equal_get_the_row(
+    pool: Any, server: Cluster, database: str
+) -> None:
+    if server.version == 18:
+        pytest.skip("the wheel of PostgreSQL 18 has no citext")
+    server.sql("CREATE EXTENSION IF NOT EXISTS citext", database=database)
+    server.sql("CREATE TABLE IF NOT EXISTS word (word citext PRIMARY KEY)", database=database)
+    server.sql("INSERT INTO word VALUES ('Ab'), ('bA'), ('ÄÖ'), ('') ON CONFLICT DO NOTHING", database=database)
+    made = await pool(min_size=1, max_size=1)
+    query = """SELECT ord, word.word FROM unnest($1::citext[]) WITH ORDINALITY AS asked(word, ord)
+               JOIN word ON word.word = asked.word"""
+    loop = asyncio.get_running_loop()
+
+    async def check(keys: list[str], size: int) -> None:
+        rows = await loader_of(made, query, position="ord", max_batch_size=size).load_many(keys)
+        expected = [await made.fetchval("SELECT word FROM word WHERE word = $1", key) for key in keys]
+        assert [row and row["word"] for row in rows] == expected
+
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.text("aAbBäÖ", max_size=2), max_size=12), st.integers(1, 6))
+    def run(keys: list[str], size: int) -> None:
+        asyncio.run_coroutine_threadsafe(check(keys, size), loop).result(PATIENCE)
 
     await asyncio.to_thread(run)
