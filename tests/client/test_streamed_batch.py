@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
@@ -304,6 +305,14 @@ async def test_the_connection_is_lost_in_the_middle(conn: headrace.Connection, c
         with pytest.raises(headrace.ConnectionDoesNotExistError):
             await conn.executemany(INSERT, elements)
     assert elements.closed
+
+
+async def test_a_call_that_is_thrown_away_in_another_context(conn: headrace.Connection) -> None:
+    call = conn.executemany(INSERT, Elements(0, after=asyncio.Event().wait))
+    call.send(None)
+    contextvars.Context().run(call.close)
+    async with asyncio.timeout(PATIENCE):
+        assert await conn.fetchval("SELECT 1") == 1
 
 
 async def test_a_closed_connection_takes_nothing(conn: headrace.Connection) -> None:

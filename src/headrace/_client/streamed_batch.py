@@ -59,7 +59,9 @@ async def run_batch(
             observer.finished(query, source, timeout, monotonic() - started, failure)
         if own is not None:
             driver.release(own)
-        await batch.close_source()
+        if not isinstance(failure, GeneratorExit):
+            # A coroutine that is thrown away must not wait. The event loop closes its asynchronous generators.
+            await batch.close_source()
 
 
 class _Batch:

@@ -270,8 +270,10 @@ cdef class Driver(TransportCallbacks):
         try:
             yield
         finally:
-            READING.reset(token)
             self.streams.discard(stream)
+            # The coroutine of a closed event loop may be thrown away in another context.
+            with suppress(ValueError):
+                READING.reset(token)
 
     cdef int _check_streams(self) except -1:
         if not self.streams.isdisjoint(READING.get()):
