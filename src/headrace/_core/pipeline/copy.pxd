@@ -48,7 +48,7 @@ cdef class RowEncoder:
         readonly Py_ssize_t width
         WriteBuffer out
         Py_ssize_t mark
-        readonly long long rows
+        public long long rows             # rows encoded; errors count on from it
         readonly long long encoded        # bytes taken
 
     cdef int begin_message(self) except -1
