@@ -86,6 +86,22 @@ async def many(way: Way) -> None:
     assert await connection.fetchval("SELECT count(*) FROM many") == 20_000, "all or nothing"
 
 
+@row("`insert_records()`")
+async def insert_records(way: Way) -> None:
+    connection = await way.connect()
+    await connection.execute("DROP TABLE IF EXISTS records; CREATE TABLE records (a int PRIMARY KEY, b text[])")
+    for i in range(4):
+        records = [(a, ["x", str(i)]) for a in range(3000 * i, 3000 * i + 3000)]
+        if i % 2:
+            assert await connection.insert_records("records", records) == 3000
+        else:
+            rows = await connection.insert_records("records", records, returning="a")
+            assert [a for (a,) in rows] == [a for a, _ in records]
+        again = [(a % 100, ["again"]) for a in range(250)]
+        assert await connection.insert_records("records", again, on_conflict=("update", ["a"])) == 250
+    assert await connection.fetchval("SELECT count(*) FROM records WHERE b = '{again}'") == 100
+
+
 @row("`prepare()`, and the statement in several transactions")
 async def prepared(way: Way) -> None:
     connection = await way.connect()

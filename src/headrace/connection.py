@@ -49,6 +49,9 @@ from headrace.copy.source import Source
 from headrace.cursor import CursorFactory
 from headrace.exceptions import FeatureNotSupportedError, InterfaceError, InterfaceWarning
 from headrace.exceptions._values import shown
+from headrace.insert.conflict import Conflict, OnConflict, OnDuplicate, Update
+from headrace.insert.methods import insert_records
+from headrace.insert.turn import Turn
 from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class, rows_as
 from headrace.rows.type_vars import RecordT, RecordT_co
@@ -123,6 +126,7 @@ class Connection(Generic[RecordT_co]):
 
         self._copied_as_text: set[str] = set()
         """The COPYs of rows, in the binary format, that had to be in the text format when they were last run."""
+        self._insert_turn = Turn()
 
         self._proxy: Callable[[], object] | None = None
         """A weak reference to the pool's proxy during a lease."""
@@ -682,6 +686,148 @@ class Connection(Generic[RecordT_co]):
         rows = record_class if row is None else rows_as(row, record_class)
         query, args = bound(query, args)
         return CopyReader(self._for_copy(), query, args, rows, timeout)
+
+    # -- INSERT of many records: Pool has the same method ----------------------------------------------------------
+
+    @overload
+    async def insert_records(
+        self: Queryable,
+        table_name: str,
+        records: Iterable[Any] | AsyncIterable[Any],
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        on_conflict: OnConflict | None = None,
+        update: Update | None = None,
+        constraint: str | None = None,
+        where: str | None = None,
+        on_duplicate: OnDuplicate = "last",
+        returning: None = None,
+        row: None = None,
+        record_class: None = None,
+        ordered: bool | None = None,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,
+    ) -> int: ...
+
+    @overload
+    async def insert_records(
+        self: Queryable,
+        table_name: str,
+        records: Iterable[Any] | AsyncIterable[Any],
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        on_conflict: OnConflict | None = None,
+        update: Update | None = None,
+        constraint: str | None = None,
+        where: str | None = None,
+        on_duplicate: OnDuplicate = "last",
+        returning: str | Iterable[str],
+        row: None = None,
+        record_class: None = None,
+        ordered: bool | None = None,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,
+    ) -> list[Record]: ...
+
+    @overload
+    async def insert_records(
+        self: Queryable,
+        table_name: str,
+        records: Iterable[Any] | AsyncIterable[Any],
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        on_conflict: OnConflict | None = None,
+        update: Update | None = None,
+        constraint: str | None = None,
+        where: str | None = None,
+        on_duplicate: OnDuplicate = "last",
+        returning: str | Iterable[str],
+        row: None = None,
+        record_class: type[R],
+        ordered: bool | None = None,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,
+    ) -> list[R]: ...
+
+    @overload
+    async def insert_records(
+        self: Queryable,
+        table_name: str,
+        records: Iterable[Any] | AsyncIterable[Any],
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        on_conflict: OnConflict | None = None,
+        update: Update | None = None,
+        constraint: str | None = None,
+        where: str | None = None,
+        on_duplicate: OnDuplicate = "last",
+        returning: str | Iterable[str],
+        row: type[T],
+        record_class: None = None,
+        ordered: bool | None = None,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,
+    ) -> list[T]: ...
+
+    async def insert_records(
+        self: Queryable,
+        table_name: str,
+        records: Iterable[Any] | AsyncIterable[Any],
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        on_conflict: OnConflict | None = None,
+        update: Update | None = None,
+        constraint: str | None = None,
+        where: str | None = None,
+        on_duplicate: OnDuplicate = "last",
+        returning: str | Iterable[str] | None = None,
+        row: type[Any] | None = None,
+        record_class: type[Record] | None = None,
+        ordered: bool | None = None,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,
+    ) -> int | list[Any]:
+        """Insert records into a table, all or none; returns the number of rows, or the rows that `returning` asks for.
+
+        `records` is an iterable or asynchronous iterable of tuples, lists or Records with a value for each of
+        `columns`, or of mappings with these keys. By default the columns are the keys of the first mapping, or all
+        columns that the server does not compute. Columns that are not named get their defaults. The outcome is that of
+        an INSERT for each record in turn, but records travel many at a time, by COPY if that does the same.
+
+        A record that conflicts with a row is an error, unless `on_conflict` says otherwise: "ignore", ("ignore",
+        columns) or ("update", columns), with the columns of a unique index, and its condition as `where` if it is
+        partial. `constraint` names a constraint instead. An update sets all other given columns; `update` names those
+        to set, or maps them to SQL expressions. If two records are of one row, the last one wins, or with
+        `on_duplicate="error"` CardinalityViolationError is raised.
+
+        `returning` is a list of column names or SQL, such as "*". The rows come in the order of the records. If the
+        server does not return a row for each, InterfaceError is raised; with `on_conflict` pass `ordered=False`. See
+        `fetch()` for their class. `progress` is called with the number of records that were inserted.
+
+        It runs in a transaction, or behind a savepoint in an open one, so an error, a time-out and a cancellation leave
+        nothing behind. Raises ArgumentError for a record that does not fit; it names the record by its number from 1,
+        the column and its type. On a pool it takes a lease. Source: PostgreSQL documentation, INSERT (sql-insert).
+        """
+        conflict = Conflict(on_conflict, update, constraint, where, on_duplicate)
+        rows = record_class if row is None else rows_as(row, record_class)
+        return await insert_records(  # type: ignore[no-any-return]
+            self._for_copy(),
+            table_name,
+            schema_name,
+            records,
+            columns,
+            conflict,
+            returning,
+            rows,
+            ordered,
+            progress,
+            timeout,
+        )
 
     # -- listeners -------------------------------------------------------------------------------------------------
 

@@ -166,8 +166,8 @@ class Transaction:
             this.isolation = isolation
         frame = sys._getframe(2)
         code = frame.f_code
-        if code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
-            # It was called through a lease.
+        while code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+            # It was called through a lease, or by insert_records().
             frame = frame.f_back
             code = frame.f_code
         this.code = code

@@ -221,8 +221,8 @@ def test_what_returns_a_coroutine_passes_for_a_coroutine_function() -> None:
 @pytest.mark.parametrize(
     ("cls", "more"),
     [
-        ("Connection", {"copy_in", "copy_out"}),
-        ("Pool", {"copy_in", "copy_out", "listen", "stats"}),
+        ("Connection", {"copy_in", "copy_out", "insert_records"}),
+        ("Pool", {"copy_in", "copy_out", "insert_records", "listen", "stats"}),
     ],
 )
 def test_a_subclass_has_all_other_names_to_itself(cls: str, more: set[str]) -> None:

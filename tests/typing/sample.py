@@ -160,6 +160,23 @@ async def copies(connection: headrace.Connection) -> None:
     await connection.copy_records_to_table("product", records=[(1, "chair")], where="id > 0", timeout=10)
 
 
+async def many_records(connection: headrace.Connection, pool: headrace.Pool) -> None:
+    async def records() -> AsyncIterator[dict[str, object]]:
+        yield {"id": 1, "name": "chair"}
+
+    assert_type(await connection.insert_records("product", [(1, "chair"), [2, "table"]]), int)
+    assert_type(await pool.insert_records("product", records(), on_conflict="ignore", timeout=10), int)
+    assert_type(await connection.insert_records("product", [(1,)], columns=["id"], returning=["id"]), list[Record])
+    assert_type(await connection.insert_records("product", [(1,)], returning="*", row=Product), list[Product])
+    assert_type(await pool.insert_records("product", [(1,)], returning="*", record_class=Row), list[Row])
+    await connection.insert_records(
+        "product", records(), schema_name="shop", on_conflict=("update", ["id"]), update={"name": "EXCLUDED.name"},
+        where="id > 0", on_duplicate="error", progress=print,
+    )  # fmt: skip
+    await connection.insert_records("product", [(1,)], on_conflict="update", constraint="pk", update=["name"])
+    await connection.insert_records("product", [(1,)], returning="*", on_conflict="ignore", ordered=False)
+
+
 async def settings_and_codecs(connection: headrace.Connection) -> None:
     await connection.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
     await connection.set_type_codec("date", schema="pg_catalog", encoder=tuple, decoder=list, format="tuple")

@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
     from headrace._io.driver import Driver
     from headrace._sql.named_parameters import AnyQuery
     from headrace.exceptions import InterfaceError
+    from headrace.insert.turn import Turn
 
 
 class ConnectionInterface(Protocol):
@@ -29,6 +32,8 @@ class ConnectionInterface(Protocol):
     """The error of transactions of two tasks that have overlapped; None again once all of them have ended."""
     _reported_overlaps: set[tuple[str, str]]
     """Pairs of call sites whose transactions have overlapped and for which the log has a warning."""
+    _insert_turn: Turn
+    """The insertions of several tasks take turns."""
 
     _copied_as_text: set[str]
     """The COPYs of rows, in the binary format, that had to be in the text format when they were last run."""
@@ -46,6 +51,9 @@ class ConnectionInterface(Protocol):
 
     def is_in_transaction(self) -> bool:
         """Return whether a transaction block is open, according to the last reply of the server."""
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Return a transaction, or a savepoint inside an open one."""
 
     async def fetchval(
         self, query: AnyQuery, *args: object, column: int | str = 0, timeout: float | None = None

@@ -267,6 +267,9 @@ class Pool(Generic[RecordT_co]):
     copy_out = Connection[RecordT_co].copy_out
     """Return the rows of a query by way of COPY, on a lease. See `Connection.copy_out()`."""
 
+    insert_records = Connection.insert_records
+    """Insert many records into a table, or none, on a lease. See `Connection.insert_records()`."""
+
     def _request(
         self,
         method: QueryMethod,

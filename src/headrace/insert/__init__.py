@@ -1,0 +1,1 @@
+"""INSERT of many records: `Connection.insert_records()`."""
