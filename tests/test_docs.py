@@ -138,6 +138,11 @@ PAGES = {
         "CREATE TABLE event (id int, name text, day date)",
         copy_names,
     ),
+    "docs/inserting.md": Page(
+        "CREATE TABLE product (id serial, name text, tags text[]); CREATE TABLE event (id int, name text);"
+        "CREATE TABLE price (id int PRIMARY KEY, price int)",
+        copy_names,
+    ),
     "docs/custom-codecs.md": Page(ACCOUNT_NUMBER, lambda: {"dsn": "postgresql://localhost/shop"}, extension="hstore"),
     "docs/loader.md": Page(SHOP),
     "docs/logging.md": Page(names=lambda: {"dsn": "postgresql://localhost/shop"}),

@@ -6,7 +6,7 @@ import asyncio
 from asyncio import _get_running_loop
 from collections.abc import Iterable, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Final, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, overload
 
 from headrace._client.timeouts import checked_timeout
 from headrace._core.pipeline.key_batch import KeyBatch
@@ -20,6 +20,9 @@ from headrace.connection import Connection
 from headrace.exceptions import ArgumentError, InterfaceError, PostgresError
 from headrace.pool import Pool
 from headrace.rows import checked_record_class, rows_as
+
+if TYPE_CHECKING:
+    from headrace._core.rows.row_plan import RowShape
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -198,6 +201,7 @@ class Loader(Generic[K, V]):
         if not isinstance(column, str):
             name = "position" if key is None else "key"
             raise InterfaceError(f"{name} is expected to be the name of a column, got {column!r:.100}")
+        rows: type[Record] | RowShape
         if record_class is None and row is None:
             rows = source._record_class
         else:
