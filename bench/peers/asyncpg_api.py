@@ -45,6 +45,24 @@ class AsyncpgConnection:
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         await self._connection.executemany(sql, rows)
 
+    async def insert(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        insert_records = getattr(self._connection, "insert_records", None)
+        if insert_records is None:
+            await self._connection.executemany(table.insert, rows)
+        else:
+            await insert_records(table.name, rows, columns=table.columns, schema_name=table.schema)
+
+    async def insert_returning(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
+        column = table.columns[0]
+        insert_records = getattr(self._connection, "insert_records", None)
+        if insert_records is None:
+            found: Rows = await _method(self._connection, "fetchmany")(f"{table.insert} RETURNING {column}", rows)
+        else:
+            found = await insert_records(
+                table.name, rows, columns=table.columns, schema_name=table.schema, returning=[column]
+            )
+        return found
+
     async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         copy = _method(self._connection, "copy_records_to_table")
         await copy(table.name, records=rows, columns=table.columns, schema_name=table.schema)

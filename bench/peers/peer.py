@@ -31,6 +31,11 @@ class Table:
     def qualified(self) -> str:
         return f"{self.schema}.{self.name}"
 
+    @property
+    def insert(self) -> str:
+        """The INSERT of one row, with a parameter for each column."""
+        return f"INSERT INTO {self.qualified} VALUES ({', '.join(f'${i + 1}' for i in range(len(self.columns)))})"
+
 
 class PeerConnection(Protocol):
     """One connection. SQL has ``$n`` parameters; statements stay prepared between calls."""
@@ -57,6 +62,14 @@ class PeerConnection(Protocol):
 
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for each row, in one transaction if the driver does so."""
+        ...
+
+    async def insert(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert Python rows into a table by INSERTs, or as the driver does that best; all or none."""
+        ...
+
+    async def insert_returning(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
+        """Insert Python rows, all or none, and return the first column of each. Raises Unsupported if it cannot."""
         ...
 
     async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -41,6 +41,12 @@ class PsqlpyConnection:
             # It accepts only lists; creating them is part of its cost.
             await transaction.execute_many(sql, [list(row) for row in rows])
 
+    async def insert(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        await self.executemany(table.insert, rows)
+
+    async def insert_returning(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
+        raise Unsupported("its executemany returns no rows")
+
     async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         # Measured: with 100,000 rows every call hangs, with 10,000 one in ten, in a deadlock between the GIL and a
         # lock of psqlpy.

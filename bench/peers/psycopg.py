@@ -58,6 +58,17 @@ class PsycopgConnection:
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             await cursor.executemany(_sql(sql), rows)
 
+    async def insert(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        await self.executemany(table.insert, rows)
+
+    async def insert_returning(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> Rows:
+        found: list[Any] = []
+        async with self._connection.transaction(), self._connection.cursor(binary=True) as cursor:
+            await cursor.executemany(_sql(f"{table.insert} RETURNING {table.columns[0]}"), rows, returning=True)
+            async for results in cursor.results():
+                found += await results.fetchall()
+        return found
+
     async def copy_in(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         statement = f"COPY {table.qualified} ({', '.join(table.columns)}) FROM STDIN (FORMAT binary)"
         async with self._connection.cursor() as cursor, cursor.copy(_sql(statement)) as copy:

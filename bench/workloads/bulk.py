@@ -1,4 +1,4 @@
-"""Rows written and read in bulk: executemany, and COPY in both directions."""
+"""Rows written and read in bulk: executemany, insert_records, and COPY in both directions."""
 
 from __future__ import annotations
 
@@ -23,18 +23,30 @@ SKU_COPY = Table(SCHEMA, "sku_copy", SKU_COLUMNS, ("int4",) * 4)
 MakeRows = Callable[[int], list[tuple[Any, ...]]]
 Write = Callable[[PeerConnection, list[tuple[Any, ...]]], Awaitable[None]]
 
-INSERT = f"INSERT INTO {ITEM.qualified} VALUES ($1, $2, $3, $4, $5, $6, $7)"
-
 
 def workloads(scale: Scale) -> list[Workload]:
     """Return the workloads of this subject."""
     rows = scale.bulk_rows
 
-    def workload(name: str, title: str, opened: Open, batch: int | None) -> Workload:
-        return Workload(name, title, "rows/s", "bulk", opened, batch=batch, requirement=AtLeast(1.0))
+    def workload(name: str, title: str, opened: Open, batch: int | None, times: float = 1.0) -> Workload:
+        return Workload(name, title, "rows/s", "bulk", opened, batch=batch, requirement=AtLeast(times))
 
     return [
         workload("executemany", f"executemany, {rows:,} rows of 7", _executemany(rows), rows),
+        workload(
+            "insert-records",
+            f"insert_records (others: executemany), {rows:,} rows of 7",
+            _write(ITEM, item_rows, rows, lambda connection, items: connection.insert(ITEM, items)),
+            rows,
+            2.2,
+        ),
+        workload(
+            "insert-records-returning",
+            f"the same with RETURNING (others: fetchmany), {rows:,} rows of 7",
+            _write(ITEM, item_rows, rows, _insert_returning),
+            rows,
+            2.0,
+        ),
         workload(
             "copy-in-items",
             f"copy_records_to_table, {rows:,} rows of 7",
@@ -91,7 +103,12 @@ def _write(table: Table, make: MakeRows, count: int, write: Write) -> Open:
 
 
 def _executemany(count: int) -> Open:
-    return _write(ITEM, item_rows, count, lambda connection, rows: connection.executemany(INSERT, rows))
+    return _write(ITEM, item_rows, count, lambda connection, rows: connection.executemany(ITEM.insert, rows))
+
+
+async def _insert_returning(connection: PeerConnection, rows: list[tuple[Any, ...]]) -> None:
+    found = await connection.insert_returning(ITEM, rows)
+    expect(len(found) == len(rows) and found[-1][0] == rows[-1][0], "a row comes back for each, in their order")
 
 
 def _copy_in(table: Table, make: MakeRows, count: int) -> Open:
