@@ -437,7 +437,7 @@ class Connection(Generic[RecordT_co]):
         returned (sql-prepare).
         """
         if name is not None and not isinstance(name, (str, bool)):
-            raise InterfaceError(f"name is expected to be a str, True, False or None, got {name!r:.100}")
+            raise InterfaceError(f"name is expected to be a str, True, False or None, got {shown(name)}")
         rows = self._rows_as(record_class)
         seconds = self._timeout(timeout)
         driver = self._driver

@@ -18,6 +18,7 @@ from headrace._sql.lexer import highest_parameter
 from headrace._sql.named_parameters import unbound_text
 from headrace.connection import Connection
 from headrace.exceptions import ArgumentError, InterfaceError, PostgresError
+from headrace.exceptions._values import shown
 from headrace.pool import Pool
 from headrace.rows import checked_record_class, rows_as
 
@@ -200,7 +201,7 @@ class Loader(Generic[K, V]):
         column = position if key is None else key
         if not isinstance(column, str):
             name = "position" if key is None else "key"
-            raise InterfaceError(f"{name} is expected to be the name of a column, got {column!r:.100}")
+            raise InterfaceError(f"{name} is expected to be the name of a column, got {shown(column)}")
         rows: type[Record] | RowShape
         if record_class is None and row is None:
             rows = source._record_class
@@ -208,10 +209,10 @@ class Loader(Generic[K, V]):
             rows = checked_record_class(record_class) if row is None else rows_as(row, record_class)
         self._shape = KeyedShape(rows, column, key is None)
         if not isinstance(many, bool):
-            raise ValueError(f"many is expected to be True or False, got {many!r:.100}")
+            raise ValueError(f"many is expected to be True or False, got {shown(many)}")
         self._many = many
         if isinstance(max_batch_size, bool) or not isinstance(max_batch_size, int) or max_batch_size < 1:
-            raise ValueError(f"max_batch_size is expected to be greater than zero, got {max_batch_size!r:.100}")
+            raise ValueError(f"max_batch_size is expected to be greater than zero, got {shown(max_batch_size)}")
         self._max_batch_size = max_batch_size
         self._timeout = checked_timeout(timeout)
         self._cache = _checked_cache(cache)
@@ -320,7 +321,7 @@ class Loader(Generic[K, V]):
             found = self._cache.get(key, _MISSING)
         except TypeError as error:
             raise InterfaceError(
-                f"a key of a loader with a cache is expected to be hashable, got {key!r:.100}: {error}",
+                f"a key of a loader with a cache is expected to be hashable, got {shown(key)}: {error}",
                 hint="Pass the key in another form, such as a tuple or a text, or use no cache.",
             ) from error
         # Each caller may change the list that it gets.
@@ -415,7 +416,7 @@ _NO_KEY_HINT: Final = "NULL is equal to no key. Leave out keys that are None."
 def _checked_args(query: str, args: object) -> tuple[object, ...]:
     """Return the arguments behind the keys; raises InterfaceError if their number does not suit the query."""
     if not isinstance(args, Sequence) or isinstance(args, (str, bytes, bytearray)):
-        raise InterfaceError(f"args is expected to be a sequence of the values of $2, $3, ..., got {args!r:.100}")
+        raise InterfaceError(f"args is expected to be a sequence of the values of $2, $3, ..., got {shown(args)}")
     count = highest_parameter(query)
     if count == 0:
         raise InterfaceError(
@@ -437,7 +438,7 @@ def _checked_cache(cache: object) -> MutableMapping[Any, Any] | None:
     if cache is True:
         return {}
     if not isinstance(cache, MutableMapping):
-        raise InterfaceError(f"cache is expected to be True, False or a mutable mapping, got {cache!r:.100}")
+        raise InterfaceError(f"cache is expected to be True, False or a mutable mapping, got {shown(cache)}")
     return cache
 
 

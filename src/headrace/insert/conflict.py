@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from headrace._sql.quoting import checked_text, quote_identifier
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 OnConflict = Literal["ignore", "update"] | tuple[Literal["ignore", "update"], Iterable[str]]
 Update = Iterable[str] | Mapping[str, str]
@@ -46,7 +47,7 @@ class Conflict:
         if action == "ignore" and update is not None:
             raise InterfaceError("update goes with on_conflict=('update', columns), not with 'ignore'")
         if on_duplicate not in ("last", "error"):
-            raise InterfaceError(f"on_duplicate is expected to be 'last' or 'error', got {on_duplicate!r:.100}")
+            raise InterfaceError(f"on_duplicate is expected to be 'last' or 'error', got {shown(on_duplicate)}")
         if on_duplicate == "error" and action != "update":
             raise InterfaceError("on_duplicate='error' goes with on_conflict=('update', columns) alone")
         self._target = target
@@ -101,7 +102,7 @@ def _action(on_conflict: Any) -> tuple[str | None, tuple[str, ...] | None]:
         or len(on_conflict) != 2
         or on_conflict[0] not in ("ignore", "update")
     ):
-        raise InterfaceError(f"{EXPECTED}, got {on_conflict!r:.100}")
+        raise InterfaceError(f"{EXPECTED}, got {shown(on_conflict)}")
     action, columns = on_conflict
     names = _names(columns, "on_conflict")
     if not names:
@@ -124,7 +125,7 @@ def _update(update: Update | None) -> tuple[str, ...] | Mapping[str, str] | None
 def _names(columns: Any, what: str) -> tuple[str, ...]:
     if isinstance(columns, (str, bytes)) or not isinstance(columns, Iterable):
         raise InterfaceError(
-            f"{what} is expected to have a list of column names, got {type(columns).__name__} {columns!r:.100}"
+            f"{what} is expected to have a list of column names, got {type(columns).__name__} {shown(columns)}"
         )
     names = tuple(columns)
     for name in names:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NewType, get_origin, is_typeddict
 from uuid import UUID
 
 from headrace.exceptions import InterfaceError
+from headrace.exceptions._values import shown
 
 SQL_TYPES: dict[type[Any], str] = {
     bool: "boolean",
@@ -41,7 +42,7 @@ def value_class(given: object) -> type[Any]:
             pass  # such as Any, or a protocol
         else:
             return cls
-    raise InterfaceError(f"type is expected to be a class, such as int or list[str], got {given!r:.100}")
+    raise InterfaceError(f"type is expected to be a class, such as int or list[str], got {shown(given)}")
 
 
 def checked_value(value: Any, cls: type[Any]) -> Any:
@@ -51,6 +52,6 @@ def checked_value(value: Any, cls: type[Any]) -> Any:
     got = type(value).__qualname__
     wanted = SQL_TYPES.get(cls)
     raise InterfaceError(
-        f"the value is expected to be of type {cls.__qualname__}, got {got} {value!r:.100}",
+        f"the value is expected to be of type {cls.__qualname__}, got {got} {shown(value)}",
         hint=f"Cast the column to {wanted} in the query, or pass type={got}." if wanted else f"Pass type={got}.",
     )

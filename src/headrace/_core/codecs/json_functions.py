@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from headrace.exceptions._values import shown
+
 __all__ = ["JsonFunctions", "JsonOption", "checked_json"]
 
 Loads = Callable[[Any], Any]
@@ -77,17 +79,17 @@ def checked_json(option: Any) -> JsonFunctions | None:
         return STANDARD
     if isinstance(option, tuple):
         if len(option) != 2 or not all(callable(function) for function in option):
-            raise ValueError(f"{EXPECTED}; got {option!r:.100}")
+            raise ValueError(f"{EXPECTED}; got {shown(option)}")
         loads, dumps = option
         if _is_named(loads, "dumps", "encode") or _is_named(dumps, "loads", "decode"):
-            raise ValueError(f"the pair in json is expected to be (loads, dumps), in this order; got {option!r:.100}")
+            raise ValueError(f"the pair in json is expected to be (loads, dumps), in this order; got {shown(option)}")
     else:
         for names in (("loads", "dumps"), ("decode", "encode")):
             loads, dumps = (getattr(option, name, None) for name in names)
             if callable(loads) and callable(dumps):
                 break
         else:
-            raise ValueError(f"{EXPECTED}; got {type(option).__name__} {option!r:.100}")
+            raise ValueError(f"{EXPECTED}; got {type(option).__name__} {shown(option)}")
     if loads is json.loads and dumps is json.dumps:
         return STANDARD
     return JsonFunctions(loads, dumps, _takes_bytes(loads))

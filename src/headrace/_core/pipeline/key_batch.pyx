@@ -30,6 +30,7 @@ from headrace._core.rows.keyed_rows cimport KeyedShape
 import copy
 
 from headrace.exceptions import ArgumentError, InterfaceError, LoaderKeyError
+from headrace.exceptions._values import shown
 
 # In the place of the row of a key: there is none, or several although one was expected.
 cdef object NONE = object()
@@ -280,7 +281,7 @@ cdef class KeyBatch(ArrayWriter):
                 group = alias
             if type(element.decode(element, out.data + spans[group].start + 4, spans[group].size - 4)) is not type(value):
                 # 1 and true, as a codec for jsonb may read them.
-                raise ValueError(f'it equals {self.distinct[group]!r:.100} in Python, but not in PostgreSQL; '
+                raise ValueError(f'it equals {shown(self.distinct[group])} in Python, but not in PostgreSQL; '
                                  'with position= both can be asked for')
             if self.aliases is None:
                 self.aliases = {}
@@ -407,12 +408,12 @@ cdef object stranger_error(KeyedShape shape, Py_ssize_t count, object key, objec
     """Return the error of a key without a row, of `count` that were sent, if a row belongs to none of them."""
     cdef str text, hint = POSITION_HINT
     if shape.positions:
-        text = f'the loader asked for the key {key!r:.100}, and got a row with {shape.column} = {returned!r:.100}, ' \
+        text = f'the loader asked for the key {shown(key)}, and got a row with {shape.column} = {shown(returned)}, ' \
                f'which is no position from 1 to {count}'
         hint = 'Select the ordinality of unnest($1) WITH ORDINALITY.'
     else:
-        text = f'the loader asked for the key {key!r:.100}, which got no row, and got a row with {shape.column} = ' \
-               f'{returned!r:.100}, which nobody asked for'
+        text = f'the loader asked for the key {shown(key)}, which got no row, and got a row with {shape.column} = ' \
+               f'{shown(returned)}, which nobody asked for'
     error = LoaderKeyError(text, hint=hint)
     error.key = key
     error.returned = returned
@@ -420,7 +421,7 @@ cdef object stranger_error(KeyedShape shape, Py_ssize_t count, object key, objec
 
 
 cdef object several_error(object key):
-    return InterfaceError(f'the query of the loader returned several rows for the key {key!r:.100}, expected one',
+    return InterfaceError(f'the query of the loader returned several rows for the key {shown(key)}, expected one',
                           hint='Pass many=True to get a list of rows for each key.')
 
 

@@ -205,7 +205,7 @@ cdef class KeyFuture:
     def __repr__(self) -> str:
         state = ('pending', 'cancelled', 'finished')[<int>self.state]
         if self.state == FINISHED:
-            state += f' exception={self.error!r:.200}' if self.error is not None else f' result={self.value!r:.200}'
+            state += f' exception={self.error!r:.100}' if self.error is not None else f' result={self.value!r:.100}'
         return f'<{type(self).__name__} {state}>'
 
     # -- callbacks -----------------------------------------------------------------------------------------------------
