@@ -16,6 +16,7 @@ from headrace import serverversion as serverversion
 from headrace import transaction as transaction
 from headrace import types as types
 from headrace import utils as utils
+from headrace._client.queries import ResultIterator
 from headrace._client.type_codecs import TypeCodec
 from headrace._core.rows.record import Record
 from headrace._sql.named_parameters import Query, identifier, sql
@@ -64,6 +65,7 @@ __all__ = [
     "Query",
     "Range",
     "Record",
+    "ResultIterator",
     "ServerVersion",
     "Type",
     "TypeCodec",

@@ -21,12 +21,17 @@ from headrace._client.queries import (
     EXECUTE,
     EXECUTEMANY,
     FETCH,
+    FETCH_EACH,
     FETCHMANY,
     FETCHROW,
+    FETCHROW_EACH,
     FETCHVAL,
+    FETCHVAL_EACH,
     QUERY_METHODS,
+    EachOptions,
     Queryable,
     QueryMethod,
+    ResultIterator,
 )
 from headrace._client.query_log import LoggedQuery as LoggedQuery
 from headrace._client.query_log import QueryLogger, add_query_logger, remove_query_logger
@@ -40,6 +45,8 @@ from headrace._connect.server_kind import server_kind
 from headrace._core.codecs.json_functions import JsonOption
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
+from headrace._io.each import Each
+from headrace._io.each_sender import ConnectionSender
 from headrace._sql.named_parameters import bound, bound_each, unbound_text
 from headrace.copy import CopyReader, CopyWriter
 from headrace.copy import command as copy_command
@@ -75,6 +82,9 @@ Element = Sequence[object] | Mapping[str, object]
 Elements = Iterable[Element] | AsyncIterable[Element]
 Columns = Iterable[str] | None
 Force = Iterable[str] | bool | None
+
+WINDOW = 4096
+"""Elements of fetch_each() and its kin that may be under way."""
 
 
 class Connection(Generic[RecordT_co]):
@@ -356,6 +366,250 @@ class Connection(Generic[RecordT_co]):
             return await self._request(FETCHVAL, query, args, column, None, timeout)
         expected = value_class(type)
         return checked_value(await self._request(FETCHVAL, query, args, column, None, timeout), expected)
+
+    @overload
+    def fetch_each(
+        self: Queryable[R],
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+        return_errors: Literal[False] = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[list[R]]: ...
+
+    @overload
+    def fetch_each(
+        self: Queryable[R],
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+        return_errors: Literal[True],
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[list[R] | Exception]: ...
+
+    @overload
+    def fetch_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+        return_errors: Literal[False] = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[list[R]]: ...
+
+    @overload
+    def fetch_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+        return_errors: Literal[True],
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[list[R] | Exception]: ...
+
+    @overload
+    def fetch_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+        return_errors: Literal[False] = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[list[T]]: ...
+
+    @overload
+    def fetch_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+        return_errors: Literal[True],
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[list[T] | Exception]: ...
+
+    def fetch_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+        return_errors: bool = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[Any]:
+        """Return an asynchronous iterator over the rows of a query, a list of them for each element of `args`.
+
+        `async for rows in pool.fetch_each(query, ((key,) for key in keys))` gets the lists in the order of the
+        elements, while the requests for more elements are under way. No task is made for them. `args` is an iterable or
+        asynchronous iterable of sequences, or of mappings for a `sql()` with named parameters. It may have millions of
+        elements: it is read as results are taken. At most `window` elements are under way or wait to be taken, and
+        fewer if their rows are expected to take more than 16 MB.
+
+        Plain reads are pipelined, and several of them share a round trip. On a pool they are spread over its
+        connections. Anything else is sent one element at a time on each connection, so on a pool the elements run
+        concurrently, in no certain order. With `pipeline_writes` they are pipelined on one connection, which a pool
+        leases for them. Then the end of the connection makes the outcome of several elements unknown, and a deadlock
+        with a lease of the same program is possible.
+
+        The error of an element is raised in its turn and ends the iteration. Notes on it name the number of the
+        element, and later elements that had been sent. With `return_errors` the error takes the place of the result and
+        the iteration goes on, unless it has failed an open transaction block, or the connection is lost.
+
+        `timeout` limits the wait for each result: TimeoutError ends the iteration. If the iteration ends early, by an
+        error, a `break`, a cancellation or `aclose()`, requests that were not sent never run, and plain reads are
+        cancelled. Other requests that were sent go on; `aclose()` and the error of an element wait for them. A
+        cancellation or time-out cancels them on the server.
+        """
+        rows = record_class if row is None else rows_as(row, record_class)
+        options = EachOptions(timeout, return_errors, pipeline_writes, window)
+        return self._each(FETCH_EACH, query, args, 0, rows, options)
+
+    @overload
+    def fetchrow_each(
+        self: Queryable[R],
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+        return_errors: Literal[False] = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[R | None]: ...
+
+    @overload
+    def fetchrow_each(
+        self: Queryable[R],
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+        return_errors: Literal[True],
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[R | Exception | None]: ...
+
+    @overload
+    def fetchrow_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+        return_errors: Literal[False] = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[R | None]: ...
+
+    @overload
+    def fetchrow_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+        return_errors: Literal[True],
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[R | Exception | None]: ...
+
+    @overload
+    def fetchrow_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+        return_errors: Literal[False] = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[T | None]: ...
+
+    @overload
+    def fetchrow_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+        return_errors: Literal[True],
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[T | Exception | None]: ...
+
+    def fetchrow_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+        return_errors: bool = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[Any]:
+        """Return an asynchronous iterator over the first row, or None, for each element of `args`.
+
+        See `fetch_each()`.
+        """
+        rows = record_class if row is None else rows_as(row, record_class)
+        options = EachOptions(timeout, return_errors, pipeline_writes, window)
+        return self._each(FETCHROW_EACH, query, args, 0, rows, options)
+
+    def fetchval_each(
+        self: Queryable,
+        query: AnyQuery,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        column: int | str = 0,
+        return_errors: bool = False,
+        pipeline_writes: bool = False,
+        window: int = WINDOW,
+    ) -> ResultIterator[Any]:
+        """Return an asynchronous iterator over one column of the first row for each element of `args`.
+
+        It is None for an element without rows. See `fetch_each()`."""
+        options = EachOptions(timeout, return_errors, pipeline_writes, window)
+        return self._each(FETCHVAL_EACH, query, args, column, None, options)
 
     # -- cursors, statements, transactions -------------------------------------------------------------------------
 
@@ -1067,6 +1321,24 @@ class Connection(Generic[RecordT_co]):
     ) -> Any:
         text, elements = bound_each(query, args)
         return (await run_batch(self._driver, text, elements, rows, collects, seconds))[0]
+
+    def _each(
+        self,
+        method: QueryMethod,
+        query: AnyQuery,
+        args: Any,
+        column: int | str,
+        rows: type[Record] | RowShape | None,
+        options: EachOptions,
+    ) -> ResultIterator[Any]:
+        options = options.checked(self._command_timeout)
+        rows = self._record_class if rows is None else checked_record_class(rows)
+        query, args = bound_each(query, args)
+        sender = ConnectionSender(self._driver, query, pipeline_writes=options.pipeline_writes)
+        return Each(
+            sender, query, args, method.kind, method.limit, column, rows,
+            return_errors=options.return_errors, timeout=options.timeout, window=options.window,
+        )  # fmt: skip
 
     def _for_copy(self) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)

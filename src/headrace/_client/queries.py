@@ -6,19 +6,22 @@ Each method is written once, in `Connection`, and `Pool` has the same function. 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
+from headrace._client.timeouts import checked_timeout
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.rows.type_vars import RecordT_co
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
     from headrace._client.interface import ConnectionInterface
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class QueryMethod:
@@ -46,7 +49,47 @@ FETCHMANY: Final = QueryMethod("fetchmany", KIND_ROWS, many=True)
 FETCHROW: Final = QueryMethod("fetchrow", KIND_FIRST_ROW, limit=1)
 FETCHVAL: Final = QueryMethod("fetchval", KIND_VALUE, limit=1)
 
-QUERY_METHODS: Final = (EXECUTE, EXECUTEMANY, FETCH, FETCHMANY, FETCHROW, FETCHVAL)
+FETCH_EACH: Final = QueryMethod("fetch_each", KIND_ROWS)
+FETCHROW_EACH: Final = QueryMethod("fetchrow_each", KIND_FIRST_ROW, limit=1)
+FETCHVAL_EACH: Final = QueryMethod("fetchval_each", KIND_VALUE, limit=1)
+
+QUERY_METHODS: Final = (
+    EXECUTE, EXECUTEMANY, FETCH, FETCHMANY, FETCHROW, FETCHVAL, FETCH_EACH, FETCHROW_EACH, FETCHVAL_EACH,
+)  # fmt: skip
+
+
+class EachOptions(NamedTuple):
+    """The options of fetch_each(), fetchrow_each() and fetchval_each()."""
+
+    timeout: float | None
+    return_errors: bool
+    pipeline_writes: bool
+    window: int
+
+    def checked(self, command_timeout: float | None) -> EachOptions:
+        """Return the options with the default time limit; raises ValueError for options that make no sense."""
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
+            raise ValueError(f"window is expected to be a number of elements greater than zero, got {self.window!r}")
+        seconds = command_timeout if self.timeout is None else checked_timeout(self.timeout)
+        return self._replace(timeout=seconds)
+
+
+class ResultIterator(Protocol[T_co]):
+    """The results of a query for each element of an iterable: an asynchronous iterator with `aclose()`.
+
+    `async with contextlib.aclosing(pool.fetch_each(...)) as results` ends it at the end of the block.
+    """
+
+    def __aiter__(self) -> AsyncIterator[T_co]: ...
+
+    def __anext__(self) -> Awaitable[T_co]: ...
+
+    async def aclose(self) -> None:
+        """End the iteration.
+
+        Requests that were not sent are dropped, and plain reads are cancelled. Other requests that were sent are waited
+        for: `timeout` seconds at most, if there is a time limit; then they are cancelled.
+        """
 
 
 class Queryable(Protocol[RecordT_co]):
@@ -70,6 +113,17 @@ class Queryable(Protocol[RecordT_co]):
         `args` is the tuple of arguments, or the iterable of them for a method with `many`. `column` is for values,
         `rows` the class that rows become (None: the default).
         """
+
+    def _each(
+        self,
+        method: QueryMethod,
+        query: AnyQuery,
+        args: Any,
+        column: int | str,
+        rows: type[Record] | RowShape | None,
+        options: EachOptions,
+    ) -> ResultIterator[Any]:
+        """Return the results of a query for each element of `args`. Nothing is sent before the first is awaited."""
 
     def _for_copy(self) -> AbstractAsyncContextManager[ConnectionInterface]:
         """Return a context manager that provides the connection for a COPY."""

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from headrace._sql.core_functions import GRAMMAR_WORDS, KEYWORDS, READING_FUNCTIONS, SESSION_NAMES, VOLATILE_FUNCTIONS
 from headrace._sql.lexer import scan
 
-__all__ = ["Traits", "classify", "split_statements"]
+__all__ = ["Traits", "classify", "reads_transaction_time", "split_statements"]
 
 
 class Traits(NamedTuple):
@@ -148,6 +148,20 @@ def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
         words.append(word)
     if words:
         yield _Statement(words, start, len(sql), sound and depth <= 0 and not in_body, inside)
+
+
+_TRANSACTION_TIME: Final = re.compile(
+    r"now|age|today|tomorrow|yesterday|current_(?:date|time)|localtime|transaction_timestamp", re.IGNORECASE
+)
+
+
+def reads_transaction_time(sql: str) -> bool:
+    """Return whether a text may read the time at which its transaction began, such as by now() or CURRENT_DATE.
+
+    The answer is the careful one: a name or a constant that contains one of these words counts as well.
+    Source: PostgreSQL documentation, "Current Date/Time" (functions-datetime-current).
+    """
+    return _TRANSACTION_TIME.search(sql) is not None
 
 
 def split_statements(sql: str, *, standard_conforming_strings: bool = True) -> list[str]:

@@ -8,7 +8,7 @@ all the time.
 cimport cython
 
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Repetition, Request, repetition_of
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport Driver, PoolCallbacks
 
@@ -116,6 +116,10 @@ cdef class Dispatcher(PoolCallbacks):
         """Return whether a text is a plain read that does not read its session."""
         traits = self.profile(query).traits
         return traits.plain_read and not traits.reads_session
+
+    def leases(self, str query not None) -> bool:
+        """Return whether a text needs a connection of its own."""
+        return self.profile(query).leases
 
     def query(self, str query not None, tuple args not None, int kind, int limit, column, record_class, timeout):
         """Request one execution of a statement on a shared connection; return the request, to be awaited.
@@ -410,7 +414,6 @@ cdef class Dispatcher(PoolCallbacks):
         self.fill(pooled, True)
 
     cdef bint take_back(self, Driver driver, Request request, bint started) except -1:
-        cdef Repetition repetition
         if not self.running or request.attempts >= MOST_ATTEMPTS:
             return False
         if started and (not request.movable or request.attempts):
@@ -420,10 +423,6 @@ cdef class Dispatcher(PoolCallbacks):
             # The repetition is still in flight.
             request.release()
             return True
-        if isinstance(request, Repetition):
-            repetition = <Repetition>request
-            if repetition.original is None:
-                return False
         if not request.is_wanted():
             return False
         request.attempts += 1
@@ -459,7 +458,7 @@ cdef class Dispatcher(PoolCallbacks):
             PooledConnection pooled
             Driver driver
             Claim head
-            Repetition repetition
+            Query repetition
             double now = boot_seconds()
             list found = []
         self.overrun_check = None
@@ -500,9 +499,8 @@ cdef class Dispatcher(PoolCallbacks):
             if request.state != SENT or not driver.is_head(request) or not request.is_wanted() \
                     or driver.session.backend_secret is None:
                 continue
-            if isinstance(request, Repetition):
-                original = (<Repetition>request).original
-                (<Repetition>request).original = None
+            if request.is_repetition:
+                original, request.original = request.original, None
                 original.repetition = None
             if original.repetition is None:
                 self.scheduler.put_back(repetition_of(original), now)

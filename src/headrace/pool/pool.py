@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from headrace._client.queries import QueryMethod
+from headrace._client.queries import EachOptions, QueryMethod, ResultIterator
 from headrace._client.session_state import SessionState, first_state, session_state
 from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
@@ -23,18 +23,20 @@ from headrace._connect.params.secret import HiddenArguments
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
+from headrace._io.each import Each
 from headrace._sql.named_parameters import bound, bound_each
 from headrace.connection import Connection
 from headrace.connection import connect as open_connection
 from headrace.exceptions import InterfaceError, PostgresError
 from headrace.exceptions._values import shown
 from headrace.pool.acquire import Leases, occupation
+from headrace.pool.each_sender import PoolSender
 from headrace.pool.lazy import LazyAcquireContext, checked_lazy
 from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
 from headrace.pool.private_names import Free, Holder, free, holders
 from headrace.pool.proxy import CallSite, PoolAcquireContext
-from headrace.pool.queries import execute_text, run_on_lease
+from headrace.pool.queries import each_on_lease, execute_text, run_on_lease
 from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
 from headrace.pool.stats import PoolStats
 from headrace.rows import checked_record_class
@@ -254,6 +256,13 @@ class Pool(Generic[RecordT_co]):
     fetchval = Connection.fetchval
     """Run a query on a shared connection and return one value. See `Connection.fetchval()`."""
 
+    fetch_each = Connection[RecordT_co].fetch_each
+    """Run a query on shared connections for each element of `args`. See `Connection.fetch_each()`."""
+    fetchrow_each = Connection[RecordT_co].fetchrow_each
+    """Return the first row, or None, for each element of `args`. See `Connection.fetchrow_each()`."""
+    fetchval_each = Connection.fetchval_each
+    """Return one value for each element of `args`. See `Connection.fetchval_each()`."""
+
     copy_from_table = Connection.copy_from_table
     """Copy a table to a path, a file-like object or a function, on a lease. See `Connection.copy_from_table()`."""
     copy_from_query = Connection.copy_from_query
@@ -304,6 +313,28 @@ class Pool(Generic[RecordT_co]):
     def _for_call(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
         """Return a lease for one call. A subclass may have an acquire() of its own."""
         return self._acquire_at_once(timeout) if self._lazy_acquire else self.acquire(timeout=timeout)
+
+    def _each(
+        self,
+        method: QueryMethod,
+        query: AnyQuery,
+        args: Any,
+        column: int | str,
+        rows: type[Record] | RowShape | None,
+        options: EachOptions,
+    ) -> ResultIterator[Any]:
+        self._check()
+        if not isinstance(query, str):
+            query, args = bound_each(query, args)
+        options = options.checked(self._command_timeout)
+        replaced = getattr(self._connection_class, method.name) is not method.original
+        if self._leases_always or replaced or options.pipeline_writes or self._dispatcher.leases(query):
+            return each_on_lease(self._for_call, method, query, args, column, rows, options)
+        row_class = self._record_class if rows is None else checked_record_class(rows)
+        return Each(
+            PoolSender(self._dispatcher, query), query, args, method.kind, method.limit, column, row_class,
+            return_errors=options.return_errors, timeout=options.timeout, window=options.window,
+        )  # fmt: skip
 
     def _for_copy(self) -> PoolAcquireContext[RecordT_co]:
         return self._for_call()

@@ -6,11 +6,11 @@ must not run there. `run_on_lease()` gives it a connection of its own for the ti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
-from headrace._client.queries import EXECUTE, QueryMethod
+from headrace._client.queries import EXECUTE, EachOptions, QueryMethod
 from headrace._io.driver import KIND_STATUS, KIND_VALUE
 from headrace._sql.classify import classify
 from headrace.exceptions import InterfaceError, PostgresSyntaxError
@@ -61,6 +61,32 @@ async def run_on_lease(
         connection._pooled.ran_code = traits.runs_code or has_hidden_effects
         call = getattr(connection, method.name)
         return await (call(query, args, **kwargs) if method.many else call(query, *args, **kwargs))
+
+
+async def each_on_lease(
+    acquire: Acquire,
+    method: QueryMethod,
+    query: str,
+    args: Any,
+    column: int | str,
+    rows: type[Record] | RowShape | None,
+    options: EachOptions,
+) -> AsyncGenerator[Any, None]:
+    """Yield the results of fetch_each() or its kin of a leased connection."""
+    traits = classify(query)
+    if traits.needs_own_session:
+        raise InterfaceError(OTHER_SESSION, hint=OTHER_SESSION_HINT)
+    kwargs = options._asdict()
+    if method.kind == KIND_VALUE:
+        kwargs["column"] = column
+    else:
+        kwargs["record_class"] = rows
+    async with acquire(timeout=options.timeout) as connection:
+        connection._pooled.not_resettable = traits.not_resettable
+        connection._pooled.ran_code = traits.runs_code
+        async with aclosing(getattr(connection, method.name)(query, args, **kwargs)) as results:
+            async for result in results:
+                yield result
 
 
 async def execute_text(request: Awaitable[str], acquire: Acquire, query: str, timeout: float | None) -> str:

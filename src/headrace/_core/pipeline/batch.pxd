@@ -25,3 +25,6 @@ cdef class StreamedBatch(Batch):
         bint adding                  # an element is being encoded
         bint complete                # there are no more elements
         public object room           # a future: its result is set when `ahead` has been taken
+
+
+cdef object checked_element(object args, Py_ssize_t element, str where)

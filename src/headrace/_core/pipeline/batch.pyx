@@ -59,7 +59,7 @@ cdef class Batch(ExtendedQuery):
                 put_sync(out)
                 break
             if not isinstance(args, (tuple, list)):
-                args = checked_element(args, self.element)
+                args = checked_element(args, self.element, 'executemany() argument sequence')
             self.statement.put_bind(out, self.plan, b'', args, self.element)
             put_execute(out, b'', 0)
             self.element += 1
@@ -154,7 +154,7 @@ cdef class StreamedBatch(Batch):
         self.adding = True
         try:
             if not isinstance(args, (tuple, list)):
-                args = checked_element(args, self.element)
+                args = checked_element(args, self.element, 'executemany() argument sequence')
             self.statement.put_bind(self.ahead, self.plan, b'', args, self.element)
             put_execute(self.ahead, b'', 0)
             self.element += 1
@@ -199,11 +199,12 @@ cdef class StreamedBatch(Batch):
         return self.ahead.take()
 
 
-cdef object checked_element(object args, Py_ssize_t element):
+cdef object checked_element(object args, Py_ssize_t element, str where):
+    """Return an element if it is a sequence of arguments; raises ArgumentError if not. `where` names what it is an element of."""
     if isinstance(args, (str, bytes, bytearray)) or not hasattr(args, '__getitem__') or not hasattr(args, '__len__') \
             or isinstance(args, dict):
         raise ArgumentError(
-            f'invalid input in executemany() argument sequence element #{element}: expected a sequence, '
+            f'invalid input in {where} element #{element}: expected a sequence, '
             f'got {type(args).__name__} {shown(args)}', hint=element_hint(args))
     return args
 

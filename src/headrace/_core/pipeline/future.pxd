@@ -1,6 +1,20 @@
 # The outcome of a request, and who waits for it.
 
+from cpython.object cimport PyObject, PyTypeObject
+
 from headrace._core.pipeline.workload cimport Claim
+
+
+cdef extern from "awaited.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
+    void set_send(PyTypeObject *type, sendfunc send)
+    PySendResult PyIter_Send(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
+    int stop_with(object value) except -1
 
 
 cdef class WakeupBatch:

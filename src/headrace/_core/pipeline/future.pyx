@@ -18,17 +18,6 @@ from cpython.ref cimport Py_INCREF
 from headrace._core.pipeline.workload cimport boot_seconds
 
 
-cdef extern from "awaited.h":
-    ctypedef enum PySendResult:
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-
-    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
-    void set_send(PyTypeObject *type, sendfunc send)
-    PySendResult PyIter_Send(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
-
-
 # So many rows that freeing them takes as long as a round trip.
 cdef Py_ssize_t MANY_ROWS = 64
 

@@ -118,15 +118,14 @@ cdef class Query(ExtendedQuery):
         list late                    # rows that cannot be read before types are looked up; None for none
         object reason                # why they cannot
         set asked                    # OIDs that were looked up for them
+        readonly bint is_repetition  # asks once more, on another connection, for what is stuck behind others
+        Query original               # gets the outcome of a repetition, unless it has one of its own
 
     cdef int read_late(self) except -1
     cdef int give_up_late(self, object cause) except -1
+    cdef Query again(self)
 
-cdef class Repetition(Query):
-    cdef:
-        Query original               # gets the outcome, unless it has one of its own
-
-cpdef Repetition repetition_of(Query original)
+cpdef Query repetition_of(Query original)
 
 cdef class UnpreparedQuery(Request):
     cdef:

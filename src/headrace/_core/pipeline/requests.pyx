@@ -457,6 +457,20 @@ cdef class Query(ExtendedQuery):
             self.owner.give_up(repetition)
         return Request.settle(self)
 
+    cdef int deliver(self, object value, object error) except -1:
+        if self.is_repetition:
+            return deliver_repetition(self, value, error)
+        return ExtendedQuery.deliver(self, value, error)
+
+    cdef bint is_wanted(self) except -1:
+        if self.is_repetition:
+            return self.original is not None and self.original.is_wanted()
+        return ExtendedQuery.is_wanted(self)
+
+    cdef Query again(self):
+        """Return a new request that asks the same."""
+        return Query(None, self.query, self.args, self.kind, self.limit, self.column, self.record_class, True)
+
     cdef int renew(self) except -1:
         ExtendedQuery.renew(self)
         self.suspended = False
@@ -470,36 +484,31 @@ cdef class Query(ExtendedQuery):
         return self.args
 
 
-cdef class Repetition(Query):
-    """A plain read asked once more, on another connection, while it is stuck behind others on its own.
-
-    The first outcome counts. The end of the connection is none.
-    """
-
-    cdef int deliver(self, object value, object error) except -1:
-        cdef Query original = self.original
-        self.original = None
-        if original is None or original.repetition is not self:
-            return 0
-        original.repetition = None
-        if not original.is_wanted():
-            return 0
-        if isinstance(error, ConnectionDoesNotExistError) and original.work is not None and original.state != ABANDONED:
-            return 0
-        original.forget_deadline()
-        original.deliver(value, error)
-        # Its own reply is passed over when it comes.
-        original.owner.give_up(original)
+cdef int deliver_repetition(Query repetition, object value, object error) except -1:
+    """Give the outcome of a repetition to the request that it repeats. The end of the connection is no outcome."""
+    cdef Query original = repetition.original
+    repetition.original = None
+    if original is None or original.repetition is not repetition:
         return 0
+    original.repetition = None
+    if not original.is_wanted():
+        return 0
+    if isinstance(error, ConnectionDoesNotExistError) and original.work is not None and original.state != ABANDONED:
+        return 0
+    original.forget_deadline()
+    original.deliver(value, error)
+    # Its own reply is passed over when it comes.
+    original.owner.give_up(original)
+    return 0
 
-    cdef bint is_wanted(self) except -1:
-        return self.original is not None and self.original.is_wanted()
 
+cpdef Query repetition_of(Query original):
+    """Return a second request for what `original`, a plain read, asks: while that is stuck, another connection is asked.
 
-cpdef Repetition repetition_of(Query original):
-    """A second request for what `original` asks."""
-    cdef Repetition request = Repetition(None, original.query, original.args, original.kind, original.limit,
-                                         original.column, original.record_class, True)
+    The first outcome counts.
+    """
+    cdef Query request = original.again()
+    request.is_repetition = True
     request.original = original
     request.owner = original.owner
     request.wakeup_batch = original.wakeup_batch

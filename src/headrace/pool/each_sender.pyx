@@ -1,0 +1,47 @@
+"""The requests of fetch_each() and its kin on the connections of a pool."""
+
+cimport cython
+
+from headrace._io.each_sender cimport EachSender
+from headrace._core.pipeline.requests cimport FIRST_ROW, Query
+from headrace.pool.dispatcher cimport Dispatcher, QueryProfile
+
+from headrace._io.each_sender import SETTINGS_QUERY
+from headrace._core.rows.record import Record
+
+# Plain reads of one element that may be under way for each connection, if they do not travel in groups: the callers of
+# the pool's other methods wait behind them.
+cdef Py_ssize_t DEPTH = 50
+
+
+@cython.final
+cdef class PoolSender(EachSender):
+    """Sends the requests of one iteration to the connections of a pool, as its scheduler decides.
+
+    Plain reads are sent behind others. Each other request is sent on a connection with nothing in flight.
+    """
+
+    def __init__(self, Dispatcher dispatcher not None, str query not None):
+        self.dispatcher = dispatcher
+        self.loop = dispatcher.loop
+        self.profile = dispatcher.profile(query)
+        self.cost = self.profile.cost
+        self.reads = self.profile.traits.plain_read and not self.profile.traits.reads_session
+        self.width = dispatcher.scheduler.limits.max_size
+        self.depth = DEPTH if self.reads else 1
+        self.budget = dispatcher.scheduler.budget
+        self.shared = True
+
+    cdef int check(self) except -1:
+        if not self.dispatcher.running:
+            self.dispatcher.maintenance.check()
+        return 0
+
+    cdef int send(self, Query request) except -1:
+        request.pipelined = self.profile.pipelined and self.reads
+        request.movable = self.profile.movable
+        self.dispatcher.submit(request, None)
+        return 0
+
+    cdef Query settings(self):
+        return self.dispatcher.query(SETTINGS_QUERY, (), FIRST_ROW, 1, 0, Record, None)
