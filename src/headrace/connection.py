@@ -32,6 +32,7 @@ from headrace._client.queries import (
     Queryable,
     QueryMethod,
     ResultIterator,
+    checked_elements,
 )
 from headrace._client.query_log import LoggedQuery as LoggedQuery
 from headrace._client.query_log import QueryLogger, add_query_logger, remove_query_logger
@@ -1333,8 +1334,17 @@ class Connection(Generic[RecordT_co]):
     ) -> ResultIterator[Any]:
         options = options.checked(self._command_timeout)
         rows = self._record_class if rows is None else checked_record_class(rows)
-        query, args = bound_each(query, args)
-        sender = ConnectionSender(self._driver, query, pipeline_writes=options.pipeline_writes)
+        query, args = bound_each(query, checked_elements(args))
+        lease = self._lease
+
+        def still_valid() -> None:
+            if lease != self._lease:
+                raise InterfaceError(
+                    f"cannot go on with {method.name}(): the connection has been released back to the pool",
+                    hint="Take the results inside the `async with pool.acquire()` block, or call the method of the pool.",
+                )
+
+        sender = ConnectionSender(self._driver, query, still_valid, pipeline_writes=options.pipeline_writes)
         return Each(
             sender, query, args, method.kind, method.limit, column, rows,
             return_errors=options.return_errors, timeout=options.timeout, window=options.window,

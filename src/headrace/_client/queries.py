@@ -6,6 +6,7 @@ Each method is written once, in `Connection`, and `Pool` has the same function. 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from headrace._client.timeouts import checked_timeout
@@ -71,7 +72,17 @@ class EachOptions(NamedTuple):
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
             raise ValueError(f"window is expected to be a number of elements greater than zero, got {self.window!r}")
         seconds = command_timeout if self.timeout is None else checked_timeout(self.timeout)
-        return self._replace(timeout=seconds)
+        return self._replace(timeout=seconds, window=min(self.window, sys.maxsize))
+
+
+def checked_elements(args: Any) -> Any:
+    """Return the `args` of fetch_each() and its kin; raises TypeError if they cannot be iterated."""
+    if isinstance(args, (str, bytes)) or not (hasattr(args, "__iter__") or hasattr(args, "__aiter__")):
+        raise TypeError(
+            "args is expected to be an iterable or asynchronous iterable that has a sequence of arguments for each "
+            f"execution, got {type(args).__name__} {args!r:.100}"
+        )
+    return args
 
 
 class ResultIterator(Protocol[T_co]):

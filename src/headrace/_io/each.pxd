@@ -1,5 +1,6 @@
 # One query executed for each element of an iterable.
 
+from headrace._core.pipeline.group cimport MeasuredQuery
 from headrace._core.pipeline.requests cimport Query
 from headrace._io.each_sender cimport EachSender
 
@@ -36,10 +37,12 @@ cdef class Each:
         list results                 # of the unit that is being handed out
         Py_ssize_t at                # the next of them
         Py_ssize_t index             # of the next result
-        double row_bytes             # bytes of a result, on average
+        double row_bytes             # bytes of a result, on average; -1 if not known yet
+        double argument_bytes        # the same of the arguments
         object turn                  # the iterator that is awaited in place of a request
         object timer
         bint timed_out
+        bint ends                    # `turn` ends the iteration by an error
         bint waits                   # a task waits for the next result
         bint closed
         object __weakref__
@@ -47,7 +50,9 @@ cdef class Each:
     cdef object resume(self, bint *suspended)
     cdef object step(self, bint *suspended)
     cdef int consume(self, Unit unit) except -1
+    cdef int measure(self, MeasuredQuery request, Py_ssize_t results) except -1
     cdef int log(self, Query request, list elements, list results) except -1
+    cdef int log_abandoned(self, Unit unit, object error) except -1
     cdef object failed(self, error)
     cdef int finish(self) except -1
     cdef int refill(self) except -1
@@ -55,6 +60,6 @@ cdef class Each:
     cdef list pull(self, Py_ssize_t count)
     cdef int add(self, list elements, bint first) except -1
     cdef int ask_settings(self) except -1
-    cdef list abandon(self, bint sent_too)
+    cdef list abandon(self, bint sent_too, object error)
     cdef int start_timer(self) except -1
     cdef int stop_timer(self) except -1

@@ -21,8 +21,8 @@ from cpython.ref cimport Py_INCREF
 
 from headrace._core.pipeline.batch cimport checked_element
 from headrace._core.pipeline.future cimport PYGEN_ERROR, PYGEN_NEXT, PYGEN_RETURN, PySendResult, set_send, stop_with
-from headrace._core.pipeline.group cimport Failure, Group, GroupCost
-from headrace._core.pipeline.requests cimport DONE, QUEUED, Query
+from headrace._core.pipeline.group cimport Failure, Group, GroupCost, MeasuredQuery
+from headrace._core.pipeline.requests cimport QUEUED, Query
 from headrace._io.each_sender cimport EachSender
 
 import asyncio
@@ -32,15 +32,16 @@ from itertools import islice
 from operator import length_hint
 from weakref import ref
 
-from headrace._sql.classify import reads_transaction_time
-from headrace.exceptions import InterfaceError
+from headrace._sql.classify import reads_transaction
+from headrace.exceptions import ArgumentError, InterfaceError, PostgresError
 
-# Most elements in a group, and bytes of rows that one is expected to return at most.
+# Most elements in a group, and bytes that their arguments and rows are expected to take at most.
 cdef Py_ssize_t MAX_GROUP = 256
-cdef double MAX_GROUP_BYTES = 1 << 20
+cdef double MAX_GROUP_ARGUMENTS = 1 << 16
+cdef double MAX_GROUP_ROWS = 1 << 20
 # Groups that may be under way for each connection: the server executes one while another one arrives.
 cdef Py_ssize_t GROUPS_EACH = 2
-# Bytes of rows that may be under way or wait for the consumer, as expected from those before.
+# Bytes of arguments and rows that may be under way or wait for the consumer, as expected from those before.
 cdef double MAX_BUFFERED = 1 << 24
 
 
@@ -64,6 +65,7 @@ class Feed:
         self._notify = notify
         self._room = None
         self._arrival = None
+        self._stopped = False
         self.elements = deque()
         self.error = None
         self.ended = False
@@ -79,12 +81,22 @@ class Feed:
                     await self._room
         except Exception as error:
             self.error = error
+        except asyncio.CancelledError as error:
+            # Unless it was stopped, the iterable has raised it, or the program cancels all its tasks.
+            if self._stopped:
+                raise
+            self.error = error
         finally:
-            self.ended = True
-            self._tell()
-            close = getattr(self._source, 'aclose', None)
-            if close is not None:
-                await close()
+            try:
+                close = getattr(self._source, 'aclose', None)
+                if close is not None:
+                    await close()
+            except Exception as error:
+                if self.error is None:
+                    self.error = error
+            finally:
+                self.ended = True
+                self._tell()
 
     def _tell(self):
         self._notify()
@@ -110,6 +122,7 @@ class Feed:
 
     def stop(self):
         """Read no more. The iterable is closed in the task."""
+        self._stopped = True
         self._task.cancel()
 
     async def stopped(self):
@@ -135,9 +148,10 @@ cdef class Each:
         self.return_errors = return_errors
         self.timeout = timeout
         self.window = window
+        self.argument_bytes = self.row_bytes = -1
         self.units = deque()
         self.ahead = []
-        self.grouping = 0 if sender.reads and not reads_transaction_time(query) else -1
+        self.grouping = 0 if sender.reads and not reads_transaction(query) else -1
         if hasattr(args, '__aiter__'):
             self.source = args
         else:
@@ -150,12 +164,12 @@ cdef class Each:
         return self
 
     def __anext__(self):
-        if self.waits:
-            raise InterfaceError('another task is waiting for the next result of this iterator',
-                                 hint='Give each task an iterator of its own, or pass the results on through a queue.')
         return self
 
     def __await__(self):
+        if self.waits:
+            raise InterfaceError('another task is waiting for the next result of this iterator',
+                                 hint='Give each task an iterator of its own, or pass the results on through a queue.')
         return self
 
     def __iter__(self):
@@ -173,13 +187,21 @@ cdef class Each:
 
     def throw(self, kind, value=None, traceback=None):
         cdef object turn = self.turn
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        if self.ends and turn is not None:
+            # asyncio.timeout() in _end() has to see that it is cancelled.
+            try:
+                return turn.throw(value)
+            except BaseException:
+                self.turn = None
+                self.waits = False
+                raise
         self.turn = None
         self.waits = False
         self.stop_timer()
         self.closed = True
-        self.abandon(True)
-        if value is None:
-            value = kind() if isinstance(kind, type) else kind
+        self.abandon(True, value)
         if turn is not None:
             turn.close()
         raise value
@@ -190,7 +212,7 @@ cdef class Each:
         self.waits = False
         self.stop_timer()
         self.closed = True
-        self.abandon(True)
+        self.abandon(True, GeneratorExit())
         if turn is not None:
             turn.close()
 
@@ -206,7 +228,7 @@ cdef class Each:
         if self.closed:
             return
         self.closed = True
-        await self._end(None, self.abandon(False))
+        await self._end(None, self.abandon(False, GeneratorExit()))
 
     def __del__(self):
         if self.closed or not self.units and self.feed is None:
@@ -214,20 +236,30 @@ cdef class Each:
         loop = self.sender.loop
         if loop.is_closed():
             return
-        requests = [(<Unit>unit).request for unit in self.units
-                    if self.sender.reads or (<Unit>unit).request.state <= QUEUED]
+        self.closed = True
         if asyncio._get_running_loop() is loop:
-            let_go_all(requests, self.feed)
+            self.forget()
         else:
-            loop.call_soon_threadsafe(let_go_all, requests, self.feed)
+            loop.call_soon_threadsafe(self.forget)
+
+    def forget(self):
+        """Nobody refers to the iterator any more."""
+        cdef Unit unit
+        for number, unit in self.abandon(False, GeneratorExit()):
+            # It goes on, and nobody learns how it ends.
+            self.log_abandoned(unit, GeneratorExit())
 
     cdef object resume(self, bint *suspended):
         cdef object value
         try:
             value = self.step(suspended)
-        except BaseException:
+        except BaseException as error:
             self.waits = False
             self.stop_timer()
+            if not isinstance(error, Exception) and not self.closed:
+                # Elements may have been lost.
+                self.closed = True
+                self.abandon(True, error)
             raise
         self.waits = suspended[0]
         if self.timer is not None and not suspended[0]:
@@ -242,10 +274,13 @@ cdef class Each:
             Query request
         while True:
             if self.timed_out:
-                self.closed = True
-                self.abandon(True)
                 self.timed_out = False
-                raise TimeoutError(f'no result for element #{self.index} of args within {self.timeout:g} seconds')
+                self.closed = True
+                error = TimeoutError(f'no result for element #{self.index} of args within {self.timeout:g} seconds')
+                if self.units:
+                    self.sender.explain((<Unit>self.units[0]).request, error)
+                self.abandon(True, error)
+                raise error
             if self.turn is not None:
                 try:
                     result = next(self.turn)
@@ -299,8 +334,6 @@ cdef class Each:
             bint alone = False
             list results
             object value
-        if self.timed_out:
-            return 0
         self.units.popleft()
         try:
             value = request.taken()
@@ -311,7 +344,9 @@ cdef class Each:
             results = [Failure(error)]
         else:
             if unit.elements is None:
-                self.grouping = 1 if value[0] in ('read committed', 'read uncommitted') and value[1] in (None, '0') else -1
+                isolation, limit = value
+                self.grouping = 1 if isolation in ('read committed', 'read uncommitted') \
+                    and (limit is None or limit == '0') else -1
                 return self.refill()
             results = <list>value if unit.is_group else [value]
         if unit.is_group:
@@ -320,8 +355,8 @@ cdef class Each:
                     alone = True
                     del results[count:]
                     break
-            if results:
-                self.row_bytes += (<double>(<Group>request).received / len(results) - self.row_bytes) * 0.25
+        if results:
+            self.measure(<MeasuredQuery>request, len(results))
         if request.observer is not None:
             self.log(request, unit.elements, results)
         count = len(results)
@@ -336,17 +371,35 @@ cdef class Each:
                     self.add(unit.elements[count:count + 1], True)
             except Exception as error:
                 # The results of the others would be out of order.
-                self.abandon(True)
+                self.abandon(True, error)
                 self.source_error = error
         return self.refill()
 
+    cdef int measure(self, MeasuredQuery request, Py_ssize_t results) except -1:
+        """Learn how many bytes an element takes. More is believed at once, less by and by."""
+        cdef double size
+        if request.encoded > 0 and request.size > 0:
+            size = <double>request.size / request.encoded
+            self.argument_bytes = size if size > self.argument_bytes else \
+                self.argument_bytes + (size - self.argument_bytes) * 0.25
+        size = <double>request.received / results
+        self.row_bytes = size if size > self.row_bytes else self.row_bytes + (size - self.row_bytes) * 0.25
+        return 0
+
     cdef int log(self, Query request, list elements, list results) except -1:
         """Tell the query loggers of each execution."""
-        cdef object seconds = request.elapsed()
+        cdef object seconds = (<MeasuredQuery>request).seconds()
         for args, result in zip(elements, results):
             request.observer.finished(self.query, args, self.timeout, seconds,
                                       (<Failure>result).error if type(result) is Failure else None)
         return 0
+
+    cdef int log_abandoned(self, Unit unit, object error) except -1:
+        """Tell the query loggers of what was sent and has no outcome that anybody takes."""
+        cdef Query request = unit.request
+        if request.observer is None or unit.elements is None or request.state <= QUEUED:
+            return 0
+        return self.log(request, unit.elements, [Failure(error)] * len(unit.elements))
 
     cdef object failed(self, error):
         """Return the error of an element in place of its result; or end the iteration by it, and return None."""
@@ -356,22 +409,28 @@ cdef class Each:
             raised.__cause__ = error
             error = raised
         error.add_note(f'This is the error of element #{self.index - 1} of args.')
-        if self.return_errors and not self.sender.in_block():
+        if self.return_errors and not (is_of_server(error) and self.sender.in_block()):
             return error
         self.closed = True
+        sent = self.abandon(False, GeneratorExit())
         self.results = None
         self.stop_timer()
-        self.turn = self._end(error, self.abandon(False)).__await__()
+        self.ends = True
+        self.turn = self._end(error, sent).__await__()
         return None
 
     async def _end(self, error, list sent):
         """Wait for what was sent, and raise the error, unless that is None."""
+        cdef Unit unit
         outcomes = []
+        waited = 0
         try:
             async with asyncio.timeout(self.timeout):
-                for number, request in sent:
+                for number, unit in sent:
+                    # It is logged as it is awaited.
+                    waited += 1
                     try:
-                        await request
+                        await unit.request
                     except Exception as failure:
                         outcomes.append(f'#{number} failed ({type(failure).__name__})')
                     else:
@@ -379,7 +438,9 @@ cdef class Each:
         except TimeoutError:
             outcomes += [f'#{number} is unknown' for number, _ in sent[len(outcomes):]]
         finally:
-            let_go_all([request for _, request in sent], None)
+            for number, unit in sent[waited:]:
+                self.log_abandoned(unit, asyncio.CancelledError())
+                unit.request.let_go()
         if self.feed is not None:
             await self.feed.stopped()
         if error is not None:
@@ -417,7 +478,8 @@ cdef class Each:
                 if size <= 0:
                     break
                 elements = self.pull(size)
-                if not elements:
+                if not elements or self.closed:
+                    # Nothing is left, or the source has closed this iterator.
                     break
                 self.add(elements, False)
         except Exception as error:
@@ -432,25 +494,23 @@ cdef class Each:
         cdef:
             EachSender sender = self.sender
             double seconds
+            double expected_bytes = max(self.row_bytes, 0) + max(self.argument_bytes, 0)
             Py_ssize_t room = self.window - self.under_way, size
-        if self.row_bytes > 0:
-            room = min(room, <Py_ssize_t>(MAX_BUFFERED / self.row_bytes) + 1 - self.under_way)
+        if expected_bytes > 0:
+            room = min(room, <Py_ssize_t>(MAX_BUFFERED / expected_bytes) + 1 - self.under_way)
         if room <= 0:
             return 0
         if self.grouping < 0:
             return 1 if len(self.units) < sender.width * sender.depth else 0
-        if self.grouping == 0:
+        if self.grouping == 0 and not sender.in_block():
             if self.units:
                 return 0
-            if sender.in_block():
-                self.grouping = 1
-            else:
-                self.ahead = self.pull(2)
-                if len(self.ahead) == 2:
-                    self.add([self.ahead.pop(0)], False)
-                    self.ask_settings()
-                    return 0
-                return len(self.ahead)
+            self.ahead = self.pull(2)
+            if len(self.ahead) == 2 and not self.closed:
+                self.add([self.ahead.pop(0)], False)
+                self.ask_settings()
+                return 0
+            return len(self.ahead)
         seconds = sender.cost.expected()
         if seconds < 0:
             return 0 if self.units else 1
@@ -459,8 +519,10 @@ cdef class Each:
         size = MAX_GROUP
         if seconds * size > sender.budget:
             size = max(1, <Py_ssize_t>(sender.budget / seconds))
-        if self.row_bytes * size > MAX_GROUP_BYTES:
-            size = max(1, <Py_ssize_t>(MAX_GROUP_BYTES / self.row_bytes))
+        if self.row_bytes * size > MAX_GROUP_ROWS:
+            size = max(1, <Py_ssize_t>(MAX_GROUP_ROWS / self.row_bytes))
+        if self.argument_bytes * size > MAX_GROUP_ARGUMENTS:
+            size = max(1, <Py_ssize_t>(MAX_GROUP_ARGUMENTS / self.argument_bytes))
         if self.remaining > 0:
             # The last elements are spread over the connections.
             size = min(size, (self.remaining + sender.width - 1) // sender.width)
@@ -490,9 +552,11 @@ cdef class Each:
         self.remaining -= len(found)
         for at in range(len(found)):
             args = found[at]
-            if not isinstance(args, (tuple, list)):
+            if type(args) is not tuple:
                 try:
-                    found[at] = checked_element(args, self.pulled + at, 'args')
+                    # The source may use one list for all of them.
+                    found[at] = tuple(args if isinstance(args, (tuple, list)) else
+                                      checked_element(args, self.pulled + at, 'args'))
                 except Exception as error:
                     # Those ahead of it are sent.
                     self.source = None
@@ -506,15 +570,18 @@ cdef class Each:
         """Send a request for some elements; as the `first` one, if its results come before those of the others."""
         cdef:
             EachSender sender = self.sender
-            Query request
+            MeasuredQuery request
             bint is_group = len(elements) > 1
         if is_group:
             request = Group(None, self.query, elements, self.kind, self.limit, self.column, self.record_class, sender.shared)
             request.cost = GroupCost(sender.cost, len(elements))
         else:
-            request = Query(None, self.query, elements[0], self.kind, self.limit, self.column, self.record_class,
-                            sender.shared)
+            request = MeasuredQuery(None, self.query, None, self.kind, self.limit, self.column, self.record_class,
+                                    sender.shared)
+            # If there are too many, that is the error of this element.
+            request.args = elements[0]
             request.cost = sender.cost
+        request.limited = self.timeout is not None
         unit = Unit(request, elements, is_group)
         if first:
             self.units.appendleft(unit)
@@ -540,10 +607,11 @@ cdef class Each:
 
     # -- ended early ---------------------------------------------------------------------------------------------------
 
-    cdef list abandon(self, bint sent_too):
+    cdef list abandon(self, bint sent_too, object error):
         """Drop what was not sent, cancel plain reads, and with `sent_too` everything else.
 
-        Returns those that were sent and are to be waited for, with the numbers of their elements.
+        Query loggers are told of `error` as the outcome of what was sent. Returns the units that are to be waited for,
+        with the numbers of their elements.
         """
         cdef:
             Unit unit
@@ -553,9 +621,10 @@ cdef class Each:
             number += len(self.results) - self.at
         for unit in self.units:
             if sent_too or self.sender.reads or unit.request.state <= QUEUED and not unit.request.delivered:
+                self.log_abandoned(unit, error)
                 unit.request.let_go()
             else:
-                sent.append((number, unit.request))
+                sent.append((number, unit))
             number += 0 if unit.elements is None else len(unit.elements)
         self.units.clear()
         self.source = None
@@ -577,13 +646,16 @@ cdef class Each:
 
     def _expire(self):
         """The next result has taken too long."""
+        cdef Query request
         self.timer = None
-        self.timed_out = True
         if self.turn is not None:
-            if self.feed is not None:
-                self.feed.wake()
-        elif self.units:
-            (<Unit>self.units[0]).request.deliver(None, TimeoutError())
+            self.timed_out = True
+            self.feed.wake()
+            return
+        request = (<Unit>self.units[0]).request
+        if not request.delivered:
+            self.timed_out = True
+            request.deliver(None, TimeoutError())
 
 
 cdef PySendResult send(PyObject *each, PyObject *value, PyObject **result) except PYGEN_ERROR:
@@ -606,11 +678,6 @@ def fed(reference):
         each._fed()
 
 
-def let_go_all(list requests, feed):
-    """Give up requests that are not done, and read no more elements."""
-    cdef Query request
-    for request in requests:
-        if request.state != DONE:
-            request.let_go()
-    if feed is not None:
-        feed.stop()
+cdef bint is_of_server(object error) except -1:
+    """Return whether an error is one that fails a transaction block, and not of arguments or values."""
+    return isinstance(error, PostgresError) and not isinstance(error, ArgumentError)

@@ -20,7 +20,10 @@ cdef class EachSender:
     cdef Query settings(self)
     cdef bint in_block(self) except -1
     cdef int check(self) except -1
+    cdef int explain(self, Query request, object error) except -1
 
 
 cdef class ConnectionSender(EachSender):
-    cdef Driver driver
+    cdef:
+        Driver driver
+        object still_valid           # raises if the iteration must not go on

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from typing import final
 
 from headrace._io.driver import Driver
@@ -17,4 +18,6 @@ class EachSender:
 class ConnectionSender(EachSender):
     """Sends the requests of one iteration on a connection."""
 
-    def __init__(self, driver: Driver, query: str, *, pipeline_writes: bool = False) -> None: ...
+    def __init__(
+        self, driver: Driver, query: str, still_valid: Callable[[], None], *, pipeline_writes: bool = False
+    ) -> None: ...

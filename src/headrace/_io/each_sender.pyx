@@ -36,17 +36,22 @@ cdef class EachSender:
         """Raise InterfaceError if nothing can be sent."""
         return 0
 
+    cdef int explain(self, Query request, object error) except -1:
+        """Add to a TimeoutError why there is no outcome of the request."""
+        return 0
+
 
 @cython.final
 cdef class ConnectionSender(EachSender):
     """Sends the requests of one iteration on a connection.
 
     Plain reads are pipelined. Other requests are sent one after another, each after the reply to the one before, unless
-    `pipeline_writes` is set.
+    `pipeline_writes` is set. `still_valid()` raises InterfaceError once the connection is no longer the caller's.
     """
 
-    def __init__(self, Driver driver not None, str query not None, *, bint pipeline_writes=False):
+    def __init__(self, Driver driver not None, str query not None, still_valid, *, bint pipeline_writes=False):
         self.driver = driver
+        self.still_valid = still_valid
         self.loop = driver.loop
         self.cost = Cost()
         self.reads = classify(query).plain_read
@@ -55,6 +60,7 @@ cdef class ConnectionSender(EachSender):
         self.budget = BUDGET
 
     cdef int check(self) except -1:
+        self.still_valid()
         self.driver._check()
         return self.driver.session.check_open()
 
@@ -76,7 +82,6 @@ cdef class ConnectionSender(EachSender):
     cdef Query settings(self):
         cdef Query request = Query(None, SETTINGS_QUERY, (), FIRST_ROW, 1, 0, Record)
         self.send(request)
-        request.observer = None
         return request
 
     cdef bint in_block(self) except -1:

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from headrace._sql.core_functions import GRAMMAR_WORDS, KEYWORDS, READING_FUNCTIONS, SESSION_NAMES, VOLATILE_FUNCTIONS
 from headrace._sql.lexer import scan
 
-__all__ = ["Traits", "classify", "reads_transaction_time", "split_statements"]
+__all__ = ["Traits", "classify", "reads_transaction", "split_statements"]
 
 
 class Traits(NamedTuple):
@@ -150,18 +150,22 @@ def _statements(sql: str, conforming: bool) -> Iterator[_Statement]:
         yield _Statement(words, start, len(sql), sound and depth <= 0 and not in_body, inside)
 
 
-_TRANSACTION_TIME: Final = re.compile(
-    r"now|age|today|tomorrow|yesterday|current_(?:date|time)|localtime|transaction_timestamp", re.IGNORECASE
+_TRANSACTION_ITSELF: Final = re.compile(
+    r"(?<![^\W\d])(?:now|age|today|tomorrow|yesterday)(?![^\W\d])"
+    r"|current_(?:date|time)|localtime|transaction_timestamp|txid_|xact_id|\\",
+    re.IGNORECASE,
 )
 
 
-def reads_transaction_time(sql: str) -> bool:
-    """Return whether a text may read the time at which its transaction began, such as by now() or CURRENT_DATE.
+def reads_transaction(sql: str) -> bool:
+    """Return whether a text may read the time at which its transaction began, or the transaction's number.
 
-    The answer is the careful one: a name or a constant that contains one of these words counts as well.
-    Source: PostgreSQL documentation, "Current Date/Time" (functions-datetime-current).
+    The answer is the careful one: a column or a constant that is called `now` or `age` counts as well, and so does a
+    text with a backslash, which may spell such a word.
+    Source: PostgreSQL documentation, "Current Date/Time" (functions-datetime-current) and "Transaction ID and Snapshot
+    Information Functions" (functions-info-snapshot).
     """
-    return _TRANSACTION_TIME.search(sql) is not None
+    return _TRANSACTION_ITSELF.search(sql) is not None
 
 
 def split_statements(sql: str, *, standard_conforming_strings: bool = True) -> list[str]:

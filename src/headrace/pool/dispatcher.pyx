@@ -204,8 +204,6 @@ cdef class Dispatcher(PoolCallbacks):
         try:
             driver.accept(request)
         except BaseException as error:
-            if driver.observer is not None:
-                driver._refused(request.query, request.arguments, error)
             request.fail(error)
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 raise

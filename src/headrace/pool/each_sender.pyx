@@ -37,6 +37,11 @@ cdef class PoolSender(EachSender):
             self.dispatcher.maintenance.check()
         return 0
 
+    cdef int explain(self, Query request, object error) except -1:
+        if request.waits:
+            self.dispatcher.maintenance.explain(error)
+        return 0
+
     cdef int send(self, Query request) except -1:
         request.pipelined = self.profile.pipelined and self.reads
         request.movable = self.profile.movable

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from headrace._client.queries import EachOptions, QueryMethod, ResultIterator
+from headrace._client.queries import EachOptions, QueryMethod, ResultIterator, checked_elements
 from headrace._client.session_state import SessionState, first_state, session_state
 from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
@@ -324,8 +324,7 @@ class Pool(Generic[RecordT_co]):
         options: EachOptions,
     ) -> ResultIterator[Any]:
         self._check()
-        if not isinstance(query, str):
-            query, args = bound_each(query, args)
+        query, args = bound_each(query, checked_elements(args))
         options = options.checked(self._command_timeout)
         replaced = getattr(self._connection_class, method.name) is not method.original
         if self._leases_always or replaced or options.pipeline_writes or self._dispatcher.leases(query):

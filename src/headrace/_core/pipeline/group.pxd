@@ -8,7 +8,7 @@ cdef class Failure:
     # The error of one element, in the place of its result.
     cdef:
         readonly object error
-        bint alone                   # nothing is wrong yet: the element is to be asked for by a request of its own
+        readonly bint alone            # nothing is wrong yet: the element is to be asked for by a request of its own
 
 
 cdef class GroupCost(Cost):
@@ -17,12 +17,19 @@ cdef class GroupCost(Cost):
         Py_ssize_t count             # executions in the group
 
 
-cdef class Group(Query):
+cdef class MeasuredQuery(Query):
+    cdef:
+        Py_ssize_t encoded           # executions in the message
+        readonly Py_ssize_t received # bytes of the rows
+        double ended_at              # when its outcome was known; 0 before
+
+    cdef double seconds(self) noexcept
+
+
+cdef class Group(MeasuredQuery):
     cdef:
         list elements                # the arguments of each execution
-        Py_ssize_t encoded           # how many of them are in the message
         list results                 # of the executions that are complete, in order
         object failed                # the error of the rows that are being read, or None
-        readonly Py_ssize_t received # bytes of the rows
 
     cdef int complete(self) except -1

@@ -11,6 +11,8 @@ class Failure:
     def __new__(cls, error: BaseException, alone: bool = False) -> Self: ...
     @property
     def error(self) -> BaseException: ...
+    @property
+    def alone(self) -> bool: ...
 
 @final
 class GroupCost(Cost):
@@ -18,8 +20,14 @@ class GroupCost(Cost):
 
     def __new__(cls, element: Cost, count: int) -> Self: ...
 
+class MeasuredQuery(Query):
+    """A query that knows the bytes of its rows, and how long its outcome was in coming."""
+
+    @property
+    def received(self) -> int: ...
+
 @final
-class Group(Query):
+class Group(MeasuredQuery):
     """Bind and Execute of one statement for each element, and one Sync."""
 
     def __new__(
@@ -33,5 +41,3 @@ class Group(Query):
         record_class: Any,
         shared: bool = False,
     ) -> Self: ...
-    @property
-    def received(self) -> int: ...

@@ -12,6 +12,7 @@ cimport cython
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.wire.frontend cimport put_execute, put_sync
 from headrace._core.pipeline.requests cimport ABANDONED, FIRST_ROW, ROWS, Query
+from headrace._core.pipeline.workload cimport boot_seconds
 
 from headrace.exceptions import ConnectionDoesNotExistError, ProtocolError
 
@@ -44,8 +45,31 @@ cdef class GroupCost(Cost):
         return seconds * self.count if seconds > 0 else seconds
 
 
+cdef class MeasuredQuery(Query):
+    """A query that knows the bytes of its rows, and how long its outcome was in coming."""
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        self.received = 0
+        self.encoded = 1
+        return Query.encode(self, out)
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'D':
+            self.received += size
+        return Query.receive(self, kind, data, size)
+
+    cdef int deliver(self, object value, object error) except -1:
+        if self.ended_at == 0:
+            self.ended_at = boot_seconds()
+        return Query.deliver(self, value, error)
+
+    cdef double seconds(self) noexcept:
+        """Return the seconds from the call to the outcome, or until now."""
+        return (self.ended_at if self.ended_at > 0 else boot_seconds()) - self.asked_at
+
+
 @cython.final
-cdef class Group(Query):
+cdef class Group(MeasuredQuery):
     """Bind and Execute of one statement for each element, and one Sync.
 
     The result is a list of the results of the first elements. The last one may be a Failure: the error of that
@@ -140,8 +164,9 @@ cdef class Group(Query):
         return 0
 
     cdef int settle(self) except -1:
-        if self.error is not None and self.results is not None and not isinstance(self.error, ConnectionDoesNotExistError):
-            # Those ahead of it have their results.
+        if self.error is not None and self.results is not None \
+                and not (self.is_repetition and isinstance(self.error, ConnectionDoesNotExistError)):
+            # Those ahead of it have their results. For a repetition the end of its connection is no outcome.
             self.results.append(Failure(self.error))
             self.error = None
         return Query.settle(self)

@@ -6,6 +6,7 @@ where something in flight might give them another place: inside a transaction th
 """
 
 from headrace._core.pipeline.batch cimport Batch
+from headrace._core.pipeline.group cimport Group
 from headrace._core.pipeline.requests cimport ABANDONED, WAITING, Prepare
 from headrace._core.pipeline.statement_cache cimport PREPARING, READY
 
@@ -34,11 +35,12 @@ cdef bint looks_stale(ExtendedQuery request) except -1:
     """Return whether the server has refused Bind as it does where a type was altered, or dropped and made again.
 
     record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
-    that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back.
+    that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back, and those of
+    a group, which only read.
     """
     if getattr(request.error, 'sqlstate', None) not in ('42804', 'XX000'):
         return False
-    if request.stage != 1 and not (isinstance(request, Batch) and request.stage == 3):
+    if request.stage != 1 and not (isinstance(request, (Batch, Group)) and request.stage == 3):
         return False
     return len(request.statement.types.catalogue.made_of(request.statement.oids())) > 0
 
