@@ -44,6 +44,7 @@ cdef class Each:
         bint timed_out
         bint ends                    # `turn` ends the iteration by an error
         bint waits                   # a task waits for the next result
+        object waiting_task          # that task
         bint closed
         object __weakref__
 

@@ -74,7 +74,8 @@ class Feed:
     async def _read(self):
         try:
             async for element in self._source:
-                self.elements.append(element)
+                # The source may use one list for all of them.
+                self.elements.append(tuple(element) if type(element) is list else element)
                 self._tell()
                 while len(self.elements) >= self._size:
                     self._room = self._loop.create_future()
@@ -167,7 +168,8 @@ cdef class Each:
         return self
 
     def __await__(self):
-        if self.waits:
+        # anext() with a default asks for this whenever it goes on.
+        if self.waits and self.waiting_task is not asyncio.current_task():
             raise InterfaceError('another task is waiting for the next result of this iterator',
                                  hint='Give each task an iterator of its own, or pass the results on through a queue.')
         return self
@@ -194,10 +196,10 @@ cdef class Each:
             try:
                 return turn.throw(value)
             except BaseException:
-                self.turn = None
+                self.turn = self.waiting_task = None
                 self.waits = False
                 raise
-        self.turn = None
+        self.turn = self.waiting_task = None
         self.waits = False
         self.stop_timer()
         self.closed = True
@@ -208,7 +210,7 @@ cdef class Each:
 
     def close(self):
         cdef object turn = self.turn
-        self.turn = None
+        self.turn = self.waiting_task = None
         self.waits = False
         self.stop_timer()
         self.closed = True
@@ -255,13 +257,19 @@ cdef class Each:
             value = self.step(suspended)
         except BaseException as error:
             self.waits = False
+            self.waiting_task = None
             self.stop_timer()
             if not isinstance(error, Exception) and not self.closed:
                 # Elements may have been lost.
                 self.closed = True
                 self.abandon(True, error)
             raise
-        self.waits = suspended[0]
+        if suspended[0]:
+            self.waits = True
+            self.waiting_task = asyncio.current_task()
+        elif self.waits:
+            self.waits = False
+            self.waiting_task = None
         if self.timer is not None and not suspended[0]:
             self.stop_timer()
         return value
@@ -530,39 +538,34 @@ cdef class Each:
 
     cdef list pull(self, Py_ssize_t count):
         """Take up to `count` elements from the source; none if it has ended or, for the moment, gives none."""
-        cdef list found = self.ahead
+        cdef:
+            list found = self.ahead
+            object source
         if found:
             self.ahead = []
             return found
         try:
             if self.feed is not None:
-                found = self.feed.take(count)
-                if not found and self.feed.ended:
+                source = self.feed.take(count)
+                if not source and self.feed.ended:
                     self.source_error = self.feed.error
                     self.source = None
             else:
-                found = []
-                for args in islice(self.source, count):
-                    found.append(args)
-                if len(found) < count:
-                    self.source = None
+                source = islice(self.source, count)
+            found = []
+            for args in source:
+                if type(args) is not tuple:
+                    # The source may use one list for all of them.
+                    args = tuple(args if isinstance(args, (tuple, list))
+                                 else checked_element(args, self.pulled + len(found), 'args'))
+                found.append(args)
+            if len(found) < count and self.feed is None:
+                self.source = None
         except Exception as error:
+            # Those ahead of it are sent.
             self.source = None
             self.source_error = error
         self.remaining -= len(found)
-        for at in range(len(found)):
-            args = found[at]
-            if type(args) is not tuple:
-                try:
-                    # The source may use one list for all of them.
-                    found[at] = tuple(args if isinstance(args, (tuple, list)) else
-                                      checked_element(args, self.pulled + at, 'args'))
-                except Exception as error:
-                    # Those ahead of it are sent.
-                    self.source = None
-                    self.source_error = error
-                    del found[at:]
-                    break
         self.pulled += len(found)
         return found
 
