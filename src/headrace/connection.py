@@ -1341,7 +1341,7 @@ class Connection(Generic[RecordT_co]):
             if lease != self._lease:
                 raise InterfaceError(
                     f"cannot go on with {method.name}(): the connection has been released back to the pool",
-                    hint="Take the results inside the `async with pool.acquire()` block, or call the method of the pool.",
+                    hint="Take the results inside the `async with pool.acquire()` block, or call the pool's method.",
                 )
 
         sender = ConnectionSender(self._driver, query, still_valid, pipeline_writes=options.pipeline_writes)

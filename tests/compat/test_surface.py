@@ -218,11 +218,14 @@ def test_what_returns_a_coroutine_passes_for_a_coroutine_function() -> None:
     assert isinstance(create_autospec(headrace.Pool).fetch, AsyncMock)
 
 
+EACH = ("fetch_each", "fetchrow_each", "fetchval_each")
+
+
 @pytest.mark.parametrize(
     ("cls", "more"),
     [
-        ("Connection", {"copy_in", "copy_out", "insert_records"}),
-        ("Pool", {"copy_in", "copy_out", "insert_records", "listen", "stats"}),
+        ("Connection", {"copy_in", "copy_out", "insert_records", *EACH}),
+        ("Pool", {"copy_in", "copy_out", "insert_records", "listen", "stats", *EACH}),
     ],
 )
 def test_a_subclass_has_all_other_names_to_itself(cls: str, more: set[str]) -> None:

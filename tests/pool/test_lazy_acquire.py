@@ -156,6 +156,17 @@ async def test_copy_takes_one(lazy: Any) -> None:
     assert await lazy.fetchval(NAME, 200) == "two hundred"
 
 
+async def test_queries_for_each_element(lazy: Any) -> None:
+    async with lazy.acquire() as connection:
+        names = [name async for name in connection.fetchval_each(NAME, [(1,), (2,)])]
+        assert names == ["item 1", "item 2"]
+        assert taken(lazy) == 0
+        insert = "INSERT INTO item VALUES ($1, 'x') RETURNING id"
+        assert [row async for row in connection.fetchrow_each(insert, [(401,), (402,)])] == [(401,), (402,)]
+        assert taken(lazy) == 1
+        assert [rows async for rows in connection.fetch_each(NAME, [(401,)])] == [[("x",)]]
+
+
 async def test_calls_at_the_same_time_keep_their_order(lazy: Any) -> None:
     """The read that came first is shared. Those behind it run on the connection, after it."""
     async with lazy.acquire() as connection:

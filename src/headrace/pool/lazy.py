@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace._client.queries import QUERY_METHODS, QueryMethod
+from headrace._client.queries import EACH_METHODS, QUERY_METHODS, QueryMethod
 from headrace._client.timeouts import checked_timeout, returns_coroutine
 from headrace._connect.params.arguments import ConnectArguments
 from headrace._connect.params.resolve import ConnectParams, resolve
@@ -145,6 +145,11 @@ class LazyConnectionProxy(PoolConnectionProxy[RecordT_co]):
         if self._taking is not None:
             self._taking.released = True
         return super()._detach()
+
+    def _reads_only(self, query: object) -> bool:
+        """Return whether a query is a plain read that may run on a connection that callers share."""
+        text = query.text if isinstance(query, Query) else query
+        return isinstance(text, str) and self._pool._is_plain_read(text)
 
     def _prepare_taking(self) -> _Taking:
         if self._taking is None:
@@ -311,17 +316,36 @@ async def _each_on_connection(
             yield result
 
 
+def _querying_each(method: QueryMethod) -> Any:
+    name = method.name
+
+    async def on_connection(
+        self: LazyConnectionProxy[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        connection = await self._take(kwargs.get("timeout"))
+        async with aclosing(getattr(connection, name)(*args, **kwargs)) as results:
+            async for result in results:
+                yield result
+
+    def untaken(self: LazyConnectionProxy[Any], *args: Any, **kwargs: Any) -> Any:
+        query = args[0] if args else kwargs.get("query")
+        if self._taking is None and not self._is_reading and self._reads_only(query):
+            return getattr(self._pool, name)(*args, **kwargs)
+        return on_connection(self, args, kwargs)
+
+    return _otherwise(name, untaken)
+
+
 def _querying(method: QueryMethod) -> Any:
     name = method.name
     leased = getattr(PoolConnectionProxy, name)
 
     async def run(self: LazyConnectionProxy[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # This runs for every look-up, so it is one coroutine and no other function is called.
+        # This runs for every look-up, so it is one coroutine, and the pool is asked without another.
         if self._is_untaken and self._taking is None and not self._is_reading:
             query = args[0] if args else kwargs.get("query")
-            text = query.text if isinstance(query, Query) else query
             pool = self._pool
-            if isinstance(text, str) and pool._is_plain_read(text) and getattr(Connection, name) is method.original:
+            if self._reads_only(query) and getattr(Connection, name) is method.original:
                 self._is_reading = True
                 try:
                     if kwargs or method.many:
@@ -432,7 +456,8 @@ MEMBERS: dict[str, Any] = {
             "remove_termination_listener",
         )
     },
-    **{method.name: _querying(method) for method in QUERY_METHODS},
+    **{method.name: _querying_each(method) for method in EACH_METHODS},
+    **{method.name: _querying(method) for method in QUERY_METHODS if method not in EACH_METHODS},
 }
 """The members of Connection that are not simply called on a connection that is taken for them."""
 

@@ -158,11 +158,17 @@ def test_an_argument_that_cannot_be_encoded_ends_the_group_ahead_of_it() -> None
     assert call.value == [1]
 
 
-def test_an_argument_of_the_first_element_fails_the_group_before_a_byte_is_queued() -> None:
+def test_an_argument_of_the_first_element_fails_it_before_a_byte_of_the_group_is_sent() -> None:
     talk = echoing()
-    with pytest.raises(exceptions.ArgumentError, match=r"\$1: 'one'"):
-        ask(talk, ("one",), (2,))
-    assert talk.flush() == ""
+    call = ask(talk, ("one",), (2,))
+    assert talk.flush() == "PDS", "the table may have been altered since the statement was described"
+    talk.reply(described([INT4], [NUMBER]))
+    (result,) = call.value
+    assert isinstance(error_of(result), exceptions.ArgumentError)
+    assert "$1: 'one'" in str(error_of(result))
+    assert talk.flush() == "CS"
+    talk.reply(backend.close_complete(), READY)
+    assert talk.session.idle
 
 
 def test_a_bad_argument_of_a_group_that_waits_for_its_statement_settles_it() -> None:
@@ -238,7 +244,9 @@ def test_fatal_is_the_error_of_the_element_that_the_server_was_at() -> None:
     talk = echoing()
     call = ask(talk, (1,), (2,))
     talk.flush()
-    talk.reply(one(1), backend.error_response("terminating", code="57P01", severity="FATAL", routine="ProcessInterrupts"))
+    talk.reply(
+        one(1), backend.error_response("terminating", code="57P01", severity="FATAL", routine="ProcessInterrupts")
+    )
     talk.session.connection_lost(talk.session.fatal)
     assert call.value[0] == 1
     assert isinstance(error_of(call.value[1]), exceptions.AdminShutdownError)
