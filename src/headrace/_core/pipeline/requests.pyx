@@ -27,7 +27,7 @@ from headrace.exceptions import (
     ProtocolError, UndefinedParameterError,
 )
 from headrace._sql.classify import classify
-from headrace._sql.hints.statements import MISSING_ARGUMENTS
+from headrace._sql.hints import statements
 
 COPY_REFUSED = 'COPY FROM STDIN and COPY TO STDOUT cannot be run by execute() or fetch()'
 COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or copy_from_query().'
@@ -572,7 +572,7 @@ cdef class UnpreparedQuery(Request):
                 and self.error.server_source_function == 'exec_bind_message':
             # Bind found parameters and no arguments for them.
             self.error = UndefinedParameterError('there are parameters ($1, ...) in the query, and no arguments for them',
-                                                 hint=MISSING_ARGUMENTS)
+                                                 hint=statements.MISSING_ARGUMENTS)
             self.error.query = self.query
         return Request.settle(self)
 

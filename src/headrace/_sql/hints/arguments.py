@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace._sql.core_functions import KEYWORDS
 from headrace._sql.hints import lists, placeholders, statements
-from headrace._sql.hints.tokens import in_condition, keyword, significant
+from headrace._sql.hints.tokens import in_conditions, keyword, significant
 from headrace._sql.lexer import Kind, Token
 
 __all__ = ["Parameter", "argument_hint", "column_hint", "count_hint", "sql_type_name"]
@@ -196,7 +196,7 @@ def _too_big(found: Sequence[Token], name: str, parameter: Parameter, value: int
         if after[:1] == ["::"] and after[-1].lower() in _INTEGER_NAMES:
             return f"The value fits {wider}. Write {name}::{wider} in place of {name}::{after[1]}."
         operators = ("=", "<>", "!=", "<", ">", "<=", ">=")
-        if at and found[at - 1].text in operators and after[:1] != ["::"] and in_condition(found, at):
+        if at and found[at - 1].text in operators and after[:1] != ["::"] and in_conditions(found)[at]:
             return f"The value fits {wider}. Write {name}::{wider} in place of {name}."
     return f"The value fits {wider}, and the parameter is {parameter.type_name}. A column for it has to be {wider}."
 

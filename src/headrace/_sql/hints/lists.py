@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from headrace._sql.hints.tokens import Refused, in_condition, keyword
+from headrace._sql.hints.tokens import Refused, in_conditions, keyword
 from headrace._sql.lexer import Kind, Token
 
 _QUANTIFIERS: Final = frozenset(("ANY", "SOME", "ALL"))
@@ -75,8 +75,9 @@ def in_list(found: Sequence[Token], parameter: str, pg_type: str, value: object)
 
 def compared(found: Sequence[Token], parameter: str) -> str | None:
     """Return a hint if a list was passed for a parameter that a condition compares with `=` or `<>`, or None."""
+    inside = in_conditions(found)
     for at, token in enumerate(found):
-        if token.kind is Kind.PARAMETER and token.text == parameter and at and in_condition(found, at):
+        if token.kind is Kind.PARAMETER and token.text == parameter and inside[at]:
             operator = found[at - 1].text
             if operator == "=":
                 return f'Pass one value, or use "= ANY({parameter})" to find any value of the list.'

@@ -8,7 +8,7 @@ from typing import Final
 
 from headrace._sql.lexer import Kind, Token, tokens
 
-LONGEST: Final = 65_536
+LONGEST: Final = 8_192
 """Queries longer than this, in characters, get no hint, so that a hint does not delay the event loop."""
 
 _SKIPPED: Final = (Kind.SPACE, Kind.COMMENT)
@@ -38,18 +38,20 @@ def keyword(found: Sequence[Token], at: int) -> str:
     return ""
 
 
-def in_condition(found: Sequence[Token], at: int) -> bool:
-    """Return whether a token is in a condition, such as that of WHERE, where `=` compares and does not assign."""
+def in_conditions(found: Sequence[Token]) -> list[bool]:
+    """Return for each token whether it is in a condition, such as that of WHERE, where `=` does not assign."""
     clauses = [""]
-    for index in range(at):
-        if found[index].text == "(":
-            clauses.append("")
-        elif found[index].text == ")":
+    inside = []
+    for at, token in enumerate(found):
+        inside.append(clauses[-1] in _CONDITIONS)
+        if token.text == "(":
+            clauses.append(clauses[-1])
+        elif token.text == ")":
             if len(clauses) > 1:
                 clauses.pop()
-        elif (word := keyword(found, index)) in _CLAUSES:
+        elif (word := keyword(found, at)) in _CLAUSES:
             clauses[-1] = word
-    return next((clause for clause in reversed(clauses) if clause), "") in _CONDITIONS
+    return inside
 
 
 def is_operand(found: Sequence[Token], at: int) -> bool:
