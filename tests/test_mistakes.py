@@ -783,6 +783,16 @@ def test_there_are_enough_rows() -> None:
     assert len(QUERIES) + len(CALLS) >= 100
 
 
+async def test_an_error_of_an_encoder_is_not_taken_for_a_number_that_is_too_big(table: headrace.Connection) -> None:
+    def refuse(value: object) -> str:
+        raise ValueError("refused")
+
+    await table.set_type_codec("int4", schema="pg_catalog", encoder=refuse, decoder=int)
+    with pytest.raises(headrace.ArgumentError, match="refused") as caught:
+        await table.fetch("SELECT $1::int4", 5)
+    assert "int2" not in (caught.value.hint or "")
+
+
 async def test_a_very_long_query_gets_no_hint(table: headrace.Connection) -> None:
     with pytest.raises(headrace.PostgresError) as caught:
         await table.fetch(f"SELECT :id /* {'x' * 100_000} */")

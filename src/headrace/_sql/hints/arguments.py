@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import sys
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from decimal import Decimal
@@ -72,7 +73,7 @@ def argument_hint(query: str, parameter: Parameter, value: object) -> str:
             hint = _list_hint(found, name, value)
         if hint is not None:
             return hint
-    if isinstance(value, int) and parameter.type_name in _INTEGERS:
+    if isinstance(value, int) and _bits(value) > _INTEGERS.get(parameter.type_name, sys.maxsize):
         return _too_big(found, name, parameter, int(value))
     if parameter.type_name in _TEXTS and (sql_type := _type_of(value)) is not None:
         return _for_text(found, name, value, sql_type)
@@ -185,10 +186,13 @@ def _server_reads(parameter: Parameter, text: str) -> bool:
     return kind in _TIMES and _TIME.match(text) is not None
 
 
+def _bits(value: int) -> int:
+    return (value if value >= 0 else ~value).bit_length()
+
+
 def _too_big(found: Sequence[Token], name: str, parameter: Parameter, value: int) -> str:
     """Return the hint for an int out of the range of its type: the type that has room for it."""
-    size = (value if value >= 0 else ~value).bit_length()
-    wider = next((each for each, bits in _INTEGERS.items() if size <= bits), "numeric")
+    wider = next((each for each, bits in _INTEGERS.items() if _bits(value) <= bits), "numeric")
     places = [at for at, token in enumerate(found) if token.kind is Kind.PARAMETER and token.text == name]
     if len(places) == 1:
         at = places[0]
