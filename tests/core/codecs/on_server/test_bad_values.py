@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import headrace
+from headrace._core.pipeline import statements
 from headrace.exceptions import ArgumentError, DataError
 from tests.core.codecs.on_server.round_trip import batches
 from tests.core.codecs.on_server.samples.bad import BAD, BAD_RANGES, NOT_A_VALUE
@@ -51,11 +52,17 @@ def test_every_type_has_bad_values() -> None:
 
 
 @pytest.fixture(params=EVERY)
-async def name(request: pytest.FixtureRequest, conn: headrace.Connection) -> str:
-    """The name of a type; statements with a parameter of it, and of an array of it, are prepared."""
+async def name(request: pytest.FixtureRequest, conn: headrace.Connection, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a type; statements with a parameter of it, and of an array of it, are prepared.
+
+    They have refused a value before, so they are known to be described as the server has them.
+    """
+    monkeypatch.setattr(statements, "CONFIRMED_SECONDS", float("inf"))
     name: str = request.param
     for query in (f'SELECT $1::"{name}"', f'SELECT $1::"{name}"[]'):
         await conn.fetchval(query, None)
+        with pytest.raises(DataError):
+            await conn.fetchval(query, object())
     return name
 
 
@@ -78,8 +85,13 @@ async def test_refused(
     [5, "{}", b"", {1: 2}, [[1], [1, 2]], [[1], 2], [1, [2]], [[[[[[[1]]]]]]], [[1], []], [[None], None], ["a"]],
     ids=repr,
 )
-async def test_arrays_that_are_none(conn: headrace.Connection, sent: Callable[[], Awaitable[int]], value: Any) -> None:
+async def test_arrays_that_are_none(
+    conn: headrace.Connection, sent: Callable[[], Awaitable[int]], value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "CONFIRMED_SECONDS", float("inf"))
     await conn.fetchval("SELECT $1::int[]", None)
+    with pytest.raises(DataError):
+        await conn.fetchval("SELECT $1::int[]", object())
     await sent()
     with pytest.raises(DataError, match=r"query argument \$1: .*\[int4\[\] parameter"):
         await conn.fetchval("SELECT $1::int[]", value)
