@@ -886,6 +886,10 @@ async def test_a_key_that_a_cache_cannot_hold_is_refused(shared: headrace.Pool) 
         loader.load([1])
     with pytest.raises(InterfaceError, match="hashable"):
         loader.load_many([1, {}])
+    with pytest.raises(InterfaceError, match="hashable"):
+        loader.prime([1], None)
+    with pytest.raises(InterfaceError, match="hashable"):
+        loader.clear([1])
 
 
 # -- against plain SQL ----------------------------------------------------------------------------------------------

@@ -291,6 +291,7 @@ class Loader(Generic[K, V]):
     def prime(self, key: K, value: V) -> None:
         """Put a result into the cache, in place of any other. Raises InterfaceError if the loader has no cache."""
         cache = self._checked_cache("prime()")
+        self._cached(key)
         cache[key] = value
         if self._pending or self._under_way:
             # Keys that were not sent yet belong to the next turn.
@@ -306,6 +307,7 @@ class Loader(Generic[K, V]):
             cache.clear()
             self._all_outdated = self._turn
         else:
+            self._cached(key)
             cache.pop(key, None)
             self._outdated[key] = self._turn
 

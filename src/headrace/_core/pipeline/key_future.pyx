@@ -187,7 +187,7 @@ cdef class KeyFuture:
     def get_loop(self):
         return self.wakeups.loop
 
-    # asyncio itself uses these two of its own futures.
+    # asyncio itself uses these of its own futures; the last one shows call graphs, from Python 3.14 on.
 
     @property
     def _loop(self):
@@ -196,6 +196,10 @@ cdef class KeyFuture:
     @property
     def _cancel_message(self):
         return self.cancel_message
+
+    @property
+    def _asyncio_awaited_by(self):
+        return None
 
     def __del__(self):
         if self.unread:
