@@ -466,6 +466,13 @@ async def test_text_that_is_no_value_of_the_type_fails_alone(shared: headrace.Po
     assert isinstance(bad, headrace.InvalidTextRepresentationError)
 
 
+async def test_a_row_that_python_cannot_hold_is_an_error_of_its_key_alone(shared: headrace.Pool) -> None:
+    loader = loader_of(shared, "SELECT k AS id, make_date(k, 1, 1) AS day FROM unnest($1::int[]) AS k", key="id")
+    rows = await loader.load_many([2000, 20000, 2001], return_errors=True)
+    assert [rows[0]["day"].year, rows[2]["day"].year] == [2000, 2001]
+    assert isinstance(rows[1], headrace.UnrepresentableValueError)
+
+
 async def test_a_statement_is_not_repeated_unless_the_pool_repeats_reads(pool: Any, sent: Sent) -> None:
     made = await pool(min_size=1, max_size=1, init=sent.init, repeat_reads=False)
     sent.clear()

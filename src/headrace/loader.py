@@ -445,12 +445,10 @@ def _checked_cache(cache: object) -> MutableMapping[Any, Any] | None:
 
 
 def _is_data_error(error: Exception) -> bool:
-    """Return whether the server says that a value does not suit the query, such as a division by zero (22012)."""
-    return (
-        isinstance(error, PostgresError)
-        and not isinstance(error, InterfaceError)
-        and (error.sqlstate or "")[:2] == "22"
-    )
+    """Return whether a value does not suit the query, such as a zero in a division (22012), or the type of its row."""
+    if not isinstance(error, PostgresError) or isinstance(error, ArgumentError):
+        return False
+    return (error.sqlstate or "")[:2] == "22"
 
 
 def _explained(error: Exception, batch: KeyBatch) -> Exception:
