@@ -40,6 +40,12 @@ async def test_of_chunks(conn: headrace.Connection, source: Any) -> None:
         assert await conn.insert_records("t", source(), on_conflict="ignore") == 1
 
 
+async def test_of_chunks_of_long_records(conn: headrace.Connection) -> None:
+    with little_memory():
+        long = ((1, TEXT * 64 + str(i)) for i in range(1000))
+        assert await conn.insert_records("t", long, on_conflict="ignore") == 1
+
+
 async def test_of_a_few_long_records_among_short_ones(conn: headrace.Connection) -> None:
     def mixed() -> Iterator[tuple[int, str]]:
         for i in range(100_000):

@@ -319,6 +319,8 @@ async def test_a_table_that_was_altered_meanwhile(conn: headrace.Connection, con
         assert await conn.insert_records("altered", [(2, "x")], returning="*") == [(2.0, "x")]
         assert await conn.insert_records("altered", [(3, "x")]) == 1
         assert await rows_of(conn, "altered") == [(1.0, None), (2.0, "x"), (3.0, "x")]
+        await other.execute("ALTER TABLE altered ALTER a TYPE int8 USING a::int8")
+        assert await conn.insert_records("altered", [(4, "x")], returning="*") == [(4, "x")]
     finally:
         await conn.execute("DROP TABLE altered")
 
@@ -378,6 +380,28 @@ async def test_rules(conn: headrace.Connection) -> None:
     assert [a for (a,) in await rows_of(conn, "log")] == list(range(300))
     with pytest.raises(headrace.FeatureNotSupportedError):
         await conn.insert_records("t", [(1, "x")], on_conflict="ignore")
+
+
+async def test_a_rule_sees_the_records_before(conn: headrace.Connection) -> None:
+    """In one statement it would see none of them."""
+    await conn.execute("""CREATE TEMP TABLE t (a int, b text);
+        CREATE RULE once AS ON INSERT TO t WHERE EXISTS (SELECT FROM t WHERE a = NEW.a) DO INSTEAD NOTHING""")
+    assert await conn.insert_records("t", [(1, "x"), (1, "y"), (2, "z")]) == 2
+    assert await rows_of(conn) == [(1, "x"), (2, "z")]
+
+
+async def test_a_table_that_was_altered_as_another_connection_of_the_pool_knows(pool: MakePool) -> None:
+    """The connections of a pool share what they know of types, but not the statements that they have prepared."""
+    shared = await pool(min_size=2, max_size=2)
+    async with shared.acquire() as one, shared.acquire() as other:
+        await other.execute("CREATE TABLE altered (a int8)")
+        try:
+            assert await one.insert_records("altered", [(1,)], returning="*") == [(1,)]
+            await other.execute("ALTER TABLE altered ALTER a TYPE float8")
+            assert await other.insert_records("altered", [(2,)], returning="*") == [(2.0,)]
+            assert await one.insert_records("altered", [(3,)], returning="*") == [(3.0,)]
+        finally:
+            await other.execute("DROP TABLE altered")
 
 
 async def test_inheritance_and_partitions(conn: headrace.Connection) -> None:
@@ -564,3 +588,7 @@ async def test_connections_of_every_mode(connect: Connect, options: dict[str, An
     assert await conn.insert_records("t", [(i % 20, "y") for i in range(95)], on_conflict=("update", ["a"])) == 95
     assert await conn.insert_records("t", records, on_conflict=("update", ["a"]), on_duplicate="error") == 95
     assert await rows_of(conn) == records
+    with pytest.raises(headrace.UniqueViolationError):
+        await conn.insert_records("t", records, returning="a")
+    left = await conn.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'headrace_records%'")
+    assert left == 0, "the statements of these calls are closed"

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from itertools import count
 from operator import itemgetter
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace._core.pipeline.copy import RowEncoder
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.requests import Request
+    from headrace._core.pipeline.statement_cache import Statement
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
 
@@ -137,6 +139,10 @@ class Insertion:
         """A statement must not update a row twice (21000). Records of one row are inserted one by one then."""
         self._savepoints: deque[Request] = deque(maxlen=CHUNKS_IN_FLIGHT)
         """The requests for the last savepoints."""
+        self._statements: list[Statement] = []
+        """The statements that were prepared for this call."""
+        self._single: Statement | None = None
+        """The INSERT of one record, once it is needed by the side of arrays."""
         self._waiting: asyncio.Timeout | None = None
         """Limits a wait for the source."""
 
@@ -221,35 +227,38 @@ class Insertion:
                     "its condition as where=."
                 )
             raise
+        finally:
+            for statement in self._statements:
+                self._driver.release(statement)
 
     async def _one_by_one(self, command: Command) -> None:
-        text = command.of_values()
+        statement = await self._statement(command.of_values())
         async with aclosing(self._records.chunks(RECORDS_IN_FLIGHT)) as chunks:
             while (records := await self._next(chunks)) is not None:
-                await self._send_singly(text, records, self._records.taken - len(records))
+                await self._send_singly(statement, records, self._records.taken - len(records))
         await self._settle_all()
 
     async def _by_arrays(self, command: Command) -> None:
-        texts = command.of_array(), command.of_values()
+        statement = await self._statement(command.of_array())
         place = _placing(command)
         self._repeatable = self._conflict.updates(command.columns)
         if self._repeatable:
             self._driver.background(f"SAVEPOINT {SAVEPOINT}")
         async with aclosing(self._records.chunks(CHUNK_ROWS)) as chunks:
             while (records := await self._next(chunks)) is not None:
-                self._send_array(texts[0], place, records, self._records.taken - len(records))
+                self._send_array(statement, place, records, self._records.taken - len(records))
                 if len(self._pending) >= CHUNKS_IN_FLIGHT:
-                    await self._settle_array(texts, place)
+                    await self._settle_array(command, statement, place)
         while self._pending:
-            await self._settle_array(texts, place)
+            await self._settle_array(command, statement, place)
 
-    def _send_array(self, text: str, place: Place, records: Sequence[tuple[Any, ...]], before: int) -> None:
-        self._send(text, (records if place is None else list(map(place, records)),), records, before)
+    def _send_array(self, statement: Statement, place: Place, records: Sequence[tuple[Any, ...]], before: int) -> None:
+        self._send(statement, (records if place is None else list(map(place, records)),), records, before)
         if self._repeatable:
             # Nobody waits for its reply. An uncancellable request would keep the server from being stopped.
             self._savepoints.append(self._driver.simple_query(NEXT_SAVEPOINT))
 
-    async def _settle_array(self, texts: tuple[str, str], place: Place) -> None:
+    async def _settle_array(self, command: Command, statement: Statement, place: Place) -> None:
         """Wait for the oldest chunk; if it names a row twice, insert its records one by one."""
         first = self._pending[0]
         try:
@@ -269,27 +278,43 @@ class Insertion:
                     raise
             self._pending.popleft()
         self._driver.background(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-        await self._send_singly(texts[1], first.records, first.before)
+        if self._single is None:
+            self._single = await self._statement(command.of_values())
+        await self._send_singly(self._single, first.records, first.before)
         await self._settle_all()
         self._driver.background(NEXT_SAVEPOINT)
         for chunk in behind:
-            self._send_array(texts[0], place, chunk.records, chunk.before)
+            self._send_array(statement, place, chunk.records, chunk.before)
 
-    async def _send_singly(self, text: str, records: Sequence[tuple[Any, ...]], before: int) -> None:
+    async def _send_singly(self, statement: Statement, records: Sequence[tuple[Any, ...]], before: int) -> None:
         for record in records:
             if len(self._pending) >= RECORDS_IN_FLIGHT:
                 await self._settle()
-            self._send(text, record, (record,), before)
+            self._send(statement, record, (record,), before)
             before += 1
 
     async def _settle_all(self) -> None:
         while self._pending:
             await self._settle()
 
-    def _send(self, text: str, args: tuple[Any, ...], records: Sequence[tuple[Any, ...]], before: int) -> None:
+    async def _statement(self, text: str) -> Statement:
+        """Have the server prepare a statement of this call.
+
+        One that was cached may have been described before the table was altered, and inside a transaction it could not
+        be prepared again. All its uses are in one transaction, so that a pooler does not switch backends between them.
+        """
+        driver = self._driver
+        statement = driver.session.statement(text, name=f"headrace_records_{token_hex(8)}")
+        self._statements.append(statement)
+        await driver.reply(driver.prepare(statement), None)
+        return statement
+
+    def _send(
+        self, statement: Statement, args: tuple[Any, ...], records: Sequence[tuple[Any, ...]], before: int
+    ) -> None:
         kind = KIND_STATUS if self._returning is None else KIND_ROWS
         try:
-            request = self._driver.query(text, args, kind, 0, 0, self._row_class)
+            request = self._driver.execute_statement(statement, args, kind, 0, 0, self._row_class)
         except ArgumentError as error:
             explained = self._explained(error, records, before)
             raise explained from explained.__cause__

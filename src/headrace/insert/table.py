@@ -140,7 +140,6 @@ async def has_rows_as_tuples(driver: Driver, table: Table) -> bool:
         or known.attribute_types != tuple(each.type for each in table.columns.values())
     ):
         types.catalogue.forget([table.array_type])
-        driver.session.forget_statements()
     await look_up(driver, [table.array_type])
     codec = types.codec(table.row_type)
     return codec is not None and codec.kind == "composite"
