@@ -253,10 +253,10 @@ cdef class Each:
 
     cdef object resume(self, bint *suspended):
         cdef object value
+        self.waits = False
         try:
             value = self.step(suspended)
         except BaseException as error:
-            self.waits = False
             self.waiting_task = None
             self.stop_timer()
             if not isinstance(error, Exception) and not self.closed:
@@ -267,8 +267,7 @@ cdef class Each:
         if suspended[0]:
             self.waits = True
             self.waiting_task = asyncio.current_task()
-        elif self.waits:
-            self.waits = False
+        else:
             self.waiting_task = None
         if self.timer is not None and not suspended[0]:
             self.stop_timer()
