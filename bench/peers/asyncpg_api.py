@@ -42,6 +42,9 @@ class AsyncpgConnection:
         connection = self._connection
         return await asyncio.gather(*[connection.fetchrow(sql, key) for key in keys])
 
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        return [row async for row in _method(self._connection, "fetchrow_each")(sql, zip(keys))]
+
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         await self._connection.executemany(sql, rows)
 
@@ -105,6 +108,12 @@ class AsyncpgPool:
                 return await connection.fetchrow(sql, key)
 
         return await asyncio.gather(*[fetchrow(key) for key in keys])
+
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        each = getattr(self._pool, "fetchrow_each", None)
+        if each is None:
+            return await self.fetchrow_leased(sql, keys)
+        return [row async for row in each(sql, zip(keys))]
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         pool, left = self._pool, iter(keys)

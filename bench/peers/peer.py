@@ -60,6 +60,10 @@ class PeerConnection(Protocol):
         """Return the row of each key, with all queries at once. Raises Unsupported if calls may not overlap."""
         ...
 
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        """Return the row of each key by one call. Raises Unsupported without one."""
+        ...
+
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a statement for each row, in one transaction if the driver does so."""
         ...
@@ -110,6 +114,10 @@ class PeerPool(Protocol):
 
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         """Return the row of each key, all at once, each on a connection acquired for it."""
+        ...
+
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        """Return the row of each key by one call, or in the way of `fetchrow_leased()` if there is no such call."""
         ...
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:

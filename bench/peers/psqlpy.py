@@ -36,6 +36,9 @@ class PsqlpyConnection:
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
         return await asyncio.gather(*[_fetchrow(self._connection, sql, key) for key in keys])
 
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        raise Unsupported("there is no such call")
+
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         async with self._connection.transaction() as transaction:
             # It accepts only lists; creating them is part of its cost.
@@ -84,6 +87,9 @@ class PsqlpyPool:
                 return await _fetchrow(connection, sql, key)
 
         return await asyncio.gather(*[fetchrow(key) for key in keys])
+
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        return await self.fetchrow_leased(sql, keys)
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         raise Unsupported("its pool has no query methods")

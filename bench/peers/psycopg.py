@@ -54,6 +54,9 @@ class PsycopgConnection:
         query = _sql(sql)
         return await asyncio.gather(*[_fetchrow(self._connection, query, key) for key in keys])
 
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        raise Unsupported("there is no such call")
+
     async def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             await cursor.executemany(_sql(sql), rows)
@@ -114,6 +117,9 @@ class PsycopgPool:
                 return await _fetchrow(connection, query, key)
 
         return await asyncio.gather(*[fetchrow(key) for key in keys])
+
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        return await self.fetchrow_leased(sql, keys)
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         raise Unsupported("its pool has no query methods")
@@ -180,6 +186,9 @@ class PipelinePool:
 
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         raise Unsupported("a lease for each query leaves nothing to pipeline")
+
+    async def fetchrow_in_one(self, sql: str, keys: Sequence[int]) -> Rows:
+        return await self.fetchrow_at_once(sql, keys)
 
     async def execute_each(self, sql: str, keys: Sequence[int], tasks: int) -> None:
         raise Unsupported("its pool has no query methods")

@@ -78,6 +78,23 @@ def workloads(scale: Scale) -> list[Workload]:
             limit=limit(PRODUCT, 1, 1),
         ),
         workload(
+            "each-pool",
+            f"primary key, {scale.lookups:,} by one call, pool of six",
+            _in_one(PRODUCT, scale.lookups),
+            batch=scale.lookups,
+            at_once=True,
+            requirement=AtLeast(25.0),
+            limit=limit(PRODUCT, POOL_SIZE, PIPELINE),
+        ),
+        workload(
+            "each-connection",
+            f"primary key, {scale.lookups:,} by one call, one connection",
+            _in_one_on_a_connection(scale.lookups),
+            batch=scale.lookups,
+            at_once=True,
+            limit=limit(PRODUCT, 1, PIPELINE),
+        ),
+        workload(
             "join-acquire",
             f"product join, {at_once}, pool of six, acquire around each",
             _pooled(JOIN, scale.lookups, leased=True),
@@ -118,6 +135,34 @@ def _one_connection(count: int) -> Open:
                     run=lambda n: pool.fetchrow_at_once(PRODUCT, keys[:n]),
                     check=_right_rows(keys),
                     note="one connection cannot; measured with its pool of six",
+                )
+
+    return opened
+
+
+def _in_one(sql: str, count: int) -> Open:
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        keys = keys_of(count)
+        async with peer.pool(dsn, POOL_SIZE) as pool:
+            yield Job(run=lambda n: pool.fetchrow_in_one(sql, keys[:n]), check=_right_rows(keys))
+
+    return opened
+
+
+def _in_one_on_a_connection(count: int) -> Open:
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        keys = keys_of(count)
+        if peer.name == "headrace":
+            async with peer.connection(dsn) as connection:
+                yield Job(run=lambda n: connection.fetchrow_in_one(PRODUCT, keys[:n]), check=_right_rows(keys))
+        else:
+            async with peer.pool(dsn, POOL_SIZE) as pool:
+                yield Job(
+                    run=lambda n: pool.fetchrow_in_one(PRODUCT, keys[:n]),
+                    check=_right_rows(keys),
+                    note="has no such call; measured with its pool of six, acquire around each",
                 )
 
     return opened

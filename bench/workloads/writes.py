@@ -27,17 +27,31 @@ def workloads(scale: Scale) -> list[Workload]:
             batch=rows,
         )
         for tasks in TASKS
+    ] + [
+        Workload(
+            "insert-each",
+            f"single INSERTs, {rows:,} by one call, pool of six",
+            "rows/s",
+            "single writes",
+            _inserts(rows, None),
+            batch=rows,
+        )
     ]
 
 
-def _inserts(count: int, tasks: int) -> Open:
+def _inserts(count: int, tasks: int | None) -> Open:
+    """Return the opener of a workload that inserts rows in several tasks, or by one call for all (None)."""
+
     @asynccontextmanager
     async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
         async with peer.connection(dsn) as connection, peer.pool(dsn, POOL_SIZE) as pool:
             await connection.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} (id int4)")
 
             async def run(number: int) -> int:
-                await pool.execute_each(INSERT, range(number), tasks)
+                if tasks is None:
+                    await pool.fetchrow_in_one(INSERT, range(number))
+                else:
+                    await pool.execute_each(INSERT, range(number), tasks)
                 return number
 
             async def check(number: int) -> None:
