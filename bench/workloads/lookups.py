@@ -87,6 +87,15 @@ def workloads(scale: Scale) -> list[Workload]:
             limit=limit(PRODUCT, POOL_SIZE, PIPELINE),
         ),
         workload(
+            "each-alone",
+            f"primary key and now(), {scale.lookups:,} by one call, pool of six",
+            _in_one(PRODUCT + " AND now() IS NOT NULL", scale.lookups),
+            batch=scale.lookups,
+            at_once=True,
+            requirement=AtLeast(12.0),
+            limit=limit(PRODUCT, POOL_SIZE, PIPELINE),
+        ),
+        workload(
             "each-connection",
             f"primary key, {scale.lookups:,} by one call, one connection",
             _in_one_on_a_connection(scale.lookups),

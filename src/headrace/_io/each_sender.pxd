@@ -12,7 +12,7 @@ cdef class EachSender:
         Cost cost                    # of one execution
         bint reads                   # the query is a plain read, which may be asked for again
         readonly Py_ssize_t width    # connections that work at the same time
-        Py_ssize_t depth             # requests of one element that may be in flight on each of them
+        Py_ssize_t depth             # requests of one element that may be under way for each of them
         double budget                # expected seconds that a group may take
         bint shared                  # any connection of a pool may run the requests
 

@@ -12,6 +12,8 @@ from headrace._core.rows.record import Record
 # Plain reads of one element that may be under way for each connection, if they do not travel in groups: the callers of
 # the pool's other methods wait behind them.
 cdef Py_ssize_t DEPTH = 50
+# Other requests that may be under way for each connection. One of them is sent, so that a reply finds the next one.
+cdef Py_ssize_t ALONE_DEPTH = 4
 
 
 @cython.final
@@ -28,7 +30,7 @@ cdef class PoolSender(EachSender):
         self.cost = self.profile.cost
         self.reads = self.profile.traits.plain_read and not self.profile.traits.reads_session
         self.width = dispatcher.scheduler.limits.max_size
-        self.depth = DEPTH if self.reads else 1
+        self.depth = DEPTH if self.reads else ALONE_DEPTH
         self.budget = dispatcher.scheduler.budget
         self.shared = True
 
