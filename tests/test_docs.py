@@ -145,6 +145,7 @@ PAGES = {
     ),
     "docs/custom-codecs.md": Page(ACCOUNT_NUMBER, lambda: {"dsn": "postgresql://localhost/shop"}, extension="hstore"),
     "docs/loader.md": Page(SHOP),
+    "docs/each.md": Page(SHOP),
     "docs/logging.md": Page(names=lambda: {"dsn": "postgresql://localhost/shop"}),
     "docs/named-parameters.md": Page(
         "CREATE TABLE product (id int, name text, brand int, price numeric)",

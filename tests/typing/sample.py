@@ -10,6 +10,7 @@ import io
 import json
 from collections import namedtuple
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +74,19 @@ async def rows(connection: headrace.Connection) -> None:
     assert_type(await connection.fetch(PRODUCTS, [1], row=Product, timeout=1.5), list[Product])
     assert_type(await connection.fetchrow(PRODUCTS, [1], row=Product), Product | None)
     assert_type(await connection.fetchmany(PRODUCTS, [([1],)], row=Product), list[Product])
+    keys = [([1],), ([2],)]
+    assert_type(connection.fetch_each(PRODUCTS, keys), headrace.ResultIterator[list[Record]])
+    assert_type(connection.fetch_each(PRODUCTS, keys, row=Product), headrace.ResultIterator[list[Product]])
+    async for rows in connection.fetch_each(PRODUCTS, keys, record_class=Row, return_errors=True):
+        assert_type(rows, list[Row] | Exception)
+    async for found in connection.fetchrow_each(PRODUCTS, keys, row=Product):
+        assert_type(found, Product | None)
+    async for each in connection.fetchrow_each(PRODUCTS, keys, return_errors=True):
+        assert_type(each, Record | Exception | None)
+    async for value in connection.fetchval_each(PRODUCTS, keys, column="id", window=10):
+        assert_type(value, Any)
+    async with aclosing(connection.fetchrow_each(PRODUCTS, keys)) as results:
+        assert_type(await anext(results), Record | None)
     assert_type(await connection.fetch("SELECT id, cents FROM price", row=Price), list[Price])
     assert_type(await connection.fetch("SELECT id, label FROM size", row=Size), list[Size])
     assert_type(await connection.fetch(PRODUCTS, [1], row=Bare), list[Bare])
@@ -278,6 +292,8 @@ async def pools() -> None:
         assert_type(await pool.fetch(PRODUCTS, [1], row=Product), list[Product])
         assert_type(await pool.fetchrow(PRODUCTS, [1], row=Product), Product | None)
         assert_type(await pool.fetchmany(PRODUCTS, [([1],)], record_class=Row), list[Row])
+        async for row in pool.fetchrow_each(sql("SELECT :id::int"), ({"id": id} for id in range(3)), row=Product):
+            assert_type(row, Product | None)
         found = await asyncio.gather(*(pool.fetchrow(PRODUCTS, [id], row=Product) for id in range(1_000)))
         assert_type(found, list[Product | None])
         async with pool.acquire(timeout=1) as connection:
