@@ -1,4 +1,4 @@
-"""fetch_each(), fetchrow_each(), fetchval_each(): results in order, errors in their places, and nothing left running."""
+"""fetch_each(), fetchrow_each(), fetchval_each(): results in order, errors in their places, nothing left running."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def is_usable(queries: Queries) -> None:
                 await asyncio.sleep(0.001)
 
 
-# -- results ----------------------------------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 300, 5000])
@@ -141,7 +141,7 @@ async def test_the_next_result_may_be_awaited_in_a_task_of_its_own(queries: Quer
     assert await asyncio.gather(anext(results)) == [2]
 
 
-# -- the source of the elements -----------------------------------------------------------------------------------------
+# -- the source of the elements ------------------------------------------------------------------------------------
 
 
 async def test_the_source_is_read_as_results_are_taken(queries: Queries) -> None:
@@ -307,7 +307,7 @@ async def test_a_source_that_ends_the_iteration_itself(queries: Queries) -> None
     await is_usable(queries)
 
 
-# -- errors ---------------------------------------------------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------------------------------
 
 
 async def test_the_error_of_an_element_is_raised_in_its_turn_and_ends_the_iteration(queries: Queries) -> None:
@@ -391,7 +391,7 @@ def test_it_gives_what_one_call_for_each_element_gives(
     asyncio.run(both())
 
 
-# -- transaction blocks -------------------------------------------------------------------------------------------------------
+# -- transaction blocks --------------------------------------------------------------------------------------------
 
 
 async def test_in_a_block_all_elements_are_in_its_transaction(conn: headrace.Connection) -> None:
@@ -434,7 +434,7 @@ async def test_a_block_that_ends_in_the_middle(conn: headrace.Connection) -> Non
     assert len(set(await taken(results))) > 800
 
 
-# -- ended early ---------------------------------------------------------------------------------------------------------------
+# -- ended early ---------------------------------------------------------------------------------------------------
 
 
 async def test_aclose_ends_it_at_once(queries: Queries) -> None:
@@ -596,7 +596,7 @@ async def test_the_end_of_the_connection_ends_the_iteration(connect: Connect, se
             assert await anext(results, "end") == "end"
 
 
-# -- requests that are no plain reads ------------------------------------------------------------------------------------------
+# -- requests that are no plain reads ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -749,7 +749,7 @@ async def test_a_method_that_a_program_has_replaced(pool: MakePool) -> None:
     assert await taken(made.fetchrow_each(ECHO, numbers(3))) == [(0,), (1,), (2,)]
 
 
-# -- on a lease, and on a pool that closes -----------------------------------------------------------------------------------------
+# -- on a lease, and on a pool that closes -------------------------------------------------------------------------
 
 
 async def test_it_ends_with_its_lease(pool: MakePool) -> None:
@@ -797,7 +797,7 @@ async def test_a_pool_that_cannot_connect_says_so(pool: MakePool) -> None:
     assert any("leased" in note for note in caught.value.__notes__)
 
 
-# -- what groups must not show -----------------------------------------------------------------------------------------------------
+# -- what groups must not show -------------------------------------------------------------------------------------
 
 # One row for the transaction that this statement is in.
 STARTED = "SELECT xact_start FROM pg_stat_activity WHERE pid = pg_backend_pid() AND $1::int >= 0"
@@ -812,7 +812,9 @@ async def test_plain_reads_share_transactions(conn: headrace.Connection) -> None
     assert await transactions_of(conn) < 200
 
 
-@pytest.mark.parametrize("word", ["now()", "pg_catalog.now()", "'today'::date", "CURRENT_TIME", "age('2020-01-01'::date)"])
+@pytest.mark.parametrize(
+    "word", ["now()", "pg_catalog.now()", "'today'::date", "CURRENT_TIME", "age('2020-01-01'::date)"]
+)
 async def test_a_text_with_the_time_of_its_transaction_has_one_for_each_element(
     conn: headrace.Connection, word: str
 ) -> None:
@@ -849,7 +851,7 @@ async def test_elements_with_the_time_of_their_transaction_on_a_pool(pool: MakeP
     assert len(set(times)) > 300
 
 
-# -- query loggers ----------------------------------------------------------------------------------------------------------------
+# -- query loggers -------------------------------------------------------------------------------------------------
 
 
 async def logging(queries: Queries) -> list[LoggedQuery]:
@@ -918,7 +920,7 @@ async def test_loggers_see_writes_once(queries: Queries, table: str, server: Clu
         server.sql("DELETE FROM each_rows", database=database)
 
 
-# -- types ----------------------------------------------------------------------------------------------------------------------------
+# -- types ---------------------------------------------------------------------------------------------------------
 
 
 async def test_types_that_are_met_in_the_middle(queries: Queries, server: Cluster, database: str) -> None:

@@ -39,7 +39,7 @@ async def consume(results: Any, until: asyncio.Event) -> int:
     return expected
 
 
-# -- beside other callers -------------------------------------------------------------------------------------------------
+# -- beside other callers ------------------------------------------------------------------------------------------
 
 
 async def test_other_callers_take_their_turns_beside_an_endless_iteration(pool: MakePool) -> None:
@@ -80,7 +80,7 @@ async def test_two_iterations_share_a_pool(pool: MakePool) -> None:
 
 
 async def test_slow_heads_do_not_hold_it_up(pool: MakePool) -> None:
-    """One connection is stuck in a statement of somebody else. What had been sent behind it is asked again elsewhere."""
+    """One connection is stuck in somebody else's statement. Reads that were sent behind it are asked again elsewhere."""
     made = await pool(min_size=2, max_size=2)
     for _ in range(5):
         await made.fetchval("SELECT 1 FROM pg_sleep($1)", 0)
@@ -98,7 +98,7 @@ async def test_slow_heads_do_not_hold_it_up(pool: MakePool) -> None:
     await asyncio.wait([slow])
 
 
-# -- beside backends that end -------------------------------------------------------------------------------------------------
+# -- beside backends that end --------------------------------------------------------------------------------------
 
 
 async def test_plain_reads_lose_nothing_when_backends_are_terminated(
@@ -147,7 +147,7 @@ async def test_a_write_is_never_repeated_when_its_backend_is_terminated(
             assert i in kept
 
 
-# -- cancelled anywhere ----------------------------------------------------------------------------------------------------------
+# -- cancelled anywhere --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -175,14 +175,14 @@ async def test_cancelled_at_every_step(pool: MakePool, watch: Watch, moment: str
     await watch.beside(2).is_back()
 
 
-# -- memory -------------------------------------------------------------------------------------------------------------------------
+# -- memory --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.any_server
 @pytest.mark.parametrize("query", ["SELECT repeat('x', $1::int)", "SELECT repeat('x', $1::int), now()"])
 async def test_memory_is_bounded_by_the_bytes_of_rows(pool: MakePool, query: str) -> None:
-    """A slow consumer of rows of 100 kB: what has arrived and waits is bounded, and not by the count of elements alone."""
+    """A slow consumer of rows of 100 kB: the bytes that wait for it are bounded, and not only the elements."""
     made = await pool(min_size=2, max_size=2)
     async with aclosing(made.fetchval_each(query, itertools.repeat((100_000,)))) as results:
         assert len(await anext(results)) == 100_000

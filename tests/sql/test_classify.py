@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._sql.classify import classify, split_statements
+from headrace._sql.classify import classify, reads_transaction, split_statements
 from tests.sql.texts import SQL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -658,3 +658,25 @@ class TestClassifying:
 
     def test_an_answer_is_kept(self) -> None:
         assert classify("select 'kept'") is classify("select 'kept'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT now()", "SELECT pg_catalog . now ( )", "SELECT NOW()", "SELECT 'now'::timestamptz", "SELECT date 'today'",
+        "SELECT 'today10:00'::timestamp", "SELECT age(born)", "SELECT current_date", "SELECT CURRENT_TIMESTAMP(3)",
+        "SELECT localtime", "SELECT transaction_timestamp()", "SELECT txid_current_if_assigned()",
+        "SELECT pg_current_xact_id_if_assigned()", r"SELECT U&'n\006fw'::timestamptz",
+    ],
+)  # fmt: skip
+def test_a_text_that_may_read_its_transaction(text: str) -> None:
+    assert reads_transaction(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SELECT image, page, language FROM snow WHERE known = $1", "SELECT nowhere, usage_now_, age_ FROM t", "SELECT 1",
+     "SELECT clock_timestamp(), statement_timestamp()"],
+)  # fmt: skip
+def test_a_text_that_does_not_read_its_transaction(text: str) -> None:
+    assert not reads_transaction(text)

@@ -240,11 +240,11 @@ cdef class Each:
             return
         self.closed = True
         if asyncio._get_running_loop() is loop:
-            self.forget()
+            self._forget()
         else:
-            loop.call_soon_threadsafe(self.forget)
+            loop.call_soon_threadsafe(self._forget)
 
-    def forget(self):
+    def _forget(self):
         """Nobody refers to the iterator any more."""
         cdef Unit unit
         for number, unit in self.abandon(False, GeneratorExit()):
