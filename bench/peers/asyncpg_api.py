@@ -192,8 +192,9 @@ class AsyncpgApi:
             await connection.close()
 
     @asynccontextmanager
-    async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
-        async with self._module.create_pool(dsn, min_size=size, max_size=size) as pool:
+    async def pool(self, dsn: str, size: int, *, lazy: bool = False) -> AsyncIterator[PeerPool]:
+        options = {"lazy_acquire": True} if lazy and self.overlapping else {}
+        async with self._module.create_pool(dsn, min_size=size, max_size=size, **options) as pool:
             yield AsyncpgPool(pool, getattr(self._module, "Loader", None))
 
     async def connect_each(self, dsn: str, count: int) -> None:

@@ -117,7 +117,7 @@ class Psqlpy:
             connection.close()
 
     @asynccontextmanager
-    async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
+    async def pool(self, dsn: str, size: int, *, lazy: bool = False) -> AsyncIterator[PeerPool]:
         pool = psqlpy.ConnectionPool(dsn=dsn, max_db_pool_size=size)
         try:
             yield PsqlpyPool(pool)

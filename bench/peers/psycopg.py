@@ -144,7 +144,7 @@ class Psycopg:
             yield PsycopgConnection(connection)
 
     @asynccontextmanager
-    async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
+    async def pool(self, dsn: str, size: int, *, lazy: bool = False) -> AsyncIterator[PeerPool]:
         async with _pool(dsn, size) as pool:
             await pool.wait()
             yield PsycopgPool(pool)
@@ -209,7 +209,7 @@ class PsycopgPipeline(Psycopg):
             yield PipelineConnection(connection)
 
     @asynccontextmanager
-    async def pool(self, dsn: str, size: int) -> AsyncIterator[PeerPool]:
+    async def pool(self, dsn: str, size: int, *, lazy: bool = False) -> AsyncIterator[PeerPool]:
         async with _pool(dsn, size) as pool:
             await pool.wait()
             yield PipelinePool(pool, size)

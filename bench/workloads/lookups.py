@@ -61,6 +61,15 @@ def workloads(scale: Scale) -> list[Workload]:
             limit=limit(PRODUCT, POOL_SIZE, 1),
         ),
         workload(
+            "lookup-lazy",
+            f"primary key, {at_once}, pool of six with lazy_acquire, acquire around each",
+            _pooled(PRODUCT, scale.lookups, leased=True, lazy=True),
+            batch=scale.lookups,
+            at_once=True,
+            requirement=AtLeast(5.0),
+            limit=limit(PRODUCT, POOL_SIZE, PIPELINE),
+        ),
+        workload(
             "lookup-connection",
             f"primary key, {at_once}, one connection",
             _one_connection(scale.lookups),
@@ -119,11 +128,11 @@ def keys_of(count: int) -> list[int]:
     return [source.randint(1, PRODUCTS) for _ in range(count)]
 
 
-def _pooled(sql: str, count: int, *, leased: bool) -> Open:
+def _pooled(sql: str, count: int, *, leased: bool, lazy: bool = False) -> Open:
     @asynccontextmanager
     async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
         keys = keys_of(count)
-        async with peer.pool(dsn, POOL_SIZE) as pool:
+        async with peer.pool(dsn, POOL_SIZE, lazy=lazy) as pool:
             ask = pool.fetchrow_leased if leased else pool.fetchrow_at_once
             yield Job(run=lambda n: ask(sql, keys[:n]), check=_right_rows(keys))
 

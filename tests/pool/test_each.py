@@ -80,7 +80,7 @@ async def test_two_iterations_share_a_pool(pool: MakePool) -> None:
 
 
 async def test_slow_heads_do_not_hold_it_up(pool: MakePool) -> None:
-    """One connection is stuck in somebody else's statement. Reads that were sent behind it are asked again elsewhere."""
+    """One connection is stuck in another caller's statement. Reads behind it are asked again elsewhere."""
     made = await pool(min_size=2, max_size=2)
     for _ in range(5):
         await made.fetchval("SELECT 1 FROM pg_sleep($1)", 0)

@@ -663,7 +663,8 @@ class TestClassifying:
 @pytest.mark.parametrize(
     "text",
     [
-        "SELECT now()", "SELECT pg_catalog . now ( )", "SELECT NOW()", "SELECT 'now'::timestamptz", "SELECT date 'today'",
+        "SELECT now()", "SELECT pg_catalog . now ( )", "SELECT NOW()", "SELECT 'now'::timestamptz",
+        "SELECT date 'today'",
         "SELECT 'today10:00'::timestamp", "SELECT age(born)", "SELECT current_date", "SELECT CURRENT_TIMESTAMP(3)",
         "SELECT localtime", "SELECT transaction_timestamp()", "SELECT txid_current_if_assigned()",
         "SELECT pg_current_xact_id_if_assigned()", r"SELECT U&'n\006fw'::timestamptz",
