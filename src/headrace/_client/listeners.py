@@ -140,6 +140,9 @@ class Listeners:
         These are the listeners for notifications, for which a reset ends LISTEN on the server, and the log listeners
         that were added during the lease.
         """
+        self._face = None
+        if not self._channels and not self._listening and not self._leased_logs:
+            return []
         counts = (
             (sum(map(len, self._channels.values())), "notification"),
             (len(self._leased_logs), "log"),
@@ -152,7 +155,6 @@ class Listeners:
         for callback in self._leased_logs:
             self._logs.remove(callback)
         self._leased_logs.clear()
-        self._face = None
         return [
             InterfaceWarning(
                 f"{connection!r} is being released to the pool but has {count} active {kind} "

@@ -13,6 +13,7 @@ cdef class SearchPath:
         list line                    # requests that may change it, and behind the first those that wait for its value
         str settled_by               # the last text that may have changed it outside of transactions
         str settled_at               # the value after that, as the cache has it
+        str harmless                 # the last script that does not name it
 
     cdef int report(self, str value, bint starting) except -1
     cdef SearchPathEffect effect_of(self, str query) except *

@@ -64,8 +64,11 @@ cdef class SearchPath:
         if not self.line and not self.moved_in_block and self.settled_by == request.query \
                 and self.settled_at == self.cache.search_path:
             return 0
-        if may_set_search_path(request.query):
-            return self.asked(request, MOVES)
+        if request.query != self.harmless:
+            if may_set_search_path(request.query):
+                return self.asked(request, MOVES)
+            # The reset of a pool is the same text each time.
+            self.harmless = request.query
         if self.line or self.moved_in_block or self.cache.search_path is not None:
             return self.asked(request, self.effect_of(request.query))
         return 0
