@@ -486,6 +486,11 @@ class Connection(Generic[RecordT_co]):
         error, a `break`, a cancellation or `aclose()`, requests that were not sent never run, and plain reads are
         cancelled. Other requests that were sent go on; `aclose()` and the error of an element wait for them. A
         cancellation or time-out cancels them on the server.
+
+        Raises TypeError if `args` cannot be iterated, ValueError for a `window` that is no positive number, and
+        InterfaceError if another task is waiting for a result of the iterator, or if the connection was released to its
+        pool meanwhile. See docs/each.md.
+        Source: PostgreSQL documentation, "Pipelining" (protocol-flow-pipelining).
         """
         rows = record_class if row is None else rows_as(row, record_class)
         options = EachOptions(timeout, return_errors, pipeline_writes, window)

@@ -983,8 +983,22 @@ async def test_large_arguments_and_rows(queries: Queries) -> None:
     assert count == 60
 
 
-async def test_until_in_flight_sees_a_group(conn: headrace.Connection) -> None:
-    task = asyncio.ensure_future(taken(conn.fetchval_each(SLOW, numbers(2))))
-    await until_in_flight(conn)
-    task.cancel()
-    await asyncio.wait([task])
+@pytest.mark.parametrize(
+    "options",
+    [{"pipeline_budget": 0}, {"max_pipeline": 1}, {"repeat_reads": False}, {"pipeline_writes": True}],
+    ids=lambda options: next(iter(options)),
+)
+async def test_the_options_of_a_pool(pool: MakePool, options: dict[str, Any]) -> None:
+    made = await pool(min_size=2, max_size=2, **options)
+    results = await taken(made.fetchval_each(INVERSE, [(i % 10,) for i in range(200)], return_errors=True))
+    assert [type(each) for each in results[::10]] == [headrace.DivisionByZeroError] * 20
+    assert results[1:10] == [100 // i for i in range(1, 10)]
+    for query in ("SELECT $1::int + nextval('each_options') * 0", "SELECT $1::int"):
+        await made.execute("CREATE SEQUENCE IF NOT EXISTS each_options")
+        assert await taken(made.fetchval_each(query, numbers(50))) == list(range(50))
+    await is_usable(made)
+
+
+async def test_a_connection_that_sends_one_request_at_a_time(connect: Connect) -> None:
+    connection = await connect(max_pipeline=1)
+    assert await taken(connection.fetchval_each(ECHO, numbers(500))) == list(range(500))
