@@ -56,7 +56,7 @@ cdef class ConnectionSender(EachSender):
         self.cost = Cost()
         self.reads = classify(query).plain_read
         self.width = 1
-        self.depth = driver.session.send_queue.max_pipeline if self.reads or pipeline_writes else 1
+        self.depth = driver.session.max_pipeline if self.reads or pipeline_writes else 1
         self.budget = BUDGET
 
     cdef int check(self) except -1:

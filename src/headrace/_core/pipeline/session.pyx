@@ -42,6 +42,8 @@ Interface. The transport and the driver use these members and no others, and the
     sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
     work                                     how far the server is; the transport tells it the time
     status_byte, failure, fatal              the transaction status; why no more is taken; the server's last words
+    check_open(), in_block()                 raises if no more is taken; whether a transaction block is open
+    max_pipeline                             the most requests in flight
 
 There is no event loop and no socket here.
 """
@@ -575,6 +577,11 @@ cdef class Session:
     def pending(self) -> int:
         """Requests in flight and waiting."""
         return self.count_pending()
+
+    @property
+    def max_pipeline(self) -> int:
+        """The most requests that are in flight at the same time."""
+        return self.send_queue.max_pipeline
 
     @property
     def request_count(self) -> int:
