@@ -28,6 +28,7 @@ from headrace.exceptions import *  # noqa: F403
 from headrace.exceptions import is_safe_to_retry
 from headrace.loader import Loader
 from headrace.pool import Gap, Listening, Notification, Pool, create_pool
+from headrace.rows import key
 from headrace.types import (
     Attribute,
     BitString,
@@ -76,6 +77,7 @@ __all__ = [
     "identifier",
     "install_as_asyncpg",
     "is_safe_to_retry",
+    "key",
     "sql",
     *exceptions.__dict__["__all__"],
 ]

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Generator
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
+from headrace._client.timeouts import time_limit
 from headrace._io.driver import KIND_ROWS
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
 from headrace.exceptions._values import shown
@@ -78,8 +80,8 @@ class CursorFactory(Generic[RowT_co]):
 class _Portal:
     """A portal on the server, opened by the first request that needs it."""
 
-    __slots__ = ("_held", "_lease", "_opener", "_record_class", "_statement", "args", "connection", "exhausted", "name",
-                 "opened", "query", "timeout")  # fmt: skip
+    __slots__ = ("_held", "_lease", "_lost", "_objects", "_opener", "_record_class", "_statement", "args", "connection",
+                 "exhausted", "grouped", "name", "opened", "query", "timeout")  # fmt: skip
 
     def __init__(
         self,
@@ -103,6 +105,11 @@ class _Portal:
         self.name = f"headrace_portal_{next(_numbers):x}"
         self.opened = False
         self.exhausted = False
+        self.grouped = False
+        """Whether several rows may become one object."""
+        self._objects: deque[Any] = deque()
+        """Objects with lists that were read and not yet asked for."""
+        self._lost = False
 
     @property
     def shown(self) -> str:
@@ -128,7 +135,38 @@ class _Portal:
     async def fetch(self, method: str, limit: int, timeout: float | None) -> list[Any]:
         """Fetch the next rows, at most `limit`; 0 for all."""
         self.check(method)
-        return [] if self.exhausted else await self._request(limit, timeout)
+        if self.grouped:
+            return await self._fetch_objects(limit, timeout)
+        if self.exhausted:
+            return []
+        self._lost = True
+        rows = await self._request(limit, timeout)
+        self._lost = False
+        if not self.grouped:
+            return rows
+        self._objects.extend(rows)
+        return await self._fetch_objects(limit, timeout)
+
+    async def _fetch_objects(self, limit: int, timeout: float | None) -> list[Any]:
+        """Fetch the next objects with lists, at most `limit`.
+
+        Nobody knows how many rows they have. Asked for row by row, an object of many would cost a round trip for each.
+        """
+        objects = self._objects
+        if len(objects) < limit and not self.exhausted:
+            if self._lost:
+                raise InterfaceError(
+                    "an earlier fetch of this cursor has failed, and rows are lost: the next object may be incomplete",
+                    hint="Open another cursor.",
+                )
+            async with time_limit(self.connection._timeout(timeout), "the fetch"):
+                rows = max(PREFETCH, limit - len(objects))
+                while len(objects) < limit and not self.exhausted:
+                    self._lost = True
+                    objects.extend(await self._request(rows, inf))
+                    self._lost = False
+                    rows *= 2
+        return [objects.popleft() for _ in range(min(limit, len(objects)))]
 
     async def _request(self, limit: int, timeout: float | None) -> list[Any]:
         connection = self.connection
@@ -145,14 +183,19 @@ class _Portal:
         if not self.opened:
             self.opened = True
             self._opener = request
+            self.grouped = request.grouped
         rows: list[Any] = await driver.reply(request, timeout)
         self.exhausted = limit >= 0 and not request.suspended
         if self.exhausted:
             self.close()
         return rows
 
-    async def move(self, count: int, timeout: float | None) -> int:
-        """Skip rows; return how many were skipped."""
+    async def move(self, method: str, count: int, timeout: float | None) -> int:
+        """Skip rows, or objects with lists; return how many were skipped."""
+        if self.grouped:
+            return len(await self.fetch(method, count, timeout))
+        if self.exhausted:
+            return 0
         driver = self.connection._driver
         request = driver.simple_query(f"MOVE FORWARD {count:d} {self.name}")
         tag = await driver.reply(request, self.connection._timeout(timeout))
@@ -215,10 +258,9 @@ class CursorIterator(_HasPortal, AsyncIterator[RowT_co]):
 
     async def __anext__(self) -> RowT_co:
         if not self._rows:
-            if not self._portal.exhausted:
-                portal = self._portal
-                rows = await portal.fetch("CursorIterator.__anext__()", self._prefetch, portal.timeout)
-                self._rows.extend(rows)
+            portal = self._portal
+            if not portal.exhausted or portal.grouped:
+                self._rows.extend(await portal.fetch("CursorIterator.__anext__()", self._prefetch, portal.timeout))
             if not self._rows:
                 raise StopAsyncIteration
         return self._rows.popleft()
@@ -239,7 +281,7 @@ class Cursor(_HasPortal, Generic[RowT_co]):
         return f"<headrace.{type(self).__qualname__} {self._portal.shown} {id(self):#x}>"
 
     async def fetch(self, n: int, *, timeout: float | None = None) -> list[RowT_co]:
-        """Return the next `n` rows; fewer at the end."""
+        """Return the next `n` rows, or objects with lists; fewer at the end."""
         _check_count(n)
         return await self._portal.fetch("Cursor.fetch()", n, timeout)
 
@@ -249,10 +291,10 @@ class Cursor(_HasPortal, Generic[RowT_co]):
         return rows[0] if rows else None
 
     async def forward(self, n: int, *, timeout: float | None = None) -> int:
-        """Skip `n` rows; return how many were skipped."""
+        """Skip `n` rows, or objects with lists; return how many were skipped."""
         _check_count(n)
         self._portal.check("Cursor.forward()")
-        return 0 if self._portal.exhausted else await self._portal.move(n, timeout)
+        return await self._portal.move("Cursor.forward()", n, timeout)
 
 
 def _check_count(n: int) -> None:

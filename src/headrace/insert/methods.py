@@ -36,6 +36,7 @@ from headrace.insert.command import Command, returning_list
 from headrace.insert.conflict import Conflict
 from headrace.insert.records import CHUNK_ROWS, Progress, Records
 from headrace.insert.table import Table, described, has_rows_as_tuples, look_up
+from headrace.rows import one_object_a_row
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -95,7 +96,7 @@ async def insert_records(
             )
     async with lease as connection:
         seconds = connection._timeout(timeout)
-        insertion = Insertion(connection, source, conflict, returning, connection._rows_as(rows), bool(ordered))
+        insertion = Insertion(connection, source, conflict, returning, one_object_a_row(connection._rows_as(rows)), bool(ordered))
         async with asyncio.timeout(seconds), connection._insert_turn.taken():
             return await insertion.run(table, list(columns or ()))
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from types import FunctionType
 from typing import Any, get_origin
 
+from headrace._core.rows.nested_rows import NestedPlan
 from headrace._core.rows.record import Record
 from headrace._core.rows.row_plan import (
     AttributePlan,
     CallPlan,
     Columns,
     DictPlan,
+    ObjectPlan,
     RowPlan,
     RowShape,
     TuplePlan,
 )
 from headrace.exceptions import InterfaceError
 from headrace.exceptions._values import shown
+from headrace.rows.annotations import element_class, is_key, may_be_none
 from headrace.rows.fields import Field, Fields, Kind, fields_of
 
 SUPPORTED = "a dataclass, NamedTuple, TypedDict, or a class of attrs, msgspec or pydantic"
@@ -87,8 +91,16 @@ class ClassShape(RowShape):
         return f"<rows as {self.cls.__qualname__}>"
 
     def plan(self, columns: Columns) -> RowPlan:
-        """Return the plan for rows of these columns; raises InterfaceError if they do not match the fields."""
-        sources = self._match(columns.names)
+        """Return the plan for rows of these columns.
+
+        Raises InterfaceError if they do not match the fields, and TypeError for a list whose elements may all be NULL.
+        """
+        lists = self._lists(columns.names)
+        return self._nested(columns, lists) if lists else self._flat(columns)
+
+    def _flat(self, columns: Columns, prefix: str = "") -> ObjectPlan:
+        """Return the plan for one object a row. The columns have lost the `prefix` that names them in errors."""
+        sources = self._match(columns.names, prefix)
         kind = self.fields.kind
         if kind is Kind.TYPED_DICT:
             return DictPlan(columns, columns.names)
@@ -100,7 +112,85 @@ class ClassShape(RowShape):
                 return AttributePlan(columns, self.cls, tuple(map(names.__getitem__, sources)), tuple(sources.values()))
         return self._call(columns, sources)
 
-    def _match(self, names: Sequence[str]) -> dict[str, int]:
+    def _lists(self, names: Iterable[str]) -> dict[Field, List]:
+        """Return the lists that columns such as `skus__sku_id` fill, by their fields."""
+        lists: dict[Field, List] = {}
+        for at, name in enumerate(names):
+            end = -1 if name in self._by_column else name.find("__", 1)
+            while end > 0:
+                field = self._by_column.get(name[:end])
+                if field is not None and end + 2 < len(name):
+                    if field not in lists:
+                        element = element_class(self.cls, field.name)
+                        fields = None if element is None else fields_of(element)
+                        if element is None or fields is None:
+                            break
+                        lists[field] = List(name[:end], _shape_of(element), [], [])  # type: ignore[arg-type]
+                    lists[field].positions.append(at)
+                    lists[field].names.append(name[end + 2 :])
+                    break
+                end = name.find("__", end + 1)
+        return lists
+
+    def _nested(self, columns: Columns, lists: dict[Field, List]) -> NestedPlan:
+        """Plan objects with a list: several rows become one of them."""
+        cls = self.cls.__qualname__
+        names = columns.names
+        cannot = f"rows of this query cannot become {cls}"
+        if len(lists) > 1:
+            raise InterfaceError(
+                f"{cannot}: there are columns for {len(lists)} lists, {' and '.join(field.name for field in lists)}",
+                hint="A join has each element of one list with each of the other. Ask for one of them by another query.",
+            )
+        ((field, found),) = lists.items()
+        for name in names:
+            if self._by_column.get(name) is field:
+                raise InterfaceError(f"{cannot}: the column {name} and columns {found.prefix}__... are for one field")
+        prefix = f"{found.prefix}__"
+        shape = found.shape
+        inner = Columns(tuple(found.names), tuple(columns.codecs[at] for at in found.positions))
+        for deeper in shape._lists(found.names):
+            raise InterfaceError(
+                f"{cannot}: {shape.cls.__qualname__}.{deeper.name} is a list inside of the list {field.name}",
+                hint="One query fills one list. Ask for the other one by another query.",
+            )
+        element = shape._flat(inner, prefix)
+        outer = [at for at in range(columns.count) if at not in found.positions]
+        # The list is passed as the value of a column behind the others. Nothing is decoded by the codec of that.
+        parent = self._flat(
+            Columns((*(names[at] for at in outer), found.prefix), (*(columns.codecs[at] for at in outer), inner.codecs[0]))
+        )
+        required = [at for at, name in zip(found.positions, found.names, strict=True) if shape._is_required(name)]
+        if not required:
+            raise TypeError(
+                f"{cannot}: all fields of {shape.cls.__qualname__} that have a column may be None, so a row without an "
+                f"element of {field.name} looks like any other: one field, such as its id, is expected to be of a type "
+                "without None"
+            )
+        return NestedPlan(
+            columns, parent, element, tuple(outer), tuple(found.positions), self._key(names, outer), tuple(required), cls
+        )
+
+    def _is_required(self, column: str) -> bool:
+        """Return whether a column cannot be NULL by the annotation of its field."""
+        field = self._by_column.get(column)
+        return field is not None and not may_be_none(self.cls, field.name)
+
+    def _key(self, names: Sequence[str], outer: list[int]) -> tuple[int, ...]:
+        """Return the columns in which all rows of one object agree."""
+        keys = [field for field in self.fields.fields if is_key(self.cls, field.name)]
+        if not keys:
+            return tuple(outer)
+        found = {field: at for at in outer if (field := self._by_column.get(names[at])) in keys}
+        missing = [field.name for field in keys if field not in found]
+        if missing:
+            raise InterfaceError(
+                f"rows of this query cannot become {self.cls.__qualname__}: no column for the "
+                f"{_listed('field', missing)}, marked as headrace.key",
+            )
+        return tuple(found.values())
+
+    def _match(self, names: Sequence[str], prefix: str = "") -> dict[str, int]:
         """Return the column of each keyword that has one, in the order of the parameters."""
         found: dict[str, int] = {}
         problems: list[str] = []
@@ -112,7 +202,11 @@ class ClassShape(RowShape):
                 extra.append(name)
             elif keyword in found:
                 other = names[found[keyword]]
-                both = f"two columns {name}" if other == name else f"the columns {other} and {name}"
+                both = (
+                    f"two columns {prefix}{name}"
+                    if other == name
+                    else f"the columns {prefix}{other} and {prefix}{name}"
+                )
                 problems.append(f"{both} for the field {field.name if field is not None else name}")
             else:
                 found[keyword] = at
@@ -121,23 +215,32 @@ class ClassShape(RowShape):
         if missing:
             problems.append(f"no column for the {_listed('field', [field.name for field in missing])}")
         if extra:
-            problems.append(f"no field for the {_listed('column', extra)}")
+            problems.append(f"no field for the {_listed('column', [prefix + name for name in extra])}")
         if problems:
             wanted = [name for field in missing for name in (field.name, *field.aliases)]
             raise InterfaceError(
                 f"rows of this query cannot become {self.cls.__qualname__}: {'; '.join(problems)}",
-                hint=self._hint(extra, wanted),
+                hint=self._hint(extra, wanted, missing, prefix),
             )
         order = {field.keyword: found.pop(field.keyword) for field in fields if field.keyword in found}
         return order | found
 
-    def _hint(self, extra: list[str], wanted: list[str]) -> str:
+    def _hint(self, extra: list[str], wanted: list[str], missing: list[Field], prefix: str) -> str:
         for name in extra:
             if name in self.fields.fixed:
                 return f"The field {name} has init=False: rows cannot set it."
         for name in extra:
             for close in get_close_matches(name, wanted, 1):
-                return f"Is {name} meant to be {close}? Select it as: {name} AS {close}."
+                return (
+                    f"Is {prefix}{name} meant to be {prefix}{close}? "
+                    f"Select it as: {prefix}{name} AS {prefix}{close}."
+                )
+        for field in missing:
+            if not prefix and (element := _element(self.cls, field)) is not None:
+                return (
+                    f"The list {field.name} is filled by columns that are named for the fields of "
+                    f"{element.__qualname__}, such as: AS {field.name}__{next(iter(_shape_of(element)._by_column))}."  # type: ignore[arg-type]
+                )
         return "Select a column for each field without a default, by the field's name, and no others."
 
     def _call(self, columns: Columns, sources: dict[str, int]) -> CallPlan:
@@ -149,6 +252,44 @@ class ClassShape(RowShape):
             positional += 1
         keywords = tuple(sources)[positional:]
         return CallPlan(columns, self.cls, tuple(sources.values()), keywords, _plain_init(self.cls))
+
+
+def one_object_a_row(rows: RowShape | type[Record]) -> RowShape | type[Record]:
+    """Return the class of rows where each row is expected to become one object: lists are refused."""
+    return OneObjectARow(rows) if isinstance(rows, RowShape) else rows
+
+
+class OneObjectARow(RowShape):
+    """The shape of rows if each must become one object."""
+
+    def __init__(self, shape: RowShape) -> None:
+        self._shape = shape
+
+    def plan(self, columns: Columns) -> RowPlan:
+        """Return the plan for rows of these columns; raises InterfaceError if several rows may become one object."""
+        plan = self._shape.plan(columns)
+        if plan.grouped:
+            raise InterfaceError("objects with lists are not expected here: each row is a result of its own")
+        return plan
+
+
+@dataclass
+class List:
+    """The columns that fill a list: its name, and the names behind it."""
+
+    prefix: str
+    shape: ClassShape
+    positions: list[int]
+    names: list[str]
+
+
+def _element(cls: type, field: Field) -> type[Any] | None:
+    """Return the class of the elements of a field, if columns can fill it as a list."""
+    try:
+        element = element_class(cls, field.name)
+        return element if element is not None and fields_of(element) is not None else None
+    except InterfaceError:
+        return None
 
 
 def _listed(what: str, names: list[str]) -> str:

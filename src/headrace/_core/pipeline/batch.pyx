@@ -2,6 +2,7 @@
 
 from headrace._core.wire.backend cimport command_tag
 from headrace._core.pipeline.requests cimport READS, REBINDABLE, STAGED
+from headrace._core.rows.row_plan cimport HELD
 from headrace._core.wire.frontend cimport put_execute, put_sync
 
 from headrace.exceptions import ArgumentError, ProtocolError
@@ -82,10 +83,13 @@ cdef class Batch(ExtendedQuery):
         return out.take()
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        cdef object made
         if kind == b'C' and self.stage == 2:
             self.status = command_tag(data, size)
             self.completed += 1
             self.stage = 3
+            if self.row_plan.grouped and self.collects:
+                self.take_last()
         elif kind == b'2' and (self.stage == 1 or self.stage == 3):
             self.stage = 2
         elif kind == b'D' and self.stage == 2:
@@ -93,7 +97,9 @@ cdef class Batch(ExtendedQuery):
                 try:
                     if self.rows is None:
                         self.rows = []
-                    self.rows.append(self.row_plan.row(data, size))
+                    made = self.row_plan.row(data, size)
+                    if made is not HELD:
+                        self.rows.append(made)
                 except ProtocolError:
                     raise
                 except Exception as error:

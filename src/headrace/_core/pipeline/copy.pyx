@@ -28,6 +28,7 @@ from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.wire.frontend cimport COPY_DONE, put_copy_fail, put_query
 from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, Request
 from headrace._core.pipeline.statement_cache cimport Statement
+from headrace._core.rows.row_plan cimport AS_THEY_COME, HELD
 
 from headrace.exceptions import ArgumentError, InterfaceError, ProtocolError
 from headrace.exceptions._values import shown
@@ -142,7 +143,8 @@ cdef class CopyOut(Copy):
     def __cinit__(self, object waiter, object began, str query not None, object task, Statement statement=None,
                   object record_class=None):
         self.statement = statement
-        self.row_plan = statement.current_plan().rows_as(record_class) if statement is not None else None
+        if statement is not None:
+            self.row_plan = statement.current_plan().rows_as(record_class).begin(AS_THEY_COME)
         self.held = WriteBuffer()
         self.rows = []
 
@@ -191,7 +193,9 @@ cdef class CopyOut(Copy):
 
         The header comes with the first of them. A row is laid out as a DataRow.
         """
-        cdef int extension
+        cdef:
+            int extension
+            object made
         if not self.headed:
             if size < 19 or memcmp(data, <const char *>SIGNATURE, 11) != 0:
                 raise ProtocolError('binary COPY data from the server without its header')
@@ -207,8 +211,11 @@ cdef class CopyOut(Copy):
             raise ProtocolError('binary COPY data from the server behind its trailer')
         if size == 2 and load_i16(data) == -1:
             self.trailed = True
-            return 0
-        self.rows.append(self.row_plan.row(data, size))
+            made = self.row_plan.last()
+        else:
+            made = self.row_plan.row(data, size)
+        if made is not HELD:
+            self.rows.append(made)
         return 0
 
     cdef int settle(self) except -1:

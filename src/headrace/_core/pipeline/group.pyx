@@ -13,6 +13,7 @@ from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.wire.frontend cimport put_execute, put_sync
 from headrace._core.pipeline.requests cimport ABANDONED, FIRST_ROW, ROWS, Query
 from headrace._core.pipeline.workload cimport boot_seconds
+from headrace._core.rows.row_plan cimport HELD
 
 from headrace.exceptions import ConnectionDoesNotExistError, ProtocolError
 
@@ -94,7 +95,7 @@ cdef class Group(MeasuredQuery):
                     raise
                 # It raises again at the head of a group of its own.
                 break
-            put_execute(out, b'', self.limit)
+            put_execute(out, b'', self.row_limit())
             self.encoded += 1
             at = self.encoded
             if out.length >= MAX_BYTES:
@@ -106,6 +107,7 @@ cdef class Group(MeasuredQuery):
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        cdef object made
         if kind == b'D' and self.stage == 2:
             self.received += size
             if self.failed is None and self.error is None and self.state != ABANDONED:
@@ -113,9 +115,16 @@ cdef class Group(MeasuredQuery):
                     if self.kind == ROWS:
                         if self.rows is None:
                             self.rows = []
-                        self.rows.append(self.row_plan.row(data, size))
+                        made = self.row_plan.row(data, size)
+                        if made is not HELD:
+                            self.rows.append(made)
                     elif self.row is None:
-                        self.row = self.row_plan.row(data, size)
+                        made = self.row_plan.row(data, size)
+                        if made is not HELD:
+                            self.row = made
+                    elif self.row_plan.grouped:
+                        # Whether rows of the first object come back.
+                        self.row_plan.row(data, size)
                 except ProtocolError:
                     raise
                 except Exception as error:
@@ -136,10 +145,20 @@ cdef class Group(MeasuredQuery):
 
     cdef int complete(self) except -1:
         """Take the result of one execution."""
-        cdef object result = self.failed, row = self.row
+        cdef object result, row, made
         if self.error is not None:
             # The columns have changed, so neither these rows nor those that follow can be read.
             return 0
+        if self.row_plan.grouped:
+            try:
+                made = self.row_plan.last()
+                if made is not HELD and self.failed is None:
+                    self.take(made)
+            except Exception as error:
+                if self.failed is None:
+                    self.failed = Failure(error)
+        result = self.failed
+        row = self.row
         self.failed = self.row = None
         if result is not None:
             self.rows = None

@@ -3,7 +3,7 @@
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.pipeline.plan cimport Plan
 from headrace._core.pipeline.future cimport Future
-from headrace._core.rows.row_plan cimport RowPlan
+from headrace._core.rows.row_plan cimport Grouping, RowPlan
 from headrace._core.pipeline.statement_cache cimport Statement
 
 cdef enum Result:
@@ -105,6 +105,9 @@ cdef class ExtendedQuery(Request):
     cdef int start(self, Plan plan) except -1
     cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef bint is_bound(self) except -1
+    cdef Grouping grouping(self) noexcept
+    cdef int take(self, object made) except -1
+    cdef int take_last(self) except -1
 
 cdef class Query(ExtendedQuery):
     cdef:
@@ -121,7 +124,9 @@ cdef class Query(ExtendedQuery):
         readonly bint is_repetition  # asks once more, on another connection, for what is stuck behind others
         Query original               # gets the outcome of a repetition, unless it has one of its own
 
+    cdef int row_limit(self) noexcept
     cdef int read_late(self) except -1
+    cdef int read_late_groups(self, RowPlan plan) except -1
     cdef int give_up_late(self, object cause) except -1
     cdef Query again(self)
 

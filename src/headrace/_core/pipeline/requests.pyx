@@ -21,6 +21,8 @@ from headrace._core.wire.frontend cimport (
 from headrace._core.pipeline.plan cimport plan_again
 from headrace._core.pipeline.statement_cache cimport MAX_PARAMETERS, READY, too_many_parameters
 from headrace._core.pipeline.workload cimport boot_seconds
+from headrace._core.rows.nested_rows cimport NestedPlan, NestedRows
+from headrace._core.rows.row_plan cimport AS_THEY_COME, FIRST_ALONE, HELD, IN_ORDER
 
 from headrace.exceptions import (
     ArgumentError, ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError, OutdatedSchemaCacheError,
@@ -247,6 +249,8 @@ cdef class ExtendedQuery(Request):
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
         # If rows cannot become what was asked for, nothing is sent.
         self.row_plan = plan.rows_as(self.record_class)
+        if self.row_plan.grouped:
+            self.row_plan = self.row_plan.begin(self.grouping())
         self.plan = plan
         self.stage = 0 if not self.statement.name else 1
         self.describing = self.statement.checked
@@ -265,6 +269,7 @@ cdef class ExtendedQuery(Request):
         cdef:
             list columns
             Plan plan
+            bint grouped = self.row_plan.grouped
         self.describing = False
         if kind == b'T' and self.plan.confirms(data, size):
             return 0
@@ -278,16 +283,42 @@ cdef class ExtendedQuery(Request):
         if plan is None:
             if self.statement.state == READY:
                 self.statement.rename()
-            self.error = OutdatedSchemaCacheError(
-                'the columns of the query have changed since it was described: it was executed, but what it has '
-                'returned cannot be read; asked again, it is described anew')
+            self.error = columns_have_changed()
             return 0
         if self.statement.state == READY:
             self.statement.described(plan.parameter_oids, columns if kind == b'T' else None)
         try:
             self.row_plan = plan.rows_as(self.record_class)
+            if self.row_plan.grouped:
+                self.row_plan = self.row_plan.begin(self.grouping())
+            if self.row_plan.grouped != grouped:
+                # It was asked for as many rows as the other kind needs.
+                self.error = columns_have_changed()
         except Exception as error:
             self.error = error
+        return 0
+
+    cdef Grouping grouping(self) noexcept:
+        """Return how rows that belong to one object are read."""
+        return IN_ORDER
+
+    cdef int take(self, object made) except -1:
+        """Take an object that its last row has completed."""
+        if self.rows is None:
+            self.rows = []
+        self.rows.append(made)
+        return 0
+
+    cdef int take_last(self) except -1:
+        """Take the object that is being read: there are no more rows of this execution."""
+        cdef object made
+        if self.error is None and self.state != ABANDONED:
+            try:
+                made = self.row_plan.last()
+                if made is not HELD:
+                    self.take(made)
+            except Exception as error:
+                self.error = error
         return 0
 
     cdef bint is_bound(self) except -1:
@@ -310,6 +341,12 @@ cdef class ExtendedQuery(Request):
         if self.stage != 3:
             raise ProtocolError('the server is ready for queries before the command was complete')
         return 0
+
+
+cdef object columns_have_changed():
+    return OutdatedSchemaCacheError(
+        'the columns of the query have changed since it was described: it was executed, but what it has '
+        'returned cannot be read; asked again, it is described anew')
 
 
 cdef bint classify_copy(Statement statement) except -1:
@@ -360,13 +397,26 @@ cdef class Query(ExtendedQuery):
             self.start(self.opener.plan)
             self.stage = 2
             self.describing = False
+            if self.row_plan.grouped:
+                # The object that is being read may have more rows.
+                self.row_plan = self.opener.row_plan
         if self.limit >= 0:
-            put_execute(out, self.portal, self.limit)
+            put_execute(out, self.portal, self.row_limit())
         put_sync(out)
         self.message = out.take()
         return 0
 
+    cdef int row_limit(self) noexcept:
+        """Return how many rows the server is asked for. The rows of the first object may be any number."""
+        return 0 if self.row_plan.grouped and self.kind == FIRST_ROW else self.limit
+
+    cdef Grouping grouping(self) noexcept:
+        if self.kind == FIRST_ROW:
+            return FIRST_ALONE
+        return AS_THEY_COME if self.portal else IN_ORDER
+
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        cdef object made
         if kind == b'D' and self.stage == 2:
             if self.late is not None:
                 self.late.append(data[:size])
@@ -375,9 +425,16 @@ cdef class Query(ExtendedQuery):
                     if self.kind == ROWS:
                         if self.rows is None:
                             self.rows = []
-                        self.rows.append(self.row_plan.row(data, size))
+                        made = self.row_plan.row(data, size)
+                        if made is not HELD:
+                            self.rows.append(made)
                     elif self.row is None:
-                        self.row = self.row_plan.row(data, size)
+                        made = self.row_plan.row(data, size)
+                        if made is not HELD:
+                            self.row = made
+                    elif self.row_plan.grouped:
+                        # Whether rows of the first object come back.
+                        self.row_plan.row(data, size)
                 except ProtocolError:
                     raise
                 except Exception as error:
@@ -390,6 +447,8 @@ cdef class Query(ExtendedQuery):
         elif kind == b'C' and self.stage == 2:
             self.status = command_tag(data, size)
             self.stage = 3
+            if self.row_plan.grouped and self.late is None:
+                self.take_last()
         elif kind == b'2' and self.stage == 1:
             self.stage = 2 if self.limit >= 0 or self.describing else 3
         elif (kind == b'T' or kind == b'n') and self.describing and self.stage == 2:
@@ -413,6 +472,8 @@ cdef class Query(ExtendedQuery):
             RowPlan plan = plan_again(self.plan, self.statement.results, self.record_class)
             bytes data
             list rows = []
+        if plan.grouped:
+            return self.read_late_groups(plan)
         for data in self.late:
             rows.append(plan.row(data, len(data)))
             if self.kind != ROWS:
@@ -422,6 +483,27 @@ cdef class Query(ExtendedQuery):
             self.rows.extend(rows)
         else:
             self.row = rows[0]
+        return 0
+
+    cdef int read_late_groups(self, RowPlan plan) except -1:
+        """Read the rows that had to wait; each may belong to the object of the row before it."""
+        cdef:
+            bytes data
+            object made
+            list late = self.late
+        (<NestedRows?>self.row_plan).switch_to(<NestedPlan?>plan)
+        while late:
+            # If a type is still missing, these rows wait once more.
+            data = late[0]
+            made = self.row_plan.row(data, len(data))
+            if made is not HELD:
+                self.take(made)
+            del late[0]
+        self.late = None
+        if not self.suspended:
+            made = self.row_plan.last()
+            if made is not HELD:
+                self.take(made)
         return 0
 
     cdef int give_up_late(self, object cause) except -1:
@@ -467,6 +549,12 @@ cdef class Query(ExtendedQuery):
             return self.original is not None and self.original.is_wanted()
         return ExtendedQuery.is_wanted(self)
 
+    cdef int take(self, object made) except -1:
+        if self.kind == ROWS:
+            return ExtendedQuery.take(self, made)
+        self.row = made
+        return 0
+
     cdef Query again(self):
         """Return a new request that asks the same."""
         return Query(None, self.query, self.args, self.kind, self.limit, self.column, self.record_class, True)
@@ -482,6 +570,11 @@ cdef class Query(ExtendedQuery):
     @property
     def arguments(self):
         return self.args
+
+    @property
+    def grouped(self):
+        """Return whether several of its rows may become one object."""
+        return self.row_plan is not None and self.row_plan.grouped
 
 
 cdef int deliver_repetition(Query repetition, object value, object error) except -1:

@@ -73,6 +73,9 @@ cdef class KeyedShape(RowShape):
             except InterfaceError:
                 raise error from None
             whole = False
+        if inner.grouped:
+            raise InterfaceError('a loader cannot return objects with lists: each row is a result of its own',
+                                 hint='With many=True it returns the rows of each key as a list.')
         self.key_codec = codec
         return KeyedPlan(columns, inner, at, whole, isinstance(self.rows, type))
 

@@ -2,7 +2,17 @@
 
 from cpython.object cimport PyObject
 
-from headrace._core.codecs.base cimport decode_t
+from headrace._core.codecs.base cimport Codec, decode_t
+
+# Instead of an object: more rows may belong to the object that is being read (RowPlan.row), or none is being read
+# (RowPlan.last).
+cdef object HELD
+
+# How the rows of a result that belong to one object are read.
+cdef enum Grouping:
+    IN_ORDER      # all of them; an object whose rows are not consecutive is an error
+    AS_THEY_COME  # all of them; rows that are not consecutive are two objects
+    FIRST_ALONE   # those of the first object; the other rows are passed over
 
 
 cdef class Columns:
@@ -20,8 +30,11 @@ cdef class Columns:
 cdef class RowPlan:
     cdef:
         readonly Columns columns
+        readonly bint grouped            # several rows may become one object
 
     cdef object row(self, const char *data, Py_ssize_t size)
+    cdef RowPlan begin(self, Grouping grouping)
+    cdef object last(self)
 
 
 cdef class ObjectPlan(RowPlan):
@@ -33,3 +46,4 @@ cdef class RowShape:
 
 
 cdef RowPlan plan_rows(object row_class, Columns columns)
+cdef object unrepresentable(str column, Codec codec, object error)

@@ -17,6 +17,8 @@ class RowPlan:
 
     @property
     def columns(self) -> Columns: ...
+    @property
+    def grouped(self) -> bool: ...
 
 @final
 class RecordPlan(RowPlan):

@@ -63,6 +63,8 @@ ctypedef PyObject *(*raw_decode_t)(PyObject *codec, const char *data, Py_ssize_t
 cdef enum:
     FEW = 64
 
+HELD = object()
+
 
 @cython.final
 cdef class Columns:
@@ -147,8 +149,16 @@ cdef class RowPlan:
     """How rows of these columns become objects."""
 
     cdef object row(self, const char *data, Py_ssize_t size):
-        """Return the object for one DataRow."""
+        """Return the object for one DataRow. A plan that is `grouped` returns the object that the row completes, or HELD."""
         raise NotImplementedError
+
+    cdef RowPlan begin(self, Grouping grouping):
+        """Return what reads the rows of one execution: a plan that is `grouped` keeps the state of that elsewhere."""
+        return self
+
+    cdef object last(self):
+        """There are no more rows: return the object that is being read, or HELD if there is none."""
+        return HELD
 
 
 @cython.final
