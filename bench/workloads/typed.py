@@ -1,11 +1,16 @@
-"""Rows as objects of the program's own classes, and their extra cost compared with plain rows."""
+"""Rows as objects of the program's own classes, and their extra cost compared with plain rows.
+
+Objects with lists are compared with objects of one class that has all columns. Drivers without them group such rows.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import make_dataclass
+from itertools import groupby
+from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple, TypedDict, is_typeddict
 
@@ -48,6 +53,22 @@ CLASSES: dict[str, tuple[str, Any]] = {
 }
 
 
+NESTED = f"""
+    SELECT product.product_id, product_name, brand_id,
+        sku_id AS skus__sku_id, product_size_id AS skus__size, product_color_id AS skus__color
+    FROM {SCHEMA}.product JOIN {SCHEMA}.sku USING (product_id)
+    WHERE sku_id <= 5000 ORDER BY product_id, sku_id LIMIT {COUNT}
+"""
+"""About five SKUs a product."""
+
+Flat = make_dataclass("Flat", ("product_id", "product_name", "brand_id", "skus__sku_id", "skus__size", "skus__color"))
+Sku = make_dataclass("Sku", [("sku_id", int), ("size", int), ("color", int)])
+Nested = make_dataclass(
+    "Nested",
+    [("product_id", int), ("product_name", str), ("brand_id", int), ("skus", list[Sku])],  # type: ignore[valid-type]
+)
+
+
 def workloads(scale: Scale) -> list[Workload]:
     """Return the workloads of this subject; none depends on the scale."""
     return [
@@ -60,6 +81,15 @@ def workloads(scale: Scale) -> list[Workload]:
             requirement=AtLeast(1.3),
         )
         for name, (title, row) in CLASSES.items()
+    ] + [
+        Workload(
+            "typed-nested",
+            "1,000 rows as products with lists of SKUs",
+            "rows/s",
+            "many rows a query",
+            _fetch_nested,
+            requirement=AtLeast(1.3),
+        )
     ]
 
 
@@ -90,6 +120,42 @@ def _fetch_as(row: Any) -> Open:
             yield Job(run=run, check=check, units=COUNT, note=note)
 
     return opened
+
+
+@asynccontextmanager
+async def _fetch_nested(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+    """Fetch objects with lists; a driver that has none fetches flat objects, which are grouped here."""
+    async with peer.connection(dsn) as connection:
+        note = ""
+        if peer.name == SUBJECT:
+            cost = await _cost(lambda: connection.fetch_as(NESTED, Nested), lambda: connection.fetch_as(NESTED, Flat))
+            wanted = "" if cost <= DEAREST else f", more than the {DEAREST} wanted"
+            note = f"with lists: {cost:.2f} times the cost of flat objects{wanted}"
+
+        async def fetch() -> Sequence[Any]:
+            if peer.name == SUBJECT:
+                return await connection.fetch_as(NESTED, Nested)
+            rows = await connection.fetch_as(NESTED, Flat)
+            return [
+                Nested(*key, [Sku(row.skus__sku_id, row.skus__size, row.skus__color) for row in group])
+                for key, group in groupby(rows, attrgetter("product_id", "product_name", "brand_id"))
+            ]
+
+        async def run(count: int) -> object:
+            for _ in range(count - 1):
+                await fetch()
+            return await fetch()
+
+        async def check(result: Any) -> None:
+            count = sum(len(product.skus) for product in result)
+            expect(count == COUNT, f"{COUNT} SKUs come, not {count}")
+            expect(
+                {type(each) for each in (result[0], result[0].skus[0])} == {Nested, Sku},
+                "the objects are of their classes",
+            )
+            expect(len({product.product_id for product in result}) == len(result), "each product is one object")
+
+        yield Job(run=run, check=check, units=COUNT, note=note)
 
 
 async def _cost(dearer: Callable[[], Awaitable[object]], cheaper: Callable[[], Awaitable[object]]) -> float:

@@ -106,7 +106,7 @@ class _Portal:
         self.opened = False
         self.exhausted = False
         self.grouped = False
-        """Whether several rows may become one object."""
+        """True if several rows may become one object."""
         self._objects: deque[Any] = deque()
         """Objects with lists that were read and not yet asked for."""
         self._lost = False

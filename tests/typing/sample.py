@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict, assert_type
+from typing import Annotated, Any, NamedTuple, TypedDict, assert_type
 
 import headrace
 from headrace import Record, sql
@@ -28,6 +28,17 @@ PRODUCTS = "SELECT id, name FROM product WHERE id = ANY($1)"
 class Product:
     id: int
     name: str
+
+
+@dataclass(frozen=True)
+class Brand:
+    id: Annotated[int, headrace.key]
+    products: list[Product]
+
+
+BRANDS = """
+    SELECT b.id, p.id AS products__id, p.name AS products__name FROM brand b JOIN product p ON p.brand = b.id ORDER BY 1
+"""
 
 
 class Price(NamedTuple):
@@ -73,6 +84,12 @@ async def rows(connection: headrace.Connection) -> None:
 
     assert_type(await connection.fetch(PRODUCTS, [1], row=Product, timeout=1.5), list[Product])
     assert_type(await connection.fetchrow(PRODUCTS, [1], row=Product), Product | None)
+    assert_type(await connection.fetch(BRANDS, row=Brand), list[Brand])
+    assert_type(await connection.fetchrow(BRANDS, row=Brand), Brand | None)
+    async for brand in connection.fetch_each(BRANDS, [(), ()], row=Brand):
+        assert_type(brand, list[Brand])
+    async for brand_read in connection.copy_out(BRANDS, row=Brand):
+        assert_type(brand_read.products, list[Product])
     assert_type(await connection.fetchmany(PRODUCTS, [([1],)], row=Product), list[Product])
     keys = [([1],), ([2],)]
     assert_type(connection.fetch_each(PRODUCTS, keys), headrace.ResultIterator[list[Record]])

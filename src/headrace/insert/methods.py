@@ -96,7 +96,9 @@ async def insert_records(
             )
     async with lease as connection:
         seconds = connection._timeout(timeout)
-        insertion = Insertion(connection, source, conflict, returning, one_object_a_row(connection._rows_as(rows)), bool(ordered))
+        insertion = Insertion(
+            connection, source, conflict, returning, one_object_a_row(connection._rows_as(rows)), bool(ordered)
+        )
         async with asyncio.timeout(seconds), connection._insert_turn.taken():
             return await insertion.run(table, list(columns or ()))
 

@@ -1,4 +1,4 @@
-"""Annotations of the fields of row classes, as far as rows depend on them: lists of objects, keys, and what may be None.
+"""Annotations of the fields of row classes, as far as rows depend on them: lists, keys, and what may be None.
 
 They are read only if the columns of a query name a list: all other rows do without them.
 """
@@ -6,6 +6,7 @@ They are read only if the columns of a query name a list: all other rows do with
 from __future__ import annotations
 
 import collections.abc
+import inspect
 import re
 import sys
 from types import NoneType, SimpleNamespace, UnionType
@@ -75,8 +76,7 @@ def annotation_of(cls: type, name: str) -> Any:
 def _annotations(base: type) -> dict[str, Any]:
     if sys.version_info >= (3, 14):
         return get_annotations(base, format=Format.FORWARDREF)
-    annotations: dict[str, Any] = base.__dict__.get("__annotations__", {})
-    return annotations
+    return inspect.get_annotations(base)
 
 
 def element_class(cls: type, name: str) -> type[Any] | None:
@@ -121,7 +121,9 @@ def may_be_none(cls: type, name: str) -> bool:
     annotation = annotation_of(cls, name)
     if isinstance(annotation, Unresolved):
         return NONE_BY_NAME(annotation) is not None
-    return any(choice in (None, NoneType, Any, object) or isinstance(choice, TypeVar) for choice in _choices(annotation))
+    return any(
+        choice in (None, NoneType, Any, object) or isinstance(choice, TypeVar) for choice in _choices(annotation)
+    )
 
 
 def _choices(annotation: Any) -> list[Any]:

@@ -140,7 +140,7 @@ class ClassShape(RowShape):
         if len(lists) > 1:
             raise InterfaceError(
                 f"{cannot}: there are columns for {len(lists)} lists, {' and '.join(field.name for field in lists)}",
-                hint="A join has each element of one list with each of the other. Ask for one of them by another query.",
+                hint="A join has each element of one list with each of the other: ask for one in another query.",
             )
         ((field, found),) = lists.items()
         for name in names:
@@ -158,7 +158,9 @@ class ClassShape(RowShape):
         outer = [at for at in range(columns.count) if at not in found.positions]
         # The list is passed as the value of a column behind the others. Nothing is decoded by the codec of that.
         parent = self._flat(
-            Columns((*(names[at] for at in outer), found.prefix), (*(columns.codecs[at] for at in outer), inner.codecs[0]))
+            Columns(
+                (*(names[at] for at in outer), found.prefix), (*(columns.codecs[at] for at in outer), inner.codecs[0])
+            )
         )
         required = [at for at, name in zip(found.positions, found.names, strict=True) if shape._is_required(name)]
         if not required:
@@ -168,7 +170,14 @@ class ClassShape(RowShape):
                 "without None"
             )
         return NestedPlan(
-            columns, parent, element, tuple(outer), tuple(found.positions), self._key(names, outer), tuple(required), cls
+            columns,
+            parent,
+            element,
+            tuple(outer),
+            tuple(found.positions),
+            self._key(names, outer),
+            tuple(required),
+            cls,
         )
 
     def _is_required(self, column: str) -> bool:
@@ -232,8 +241,7 @@ class ClassShape(RowShape):
         for name in extra:
             for close in get_close_matches(name, wanted, 1):
                 return (
-                    f"Is {prefix}{name} meant to be {prefix}{close}? "
-                    f"Select it as: {prefix}{name} AS {prefix}{close}."
+                    f"Is {prefix}{name} meant to be {prefix}{close}? Select it as: {prefix}{name} AS {prefix}{close}."
                 )
         for field in missing:
             if not prefix and (element := _element(self.cls, field)) is not None:

@@ -433,7 +433,7 @@ cdef class Query(ExtendedQuery):
                         if made is not HELD:
                             self.row = made
                     elif self.row_plan.grouped:
-                        # Whether rows of the first object come back.
+                        # It raises an error if rows of the first object come back.
                         self.row_plan.row(data, size)
                 except ProtocolError:
                     raise

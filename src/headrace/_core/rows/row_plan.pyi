@@ -5,6 +5,7 @@ from typing import Self, final
 class Columns:
     """The columns of a statement's rows: their names and codecs."""
 
+    def __new__(cls, names: tuple[str, ...], codecs: tuple[object, ...]) -> Self: ...
     @property
     def names(self) -> tuple[str, ...]: ...
     @property
