@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,21 @@ from storefront import (
     RowWriter,
     Sample,
     StorefrontError,
+    Strategy,
     Tally,
     UsageError,
     answer,
     look_up,
     open_connection,
 )
-from storefront.batch import WINDOW
+from storefront.batch import MANY_SKUS, WINDOW, choose_strategy
 from storefront.catalogue import COLUMNS, PAGE
 
 ORDER = "7\n3\nabc\n999\n7\n50\n1\n"
 """An order with a malformed, an unknown and a repeated line."""
 
 REPORTS = [
-    (3, "'abc' is not a product id: expected a whole number from 1 to 2147483647"),
+    (3, "'abc' is not a product id: expected a whole number from 1 to 9223372036854775807"),
     (4, "no product has the id 999"),
     (5, "product 7 is repeated: its SKUs are listed where it first appears"),
 ]
@@ -51,7 +54,12 @@ class Interrupted(Exception):
     """Ends a batch early, in place of a real error."""
 
 
-async def run(dsn: str, order: str, window: int = WINDOW) -> tuple[Tally, str, Reports]:
+BOTH = pytest.mark.parametrize("strategy", [Strategy.EACH, Strategy.GROUPED])
+
+
+async def run(
+    dsn: str, order: str, window: int = WINDOW, strategy: Strategy = Strategy.AUTO
+) -> tuple[Tally, str, Reports]:
     """Answer an order from memory to memory."""
     output, reports = io.BytesIO(), Reports()
     async with headrace.create_pool(dsn, min_size=1, max_size=3) as pool:
@@ -62,6 +70,7 @@ async def run(dsn: str, order: str, window: int = WINDOW) -> tuple[Tally, str, R
             report=reports,
             tally=Tally(),
             window=window,
+            strategy=strategy,
         )
     return tally, output.getvalue().decode(), reports
 
@@ -73,17 +82,19 @@ async def rows_of(dsn: str, *ids: int) -> list[list[str]]:
     return [["" if value is None else str(value) for value in record] for records in found for record in records]
 
 
-async def test_every_sku_comes_in_the_order_of_the_lines(dsn: str, sample: Sample) -> None:
+@BOTH
+async def test_every_sku_comes_in_the_order_of_the_lines(dsn: str, sample: Sample, strategy: Strategy) -> None:
     ids = [*range(50, 0, -2), *range(1, 50, 2)]
-    tally, output, reports = await run(dsn, "\n".join(map(str, ids)))
+    tally, output, reports = await run(dsn, "\n".join(map(str, ids)), strategy=strategy)
     assert list(csv.reader(io.StringIO(output))) == await rows_of(dsn, *ids)
     assert tally == Tally(lines=50, products=50, skus=sample.sku_count)
     assert tally.all_found
     assert reports == []
 
 
-async def test_a_line_without_skus_is_reported_by_its_number(dsn: str) -> None:
-    tally, output, reports = await run(dsn, ORDER)
+@BOTH
+async def test_a_line_without_skus_is_reported_by_its_number(dsn: str, strategy: Strategy) -> None:
+    tally, output, reports = await run(dsn, ORDER, strategy=strategy)
     assert reports == REPORTS
     assert list(csv.reader(io.StringIO(output))) == await rows_of(dsn, 7, 3, 50, 1)
     assert (tally.lines, tally.products, tally.unknown, tally.malformed, tally.repeated) == (7, 4, 1, 1, 1)
@@ -101,21 +112,54 @@ async def test_a_repeated_unknown_id_is_reported_twice(dsn: str) -> None:
     assert (tally.unknown, tally.repeated) == (1, 1)
 
 
-async def test_a_product_without_skus_is_found_and_reported(dsn: str) -> None:
+@BOTH
+async def test_an_id_that_no_column_can_hold_does_not_fail_the_batch(dsn: str, strategy: Strategy) -> None:
+    beyond_integer, largest = 2**31, 2**63 - 1
+    order = f"1\n{beyond_integer}\n{largest}\n{largest + 1}\n{largest}\n2\n"
+    tally, output, reports = await run(dsn, order, strategy=strategy)
+    assert reports == [
+        (2, f"no product has the id {beyond_integer}"),
+        (3, f"no product has the id {largest}"),
+        (4, f"'{largest + 1}' is not a product id: expected a whole number from 1 to {largest}"),
+        (5, f"no product has the id {largest}"),
+    ]
+    assert list(csv.reader(io.StringIO(output))) == await rows_of(dsn, 1, 2)
+    assert (tally.products, tally.unknown, tally.malformed, tally.repeated) == (2, 3, 1, 0)
+
+
+@BOTH
+async def test_any_name_is_written_as_csv(dsn: str, strategy: Strategy) -> None:
+    names = ['a "quoted", name\nof two lines', "", '"', "carriage\rreturn", " blanks ", "Größe €"]
+    async with open_connection(dsn) as connection:
+        await connection.executemany(
+            "UPDATE product SET product_name = $2 WHERE product_id = $1", list(enumerate(names, start=1))
+        )
+        await connection.execute(
+            "UPDATE product_color SET product_color_name = $1 WHERE product_color_id = 1", 'a "b", c'
+        )
+    _, output, _ = await run(dsn, "1\n2\n3\n4\n5\n6\n", strategy=strategy)
+    assert list(csv.reader(io.StringIO(output, newline=""))) == await rows_of(dsn, *range(1, len(names) + 1))
+
+
+@BOTH
+async def test_a_product_without_skus_is_found_and_reported(dsn: str, strategy: Strategy) -> None:
     async with open_connection(dsn) as connection:
         await connection.execute("INSERT INTO product (product_name, brand_id) VALUES ('bare', 1)")
-    tally, output, reports = await run(dsn, "51\n")
+    tally, output, reports = await run(dsn, "51\n", strategy=strategy)
     assert (output, reports) == ("", [(1, "product 51 has no SKUs")])
     assert (tally.products, tally.without_skus, tally.all_found) == (1, 1, True)
 
 
-async def test_a_product_of_more_than_a_page_is_whole(dsn: str) -> None:
+@BOTH
+@pytest.mark.parametrize("more", [PAGE // 4, PAGE, 2 * PAGE])
+async def test_a_product_of_more_than_a_page_is_whole(dsn: str, strategy: Strategy, more: int) -> None:
     async with open_connection(dsn) as connection:
+        await connection.execute("DELETE FROM sku WHERE product_id = 2")
         await connection.execute(
             "INSERT INTO sku (product_id, product_size_id, product_color_id)"
-            f" SELECT 2, 1, 1 FROM generate_series(1, {2 * PAGE})"
+            f" SELECT 2, 1, 1 FROM generate_series(1, {more})"
         )
-    _, output, _ = await run(dsn, "1\n2\n3\n")
+    _, output, _ = await run(dsn, "1\n2\n3\n", strategy=strategy)
     assert list(csv.reader(io.StringIO(output))) == await rows_of(dsn, 1, 2, 3)
 
 
@@ -123,9 +167,51 @@ async def test_an_empty_order_is_answered(dsn: str) -> None:
     assert await run(dsn, "") == (Tally(), "", [])
 
 
+@BOTH
 @pytest.mark.parametrize("window", [1, 2, 1_000])
-async def test_the_window_does_not_change_the_answer(dsn: str, window: int) -> None:
-    assert await run(dsn, ORDER, window=window) == await run(dsn, ORDER)
+async def test_the_window_does_not_change_the_answer(dsn: str, window: int, strategy: Strategy) -> None:
+    assert await run(dsn, ORDER, window=window, strategy=strategy) == await run(dsn, ORDER)
+
+
+@BOTH
+async def test_many_lines_in_any_mixture_are_answered_as_one_by_one(dsn: str, strategy: Strategy) -> None:
+    choose = random.Random(3)
+    lines = [choose.choice(["x", "", "999", str(choose.randint(1, 60))]) for _ in range(1_500)]
+    expected = await run(dsn, "\n".join(lines), window=1, strategy=Strategy.EACH)
+    assert await run(dsn, "\n".join(lines), strategy=strategy) == expected
+    known = dict.fromkeys(int(line) for line in lines if line.isdigit() and int(line) <= 50)
+    assert list(csv.reader(io.StringIO(expected[1]))) == await rows_of(dsn, *known)
+
+
+async def test_repeated_ids_can_be_counted_without_a_report(dsn: str) -> None:
+    reports = Reports()
+    async with open_connection(dsn) as connection:
+        tally = await answer(
+            connection,
+            Order(io.BytesIO(ORDER.encode())),
+            RowWriter(io.BytesIO()),
+            report=reports,
+            tally=Tally(),
+            report_repeated=False,
+        )
+    assert tally.repeated == 1
+    assert reports == REPORTS[:2]
+
+
+async def test_ids_are_grouped_unless_products_have_many_skus(dsn: str) -> None:
+    async with open_connection(dsn) as connection:
+        assert await choose_strategy(connection) is Strategy.GROUPED, "the tables were never analyzed"
+        await connection.execute("ANALYZE")
+        assert await choose_strategy(connection) is Strategy.GROUPED
+        await connection.execute(
+            "INSERT INTO sku (product_id, product_size_id, product_color_id)"
+            f" SELECT 1 + i % 50, 1, 1 FROM generate_series(1, {50 * MANY_SKUS}) AS i"
+        )
+        await connection.execute("ANALYZE")
+        assert await choose_strategy(connection) is Strategy.EACH
+        await connection.execute("DELETE FROM sku; DELETE FROM product")
+        await connection.execute("VACUUM ANALYZE product")
+        assert await choose_strategy(connection) is Strategy.GROUPED
 
 
 async def test_no_window_is_an_error(dsn: str) -> None:
@@ -134,23 +220,31 @@ async def test_no_window_is_an_error(dsn: str) -> None:
 
 
 class Watched:
-    """Wraps a connection's fetch and counts the calls that run at once."""
+    """Wraps a connection's fetch_each and counts its queries that are under way."""
 
     def __init__(self, connection: headrace.Connection) -> None:
         self.connection = connection
         self.running = self.most = 0
 
-    async def fetch(self, query: str, *args: Any) -> list[headrace.Record]:
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            records: list[headrace.Record] = await self.connection.fetch(query, *args)
-            return records
-        finally:
-            self.running -= 1
+    async def fetch_each(
+        self, query: str, args: Iterable[tuple[object, ...]], *, window: int
+    ) -> AsyncIterator[list[headrace.Record]]:
+        def counted() -> Iterator[tuple[object, ...]]:
+            for each in args:
+                self.running += 1
+                self.most = max(self.most, self.running)
+                yield each
+
+        async with aclosing(self.connection.fetch_each(query, counted(), window=window)) as answers:
+            async for rows in answers:
+                yield rows
+                self.running -= 1
 
 
-async def test_lines_are_read_and_looked_up_no_further_than_the_window(dsn: str) -> None:
+@pytest.mark.parametrize(("strategy", "queries"), [(Strategy.EACH, 32), (Strategy.GROUPED, 2)])
+async def test_lines_are_read_and_looked_up_no_further_than_the_window(
+    dsn: str, strategy: Strategy, queries: int
+) -> None:
     written = RowWriter(io.BytesIO())
     done: list[int] = []
     ahead: list[int] = []
@@ -160,7 +254,7 @@ async def test_lines_are_read_and_looked_up_no_further_than_the_window(dsn: str)
             ahead.append(line.number - len(done))
             yield line
 
-    order = Order(io.BytesIO("\n".join(map(str, range(1, 51))).encode()))
+    order = Order(io.BytesIO(b"".join(b"%d\n" % (1 + i % 1_000) for i in range(3_000))))
     async with open_connection(dsn) as connection:
         watched = Watched(connection)
         await answer(
@@ -169,11 +263,14 @@ async def test_lines_are_read_and_looked_up_no_further_than_the_window(dsn: str)
             written,
             report=Reports(),
             tally=Tally(),
-            window=8,
+            window=512,
+            strategy=strategy,
             line_done=lambda line: done.append(line.number),
         )
-    assert done == list(range(1, 51))
-    assert watched.most == max(ahead) == 8
+    assert done == list(range(1, 3_001))
+    assert watched.most == queries
+    # A line that repeats an id is read ahead too.
+    assert max(ahead) <= 512
 
 
 @pytest.fixture
@@ -250,16 +347,21 @@ async def test_a_batch_is_resumed_after_a_lost_connection(dsn: str, order: Path,
     async with open_connection(dsn) as admin, open_connection(dsn) as connection:
 
         class Failing(Watched):
-            calls = 0
+            async def fetch_each(self, *args: Any, **options: Any) -> AsyncIterator[list[headrace.Record]]:
+                answered = 0
+                async with aclosing(super().fetch_each(*args, **options)) as answers:
+                    async for rows in answers:
+                        yield rows
+                        answered += 1
+                        if answered == 20:
+                            await admin.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
 
-            async def fetch(self, query: str, *args: Any) -> list[headrace.Record]:
-                self.calls += 1
-                if self.calls == 20:
-                    await admin.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
-                return await super().fetch(query, *args)
-
+        batch = ProductBatch(order, output, window=4, strategy=Strategy.EACH)
         with pytest.raises((headrace.PostgresError, headrace.InterfaceError, OSError)):
-            await ProductBatch(order, output, window=4).run(Failing(connection), Reports())  # type: ignore[arg-type]
+            await batch.run(Failing(connection), Reports())  # type: ignore[arg-type]
+    checkpoint = Checkpoint.load(Checkpoint.path_for(output))
+    assert checkpoint is not None
+    assert 20 <= checkpoint.tally.lines < 50
     tally = await complete(dsn, ProductBatch(order, output, resume=True), Reports())
     assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
@@ -279,6 +381,15 @@ async def main(dsn, order, output):
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+@BOTH
+async def test_a_batch_is_resumed_by_another_strategy(
+    dsn: str, order: Path, output: Path, tmp_path: Path, strategy: Strategy
+) -> None:
+    await interrupt_at_the_unknown_id(dsn, order, output)
+    tally = await complete(dsn, ProductBatch(order, output, resume=True, strategy=strategy), Reports())
+    assert (output.read_text(), tally) == await whole(dsn, order, tmp_path)
 
 
 async def test_a_killed_batch_is_resumed(dsn: str, order: Path, output: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import tracemalloc
@@ -39,7 +40,7 @@ def test_an_empty_file_has_no_lines() -> None:
         (b"0", "'0' is not a product id"),
         (b"product_id", "'product_id' is not a product id"),
         (b"1,2", "'1,2' is not a product id"),
-        (b"2147483648", "'2147483648' is not a product id"),
+        (b"9223372036854775808", "'9223372036854775808' is not a product id"),
         (b"caf\xe9", "the line is not text in UTF-8"),
         (b"\x001", r"'\x001' is not a product id"),
         (b"1" * 50, f"'{'1' * 40}...' is not a product id"),
@@ -72,6 +73,12 @@ def test_a_repeated_id_is_recognised_in_any_spelling() -> None:
     ]
 
 
+def test_an_id_that_no_product_can_have_is_not_remembered() -> None:
+    lines = read(b"2147483648\n2147483648\n9223372036854775807\n")
+    assert [line.product_id for line in lines] == [2**31, 2**31, 2**63 - 1]
+    assert not any(line.repeated for line in lines)
+
+
 def test_a_malformed_line_that_comes_twice_is_malformed_twice() -> None:
     assert [line.malformed is not None for line in read(b"x\nx\n")] == [True, True]
 
@@ -82,6 +89,30 @@ def test_the_digest_depends_on_every_byte_read() -> None:
     assert [line.digest for line in read(b"1\n2\n4\n")][:2] == digests[:2]
     assert [line.digest for line in read(b"1\n2\n4\n")][2] != digests[2]
     assert [line.digest for line in read(b"1 \n2\n3\n")][1] != digests[1]
+
+
+def test_the_digest_is_that_of_the_file_up_to_the_line() -> None:
+    content = b"\xef\xbb\xbf" + b"".join(b"%d\n" % number for number in range(1, 201)) + b"x" * 70 * MAX_LINE + b"\n5"
+    for line in read(content):
+        assert line.digest == hashlib.sha256(content[: line.end]).hexdigest()
+    assert line.end == len(content)
+
+
+def test_a_line_without_an_end_takes_little_memory() -> None:
+    class Endless(io.RawIOBase):
+        left = 20_000_000
+
+        def readline(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            self.left -= size
+            return b"x" * size if self.left >= 0 else b""
+
+    tracemalloc.start()
+    (line,) = Order(Endless())  # type: ignore[arg-type]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert line.end == 20_000_000
+    assert peak < 500_000
 
 
 def test_seen_ids_are_a_set() -> None:

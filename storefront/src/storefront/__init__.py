@@ -4,7 +4,7 @@ Each command of the program `storefront` is a function here. The functions take 
 the DSN of a database. They do not depend on the command line. `EmbeddedServer` starts a server to try them on.
 """
 
-from storefront.batch import ProductBatch, answer
+from storefront.batch import ProductBatch, Strategy, answer
 from storefront.benchmark import BenchmarkQuery, Measurement, Plan, Way, bench
 from storefront.brands import (
     BrandWithColor,
@@ -53,6 +53,7 @@ __all__ = [
     "RowWriter",
     "Sample",
     "StorefrontError",
+    "Strategy",
     "Tally",
     "UnknownProductError",
     "UsageError",

@@ -1,7 +1,8 @@
 """Answer a partner's batch: thousands of product ids in, every SKU of each out, in the partner's order.
 
-The lines of a window are looked up at once, and their rows are written in the order of the lines. Memory holds one
-page of rows for each line of the window, however long the file is and however many SKUs a product has.
+The lines of a window are looked up at once, one id or many in a query, and their rows are written in the order of the
+lines. Memory holds at most one page of rows for each line of the window, however long the file is and however many SKUs
+a product has. The driver looks up fewer lines at once if their rows take more than some megabytes.
 """
 
 from __future__ import annotations
@@ -9,30 +10,76 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
 import headrace
-from storefront.catalogue import COLUMNS, Executor, first_page, further_pages
+from storefront.catalogue import COLUMNS, LOOK_UP_PAGE, LOOK_UP_PAGES, MAX_ID, PAGE, Executor, further_pages
 from storefront.checkpoint import Checkpoint, Tally
 from storefront.errors import StorefrontError, UsageError
 from storefront.orders import Order, OrderLine
 from storefront.rows import RowWriter, open_binary
 from storefront.timing import timed
 
-WINDOW = 64
+WINDOW = 2_048
 """The number of lines that are looked up at once."""
 
-CHECKPOINT_LINES = 500
+CHECKPOINT_LINES = 5_000
 """The number of lines between two checkpoints."""
+
+MANY_SKUS = 200
+"""The average number of SKUs a product from which a query for each id is faster. It was measured; see the README."""
+
+SKUS_A_PRODUCT = """\
+SELECT sku.reltuples / nullif(product.reltuples, 0)
+FROM pg_class AS sku, pg_class AS product
+WHERE sku.oid = to_regclass('sku') AND product.oid = to_regclass('product')
+AND sku.reltuples >= 0 AND product.reltuples >= 0"""
+"""An estimate without a look at the tables. It has no row if a table was never analyzed."""
 
 Report = Callable[[int, str], None]
 """A function that is called with the number of a line and the problem with it, in the order of the lines."""
 
-_Pending = tuple[OrderLine, "asyncio.Task[list[headrace.Record]] | None"]
+
+class Strategy(StrEnum):
+    """How the ids of a batch are put into queries."""
+
+    AUTO = "auto"
+    """Chosen by `choose_strategy`."""
+    EACH = "each"
+    """A query for each id, pipelined."""
+    GROUPED = "grouped"
+    """A query for up to 64 ids, as an array in `= ANY($1)`."""
+
+
+@dataclass(frozen=True)
+class _Query:
+    """The query of a strategy, for at most `ids` ids out of at most `lines` lines. A product gives a page of rows.
+
+    Lines without an id to look up are counted, because a window of them must not be read without an end.
+    """
+
+    sql: str
+    ids: int
+    lines: int
+    page: int
+
+    def args(self, ids: list[int]) -> tuple[object, ...]:
+        if self.ids == 1:
+            return (ids[0] if ids else None, 0, self.page)
+        return (ids, self.page)
+
+
+_QUERIES = {
+    Strategy.EACH: _Query(LOOK_UP_PAGE, ids=1, lines=16, page=PAGE),
+    Strategy.GROUPED: _Query(LOOK_UP_PAGES, ids=64, lines=256, page=PAGE // 4),
+}
 
 
 @timed
@@ -44,80 +91,112 @@ async def answer(
     report: Report,
     tally: Tally,
     window: int = WINDOW,
+    strategy: Strategy = Strategy.AUTO,
+    report_repeated: bool = True,
     line_done: Callable[[OrderLine], None] = lambda line: None,
 ) -> Tally:
     """Look up the product of every line, write its SKUs as rows of catalogue.COLUMNS, and count the lines in `tally`.
 
-    `report` is called for a line that yields no SKU, and for a line that repeats an earlier id, whose SKUs are written
-    only once. `line_done` is called after each line, when all of its rows are written. An error of the database or a
-    cancellation ends the batch after the lines done so far. No look-up is left running. Raises UsageError if the
-    window is less than 1 line.
+    `report` is called for a line that yields no SKU and, with `report_repeated`, for a line that repeats an earlier id,
+    whose SKUs are written only once. `line_done` is called after each line, when all of its rows are written. An error
+    of the database or a cancellation ends the batch after the lines done so far. No look-up is left running. Raises
+    UsageError if the window is less than 1 line.
     """
     if window < 1:
         raise UsageError(f"the window must be at least 1 line, got {window}")
-    pending: deque[_Pending] = deque()
+    if strategy is Strategy.AUTO:
+        strategy = await choose_strategy(executor)
+    query = _QUERIES[strategy]
+    lines_each = min(query.lines, window)
+    asked: deque[list[OrderLine]] = deque()
+    done = _Completion(output, report, tally, report_repeated=report_repeated)
 
-    async def complete_first() -> None:
-        line, task = pending[0]
-        if task is None:
-            # A run of bad lines awaits nothing else. This lets other tasks run, and a cancellation arrive.
+    def requests() -> Iterator[tuple[object, ...]]:
+        for part, ids in _divide(lines, query.ids, lines_each):
+            asked.append(part)
+            yield query.args(ids)
+
+    answers = executor.fetch_each(query.sql, requests(), window=window // lines_each)
+    async with aclosing(answers):
+        async for rows in answers:
+            found = {product_id: list(group) for product_id, group in groupby(rows, key=itemgetter(0))}
+            for line in asked.popleft():
+                written = done.complete(line, found)
+                if written and len(written) == query.page:
+                    async for page in further_pages(executor, written, page=query.page):
+                        done.write(page)
+                line_done(line)
+            # Answers may have arrived already. This lets other tasks run, and a cancellation arrive.
             await asyncio.sleep(0)
-        await _complete_line(executor, line, await task if task else None, output, report, tally)
-        pending.popleft()
-        line_done(line)
-
-    try:
-        for line in lines:
-            look_up = line.product_id if not line.repeated else None
-            task = asyncio.create_task(first_page(executor, look_up)) if look_up is not None else None
-            pending.append((line, task))
-            if len(pending) >= window:
-                await complete_first()
-        while pending:
-            await complete_first()
-    finally:
-        tasks = [task for _, task in pending if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
     return tally
 
 
-async def _complete_line(
-    executor: Executor,
-    line: OrderLine,
-    rows: list[headrace.Record] | None,
-    output: RowWriter,
-    report: Report,
-    tally: Tally,
-) -> None:
-    """Write the rows of a line, or report why it has none."""
-    if line.malformed is not None:
-        report(line.number, line.malformed)
-        tally.malformed += 1
-    elif line.repeated:
-        report(line.number, f"product {line.product_id} is repeated: its SKUs are listed where it first appears")
-        tally.repeated += 1
-    elif not rows:
-        report(line.number, f"no product has the id {line.product_id}")
-        tally.unknown += 1
-    elif rows[0]["sku_id"] is None:
-        report(line.number, f"product {line.product_id} has no SKUs")
-        tally.products += 1
-        tally.without_skus += 1
-    else:
-        written = _write(output, rows)
-        async for page in further_pages(executor, rows):
-            written += _write(output, page)
-        tally.products += 1
-        tally.skus += written
-    tally.lines += 1
+async def choose_strategy(executor: Executor) -> Strategy:
+    """Choose by the number of SKUs that a product has on average, which the server keeps from its last ANALYZE.
+
+    A query for many products saves most of the work of one for each, unless the rows themselves are most of it.
+    """
+    average: float | None = await executor.fetchval(SKUS_A_PRODUCT)
+    return Strategy.EACH if average is not None and average > MANY_SKUS else Strategy.GROUPED
 
 
-def _write(output: RowWriter, rows: list[headrace.Record]) -> int:
-    for row in rows:
-        output.write(row)
-    return len(rows)
+def _divide(lines: Iterable[OrderLine], most_ids: int, most_lines: int) -> Iterator[tuple[list[OrderLine], list[int]]]:
+    """Divide the lines into parts, each with the ids in it that are to be looked up."""
+    part: list[OrderLine] = []
+    ids: list[int] = []
+    for line in lines:
+        part.append(line)
+        product_id = line.product_id
+        if product_id is not None and not line.repeated and product_id <= MAX_ID:
+            ids.append(product_id)
+        if len(ids) == most_ids or len(part) == most_lines:
+            yield part, ids
+            part, ids = [], []
+    if part:
+        yield part, ids
+
+
+class _Completion:
+    """Writes the rows of lines or reports why they have none, and counts the lines."""
+
+    def __init__(self, output: RowWriter, report: Report, tally: Tally, *, report_repeated: bool) -> None:
+        self._output = output
+        self._report = report
+        self._tally = tally
+        self._report_repeated = report_repeated
+
+    def complete(self, line: OrderLine, found: dict[int, list[headrace.Record]]) -> list[headrace.Record] | None:
+        """Complete a line by the rows that were found. Return those that were written, which is the first page."""
+        tally = self._tally
+        product_id = line.product_id
+        if line.repeated:
+            if self._report_repeated:
+                self._report(
+                    line.number, f"product {product_id} is repeated: its SKUs are listed where it first appears"
+                )
+            tally.repeated += 1
+        elif product_id is None:
+            self._report(line.number, str(line.malformed))
+            tally.malformed += 1
+        elif (rows := found.get(product_id)) is None:
+            self._report(line.number, f"no product has the id {product_id}")
+            tally.unknown += 1
+        elif rows[0]["sku_id"] is None:
+            self._report(line.number, f"product {product_id} has no SKUs")
+            tally.products += 1
+            tally.without_skus += 1
+        else:
+            self.write(rows)
+            tally.products += 1
+            tally.lines += 1
+            return rows
+        tally.lines += 1
+        return None
+
+    def write(self, rows: list[headrace.Record]) -> None:
+        """Write rows of one product."""
+        self._output.write_product(rows)
+        self._tally.skus += len(rows)
 
 
 @dataclass
@@ -135,6 +214,8 @@ class ProductBatch:
     resume: bool = False
     window: int = WINDOW
     checkpoint_lines: int = CHECKPOINT_LINES
+    strategy: Strategy = Strategy.AUTO
+    report_repeated: bool = True
 
     @property
     def checkpoint_path(self) -> Path:
@@ -212,6 +293,8 @@ class ProductBatch:
                 report=report,
                 tally=tally,
                 window=self.window,
+                strategy=self.strategy,
+                report_repeated=self.report_repeated,
                 line_done=checkpoint_writer.line_done,
             )
         except BaseException:

@@ -8,39 +8,65 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from storefront.catalogue import parse_product_id
+from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
 from storefront.errors import UsageError
 
 MAX_LINE = 1_000
-"""The number of bytes of a line that are read. An id has ten digits at most; the rest of a longer line is skipped."""
+"""The number of bytes of a line that are read. An id has 19 digits at most; the rest of a longer line is skipped."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True)
+class _Block:
+    """A part of the file: the SHA-256 of everything before it, and the pieces that were read since.
+
+    A digest is asked for at few lines. Between them nothing is computed for a line.
+    """
+
+    PIECES = 64
+
+    def __init__(self, before: _Block | None = None) -> None:
+        self._hash = before.hash_of(self.PIECES) if before else hashlib.sha256()
+        self.pieces: list[bytes] = []
+
+    def hash_of(self, pieces: int) -> hashlib._Hash:
+        """Return the hash of the file up to the end of the first `pieces` pieces of this block."""
+        result = self._hash.copy()
+        result.update(b"".join(self.pieces[:pieces]))
+        return result
+
+
+@dataclass(slots=True)
 class OrderLine:
     """A line of an order: an id to look up, or the reason why there is none.
 
-    `end` is the offset of the next line in bytes. `digest` is the SHA-256 of the file up to `end`, in hexadecimal. A
-    resumed batch recognises by it whether the file has changed.
+    `end` is the offset of the next line in bytes.
     """
 
     number: int
     end: int
-    digest: str
+    _block: _Block = field(repr=False, compare=False)
+    _pieces: int = field(repr=False, compare=False)
     product_id: int | None
     malformed: str | None = None
     repeated: bool = False
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file up to `end`, in hexadecimal.
+
+        A resumed batch recognises by it whether the file has changed.
+        """
+        return self._block.hash_of(self._pieces).hexdigest()
 
 
 class SeenIds:
     """The set of ids seen so far, one bit each. A thousand neighbouring ids take a few hundred bytes.
 
-    Ids have 31 bits, which limits the size of the set for any file.
+    Ids of products have 31 bits, which limits the size of the set for any file.
     """
 
     _PAGE = 4_096
@@ -67,7 +93,7 @@ class Order:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._seen = SeenIds()
-        self._hash = hashlib.sha256()
+        self._block = _Block()
         self._number = 0
         self._end = 0
 
@@ -75,35 +101,45 @@ class Order:
         return self
 
     def __next__(self) -> OrderLine:
-        raw = self._read_line()
+        raw = self._piece()
+        if len(raw) == MAX_LINE:
+            self._skip_rest(raw)
         if not raw:
             raise StopIteration
         self._number += 1
         if self._number == 1:
             raw = raw.removeprefix(BYTE_ORDER_MARK)
-        line = partial(OrderLine, self._number, self._end, self._hash.hexdigest())
+        line = OrderLine(self._number, self._end, self._block, len(self._block.pieces), None)
         try:
-            product_id = _product_id(raw)
+            line.product_id = product_id = _product_id(raw)
         except UsageError as error:
-            return line(None, malformed=str(error))
-        return line(product_id, repeated=not self._seen.add(product_id))
+            line.malformed = str(error)
+        else:
+            # No product has an id above MAX_ID, so there are no SKUs that were written before.
+            line.repeated = product_id <= MAX_ID and not self._seen.add(product_id)
+        return line
 
-    def _read_line(self) -> bytes:
-        """Read a line with its end. Return only the beginning of a line that is too long, and skip the rest of it."""
-        line = piece = self._piece()
+    def _skip_rest(self, piece: bytes) -> None:
+        """Read a line to its end, piece by piece, if it is longer than `piece`."""
         while len(piece) == MAX_LINE and not piece.endswith(b"\n"):
             piece = self._piece()
-        return line
 
     def _piece(self) -> bytes:
         piece = self._file.readline(MAX_LINE)
-        self._hash.update(piece)
+        pieces = self._block.pieces
+        if len(pieces) == _Block.PIECES:
+            self._block = _Block(self._block)
+            pieces = self._block.pieces
+        pieces.append(piece)
         self._end += len(piece)
         return piece
 
 
 def _product_id(raw: bytes) -> int:
-    if not raw.strip():
+    digits = raw.strip()
+    if digits.isdigit() and len(digits) <= 19 and 1 <= (product_id := int(digits)) <= MAX_WHOLE_NUMBER:
+        return product_id
+    if not digits:
         raise UsageError("the line is empty: expected a product id")
     try:
         text = raw.decode()

@@ -17,13 +17,36 @@ def test_a_batch_reports_by_line_and_exits_with_status_3(run: Callable[..., Resu
     assert (result.exit_code, result.stdout) == (3, "")
     *reports, summary = result.stderr.splitlines()
     assert reports == [
-        "order.txt:2: 'x' is not a product id: expected a whole number from 1 to 2147483647",
+        "order.txt:2: 'x' is not a product id: expected a whole number from 1 to 9223372036854775807",
         "order.txt:3: no product has the id 999",
-        "order.txt:4: product 1 is repeated: its SKUs are listed where it first appears",
     ]
     assert summary.startswith("order.txt: 4 lines, 1 products with ")
     assert summary.endswith(" SKUs, 1 repeated, 1 unknown, 1 malformed")
     assert (tmp_path / "skus.csv").read_text() == run("lookup", "1", "--csv", dsn=dsn).stdout
+
+
+def test_a_report_has_every_line_and_repeated_ids_too(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "order.txt").write_text("1\nx\n999\n1\n")
+    result = run("batch", "order.txt", "-o", "skus.csv", "--report", "report.txt", dsn=dsn)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (3, 1)
+    report = [
+        "order.txt:2: 'x' is not a product id: expected a whole number from 1 to 9223372036854775807",
+        "order.txt:3: no product has the id 999",
+        "order.txt:4: product 1 is repeated: its SKUs are listed where it first appears",
+    ]
+    assert (tmp_path / "report.txt").read_text().splitlines() == report
+    # A new batch starts a new report.
+    run("batch", "order.txt", "--report", "report.txt", dsn=dsn)
+    assert (tmp_path / "report.txt").read_text().splitlines() == report
+
+
+@pytest.mark.parametrize("strategy", ["auto", "each", "grouped"])
+def test_every_strategy_gives_the_same_answer(
+    run: Callable[..., Result], dsn: str, tmp_path: Path, strategy: str
+) -> None:
+    (tmp_path / "order.txt").write_text("3\n1\n2\n")
+    result = run("batch", "order.txt", "--strategy", strategy, dsn=dsn)
+    assert result.stdout == run("lookup", "3", "1", "2", "--csv", dsn=dsn).stdout
 
 
 def test_a_batch_of_known_products_exits_with_status_0(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
@@ -36,8 +59,8 @@ def test_a_batch_of_known_products_exits_with_status_0(run: Callable[..., Result
 def test_an_interrupted_batch_says_so_and_is_resumed(
     run: Callable[..., Result], fails: Callable[..., None], dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "order.txt").write_text("1\nx\n2\n")
-    run("batch", "order.txt", "-o", "whole.csv", dsn=dsn)
+    (tmp_path / "order.txt").write_text("1\nx\n2\ny\n")
+    run("batch", "order.txt", "-o", "whole.csv", "--report", "whole.txt", dsn=dsn)
 
     def disk_full(self: object, line: object) -> None:
         saved(self, line)  # type: ignore[arg-type]
@@ -47,14 +70,16 @@ def test_an_interrupted_batch_says_so_and_is_resumed(
     saved = batch._CheckpointWriter.line_done
     with monkeypatch.context() as patch:
         patch.setattr(batch._CheckpointWriter, "line_done", disk_full)
-        interrupted = run("batch", "order.txt", "-o", "skus.csv", dsn=dsn)
+        interrupted = run("batch", "order.txt", "-o", "skus.csv", "--report", "skus.txt", dsn=dsn)
     assert interrupted.exit_code == 1
     assert interrupted.stderr.splitlines()[-1] == (
         "storefront: the batch was interrupted, continue it with --resume: [Errno 28] No space left on device"
     )
     fails("batch", "order.txt", "-o", "skus.csv", status=2, message="--resume", dsn=dsn)
-    assert run("batch", "order.txt", "-o", "skus.csv", "--resume", dsn=dsn).exit_code == 3
+    resumed = run("batch", "order.txt", "-o", "skus.csv", "--resume", "--report", "skus.txt", dsn=dsn)
+    assert resumed.exit_code == 3
     assert (tmp_path / "skus.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    assert (tmp_path / "skus.txt").read_text() == (tmp_path / "whole.txt").read_text()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +89,9 @@ def test_an_interrupted_batch_says_so_and_is_resumed(
         (["batch", "."], "cannot read .: is a directory"),
         (["batch", "order", "--resume"], "--resume requires --output"),
         (["batch", "order", "--window", "0"], "window"),
+        (["batch", "order", "--strategy", "best"], "strategy"),
+        (["batch", "order", "--report", "./order"], "the report would overwrite"),
+        (["batch", "order", "-o", "out", "--report", "out"], "the report would overwrite"),
     ],
 )
 def test_bad_usage_is_refused(fails: Callable[..., None], tmp_path: Path, args: list[str], message: str) -> None:

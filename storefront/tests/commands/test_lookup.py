@@ -29,19 +29,19 @@ def test_lookup_prints_csv_for_programs(run: Callable[..., Result], dsn: str, sa
 
 
 def test_lookup_shows_known_products_and_names_unknown_ones(run: Callable[..., Result], dsn: str) -> None:
-    result = run("lookup", "999", "1", "888", dsn=dsn)
+    result = run("lookup", "999", "1", "2147483648", dsn=dsn)
     assert result.exit_code == 1
     assert "product 1 of brand" in result.stdout
-    assert result.stderr == "storefront: no product has the id 999; no product has the id 888\n"
+    assert result.stderr == "storefront: no product has the id 999; no product has the id 2147483648\n"
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["lookup"], "Missing argument"),
-        (["lookup", "abc"], "'abc' is not a product id: expected a whole number from 1 to 2147483647"),
+        (["lookup", "abc"], "'abc' is not a product id: expected a whole number from 1 to 9223372036854775807"),
         (["lookup", "0"], "'0' is not a product id"),
-        (["lookup", "2147483648"], "is not a product id"),
+        (["lookup", "9223372036854775808"], "is not a product id"),
     ],
 )
 def test_bad_usage_is_refused(fails: Callable[..., None], args: list[str], message: str) -> None:

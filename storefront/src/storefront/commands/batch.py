@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 import headrace
 from storefront import catalogue
-from storefront.batch import WINDOW, ProductBatch, answer
+from storefront.batch import WINDOW, ProductBatch, Report, Strategy, answer
 from storefront.checkpoint import Checkpoint, Tally
 from storefront.console import exit_on_broken_pipe, log_to, stderr
 from storefront.database import POOL_SIZE
@@ -29,6 +31,13 @@ def batch(
         Path | None, typer.Option("--output", "-o", help="The CSV file to write; standard output by default.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted batch into --output.")] = False,
+    strategy: Annotated[
+        Strategy, typer.Option(help="Look ids up in a query for each, or many in a query.")
+    ] = Strategy.AUTO,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Report lines in this file instead of on stderr, and repeated ids too."),
+    ] = None,
     window: Annotated[int, typer.Option(min=1, help="The number of lines looked up at once.")] = WINDOW,
     pool_size: Annotated[int, typer.Option(min=1, help="The number of connections.")] = POOL_SIZE,
     dsn: DsnOption = None,
@@ -37,7 +46,7 @@ def batch(
 ) -> None:
     """Answer a partner's file of product ids: every SKU of each, in the partner's order.
 
-    Unknown, malformed and repeated ids are reported on stderr by line.
+    Unknown and malformed ids are reported on stderr by line, and repeated ids are counted. --report FILE has them all.
 
     Exit status 0: every product was found.
     Exit status 3: the batch is complete, but some products were not found.
@@ -49,16 +58,29 @@ def batch(
     if not file.exists() or file.is_dir():
         raise UsageError(f"cannot read {file}: {'is a directory' if file.is_dir() else 'no such file'}")
 
-    def report(line: int, problem: str) -> None:
-        print(f"{file}:{line}: {problem}", file=sys.stderr)
+    if report is not None and report.resolve() in (file.resolve(), output and output.resolve()):
+        raise UsageError(f"the report would overwrite {report}, which is the input or the output")
+    repeated = report is not None
 
     async def work(target: str) -> Tally:
         async with headrace.create_pool(target, min_size=1, max_size=pool_size) as pool:
-            if output is not None:
-                return await ProductBatch(file, output, resume, window).run(pool, report)
-            with open_binary(file, "rb") as source, output_file(None) as rows:
-                rows.write(catalogue.COLUMNS)
-                return await answer(pool, Order(source), rows, report=report, tally=Tally(), window=window)
+            continued = resume and output is not None and Checkpoint.path_for(output).exists()
+            with _reporter(file, report, append=continued) as tell:
+                if output is not None:
+                    job = ProductBatch(file, output, resume, window, strategy=strategy, report_repeated=repeated)
+                    return await job.run(pool, tell)
+                with open_binary(file, "rb") as source, output_file(None) as rows:
+                    rows.write(catalogue.COLUMNS)
+                    return await answer(
+                        pool,
+                        Order(source),
+                        rows,
+                        report=tell,
+                        tally=Tally(),
+                        window=window,
+                        strategy=strategy,
+                        report_repeated=repeated,
+                    )
 
     with exit_on_broken_pipe():
         try:
@@ -71,6 +93,26 @@ def batch(
     print(_summary(file, tally), file=sys.stderr)
     if not tally.all_found:
         raise typer.Exit(ExitStatus.NOT_ALL_FOUND)
+
+
+@contextmanager
+def _reporter(file: Path, path: Path | None, *, append: bool) -> Iterator[Report]:
+    """Yield a function that reports a line of `file` in the file `path`, or on stderr if `path` is None.
+
+    Each report is passed to the operating system at once, so that a killed batch has lost none before its checkpoint.
+    """
+    with ExitStack() as stack:
+        stream: TextIO = sys.stderr
+        if path is not None:
+            try:
+                stream = stack.enter_context(open(path, "a" if append else "w", buffering=1, encoding="utf-8"))
+            except OSError as error:
+                raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+        def report(line: int, problem: str) -> None:
+            print(f"{file}:{line}: {problem}", file=stream)
+
+        yield report
 
 
 def _summary(file: Path, tally: Tally) -> str:
