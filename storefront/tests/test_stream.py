@@ -86,14 +86,38 @@ async def test_a_long_stream_takes_little_memory(dsn: str) -> None:
     assert peak < 500_000
 
 
-async def test_the_catalogue_is_exported_as_csv(dsn: str) -> None:
+@pytest.mark.parametrize("prefetch", [None, 30])
+async def test_the_catalogue_is_exported_as_csv(dsn: str, prefetch: int | None) -> None:
     file = io.BytesIO()
     async with open_connection(dsn) as connection:
         await connection.execute("UPDATE product SET product_name = $1", 'a "quoted", name\nof two lines')
         writer = RowWriter(file)
-        assert await export(connection, writer, skip=500, limit=100) == 100
+        assert await export(connection, writer, prefetch=prefetch, skip=500, limit=100) == 100
     assert writer.position == len(file.getvalue())
     header, *rows = csv.reader(io.StringIO(file.getvalue().decode(), newline=""))
     assert tuple(header) == COLUMNS
     assert [int(row[0]) for row in rows] == list(range(501, 601))
     assert {row[2] for row in rows} == {'a "quoted", name\nof two lines'}
+
+
+@pytest.mark.parametrize(("skip", "limit"), [(0, None), (5, 10), (995, 100), (1_000, None), (0, 0)])
+async def test_the_export_by_copy_is_that_of_a_cursor(dsn: str, skip: int, limit: int | None) -> None:
+    written = []
+    async with open_connection(dsn) as connection:
+        for prefetch in (None, 50):
+            file = io.BytesIO()
+            count = await export(connection, RowWriter(file), prefetch=prefetch, skip=skip, limit=limit)
+            written.append((count, file.getvalue()))
+    assert written[0] == written[1]
+    assert written[0][1].startswith(",".join(COLUMNS).encode())
+
+
+async def test_an_export_to_a_full_disk_is_an_error_and_leaves_the_connection_usable(dsn: str) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    async with open_connection(dsn) as connection:
+        with pytest.raises(OSError, match="No space left"):
+            await export(connection, RowWriter(Full()))
+        assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000

@@ -1,4 +1,4 @@
-"""Stream the whole catalogue through a cursor, with only a few rows in memory at a time."""
+"""Stream the whole catalogue, with only a few rows in memory at a time: by COPY as CSV, or as records of a cursor."""
 
 from __future__ import annotations
 
@@ -67,18 +67,25 @@ async def export(
     connection: headrace.Connection,
     output: RowWriter,
     *,
-    prefetch: int = PREFETCH,
+    prefetch: int | None = None,
     skip: int = 0,
     limit: int | None = None,
 ) -> int:
-    """Write the rows of `stream_catalogue` as CSV, and return their number."""
+    """Write the catalogue as CSV, ordered by sku_id, and return the number of rows.
+
+    The first `skip` rows are left out, and at most `limit` rows are written. The server itself makes the CSV, by COPY.
+    With `prefetch` the rows are those of `stream_catalogue`, and the CSV is made here, which is slower.
+    """
+    if prefetch is None:
+        query = f"{CATALOGUE}\nOFFSET $1 LIMIT $2"
+        status = await connection.copy_from_query(
+            query, skip, limit, output=output.write_encoded, format="csv", header=True
+        )
+        return int(status.removeprefix("COPY "))
     count = 0
+    output.write(COLUMNS)
     async with aclosing(stream_catalogue(connection, prefetch=prefetch, skip=skip, limit=limit)) as records:
         async for record in records:
-            if count == 0:
-                output.write(COLUMNS)
             output.write(record)
             count += 1
-    if count == 0:
-        output.write(COLUMNS)
     return count

@@ -21,14 +21,17 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The CSV file to write; standard output by default.")
     ] = None,
-    prefetch: Annotated[int, typer.Option(min=1, help="The number of rows fetched at a time.")] = stream.PREFETCH,
+    prefetch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Read records through a cursor, this number at a time; by default COPY is used."),
+    ] = None,
     skip: Annotated[int, typer.Option(min=0, help="The number of rows to leave out at the beginning.")] = 0,
     take: Annotated[int | None, typer.Option(min=0, help="Stop after this number of rows.")] = None,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
 ) -> None:
-    """Stream the whole catalogue through a cursor as CSV, without ever holding it in memory."""
+    """Stream the whole catalogue as CSV, without ever holding it in memory."""
     log_to(stderr(), verbose=verbose)
 
     async def work(target: str) -> int:
