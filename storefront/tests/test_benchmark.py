@@ -28,7 +28,11 @@ async def test_every_way_is_measured_against_one_after_another(dsn: str) -> None
         (Way.ONE_AFTER_ANOTHER, 1),
         (Way.POOL_ACQUIRE, 6),
         (Way.ONE_CONNECTION, 1),
+        (Way.LAZY_ACQUIRE, 6),
         (Way.POOL_METHODS, 6),
+        (Way.EACH, 6),
+        (Way.LOADER, 6),
+        (Way.GROUPED, 6),
     ]
     assert {each.look_ups for each in measurements} == {FEW}
     baseline = measurements[0]
@@ -46,15 +50,14 @@ async def test_pool_sizes_are_compared_for_the_ways_that_use_a_pool(dsn: str) ->
         (Way.POOL_ACQUIRE, 1),
         (Way.POOL_ACQUIRE, 3),
         (Way.ONE_CONNECTION, 1),
-        (Way.POOL_METHODS, 1),
-        (Way.POOL_METHODS, 3),
+        *[(way, size) for way in list(Way)[3:] for size in (1, 3)],
     ]
     assert {each.query for each in measurements} == {BenchmarkQuery.KEY}
 
 
 async def test_without_the_index_a_copy_is_measured_and_the_index_stays(dsn: str) -> None:
     measurements = await bench(dsn, Plan(look_ups=FEW, without_index=True))
-    assert [each.indexed for each in measurements] == [True] * 4 + [False] * 4
+    assert [each.indexed for each in measurements] == [True] * len(Way) + [False] * len(Way)
     async with open_connection(dsn) as connection:
         assert await connection.fetchval("SELECT to_regclass('public.sku_product_id_idx') IS NOT NULL")
         assert await connection.fetchval(f"SELECT to_regnamespace('{benchmark.UNINDEXED_SCHEMA}') IS NULL")
@@ -81,9 +84,35 @@ async def test_no_connection_is_left(dsn: str) -> None:
             pass
 
 
+@pytest.mark.parametrize("query", BenchmarkQuery)
+async def test_every_way_finds_the_same_products(dsn: str, query: BenchmarkQuery) -> None:
+    ids = [7, 3, 50, 999, 7, 1]
+    for lazy in (False, True):
+        async with headrace.create_pool(dsn, min_size=2, max_size=2, lazy_acquire=lazy) as pool:
+            expected = [row and (*row, *row.keys()) for row in await benchmark.one_after_another(pool, query, ids)]
+            assert [row and row[0] for row in expected] == [7, 3, 50, None, 7, 1]
+            for way in Way:
+                rows = await benchmark.RUNS[way](pool, query, ids)
+                assert [row and (*row, *row.keys()) for row in rows] == expected, way
+
+
+async def test_unchanged_code_shares_the_connections_of_a_lazy_pool(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_connection: list[bool] = []
+
+    async def watch(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> benchmark.Answers:
+        lease = await pool.acquire()
+        without_connection.append(lease._con is None)
+        await pool.release(lease)
+        return await benchmark.at_once_acquiring(pool, query, ids)
+
+    monkeypatch.setitem(benchmark.RUNS, Way.LAZY_ACQUIRE, watch)
+    await bench(dsn, Plan(look_ups=FEW))
+    assert without_connection == [True, True], "the warm-up and one round"
+
+
 async def test_a_wrong_answer_is_an_error(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def muddle(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> benchmark.Answers:
-        return list(reversed(await benchmark.at_once_on_one_connection(pool, sql, ids)))
+    async def muddle(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> benchmark.Answers:
+        return list(reversed(await benchmark.at_once_on_one_connection(pool, query, ids)))
 
     monkeypatch.setitem(benchmark.RUNS, Way.ONE_CONNECTION, muddle)
     with pytest.raises(StorefrontError, match=r"ONE connection: the look-up of product \d+ answered with product \d+"):

@@ -1,8 +1,8 @@
 """Measure the look-ups per second of each way of making them.
 
-The same 10,000 look-ups are made in four ways: one after another, as code does that awaits each of them; at once, with
-a connection of a pool for each; at once on a single connection; and at once by the pool's own methods. Every answer is
-checked against the id asked for.
+The same 10,000 look-ups are made one after another, as code does that awaits each of them; at once, with a connection
+of a pool for each; at once on a single connection; and in the ways that a pool of headrace has for many look-ups. Every
+answer is checked against the id asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -26,6 +26,23 @@ from storefront.timing import timed
 LOOK_UPS = 10_000
 WARM_UP = 200
 """The number of look-ups before the first measurement. They open the connections and prepare the statements."""
+
+GROUP = 500
+"""The number of ids in a query of Way.GROUPED."""
+
+FIRST_SKUS = """\
+SELECT p.product_id, p.product_name, p.brand_id, s.sku_id, s.product_color_name, s.product_size_name
+FROM product AS p
+CROSS JOIN LATERAL (
+    SELECT sku.sku_id, c.product_color_name, z.product_size_name
+    FROM sku
+    JOIN product_color AS c ON c.product_color_id = sku.product_color_id
+    JOIN product_size AS z ON z.product_size_id = sku.product_size_id
+    WHERE sku.product_id = p.product_id
+    LIMIT 1
+) AS s
+WHERE p.product_id = ANY($1)"""
+"""The first row of catalogue.LOOK_UP for each of many products."""
 
 UNINDEXED_SCHEMA = "storefront_without_index"
 """The schema of the copy of the table sku, which has no index. It exists while the copy is measured."""
@@ -46,6 +63,12 @@ class BenchmarkQuery(StrEnum):
         return LOOK_UP if self is BenchmarkQuery.JOIN else key
 
     @property
+    def grouped_sql(self) -> str:
+        """The SQL text of the same look-up for the ids of an array. It has one row for each product that is found."""
+        key = "SELECT product_id, product_name, brand_id FROM product WHERE product_id = ANY($1)"
+        return FIRST_SKUS if self is BenchmarkQuery.JOIN else key
+
+    @property
     def subject(self) -> str:
         """A description of the look-up for headings."""
         return "a product's SKU, a four-way join" if self is BenchmarkQuery.JOIN else "a product by primary key"
@@ -57,7 +80,17 @@ class Way(StrEnum):
     ONE_AFTER_ANOTHER = "one after another"
     POOL_ACQUIRE = "at once, pool.acquire()"
     ONE_CONNECTION = "at once, ONE connection"
+    LAZY_ACQUIRE = "at once, lazy_acquire=True"
+    """The code of POOL_ACQUIRE without a change, on a pool that has this option."""
     POOL_METHODS = "at once, pool.fetchrow()"
+    EACH = "pool.fetchrow_each()"
+    LOADER = "at once, loader.load()"
+    GROUPED = "grouped in = ANY($1)"
+
+    @property
+    def uses_pool(self) -> bool:
+        """True if the way uses all connections of its pool."""
+        return self not in (Way.ONE_AFTER_ANOTHER, Way.ONE_CONNECTION)
 
 
 @dataclass(frozen=True)
@@ -82,7 +115,7 @@ class Measurement:
 class Plan:
     """The measurements to make. Raises UsageError for impossible numbers.
 
-    The pool sizes apply to the two ways that use a whole pool. The other two ways use a pool of the first size.
+    The pool sizes apply to the ways that use a whole pool. The others use a pool of the first size.
     """
 
     query: BenchmarkQuery = BenchmarkQuery.JOIN
@@ -102,8 +135,8 @@ class Plan:
             raise UsageError(f"pool sizes must be whole numbers of at least 1, got {sizes!r}")
 
 
-Answers = list[headrace.Record | None]
-Run = Callable[[headrace.Pool, str, Sequence[int]], Coroutine[Any, Any, Answers]]
+Answers = Sequence[headrace.Record | None]
+Run = Callable[[headrace.Pool, BenchmarkQuery, Sequence[int]], Coroutine[Any, Any, Answers]]
 
 
 async def _acquire_and_fetch(pool: headrace.Pool, sql: str, product_id: int) -> headrace.Record | None:
@@ -112,34 +145,60 @@ async def _acquire_and_fetch(pool: headrace.Pool, sql: str, product_id: int) -> 
     return record
 
 
-async def one_after_another(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+async def one_after_another(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
     """Look up each id after the previous one is done."""
-    return [await _acquire_and_fetch(pool, sql, product_id) for product_id in ids]
+    return [await _acquire_and_fetch(pool, query.sql, product_id) for product_id in ids]
 
 
-async def at_once_acquiring(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+async def at_once_acquiring(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
     """Look up all ids at once. Each acquires a connection of its own from the pool."""
-    return await asyncio.gather(*(_acquire_and_fetch(pool, sql, product_id) for product_id in ids))
+    return await asyncio.gather(*(_acquire_and_fetch(pool, query.sql, product_id) for product_id in ids))
 
 
-async def at_once_on_one_connection(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+async def at_once_on_one_connection(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
     """Look up all ids at once on a single connection."""
     async with pool.acquire() as connection:
-        answers: Answers = await asyncio.gather(*(connection.fetchrow(sql, product_id) for product_id in ids))
+        answers: Answers = await asyncio.gather(*(connection.fetchrow(query.sql, product_id) for product_id in ids))
     return answers
 
 
-async def at_once_by_pool_methods(pool: headrace.Pool, sql: str, ids: Sequence[int]) -> Answers:
+async def at_once_by_pool_methods(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
     """Look up all ids at once by the pool's own fetchrow."""
-    answers: Answers = await asyncio.gather(*(pool.fetchrow(sql, product_id) for product_id in ids))
+    answers: Answers = await asyncio.gather(*(pool.fetchrow(query.sql, product_id) for product_id in ids))
     return answers
+
+
+async def by_fetchrow_each(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
+    """Look up all ids by a single call, which sends a query for each without a task for each."""
+    async with aclosing(pool.fetchrow_each(query.sql, ((product_id,) for product_id in ids))) as rows:
+        return [row async for row in rows]
+
+
+async def at_once_by_loader(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
+    """Look up all ids at once by a new loader, which puts them into a few queries. Repeated ids are sent once."""
+    loader = headrace.Loader[int, headrace.Record | None](pool, query.grouped_sql, key="product_id")
+    return await asyncio.gather(*(loader.load(product_id) for product_id in ids))
+
+
+async def grouped(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
+    """Look up all ids in groups, and put the rows into the order of the ids by hand."""
+    groups = ((list(ids[start : start + GROUP]),) for start in range(0, len(ids), GROUP))
+    found: dict[int, headrace.Record] = {}
+    async with aclosing(pool.fetch_each(query.grouped_sql, groups)) as answers:
+        async for rows in answers:
+            found.update((row["product_id"], row) for row in rows)
+    return [found.get(product_id) for product_id in ids]
 
 
 RUNS: dict[Way, Run] = {
     Way.ONE_AFTER_ANOTHER: one_after_another,
     Way.POOL_ACQUIRE: at_once_acquiring,
     Way.ONE_CONNECTION: at_once_on_one_connection,
+    Way.LAZY_ACQUIRE: at_once_acquiring,
     Way.POOL_METHODS: at_once_by_pool_methods,
+    Way.EACH: by_fetchrow_each,
+    Way.LOADER: at_once_by_loader,
+    Way.GROUPED: grouped,
 }
 
 
@@ -192,14 +251,23 @@ async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None
     async with AsyncExitStack() as stack:
         tasks: list[tuple[Way, int, headrace.Pool]] = []
         for number, size in enumerate(plan.pool_sizes):
-            pool = await stack.enter_async_context(
-                headrace.create_pool(dsn, min_size=size, max_size=size, server_settings=settings)
-            )
-            tasks += [(way, _connections(way, size), pool) for way in Way if number == 0 or _depends_on_pool(way)]
+            pool, lazy = [
+                await stack.enter_async_context(
+                    headrace.create_pool(
+                        dsn, min_size=size, max_size=size, server_settings=settings, lazy_acquire=lazy_acquire
+                    )
+                )
+                for lazy_acquire in (False, True)
+            ]
+            tasks += [
+                (way, size if way.uses_pool else 1, lazy if way is Way.LAZY_ACQUIRE else pool)
+                for way in Way
+                if number == 0 or way.uses_pool
+            ]
         # The tables list the ways in this order, and each way by pool size.
         tasks.sort(key=lambda task: list(Way).index(task[0]))
         for way, _, pool in tasks:
-            await RUNS[way](pool, plan.query.sql, ids[:WARM_UP])
+            await RUNS[way](pool, plan.query, ids[:WARM_UP])
         seconds: list[list[float]] = [[] for _ in tasks]
         for _ in range(plan.rounds):
             for (way, _, pool), times in zip(tasks, seconds, strict=True):
@@ -211,20 +279,11 @@ async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None
     ]
 
 
-def _depends_on_pool(way: Way) -> bool:
-    return way in (Way.POOL_ACQUIRE, Way.POOL_METHODS)
-
-
-def _connections(way: Way, size: int) -> int:
-    """Return how many connections of a pool of this size a way can use at once."""
-    return size if _depends_on_pool(way) else 1
-
-
 @timed
 async def run_way(way: Way, query: BenchmarkQuery, ids: Sequence[int], pool: headrace.Pool) -> float:
     """Look up all ids in one way and return the seconds. The answers are checked after the clock has stopped."""
     started = time.perf_counter()
-    answers = await RUNS[way](pool, query.sql, ids)
+    answers = await RUNS[way](pool, query, ids)
     seconds = time.perf_counter() - started
     for product_id, answer in zip(ids, answers, strict=True):
         if answer is None or answer["product_id"] != product_id:

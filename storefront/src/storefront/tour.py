@@ -148,8 +148,8 @@ class Tour:
 
     async def _look_ups(self) -> list[benchmark.Measurement]:
         self._heading(
-            f"{self.look_ups:,} look-ups, four ways",
-            "One after another, then all at once: a connection for each, ONE for all, the pool's own method.",
+            f"{self.look_ups:,} look-ups in each way",
+            "One after another, then all at once: a connection for each, ONE for all, the pool's own ways.",
         )
         measurements: list[benchmark.Measurement] = []
         for query in benchmark.BenchmarkQuery:
@@ -164,11 +164,13 @@ class Tour:
         by_way = {m.way: m for m in measurements if m.query is benchmark.BenchmarkQuery.KEY}
         one = by_way[benchmark.Way.ONE_CONNECTION]
         pool = by_way[benchmark.Way.POOL_METHODS]
+        each = by_way[benchmark.Way.EACH]
         self.console.print(
             f"\nBy primary key, all at once on a single connection: [bold]{one.rate:,.0f}[/bold] look-ups "
             f"a second, [bold]{one.speed_up:.1f} times[/bold] as many as one after another;\n"
             f"by the pool's own method: [bold]{pool.rate:,.0f}[/bold] a second, "
-            f"[bold]{pool.speed_up:.1f} times[/bold].",
+            f"[bold]{pool.speed_up:.1f} times[/bold]; by fetchrow_each(): [bold]{each.rate:,.0f}[/bold] a second, "
+            f"[bold]{each.speed_up:.1f} times[/bold].",
             highlight=False,
         )
 

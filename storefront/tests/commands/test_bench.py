@@ -15,7 +15,7 @@ def test_bench_shows_tables_and_writes_the_figures(run: Callable[..., Result], d
     assert result.exit_code == 0
     assert result.stdout.count("50 look-ups of") == 3
     measured = json.loads((tmp_path / "f.json").read_text())["measurements"]
-    assert len(measured) == 18
+    assert len(measured) == 3 * (2 + 2 * 6)
     assert {row["indexed"] for row in measured if row["query"] == "key"} == {True}
 
 

@@ -34,7 +34,7 @@ def test_the_demo_shows_everything_and_leaves_only_its_directory(tmp_path: Path)
         "A transaction, rolled back",
         "A transaction with a savepoint",
         "A cursor",
-        "1,000 look-ups, four ways",
+        "1,000 look-ups in each way",
     ]
     assert "CREATE DATABASE" in result.stdout
     assert "brands before: 100, after: 102" in result.stdout

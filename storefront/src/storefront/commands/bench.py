@@ -52,7 +52,7 @@ def bench(
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
 ) -> None:
-    """Measure look-ups: one after another, at once with a pool, on ONE connection, and by pool methods."""
+    """Measure look-ups: one after another, at once with a pool or ONE connection, by a single call, and grouped."""
     log_to(stderr(), verbose=verbose)
     for path in (json, picture):
         if path is not None and not path.absolute().parent.is_dir():

@@ -22,7 +22,7 @@ def demo(
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
 ) -> None:
-    """Show it all once, on a real server: schema, data, transactions, a cursor, 10,000 look-ups four ways."""
+    """Show it all once, on a real server: schema, data, transactions, a cursor, and 10,000 look-ups in each way."""
     console = stdout()
     log_to(console, verbose=True, indent=3)
     where = "the server of --dsn" if dsn else f"an embedded PostgreSQL in {data_dir}"
