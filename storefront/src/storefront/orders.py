@@ -7,6 +7,8 @@ a line that is not an id, and a line that repeats an earlier id, are marked as s
 from __future__ import annotations
 
 import hashlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -64,26 +66,39 @@ class OrderLine:
 
 
 class SeenIds:
-    """The set of ids seen so far, one bit each. A thousand neighbouring ids take a few hundred bytes.
+    """The set of ids of products seen so far. An id takes two bytes or, among many neighbours, one bit.
 
-    Ids of products have 31 bits, which limits the size of the set for any file.
+    Ids have 31 bits. They are kept in pages of 65,536 by their first bits. A page is a sorted array of the other 16
+    bits or, if it holds so many that this is smaller, a bitmap.
     """
 
-    _PAGE = 4_096
+    _PAGE = 65_536
+    _MANY = _PAGE // 16
 
     def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
+        self._pages: dict[int, array[int] | bytearray] = {}
 
     def add(self, product_id: int) -> bool:
         """Add an id. Return whether it is new."""
-        number, bit = divmod(product_id, self._PAGE)
+        number, place = divmod(product_id, self._PAGE)
         page = self._pages.get(number)
         if page is None:
-            page = self._pages[number] = bytearray(self._PAGE // 8)
-        mask = 1 << (bit & 7)
-        if page[bit >> 3] & mask:
+            self._pages[number] = array("H", (place,))
+            return True
+        if isinstance(page, bytearray):
+            mask = 1 << (place & 7)
+            if page[place >> 3] & mask:
+                return False
+            page[place >> 3] |= mask
+            return True
+        index = bisect_left(page, place)
+        if index < len(page) and page[index] == place:
             return False
-        page[bit >> 3] |= mask
+        page.insert(index, place)
+        if len(page) == self._MANY:
+            bitmap = self._pages[number] = bytearray(self._PAGE // 8)
+            for each in page:
+                bitmap[each >> 3] |= 1 << (each & 7)
         return True
 
 
