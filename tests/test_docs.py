@@ -158,7 +158,8 @@ PAGES = {
     ),
     "docs/queries.md": Page(SHOP, query_names),
     "docs/typed-rows.md": Page(
-        "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5)",
+        "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5);"
+        "CREATE TABLE sku (id int, product_id int, colour text); INSERT INTO sku VALUES (1, 5, 'red'), (2, 5, 'blue')",
         typed_names,
     ),
 }

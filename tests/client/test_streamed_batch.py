@@ -164,12 +164,13 @@ async def test_an_error_of_the_server_interrupts_a_source_that_waits(conn: headr
 
     async def elements() -> AsyncIterator[tuple[int, str]]:
         nonlocal cancelled
-        yield -1, LONG
-        for i in range(200):
-            yield i, LONG
         try:
+            yield -1, LONG
+            for i in range(200):
+                yield i, LONG
             await stuck.wait()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # It is closed if the error comes before it waits.
             cancelled = True
             raise
 

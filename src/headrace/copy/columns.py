@@ -95,9 +95,9 @@ async def begin_at_once(
         names = list(types) if columns is None else columns
         oids = [types[name] for name in names if name in types]
         if oids and len(oids) == len(names) and not session.types.missing(oids):
-            await transfer.begin()
             found = RowEncoder(session.types, names, oids, table)
             if encoded_as(found) == options:
+                await transfer.begin()
                 return transfer, found
             if len(connection._copied_as_text) >= MOST_KNOWN:
                 connection._copied_as_text.clear()
