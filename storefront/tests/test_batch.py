@@ -174,6 +174,46 @@ async def test_the_window_does_not_change_the_answer(dsn: str, window: int, stra
 
 
 @BOTH
+async def test_an_order_that_cannot_be_read_to_its_end_is_an_error(dsn: str, strategy: Strategy) -> None:
+    def lines() -> Iterator[Any]:
+        yield from Order(io.BytesIO(b"1\n2\n3\n"))
+        raise OSError(5, "Input/output error")
+
+    async with open_connection(dsn) as connection:
+        with pytest.raises(OSError, match="Input/output error"):
+            await answer(
+                connection,
+                lines(),
+                RowWriter(io.BytesIO()),
+                report=Reports(),
+                tally=Tally(),
+                strategy=strategy,
+            )
+        assert await connection.fetchval("SELECT count(*) FROM product") == 50
+
+
+@BOTH
+async def test_a_batch_that_fails_in_the_middle_leaves_nothing_running(dsn: str, strategy: Strategy) -> None:
+    def interrupt(number: int, problem: str) -> None:
+        raise Interrupted
+
+    order = "\n".join([*map(str, range(1, 30)), "x", *map(str, range(30, 51))])
+    async with open_connection(dsn) as connection:
+        with pytest.raises(Interrupted):
+            await answer(
+                connection,
+                Order(io.BytesIO(order.encode())),
+                RowWriter(io.BytesIO()),
+                report=interrupt,
+                tally=Tally(),
+                window=8,
+                strategy=strategy,
+            )
+        assert len(asyncio.all_tasks()) == 1
+        assert await connection.fetchval("SELECT count(*) FROM product") == 50
+
+
+@BOTH
 async def test_many_lines_in_any_mixture_are_answered_as_one_by_one(dsn: str, strategy: Strategy) -> None:
     choose = random.Random(3)
     lines = [choose.choice(["x", "", "999", str(choose.randint(1, 60))]) for _ in range(1_500)]

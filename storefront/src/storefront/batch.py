@@ -30,7 +30,7 @@ from storefront.timing import timed
 WINDOW = 2_048
 """The number of lines that are looked up at once."""
 
-CHECKPOINT_LINES = 5_000
+CHECKPOINT_LINES = 10_000
 """The number of lines between two checkpoints."""
 
 MANY_SKUS = 200
