@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
-from storefront import batch
+from storefront import Checkpoint, batch, look_up, open_connection
+
+
+def number_of_skus(dsn: str, *ids: int) -> int:
+    """Return how many SKUs these products have together."""
+
+    async def count() -> int:
+        async with open_connection(dsn) as connection:
+            return sum([len(await look_up(connection, product_id)) for product_id in ids])
+
+    return asyncio.run(count())
 
 
 def test_a_batch_reports_by_line_and_exits_with_status_3(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
@@ -80,6 +94,32 @@ def test_an_interrupted_batch_says_so_and_is_resumed(
     assert resumed.exit_code == 3
     assert (tmp_path / "skus.csv").read_text() == (tmp_path / "whole.csv").read_text()
     assert (tmp_path / "skus.txt").read_text() == (tmp_path / "whole.txt").read_text()
+
+
+@pytest.mark.parametrize("strategy", ["each", "grouped"])
+def test_a_batch_is_interrupted_by_ctrl_c_and_resumed(
+    program: Callable[..., subprocess.Popen[str]], dsn: str, tmp_path: Path, strategy: str
+) -> None:
+    order, output = tmp_path / "order.txt", tmp_path / "skus.csv"
+    # The program waits for its reports to be read, so it cannot be done when the interrupt comes.
+    order.write_text("1\n" + "".join(f"{unknown}\n" for unknown in range(1_000, 11_000)) + "2\n")
+    process = program("batch", str(order), "-o", str(output), "--strategy", strategy, dsn=dsn)
+    assert process.stderr is not None
+    assert "no product has the id 1000" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "storefront: interrupted")
+    checkpoint = Checkpoint.load(Checkpoint.path_for(output))
+    assert checkpoint is not None
+    assert 0 < checkpoint.tally.lines < 10_002
+
+    resumed = program("batch", str(order), "-o", str(output), "--resume", "--strategy", strategy, dsn=dsn)
+    _, errors = resumed.communicate(timeout=60)
+    assert resumed.returncode == 3
+    assert "10,002 lines, 2 products" in errors.splitlines()[-1]
+    assert f"{order}:{checkpoint.tally.lines + 1}: " in errors.splitlines()[0]
+    rows = output.read_text().splitlines()
+    assert len(rows) == len(set(rows)) == 1 + number_of_skus(dsn, 1, 2)
 
 
 @pytest.mark.parametrize(
