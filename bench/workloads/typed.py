@@ -54,15 +54,17 @@ CLASSES: dict[str, tuple[str, Any]] = {
 
 
 NESTED = f"""
-    SELECT product.product_id, product_name, brand_id,
-        sku_id AS skus__sku_id, product_size_id AS skus__size, product_color_id AS skus__color
-    FROM {SCHEMA}.product JOIN {SCHEMA}.sku USING (product_id)
-    WHERE sku_id <= 5000 ORDER BY product_id, sku_id LIMIT {COUNT}
+    SELECT (id - 1) / 5 AS product_id, 'product ' || (id - 1) / 5 AS product_name, (id - 1) / 50 AS brand_id,
+        id AS skus__sku_id, name AS skus__name, available AS skus__available, weight AS skus__weight
+    FROM {SCHEMA}.mixed ORDER BY id
 """
-"""About five SKUs a product."""
+"""Five SKUs a product. A join would measure the server."""
 
-Flat = make_dataclass("Flat", ("product_id", "product_name", "brand_id", "skus__sku_id", "skus__size", "skus__color"))
-Sku = make_dataclass("Sku", [("sku_id", int), ("size", int), ("color", int)])
+Flat = make_dataclass(
+    "Flat",
+    ("product_id", "product_name", "brand_id", "skus__sku_id", "skus__name", "skus__available", "skus__weight"),
+)
+Sku = make_dataclass("Sku", [("sku_id", int), ("name", object), ("available", object), ("weight", object)])
 Nested = make_dataclass(
     "Nested",
     [("product_id", int), ("product_name", str), ("brand_id", int), ("skus", list[Sku])],  # type: ignore[valid-type]
@@ -137,7 +139,10 @@ async def _fetch_nested(peer: Peer, dsn: str) -> AsyncIterator[Job]:
                 return await connection.fetch_as(NESTED, Nested)
             rows = await connection.fetch_as(NESTED, Flat)
             return [
-                Nested(*key, [Sku(row.skus__sku_id, row.skus__size, row.skus__color) for row in group])
+                Nested(
+                    *key,
+                    [Sku(row.skus__sku_id, row.skus__name, row.skus__available, row.skus__weight) for row in group],
+                )
                 for key, group in groupby(rows, attrgetter("product_id", "product_name", "brand_id"))
             ]
 
