@@ -8,7 +8,7 @@ import io
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -268,7 +268,7 @@ class Watched:
 
     async def fetch_each(
         self, query: str, args: Iterable[tuple[object, ...]], *, window: int
-    ) -> AsyncIterator[list[headrace.Record]]:
+    ) -> AsyncGenerator[list[headrace.Record]]:
         def counted() -> Iterator[tuple[object, ...]]:
             for each in args:
                 self.running += 1
@@ -387,7 +387,7 @@ async def test_a_batch_is_resumed_after_a_lost_connection(dsn: str, order: Path,
     async with open_connection(dsn) as admin, open_connection(dsn) as connection:
 
         class Failing(Watched):
-            async def fetch_each(self, *args: Any, **options: Any) -> AsyncIterator[list[headrace.Record]]:
+            async def fetch_each(self, *args: Any, **options: Any) -> AsyncGenerator[list[headrace.Record]]:
                 answered = 0
                 async with aclosing(super().fetch_each(*args, **options)) as answers:
                     async for rows in answers:
