@@ -34,6 +34,12 @@ class _Block:
         self._hash = before.hash_of(self.PIECES) if before else hashlib.sha256()
         self.pieces: list[bytes] = []
 
+    def followed_by(self, piece: bytes) -> _Block:
+        """Add the next piece of the file. Return the block that it is in, which is a new one if this is full."""
+        block = _Block(self) if len(self.pieces) == self.PIECES else self
+        block.pieces.append(piece)
+        return block
+
     def hash_of(self, pieces: int) -> hashlib._Hash:
         """Return the hash of the file up to the end of the first `pieces` pieces of this block."""
         result = self._hash.copy()
@@ -107,47 +113,35 @@ class Order:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._seen = SeenIds()
-        self._block = _Block()
-        self._number = 0
-        self._end = 0
+        self._lines = self._read()
 
     def __iter__(self) -> Iterator[OrderLine]:
-        return self
+        return self._lines
 
     def __next__(self) -> OrderLine:
-        raw = self._piece()
-        if len(raw) == MAX_LINE:
-            self._skip_rest(raw)
-        if not raw:
-            raise StopIteration
-        self._number += 1
-        if self._number == 1:
-            raw = raw.removeprefix(BYTE_ORDER_MARK)
-        line = OrderLine(self._number, self._end, self._block, len(self._block.pieces), None)
-        try:
-            line.product_id = product_id = _product_id(raw)
-        except UsageError as error:
-            line.malformed = str(error)
-        else:
-            # No product has an id above MAX_ID, so there are no SKUs that were written before.
-            line.repeated = product_id <= MAX_ID and not self._seen.add(product_id)
-        return line
+        return next(self._lines)
 
-    def _skip_rest(self, piece: bytes) -> None:
-        """Read a line to its end, piece by piece, if it is longer than `piece`."""
-        while len(piece) == MAX_LINE and not piece.endswith(b"\n"):
-            piece = self._piece()
-
-    def _piece(self) -> bytes:
-        piece = self._file.readline(MAX_LINE)
-        pieces = self._block.pieces
-        if len(pieces) == _Block.PIECES:
-            self._block = _Block(self._block)
-            pieces = self._block.pieces
-        pieces.append(piece)
-        self._end += len(piece)
-        return piece
+    def _read(self) -> Iterator[OrderLine]:
+        seen, block = SeenIds(), _Block()
+        number = end = 0
+        while raw := self._file.readline(MAX_LINE):
+            number += 1
+            block = block.followed_by(raw)
+            end += len(raw)
+            rest = raw
+            while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
+                rest = self._file.readline(MAX_LINE)
+                block = block.followed_by(rest)
+                end += len(rest)
+            line = OrderLine(number, end, block, len(block.pieces), None)
+            try:
+                line.product_id = product_id = _product_id(raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw)
+            except UsageError as error:
+                line.malformed = str(error)
+            else:
+                # No product has an id above MAX_ID, so there are no SKUs that were written before.
+                line.repeated = product_id <= MAX_ID and not seen.add(product_id)
+            yield line
 
 
 def _product_id(raw: bytes) -> int:
