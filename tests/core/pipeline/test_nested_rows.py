@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from headrace._core.pipeline.group import Failure, Group
 from headrace._core.pipeline.requests import Query
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS
 from headrace.rows import rows_as
-from tests.core.pipeline.script import INT4, TEXT, Call, Conversation, Waiter, failed, int4
+from tests.core.pipeline.script import INT4, TEXT, Call, Conversation, Waiter, described, failed, int4
 from tests.peers import backend, frontend
 from tests.peers.backend import Field
 
@@ -255,3 +255,30 @@ def test_a_malformed_row(body: bytes, before: int) -> None:
     with pytest.raises(exceptions.ProtocolError):
         talk.reply(backend.message(b"D", body))
     assert not call.settled
+
+
+@dataclass
+class WithDefault:
+    a: str
+    items: list[Item] = field(default_factory=list)
+
+
+@pytest.mark.parametrize("lists_appear", [True, False], ids=["lists appear", "lists disappear"])
+def test_columns_that_change_between_objects_and_lists(lists_appear: bool) -> None:
+    """The server was asked for one row, or for all of them, by the columns that were known."""
+    flat, nested = [Field("a", TEXT)], [Field("a", TEXT), Field("items__number", INT4)]
+    before, after = (flat, nested) if lists_appear else (nested, flat)
+    talk = Conversation(unnamed_statements=True)
+    first = ask(talk, KIND_FIRST_ROW, "SELECT *", WithDefault)
+    assert talk.flush() == "PDS"
+    talk.reply(described([], before))
+    assert talk.flush() == "PBDES"
+    assert limits(talk) == [1 if lists_appear else 0]
+    talk.reply(backend.parse_complete(), backend.bind_complete(), backend.row_description(*after))
+    talk.reply(row("x", 1) if lists_appear else row("x"), backend.command_complete("SELECT 1"), READY)
+    assert isinstance(first.error, exceptions.OutdatedSchemaCacheError)
+    again = ask(talk, KIND_FIRST_ROW, "SELECT *", WithDefault)
+    assert talk.flush() == "PBDES"
+    talk.reply(backend.parse_complete(), backend.bind_complete(), backend.row_description(*after))
+    talk.reply(row("x", 1) if lists_appear else row("x"), backend.command_complete("SELECT 1"), READY)
+    assert again.value == WithDefault("x", [Item(1)] if lists_appear else [])
