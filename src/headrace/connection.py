@@ -232,9 +232,11 @@ class Connection(Generic[RecordT_co]):
 
         `record_class` is a subclass of `Record`. `row` is a dataclass, NamedTuple, TypedDict, attrs, msgspec or
         pydantic class, whose fields get the columns of their names. If fields and columns differ, InterfaceError names
-        them before the query runs. Columns such as `skus__id` fill the field `skus`, a list of objects; consecutive rows
-        that agree in the other columns are one object then. If such rows are not consecutive, InterfaceError is raised.
-        TypeError is raised before the query runs if all columns of the list may be NULL.
+        them before the query runs.
+
+        Columns such as `skus__id` fill the field `skus`, a list of objects. Consecutive rows that agree in the other
+        columns are one object then. If such rows are not consecutive, InterfaceError is raised. TypeError is raised
+        before the query runs if all columns of the list may be NULL.
         """
         rows = record_class if row is None else rows_as(row, record_class)
         return await self._request(FETCH, query, args, 0, rows, timeout)  # type: ignore[no-any-return]
