@@ -35,7 +35,7 @@ from headrace.exceptions._values import shown
 from headrace._sql.hints.arguments import Parameter, column_hint
 
 # Bytes held for a reader that is slower than the server; beyond them the socket is left unread.
-cdef Py_ssize_t HELD = 1 << 18
+cdef Py_ssize_t MOST_HELD = 1 << 18
 
 cdef bytes SIGNATURE = b'PGCOPY\n\xff\r\n\0'
 cdef bytes HEADER = SIGNATURE + bytes(8)
@@ -186,7 +186,7 @@ cdef class CopyOut(Copy):
             arrival.set_result(None)
 
     cdef bint full(self) noexcept:
-        return self.backlog > HELD and self.state != ABANDONED
+        return self.backlog > MOST_HELD and self.state != ABANDONED
 
     cdef int row(self, const char *data, Py_ssize_t size) except -1:
         """Decode one CopyData message: "messages sent from the backend will always correspond to single data rows".

@@ -11,7 +11,7 @@ cimport cython
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.wire.frontend cimport put_execute, put_sync
-from headrace._core.pipeline.requests cimport ABANDONED, FIRST_ROW, ROWS, Query
+from headrace._core.pipeline.requests cimport ABANDONED, FIRST_ROW, ROWS, Query, take_row
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._core.rows.row_plan cimport HELD
 
@@ -107,24 +107,11 @@ cdef class Group(MeasuredQuery):
         return 0
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
-        cdef object made
         if kind == b'D' and self.stage == 2:
             self.received += size
             if self.failed is None and self.error is None and self.state != ABANDONED:
                 try:
-                    if self.kind == ROWS:
-                        if self.rows is None:
-                            self.rows = []
-                        made = self.row_plan.row(data, size)
-                        if made is not HELD:
-                            self.rows.append(made)
-                    elif self.row is None:
-                        made = self.row_plan.row(data, size)
-                        if made is not HELD:
-                            self.row = made
-                    elif self.row_plan.grouped:
-                        # It raises an error if rows of the first object come back.
-                        self.row_plan.row(data, size)
+                    take_row(self, data, size)
                 except ProtocolError:
                     raise
                 except Exception as error:

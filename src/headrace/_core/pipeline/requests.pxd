@@ -3,7 +3,7 @@
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.pipeline.plan cimport Plan
 from headrace._core.pipeline.future cimport Future
-from headrace._core.rows.row_plan cimport Grouping, RowPlan
+from headrace._core.rows.row_plan cimport HELD, Grouping, RowPlan
 from headrace._core.pipeline.statement_cache cimport Statement
 
 cdef enum Result:
@@ -129,6 +129,25 @@ cdef class Query(ExtendedQuery):
     cdef int read_late_groups(self, RowPlan plan) except -1
     cdef int give_up_late(self, object cause) except -1
     cdef Query again(self)
+
+cdef inline int take_row(Query request, const char *data, Py_ssize_t size) except -1:
+    """Read one more row of the result, as a Query or a Group does for each DataRow."""
+    cdef object made
+    if request.kind == ROWS:
+        if request.rows is None:
+            request.rows = []
+        made = request.row_plan.row(data, size)
+        if made is not HELD:
+            request.rows.append(made)
+    elif request.row is None:
+        made = request.row_plan.row(data, size)
+        if made is not HELD:
+            request.row = made
+    elif request.row_plan.grouped:
+        # It raises an error if rows of the first object come back.
+        request.row_plan.row(data, size)
+    return 0
+
 
 cpdef Query repetition_of(Query original)
 

@@ -416,25 +416,12 @@ cdef class Query(ExtendedQuery):
         return AS_THEY_COME if self.portal else IN_ORDER
 
     cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
-        cdef object made
         if kind == b'D' and self.stage == 2:
             if self.late is not None:
                 self.late.append(data[:size])
             elif self.error is None and self.kind != STATUS and self.state != ABANDONED:
                 try:
-                    if self.kind == ROWS:
-                        if self.rows is None:
-                            self.rows = []
-                        made = self.row_plan.row(data, size)
-                        if made is not HELD:
-                            self.rows.append(made)
-                    elif self.row is None:
-                        made = self.row_plan.row(data, size)
-                        if made is not HELD:
-                            self.row = made
-                    elif self.row_plan.grouped:
-                        # It raises an error if rows of the first object come back.
-                        self.row_plan.row(data, size)
+                    take_row(self, data, size)
                 except ProtocolError:
                     raise
                 except Exception as error:
