@@ -106,7 +106,7 @@ check-types:
 
 # The wrapper would look for a newer version in the network.
 check-pyright:
-	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
 check-imports:
 	@$(BIN)/lint-imports --no-logo
