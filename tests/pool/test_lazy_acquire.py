@@ -156,15 +156,44 @@ async def test_copy_takes_one(lazy: Any) -> None:
     assert await lazy.fetchval(NAME, 200) == "two hundred"
 
 
-async def test_queries_for_each_element(lazy: Any) -> None:
+async def test_queries_for_each_element_take_one(lazy: Any) -> None:
     async with lazy.acquire() as connection:
-        names = [name async for name in connection.fetchval_each(NAME, [(1,), (2,)])]
-        assert names == ["item 1", "item 2"]
+        names = connection.fetchval_each(NAME, [(1,), (2,)])
         assert taken(lazy) == 0
+        assert [name async for name in names] == ["item 1", "item 2"]
+        assert taken(lazy) == 1
+    async with lazy.acquire() as connection:
         insert = "INSERT INTO item VALUES ($1, 'x') RETURNING id"
         assert [row async for row in connection.fetchrow_each(insert, [(401,), (402,)])] == [(401,), (402,)]
         assert taken(lazy) == 1
         assert [rows async for rows in connection.fetch_each(NAME, [(401,)])] == [[("x",)]]
+
+
+async def test_a_loop_over_elements_may_write_on_the_same_lease(pool: Any) -> None:
+    """The elements do not wait for the pool, whose only connection the lease holds."""
+    lazy = await pool(min_size=1, max_size=1, lazy_acquire=True)
+    await lazy.execute(f"DROP TABLE IF EXISTS item; {TABLE}")
+    async with lazy.acquire() as connection:
+        keys = [(n % 100 + 1,) for n in range(5_000)]
+        found = []
+        async for name in connection.fetchval_each(NAME, keys, window=100):
+            found.append(name)
+            if len(found) % 1_000 == 1:
+                await connection.execute("INSERT INTO item VALUES ($1, 'new')", 1_000 + len(found))
+        assert found == [f"item {key}" for (key,) in keys]
+
+
+async def test_elements_see_the_transaction_and_the_settings_of_their_lease(lazy: Any) -> None:
+    async with lazy.acquire() as connection:
+        names = connection.fetchval_each(NAME, [(1,), (2,)])
+        async with connection.transaction():
+            await connection.execute("UPDATE item SET name = 'changed' WHERE id = 1")
+            assert [name async for name in names] == ["changed", "item 2"]
+    async with lazy.acquire() as connection:
+        names = connection.fetchval_each(NAME, [(1,)])
+        await connection.execute("CREATE TEMP TABLE item AS SELECT 1 AS id, 'temporary' AS name")
+        assert [name async for name in names] == ["temporary"]
+        await connection.execute("DROP TABLE pg_temp.item")
 
 
 async def test_calls_at_the_same_time_keep_their_order(lazy: Any) -> None:

@@ -316,24 +316,10 @@ async def _each_on_connection(
             yield result
 
 
-def _querying_each(method: QueryMethod) -> Any:
-    name = method.name
-
-    async def on_connection(
-        self: LazyConnectionProxy[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> AsyncGenerator[Any, None]:
-        connection = await self._take(kwargs.get("timeout"))
-        async with aclosing(getattr(connection, name)(*args, **kwargs)) as results:
-            async for result in results:
-                yield result
-
-    def untaken(self: LazyConnectionProxy[Any], *args: Any, **kwargs: Any) -> Any:
-        query = args[0] if args else kwargs.get("query")
-        if self._taking is None and not self._is_reading and self._reads_only(query):
-            return getattr(self._pool, name)(*args, **kwargs)
-        return on_connection(self, args, kwargs)
-
-    return _otherwise(name, untaken)
+def _taking_each(name: str) -> Any:
+    # Even plain reads are not shared: the loop's body may take the connection, and the elements behind that have to see
+    # its transaction and settings. If they waited for the pool, a lease could wait for itself.
+    return _otherwise(name, lambda self, *args, **kwargs: _each_on_connection(self, name, args, kwargs))
 
 
 def _querying(method: QueryMethod) -> Any:
@@ -456,7 +442,7 @@ MEMBERS: dict[str, Any] = {
             "remove_termination_listener",
         )
     },
-    **{method.name: _querying_each(method) for method in EACH_METHODS},
+    **{method.name: _taking_each(method.name) for method in EACH_METHODS},
     **{method.name: _querying(method) for method in QUERY_METHODS if method not in EACH_METHODS},
 }
 """The members of Connection that are not simply called on a connection that is taken for them."""
