@@ -221,6 +221,31 @@ async def test_a_row_that_nobody_asked_for_is_an_error_of_the_keys_without_a_row
     assert "position=" in str(bad)
 
 
+async def test_lists_may_lack_a_row_that_nobody_asked_for(shared: headrace.Pool) -> None:
+    """It may belong to any key, also to one that has other rows."""
+    query = "SELECT id, k FROM unnest($1::text[]) AS k, LATERAL (VALUES (k), (lower(k))) AS same(id)"
+    loader = loader_of(shared, query, key="id", many=True)
+    (error,) = await loader.load_many(["A"], return_errors=True)
+    assert isinstance(error, LoaderKeyError)
+    assert (error.key, error.returned) == ("A", "a")
+
+
+async def test_keys_of_a_char_n_do_not_depend_on_the_keys_beside_them(shared: headrace.Pool) -> None:
+    """The server ignores the blanks at the end, so the row of one key is that of the other one too."""
+    query = "SELECT id, 1 AS n FROM (SELECT 'ab'::char(4) AS id) AS one WHERE id = ANY($1::char(4)[])"
+    for many in (False, True):
+        loader = loader_of(shared, query, key="id", many=many)
+        alone, beside, padded, other = (
+            await error_of(loader.load("ab")),
+            *await loader.load_many(["ab", "ab  ", "zz"], return_errors=True),
+        )
+        assert isinstance(alone, LoaderKeyError)
+        assert isinstance(beside, LoaderKeyError)
+        assert (beside.key, beside.returned) == ("ab", "ab  ")
+        assert "the same key for the server" in str(beside)
+        assert (padded, other) == (([("ab  ", 1)], []) if many else (("ab  ", 1), None))
+
+
 async def test_a_null_in_the_key_column_belongs_to_no_key(shared: headrace.Pool) -> None:
     loader = loader_of(shared, "SELECT NULLIF(k, 2) AS id FROM unnest($1::int[]) AS k", key="id")
     one, two = await loader.load_many([1, 2], return_errors=True)
@@ -263,6 +288,11 @@ async def test_citext_needs_positions(pool: Any, server: Cluster, database: str)
     by_value = loader_of(made, "SELECT name FROM brand WHERE name = ANY($1)", key="name")
     assert await by_value.load("Acme") == ("Acme",)
     assert isinstance(await error_of(by_value.load("acme")), LoaderKeyError)
+    known, same, other = await by_value.load_many(["Acme", "acme", "none"], return_errors=True)
+    assert (known, other) == (("Acme",), None)
+    assert isinstance(same, LoaderKeyError)
+    lists = loader_of(made, "SELECT name FROM brand WHERE name = ANY($1)", key="name", many=True)
+    assert isinstance((await lists.load_many(["acme", "Acme"], return_errors=True))[0], LoaderKeyError)
     query = """SELECT asked.ord, brand.name FROM unnest($1::citext[]) WITH ORDINALITY AS asked(name, ord)
                JOIN brand USING (name)"""
     rows = await loader_of(made, query, position="ord").load_many(["acme", "ACME", "zeta", "none"])

@@ -244,10 +244,10 @@ class Loader(Generic[K, V]):
         other future, not even one for the same key; the statement is cancelled if all of its futures are.
 
         Raises InterfaceError for None, for a key that a cache cannot hold, and in another event loop than that of the
-        first call. The future raises ArgumentError for a key that the parameter does not take, LoaderKeyError if the
-        key got no row, but another row belongs to no key, InterfaceError for several rows without `many`, TimeoutError,
-        and the errors of `Pool.fetch()`. A pool that is closed lets the statements end that are under way; keys that
-        were not sent raise InterfaceError.
+        first call. The future raises ArgumentError for a key that the parameter does not take, LoaderKeyError if a
+        row belongs to no key and may be missing for this one, InterfaceError for several rows without `many`,
+        TimeoutError, and the errors of `Pool.fetch()`. A pool that is closed lets the statements end that are under
+        way; keys that were not sent raise InterfaceError.
         """
         if key is None:
             raise InterfaceError(_NO_KEY, hint=_NO_KEY_HINT)

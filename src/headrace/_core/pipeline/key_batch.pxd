@@ -25,6 +25,7 @@ cdef class KeyBatch(ArrayWriter):
         public object task               # cancel(): the task that runs the statement, or None
         readonly Py_ssize_t wanted       # futures that still wait
         bint written
+        Codec element                    # of the keys as they were written
         list waiters                     # the future of each entry
         Entry *entries
         Py_ssize_t capacity
@@ -39,4 +40,5 @@ cdef class KeyBatch(ArrayWriter):
     cdef int join_group(
         self, Codec element, Py_ssize_t entry, object key, WriteBuffer out, Span *spans, Py_ssize_t start) except -1
     cdef int keep(self, list found, Py_ssize_t group, object row) except -1
+    cdef dict confused_keys(self, object fold, list rows, list found)
     cdef int end(self) except -1

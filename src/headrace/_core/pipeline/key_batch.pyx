@@ -6,7 +6,9 @@ A row belongs to the keys whose bytes decode to the value in its key column, or,
 at that position.
 
 Errors: a key that cannot be encoded, or decoded again, gets an ArgumentError. A key without a row gets a LoaderKeyError
-if there is a row whose key nobody has asked for: these may be the same key in the eyes of the server.
+if there is a row whose key nobody has asked for: these may be the same key in the eyes of the server. If each key has a
+list of rows, such a row may be missing in any list, so all keys get that error. For citext and char(n) the driver knows
+which keys the server finds equal. A key whose rows may have gone to another key gets the error too.
 """
 
 cimport cython
@@ -189,6 +191,7 @@ cdef class KeyBatch(ArrayWriter):
             bint binary = codec.format == 1
             WriteBuffer scratch = out if binary else WriteBuffer()
         self.shape.check_parameter(element)
+        self.element = element
         mark = begin_length(out)
         if binary:
             at = reserve(out, 20)
@@ -308,6 +311,8 @@ cdef class KeyBatch(ArrayWriter):
             list found = [NONE] * count
             bytearray given = bytearray(count)
             object key, row, index, result, stranger = NONE
+            object fold = None if self.shape.positions else folding(self.shape.key_codec, self.element)
+            dict confused = None
             KeyFuture waiter
             list waiters = self.waiters
         for key, row in rows:
@@ -332,6 +337,8 @@ cdef class KeyBatch(ArrayWriter):
                 index = self.aliases.get(index)
                 if index is not None:
                     self.keep(found, index, row)
+        if fold is not None:
+            confused = self.confused_keys(fold, rows, found)
         for i in range(len(waiters)):
             waiter = waiters[i]
             group = self.entries[i].group
@@ -340,10 +347,13 @@ cdef class KeyBatch(ArrayWriter):
                     waiter.answer(self.entries[i].at, None, self.errors[i])
                 continue
             result = found[group]
+            if stranger is not NONE and (result is NONE or self.many):
+                waiter.answer(self.entries[i].at, None, stranger_error(self.shape, count, self.key_at(i), stranger))
+                continue
+            if confused and group in confused:
+                waiter.answer(self.entries[i].at, None, confused_error(self.shape, self.key_at(i), confused[group]))
+                continue
             if result is NONE:
-                if stranger is not NONE:
-                    waiter.answer(self.entries[i].at, None, stranger_error(self.shape, count, self.key_at(i), stranger))
-                    continue
                 result = [] if self.many else None
             elif result is SEVERAL:
                 waiter.answer(self.entries[i].at, None, several_error(self.key_at(i)))
@@ -357,6 +367,23 @@ cdef class KeyBatch(ArrayWriter):
                 answered.append((self.key_at(i), result))
             waiter.answer(self.entries[i].at, result, None)
         self.end()
+
+    cdef dict confused_keys(self, object fold, list rows, list found):
+        """Return the distinct keys whose rows may have gone to another key that was asked for, with that key."""
+        cdef:
+            dict returned = {}
+            dict confused = {}
+            object key, other, row, group
+        for key, row in rows:
+            if isinstance(key, str):
+                returned.setdefault(fold(key), {})[key] = None
+        for key, group in self.groups.items():
+            if isinstance(key, str) and (self.many or found[group] is NONE):
+                for other in returned.get(fold(key), ()):
+                    if other != key:
+                        confused[group] = other
+                        break
+        return confused
 
     cdef int keep(self, list found, Py_ssize_t group, object row) except -1:
         """Take a row of a distinct key."""
@@ -404,16 +431,41 @@ cdef class KeyBatch(ArrayWriter):
         return 0
 
 
+cdef object folding(Codec column, Codec element):
+    """Return a function that gives equal texts for keys that are equal for the server, if Python tells them apart."""
+    if column is None or element is None:
+        return None
+    if column.oid == 1042 or element.oid == 1042:
+        return without_padding
+    if column.name == 'citext' and element.name == 'citext':
+        return str.lower
+    return None
+
+
+def without_padding(str text):
+    """Return the value of a char(n) that is compared."""
+    return text.rstrip(' ')
+
+
+cdef object confused_error(KeyedShape shape, object key, object returned):
+    """Return the error of a key that is equal for the server to another one, which has got its rows."""
+    error = LoaderKeyError(f'the loader asked for the key {shown(key)}, and got a row with {shape.column} = '
+                           f'{shown(returned)}, which is the same key for the server', hint=POSITION_HINT)
+    error.key = key
+    error.returned = returned
+    return error
+
+
 cdef object stranger_error(KeyedShape shape, Py_ssize_t count, object key, object returned):
-    """Return the error of a key without a row, of `count` that were sent, if a row belongs to none of them."""
+    """Return the error of a key, of `count` that were sent, if a row belongs to none of them and might be its row."""
     cdef str text, hint = POSITION_HINT
     if shape.positions:
         text = f'the loader asked for the key {shown(key)}, and got a row with {shape.column} = {shown(returned)}, ' \
                f'which is no position from 1 to {count}'
         hint = 'Select the ordinality of unnest($1) WITH ORDINALITY.'
     else:
-        text = f'the loader asked for the key {shown(key)}, which got no row, and got a row with {shape.column} = ' \
-               f'{shown(returned)}, which nobody asked for'
+        text = f'the loader asked for the key {shown(key)}, and got a row with {shape.column} = {shown(returned)}, ' \
+               'which nobody asked for'
     error = LoaderKeyError(text, hint=hint)
     error.key = key
     error.returned = returned
