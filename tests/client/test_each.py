@@ -425,6 +425,21 @@ async def test_in_a_block_an_argument_that_cannot_be_sent_fails_its_element_alon
         assert await conn.fetchval("SELECT 1") == 1
 
 
+@pytest.mark.parametrize("way", ["del", "aclose"])
+async def test_in_a_block_ending_early_does_not_fail_the_block(conn: headrace.Connection, way: str) -> None:
+    """A read that was sent is not cancelled, because that would fail the block."""
+    brief = "SELECT $1::int FROM pg_sleep(CASE $1::int WHEN 1 THEN 0.5 ELSE 0 END)"
+    async with conn.transaction():
+        results: Any = conn.fetchval_each(brief, [(0,), (1,), (1,)])
+        assert await anext(results) == 0
+        await until_in_flight(conn)
+        if way == "aclose":
+            await results.aclose()
+        del results
+        gc.collect()
+        assert await conn.fetchval("SELECT 42") == 42
+
+
 async def test_a_block_that_ends_in_the_middle(conn: headrace.Connection) -> None:
     """What was decided for the block does not hold behind it, where the isolation of a single statement counts."""
     await conn.execute("SET default_transaction_isolation = 'repeatable read'")

@@ -97,8 +97,9 @@ class ResultIterator(Protocol[T_co]):
     async def aclose(self) -> None:
         """End the iteration.
 
-        Requests that were not sent are dropped, and plain reads are cancelled. Other requests that were sent are waited
-        for: `timeout` seconds at most, if there is a time limit; then they are cancelled.
+        Requests that were not sent are dropped, and plain reads outside of transaction blocks are cancelled. Other
+        requests that were sent are waited for: `timeout` seconds at most, if there is a time limit; then they are
+        cancelled.
         """
 
 

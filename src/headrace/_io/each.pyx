@@ -12,7 +12,8 @@ their results in order, and sends more as results are taken.
 - Everything else has a Sync for each element.
 
 If the iteration ends early, requests that were not sent are dropped, and plain reads are cancelled. Other requests that
-were sent are waited for: they may have an effect.
+were sent are waited for: they may have an effect. So are plain reads in an open transaction block, because a
+cancellation would fail the block.
 """
 
 cimport cython
@@ -221,8 +222,9 @@ cdef class Each:
     async def aclose(self):
         """End the iteration.
 
-        Requests that were not sent are dropped, and plain reads are cancelled. Other requests that were sent are waited
-        for: `timeout` seconds at most, if the iterator has a time limit; then they are cancelled.
+        Requests that were not sent are dropped, and plain reads outside of transaction blocks are cancelled. Other
+        requests that were sent are waited for: `timeout` seconds at most, if the iterator has a time limit; then they
+        are cancelled.
         """
         if self.waits:
             raise InterfaceError('another task is waiting for the next result of this iterator',
@@ -451,7 +453,7 @@ cdef class Each:
         if self.feed is not None:
             await self.feed.stopped()
         if error is not None:
-            if outcomes:
+            if outcomes and not self.sender.reads:
                 error.add_note(f'Later elements that had been sent: {", ".join(outcomes)}.')
             raise error
 
@@ -611,7 +613,7 @@ cdef class Each:
     # -- ended early ---------------------------------------------------------------------------------------------------
 
     cdef list abandon(self, bint sent_too, object error):
-        """Drop what was not sent, cancel plain reads, and with `sent_too` everything else.
+        """Drop what was not sent, cancel plain reads outside of blocks, and with `sent_too` everything else.
 
         Query loggers are told of `error` as the outcome of what was sent. Returns the units that are to be waited for,
         with the numbers of their elements.
@@ -620,10 +622,13 @@ cdef class Each:
             Unit unit
             Py_ssize_t number = self.index
             list sent = []
+        if self.sender.reads and not sent_too:
+            # A cancellation fails an open block.
+            sent_too = not self.sender.in_block()
         if self.results is not None:
             number += len(self.results) - self.at
         for unit in self.units:
-            if sent_too or self.sender.reads or unit.request.state <= QUEUED and not unit.request.delivered:
+            if sent_too or unit.request.state <= QUEUED and not unit.request.delivered:
                 self.log_abandoned(unit, error)
                 unit.request.let_go()
             else:
