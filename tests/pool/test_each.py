@@ -98,6 +98,32 @@ async def test_slow_heads_do_not_hold_it_up(pool: MakePool) -> None:
     await asyncio.wait([slow])
 
 
+async def test_the_question_for_settings_does_not_stay_behind_a_slow_head(pool: MakePool) -> None:
+    """It has to be prepared, so a read that was asked for later may reach the server first."""
+    sleep = "SELECT 1 FROM pg_sleep($1)"
+    made = await pool(min_size=2, max_size=2)
+    first = await made.acquire()
+    assert [value async for value in made.fetchval_each(ECHO, [(0,), (1,)])] == [0, 1]
+    second = await made.acquire()
+    await made.release(first)
+    await made.fetchval(ECHO, 0)
+    for _ in range(5):
+        await made.fetchval(sleep, 0)
+
+    async def results() -> list[int]:
+        return [value async for value in made.fetchval_each(ECHO, [(i,) for i in range(10)])]
+
+    running = asyncio.create_task(results())
+    slow = asyncio.create_task(made.fetchval(sleep, 100))
+    while made.stats().in_flight < 2:
+        await asyncio.sleep(0)
+    await made.release(second)
+    async with asyncio.timeout(10):
+        assert await running == list(range(10))
+    slow.cancel()
+    await asyncio.wait([slow])
+
+
 # -- beside backends that end --------------------------------------------------------------------------------------
 
 

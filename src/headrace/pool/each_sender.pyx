@@ -51,4 +51,10 @@ cdef class PoolSender(EachSender):
         return 0
 
     cdef Query settings(self):
-        return self.dispatcher.query(SETTINGS_QUERY, (), FIRST_ROW, 1, 0, Record, None)
+        cdef Query request = Query(None, SETTINGS_QUERY, (), FIRST_ROW, 1, 0, Record, True)
+        request.cost = self.dispatcher.profile(SETTINGS_QUERY).cost
+        # These settings are the same on all connections, so it may be asked again like the elements.
+        request.pipelined = self.profile.pipelined
+        request.movable = self.profile.movable
+        self.dispatcher.submit(request, None)
+        return request
