@@ -196,6 +196,18 @@ async def test_elements_see_the_transaction_and_the_settings_of_their_lease(lazy
         await connection.execute("DROP TABLE pg_temp.item")
 
 
+async def test_a_loader_reads_on_the_shared_connections_and_then_in_the_transaction(lazy: Any) -> None:
+    async with lazy.acquire() as connection:
+        items = headrace.Loader(connection, "SELECT * FROM item WHERE id = ANY($1)", key="id")
+        assert await items.load_many([2, 1]) == [(2, "item 2"), (1, "item 1")]
+        assert taken(lazy) == 0
+        async with connection.transaction():
+            await connection.execute("UPDATE item SET name = 'changed' WHERE id = 1")
+            assert await items.load(1) == (1, "changed")
+    with pytest.raises(headrace.InterfaceError, match="released back to the pool"):
+        await items.load(1)
+
+
 async def test_calls_at_the_same_time_keep_their_order(lazy: Any) -> None:
     """The read that came first is shared. Those behind it run on the connection, after it."""
     async with lazy.acquire() as connection:

@@ -124,6 +124,10 @@ class LazyConnectionProxy(PoolConnectionProxy[RecordT_co]):
 
     if not TYPE_CHECKING:  # as in PoolConnectionProxy
 
+        @property
+        def _record_class(self) -> Any:
+            return self._pool._record_class
+
         def __getattr__(self, name: str) -> Any:
             if self._is_untaken:
                 raise NotTakenError(
