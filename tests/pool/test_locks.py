@@ -6,6 +6,7 @@ In each the holder of a lock awaits a call of the pool while all other connectio
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -70,3 +71,39 @@ async def test_a_plain_read_by_execute_is_not_stuck_behind_a_head(shared: Any) -
             awaited = asyncio.create_task(shared.execute(QUICK))
             assert await asyncio.wait_for(awaited, 60) == "SELECT 1"
     await asyncio.wait_for(asyncio.gather(*calls), 60)
+
+
+async def test_a_read_that_is_stuck_is_encoded_again_in_the_context_of_its_caller(pool: Any) -> None:
+    """Another connection is asked as well; the encoder sees the variables of the task there, too."""
+    tenant: ContextVar[int] = ContextVar("tenant")
+
+    async def init(connection: Any) -> None:
+        await connection.set_type_codec(
+            "int4", schema="pg_catalog", encoder=lambda value: str(value + tenant.get()), decoder=int
+        )
+
+    made = await pool(min_size=3, max_size=3, init=init)
+    await made.execute("DROP TABLE IF EXISTS locked")
+    await made.execute("CREATE TABLE locked AS SELECT 1 AS a")
+
+    async def echo(number: int) -> int:
+        tenant.set(number)
+        return await made.fetchval("SELECT $1::int4", 1000) - number
+
+    leases = [await made.acquire() for _ in range(3)]
+    for lease in leases:
+        tenant.set(0)
+        await lease.fetch(BLOCKED)
+        await lease.fetch("SELECT $1::int4", 1000)
+    for lease in leases:
+        await made.release(lease)
+    for i in range(10):
+        await made.fetch(BLOCKED)
+        await asyncio.create_task(echo(i))
+    async with made.acquire() as lease:
+        async with lease.transaction():
+            await lease.execute("LOCK TABLE locked")
+            blocked = asyncio.create_task(made.fetch(BLOCKED))
+            calls = [asyncio.create_task(echo(i)) for i in range(1, 40)]
+            assert set(await asyncio.wait_for(asyncio.gather(*calls), 60)) == {1000}
+    await asyncio.wait_for(blocked, 60)

@@ -590,6 +590,8 @@ cpdef Query repetition_of(Query original):
     cdef Query request = original.again()
     request.is_repetition = True
     request.original = original
+    # Its arguments are encoded as if the task that awaits the original had asked for it.
+    request.context = original.context
     request.owner = original.owner
     request.wakeup_batch = original.wakeup_batch
     request.cost = original.cost
