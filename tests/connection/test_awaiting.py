@@ -46,6 +46,20 @@ async def test_a_task_goes_on_in_its_own_context(conn: headrace.Connection) -> N
     assert name.get(None) is None
 
 
+async def test_arguments_of_a_batch_are_read_and_encoded_in_the_context_of_its_task(conn: headrace.Connection) -> None:
+    """Also those that are sent when a reply is read, or when the socket has room again."""
+    tenant: contextvars.ContextVar[int] = contextvars.ContextVar("tenant")
+    await conn.set_type_codec("int4", schema="pg_catalog", encoder=lambda value: str(value + tenant.get()), decoder=int)
+
+    async def run(number: int) -> set[tuple[int, int]]:
+        tenant.set(number)
+        args = ((1000, str(tenant.get()), "x" * 1000) for _ in range(500))
+        rows = await conn.fetchmany("SELECT $1::int4, $2::text, $3::text", args)
+        return {(row[0], int(row[1])) for row in rows}
+
+    assert await asyncio.gather(*(run(i) for i in range(4))) == [{(1000 + i, i)} for i in range(4)]
+
+
 async def test_the_message_of_a_cancellation_arrives(conn: headrace.Connection) -> None:
     call = asyncio.create_task(conn.fetchval("SELECT pg_sleep(600)"))
     await until(lambda: conn._driver.pending == 1)

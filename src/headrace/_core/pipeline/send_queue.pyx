@@ -34,34 +34,31 @@ cdef class SendQueue:
         finalisers: should these have another request encoded, it gets a buffer of its own.
         """
         cdef WriteBuffer out = self.out if self.out is not None else WriteBuffer()
-        cdef bint entered = False
-        cdef object context = request.context
+        cdef object context
         self.out = None
-        if context is not None:
-            try:
-                PyContext_Enter(context)
-                entered = True
-            except RuntimeError:
-                # It is the current one, or that of a task that shares it.
-                pass
+        context = entered_context(request)
         try:
             request.encode(out)
             if request.state == WAITING:
                 request.state = QUEUED
         finally:
-            if entered:
+            if context is not None:
                 PyContext_Exit(context)
             out.length = 0
             self.out = out
         return 0
 
     cdef bytes next_chunk(self, Request request):
-        """The next bytes of a request that has more; like encode() this runs code of the caller."""
+        """The next bytes of a request that has more; like encode() this runs code of the caller, in its context."""
         cdef WriteBuffer out = self.out if self.out is not None else WriteBuffer()
+        cdef object context
         self.out = None
+        context = entered_context(request)
         try:
             return request.more(out)
         finally:
+            if context is not None:
+                PyContext_Exit(context)
             out.length = 0
             self.out = out
 
@@ -190,3 +187,16 @@ cdef class SendQueue:
             return False
         self.urgent.append(withdrawal)
         return True
+
+
+cdef object entered_context(Request request):
+    """Enter the context of the task that awaits a request; returns it, or None if there is nothing to leave."""
+    cdef object context = request.context
+    if context is None:
+        return None
+    try:
+        PyContext_Enter(context)
+    except RuntimeError:
+        # It is the current one, or that of a task that shares it.
+        return None
+    return context
