@@ -9,6 +9,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -1017,3 +1018,29 @@ async def test_the_options_of_a_pool(pool: MakePool, options: dict[str, Any]) ->
 async def test_a_connection_that_sends_one_request_at_a_time(connect: Connect) -> None:
     connection = await connect(max_pipeline=1)
     assert await taken(connection.fetchval_each(ECHO, numbers(500))) == list(range(500))
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["connection", "pool"])
+async def test_encoders_see_the_variables_of_the_iterations_own_task(
+    connect: Connect, pool: MakePool, shared: bool
+) -> None:
+    """Also if an element is encoded when the reply to another task's element is read."""
+    tenant: ContextVar[int] = ContextVar("tenant")
+
+    async def init(connection: Any) -> None:
+        await connection.set_type_codec(
+            "int4", schema="pg_catalog", encoder=lambda value: str(value + tenant.get()), decoder=int
+        )
+
+    queries: Queries
+    if shared:
+        queries = await pool(min_size=2, max_size=2, init=init)
+    else:
+        queries = await connect()
+        await init(queries)
+
+    async def run(number: int) -> set[int]:
+        tenant.set(number)
+        return set(await taken(queries.fetchval_each("SELECT $1::int4", [(1000,)] * 3000)))
+
+    assert await asyncio.gather(*(run(i) for i in range(4))) == [{1000 + i} for i in range(4)]

@@ -41,6 +41,7 @@ cdef class Each:
         double argument_bytes        # the same of the arguments
         object turn                  # the iterator that is awaited in place of a request
         object timer
+        object context               # of the task that has begun the iteration
         bint timed_out
         bint ends                    # `turn` ends the iteration by an error
         bint waits                   # a task waits for the next result

@@ -17,6 +17,7 @@ cancellation would fail the block.
 """
 
 cimport cython
+from cpython.contextvars cimport PyContext_CopyCurrent
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 
@@ -151,6 +152,8 @@ cdef class Each:
         self.timeout = timeout
         self.window = window
         self.argument_bytes = self.row_bytes = -1
+        # Encoders run in it, whatever has an element sent: a result that is taken, a reply, a connection that is free.
+        self.context = PyContext_CopyCurrent()
         self.units = deque()
         self.ahead = []
         self.grouping = 0 if sender.reads and not reads_transaction(query) else -1
@@ -587,6 +590,7 @@ cdef class Each:
             request.args = elements[0]
             request.cost = sender.cost
         request.limited = self.timeout is not None
+        request.context = self.context
         unit = Unit(request, elements, is_group)
         if first:
             self.units.appendleft(unit)
