@@ -7,7 +7,7 @@ lost, and the next use is healed. What only looks alike is left as it is.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -254,6 +254,61 @@ async def test_the_first_use_in_a_batch_of_what_another_session_has_altered(
     async with conn.transaction():
         await conn.executemany(insert, [("three",)])
     assert await other.fetch("SELECT a FROM changing") == [("1",), ("2",), ("three",)]
+
+
+@pytest.mark.parametrize(("type_", "value"), [("uuid", "6c0f2b0a-0000-4000-8000-000000000001"), ("jsonb", "[1]")])
+async def test_an_argument_that_fits_the_old_type_and_the_new_one(
+    conn: headrace.Connection, other: headrace.Connection, type_: str, value: str
+) -> None:
+    """The server refuses the statement then: a parameter that was text does not become uuid or jsonb by itself."""
+    insert, select = "INSERT INTO changing (b) VALUES ($1)", "SELECT a FROM changing WHERE b = $1"
+    await other.execute("ALTER TABLE changing ADD b text")
+
+    async def use(count: int) -> None:
+        await conn.execute(insert, value)
+        await conn.executemany(insert, [(value,), (value,)])
+        assert len(await conn.fetch(select, value)) == count
+        assert await conn.fetchmany(select, [(value,)]) == [(None,)] * count
+
+    await use(3)
+    await other.execute(f"ALTER TABLE changing ALTER b TYPE {type_} USING b::{type_}")
+    await use(6)
+    before = prepared(conn)
+    await use(9)
+    assert prepared(conn) == before
+
+
+async def test_an_old_type_of_a_parameter_in_a_transaction(
+    conn: headrace.Connection, other: headrace.Connection
+) -> None:
+    insert = "INSERT INTO changing (b) VALUES ($1)"
+    await other.execute("ALTER TABLE changing ADD b text")
+    await conn.execute(insert, "[1]")
+    await other.execute("ALTER TABLE changing ALTER b TYPE jsonb USING b::jsonb")
+    with pytest.raises(headrace.DatatypeMismatchError):
+        async with conn.transaction():
+            await conn.execute(insert, "[2]")
+    async with conn.transaction():
+        await conn.execute(insert, "[3]")
+    assert await other.fetchval("SELECT count(*) FROM changing WHERE b IS NOT NULL") == 2
+
+
+async def test_batches_from_iterators_after_another_session_has_altered_a_table(
+    conn: headrace.Connection, other: headrace.Connection
+) -> None:
+    """Their arguments are gone once they were refused. The next call has the statement prepared again."""
+    insert = "INSERT INTO changing (a) VALUES ($1)"
+
+    async def arriving(value: Any) -> AsyncIterator[tuple[Any]]:
+        yield (value,)
+
+    await conn.executemany(insert, [(2,)])
+    await other.execute("ALTER TABLE changing ALTER a TYPE text")
+    with pytest.raises(headrace.ArgumentError):
+        await conn.executemany(insert, arriving("three"))
+    await conn.executemany(insert, arriving("three"))
+    await conn.executemany(insert, iter([("four",)]))
+    assert await other.fetchval("SELECT array_agg(a) FROM changing") == ["1", "2", "three", "four"]
 
 
 async def test_an_argument_that_is_wrong_leaves_a_transaction_as_it_was(

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from headrace.copy.transfer import Interruption
+from headrace.exceptions import ArgumentError
 
 if TYPE_CHECKING:
     from headrace._core.pipeline.batch import StreamedBatch
@@ -87,15 +88,19 @@ class _Batch:
         interruption = self._interruption = Interruption(request.waiter)
         if first is not END:
             with interruption.within(scope), driver.reading():
-                await self._add(request, first)
+                await self._add(request, statement, first)
                 async for args in self._iterator:
-                    await self._add(request, args)
+                    await self._add(request, statement, args)
         request.finish()
         self._send(request)
         return await request.waiter, request.status or None
 
-    async def _add(self, request: StreamedBatch, args: Any) -> None:
-        request.add(args)
+    async def _add(self, request: StreamedBatch, statement: Statement, args: Any) -> None:
+        try:
+            request.add(args)
+        except ArgumentError:
+            self._driver.session.argument_refused(statement)
+            raise
         if request.is_full:
             self._send(request)
             while request.is_full and not request.waiter.done():

@@ -123,8 +123,15 @@ def insert_many(talk: Conversation) -> None:
 
 
 def insert_a_bad_one(talk: Conversation) -> None:
+    statements.CONFIRMED_SECONDS, seconds = 0, statements.CONFIRMED_SECONDS
     with pytest.raises(exceptions.ArgumentError):
         talk.batch(ECHO, iter([(1,), ("two",)]))
+    statements.CONFIRMED_SECONDS = seconds
+    talk.fetch(ECHO, 1)
+    assert talk.flush() == "CS PDS"
+    talk.reply(backend.close_complete(), backend.ready_for_query(), described([INT4], [NUMBER]))
+    talk.flush()
+    talk.reply(rows(1))
 
 
 def prepare(talk: Conversation) -> None:

@@ -343,9 +343,34 @@ def test_a_call_that_is_cancelled_while_its_statement_is_described_again(shared:
     refuse(talk)
 
 
-def test_what_comes_from_an_iterator_cannot_be_encoded_twice() -> None:
+def test_what_comes_from_an_iterator_cannot_be_encoded_twice_so_the_next_use_has_the_statement_prepared_again() -> None:
     talk = echoing()
     with pytest.raises(exceptions.ArgumentError, match="'one'"):
+        talk.batch(ECHO, iter([("one",)]))
+    again = talk.batch(ECHO, iter([("one",)]))
+    assert talk.flush() == "CS PDS"
+    talk.reply(backend.close_complete(), backend.ready_for_query(), described([TEXT], [NUMBER]))
+    assert talk.flush() == "BES"
+    talk.reply(rows(1))
+    assert again.value is None
+
+
+def test_bad_values_from_iterators_do_not_have_the_statement_prepared_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(statements, "CONFIRMED_SECONDS", float("inf"))
+    talk = echoing()
+    with pytest.raises(exceptions.ArgumentError):
+        talk.batch(ECHO, iter([("one",)]))
+    assert talk.flush() == "CS"
+    talk.reply(backend.close_complete(), backend.ready_for_query())
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "PDS"
+    talk.reply(described([INT4], [NUMBER]))
+    assert talk.flush() == "BES"
+    talk.reply(rows(1))
+    assert call.value == [(1,)]
+    with pytest.raises(exceptions.ArgumentError):
         talk.batch(ECHO, iter([("one",)]))
     assert talk.flush() == ""
 

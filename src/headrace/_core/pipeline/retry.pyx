@@ -32,13 +32,20 @@ cdef bint may_bind_again(ExtendedQuery request) except -1:
 
 
 cdef bint looks_stale(ExtendedQuery request) except -1:
-    """Return whether the server has refused Bind as it does where a type was altered, or dropped and made again.
+    """Return whether the server has refused Bind as it does if a table or type was altered, or dropped and made again.
 
-    record_recv() in rowtypes.c raises 42804 for other columns than a composite has; XX000 is what becomes of an OID
-    that is gone. Nothing was executed then, but for elements of a batch, which the server has rolled back, and those of
-    a group, which only read.
+    RevalidateCachedQuery() in plancache.c analyses the text anew with the parameters' former types. An error of class 42
+    shows that they no longer fit, as where a column was text and is jsonb now. record_recv() in rowtypes.c raises 42804 for
+    other columns than a composite has; XX000 is what becomes of an OID that is gone. Nothing was executed then, but for
+    elements of a batch, which the server has rolled back, and those of a group, which only read.
     """
-    if getattr(request.error, 'sqlstate', None) not in ('42804', 'XX000'):
+    cdef str code = getattr(request.error, 'sqlstate', None)
+    if code is None:
+        return False
+    if request.stage == 1 and code[:2] == '42' and code != '42501' and not request.repeated:
+        # 42501: privileges are checked in Bind, too.
+        return True
+    if code not in ('42804', 'XX000'):
         return False
     if request.stage != 1 and not (isinstance(request, (Batch, Group)) and request.stage == 3):
         return False

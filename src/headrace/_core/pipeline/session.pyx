@@ -214,6 +214,10 @@ cdef class Session:
         statement.users -= 1
         self.statements.let_go(statement)
 
+    def argument_refused(self, Statement statement not None):
+        """An argument did not fit the statement, and cannot be encoded again: perhaps a table was altered."""
+        self.statements.doubt_refused(statement)
+
     def forget_statements(self):
         """Empty the statement cache; statements in use stay until they are done with."""
         self.statements.let_go_of_all()

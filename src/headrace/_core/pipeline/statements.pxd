@@ -49,6 +49,7 @@ cdef class Statements:
     cdef int looked_up(self, Statement statement, object resume) except -1
     cdef int fail_elsewhere(self, object reason) except -1
     cdef int doubt(self, Statement statement) except -1
+    cdef int doubt_refused(self, Statement statement) except -1
     cdef int read_late(self, Query request) except -1
     cdef int ask(self, list oids, Query decodes) except -1
     cdef int is_ready(self, Statement statement) except -1

@@ -195,8 +195,7 @@ cdef class Statements:
                 or request.is_bound():
             return False
         if not request.can_encode_again():
-            if self.types.catalogue.made_of(statement.parameter_oids):
-                self.doubt(statement)
+            self.doubt_refused(statement)
             return False
         if statement.confirmed > 0 and monotonic() - statement.confirmed < CONFIRMED_SECONDS:
             return False
@@ -210,6 +209,19 @@ cdef class Statements:
         request.statement = probe
         self.park(request)
         return True
+
+    cdef int doubt_refused(self, Statement statement) except -1:
+        """An argument was refused that cannot be encoded again: have the statement prepared again for the next use.
+
+        As in describe_again() this is done no more than once in CONFIRMED_SECONDS, unless a type may have been altered.
+        """
+        if statement.state != READY or statement.results is not self.types or self.failure is not None:
+            return 0
+        if not self.types.catalogue.made_of(statement.parameter_oids):
+            if statement.confirmed > 0 and monotonic() - statement.confirmed < CONFIRMED_SECONDS:
+                return 0
+            statement.confirmed = monotonic()
+        return self.doubt(statement)
 
     cdef int compare(self, Statement probe, bint same, bint accepted) except -1:
         """A statement was described once more: take the new description in its place if anything has changed.
