@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -76,6 +76,32 @@ async def test_closing_a_pool_with_a_lease(pool: MakePool) -> None:
 async def test_copy_that_takes_too_long(conn: headrace.Connection) -> None:
     error = await late(conn.copy_from_query("SELECT pg_sleep(60)", output=bytearray().extend, timeout=SHORT))
     assert str(error) == "the COPY timed out after 0.05 seconds"
+
+
+async def test_a_source_of_a_batch_that_takes_too_long(conn: headrace.Connection) -> None:
+    error = await late(conn.executemany("SELECT $1::int", endless(), timeout=SHORT))
+    assert str(error) == "the command timed out after 0.05 seconds"
+
+
+@pytest.mark.parametrize("returning", [None, ["a"]])
+async def test_records_that_take_too_long(conn: headrace.Connection, returning: list[str] | None) -> None:
+    await conn.execute("CREATE TEMP TABLE taken (a int)")
+    error = await late(conn.insert_records("taken", endless(), returning=returning, timeout=SHORT))
+    assert str(error) == "insert_records() timed out after 0.05 seconds"
+    assert await conn.fetchval("SELECT count(*) FROM taken") == 0
+
+
+async def test_records_that_get_no_connection(pool: MakePool) -> None:
+    shared = await pool(min_size=1, max_size=1)
+    async with shared.acquire():
+        error = await late(shared.insert_records("taken", [(1,)], timeout=SHORT))
+    assert str(error) == "acquire() timed out after 0.05 seconds: no connection was free"
+
+
+async def endless() -> AsyncIterator[tuple[int]]:
+    while True:
+        yield (1,)
+        await asyncio.sleep(0.001)
 
 
 async def test_connecting_that_takes_too_long() -> None:

@@ -1083,7 +1083,7 @@ class Connection(Generic[RecordT_co]):
         conflict = Conflict(on_conflict, update, constraint, where, on_duplicate)
         rows = record_class if row is None else rows_as(row, record_class)
         return await insert_records(  # type: ignore[no-any-return]
-            self._for_copy(),
+            self._for_copy(timeout),
             table_name,
             schema_name,
             records,
@@ -1362,7 +1362,7 @@ class Connection(Generic[RecordT_co]):
             return_errors=options.return_errors, timeout=options.timeout, window=options.window,
         )  # fmt: skip
 
-    def _for_copy(self) -> AbstractAsyncContextManager[Connection]:
+    def _for_copy(self, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)
 
     def _timeout(self, timeout: float | None) -> float | None:

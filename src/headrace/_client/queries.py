@@ -136,5 +136,5 @@ class Queryable(Protocol[RecordT_co]):
     ) -> ResultIterator[Any]:
         """Return the results of a query for each element of `args`. Nothing is sent before the first is awaited."""
 
-    def _for_copy(self) -> AbstractAsyncContextManager[ConnectionInterface]:
-        """Return a context manager that provides the connection for a COPY."""
+    def _for_copy(self, timeout: float | None = None) -> AbstractAsyncContextManager[ConnectionInterface]:
+        """Return a context manager that provides the connection for a COPY. It waits `timeout` seconds at most."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from headrace._client.timeouts import time_limit
 from headrace.copy.transfer import Interruption
 from headrace.exceptions import ArgumentError
 
@@ -47,7 +48,7 @@ async def run_batch(
     started = monotonic()
     failure: BaseException | None = None
     try:
-        async with asyncio.timeout(timeout) as scope:
+        async with time_limit(timeout, "the command") as scope:
             return await batch.run(statement, scope)
     except BaseException as error:
         failure = batch.withdraw(error)

@@ -19,6 +19,7 @@ from operator import itemgetter
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headrace._client.timeouts import time_limit
 from headrace._core.pipeline.copy import RowEncoder
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace.copy import command as copy_command
@@ -99,7 +100,7 @@ async def insert_records(
         insertion = Insertion(
             connection, source, conflict, returning, one_object_a_row(connection._rows_as(rows)), bool(ordered)
         )
-        async with asyncio.timeout(seconds), connection._insert_turn.taken():
+        async with time_limit(seconds, "insert_records()"), connection._insert_turn.taken():
             return await insertion.run(table, list(columns or ()))
 
 

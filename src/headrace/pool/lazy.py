@@ -187,7 +187,7 @@ class LazyConnectionProxy(PoolConnectionProxy[RecordT_co]):
         taking.later.clear()
 
     @asynccontextmanager
-    async def _for_copy(self) -> AsyncGenerator[Connection, None]:
+    async def _for_copy(self, timeout: float | None = None) -> AsyncGenerator[Connection, None]:
         yield await self._take()
 
 

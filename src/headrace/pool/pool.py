@@ -335,8 +335,8 @@ class Pool(Generic[RecordT_co]):
             return_errors=options.return_errors, timeout=options.timeout, window=options.window,
         )  # fmt: skip
 
-    def _for_copy(self) -> PoolAcquireContext[RecordT_co]:
-        return self._for_call()
+    def _for_copy(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
+        return self._for_call(timeout)
 
     # -- leases ----------------------------------------------------------------------------------------------------
 
