@@ -592,3 +592,19 @@ async def test_connections_of_every_mode(connect: Connect, options: dict[str, An
         await conn.insert_records("t", records, returning="a")
     left = await conn.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'headrace_records%'")
     assert left == 0, "the statements of these calls are closed"
+
+
+async def test_hints_for_names_that_do_not_exist(conn: headrace.Connection) -> None:
+    """They are about the arguments of the call: the text that the error shows is not the program's."""
+    await conn.execute("CREATE TABLE named (id int, day date)")
+    calls = (conn.insert_records, conn.copy_records_to_table)
+    for call in calls:
+        with pytest.raises(headrace.UndefinedTableError) as missing:
+            await call("public.named", records=[(1,)])
+        assert missing.value.hint == 'Pass the schema separately: table_name="named", schema_name="public".'
+        with pytest.raises(headrace.UndefinedColumnError) as unknown:
+            await call("named", records=[(1,)], columns=["ID"])
+        assert unknown.value.hint == (
+            "Names are taken as they are, upper and lower case too. The columns are 'id', 'day'."
+        )
+    await conn.execute("DROP TABLE named")

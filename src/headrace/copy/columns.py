@@ -6,6 +6,7 @@ question costs no round trip if the COPY can be sent along with it, see `begin_a
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.pipeline.copy import RowEncoder
@@ -17,9 +18,11 @@ from headrace._sql.hints.tokens import significant
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.transfer import Upload
-from headrace.exceptions import UndefinedTableError
+from headrace.exceptions import UndefinedColumnError, UndefinedTableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.requests import Query
     from headrace._core.pipeline.statement_cache import Statement
@@ -33,6 +36,9 @@ BOOL, TEXT, OID = 16, 25, 26
 
 BINARY: dict[str, object] = {"format": "binary"}
 AS_TEXT: dict[str, object] = {"format": "text"}
+
+MOST_SHOWN = 50
+"""Columns that a hint lists."""
 
 MOST_KNOWN = 1000
 """The COPYs that a connection remembers to have run in the text format."""
@@ -57,11 +63,8 @@ async def encoder(
         names = columns
     if not types or any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
         # The server reports what is wrong with a name. Preparing also looks up types that are not known yet.
-        try:
+        with explaining_names(table, list(types)):
             await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
-        except UndefinedTableError as error:
-            error.hint = copied_table(significant(table)) or error.hint
-            raise
     return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
 
 
@@ -116,6 +119,24 @@ def listed(columns: command.Names) -> list[str] | None:
     names = columns if isinstance(columns, (str, bytes)) else list(columns)
     command.column_list(names)
     return list(names) or None
+
+
+@contextmanager
+def explaining_names(table: str, columns: Sequence[str]) -> Iterator[None]:
+    """Add hints to the server's errors about names of a text that the program has not written.
+
+    `table` is a quoted name; `columns` are those that the table has.
+    """
+    try:
+        yield
+    except UndefinedTableError as error:
+        error.hint = copied_table(significant(table)) or error.hint
+        raise
+    except UndefinedColumnError as error:
+        if columns:
+            names = ", ".join(map(repr, columns[:MOST_SHOWN])) + (", ..." if len(columns) > MOST_SHOWN else "")
+            error.hint = f"Names are taken as they are, upper and lower case too. The columns are {names}."
+        raise
 
 
 def encoded_as(encoder: RowEncoder) -> dict[str, object]:

@@ -24,7 +24,7 @@ from headrace._core.pipeline.copy import RowEncoder
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace.copy import command as copy_command
 from headrace.copy.arguments import standard_strings
-from headrace.copy.columns import prepared
+from headrace.copy.columns import explaining_names, prepared
 from headrace.copy.records import copy_records
 from headrace.exceptions import (
     ArgumentError,
@@ -162,7 +162,7 @@ class Insertion:
             table = await described(driver, quoted)
             columns = given or (list(keys) if keys else None) or (table.writable if table is not None else [])
             if table is None or not columns or any(name not in table.columns for name in columns):
-                await self._refused(quoted, columns)
+                await self._refused(quoted, columns, table)
                 raise InterfaceError(f"{quoted} has no columns that records could be inserted into")
             await look_up(driver, table.types_of(columns))
             self._records.into(table, columns, driver.session.types)
@@ -176,11 +176,12 @@ class Insertion:
         self._records.report(self._records.taken)
         return self._count if self._returning is None else self._rows
 
-    async def _refused(self, quoted: str, columns: Sequence[str]) -> None:
+    async def _refused(self, quoted: str, columns: Sequence[str], table: Table | None) -> None:
         """Have the server say what is wrong with a name."""
         values = ", ".join(f"${i}" for i in range(1, len(columns) + 1))
         names = f" ({copy_command.column_list(columns)}) VALUES ({values})" if columns else " DEFAULT VALUES"
-        await prepared(self._driver, f"INSERT INTO {quoted}{names}", None)
+        with explaining_names(quoted, [] if table is None else list(table.columns)):
+            await prepared(self._driver, f"INSERT INTO {quoted}{names}", None)
 
     # -- by COPY ---------------------------------------------------------------------------------------------------
 
