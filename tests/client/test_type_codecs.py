@@ -280,3 +280,17 @@ async def test_numpy_arrays_are_elements_of_arrays(conn: headrace.Connection) ->
     finally:
         await conn.execute('DROP DOMAIN "route"')
     assert await conn.fetchval("SELECT $1::float8[]", matrix) == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("int4", 1), ("text", 1), ("bool", 0), ("date", "2024-01-01"), ("jsonb", {})]
+)
+async def test_the_hint_for_a_value_that_an_encoder_refuses(
+    conn: headrace.Connection, name: str, value: object
+) -> None:
+    """What the type takes without the codec does not matter."""
+    await conn.set_type_codec(name, schema="pg_catalog", encoder={}.__getitem__, decoder=str)
+    with pytest.raises(headrace.ArgumentError) as refused:
+        await conn.fetch(f"SELECT $1::{name}", value)
+    assert refused.value.hint == f"Pass a value that its encoder takes: set_type_codec() has set one for {name}."
+    assert isinstance(refused.value.__cause__, (KeyError, TypeError))

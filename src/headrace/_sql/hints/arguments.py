@@ -45,6 +45,8 @@ _TIME: Final = re.compile(r".*[0-9]|\s*(now|today|tomorrow|yesterday|epoch|[+-]?
 _TRUTHS: Final = frozenset("true false t f yes no y n on off 1 0".split())
 _RANGES: Final = re.compile(r"\s*([\[(].*,.*[\])]|empty|\{.*\})\s*", re.S)
 _SHAPES: Final = frozenset(("point", "lseg", "box", "path", "polygon", "line", "circle"))
+_ENCODED: Final = "a value that its encoder takes"
+"""The values that a codec of the program's own accepts, see custom_codec()."""
 _COUNT: Final = "Pass one argument for each of $1, $2, ... in the query."
 
 
@@ -65,6 +67,8 @@ def _quoted(name: str) -> str:
 
 def argument_hint(query: str, parameter: Parameter, value: object) -> str:
     """Return the hint for an argument of a query that could not be encoded."""
+    if parameter.accepted == _ENCODED:
+        return column_hint(parameter, value)
     found = significant(query)
     name = f"${parameter.number}"
     if _is_list(value) and not _is_array(parameter):
@@ -92,6 +96,9 @@ def argument_hint(query: str, parameter: Parameter, value: object) -> str:
 def column_hint(parameter: Parameter, value: object) -> str:
     """Return the hint for a value that could not be encoded, whatever the query: what to pass instead."""
     kind, accepted = parameter.type_name, parameter.accepted
+    if accepted == _ENCODED:
+        # Nothing is known of it but that set_type_codec() has set it, whatever the type.
+        return f"Pass {accepted}: set_type_codec() has set one for {kind}."
     if _is_json(parameter) and accepted == "str" and not isinstance(value, str):
         return f"Pass json.dumps(value), or connect with json=True, which makes values of {kind} Python objects."
     if kind in ("json[]", "jsonb[]") and _is_list(value):
