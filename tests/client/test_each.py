@@ -296,6 +296,14 @@ async def test_other_bad_options(queries: Queries) -> None:
         queries.fetch_each(ECHO, [], record_class=int)
 
 
+async def test_a_loop_without_async(queries: Queries) -> None:
+    """It must not go round for ever, without a turn of the event loop."""
+    with pytest.raises(headrace.InterfaceError, match="`async for`"):
+        for _ in itertools.islice(queries.fetchval_each(ECHO, numbers(3)), 100):
+            pass
+    await is_usable(queries)
+
+
 async def test_a_source_that_ends_the_iteration_itself(queries: Queries) -> None:
     def source() -> Iterator[tuple[int]]:
         yield from numbers(600)

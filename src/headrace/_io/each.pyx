@@ -332,6 +332,10 @@ cdef class Each:
             unit = <Unit>self.units[0]
             request = unit.request
             if not request.delivered:
+                if request._asyncio_future_blocking:
+                    # No task has waited for it, so this would go on for ever.
+                    raise InterfaceError('the results of fetch_each() and its kin are expected to be read by `async for` '
+                                         'or `await anext()`, got `for` or next()')
                 self.start_timer()
                 request._asyncio_future_blocking = True
                 suspended[0] = True
