@@ -88,7 +88,7 @@ async def test_a_read_that_is_stuck_is_encoded_again_in_the_context_of_its_calle
 
     async def echo(number: int) -> int:
         tenant.set(number)
-        return await made.fetchval("SELECT $1::int4", 1000) - number
+        return int(await made.fetchval("SELECT $1::int4", 1000)) - number
 
     leases = [await made.acquire() for _ in range(3)]
     for lease in leases:
