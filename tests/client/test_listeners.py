@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Any
+import gc
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import headrace
 from headrace import Gap, Notification
 from tests.servers import Cluster
+
+if TYPE_CHECKING:
+    from tests.fixtures import MakePool
 
 PATIENCE = 10.0
 """Seconds after which a test takes something for lost."""
@@ -540,3 +545,28 @@ async def test_wrong_arguments(shared: headrace.Pool) -> None:
         with pytest.raises(headrace.InterfaceError, match="another task is waiting"):
             await events.next()
         task.cancel()
+
+
+class Unlucky(headrace.Connection):
+    """A connection whose first one ends while it begins to listen."""
+
+    made = 0
+
+    async def add_listener(self, channel: str, callback: Any) -> None:
+        await super().add_listener(channel, callback)
+        Unlucky.made += 1
+        if Unlucky.made == 1:
+            self.terminate()
+
+
+async def test_a_connection_that_ends_while_it_begins_to_listen_leaves_nothing_behind(pool: MakePool) -> None:
+    Unlucky.made = 0
+    made = await pool(min_size=1, max_size=1, connection_class=Unlucky)
+    async with made.listen("news") as events:
+        gap = await events.next()
+        assert isinstance(gap, headrace.Gap)
+    assert Unlucky.made == 2
+    reference = weakref.ref(events)
+    del events, gap
+    gc.collect()
+    assert reference() is None, "no timer of its heartbeat is left in the event loop"

@@ -177,7 +177,8 @@ class Listening:
         connection._when_lost(self._on_lost)
         if connection.is_closed():
             self._on_lost(connection)
-        self._check_later()
+        else:
+            self._check_later()
 
     def _on_notification(self, connection: object, pid: int, channel: str, payload: str) -> None:
         self._put(Notification(channel, payload, pid))
