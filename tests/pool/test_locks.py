@@ -73,6 +73,29 @@ async def test_a_plain_read_by_execute_is_not_stuck_behind_a_head(shared: Any) -
     await asyncio.wait_for(asyncio.gather(*calls), 60)
 
 
+async def test_a_read_does_not_overtake_a_write_whose_statement_is_being_prepared(pool: Any) -> None:
+    """The cost of the write is known, by another connection. The write was asked for first, and must not get stuck."""
+    made = await pool(min_size=2, max_size=2)
+    await made.execute("DROP TABLE IF EXISTS locked, written")
+    await made.execute("CREATE TABLE locked AS SELECT 1 AS a")
+    await made.execute("CREATE TABLE written (a int)")
+    insert = "INSERT INTO written VALUES ($1)"
+    first = await made.acquire()
+    for _ in range(3):
+        await made.execute(insert, 0)
+    second = await made.acquire()
+    await made.release(first)
+    for _ in range(3):
+        await made.fetch(BLOCKED)
+    async with second.transaction():
+        await second.execute("LOCK TABLE locked")
+        write = asyncio.create_task(made.execute(insert, 1))
+        read = asyncio.create_task(made.fetch(BLOCKED))
+        assert await asyncio.wait_for(write, 60) == "INSERT 0 1"
+    assert await asyncio.wait_for(read, 60)
+    await made.release(second)
+
+
 async def test_a_read_that_is_stuck_is_encoded_again_in_the_context_of_its_caller(pool: Any) -> None:
     """Another connection is asked as well; the encoder sees the variables of the task there, too."""
     tenant: ContextVar[int] = ContextVar("tenant")

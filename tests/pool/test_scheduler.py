@@ -233,6 +233,21 @@ def test_nothing_is_sent_behind_a_text_whose_cost_is_unknown() -> None:
     assert pool.reply(one) == [late]
 
 
+def test_nothing_is_sent_behind_a_claim_whose_statement_is_being_prepared() -> None:
+    """It would overtake that one, which is sent once the statement is ready."""
+    pool = Pool(1)
+    write = pool.write()
+    one = pool.ask(write)
+    assert one is not None
+    write.unprepared = True
+    late, later = pool.read(), pool.read()
+    assert pool.ask(late) is None
+    assert pool.serve(one) == []
+    write.unprepared = False
+    assert pool.serve(one) == [late]
+    assert pool.ask(later) is one
+
+
 @pytest.mark.parametrize("cost", [None, 0.006])
 def test_a_read_that_is_not_known_to_be_quick_is_sent_behind_nothing(cost: float | None) -> None:
     """It could keep a connection from a read that came before it, and that is asked again because its head overruns."""

@@ -311,7 +311,7 @@ cdef class Scheduler:
         cdef Workload work = pooled.work
         return not pooled.reserved and not pooled.blocked and not pooled.leased and not work.overrun \
             and work.unmeasured == 0 and work.preparing == 0 and work.count < self.max_pipeline and 0 < self.budget >= work.expected \
-            and not self.has_overrun(pooled, now)
+            and not (work.last is not None and work.last.unprepared) and not self.has_overrun(pooled, now)
 
     cdef bint has_overrun(self, PooledConnection pooled, double now) noexcept:
         """Return whether the head of a connection has taken far longer than expected."""

@@ -159,7 +159,7 @@ cdef class Request(Future):
         self.size = 0
         self.has_more = self.may_be_cancelled = self.counted = False
         self.repeated = 0
-        self.moves_search_path = self.awaits_search_path = False
+        self.moves_search_path = self.awaits_search_path = self.unprepared = False
         self.stage = 0
         self.error = None
         self.status = None

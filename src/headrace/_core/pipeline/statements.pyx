@@ -245,6 +245,7 @@ cdef class Statements:
         (<list>request.statement.waiting).append(request)
         if request.shared:
             self.parked += 1
+            request.unprepared = True
         return 0
 
     cdef int barrier(self) except -1:
@@ -277,6 +278,7 @@ cdef class Statements:
         for request in waiting:
             if request.shared:
                 self.parked -= 1
+                request.unprepared = False
         return waiting
 
     cdef Request first_waiting(self, Statement statement):

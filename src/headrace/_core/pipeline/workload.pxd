@@ -28,6 +28,7 @@ cdef class Claim:
         public bint movable              # may be asked a second time on another connection
         public bint asked_twice           # has been asked a second time, or is the second time
         public bint limited              # its caller has set a time limit
+        public bint unprepared           # waits for its statement on its connection: what comes now would overtake it
         public bint waits                # stands in the wait queue
         readonly double expected         # seconds, as learnt when it was sent; below 0 if unknown
         public double since              # when it came to the wait queue

@@ -22,6 +22,7 @@ class Claim:
     movable: bool
     asked_twice: bool
     limited: bool
+    unprepared: bool
     waits: bool
     since: float
     ticket: int
