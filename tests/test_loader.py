@@ -235,11 +235,9 @@ async def test_keys_of_a_char_n_do_not_depend_on_the_keys_beside_them(shared: he
     query = "SELECT id, 1 AS n FROM (SELECT 'ab'::char(4) AS id) AS one WHERE id = ANY($1::char(4)[])"
     for many in (False, True):
         loader = loader_of(shared, query, key="id", many=many)
-        alone, beside, padded, other = (
-            await error_of(loader.load("ab")),
-            *await loader.load_many(["ab", "ab  ", "zz"], return_errors=True),
-        )
-        assert isinstance(alone, LoaderKeyError)
+        assert isinstance(await error_of(loader.load("ab")), LoaderKeyError)
+        together: list[Any] = await loader.load_many(["ab", "ab  ", "zz"], return_errors=True)
+        beside, padded, other = together
         assert isinstance(beside, LoaderKeyError)
         assert (beside.key, beside.returned) == ("ab", "ab  ")
         assert "the same key for the server" in str(beside)
