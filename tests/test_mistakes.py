@@ -1,6 +1,6 @@
 """Mistakes of beginners, as a table: the call, what its error says, and the call that follows the hint literally.
 
-The hint of each row is followed, on a server, and must work. What is right, but looks like a mistake, gets no hint.
+The hint of each row is followed, on a server, and must work. A right query that looks like a mistake gets no hint.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Wrong:
     says: str
     """A part of the message."""
     write: str = ""
-    """What the hint says to write in the query."""
+    """The text that the hint says to write in the query."""
     right: str = ""
     """The query with that written, if it does not simply take the place of $1. WHOLE: it is the query."""
     value: str = ""
-    """What the hint says to pass, as Python that is evaluated: `value` is the last argument."""
+    """The value that the hint says to pass, as Python that is evaluated: `value` is the last argument."""
     hint: str = ""
     """Other words of the hint."""
     right_args: tuple[Any, ...] | None = None
@@ -156,7 +156,7 @@ QUERIES = [
         'SELECT relname FROM "pg_catalog"."pg_class"',
     ),
     Wrong("SELECT `id` FROM item", (), SYNTAX, '"name"', 'SELECT "id" FROM item', hint="`name`", gives=1),
-    # Where a parameter cannot be.
+    # Parameters in places that take none.
     Wrong("SET work_mem = $1", ("8MB",), SYNTAX, "SELECT set_config('work_mem', $1, false)", WHOLE, gives="8MB"),
     Wrong(
         "SET LOCAL search_path TO $1", ("x",), SYNTAX, "SELECT set_config('search_path', $1, true)", WHOLE, gives="x"
@@ -422,7 +422,7 @@ class Misuse:
     error: type[Exception]
     says: str
     hint: str
-    """What the error says to do."""
+    """The words of the error that say what to do."""
     right: Callable[[Scene], Any]
     gives: Any = ...
 

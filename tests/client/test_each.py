@@ -450,7 +450,7 @@ async def test_in_a_block_ending_early_does_not_fail_the_block(conn: headrace.Co
 
 
 async def test_a_block_that_ends_in_the_middle(conn: headrace.Connection) -> None:
-    """What was decided for the block does not hold behind it, where the isolation of a single statement counts."""
+    """The decision for the block ends with it: behind it the isolation of a single statement counts."""
     await conn.execute("SET default_transaction_isolation = 'repeatable read'")
     async with conn.transaction():
         results = conn.fetchval_each(STARTED, numbers(1000), window=10)

@@ -288,7 +288,7 @@ async def test_numpy_arrays_are_elements_of_arrays(conn: headrace.Connection) ->
 async def test_the_hint_for_a_value_that_an_encoder_refuses(
     conn: headrace.Connection, name: str, value: object
 ) -> None:
-    """What the type takes without the codec does not matter."""
+    """The values that the type takes without the codec do not matter."""
     await conn.set_type_codec(name, schema="pg_catalog", encoder={}.__getitem__, decoder=str)
     with pytest.raises(headrace.ArgumentError) as refused:
         await conn.fetch(f"SELECT $1::{name}", value)

@@ -1,4 +1,4 @@
-"""What a text may do to search_path."""
+"""The effects that a text may have on search_path."""
 
 from __future__ import annotations
 

@@ -54,7 +54,5 @@ cdef class PoolSender(EachSender):
         cdef Query request = Query(None, SETTINGS_QUERY, (), FIRST_ROW, 1, 0, Record, True)
         request.cost = self.dispatcher.profile(SETTINGS_QUERY).cost
         # These settings are the same on all connections, so it may be asked again like the elements.
-        request.pipelined = self.profile.pipelined
-        request.movable = self.profile.movable
-        self.dispatcher.submit(request, None)
+        self.send(request)
         return request

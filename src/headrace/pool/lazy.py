@@ -188,7 +188,7 @@ class LazyConnectionProxy(PoolConnectionProxy[RecordT_co]):
 
     @asynccontextmanager
     async def _for_copy(self, timeout: float | None = None) -> AsyncGenerator[Connection, None]:
-        yield await self._take()
+        yield await self._take(timeout)
 
 
 class LazyTransaction(Transaction):

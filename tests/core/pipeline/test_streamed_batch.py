@@ -18,7 +18,7 @@ CHUNK = 1 << 16
 
 
 class Room(Waiter):
-    """What the owner of the batch waits for while it is full."""
+    """The future that the owner of the batch awaits while it is full."""
 
 
 def inserting(**limits: Any) -> tuple[Conversation, Statement]:
