@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -102,7 +101,7 @@ def _unchecked() -> AbstractContextManager[object]:
     return nullcontext() if allow is None else allow(disable_check=True)
 
 
-class Copies(MetaPathFinder):
+class Copies:
     """Finds the compiled modules of headrace, to be loaded as copies. Other finders find everything else."""
 
     def find_spec(

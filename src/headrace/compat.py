@@ -9,7 +9,6 @@ import sys
 from asyncio import wait_for as wait_for
 from collections.abc import Sequence
 from enum import StrEnum as StrEnum
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +39,7 @@ SUBMODULES = (
 """The modules that headrace has in common with asyncpg. A package comes before its modules."""
 
 
-class OwnFiles(MetaPathFinder):
+class OwnFiles:
     """Refuses submodules of asyncpg that would be found only because headrace has a file of that name.
 
     Python looks for them in headrace's directory and would load such a file a second time, as another module whose
