@@ -474,14 +474,13 @@ async def acquired(scene: Scene) -> object:
         return await connection.fetchval("SELECT 1")
 
 
-async def pool_transaction(scene: Scene) -> object:
-    async with scene.pool.transaction():  # type: ignore[attr-defined]
-        return None
+async def pool_prepare(scene: Scene) -> object:
+    return await scene.pool.prepare("SELECT 1")  # type: ignore[attr-defined]
 
 
-async def transaction_of_a_lease(scene: Scene) -> object:
-    async with scene.pool.acquire() as connection, connection.transaction():
-        return await connection.fetchval("SELECT 1")
+async def prepare_on_a_lease(scene: Scene) -> object:
+    async with scene.pool.acquire() as connection:
+        return await (await connection.prepare("SELECT 1")).fetchval()
 
 
 async def released(scene: Scene) -> object:
@@ -722,8 +721,8 @@ CALLS = [
            "async with create_pool(...) as pool", opened_pool, 1),
     Misuse("acquire() without await", acquired_without_await, AttributeError, "fetchval",
            "async with pool.acquire() as connection", acquired, 1),
-    Misuse("pool.transaction()", pool_transaction, AttributeError, "'transaction'",
-           "async with pool.acquire() as connection", transaction_of_a_lease, 1),
+    Misuse("pool.prepare()", pool_prepare, AttributeError, "'prepare'",
+           "async with pool.acquire() as connection", prepare_on_a_lease, 1),
     Misuse("a connection that was released", released, headrace.InterfaceError, "released",
            "inside the `async with pool.acquire()` block", acquired, 1),
     Misuse("a cursor of a connection that was released", released_cursor, headrace.InterfaceError, "released",

@@ -127,6 +127,12 @@ def unknown_isolation(isolation: object) -> str:
     return f"{text}: write {level!r}" if level in ISOLATION_LEVELS else text
 
 
+def check_isolation(isolation: object) -> None:
+    """Raise ValueError for an isolation level that does not exist. None stands for the server's default."""
+    if isolation is not None and isolation not in ISOLATION_LEVELS:
+        raise ValueError(unknown_isolation(isolation))
+
+
 class Transaction:
     """A transaction block, or a savepoint inside an open one. `Connection.transaction()` returns it.
 
@@ -152,8 +158,7 @@ class Transaction:
         readonly: bool = False,
         deferrable: bool = False,
     ) -> None:
-        if isolation is not None and isolation not in ISOLATION_LEVELS:
-            raise ValueError(unknown_isolation(isolation))
+        check_isolation(isolation)
         self._connection = connection
         self._lease = connection._lease
         self._isolation = isolation

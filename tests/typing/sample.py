@@ -316,6 +316,13 @@ async def pools() -> None:
         async with pool.acquire(timeout=1) as connection:
             assert_type(connection, headrace.pool.PoolConnectionProxy)
             assert_type(await connection.fetch(PRODUCTS, [1], row=Product), list[Product])
+        async with pool.transaction(isolation="serializable", timeout=1) as connection:
+            assert_type(connection, headrace.pool.PoolConnectionProxy)
+
+        async def renamed(connection: headrace.Connection, id: int, name: str) -> bool:
+            return await connection.execute("UPDATE product SET name = $2 WHERE id = $1", id, name) == "UPDATE 1"
+
+        assert_type(await pool.run(renamed, 1, "chair", isolation="serializable", attempts=3), bool)
         leased = await pool.acquire()
         assert_type(leased, headrace.pool.PoolConnectionProxy)
         await rows(leased)

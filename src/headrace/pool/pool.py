@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple
 
 from headrace._client.queries import EachOptions, QueryMethod, ResultIterator, checked_elements
 from headrace._client.session_state import SessionState, first_state, session_state
@@ -35,12 +35,14 @@ from headrace.pool.lazy import LazyAcquireContext, checked_lazy
 from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
 from headrace.pool.private_names import Free, Holder, free, holders
-from headrace.pool.proxy import CallSite, PoolAcquireContext
+from headrace.pool.proxy import CallSite, PoolAcquireContext, PoolConnectionProxy
 from headrace.pool.queries import each_on_lease, execute_text, run_on_lease
 from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
 from headrace.pool.stats import PoolStats
+from headrace.pool.transactions import PoolTransaction, checked_attempts, run_in_transaction
 from headrace.rows import checked_record_class
 from headrace.rows.type_vars import RecordT, RecordT_co
+from headrace.transaction import check_isolation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,6 +60,7 @@ CLOSE_WARNING = 60.0
 """Seconds after which a `close()` that still waits for leases logs a warning."""
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 Connect = Callable[..., Awaitable[Connection]]
 Callback = Callable[[Any], Awaitable[None]]
@@ -374,6 +377,62 @@ class Pool(Generic[RecordT_co]):
 
     def _leaked(self, pooled: PooledConnection, call_site: CallSite) -> None:
         self._leases.leaked(pooled, call_site)
+
+    # -- transactions ----------------------------------------------------------------------------------------------
+
+    def transaction(
+        self,
+        *,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+        timeout: float | None = None,
+    ) -> PoolTransaction[RecordT_co]:
+        """Lease a connection for one transaction: `async with pool.transaction() as connection`.
+
+        It commits at the end, or rolls back if the block raises, and then gives the connection back. `timeout` limits
+        the wait for the connection. The other arguments, errors and cancellation are those of
+        `Connection.transaction()` and `acquire()`.
+        """
+        check_isolation(isolation)
+        return PoolTransaction(
+            self.acquire(timeout=timeout),
+            lambda connection: connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable),
+        )
+
+    async def run(
+        self,
+        function: Callable[[PoolConnectionProxy[RecordT_co], *Ts], Awaitable[T]],
+        *args: *Ts,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+        attempts: int = 5,
+        timeout: float | None = None,
+    ) -> T:
+        """Call `function(connection, *args)` in a transaction, again if the transaction can be repeated.
+
+        Returns the result of `function` when the transaction is committed. Each attempt has a connection and a
+        transaction of its own. An attempt that fails is rolled back. Another one follows, `attempts` in all, after a
+        serialization failure (40001), a deadlock (40P01), the loss of the connection before COMMIT was sent, and an
+        error that `headrace.is_safe_to_retry()` is True for. There is a random pause before it, up to a limit that
+        doubles from 10 ms to a second. The function may run several times, so what it does outside of the transaction
+        must bear that.
+
+        Every other error is raised at once, in particular the loss of a connection during COMMIT, because the
+        transaction may be committed. Raises TypeError if `function` returns no awaitable, and ValueError for
+        `attempts` below 1. `timeout` limits each wait for a connection; use `asyncio.timeout()` for the whole.
+        Cancellation rolls back, as in `transaction()`. Source: PostgreSQL documentation, "Serialization Failure
+        Handling".
+        """
+        check_isolation(isolation)
+        return await run_in_transaction(
+            partial(self.acquire, timeout=timeout),
+            lambda connection: connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable),
+            function,
+            args,
+            checked_attempts(attempts),
+        )
 
     # -- notifications ---------------------------------------------------------------------------------------------
 
