@@ -24,6 +24,7 @@ HEADRACE_coverage := [coverage,test]
 HEADRACE_check := [dev]
 HEADRACE_bench := [bench]
 HEADRACE_docs := [docs]
+HEADRACE_dist := [dist]
 STOREFRONT_demo := [embedded]
 STOREFRONT_test := [test]
 STOREFRONT_coverage := [test]
@@ -47,7 +48,7 @@ TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildca
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check coverage fuzz soak asan bench docs build format clean distclean $(CHECKS)
+.PHONY: help demo test check coverage fuzz soak asan bench docs dist build format clean distclean $(CHECKS)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,8 +79,11 @@ bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; r
 	@$(BIN)/python -m bench.latency $(LATENCY_ARGS)
 
 docs: $(VENV)/ready-docs ## Build the documentation into build/docs
-	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 	@echo "documentation: build/docs/index.html"
+
+dist: $(VENV)/ready-dist ## Build sdist and wheel into dist/, and test the wheel without a compiler (some ten minutes)
+	@$(BIN)/python tools/build_dist.py $(DIST_ARGS)
 
 build: $(BUILT) ## Compile the extension modules in place
 

@@ -157,6 +157,21 @@ PAGES = {
         lambda: {"dsn": "postgresql://localhost/shop", "sku": 1},
     ),
     "docs/queries.md": Page(SHOP, query_names),
+    **{
+        f"docs/howto/{name}.md": Page(SHOP)
+        for name in (
+            "from-psycopg",
+            "from-sqlalchemy",
+            "live",
+            "migrations",
+            "serverless",
+            "shutdown",
+            "testing",
+            "web",
+        )
+    },
+    "docs/performance.md": Page(SHOP),
+    "docs/howto/cloud.md": Page(names=connecting_names, needs_tls=True),
     "docs/typed-rows.md": Page(
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5);"
         "CREATE TABLE sku (id int, product_id int, colour text); INSERT INTO sku VALUES (1, 5, 'red'), (2, 5, 'blue')",
@@ -168,7 +183,7 @@ NOTHING = Page()
 
 def documents() -> list[str]:
     """The pages with Python in them."""
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [str(page.relative_to(ROOT)) for page in pages if PYTHON.search(page.read_text(encoding="utf-8"))]
 
 
@@ -309,3 +324,21 @@ def test_the_page_of_the_api_has_every_public_name() -> None:
     shown = set(re.findall(r"^::: [\w.]*?(\w+)$", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE))
     shown |= {"exceptions", "__version__", *headrace.types.__all__, *vars(headrace.exceptions)["__all__"]}
     assert set(headrace.__all__) - shown == set()
+
+
+def source_texts() -> str:
+    """Return the code of headrace, with the pieces of its literals put together."""
+    package = ROOT / "src" / "headrace"
+    files = [path for pattern in ("*.py", "*.pyx") for path in sorted(package.rglob(pattern))]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    return re.sub(r"""(['"])\s*\n\s*f?(['"])""", "", text)
+
+
+@pytest.mark.skipif(not (ROOT / "src").exists(), reason="needs the sources")
+def test_every_text_of_headrace_in_the_troubleshooting_page_is_one_of_its_errors() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### (.*)$", page, re.MULTILINE)
+    texts = [text for heading in headings for text in re.findall(r"`([^`]+)`", heading)]
+    assert len(headings) >= 40
+    source = source_texts()
+    assert [text for text in texts if text not in source] == []

@@ -1,0 +1,118 @@
+"""`make dist`: build the sdist and, from it, the wheel for this Python; check both, and test the wheel as installed.
+
+Two builds of one commit give the same files: their times are that of the commit (SOURCE_DATE_EPOCH), and no path of the
+build is in them. On Linux auditwheel gives the wheel the name of the oldest libc that it works with. A wheel that is
+to work with older ones is built in a manylinux image; cibuildwheel does that, as pyproject.toml configures it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DIST = ROOT / "dist"
+
+MAX_SIZE = 3_000_000
+"""Bytes that a wheel may have."""
+
+
+def run(*command: str | Path, **variables: str) -> None:
+    """Run a program in the root of the repository. Exits with a line if it fails."""
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, env=os.environ | variables, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"failed with status {done.returncode}: {' '.join(map(str, command))}")
+
+
+def time_of_commit() -> str:
+    """Return the time of the last commit in seconds. Outside of a clone it is that of CHANGELOG.md."""
+    shown = subprocess.run(
+        ["git", "log", "-1", "--format=%ct"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return shown or str(int((ROOT / "CHANGELOG.md").stat().st_mtime))
+
+
+def build_sdist() -> Path:
+    """Build the sdist; returns its path."""
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", DIST, ".", SOURCE_DATE_EPOCH=time_of_commit())
+    return only("*.tar.gz")
+
+
+def build_wheel(sdist: Path) -> Path:
+    """Build the wheel from the sdist, and repair it; returns its path."""
+    with tempfile.TemporaryDirectory(prefix="headrace-dist-") as directory:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(directory, filter="data")
+        source = next(Path(directory).iterdir())
+        built = Path(directory, "built")
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", built, source, SOURCE_DATE_EPOCH=time_of_commit())
+        wheel = next(built.glob("*.whl"))
+        if sys.platform == "linux":
+            run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", DIST, wheel)
+        else:
+            shutil.copy2(wheel, DIST)
+    wheel = only("*.whl")
+    size = wheel.stat().st_size
+    print(f"{wheel.name}: {size / 1e6:.2f} MB")
+    if size > MAX_SIZE:
+        raise SystemExit(f"{wheel.name} is larger than {MAX_SIZE / 1e6:g} MB")
+    return wheel
+
+
+def only(pattern: str) -> Path:
+    """Return the one file in dist/ that matches."""
+    found = list(DIST.glob(pattern))
+    if len(found) != 1:
+        raise SystemExit(f"dist/ is expected to hold one {pattern}, it holds {len(found)}")
+    return found[0]
+
+
+def test(wheel: Path, sdist: Path, arguments: Sequence[str]) -> None:
+    """Install the wheel into an environment without a compiler, and run the tests of the sdist against it."""
+    with tempfile.TemporaryDirectory(prefix="headrace-dist-") as directory:
+        environment = Path(directory, "environment")
+        venv.create(environment, with_pip=True)
+        python = environment / "bin" / "python"
+        run(python, "-m", "pip", "--quiet", "install", f"{wheel}[test]", CC="false", CXX="false")
+        with tarfile.open(sdist) as archive:
+            archive.extractall(directory, filter="data")
+        unpacked = next(path for path in Path(directory).iterdir() if path != environment)
+        # Nothing but the installed wheel can be imported.
+        shutil.rmtree(unpacked / "src")
+        run(environment / "bin" / "headrace", "--version")
+        run(python, "-m", "pytest", "-q", "--rootdir", unpacked, "-c", unpacked / "pyproject.toml", *(
+            str(unpacked / word) if word.startswith("tests") else word for word in arguments
+        ))  # fmt: skip
+
+
+def main() -> None:
+    """Build, check and test, as the options say."""
+    parser = argparse.ArgumentParser(prog="make dist", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--sdist", action="store_true", help="build the sdist alone")
+    parser.add_argument("--no-test", action="store_true", help="do not test the wheel")
+    parser.add_argument(
+        "tests",
+        nargs="*",
+        default=["tests/core", "tests/sql", "tests/io", "tests/rows", "tests/connection"],
+        help="the tests of the wheel, and options of pytest behind --",
+    )
+    options = parser.parse_args()
+    shutil.rmtree(DIST, ignore_errors=True)
+    sdist = build_sdist()
+    if not options.sdist:
+        wheel = build_wheel(sdist)
+    run(sys.executable, "-m", "twine", "check", "--strict", *DIST.iterdir())
+    if not (options.sdist or options.no_test):
+        test(wheel, sdist, options.tests)
+
+
+if __name__ == "__main__":
+    main()
