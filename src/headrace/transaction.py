@@ -380,6 +380,18 @@ class Transaction:
                 each.is_open = False
         transactions[:] = [each for each in transactions if each.is_open]
 
+    # -- for the dialect of SQLAlchemy -----------------------------------------------------------------------------
+
+    def _roll_back_unawaited(self) -> None:
+        """Roll back without waiting for the answer. The ROLLBACK is written ahead of every later statement."""
+        if not self._gone():
+            self._connection._driver.background("ROLLBACK", vital=True)
+            self._ended(State.ROLLEDBACK)
+
+    def _was_prepared(self) -> None:
+        """Note that PREPARE TRANSACTION has ended it."""
+        self._ended(State.COMMITTED)
+
     # -- several tasks ---------------------------------------------------------------------------------------------
 
     def _check_others(self, transactions: list[OpenTransaction]) -> None:

@@ -41,6 +41,31 @@ def compare(name: str, server: Cluster) -> None:
         assert found == expected, name
 
 
+PEP_249 = {
+    "DatabaseError", "DataError", "IntegrityError", "InterfaceError", "InternalError", "NotSupportedError",
+    "OperationalError", "ProgrammingError",
+}  # fmt: skip
+
+
+def compare_dialects(name: str, server: Cluster, other: set[str]) -> None:
+    """Run a program through SQLAlchemy's asyncpg dialect and through headrace's own, and compare what they note.
+
+    The classes of errors may differ: the own dialect has one for each class of SQLSTATEs. `other` has the beginnings of
+    the labels of notes that differ for another reason.
+    """
+    theirs, ours = (noted(name, driver, server) for driver in ("headrace", "dialect"))
+    different = set()
+    for expected, found in zip(theirs, ours, strict=True):
+        if expected["seen"] == found["seen"]:
+            continue
+        if found["seen"][0] in PEP_249 and expected["seen"][4:] == found["seen"][4:]:
+            assert found["seen"][1] == found["seen"][0], f"{name}: {found}"
+        else:
+            different.add(expected["label"])
+    unexplained = {label for label in different if not label.startswith(tuple(other))}
+    assert not unexplained, f"{name}: {unexplained}"
+
+
 def noted(name: str, driver: str, server: Cluster) -> list[dict[str, Any]]:
     """Return the notes of a program that a driver has run."""
     with server.database() as database:

@@ -6,7 +6,8 @@
 
     noting.main(program)
 
-`python some_program.py DRIVER DSN` writes a line of JSON for each note.
+`python some_program.py DRIVER DSN` writes a line of JSON for each note. DRIVER is asyncpg, headrace in its place, or
+`dialect`: headrace with its own dialect of SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 DRIVER = sys.argv[1]
 
-if DRIVER == "headrace":
+if DRIVER != "asyncpg":
     import headrace
 
     headrace.install_as_asyncpg()
@@ -31,6 +32,11 @@ import asyncpg  # noqa: E402
 
 PATIENCE = 60.0
 """Seconds after which a program gives up."""
+
+
+def url(dsn: str) -> str:
+    """Return the URL for SQLAlchemy of a DSN."""
+    return dsn.replace("postgresql://", "postgresql+headrace://" if DRIVER == "dialect" else "postgresql+asyncpg://")
 
 
 class Notes:
@@ -123,5 +129,5 @@ def main(program: Callable[[Notes, str], Awaitable[None]]) -> None:
     finally:
         for line in notes.lines:
             print(json.dumps(line))
-    assert sys.modules["asyncpg"].__name__ == DRIVER
+    assert sys.modules["asyncpg"].__name__ == ("asyncpg" if DRIVER == "asyncpg" else "headrace")
     print("done")

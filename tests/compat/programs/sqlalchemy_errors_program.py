@@ -253,7 +253,7 @@ async def levels(note: Notes, engine: AsyncEngine) -> None:
 
 
 async def program(note: Notes, dsn: str) -> None:
-    dsn = dsn.replace("postgresql://", "postgresql+asyncpg://")
+    dsn = noting.url(dsn)
     engine = create_async_engine(dsn)
     await server_errors(note, engine)
     await conflicts(note, engine)

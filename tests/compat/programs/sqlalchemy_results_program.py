@@ -208,7 +208,7 @@ async def undone(connection: AsyncConnection) -> AsyncIterator[None]:
 
 
 async def program(note: Notes, dsn: str) -> None:
-    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    engine = create_async_engine(noting.url(dsn))
     async with engine.begin() as connection:
         await connection.run_sync(METADATA.create_all)
     await statements(note, engine)

@@ -144,7 +144,7 @@ async def created(note: Notes, engine: AsyncEngine) -> None:
 
 
 async def program(note: Notes, dsn: str) -> None:
-    engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    engine = create_async_engine(noting.url(dsn))
     await created(note, engine)
     async with engine.begin() as connection:
         for statement in DDL.split(";\n"):

@@ -234,7 +234,7 @@ async def codecs(note: Notes, dsn: str) -> None:
 
 
 async def program(note: Notes, dsn: str) -> None:
-    dsn = dsn.replace("postgresql://", "postgresql+asyncpg://")
+    dsn = noting.url(dsn)
     engine = create_async_engine(dsn)
     async with engine.begin() as connection:
         for kind in (

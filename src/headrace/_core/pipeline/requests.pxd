@@ -93,7 +93,7 @@ cdef class Prepare(Request):
 
 cdef class ExtendedQuery(Request):
     cdef:
-        Statement statement
+        readonly Statement statement
         Plan plan                    # it was bound with this one
         RowPlan row_plan             # and reads its rows by this one
         object refusal               # the ArgumentError for which the statement is described once more

@@ -1,0 +1,255 @@
+"""The dialect: what SQLAlchemy has to know about headrace, and what it does differently from other drivers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
+from sqlalchemy.engine import Connection as EngineConnection
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from headrace import exceptions
+from headrace._version import __version__
+from headrace.sqlalchemy.dbapi import AUTOCOMMIT, Connection, Module, await_
+from headrace.sqlalchemy.types import COLSPECS
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Engine
+
+LEVELS: Final = {
+    "AUTOCOMMIT": AUTOCOMMIT,
+    "READ UNCOMMITTED": "read_uncommitted",
+    "READ COMMITTED": "read_committed",
+    "REPEATABLE READ": "repeatable_read",
+    "SERIALIZABLE": "serializable",
+}
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("expected true or false")
+
+
+OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "command_timeout": float,
+    "max_cacheable_statement_size": int,
+    "max_cached_statement_lifetime": int,
+    "max_pipeline": int,
+    "single_server": _flag,
+    "statement_cache_size": int,
+    "timeout": float,
+}
+"""The options of `headrace.connect()` that may stand in a URL, beside those of libpq."""
+
+
+def as_is(value: Any) -> Any:
+    """Return the value: SQLAlchemy makes the text of a JSON value itself."""
+    return value
+
+
+class ExecutionContext(PGExecutionContext):
+    """The context of one execution."""
+
+    def pre_exec(self) -> None:
+        """Note DDL: each connection of the engine then forgets its prepared statements before its next one."""
+        dialect: Any = self.dialect
+        if self.isddl:
+            dialect.schema_version += 1
+        cursor: Any = self.cursor
+        cursor.schema_version = dialect.schema_version
+
+    def handle_dbapi_exception(self, e: BaseException) -> None:
+        """Note that a prepared statement no longer fits its tables."""
+        if isinstance(getattr(e, "driver_exception", None), exceptions.InvalidCachedStatementError):
+            dialect: Any = self.dialect
+            dialect.schema_version += 1
+
+    def create_server_side_cursor(self) -> Any:
+        """Return a cursor whose rows stay at the server until they are asked for."""
+        connection: Any = self._dbapi_connection
+        return connection.cursor(server_side=True)
+
+
+class HeadraceDialect(PGDialect):
+    """PostgreSQL by headrace."""
+
+    driver = "headrace"
+    is_async = True
+    has_terminate = True
+    supports_statement_cache = True
+    supports_server_side_cursors = True
+    supports_sane_multi_rowcount = False
+    supports_native_json_serialization = False
+    supports_native_json_deserialization = True
+    dialect_injects_custom_json_deserializer = True
+    default_paramstyle = "numeric_dollar"
+    render_bind_cast = True
+    # executemany() is one request whose rows are in the order of the parameters.
+    use_insertmanyvalues = False
+    insert_executemany_returning = True
+    insert_executemany_returning_sort_by_parameter_order = True
+    execution_ctx_cls = ExecutionContext
+    poolclass = AsyncAdaptedQueuePool
+    colspecs = COLSPECS
+
+    schema_version = 0
+    """The number of changes of the schema that this engine has made or noticed."""
+
+    @classmethod
+    def import_dbapi(cls) -> Module:  # type: ignore[override]
+        """Return the module of PEP 249."""
+        return Module()
+
+    @classmethod
+    def load_provisioning(cls) -> None:
+        """Load SQLAlchemy's own rules for databases of test suites."""
+        __import__("sqlalchemy.dialects.postgresql.provision")
+
+    @classmethod
+    def engine_created(cls, engine: Engine) -> None:
+        """Have the connections of an engine give themselves back without a round trip."""
+        engine._connection_cls = ReturningConnection
+
+    # -- connecting ------------------------------------------------------------------------------------------------
+
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments of `headrace.connect()` for a URL.
+
+        A URL may have the options of libpq, and those in OPTIONS. Raises ArgumentError for a malformed value;
+        connecting raises ClientConfigurationError for an option that does not exist.
+        """
+        options: dict[str, Any] = {}
+        rest: dict[str, Any] = {}
+        for name, value in url.query.items():
+            text = value if isinstance(value, str) else ",".join(value)
+            if name not in OPTIONS:
+                rest[name] = text
+                continue
+            try:
+                options[name] = OPTIONS[name](text)
+            except ValueError as error:
+                raise exc.ArgumentError(f"option {name} in the URL: {error}, got {text!r}") from error
+        options["json"] = (self._json_deserializer or json.loads, as_is)
+        plain = url.set(drivername="postgresql", query=rest)
+        return [plain.render_as_string(hide_password=False)], options
+
+    def on_connect(self) -> Callable[[Any], Any] | None:
+        """Return the function for new connections: `native_inet_types=False` turns inet and cidr into texts."""
+        first = super().on_connect()
+        if self._native_inet_types is not False:
+            return first
+
+        def connect(connection: Connection) -> None:
+            await_(_text_addresses(connection.driver_connection))
+            if first is not None:
+                first(connection)
+
+        return connect
+
+    def get_driver_connection(self, connection: Any) -> Any:
+        """Return the connection of headrace."""
+        return connection.driver_connection
+
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        """Have the server answer an empty query."""
+        dbapi_connection.ping()
+        return True
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        """Drop a connection that is no longer wanted."""
+        dbapi_connection.terminate()
+
+    def is_disconnect(self, e: Exception, connection: Any, cursor: Any) -> bool:
+        """Return whether an error means that the connection is lost."""
+        if connection is not None:
+            return bool(connection.driver_connection.is_closed())
+        error = getattr(e, "driver_exception", e)
+        return isinstance(error, exceptions.ConnectionDoesNotExistError | exceptions.PostgresConnectionError)
+
+    def retrieve_dbapi_version(self, dbapi: Any) -> Any:
+        """Return headrace's version (SQLAlchemy 2.1)."""
+        return tuple(int(part) for part in __version__.split(".") if part.isdigit())
+
+    # -- transactions ----------------------------------------------------------------------------------------------
+
+    def get_isolation_level_values(self, dbapi_conn: Any) -> list[str]:  # type: ignore[override]
+        """Return the levels that `isolation_level=` may have."""
+        return list(LEVELS)
+
+    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+        """Set the level of the transactions from here on."""
+        dbapi_connection.set_isolation_level(LEVELS[level])
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        """Return to the engine's level, or the server's."""
+        level = self._on_connect_isolation_level
+        dbapi_conn.set_isolation_level(LEVELS[level] if level else None)
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        """Return whether statements are committed one by one."""
+        return bool(dbapi_conn.autocommit)
+
+    def set_readonly(self, connection: Any, value: bool) -> None:
+        """Set whether transactions are READ ONLY."""
+        connection.readonly = value
+
+    def get_readonly(self, connection: Any) -> bool:
+        """Return whether transactions are READ ONLY."""
+        return bool(connection.readonly)
+
+    def set_deferrable(self, connection: Any, value: bool) -> None:
+        """Set whether transactions are DEFERRABLE."""
+        connection.deferrable = value
+
+    def get_deferrable(self, connection: Any) -> bool:
+        """Return whether transactions are DEFERRABLE."""
+        return bool(connection.deferrable)
+
+    def do_prepare_twophase(self, connection: Any, xid: str) -> None:
+        """Prepare a transaction."""
+        connection.connection.dbapi_connection.prepare_transaction(xid)
+
+    def do_commit_twophase(self, connection: Any, xid: str, is_prepared: bool = True, recover: bool = False) -> None:
+        """Commit a transaction, which may have been prepared before."""
+        if is_prepared:
+            connection.connection.dbapi_connection.end_prepared("COMMIT", xid)
+        else:
+            connection.connection.dbapi_connection.commit()
+
+    def do_rollback_twophase(self, connection: Any, xid: str, is_prepared: bool = True, recover: bool = False) -> None:
+        """Roll back a transaction, which may have been prepared before."""
+        if is_prepared:
+            connection.connection.dbapi_connection.end_prepared("ROLLBACK", xid)
+        else:
+            connection.connection.dbapi_connection.rollback()
+
+
+class ReturningConnection(EngineConnection):
+    """SQLAlchemy's connection, whose close() does not wait for the ROLLBACK of the transaction that is left open.
+
+    The ROLLBACK is written at once, ahead of the statements of the next user. A rollback() by itself is waited for.
+    """
+
+    def close(self) -> None:
+        """Give the connection back to the pool."""
+        fairy = self._dbapi_connection
+        adapter = getattr(fairy, "dbapi_connection", None)
+        if not isinstance(adapter, Connection):
+            super().close()
+            return
+        adapter.is_returning = True
+        try:
+            super().close()
+        finally:
+            adapter.is_returning = False
+
+
+async def _text_addresses(connection: Any) -> None:
+    for name in ("inet", "cidr"):
+        await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=str, format="text")

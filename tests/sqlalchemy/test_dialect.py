@@ -1,0 +1,472 @@
+"""The dialect postgresql+headrace: connecting, statements, transactions and errors as SQLAlchemy's users see them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc, text
+from sqlalchemy.dialects import postgresql as pg
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import NullPool
+
+import headrace
+from headrace.sqlalchemy import errors
+
+if TYPE_CHECKING:
+    from tests.servers import Cluster
+
+MakeEngine = Callable[..., AsyncEngine]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Item(Base):
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(20), unique=True)
+    details: Mapped[Any] = mapped_column(pg.JSONB, nullable=True)
+
+
+ITEM = Item.__table__
+
+
+@pytest.fixture
+async def make_engine(server: Cluster, database: str) -> AsyncIterator[MakeEngine]:
+    """A function that creates an engine for the test's database; `query` is added to the query of its URL."""
+    made: list[AsyncEngine] = []
+
+    def make(query: str = "", **kwargs: Any) -> AsyncEngine:
+        url = sa.make_url(server.dsn(database)).set(drivername="postgresql+headrace")
+        made.append(create_async_engine(url.update_query_string(query), **kwargs))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.dispose()
+
+
+@pytest.fixture
+async def engine(make_engine: MakeEngine) -> AsyncEngine:
+    made = make_engine(pool_size=2)
+    async with made.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(Base.metadata.create_all)
+    return made
+
+
+# -- connecting -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_dialect_is_found_by_its_name(engine: AsyncEngine) -> None:
+    assert (engine.dialect.name, engine.dialect.driver) == ("postgresql", "headrace")
+
+
+async def test_the_connection_of_the_driver_is_at_hand(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        assert isinstance(raw, headrace.Connection)
+        assert await raw.copy_records_to_table("item", records=[(1, "chair", None)]) == "COPY 1"
+        assert await connection.scalar(sa.select(Item.name)) == "chair"
+
+
+async def test_options_of_libpq_and_of_headrace_may_stand_in_the_url(make_engine: MakeEngine) -> None:
+    engine = make_engine("application_name=shop&command_timeout=7.5&statement_cache_size=0&single_server=true")
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SHOW application_name")) == "shop"
+        assert await connection.scalar(text("SELECT count(*) FROM pg_prepared_statements")) == 0
+        assert (await connection.get_raw_connection()).driver_connection._command_timeout == 7.5
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "message"),
+    [
+        ("statement_cache_size=many", exc.ArgumentError, "option statement_cache_size in the URL: .*'many'"),
+        ("single_server=perhaps", exc.ArgumentError, "expected true or false, got 'perhaps'"),
+        ("colour=blue", exc.InterfaceError, 'unknown connection option "colour"'),
+        ("sslmode=perhaps", exc.InterfaceError, "sslmode"),
+    ],
+)
+async def test_a_wrong_option_in_the_url_says_which(
+    make_engine: MakeEngine, query: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        async with make_engine(query).connect():
+            pass
+
+
+async def test_a_database_that_does_not_exist_is_an_operational_error(engine: AsyncEngine) -> None:
+    missing = create_async_engine(engine.url.set(database="missing"))
+    with pytest.raises(exc.OperationalError, match="does not exist") as raised:
+        await missing.connect()
+    assert raised.value.orig.sqlstate == "3D000"  # type: ignore[union-attr]
+
+
+async def test_no_server_is_an_operational_error() -> None:
+    nowhere = create_async_engine("postgresql+headrace://127.0.0.1:1/shop")
+    with pytest.raises(exc.OperationalError):
+        await nowhere.connect()
+
+
+async def test_a_connection_of_the_program_s_own_making(make_engine: MakeEngine) -> None:
+    made: list[headrace.Connection] = []
+
+    async def creator(*args: Any, **kwargs: Any) -> headrace.Connection:
+        made.append(await headrace.connect(*args, **kwargs))
+        return made[-1]
+
+    engine = make_engine(connect_args={"async_creator_fn": creator})
+    async with engine.connect() as connection:
+        assert (await connection.get_raw_connection()).driver_connection is made[0]
+
+
+@pytest.mark.parametrize("lacking", ["sqlalchemy", "greenlet"])
+def test_a_missing_package_is_named_with_its_remedy(lacking: str) -> None:
+    program = f"import sys; sys.modules[{lacking!r}] = None; import headrace.sqlalchemy"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'headrace[sqlalchemy]'" in done.stderr
+
+
+def test_an_old_sqlalchemy_is_named_with_its_remedy() -> None:
+    program = "import sqlalchemy.ext.asyncio; sqlalchemy.__version__ = '1.4.54'; import headrace.sqlalchemy"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "needs SQLAlchemy 2.0.40 or newer, found 1.4.54: pip install 'headrace[sqlalchemy]'" in done.stderr
+
+
+def test_nothing_of_sqlalchemy_is_imported_without_it() -> None:
+    program = "import sys, headrace; print('sqlalchemy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_dialect_does_not_need_asyncpg() -> None:
+    program = """
+import sys
+sys.modules["asyncpg"] = None
+from sqlalchemy.ext.asyncio import create_async_engine
+print(create_async_engine("postgresql+headrace://localhost/shop").dialect.driver)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "headrace\n"
+
+
+# -- statements -----------------------------------------------------------------------------------------------------
+
+
+async def test_rows_of_many_inserts_come_in_the_order_of_the_parameters(engine: AsyncEngine) -> None:
+    rows = [{"name": f"item {number}"} for number in range(500)]
+    async with engine.begin() as connection:
+        statement = sa.insert(Item).returning(Item.id, Item.name, sort_by_parameter_order=True)
+        made = (await connection.execute(statement, rows)).all()
+    assert [row.name for row in made] == [row["name"] for row in rows]
+    assert [row.id for row in made] == list(range(1, 501))
+
+
+async def test_many_inserts_are_one_request(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        await connection.execute(sa.insert(Item).returning(Item.id), [{"name": "first"}, {"name": "second"}])
+        before = raw._driver.request_count
+        statement = sa.insert(Item).returning(Item.id)
+        await connection.execute(statement, [{"name": f"item {number}"} for number in range(1000)])
+        assert raw._driver.request_count - before == 1
+
+
+async def test_objects_are_flushed_with_their_ids(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        items = [Item(name=f"item {number}") for number in range(100)]
+        session.add_all(items)
+        await session.commit()
+        assert [item.id for item in items] == list(range(1, 101))
+        assert (await session.scalars(sa.select(Item.name).where(Item.id == 7))).one() == "item 6"
+
+
+@pytest.mark.parametrize(
+    ("statement", "count"),
+    [
+        ("UPDATE item SET name = name || '!'", 3),
+        ("DELETE FROM item WHERE id > 1", 2),
+        ("INSERT INTO item (name) SELECT 'x' || g FROM generate_series(1, 5) g", 5),
+        ("SELECT id FROM item", 3),
+        ("CREATE TABLE IF NOT EXISTS other (a int)", -1),
+    ],
+)
+async def test_the_row_count_is_that_of_the_command_tag(engine: AsyncEngine, statement: str, count: int) -> None:
+    async with engine.connect() as connection:
+        await connection.execute(sa.insert(Item), [{"name": name} for name in "abc"])
+        assert (await connection.execute(text(statement))).rowcount == count
+
+
+async def test_json_is_made_and_read_by_the_engine_s_functions(make_engine: MakeEngine, engine: AsyncEngine) -> None:
+    special = make_engine(
+        json_serializer=lambda value: json.dumps({"wrapped": value}),
+        json_deserializer=lambda value: json.loads(value)["wrapped"],
+    )
+    async with special.begin() as connection:
+        await connection.execute(sa.insert(Item), {"name": "a", "details": [1, None]})
+        assert await connection.scalar(sa.select(Item.details)) == [1, None]
+    async with engine.begin() as connection:
+        assert await connection.scalar(sa.select(Item.details)) == {"wrapped": [1, None]}
+
+
+async def test_addresses_are_texts_if_the_engine_says_so(make_engine: MakeEngine) -> None:
+    engine = make_engine(native_inet_types=False)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT '10.0.0.1'::inet")) == "10.0.0.1"
+        assert await connection.scalar(text("SELECT CAST(:net AS cidr)"), {"net": "10.0.0.0/8"}) == "10.0.0.0/8"
+
+
+async def test_a_stream_fetches_as_many_rows_at_a_time_as_yield_per_says(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        numbers = text("SELECT g FROM generate_series(1, 1000) g").execution_options(yield_per=100)
+        result = await connection.stream(numbers)
+        before = raw._driver.request_count
+        assert [row.g async for row in result] == list(range(1, 1001))
+        assert 10 <= raw._driver.request_count - before < 20
+
+
+async def test_a_stream_that_is_left_early_leaves_the_connection_usable(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        async with connection.stream(text("SELECT g FROM generate_series(1, 1000) g")) as result:
+            assert (await result.first()) == (1,)
+        assert await connection.scalar(text("SELECT 2")) == 2
+
+
+async def test_a_table_that_the_engine_alters_is_read_anew(engine: AsyncEngine) -> None:
+    async with engine.connect() as one, engine.connect() as other:
+        query = text("SELECT * FROM item")
+        assert list((await one.execute(query)).keys()) == ["id", "name", "details"]
+        await one.rollback()
+        await other.execute(sa.DDL("ALTER TABLE item ADD COLUMN price int"))
+        await other.commit()
+        assert list((await one.execute(query)).keys()) == ["id", "name", "details", "price"]
+
+
+# -- transactions ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_block_commits_or_rolls_back(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(Item), {"name": "kept"})
+    with pytest.raises(LookupError):
+        async with engine.begin() as connection:
+            await connection.execute(sa.insert(Item), {"name": "lost"})
+            raise LookupError
+    async with engine.connect() as connection:
+        assert (await connection.scalars(sa.select(Item.name))).all() == ["kept"]
+
+
+async def test_a_savepoint_is_rolled_back_alone(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(Item), {"name": "a"})
+        with pytest.raises(exc.IntegrityError):
+            async with connection.begin_nested():
+                await connection.execute(sa.insert(Item), {"name": "a"})
+        async with connection.begin_nested():
+            await connection.execute(sa.insert(Item), {"name": "b"})
+    async with engine.connect() as connection:
+        assert (await connection.scalars(sa.select(Item.name))).all() == ["a", "b"]
+
+
+async def test_savepoints_are_not_prepared(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        for _ in range(3):
+            async with connection.begin_nested():
+                pass
+        prepared = await connection.scalars(text("SELECT statement FROM pg_prepared_statements"))
+        assert [statement for statement in prepared if "SAVEPOINT" in statement] == []
+
+
+async def test_a_connection_that_goes_back_is_rolled_back_ahead_of_its_next_user(make_engine: MakeEngine) -> None:
+    engine = make_engine(pool_size=1, max_overflow=0)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(Base.metadata.create_all)
+    for _ in range(3):
+        async with engine.connect() as connection:
+            await connection.execute(sa.insert(Item), {"name": "lost"})
+        async with engine.connect() as connection:
+            assert await connection.scalar(sa.select(sa.func.count()).select_from(Item)) == 0
+
+
+async def test_a_connection_that_goes_back_does_not_wait_for_the_rollback(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        await connection.execute(text("SELECT 1"))
+    assert raw._driver.pending == 1
+
+
+async def test_a_rollback_has_freed_its_locks_when_it_returns(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(Item), {"name": "a"})
+    lock = text("SELECT id FROM item FOR UPDATE NOWAIT")
+    async with engine.connect() as one, engine.connect() as other:
+        for _ in range(20):
+            await one.execute(lock)
+            await one.rollback()
+            await other.execute(lock)
+            await other.rollback()
+
+
+@pytest.mark.parametrize("level", ["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+async def test_the_level_of_a_connection_ends_with_it(engine: AsyncEngine, level: str) -> None:
+    shown = text("SHOW transaction_isolation")
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level=level)
+        assert await connection.scalar(shown) == level.lower()
+    async with engine.connect() as connection:
+        assert await connection.scalar(shown) == "read committed"
+
+
+async def test_autocommit_begins_no_transaction(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(sa.insert(Item), {"name": "a"})
+        await connection.execute(text("VACUUM item"))
+    async with engine.connect() as connection:
+        assert await connection.scalar(sa.select(Item.name)) == "a"
+
+
+async def test_readonly_and_deferrable_are_options_of_the_connection(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.execution_options(
+            isolation_level="SERIALIZABLE", postgresql_readonly=True, postgresql_deferrable=True
+        )
+        assert await connection.scalar(text("SHOW transaction_deferrable")) == "on"
+        with pytest.raises(exc.InternalError, match="read-only transaction"):
+            await connection.execute(sa.insert(Item), {"name": "a"})
+
+
+@pytest.fixture
+def prepares(server: Cluster) -> None:
+    if int(server.sql("SHOW max_prepared_transactions")[0][0]) == 0:
+        pytest.skip(f"{server.name} has max_prepared_transactions = 0")
+
+
+@pytest.mark.usefixtures("prepares")
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_commit_in_two_phases(engine: AsyncEngine, kept: bool) -> None:
+    async with engine.connect() as connection:
+        transaction = await connection.run_sync(lambda sync: sync.begin_twophase("it's one"))
+        await connection.execute(sa.insert(Item), {"name": "a"})
+        await connection.run_sync(lambda sync: transaction.prepare())
+        assert await connection.run_sync(lambda sync: sync.recover_twophase()) == ["it's one"]
+        await connection.run_sync(lambda sync: transaction.commit() if kept else transaction.rollback())
+    async with engine.connect() as connection:
+        assert (await connection.scalars(sa.select(Item.name))).all() == ["a"] * kept
+
+
+# -- errors and lost connections ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("SELEC", exc.ProgrammingError),
+        ("SELECT * FROM nothing", exc.ProgrammingError),
+        ("SELECT 1/0", exc.DataError),
+        ("SELECT 'x'::int", exc.DataError),
+        ("INSERT INTO item (name) VALUES (NULL)", exc.IntegrityError),
+        ("SET LOCAL lock_timeout = 1; SELECT 1", exc.ProgrammingError),
+        ("COPY item FROM '/nowhere'", exc.OperationalError),
+    ],
+)
+async def test_an_error_is_of_the_class_of_its_sqlstate(
+    engine: AsyncEngine, statement: str, error: type[exc.DBAPIError]
+) -> None:
+    async with engine.connect() as connection:
+        with pytest.raises(error) as raised:
+            await connection.execute(text(statement))
+    original = raised.value.orig
+    assert isinstance(original, errors.Error)
+    assert isinstance(original.__cause__, headrace.PostgresError)
+    assert original.sqlstate == original.__cause__.sqlstate
+    assert not raised.value.connection_invalidated
+
+
+async def test_the_fields_of_the_server_s_error_are_those_of_the_exception(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(Item), {"name": "a"})
+    async with engine.connect() as connection:
+        with pytest.raises(exc.IntegrityError) as raised:
+            await connection.execute(sa.insert(Item), {"name": "a"})
+    original: Any = raised.value.orig
+    assert (original.constraint_name, original.table_name) == ("item_name_key", "item")
+    assert original.detail == "Key (name)=(a) already exists."
+    with pytest.raises(AttributeError, match="colour"):
+        _ = original.colour
+
+
+async def test_a_wrong_argument_is_a_data_error(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        with pytest.raises(exc.DataError, match="invalid input for query argument"):
+            await connection.execute(sa.insert(Item), {"id": "seven", "name": "a"})
+        await connection.rollback()
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_lost_connection_is_invalidated_and_replaced(engine: AsyncEngine, server: Cluster) -> None:
+    async with engine.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+        server.sql("SELECT pg_terminate_backend(%s)", pid)
+        with pytest.raises(exc.OperationalError) as raised:
+            await connection.execute(text("SELECT pg_sleep(600)"))
+        assert raised.value.connection_invalidated
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+async def test_pre_ping_notices_a_lost_connection(make_engine: MakeEngine, server: Cluster) -> None:
+    engine = make_engine(pool_pre_ping=True, pool_size=1)
+    async with engine.connect() as connection:
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+    server.sql("SELECT pg_terminate_backend(%s)", pid)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+async def test_a_cancelled_statement_is_cancelled_at_the_server(engine: AsyncEngine, server: Cluster) -> None:
+    async def sleep() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT pg_sleep(600)"))
+
+    task = asyncio.create_task(sleep())
+    sleeping = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%' AND state = 'active'"
+    while not server.sql(sleeping):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    while server.sql(sleeping):
+        await asyncio.sleep(0.01)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
+async def test_connections_without_a_pool_are_closed(make_engine: MakeEngine, server: Cluster) -> None:
+    engine = make_engine("application_name=unpooled", poolclass=NullPool)
+    for _ in range(3):
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    while server.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'unpooled'"):
+        await asyncio.sleep(0.01)
+
+
+async def test_the_engine_is_disposed_with_its_connections(make_engine: MakeEngine, server: Cluster) -> None:
+    engine = make_engine("application_name=disposed")
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+    await engine.dispose()
+    while server.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'disposed'"):
+        await asyncio.sleep(0.01)
