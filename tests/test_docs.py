@@ -165,6 +165,7 @@ PAGES = {
             "live",
             "migrations",
             "serverless",
+            "sqlalchemy",
             "shutdown",
             "testing",
             "web",
