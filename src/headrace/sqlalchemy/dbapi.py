@@ -6,9 +6,8 @@ SQLAlchemy calls synchronous methods in a greenlet, and `await_` hands a corouti
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_terminate
 from sqlalchemy.engine import AdaptedConnection
@@ -64,11 +63,13 @@ class Cursor:
     """One statement and its rows, all of which are fetched with it."""
 
     server_side = False
-    __slots__ = ("_connection", "_rows", "arraysize", "description", "rowcount", "schema_version")
+    __slots__ = ("_connection", "_next", "_rows", "arraysize", "description", "rowcount", "schema_version")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._rows: deque[Any] = deque()
+        self._rows: list[Any] = []
+        self._next = 0
+        """The index of the row that is fetched next."""
         self.arraysize = 1
         self.description: list[DescriptionItem] | None = None
         self.rowcount = -1
@@ -81,51 +82,69 @@ class Cursor:
 
     def execute(self, operation: str, parameters: Sequence[Any] | None = None) -> None:
         """Run a statement. Raises the exceptions of PEP 249."""
-        await_(self._connection.guarded(self._execute(operation, tuple(parameters or ()))))
+        await_(self._execute(operation, tuple(parameters) if parameters else ()))
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Sequence[Any]]) -> None:
         """Run a statement for each sequence of parameters, in one request. The rows of RETURNING are in their order."""
-        await_(self._connection.guarded(self._executemany(operation, seq_of_parameters)))
+        await_(self._executemany(operation, seq_of_parameters))
 
     async def _execute(self, operation: str, parameters: tuple[Any, ...]) -> None:
         connection = self._connection
-        await connection.prepare_for(self.schema_version)
         raw = connection.driver_connection
-        if operation.startswith(NOT_PREPARED):
-            await raw.execute(operation)
-            return
-        request = raw._driver.query(operation, parameters, KIND_ROWS, 0, 0, raw._record_class)
-        self._rows = deque(await raw._driver.reply(request, raw._command_timeout))
+        driver = raw._driver
+        try:
+            if connection.needs(self.schema_version):
+                await connection.prepare_for(self.schema_version)
+            if operation.startswith(NOT_PREPARED):
+                await raw.execute(operation)
+                return
+            request = driver.query(operation, parameters, KIND_ROWS, 0, 0, raw._record_class)
+            self._rows = await driver.reply(request, raw._command_timeout)
+        except Exception as error:
+            connection.reraise(error)
+        self._next = 0
         self.description = description_of(request.statement)
         self.rowcount = affected(request.status)
 
     async def _executemany(self, operation: str, elements: Iterable[Sequence[Any]]) -> None:
         connection = self._connection
-        await connection.prepare_for(self.schema_version)
         raw = connection.driver_connection
-        request = raw._driver.batch(operation, elements, raw._record_class, True)
-        self._rows = deque(await raw._driver.reply(request, raw._command_timeout))
+        driver = raw._driver
+        try:
+            if connection.needs(self.schema_version):
+                await connection.prepare_for(self.schema_version)
+            request = driver.batch(operation, elements, raw._record_class, True)
+            self._rows = await driver.reply(request, raw._command_timeout)
+        except Exception as error:
+            connection.reraise(error)
+        self._next = 0
         self.description = description_of(request.statement)
         self.rowcount = len(self._rows) if self.description is not None else -1
 
     def fetchone(self) -> Any:
         """Return the next row, None if there is none."""
-        return self._rows.popleft() if self._rows else None
+        at = self._next
+        if at == len(self._rows):
+            return None
+        self._next = at + 1
+        return self._rows[at]
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
         """Return up to `size` rows."""
-        rows = self._rows
-        return [rows.popleft() for _ in range(min(self.arraysize if size is None else size, len(rows)))]
+        at = self._next
+        rows = self._rows[at : at + (self.arraysize if size is None else size)]
+        self._next = at + len(rows)
+        return rows
 
     def fetchall(self) -> list[Any]:
         """Return the rows that are left."""
-        rows = list(self._rows)
-        self._rows.clear()
+        rows = self._rows[self._next :] if self._next else self._rows
+        self._rows, self._next = [], 0
         return rows
 
     def __iter__(self) -> Iterator[Any]:
-        while self._rows:
-            yield self._rows.popleft()
+        while (row := self.fetchone()) is not None:
+            yield row
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +154,7 @@ class Cursor:
 
     def close(self) -> None:
         """Forget the rows."""
-        self._rows.clear()
+        self._rows, self._next = [], 0
 
     async def _async_soft_close(self) -> None:
         """Do nothing: SQLAlchemy calls it when the rows are going to be read outside of a greenlet."""
@@ -163,10 +182,13 @@ class ServerSideCursor(Cursor):
 
     async def _execute(self, operation: str, parameters: tuple[Any, ...]) -> None:
         connection = self._connection
-        await connection.prepare_for(self.schema_version)
-        statement = await connection.driver_connection.prepare(operation)
-        self.description = description_of(statement._statement)
-        self._cursor = await statement.cursor(*parameters)
+        try:
+            await connection.prepare_for(self.schema_version)
+            statement = await connection.driver_connection.prepare(operation)
+            self.description = description_of(statement._statement)
+            self._cursor = await statement.cursor(*parameters)
+        except Exception as error:
+            connection.reraise(error)
         self.rowcount = -1
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Sequence[Any]]) -> None:
@@ -174,22 +196,25 @@ class ServerSideCursor(Cursor):
         raise errors.NotSupportedError("a server-side cursor runs one statement: leave out stream_results for many")
 
     def _fill(self, count: int) -> None:
-        if self._cursor is None or self._exhausted or count <= 0:
+        """Fetch rows until there are `count`, or no more."""
+        self._rows, self._next = self._rows[self._next :], 0
+        missing = count - len(self._rows)
+        if self._cursor is None or self._exhausted or missing <= 0:
             return
-        rows = await_(self._connection.guarded(self._cursor.fetch(count)))
-        self._exhausted = len(rows) < count
-        self._rows.extend(rows)
+        rows = await_(self._connection.guarded(self._cursor.fetch(missing)))
+        self._exhausted = len(rows) < missing
+        self._rows += rows
 
     def fetchone(self) -> Any:
         """Return the next row, None if there is none."""
-        if not self._rows:
+        if self._next == len(self._rows):
             self._fill(self.arraysize)
         return super().fetchone()
 
     def fetchmany(self, size: int | None = None) -> list[Any]:
         """Return up to `size` rows, in one round trip."""
         count = self.arraysize if size is None else size
-        self._fill(count - len(self._rows))
+        self._fill(count)
         return super().fetchmany(count)
 
     def fetchall(self) -> list[Any]:
@@ -202,11 +227,11 @@ class ServerSideCursor(Cursor):
 
     def __iter__(self) -> Iterator[Any]:
         while True:
-            if not self._rows:
+            if self._next == len(self._rows):
                 self._fill(self.BATCH)
-            if not self._rows:
+            if (row := super().fetchone()) is None:
                 return
-            yield self._rows.popleft()
+            yield row
 
     def close(self) -> None:
         """Forget the cursor, which the server closes at the end of the transaction at the latest."""
@@ -256,17 +281,27 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
         cursor.execute(operation, parameters)
         return cursor
 
+    def reraise(self, error: Exception) -> NoReturn:
+        """Raise the exception of PEP 249 for an error of headrace."""
+        if self._connection.is_closed():
+            self._transaction = None
+        instead = translated(error)
+        if instead is error:
+            raise error
+        raise instead from error
+
     async def guarded(self, awaitable: Awaitable[Any]) -> Any:
         """Return the result of an awaitable. Its error becomes one of PEP 249."""
         try:
             return await awaitable
         except Exception as error:
-            if self._connection.is_closed():
-                self._transaction = None
-            instead = translated(error)
-            if instead is error:
-                raise
-            raise instead from error
+            self.reraise(error)
+
+    def needs(self, schema_version: int) -> bool:
+        """Return whether `prepare_for()` has something to do."""
+        return (
+            self._transaction is None and self.isolation_level != AUTOCOMMIT
+        ) or schema_version > self.schema_version
 
     async def prepare_for(self, schema_version: int) -> None:
         """Begin a transaction, unless there is one or statements are committed one by one.
