@@ -180,7 +180,8 @@ def fails(run: Callable[..., Result]) -> Callable[..., None]:
 
 
 @pytest.fixture(
-    params=["lookup 1", "load", "brands add Aurora", "export", "bench -n 5"], ids=lambda line: line.split()[0]
+    params=["lookup 1", "load", "brands add Aurora", "brands list", "search a", "export", "bench -n 5"],
+    ids=lambda line: line.replace(" ", "-"),
 )
 def needs_catalogue(request: pytest.FixtureRequest) -> list[str]:
     """The command line of each command that needs a catalogue, as its arguments."""

@@ -22,7 +22,7 @@ def test_the_version(run: Callable[..., Result]) -> None:
 
 def test_every_command_has_help(run: Callable[..., Result]) -> None:
     listed = run("--help").stdout
-    for command in ("init", "load", "lookup", "batch", "export", "bench", "demo", "brands"):
+    for command in ("init", "load", "import", "lookup", "search", "batch", "export", "bench", "demo", "brands"):
         assert f" {command} " in listed
         assert run(command, "--help").exit_code == 0
 

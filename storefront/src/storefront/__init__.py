@@ -11,7 +11,10 @@ from storefront.brands import (
     add_brand_with_color,
     add_brands,
     add_brands_by_hand,
+    list_brands,
+    remove_brand,
     remove_brands,
+    rename_brand,
 )
 from storefront.catalogue import look_up, parse_product_id
 from storefront.catalogue_file import CatalogueFile, CatalogueLine, RefusedLine
@@ -19,9 +22,12 @@ from storefront.checkpoint import Checkpoint, Tally
 from storefront.database import create_database, open_connection
 from storefront.embedded import EmbeddedServer
 from storefront.errors import (
+    BrandHasProductsError,
+    BrandNameTakenError,
     CatalogueNotEmptyError,
     EmbeddedServerError,
     StorefrontError,
+    UnknownBrandError,
     UnknownProductError,
     UsageError,
 )
@@ -41,6 +47,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BenchmarkQuery",
+    "BrandHasProductsError",
+    "BrandNameTakenError",
     "BrandWithColor",
     "CatalogueFile",
     "CatalogueLine",
@@ -62,6 +70,7 @@ __all__ = [
     "StorefrontError",
     "Strategy",
     "Tally",
+    "UnknownBrandError",
     "UnknownProductError",
     "UsageError",
     "Way",
@@ -75,12 +84,15 @@ __all__ = [
     "demo",
     "export",
     "import_catalogue",
+    "list_brands",
     "load",
     "look_up",
     "open_connection",
     "parse_product_id",
     "read_words",
+    "remove_brand",
     "remove_brands",
+    "rename_brand",
     "search",
     "stream_catalogue",
     "take",

@@ -1,4 +1,4 @@
-"""Add brands, with transactions and savepoints."""
+"""List, add, rename and remove brands, with transactions and savepoints."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import headrace
-from storefront.errors import reason
+from storefront.catalogue import Executor
+from storefront.errors import BrandHasProductsError, BrandNameTakenError, UnknownBrandError, reason
+from storefront.timing import timed
 
 logger = logging.getLogger(__name__)
 
 INSERT_BRAND = "INSERT INTO brand (brand_name) VALUES ($1) RETURNING brand_id"
 INSERT_COLOR = "INSERT INTO product_color (product_color_id, product_color_name) VALUES ($1, $2)"
+
+LIST_BRANDS = """\
+SELECT brand_id, brand_name, coalesce(counted.products, 0) AS products
+FROM brand
+LEFT JOIN (SELECT brand_id, count(*) AS products FROM product GROUP BY brand_id) AS counted USING (brand_id)
+ORDER BY brand_name, brand_id"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,60 @@ async def add_brands_by_hand(connection: headrace.Connection, names: Iterable[st
     else:
         await transaction.rollback()
     return ids
+
+
+@timed
+async def list_brands(executor: Executor) -> list[headrace.Record]:
+    """Return all brands by name, as records of brand_id, brand_name and the number of their products."""
+    brands: list[headrace.Record] = await executor.fetch(LIST_BRANDS)
+    return brands
+
+
+@timed
+async def rename_brand(executor: Executor, name: str, new_name: str) -> int:
+    """Rename a brand and return its id. Its products stay with it.
+
+    Raises UnknownBrandError if no brand has the name, and BrandNameTakenError if another one has the new name.
+    """
+    try:
+        brand_id: int | None = await executor.fetchval(
+            "UPDATE brand SET brand_name = $2 WHERE brand_name = $1 RETURNING brand_id", name, new_name
+        )
+    except headrace.UniqueViolationError as error:
+        raise BrandNameTakenError(f"the brand {name!r} was not renamed: another brand is named {new_name!r}") from error
+    if brand_id is None:
+        raise UnknownBrandError(name)
+    return brand_id
+
+
+@timed
+async def remove_brand(connection: headrace.Connection, name: str, *, move_products_to: str | None = None) -> int:
+    """Remove a brand, in one transaction. Return the number of products that were given to another brand.
+
+    Products are never removed: `move_products_to` names the brand that gets them. Raises BrandHasProductsError if there
+    are products and it is None, and UnknownBrandError if one of the brands does not exist. Then nothing is changed.
+    """
+    async with connection.transaction():
+        # The lock keeps others from adding products to these brands until the transaction ends.
+        found = await connection.fetch(
+            "SELECT brand_name, brand_id FROM brand WHERE brand_name = ANY($1) ORDER BY brand_id FOR UPDATE",
+            [name] if move_products_to is None else [name, move_products_to],
+        )
+        ids = {record["brand_name"]: record["brand_id"] for record in found}
+        if name not in ids:
+            raise UnknownBrandError(name)
+        moved = 0
+        if move_products_to is not None:
+            if move_products_to not in ids:
+                raise UnknownBrandError(move_products_to)
+            status = await connection.execute(
+                "UPDATE product SET brand_id = $2 WHERE brand_id = $1", ids[name], ids[move_products_to]
+            )
+            moved = int(status.removeprefix("UPDATE "))
+        elif products := await connection.fetchval("SELECT count(*) FROM product WHERE brand_id = $1", ids[name]):
+            raise BrandHasProductsError(name, products)
+        await connection.execute("DELETE FROM brand WHERE brand_id = $1", ids[name])
+    return moved
 
 
 async def remove_brands(connection: headrace.Connection, names: Iterable[str]) -> str:

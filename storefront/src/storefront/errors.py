@@ -44,6 +44,30 @@ class UnknownProductError(StorefrontError):
         self.product_id = product_id
 
 
+class UnknownBrandError(StorefrontError):
+    """No brand has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no brand has the name {name!r}")
+        self.name = name
+
+
+class BrandNameTakenError(StorefrontError):
+    """A brand cannot be renamed, because another one has the name. Nothing was changed."""
+
+
+class BrandHasProductsError(StorefrontError):
+    """A brand cannot be removed, because there are products of it. Nothing was changed."""
+
+    def __init__(self, name: str, products: int) -> None:
+        count = "one product" if products == 1 else f"{products:,} products"
+        super().__init__(
+            f"the brand {name!r} has {count}, so nothing was removed: --move-products-to BRAND gives them to another"
+        )
+        self.name = name
+        self.products = products
+
+
 class CatalogueNotEmptyError(StorefrontError):
     """Sample data cannot be loaded because the catalogue already holds rows. Nothing was changed."""
 

@@ -39,9 +39,9 @@ def tables(measurements: Sequence[Measurement]) -> Iterator[Table]:
         yield result
 
 
-def write_json(measurements: Sequence[Measurement], path: Path, *, server: str) -> None:
-    """Write the measurements to `path`, with the machine and the server. Raises UsageError if that fails."""
-    document = {
+def document(measurements: Sequence[Measurement], *, server: str) -> dict[str, object]:
+    """Return the measurements with the machine and the server, as a JSON document."""
+    return {
         "machine": {
             "platform": platform.platform(),
             "processors": os.cpu_count(),
@@ -59,8 +59,12 @@ def write_json(measurements: Sequence[Measurement], path: Path, *, server: str) 
             for measurement in measurements
         ],
     }
+
+
+def write_json(measurements: Sequence[Measurement], path: Path, *, server: str) -> None:
+    """Write `document` to `path`. Raises UsageError if that fails."""
     try:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document(measurements, server=server), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 

@@ -65,8 +65,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def raised_at_once() -> Iterator[None]:
     """Let a signal raise KeyboardInterrupt or Terminated at once, instead of cancelling the coroutine that `run` runs.
 
-    This is for code in the coroutine that may block for a long time, such as reading a pipe: the cancellation would come
-    only after it. Outside of `run` it does nothing. Raises CancelledError if the coroutine was cancelled before.
+    This is for code in the coroutine that may block for a long time, such as reading a pipe: the cancellation would
+    come only after it. Outside of `run` it does nothing. Raises CancelledError if the coroutine was cancelled before.
     """
     task = _Running.task
     if task is None:

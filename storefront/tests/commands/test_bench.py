@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from storefront.benchmark import Way
+
 
 def test_bench_shows_tables_and_writes_the_figures(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
     result = run("bench", "-n", "50", "--rounds", "1", "--pool-sizes", "1,2", "--no-index", "--json", "f.json", dsn=dsn)
@@ -17,6 +19,14 @@ def test_bench_shows_tables_and_writes_the_figures(run: Callable[..., Result], d
     measured = json.loads((tmp_path / "f.json").read_text())["measurements"]
     assert len(measured) == 3 * (2 + 2 * 6)
     assert {row["indexed"] for row in measured if row["query"] == "key"} == {True}
+
+
+def test_bench_prints_one_json_document_on_standard_output(run: Callable[..., Result], dsn: str) -> None:
+    args = ("bench", "-n", "5", "--rounds", "1", "--query", "key", "--json", "-")
+    result = run(*args, dsn=dsn)
+    assert len(json.loads(result.stdout)["measurements"]) == len(Way)
+    assert "5 look-ups of" in result.stderr
+    assert run(*args, "--quiet", dsn=dsn).stderr == ""
 
 
 @pytest.mark.parametrize(

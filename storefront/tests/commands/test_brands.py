@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 from typer.testing import Result
+
+from storefront import Sample
 
 
 def test_brands_are_added(run: Callable[..., Result], dsn: str) -> None:
@@ -36,13 +39,58 @@ def test_a_brand_is_kept_if_its_colour_is_refused(run: Callable[..., Result], ds
     assert "added: colour 3, Green" in run("brands", "add-with-color", "Boreal", "3", "Green", dsn=dsn).stdout
 
 
+def test_brands_are_listed_with_the_number_of_their_products(run: Callable[..., Result], dsn: str) -> None:
+    run("brands", "add", "[b]Aurora[/b]", dsn=dsn)
+    brands = json.loads(run("brands", "list", "--json", dsn=dsn).stdout)["brands"]
+    assert len(brands) == 11
+    assert sum(brand["products"] for brand in brands) == 50
+    assert {"brand_id": 11, "brand_name": "[b]Aurora[/b]", "products": 0} in brands
+    shown = run("brands", "list", dsn=dsn).stdout
+    assert "[b]Aurora[/b]" in shown
+    assert "11 brands" in shown
+
+
+def test_a_brand_is_renamed(run: Callable[..., Result], fails: Callable[..., None], dsn: str) -> None:
+    run("brands", "add", "Aurora", "Boreal", dsn=dsn)
+    assert run("brands", "rename", "Aurora", "Dawn", dsn=dsn).stdout == "renamed: brand 11, Aurora, is now Dawn\n"
+    fails("brands", "rename", "Aurora", "Dusk", status=1, message="no brand has the name 'Aurora'", dsn=dsn)
+    fails("brands", "rename", "Dawn", "Boreal", status=1, message="another brand is named 'Boreal'", dsn=dsn)
+
+
+def test_a_brand_without_products_is_removed(run: Callable[..., Result], fails: Callable[..., None], dsn: str) -> None:
+    run("brands", "add", "Aurora", dsn=dsn)
+    assert run("brands", "remove", "Aurora", dsn=dsn).stdout == "removed: Aurora\n"
+    fails("brands", "remove", "Aurora", status=1, message="no brand has the name 'Aurora'", dsn=dsn)
+
+
+def test_a_brand_with_products_is_removed_only_if_another_one_gets_them(
+    run: Callable[..., Result], fails: Callable[..., None], dsn: str, sample: Sample
+) -> None:
+    run("brands", "add", "Aurora", dsn=dsn)
+    name = dict(sample.brands())[1]
+    count = sum(brand_id == 1 for _, _, brand_id in sample.products())
+    message = f"the brand {name!r} has {count} products, so nothing was removed: --move-products-to BRAND gives them"
+    fails("brands", "remove", name, status=1, message=message, dsn=dsn)
+    missing = ("brands", "remove", name, "--move-products-to", "Nobody")
+    fails(*missing, status=1, message="no brand has the name 'Nobody'", dsn=dsn)
+    result = run("brands", "remove", name, "--move-products-to", "Aurora", dsn=dsn)
+    assert result.stdout == f"removed: {name}; {count} products are now of Aurora\n"
+    brands = json.loads(run("brands", "list", "--json", dsn=dsn).stdout)["brands"]
+    assert {"brand_id": 11, "brand_name": "Aurora", "products": count} in brands
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["brands", "add"], "Missing argument"),
         (["brands", "add", " "], "a brand's name is empty"),
         (["brands", "add", "Aurora", "--roll-back"], "--roll-back requires --by-hand"),
+        (["brands", "add", "x" * 501], "a brand's name has at most 500 characters, got 501"),
         (["brands", "add-with-color", "Aurora", "0", "Red"], "Invalid value"),
+        (["brands", "add-with-color", "Aurora", "5", " "], "a colour's name is empty"),
+        (["brands", "rename", "Aurora"], "Missing argument"),
+        (["brands", "rename", "Aurora", ""], "a brand's name is empty"),
+        (["brands", "remove", "Aurora", "--move-products-to", "Aurora"], "names the brand that is to be removed"),
     ],
 )
 def test_bad_usage_is_refused(fails: Callable[..., None], args: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,13 @@ def test_load_reports_the_rows_it_loaded(run: Callable[..., Result], empty: str)
     result = run("load", "--brands", "3", "--products", "4", "--skus", "50", "--seed", "9", dsn=empty)
     assert result.exit_code == 0
     assert result.stdout == "loaded 3 brands, 4 products and 50 SKUs by copy, seed 9, in one transaction\n"
+
+
+def test_load_prints_json_or_nothing(run: Callable[..., Result], empty: str) -> None:
+    args = ("load", "--brands", "3", "--products", "4", "--skus", "50", "--replace")
+    document = json.loads(run(*args, "--json", dsn=empty).stdout)
+    assert document == {"brands": 3, "products": 4, "skus": 50, "method": "copy", "seed": 2026}
+    assert run(*args, "--quiet", dsn=empty).output == ""
 
 
 def test_load_takes_a_word_list(run: Callable[..., Result], empty: str, tmp_path: Path) -> None:

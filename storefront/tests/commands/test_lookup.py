@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 
 import pytest
@@ -35,11 +36,23 @@ def test_lookup_shows_known_products_and_names_unknown_ones(run: Callable[..., R
     assert result.stderr == "storefront: no product has the id 999; no product has the id 2147483648\n"
 
 
+def test_lookup_prints_one_json_document(run: Callable[..., Result], dsn: str, sample: Sample) -> None:
+    result = run("lookup", "2", "999", "--json", dsn=dsn)
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["unknown"] == [999]
+    (product,) = document["products"]
+    assert (product["product_id"], product["product_name"]) == (2, list(sample.products())[1][1])
+    assert [sku["sku_id"] for sku in product["skus"]] == [sku[0] for sku in sample.skus() if sku[1] == 2]
+    assert {sku["color"] for sku in product["skus"]} <= {"Blue", "Black"}
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["lookup"], "Missing argument"),
         (["lookup", "abc"], "'abc' is not a product id: expected a whole number from 1 to 9223372036854775807"),
+        (["lookup", "1", "--csv", "--json"], "--csv and --json contradict each other"),
         (["lookup", "0"], "'0' is not a product id"),
         (["lookup", "9223372036854775808"], "is not a product id"),
     ],

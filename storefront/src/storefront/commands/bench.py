@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from storefront import benchmark, figures
-from storefront.console import log_to, stderr, stdout
+from storefront.console import log_to, print_json, stderr, stdout
 from storefront.database import POOL_SIZE, open_connection
 from storefront.errors import UsageError
-from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
+from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
 
 app = typer.Typer()
 
@@ -44,17 +44,21 @@ def bench(
     no_index: Annotated[
         bool, typer.Option("--no-index", help="Also measure the join without the index on sku.product_id.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON; - for standard output.")
+    ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the figures into a .png, .svg or .pdf file.")
     ] = None,
+    quiet: QuietOption = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
 ) -> None:
     """Measure look-ups: one after another, at once with a pool or ONE connection, by a single call, and grouped."""
     log_to(stderr(), verbose=verbose)
-    for path in (json, picture):
+    is_document = json is not None and str(json) == "-"
+    for path in (None if is_document else json, picture):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"cannot write {path}: its directory does not exist")
     if picture is not None:
@@ -64,7 +68,8 @@ def bench(
         benchmark.Plan(one, look_ups, sizes, rounds, without_index=no_index and one is benchmark.BenchmarkQuery.JOIN)
         for one in query or benchmark.BenchmarkQuery
     ]
-    console = stdout()
+    # The JSON document is alone on standard output.
+    console = stderr() if is_document else stdout()
 
     async def work(target: str) -> tuple[list[benchmark.Measurement], str]:
         measurements: list[benchmark.Measurement] = []
@@ -72,13 +77,16 @@ def bench(
             server: str = await connection.fetchval("SELECT version()")
         for plan in plans:
             measured = await benchmark.bench(target, plan)
-            for table in figures.tables(measured):
-                console.print(table, "")
+            if not quiet:
+                for table in figures.tables(measured):
+                    console.print(table, "")
             measurements += measured
         return measurements, server
 
     measurements, server = run_on_server(dsn, data_dir, work)
-    if json is not None:
+    if is_document:
+        print_json(figures.document(measurements, server=server))
+    elif json is not None:
         figures.write_json(measurements, json, server=server)
     if picture is not None:
         figures.draw(measurements, picture)

@@ -1,20 +1,51 @@
-"""`storefront brands`: add brands."""
+"""`storefront brands`: list, add, rename and remove brands."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 import headrace
 from storefront import brands
 from storefront.catalogue import MAX_ID
-from storefront.console import log_to, stderr
+from storefront.catalogue_file import MAX_NAME
+from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
 from storefront.database import open_connection
 from storefront.errors import StorefrontError, UsageError, reason
-from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
+from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 
-app = typer.Typer(name="brands", help="Add brands, all or none.", no_args_is_help=True)
+app = typer.Typer(name="brands", help="List, add, rename and remove brands.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    json: JsonOption = False,
+    dsn: DsnOption = None,
+    data_dir: DataDirOption = DATA_DIR,
+    verbose: VerboseOption = False,
+) -> None:
+    """List all brands by name, with the number of their products."""
+    log_to(stderr(), verbose=verbose)
+
+    async def work(target: str) -> list[headrace.Record]:
+        async with open_connection(target) as connection:
+            return await brands.list_brands(connection)
+
+    found = run_on_server(dsn, data_dir, work)
+    with exit_on_broken_pipe():
+        if json:
+            print_json({"brands": [dict(record) for record in found]})
+            return
+        table = Table(caption=f"{len(found):,} brands", caption_justify="left")
+        table.add_column("brand", justify="right")
+        table.add_column("name")
+        table.add_column("products", justify="right")
+        for record in found:
+            table.add_row(str(record["brand_id"]), Text(record["brand_name"]), f"{record['products']:,}")
+        stdout().print(table)
 
 
 @app.command()
@@ -32,8 +63,8 @@ def add(
     log_to(stderr(), verbose=verbose)
     if roll_back and not by_hand:
         raise UsageError("--roll-back requires --by-hand")
-    if not all(name.strip() for name in names):
-        raise UsageError("a brand's name is empty")
+    for name in names:
+        _check_name(name)
 
     async def work(target: str) -> list[int]:
         async with open_connection(target) as connection:
@@ -60,8 +91,9 @@ def add_with_color(
 ) -> None:
     """Add a brand, and a colour inside a savepoint. If the colour's id is taken, the brand is added without it."""
     log_to(stderr(), verbose=verbose)
-    if not name.strip() or not color_name.strip():
-        raise UsageError("a name is empty")
+    _check_name(name)
+    if not color_name.strip():
+        raise UsageError("a colour's name is empty")
 
     async def work(target: str) -> brands.BrandWithColor:
         async with open_connection(target) as connection:
@@ -74,3 +106,53 @@ def add_with_color(
     typer.echo(f"added: brand {outcome.brand_id}, {name}")
     if outcome.color_error is None:
         typer.echo(f"added: colour {color_id}, {color_name}")
+
+
+@app.command()
+def rename(
+    name: Annotated[str, typer.Argument(help="The name of the brand.")],
+    new_name: Annotated[str, typer.Argument(help="Its new name.")],
+    dsn: DsnOption = None,
+    data_dir: DataDirOption = DATA_DIR,
+    verbose: VerboseOption = False,
+) -> None:
+    """Rename a brand. Its products stay with it."""
+    log_to(stderr(), verbose=verbose)
+    _check_name(new_name)
+
+    async def work(target: str) -> int:
+        async with open_connection(target) as connection:
+            return await brands.rename_brand(connection, name, new_name)
+
+    brand_id = run_on_server(dsn, data_dir, work)
+    typer.echo(f"renamed: brand {brand_id}, {name}, is now {new_name}")
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="The name of the brand.")],
+    move_products_to: Annotated[
+        str | None, typer.Option(metavar="BRAND", help="Give the products of the brand to this one first.")
+    ] = None,
+    dsn: DsnOption = None,
+    data_dir: DataDirOption = DATA_DIR,
+    verbose: VerboseOption = False,
+) -> None:
+    """Remove a brand. A brand that has products is refused, unless they are given to another one."""
+    log_to(stderr(), verbose=verbose)
+    if name == move_products_to:
+        raise UsageError("--move-products-to names the brand that is to be removed")
+
+    async def work(target: str) -> int:
+        async with open_connection(target) as connection:
+            return await brands.remove_brand(connection, name, move_products_to=move_products_to)
+
+    moved = run_on_server(dsn, data_dir, work)
+    typer.echo(f"removed: {name}" + (f"; {moved:,} products are now of {move_products_to}" if moved else ""))
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise UsageError("a brand's name is empty")
+    if len(name) > MAX_NAME:
+        raise UsageError(f"a brand's name has at most {MAX_NAME} characters, got {len(name)}")
