@@ -129,6 +129,15 @@ async def test_a_search_has_indexes_to_use_if_the_server_can(shop: headrace.Conn
         assert index in text
 
 
+async def test_a_word_without_a_trigram_does_not_read_an_index_of_trigrams(shop: headrace.Connection) -> None:
+    await shop.execute("SET enable_seqscan = off")
+    plans: list[str] = []
+    shop.add_query_logger(lambda query: plans.append(query.query))
+    assert len(await search(shop, "50% of")) == 1
+    plan = await shop.fetch(f"EXPLAIN {plans[0]}", 20, 0, "x", "x", "%50\\%%", "%of%", "% 50\\%%", "% of%")
+    assert "trgm" not in "\n".join(row[0] for row in plan)
+
+
 async def test_a_pool_searches_too(server: Cluster, shop: headrace.Connection) -> None:
     database = await shop.fetchval("SELECT current_database()")
     async with headrace.create_pool(server.dsn(database), min_size=1, max_size=2) as pool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 import headrace
 from storefront.catalogue import Executor
@@ -65,8 +67,9 @@ async def search(executor: Executor, text: str, *, limit: int = LIMIT, offset: i
     phrase = " ".join(text.split())
     patterns = [f"%{escape_like(word)}%" for word in words]
     beginnings = [f"% {escape_like(word)}%" for word in words]
+    indexed = tuple(_HAS_TRIGRAM.search(word) is not None for word in words)
     found: list[headrace.Record] = await executor.fetch(
-        _matching(len(words)), limit, offset, phrase, escape_like(phrase), *patterns, *beginnings
+        _matching(indexed), limit, offset, phrase, escape_like(phrase), *patterns, *beginnings
     )
     if not found and not offset and await executor.fetchval(CAN_COMPARE):
         found = await executor.fetch(_similar(len(words)), limit, phrase, *words)
@@ -84,8 +87,13 @@ def _can_be_in_a_name(text: str) -> bool:
 # The products of matching brands are found by the index on product.brand_id. With a condition on the joined brand, no
 # index could be used.
 _CONDITION = """\
-(p.product_name {operator} ${word}
-       OR p.brand_id = ANY (ARRAY(SELECT brand_id FROM brand WHERE brand_name {operator} ${word})))"""
+(p.product_name{plain} {operator} ${word}
+       OR p.brand_id = ANY (ARRAY(SELECT brand_id FROM brand WHERE brand_name{plain} {operator} ${word})))"""
+
+# A word without three letters or digits in a row has no trigram. PostgreSQL would read the whole index for it, which
+# takes longer than reading the table. With an expression in place of the column it cannot.
+_HAS_TRIGRAM = re.compile(r"[^\W_]{3}")
+_NOT_INDEXED = " || ''"
 
 _SELECT = """\
 SELECT p.product_id, p.product_name, p.brand_id, b.brand_name,
@@ -95,23 +103,28 @@ JOIN brand AS b ON b.brand_id = p.brand_id
 WHERE {conditions}"""
 
 
-def _select(operator: str, first: int, count: int, *, similar: bool) -> str:
-    """Return the query for `count` words, whose parameters begin with number `first`, without its order."""
+def _select(operator: str, first: int, indexed: Sequence[bool], *, similar: bool) -> str:
+    """Return the query, without its order, for words whose parameters begin with number `first`.
+
+    `indexed` tells of each word whether an index is of use.
+    """
     conditions = "\n  AND ".join(
-        _CONDITION.format(operator=operator, word=number) for number in range(first, first + count)
+        _CONDITION.format(operator=operator, word=number, plain="" if use else _NOT_INDEXED)
+        for number, use in enumerate(indexed, start=first)
     )
     return _SELECT.format(similar=str(similar).lower(), conditions=conditions)
 
 
-@cache
-def _matching(count: int) -> str:
-    """Return the query for the products in which each of `count` words occurs."""
+@lru_cache(256)
+def _matching(indexed: tuple[bool, ...]) -> str:
+    """Return the query for the products in which each word occurs."""
+    count = len(indexed)
     begun = " + ".join(
         f"(' ' || p.product_name || ' ' || b.brand_name ILIKE ${number})::int"
         for number in range(5 + count, 5 + 2 * count)
     )
     return f"""\
-{_select("ILIKE", 5, count, similar=False)}
+{_select("ILIKE", 5, indexed, similar=False)}
 ORDER BY CASE WHEN lower(p.product_name) = lower($3) THEN 0
               WHEN p.product_name ILIKE $4 || '%' THEN 1
               WHEN lower(b.brand_name) = lower($3) THEN 2
@@ -121,10 +134,10 @@ ORDER BY CASE WHEN lower(p.product_name) = lower($3) THEN 0
 LIMIT $1 OFFSET $2"""
 
 
-@cache
+@lru_cache(256)
 def _similar(count: int) -> str:
     """Return the query for the products in which there is a word similar to each of `count` words."""
     return f"""\
-{_select("%>", 3, count, similar=True)}
+{_select("%>", 3, [True] * count, similar=True)}
 ORDER BY word_similarity($2, p.product_name || ' ' || b.brand_name) DESC, length(p.product_name), p.product_id
 LIMIT $1"""
