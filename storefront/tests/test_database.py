@@ -13,4 +13,4 @@ async def test_the_database_is_created_if_it_is_missing(bare: str) -> None:
 
 def test_another_database_keeps_the_parameters_as_they_are() -> None:
     dsn = "postgresql://user@/one?host=/my%20shop/a+b&port=5432"
-    assert with_database(dsn, "two") == "postgresql://user@/two?host=/my%20shop/a%2Bb&port=5432"
+    assert with_database(dsn, "two") == "postgresql://user@/two?host=%2Fmy%20shop%2Fa%2Bb&port=5432"
