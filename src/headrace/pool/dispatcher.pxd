@@ -1,7 +1,8 @@
 # The calls that share the connections of a pool.
 
+from headrace._core.pipeline.batch cimport Batch
 from headrace._core.pipeline.future cimport WakeupBatch
-from headrace._core.pipeline.requests cimport Request
+from headrace._core.pipeline.requests cimport Query, Request, UnpreparedQuery
 from headrace._core.pipeline.workload cimport Claim, Cost
 from headrace._io.driver cimport Driver, PoolCallbacks
 from headrace.pool.scheduler cimport PooledConnection, Scheduler
@@ -36,6 +37,9 @@ cdef class Dispatcher(PoolCallbacks):
         double waited                    # total seconds
 
     cdef QueryProfile profile(self, str query)
+    cpdef Query query(self, str query, tuple args, int kind, int limit, object column, object record_class, object timeout)
+    cpdef UnpreparedQuery direct(self, str query, object timeout)
+    cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout)
     cdef int submit(self, Request request, object timeout) except -1
     cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1
     cdef int fill(self, PooledConnection pooled, bint flush) except -1
@@ -45,3 +49,14 @@ cdef class Dispatcher(PoolCallbacks):
     cdef int watch_starvation(self) except -1
     cdef int preempt(self) except -1
     cdef int move(self, PooledConnection pooled, bint repeats=*) except -1
+
+
+cdef class SharedCalls:
+    cdef:
+        Dispatcher dispatcher
+        object connection_class
+        object record_class              # that rows become by default
+        public object command_timeout    # the default time limit in seconds; None for none
+        bint off
+
+    cpdef bint takes(self, object method) except -1

@@ -2,10 +2,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, final
 
+from headrace._client.queries import QueryMethod
 from headrace._core.pipeline.requests import Request
 from headrace._core.pipeline.workload import Claim, Cost
+from headrace._core.rows.record import Record
+from headrace._core.rows.row_plan import RowShape
 from headrace._io.driver import PoolCallbacks
 from headrace._sql.classify import Traits
+from headrace.connection import Connection
 from headrace.pool.scheduler import PooledConnection, Scheduler
 
 PING_TIMEOUT: float
@@ -35,6 +39,7 @@ class QueryProfile:
     @property
     def leases(self) -> bool: ...
 
+@final
 class Dispatcher(PoolCallbacks):
     """The shared calls of one pool: from the call to the reply."""
 
@@ -79,3 +84,27 @@ class Dispatcher(PoolCallbacks):
     @property
     def seconds_waited(self) -> float: ...
     def fail(self, claim: Claim, error: BaseException) -> None: ...
+
+@final
+class SharedCalls:
+    """The query methods of a pool as shared calls, with the pool's defaults."""
+
+    command_timeout: float | None
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        connection_class: type[Connection],
+        record_class: type[Record],
+        command_timeout: float | None,
+        off: bool,
+    ) -> None: ...
+    def takes(self, method: QueryMethod) -> bool: ...
+    def request(
+        self,
+        method: QueryMethod,
+        query: str,
+        args: Any,
+        column: int | str,
+        rows: type[Record] | RowShape | None,
+        timeout: float | None,
+    ) -> Request | None: ...

@@ -8,7 +8,7 @@ all the time.
 cimport cython
 
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, ROWS, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport Driver, PoolCallbacks
 
@@ -16,8 +16,10 @@ import asyncio
 import logging
 from asyncio import get_running_loop
 
-from headrace.exceptions import InterfaceError
+from headrace._client.timeouts import checked_timeout
 from headrace._sql.classify import classify
+from headrace.exceptions import InterfaceError
+from headrace.rows import checked_record_class
 
 log = logging.getLogger('headrace.pool')
 
@@ -61,6 +63,7 @@ cdef class LeaseClaim(Claim):
         self.waiter = waiter
 
 
+@cython.final
 cdef class Dispatcher(PoolCallbacks):
     """The shared calls of one pool: from the call to the reply.
 
@@ -121,7 +124,7 @@ cdef class Dispatcher(PoolCallbacks):
         """Return whether a text needs a connection of its own."""
         return self.profile(query).leases
 
-    def query(self, str query not None, tuple args not None, int kind, int limit, column, record_class, timeout):
+    cpdef Query query(self, str query, tuple args, int kind, int limit, object column, object record_class, object timeout):
         """Request one execution of a statement on a shared connection; return the request, to be awaited.
 
         Return None if the text needs a lease.
@@ -138,7 +141,7 @@ cdef class Dispatcher(PoolCallbacks):
         self.submit(request, timeout)
         return request
 
-    def direct(self, str query not None, timeout):
+    cpdef UnpreparedQuery direct(self, str query, object timeout):
         """Request one execution of a statement without arguments; return the request, or None as query() does."""
         cdef:
             QueryProfile profile = self.profile(query)
@@ -152,7 +155,7 @@ cdef class Dispatcher(PoolCallbacks):
         self.submit(request, timeout)
         return request
 
-    def batch(self, str query not None, elements, record_class, bint collects, timeout):
+    cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout):
         """Request one execution for each element, as one atomic request; return it, or None as query() does."""
         cdef Batch request
         if self.profile(query).leases:
@@ -555,3 +558,43 @@ cdef class Dispatcher(PoolCallbacks):
                 (<LeaseClaim>claim).waiter.set_exception(error)
         else:
             (<Request>claim).fail(error)
+
+
+@cython.final
+cdef class SharedCalls:
+    """The query methods of a pool as shared calls, with the pool's defaults.
+
+    This is compiled because it runs for every call. With `off` no call is shared.
+    """
+
+    def __init__(self, Dispatcher dispatcher not None, connection_class, record_class, command_timeout, bint off):
+        self.dispatcher = dispatcher
+        self.connection_class = connection_class
+        self.record_class = record_class
+        self.command_timeout = command_timeout
+        self.off = off
+
+    cpdef bint takes(self, method) except -1:
+        """Return whether calls of a query method may be shared.
+
+        They may not if the connection class, a tracing tool or a mock has another function in its place.
+        """
+        return not self.off and getattr(self.connection_class, method.name) is method.original
+
+    def request(self, method, query, args, column, rows, timeout):
+        """Request a call of a query method on a shared connection; return the request, to be awaited.
+
+        Return None if the call needs a lease.
+        """
+        if not self.takes(method):
+            return None
+        cdef:
+            Dispatcher dispatcher = self.dispatcher
+            object seconds = self.command_timeout if timeout is None else checked_timeout(timeout)
+            object row_class = self.record_class if rows is None else checked_record_class(rows)
+            int kind = method.kind
+        if method.many:
+            return dispatcher.batch(query, args, row_class, kind == ROWS, seconds)
+        if args or kind != STATUS:
+            return dispatcher.query(query, args, kind, method.limit, column, row_class, seconds)
+        return dispatcher.direct(query, seconds)

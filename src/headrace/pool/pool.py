@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple
 
-from headrace._client.queries import EachOptions, QueryMethod, ResultIterator, checked_elements
+from headrace._client.queries import EXECUTE, EachOptions, QueryMethod, ResultIterator, checked_elements
 from headrace._client.session_state import SessionState, first_state, session_state
 from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
@@ -22,7 +22,6 @@ from headrace._client.type_codecs import TypeCodec, checked_codecs
 from headrace._connect.params.secret import HiddenArguments
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.rows.record import Record
-from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace._io.each import Each
 from headrace._sql.named_parameters import bound, bound_each
 from headrace.connection import Connection
@@ -30,6 +29,7 @@ from headrace.connection import connect as open_connection
 from headrace.exceptions import InterfaceError, PostgresError
 from headrace.exceptions._values import shown
 from headrace.pool.acquire import Leases, occupation
+from headrace.pool.dispatcher import SharedCalls
 from headrace.pool.each_sender import PoolSender
 from headrace.pool.lazy import LazyAcquireContext, checked_lazy
 from headrace.pool.maintenance import Maintenance
@@ -128,7 +128,7 @@ class Pool(Generic[RecordT_co]):
         )
         self._connect: Connect = connect if connect is not None else open_connection
         # A callback or a subclass that wants to see each use of a connection.
-        self._leases_always = setup is not None or any(
+        leases_always = setup is not None or any(
             getattr(type(self), name) is not getattr(Pool, name) for name in ("acquire", "release")
         )
         self._init = init
@@ -161,6 +161,9 @@ class Pool(Generic[RecordT_co]):
             pipeline_writes=pipeline_writes,
         )
         self._dispatcher = self._maintenance.dispatcher
+        self._shared_calls = SharedCalls(
+            self._dispatcher, connection_class, record_class, self._command_timeout, leases_always
+        )
         self._is_plain_read = self._dispatcher.is_plain_read
         self._leases = Leases(self._maintenance, setup=setup, reset=reset)
         self._catalogues = Catalogues()
@@ -291,27 +294,19 @@ class Pool(Generic[RecordT_co]):
         rows: type[Record] | RowShape | None,
         timeout: float | None,
     ) -> Awaitable[Any]:
-        # See Queryable in _client/queries.py. This runs for every call: the request itself is awaited if possible.
+        # See Queryable in _client/queries.py. This runs for every call: the request itself is awaited if possible. An
+        # attribute of a pool takes long to look up, because of __getattr__().
         if not isinstance(query, str):
             query, args = bound_each(query, args) if method.many else bound(query, args)
         if method.many and is_asynchronous(args):
             # It has its connection to itself for as long as its source takes.
             return run_on_lease(self.acquire, method, query, args, column, rows, timeout)
-        if not self._leases_always and getattr(self._connection_class, method.name) is method.original:
-            dispatcher = self._dispatcher
-            seconds = self._command_timeout if timeout is None else checked_timeout(timeout)
-            row_class = self._record_class if rows is None else checked_record_class(rows)
-            if method.many:
-                request = dispatcher.batch(query, args, row_class, method.kind == KIND_ROWS, seconds)
-            elif args or method.kind != KIND_STATUS:
-                request = dispatcher.query(query, args, method.kind, method.limit, column, row_class, seconds)
-            else:
-                request = dispatcher.direct(query, seconds)
-                if request is not None:
-                    return execute_text(request, self._for_call, query, timeout)
-            if request is not None:
-                return request
-        return run_on_lease(self._for_call, method, query, args, column, rows, timeout)
+        request = self._shared_calls.request(method, query, args, column, rows, timeout)
+        if request is None:
+            return run_on_lease(self._for_call, method, query, args, column, rows, timeout)
+        if method is EXECUTE and not args:
+            return execute_text(request, self._for_call, query, timeout)
+        return request
 
     def _for_call(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
         """Return a lease for one call. A subclass may have an acquire() of its own."""
@@ -329,8 +324,8 @@ class Pool(Generic[RecordT_co]):
         self._check()
         query, args = bound_each(query, checked_elements(args))
         options = options.checked(self._command_timeout)
-        replaced = getattr(self._connection_class, method.name) is not method.original
-        if self._leases_always or replaced or options.pipeline_writes or self._dispatcher.leases(query):
+        is_shared = self._shared_calls.takes(method) and not options.pipeline_writes
+        if not is_shared or self._dispatcher.leases(query):
             return each_on_lease(self._for_call, method, query, args, column, rows, options)
         row_class = self._record_class if rows is None else checked_record_class(rows)
         return Each(
@@ -465,7 +460,7 @@ class Pool(Generic[RecordT_co]):
         self._arguments = arguments
         self._forget_types()
         self._scheduler.max_pipeline = max_pipeline
-        self._command_timeout = command_timeout
+        self._command_timeout = self._shared_calls.command_timeout = command_timeout
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
