@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
@@ -42,7 +43,7 @@ from headrace._client.timeouts import checked_command_timeout, checked_timeout
 from headrace._connect.connector import open_driver
 from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
 from headrace._connect.params.resolve import ConnectArguments, resolve
-from headrace._connect.server_kind import server_kind
+from headrace._connect.server_kind import ServerKind, server_kind
 from headrace._core.codecs.json_functions import JsonOption
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
@@ -1273,9 +1274,14 @@ class Connection(Generic[RecordT_co]):
         """
         if self._reset_query is not None:
             return self._reset_query
-        query = server_kind(self._driver.session.parameters).reset_query
+        query = self._server_kind.reset_query
         restoring = self._initial_state.restoring if self._initial_state is not None else ""
         return f"{query}\n{restoring}" if query and restoring else query
+
+    @cached_property
+    def _server_kind(self) -> ServerKind:
+        """The kind of the server, by the parameters that it has reported at the start."""
+        return server_kind(self._driver.session.parameters)
 
     def is_closed(self) -> bool:
         """Return whether the connection is closed, by either side."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from headrace._connect.server_kind import server_kind
@@ -80,7 +81,7 @@ class SessionState:
     denied: frozenset[str] = field(default=frozenset(), compare=False)
     """Settings that the current role is not allowed to make again."""
 
-    @property
+    @cached_property
     def restoring(self) -> str:
         """The statement that restores the settings after RESET ALL; '' if there are none."""
         calls = [

@@ -96,7 +96,9 @@ class Driver(TransportCallbacks):
         vital: bool = False,
         error: BaseException | None = None,
         refused: Callable[[], None] | None = None,
+        flushes: bool = True,
     ) -> None: ...
+    def flush_next_tick(self) -> None: ...
     def batch(
         self,
         query: AnyQuery | None,

@@ -168,20 +168,26 @@ cdef class Driver(TransportCallbacks):
         self.transport.flush_soon()
         return request
 
-    def background(self, str query not None, bint vital=False, error=None, refused=None):
+    def background(self, str query not None, bint vital=False, error=None, refused=None, bint flushes=True):
         """Queue a simple query without a waiter: it is sent and drained.
 
         Its error is passed over; if it is `vital`, the connection is dropped instead, and `refused()` is called first if
         the server refuses the query. `error` stands in for the server's, as the cause of what follows in a transaction
-        that the query fails.
+        that the query fails. If it is not to be flushed here, the caller calls `flush_next_tick()` later.
         """
         cdef SimpleQuery request
         if self.session.failure is None:
             request = SimpleQuery(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
             request.error = error
             self.session.submit(request)
-            # Late, so that what the next user of the connection asks goes in the same write.
-            self.transport.flush_after_reading()
+            if flushes:
+                # Late, so that what the next user of the connection asks goes in the same write.
+                self.transport.flush_after_reading()
+
+    def flush_next_tick(self):
+        """Have what is queued written in the next tick of the event loop, behind the callbacks scheduled for it so far."""
+        if self.session.wants_output():
+            self.transport._schedule()
 
     def ping(self, double timeout, bint awaited=False):
         """Ping the server with an empty query; nothing is sent behind it until the answer comes.

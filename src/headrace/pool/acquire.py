@@ -16,7 +16,7 @@ from headrace.pool.proxy import CallSite, LeasingPool, PoolConnectionProxy
 from headrace.pool.scheduler import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from headrace.pool.maintenance import Maintenance
     from headrace.pool.scheduler import PooledConnection, Scheduler
@@ -46,17 +46,22 @@ class Leases:
 
     # -- acquiring -------------------------------------------------------------------------------------------------
 
-    async def acquire(
+    def acquire(
         self,
         pool: LeasingPool,
         timeout: float | None,
         call_site: CallSite,
         proxy: PoolConnectionProxy[Any] | None = None,
-    ) -> PoolConnectionProxy[Any]:
+    ) -> Coroutine[Any, Any, PoolConnectionProxy[Any]]:
         """Lease a connection, as soon as one is idle: for `proxy`, or a new one. See `Pool.acquire()`."""
-        pool._check()
         if timeout is None:
-            return await self._lease(pool, call_site, False, proxy)
+            return self._lease(pool, call_site, False, proxy)
+        return self._lease_within(pool, timeout, call_site, proxy)
+
+    async def _lease_within(
+        self, pool: LeasingPool, timeout: float, call_site: CallSite, proxy: PoolConnectionProxy[Any] | None
+    ) -> PoolConnectionProxy[Any]:
+        pool._check()
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
@@ -71,6 +76,7 @@ class Leases:
     async def _lease(
         self, pool: LeasingPool, call_site: CallSite, limited: bool, proxy: PoolConnectionProxy[Any] | None
     ) -> PoolConnectionProxy[Any]:
+        pool._check()
         maintenance, dispatcher = self._maintenance, self._dispatcher
         while True:
             pooled = dispatcher.lease_now()
@@ -167,6 +173,8 @@ class Leases:
             self._maintenance.spawn(self._maintenance.compare_session(pooled))
         else:
             self._maintenance.give_back(pooled)
+        # The next caller may have been woken by now. If its first query is sent before this, the reset goes with it.
+        pooled.driver.flush_next_tick()
 
     async def _reset_session(self, pooled: PooledConnection, timeout: float | None, listened: bool) -> None:
         """Return the session of a connection that was leased to its first state.
@@ -188,7 +196,7 @@ class Leases:
             if query and self._awaits_reset:
                 await self._reset_first(pooled, query, timeout)
             elif query:
-                driver.background(query, vital=True, refused=self._on_reset_refused)
+                driver.background(query, vital=True, refused=self._on_reset_refused, flushes=False)
         connection._reset_is_sent()
         if self._reset is not None:
             async with time_limit(timeout, "the reset callback"):
