@@ -98,6 +98,28 @@ async def test_slow_heads_do_not_hold_it_up(pool: MakePool) -> None:
     await asyncio.wait([slow])
 
 
+async def test_other_connections_go_on_while_one_write_is_late(pool: MakePool) -> None:
+    """An element waits for a transaction that has inserted its key. Fifty for each connection are under way."""
+    made = await pool(min_size=2, max_size=2, pipeline_budget=60.0)
+    await made.execute("DROP TABLE IF EXISTS each_late; CREATE TABLE each_late (a int PRIMARY KEY)")
+    insert = "INSERT INTO each_late VALUES ($1) RETURNING a"
+    assert await made.fetchval(insert, -1) == -1
+    other = await pool(min_size=1, max_size=1)
+    async with other.acquire() as holder, asyncio.timeout(60):
+        locked = holder.transaction()
+        await locked.start()
+        await holder.execute("INSERT INTO each_late VALUES (0)")
+        keys = [*range(1, 11), 0, *range(11, 200)]
+        results = made.fetchval_each(insert, ((key,) for key in keys))
+        assert [await anext(results) for _ in range(10)] == keys[:10]
+        late_one = asyncio.create_task(anext(results))
+        while await holder.fetchval("SELECT count(*) FROM each_late WHERE a > 10") < 50:
+            assert not late_one.done()
+        await locked.rollback()
+        assert await late_one == 0
+        assert [value async for value in results] == keys[11:]
+
+
 async def test_the_question_for_settings_does_not_stay_behind_a_slow_head(pool: MakePool) -> None:
     """It has to be prepared, so a read that was asked for later may reach the server first."""
     sleep = "SELECT 1 FROM pg_sleep($1)"

@@ -518,7 +518,7 @@ cdef class Each:
             return 0
         if self.grouping < 0:
             # The bytes of an element are not known before the first result.
-            return 1 if len(self.units) < sender.width * (sender.depth if self.row_bytes >= 0 else 1) else 0
+            return 1 if len(self.units) < sender.width * (sender.depth() if self.row_bytes >= 0 else 1) else 0
         if self.grouping == 0 and not sender.in_block():
             if self.units:
                 return 0

@@ -12,11 +12,11 @@ cdef class EachSender:
         Cost cost                    # of one execution
         bint reads                   # the query is a plain read, which may be asked for again
         readonly Py_ssize_t width    # connections that work at the same time
-        Py_ssize_t depth             # requests of one element that may be under way for each of them
         double budget                # expected seconds that a group may take
         bint shared                  # any connection of a pool may run the requests
 
     cdef int send(self, Query request) except -1
+    cdef Py_ssize_t depth(self) noexcept
     cdef Query settings(self)
     cdef bint in_block(self) except -1
     cdef int check(self) except -1
@@ -27,3 +27,4 @@ cdef class ConnectionSender(EachSender):
     cdef:
         Driver driver
         object still_valid           # raises if the iteration must not go on
+        Py_ssize_t max_pipeline

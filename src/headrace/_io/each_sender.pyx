@@ -24,6 +24,10 @@ cdef class EachSender:
         """Send a request; raises if no more can be sent. An argument that cannot be encoded fails the request alone."""
         raise NotImplementedError
 
+    cdef Py_ssize_t depth(self) noexcept:
+        """Return how many requests of one element may be under way for each connection."""
+        return 1
+
     cdef Query settings(self):
         """Send the query for the settings that decide about groups; returns the request."""
         raise NotImplementedError
@@ -56,8 +60,11 @@ cdef class ConnectionSender(EachSender):
         self.cost = Cost()
         self.reads = classify(query).plain_read
         self.width = 1
-        self.depth = driver.session.max_pipeline if self.reads or pipeline_writes else 1
+        self.max_pipeline = driver.session.max_pipeline if self.reads or pipeline_writes else 1
         self.budget = BUDGET
+
+    cdef Py_ssize_t depth(self) noexcept:
+        return self.max_pipeline
 
     cdef int check(self) except -1:
         self.still_valid()

@@ -9,11 +9,11 @@ from headrace.pool.dispatcher cimport Dispatcher, QueryProfile
 from headrace._io.each_sender import SETTINGS_QUERY
 from headrace._core.rows.record import Record
 
-# Plain reads of one element that may be under way for each connection, if they do not travel in groups: the callers of
-# the pool's other methods wait behind them.
+# Requests of one element that may be under way for each connection, if they do not travel in groups: the callers of the
+# pool's other methods wait behind them.
 cdef Py_ssize_t DEPTH = 50
-# Other requests that may be under way for each connection. One of them is sent, so that a reply finds the next one.
-cdef Py_ssize_t ALONE_DEPTH = 4
+# As many may be under way even if they take long. One of them is sent, so that a reply finds the next one.
+cdef Py_ssize_t LEAST_DEPTH = 4
 
 
 @cython.final
@@ -30,9 +30,22 @@ cdef class PoolSender(EachSender):
         self.cost = self.profile.cost
         self.reads = self.profile.traits.plain_read and not self.profile.traits.reads_session
         self.width = dispatcher.scheduler.limits.max_size
-        self.depth = DEPTH if self.reads else ALONE_DEPTH
         self.budget = dispatcher.scheduler.budget
         self.shared = True
+
+    cdef Py_ssize_t depth(self) noexcept:
+        """Return how many requests of one element may be under way for each connection.
+
+        Results come in order, so nothing more is sent while the first one is late. The other connections go on as long
+        as requests wait for them. Writes are sent one at a time, and other callers' writes wait behind all of them. So
+        there may be as many as are expected to take no longer than the budget.
+        """
+        cdef double seconds = self.cost.mean
+        if self.reads or self.cost.measured and seconds * DEPTH <= self.budget:
+            return DEPTH
+        if self.cost.measured == 0 or seconds * LEAST_DEPTH >= self.budget:
+            return LEAST_DEPTH
+        return <Py_ssize_t>(self.budget / seconds)
 
     cdef int check(self) except -1:
         if not self.dispatcher.running:
