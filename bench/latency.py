@@ -1,8 +1,8 @@
 """``python -m bench.latency``: how long quick calls take beside slow ones, a lock and cancellations.
 
 Twenty tasks look up rows through a pool, each one row after another, while something slow runs in the same pool.
-headrace and asyncpg alternate, one round each, with a new pool for each round. The quantiles of each round are
-recorded, and their median over the rounds is shown.
+headrace and another driver, asyncpg by default, alternate, one round each, with a new pool for each round. The
+quantiles of each round are recorded, and their median over the rounds is shown.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import gc
 import importlib
 import json
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Annotated, Any
 
+import asyncpg
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +35,9 @@ from bench.server import embedded_server
 from bench.workloads import families
 from bench.workloads.lookups import PRODUCT, keys_of
 
-DRIVERS = ("headrace", "asyncpg")
+OTHERS = ("asyncpg", "fastpg")
+"""The drivers that headrace can be compared with."""
+
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
@@ -42,24 +47,24 @@ LOCK_SECONDS = 0.1
 CANCEL_SECONDS = 0.01
 
 RATIO = 1.1
-"""The highest allowed ratio of a quantile to asyncpg's."""
+"""The highest allowed ratio of a quantile to the other driver's."""
 
 ADDED = 0.025
-"""Seconds by which the slowest call may be slower than asyncpg's: the pipeline budget plus 20 ms."""
+"""Seconds by which the slowest call may be slower than the other's: the pipeline budget plus 20 ms."""
 
-SLEEP = "SELECT pg_sleep($1)"
+SLEEP = "SELECT 1 FROM pg_sleep($1)"
 LOCK = f"SELECT 1 FROM {SCHEMA}.product WHERE product_id = 1 FOR UPDATE"
 
-Beside = Callable[[Any, Any, str], AbstractAsyncContextManager[None]]
-"""The work beside the quick calls. Its arguments are the driver, its pool and the server's DSN."""
+Beside = Callable[[Any, str], AbstractAsyncContextManager[None]]
+"""The work beside the quick calls. Its arguments are the driver's pool and the server's DSN."""
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A pool size, and the work beside the quick calls.
 
-    `judged`: whether asyncpg's quantiles are a bound. They are not if slow statements keep the whole pool busy. A round
-    then has a twentieth of the calls.
+    `judged`: whether the other driver's quantiles are a bound. They are not if slow statements keep the whole pool
+    busy. A round then has a twentieth of the calls.
     """
 
     name: str
@@ -88,7 +93,8 @@ class Result:
     """The rounds of one scenario."""
 
     scenario: Scenario
-    rounds: dict[str, list[Quantiles]] = field(default_factory=lambda: {driver: [] for driver in DRIVERS})
+    other: str
+    rounds: dict[str, list[Quantiles]] = field(default_factory=lambda: defaultdict(list))
 
     def middle(self, driver: str) -> Quantiles:
         """Return the median of each quantile."""
@@ -100,8 +106,8 @@ class Result:
         )
 
     def compared(self) -> tuple[float, float, float]:
-        """Return the ratios of p50 and p99 to asyncpg's, and the seconds by which the slowest call is slower."""
-        ours, theirs = self.middle("headrace"), self.middle("asyncpg")
+        """Return the ratios of p50 and p99 to the other's, and the seconds by which the slowest call is slower."""
+        ours, theirs = self.middle("headrace"), self.middle(self.other)
         return ours.p50 / theirs.p50, ours.p99 / theirs.p99, ours.longest - theirs.longest
 
     def verdict(self) -> bool | None:
@@ -117,7 +123,7 @@ def repeated(count: int, once: Callable[[Any], Awaitable[None]]) -> Beside:
     """Run a number of tasks that call `once` with the pool in a loop."""
 
     @asynccontextmanager
-    async def beside(driver: Any, pool: Any, dsn: str) -> AsyncIterator[None]:
+    async def beside(pool: Any, dsn: str) -> AsyncIterator[None]:
         async def again() -> None:
             while True:
                 await once(pool)
@@ -147,9 +153,9 @@ async def cancel(pool: Any) -> None:
 
 
 @asynccontextmanager
-async def beside_a_lock(driver: Any, pool: Any, dsn: str) -> AsyncIterator[None]:
+async def beside_a_lock(pool: Any, dsn: str) -> AsyncIterator[None]:
     """Make a call wait for a row that another connection locks again and again."""
-    holder = await driver.connect(dsn)
+    holder = await asyncpg.connect(dsn)
 
     async def holding() -> None:
         while True:
@@ -186,11 +192,33 @@ def scenarios() -> list[Scenario]:
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-async def one_round(driver: Any, scenario: Scenario, dsn: str, calls: int) -> Quantiles:
+class FastpgPool:
+    """A pool of fastpg with the names of asyncpg's methods."""
+
+    def __init__(self, pool: Any) -> None:
+        self.fetchrow = pool.select_one
+
+    async def fetchval(self, sql: str, *args: object) -> object:
+        return (await self.fetchrow(sql, *args))[0]
+
+
+@asynccontextmanager
+async def open_pool(driver: str, dsn: str, size: int) -> AsyncIterator[Any]:
+    """Open a pool of a fixed size."""
+    module: Any = importlib.import_module(driver)
+    if driver == "fastpg":
+        async with await module.create_pool(dsn, min_size=size, max_size=size) as pool:
+            yield FastpgPool(pool)
+    else:
+        async with module.create_pool(dsn, min_size=size, max_size=size) as pool:
+            yield pool
+
+
+async def one_round(driver: str, scenario: Scenario, dsn: str, calls: int) -> Quantiles:
     """Make the quick calls through a new pool; return their quantiles."""
     keys = iter(keys_of(calls))
     seconds: list[float] = []
-    async with driver.create_pool(dsn, min_size=scenario.size, max_size=scenario.size) as pool:
+    async with open_pool(driver, dsn, scenario.size) as pool:
 
         async def caller() -> None:
             for key in keys:
@@ -202,29 +230,34 @@ async def one_round(driver: Any, scenario: Scenario, dsn: str, calls: int) -> Qu
         for _ in range(3):
             await asyncio.gather(*(pool.fetchrow(PRODUCT, 1 + i % PRODUCTS) for i in range(10 * scenario.size)))
         await asyncio.gather(*(pool.fetchval(SLEEP, 0.0) for _ in range(scenario.size)))
-        async with scenario.beside(driver, pool, dsn):
+        async with scenario.beside(pool, dsn):
             gc.collect()
             await asyncio.gather(*(caller() for _ in range(CALLERS)))
     return Quantiles.of(seconds)
 
 
-def measure(dsn: str, chosen: list[Scenario], rounds: int, calls: int, say: Callable[[str], None]) -> Iterator[Result]:
+def measure(
+    dsn: str, chosen: list[Scenario], other: str, rounds: int, calls: int, say: Callable[[str], None]
+) -> Iterator[Result]:
     """Measure the scenarios. The drivers alternate, and in each round the other one begins."""
-    modules = {name: importlib.import_module(name) for name in DRIVERS}
+    drivers = ("headrace", other)
     for scenario in chosen:
         say(scenario.name)
-        result = Result(scenario)
+        result = Result(scenario, other)
         for number in range(rounds):
-            for name in DRIVERS if number % 2 == 0 else reversed(DRIVERS):
+            for name in drivers if number % 2 == 0 else reversed(drivers):
                 result.rounds[name].append(
-                    asyncio.run(one_round(modules[name], scenario, dsn, calls if scenario.judged else calls // 20))
+                    asyncio.run(one_round(name, scenario, dsn, calls if scenario.judged else calls // 20))
                 )
         yield result
 
 
 # -- showing -----------------------------------------------------------------------------------------------------------
 
-HEADINGS = ("quick calls", "headrace p50, p99, max", "asyncpg p50, p99, max", "p50", "p99", "max", "met")
+
+def headings(other: str) -> tuple[str, ...]:
+    """Return the headings of the table."""
+    return ("quick calls", "headrace p50, p99, max", f"{other} p50, p99, max", "p50", "p99", "max", "met")
 
 
 def cells(result: Result) -> list[str]:
@@ -236,13 +269,20 @@ def cells(result: Result) -> list[str]:
 
     p50, p99, added = result.compared()
     verdict = {True: "yes", False: "**no**", None: ""}[result.verdict()]
-    columns = [written("headrace"), written("asyncpg"), f"{p50:.2f}x", f"{p99:.2f}x", f"{added * 1e3:+.1f} ms", verdict]
+    columns = [
+        written("headrace"),
+        written(result.other),
+        f"{p50:.2f}x",
+        f"{p99:.2f}x",
+        f"{added * 1e3:+.1f} ms",
+        verdict,
+    ]
     return [result.scenario.name, *columns]
 
 
 def as_markdown(results: list[Result], rounds: int, calls: int) -> str:
     """Return the table for the documentation."""
-    lines = [HEADINGS, ("---", *["---:"] * 5, "---"), *map(cells, results)]
+    lines = [headings(results[0].other), ("---", *["---:"] * 5, "---"), *map(cells, results)]
     method = f"Median of {rounds} rounds of {calls:,} calls each, by {CALLERS} tasks; the drivers alternate."
     return "\n".join([method, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
@@ -254,6 +294,7 @@ app = typer.Typer(add_completion=False)
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each driver.")] = 5,
     calls: Annotated[int, typer.Option(min=100, help="Quick calls in a round.")] = 10_000,
+    other: Annotated[str, typer.Option(help=f"The driver to compare with: {' or '.join(OTHERS)}.")] = OTHERS[0],
     only: Annotated[str, typer.Option(help="Scenarios by name: part of the name, or a shell pattern.")] = "*",
     update_docs: Annotated[bool, typer.Option("--update-docs", help="Put the table into docs/benchmarks.md.")] = False,
     json_file: Annotated[Path, typer.Option("--json", help="The JSON file.")] = RESULTS,
@@ -263,17 +304,22 @@ def main(
     chosen = [each for each in scenarios() if fnmatchcase(each.name, only) or only in each.name]
     if not chosen:
         raise typer.BadParameter(f"--only: expected a pattern that matches one of the scenarios, got {only!r}")
+    if other not in OTHERS or find_spec(other) is None:
+        installed = ", ".join(filter(find_spec, OTHERS))
+        raise typer.BadParameter(f"--other: expected one of those that are installed ({installed}), got {other!r}")
+    if update_docs and other != OTHERS[0]:
+        raise typer.BadParameter(f"--update-docs: the table in the documentation compares with {OTHERS[0]}")
     with embedded_server(tcp=False, bin_directory=None) as server:
         data.create_data(server.dsn, families.tables())
-        results = list(measure(server.dsn, chosen, rounds, calls, lambda name: stderr.print(name, style="dim")))
-    table = Table(*HEADINGS, title="quick calls beside slow ones", title_justify="left", pad_edge=False)
+        results = list(measure(server.dsn, chosen, other, rounds, calls, lambda name: stderr.print(name, style="dim")))
+    table = Table(*headings(other), title="quick calls beside slow ones", title_justify="left", pad_edge=False)
     for result in results:
         table.add_row(*cells(result))
     stdout.print(table)
     json_file.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         {"name": each.scenario.name, "met": each.verdict()}
-        | {driver: [asdict(found) for found in each.rounds[driver]] for driver in DRIVERS}
+        | {driver: [asdict(found) for found in each.rounds[driver]] for driver in ("headrace", other)}
         for each in results
     ]
     json_file.write_text(json.dumps(rows, indent=1) + "\n")

@@ -21,6 +21,7 @@ COLOURS = {
     "psycopg": "#e0a458",
     "psycopg-pipeline": "#c2703d",
     "psqlpy": "#8a6fae",
+    "fastpg": "#b5763a",
     LIMIT: "#333333",
 }
 BAR = 0.8

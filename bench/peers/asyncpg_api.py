@@ -100,6 +100,17 @@ class AsyncpgPool:
         pool = self._pool
         return await asyncio.gather(*[pool.fetchrow(sql, key) for key in keys])
 
+    async def fetchrow_in_tasks(self, sql: str, keys: Sequence[int], tasks: int) -> Rows:
+        pool, left = self._pool, iter(range(len(keys)))
+        rows: list[Any] = [None] * len(keys)
+
+        async def task() -> None:
+            for number in left:
+                rows[number] = await pool.fetchrow(sql, keys[number])
+
+        await asyncio.gather(*[task() for _ in range(tasks)])
+        return rows
+
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         pool = self._pool
 

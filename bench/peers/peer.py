@@ -112,6 +112,10 @@ class PeerPool(Protocol):
         """Return the row of each key, all at once, with the pool's own method if it has one."""
         ...
 
+    async def fetchrow_in_tasks(self, sql: str, keys: Sequence[int], tasks: int) -> Rows:
+        """Return the row of each key with the pool's own method, in several tasks. Raises Unsupported without one."""
+        ...
+
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         """Return the row of each key, all at once, each on a connection acquired for it."""
         ...

@@ -79,6 +79,9 @@ class PsqlpyPool:
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
         return await self.fetchrow_leased(sql, keys)
 
+    async def fetchrow_in_tasks(self, sql: str, keys: Sequence[int], tasks: int) -> Rows:
+        raise Unsupported("its pool has no query methods")
+
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         pool = self._pool
 

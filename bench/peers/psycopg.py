@@ -109,6 +109,9 @@ class PsycopgPool:
     async def fetchrow_at_once(self, sql: str, keys: Sequence[int]) -> Rows:
         return await self.fetchrow_leased(sql, keys)
 
+    async def fetchrow_in_tasks(self, sql: str, keys: Sequence[int], tasks: int) -> Rows:
+        raise Unsupported("its pool has no query methods")
+
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         pool, query = self._pool, _sql(sql)
 
@@ -183,6 +186,9 @@ class PipelinePool:
         share = -(-len(keys) // self._size)
         parts = [keys[start : start + share] for start in range(0, len(keys), share)]
         return [row for rows in await asyncio.gather(*[fetchrows(part) for part in parts]) for row in rows]
+
+    async def fetchrow_in_tasks(self, sql: str, keys: Sequence[int], tasks: int) -> Rows:
+        raise Unsupported("its pool has no query methods")
 
     async def fetchrow_leased(self, sql: str, keys: Sequence[int]) -> Rows:
         raise Unsupported("a lease for each query leaves nothing to pipeline")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from bench.peers.peer import Peer
 
-NAMES = ("headrace", "asyncpg", "psycopg", "psycopg-pipeline", "psqlpy")
+OPTIONAL = ("fastpg",)
+"""Peers that not every Python can have."""
+
+NAMES = ("headrace", "asyncpg", "psycopg", "psycopg-pipeline", "psqlpy", *filter(find_spec, OPTIONAL))
 
 
 def load_peer(name: str) -> Peer:
@@ -34,4 +39,8 @@ def load_peer(name: str) -> Peer:
             from bench.peers.psqlpy import Psqlpy
 
             return Psqlpy()
+        case "fastpg":
+            from bench.peers.fastpg import Fastpg
+
+            return Fastpg()
     raise ValueError(f"peer: expected one of {', '.join(NAMES)}, got {name!r}")

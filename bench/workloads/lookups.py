@@ -26,6 +26,7 @@ JOIN = f"""
 # The default of max_pipeline, the most that headrace has in flight on a connection.
 PIPELINE = 100
 SERIAL_SHARE = 2
+TASKS = 16
 
 
 def workloads(scale: Scale) -> list[Workload]:
@@ -51,6 +52,13 @@ def workloads(scale: Scale) -> list[Workload]:
             at_once=True,
             requirement=AtLeast(7.0),
             limit=limit(PRODUCT, POOL_SIZE, PIPELINE),
+        ),
+        workload(
+            "lookup-16",
+            f"primary key, {scale.lookups:,} by 16 tasks, pool of six",
+            _in_tasks(PRODUCT, scale.lookups, TASKS),
+            batch=scale.lookups,
+            limit=limit(PRODUCT, TASKS, 1),
         ),
         workload(
             "lookup-acquire",
@@ -135,6 +143,16 @@ def _pooled(sql: str, count: int, *, leased: bool, lazy: bool = False) -> Open:
         async with peer.pool(dsn, POOL_SIZE, lazy=lazy) as pool:
             ask = pool.fetchrow_leased if leased else pool.fetchrow_at_once
             yield Job(run=lambda n: ask(sql, keys[:n]), check=_right_rows(keys))
+
+    return opened
+
+
+def _in_tasks(sql: str, count: int, tasks: int) -> Open:
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        keys = keys_of(count)
+        async with peer.pool(dsn, POOL_SIZE) as pool:
+            yield Job(run=lambda n: pool.fetchrow_in_tasks(sql, keys[:n], tasks), check=_right_rows(keys))
 
     return opened
 
