@@ -269,7 +269,6 @@ cdef class NestedRows(RowPlan):
             NestedPlan plan = self.plan
             PyObject **values = self.next_values
             bytes key = plan.key_of(self.fields)
-            list elements = []
             object element, made
         if self.seen is not None and key in self.seen:
             raise scattered(plan)
@@ -280,11 +279,10 @@ cdef class NestedRows(RowPlan):
         except BaseException:
             clear(values, plan.outers)
             raise
-        if element is not HELD:
-            elements.append(element)
         self.next_values = self.values
         self.values = values
-        self.elements = elements
+        # A list that is made with its first element has no room for more, which most lists would not use.
+        self.elements = [element] if element is not HELD else []
         self.key = key
         if self.seen is not None:
             self.seen.add(key)
