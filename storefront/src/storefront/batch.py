@@ -40,7 +40,7 @@ CHECKPOINT_LINES = 10_000
 CHECKPOINT_BYTES = 64 * 2**20
 """The number of bytes of rows, not compressed, after which a checkpoint is due before its lines."""
 
-TABLE_LINES = 4_000
+TABLE_LINES = 1_500
 """The number of lines from which a temporary table is faster. It was measured; see the README."""
 
 TABLE_PART = 20_000

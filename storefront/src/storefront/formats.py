@@ -23,10 +23,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from storefront.errors import UsageError
 
-ROW_GROUP = 131_072
+ROW_GROUP = 32_768
 """The number of rows in a row group of a Parquet file."""
 
-CSV_BLOCK = 4 * 2**20
+CSV_BLOCK = 2**19
 """The number of bytes of CSV that are made into columns at once."""
 
 
