@@ -73,7 +73,7 @@ class Output(Protocol):
 def output_file(
     path: Path | None, chosen: Format, compression: Compression, columns: Sequence[str]
 ) -> Iterator[Output]:
-    """Open a file for rows, or standard output if `path` is None. The header is written first.
+    """Open a file for rows, or standard output if `path` is None. The header comes before the first rows or the end.
 
     Raises UsageError if the file cannot be opened, and StorefrontError with its name if it cannot be written. A regular
     file gets its name when the `with` block ends without an error, so a file of that name is always complete.
@@ -123,12 +123,16 @@ class _Stream:
         self.encoder = encoder(chosen, columns)
         self._file = file
         self._compressor = compressor(compression)
-        self.write(self.encoder.header())
+        # The header waits for rows: nothing is printed if the query fails.
+        self._header: bytes | None = self.encoder.header()
 
     def write(self, data: bytes) -> None:
+        if self._header is not None:
+            data, self._header = self._header + data, None
         self._file.write(self._compressor.compress(data))
 
     def close(self) -> None:
+        self.write(b"")
         self._file.write(self._compressor.end())
         self._file.flush()
 
