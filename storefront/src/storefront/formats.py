@@ -427,13 +427,15 @@ class ParquetFile:
 
 def join_parquet(parts: Iterable[Path], output: BinaryIO | Path, columns: Sequence[str]) -> int:
     """Write the rows of several Parquet files to one, and return their number. Memory holds two row groups at most."""
-    parquet = require("pyarrow.parquet", "Parquet")
+    arrow, parquet = require("pyarrow", "Parquet"), require("pyarrow.parquet", "Parquet")
+    # The rows of the last part are written. Their memory would be held besides that of the join.
+    arrow.default_memory_pool().release_unused()
     joined = ParquetFile(output, columns)
     try:
         for part in parts:
-            with parquet.ParquetFile(part, memory_map=False) as source:
-                for group in range(source.num_row_groups):
-                    joined.write_table(source.read_row_group(group, use_threads=False))
+            with parquet.ParquetFile(part, pre_buffer=False) as source:
+                for batch in source.iter_batches(ROW_GROUP // 4, use_threads=False):
+                    joined.write_table(arrow.Table.from_batches([batch]))
     except BaseException:
         joined.abandon()
         raise
