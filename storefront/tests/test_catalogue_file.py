@@ -220,7 +220,7 @@ def test_standard_input_needs_a_format(monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises(UsageError, match="standard input has no name that tells its format: pass --format"):
         CatalogueFile(None)
     text = f"{HEADER}\n{LINE}\n".encode()
-    for given, content in {"csv": text, "csv.gz": gzip.compress(text)}.items():
+    for given, content in {"csv": text, "csv.gz": gzip.compress(text, mtime=0)}.items():
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
         with CatalogueFile(None, parse_file_type(given)) as file:
             assert file.fraction is None
@@ -246,20 +246,24 @@ def test_another_encoding_is_read_if_it_is_named(write: Write) -> None:
         ("a.ndjson", b"", "is empty"),
         ("a.parquet", b"", "is empty"),
         ("a.csv.gz", b"", "is empty"),
-        ("a.csv.gz", gzip.compress(b""), "is empty"),
+        ("a.csv.gz", gzip.compress(b"", mtime=0), "is empty"),
         ("a.txt", b"x", "tells no format: expected .csv, .ndjson or .parquet, or --format"),
         ("a.csv", b"brand_name,color\nA,B\n", "has no column product_name, size: expected brand_name, product_name"),
         ("a.csv", f"{HEADER},brand\n".encode(), "has the column brand_name twice"),
         ("a.csv", b'{"brand_name": "A"}\n', "has no column brand_name, product_name, color, size"),
-        ("a.csv", gzip.compress(b"x"), "is compressed by gzip, and not CSV: name the file by its content"),
+        ("a.csv", gzip.compress(b"x", mtime=0), "is compressed by gzip, and not CSV: name the file by its content"),
         ("a.csv", b"PAR1....", "is Parquet, and not CSV"),
         ("a.csv", b"PK\x03\x04....", "is a ZIP file or a spreadsheet, and not CSV"),
         ("a.csv", HEADER.encode("utf-16"), "is text in UTF-16: convert it to UTF-8"),
         ("a.csv", f"{HEADER}\n".encode() + b"x" * (MAX_LINE + 1), "line 2: it is longer than 1,048,576 bytes"),
         ("a.csv.gz", b"brand_name", "is not compressed by gzip"),
         ("a.csv.zst", b"brand_name", "is not compressed by zstd"),
-        ("a.csv.gz", gzip.compress(f"{HEADER}\n{LINE}\n".encode() * 999)[:-20], "is damaged or incomplete"),
-        ("a.csv.gz", gzip.compress(f"{HEADER}\n{LINE}\n".encode())[:-8] + bytes(8), "is damaged or incomplete"),
+        ("a.csv.gz", gzip.compress(f"{HEADER}\n{LINE}\n".encode() * 999, mtime=0)[:-20], "is damaged or incomplete"),
+        (
+            "a.csv.gz",
+            gzip.compress(f"{HEADER}\n{LINE}\n".encode(), mtime=0)[:-8] + bytes(8),
+            "is damaged or incomplete",
+        ),
         ("a.ndjson", b'[{"brand_name": "A"}]', "expected an object on each line, found a JSON array"),
         ("a.ndjson", HEADER.encode(), "expected an object on each line, found something else"),
         ("a.parquet", HEADER.encode(), "is not Parquet"),

@@ -244,7 +244,7 @@ def test_values_are_lines() -> None:
         ("a.txt", b"5\n", InputFormat.IDS),
         ("a.txt", b"name,product_id\nx,5\n", InputFormat.CSV),
         ("a", b'{"product_id":5}\n', InputFormat.NDJSON),
-        ("a.jsonl.gz", gzip.compress(b"5\n"), InputFormat.NDJSON),
+        ("a.jsonl.gz", gzip.compress(b"5\n", mtime=0), InputFormat.NDJSON),
         ("a.tsv", b"product_id\tx\n5\t1\n", InputFormat.CSV),
     ],
 )
