@@ -167,11 +167,20 @@ async def test_cancellation_while_it_begins_leaves_no_transaction(conn: headrace
         pass
 
 
+@pytest.fixture
+async def waiting(connect: Connect) -> headrace.Connection:
+    """A connection whose transactions wait for the reply to BEGIN, as behind a pooler that switches backends."""
+    connection = await connect(statement_mode="unnamed")
+    await connection.execute("CREATE TEMP TABLE t (a int PRIMARY KEY)")
+    return connection
+
+
 @pytest.mark.parametrize("nested", [False, True], ids=["BEGIN", "SAVEPOINT"])
 async def test_what_another_task_has_done_meanwhile_survives_the_cancellation_of_a_start(
-    conn: headrace.Connection, table: str, nested: bool
+    waiting: headrace.Connection, nested: bool
 ) -> None:
     """Its query runs behind the BEGIN or SAVEPOINT, because it was asked later."""
+    conn = waiting
     outer = conn.transaction()
     if nested:
         await outer.start()
@@ -189,9 +198,10 @@ async def test_what_another_task_has_done_meanwhile_survives_the_cancellation_of
 
 
 async def test_a_query_that_fails_behind_the_savepoint_of_a_cancelled_start_fails_the_transaction(
-    conn: headrace.Connection, table: str
+    waiting: headrace.Connection,
 ) -> None:
     """As it would without the savepoint."""
+    conn = waiting
     outer = conn.transaction()
     await outer.start()
     start = asyncio.create_task(conn.transaction().start())

@@ -148,6 +148,8 @@ class Connection(Generic[RecordT_co]):
         """The request count after the reset of the last lease. The reset may still be in flight."""
         self._left_managed = False
         """The last lease ended inside a transaction of an `async with` block."""
+        self._left_unsent = False
+        """The last lease ended inside a transaction whose BEGIN had not been sent."""
         driver.attach(self)
 
     def __repr__(self) -> str:
@@ -734,8 +736,13 @@ class Connection(Generic[RecordT_co]):
         return Transaction(self, isolation, readonly, deferrable)
 
     def is_in_transaction(self) -> bool:
-        """Return whether a transaction block is open, according to the last reply of the server."""
+        """Return whether a transaction block is open.
+
+        It is from `start()` of a transaction on, and otherwise according to the last reply of the server.
+        """
         driver = self._driver
+        if driver.session.commands.is_open:
+            return True
         if driver.request_count - driver.pending < self._reset_at:
             return False  # the last reply belongs to the lease before
         return driver.session.status in ("T", "E")
@@ -1256,6 +1263,11 @@ class Connection(Generic[RecordT_co]):
         self._check_open()
         driver = self._driver
         seconds = self._timeout(timeout)
+        commands = driver.session.commands
+        if commands.is_unsent:
+            self._report_open_transaction()
+        if commands.is_unsent or commands.is_over:
+            self._forget_transactions()
         if await self._status() != "I":
             self._report_open_transaction()
             await driver.reply(driver.simple_query("ROLLBACK", uncancellable=True), seconds)
@@ -1393,7 +1405,7 @@ class Connection(Generic[RecordT_co]):
 
     async def _status(self) -> str:
         driver = self._driver
-        if driver.pending and driver.session.status != "I":
+        if driver.pending and (driver.session.status != "I" or driver.session.commands.is_open):
             await driver.reply(driver.simple_query(""), self._command_timeout)
         return driver.session.status
 
@@ -1433,12 +1445,16 @@ class Connection(Generic[RecordT_co]):
         message = f"Resetting connection with an active transaction {self!r}"
         self._driver.loop.call_exception_handler({"message": message})
 
-    def _forget_transactions(self) -> None:
-        """Mark all transactions as ended: the connection is lost, or a reset is going to roll them back."""
+    def _forget_transactions(self) -> bool:
+        """Mark all transactions as ended: the connection is lost, or a reset is going to roll them back.
+
+        Return whether there was one whose BEGIN had not been sent.
+        """
         for transaction in self._transactions:
             transaction.is_open = transaction.starting = False
         self._transactions.clear()
         self._overlap = None
+        return self._driver.session.commands.forget_block()
 
     # -- leases of a pool ------------------------------------------------------------------------------------------
 
@@ -1476,7 +1492,7 @@ class Connection(Generic[RecordT_co]):
         """
         self._term = object()
         self._left_managed = self._is_managed()
-        self._forget_transactions()
+        self._left_unsent = self._forget_transactions()
         self._proxy = None
         return self._listeners.end_lease(self)
 

@@ -19,7 +19,7 @@ from weakref import ref
 from headrace._core.pipeline.prepare import own_statement
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_VALUE
-from headrace.exceptions import InFailedSQLTransactionError, InterfaceError
+from headrace.exceptions import InFailedSQLTransactionError, InterfaceError, PostgresError
 from headrace.exceptions._values import shown
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from headrace._client.interface import ConnectionInterface
+    from headrace._core.pipeline.commands import Commands
+    from headrace._core.pipeline.requests import Command
 
 ISOLATION_LEVELS = {
     "read_uncommitted": "READ UNCOMMITTED",
@@ -141,15 +143,24 @@ class Transaction:
     ROLLBACK, because a statement had failed, InFailedSQLTransactionError is raised with that failure as its cause.
 
     The transactions of several tasks on one connection must not overlap. `start()` raises InterfaceError while another
-    task is starting one. `commit()` raises InterfaceError if another task's transaction is open inside this one;
-    `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every statement on
+    task waits for the start of one. `commit()` raises InterfaceError if another task's transaction is open inside this
+    one; `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every statement on
     the connection raises InFailedSQLTransactionError, and so does each `commit()`.
 
+    BEGIN and SAVEPOINT cost no round trip: they are sent with the first statement. If the server refuses them, that
+    statement raises the error and is not executed, nor is any other of the block. A block without a statement sends
+    nothing. Behind a pooler that switches backends, `start()` sends the command and waits for the reply.
+
     Cancellation of the start or the end leaves no open transaction. A COMMIT or ROLLBACK that was sent takes effect. A
-    transaction that has begun is committed or released at once: it can contain nothing but queries of other tasks.
+    transaction whose start was cancelled after BEGIN was sent is committed or released at once: it can contain nothing
+    but queries of other tasks.
+
+    Source: PostgreSQL documentation, BEGIN and SAVEPOINT, and "Pipelining" (protocol-flow-pipelining).
     """
 
-    __slots__ = ("_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint", "_state")
+    __slots__ = (
+        "_command", "_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint", "_state",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -166,6 +177,7 @@ class Transaction:
         self._deferrable = deferrable
         self._state = State.NEW
         self._savepoint: str | None = None
+        self._command: Command | None = None
         this = self._open = OpenTransaction()
         if isolation is not None:
             this.isolation = isolation
@@ -222,10 +234,12 @@ class Transaction:
             self._open.managed = False
 
     async def start(self) -> None:
-        """Begin the transaction, or set the savepoint.
+        """Begin the transaction, or set the savepoint. The command is sent with the first statement.
 
-        Raises InterfaceError if another task is starting a transaction on the connection. With `strict_transactions`,
-        also raises it if the open transaction belongs to a task that this one does not descend from.
+        So the server's error, and the loss of the connection, are raised by the first statement, or by `commit()`.
+        Raises InterfaceError if another task waits for the start of a transaction on the connection. With
+        `strict_transactions`, also raises it if the open transaction belongs to a task that this one does not descend
+        from.
         """
         connection = self._connection
         connection._check_lease(self._lease, "Transaction.start()")
@@ -260,16 +274,15 @@ class Transaction:
             if not this.is_open:
                 raise self._no_longer_open("start")
             driver = connection._driver
-            request = driver.simple_query(begin)
-            try:
-                await driver.reply(request, connection._timeout(None))
-            except (CancelledError, TimeoutError):
-                if (request.abandoned or request.status) and this.is_open and connection._overlap is None:
-                    # It was sent, and perhaps even answered in the tick of the cancellation. This task has done nothing
-                    # inside it, but another one may have, so everything that succeeded is kept. After the end of the
-                    # lease or an overlap something else ends it.
-                    driver.background(end)
-                raise
+            driver.check()
+            if self._can_put_off():
+                commands = driver.session.commands
+                put_off = commands.begin if outermost is None else commands.put_off
+                self._command = put_off(begin, driver.observer)
+            else:
+                await self._start_at_once(begin, end)
+                if outermost is None:
+                    driver.session.commands.begun()
         except BaseException:
             last = transactions == [this]
             self._ended(State.FAILED)
@@ -280,11 +293,39 @@ class Transaction:
         this.starting = False
         self._state = State.STARTED
 
-    async def commit(self) -> None:
-        """Commit the transaction, or release the savepoint.
+    def _can_put_off(self, *, releases: bool = False) -> bool:
+        """Return whether BEGIN or SAVEPOINT, or RELEASE, may travel with the next request."""
+        session = self._connection._driver.session
+        if session.unnamed_statements or session.types.pooled:
+            # A pooler may give the next request to another backend.
+            return False
+        if releases:
+            # It cannot fail then.
+            return session.status == "T" and not session.pending
+        # In a failed transaction the server's error is raised at once.
+        return session.status != "E"
 
-        Raises InterfaceError if another task's transaction is open inside it, and InFailedSQLTransactionError if
-        everything was rolled back because a statement had failed or transactions of two tasks had overlapped.
+    async def _start_at_once(self, begin: str, end: str) -> None:
+        """Send the command that begins it, and wait for the reply. `end` is the command that undoes it."""
+        connection = self._connection
+        driver = connection._driver
+        request = driver.simple_query(begin)
+        try:
+            await driver.reply(request, connection._timeout(None))
+        except (CancelledError, TimeoutError):
+            if (request.abandoned or request.status) and self._open.is_open and connection._overlap is None:
+                # It was sent, and perhaps even answered in the tick of the cancellation. This task has done nothing
+                # inside it, but another one may have, so everything that succeeded is kept. After the end of the
+                # lease or an overlap something else ends it.
+                driver.background(end)
+            raise
+
+    async def commit(self) -> None:
+        """Commit the transaction, or release the savepoint. RELEASE is sent with the next statement, or not at all.
+
+        Raises the server's error if it has refused BEGIN and no statement has raised that. Raises InterfaceError if
+        another task's transaction is open inside it, and InFailedSQLTransactionError if everything was rolled back
+        because a statement had failed or transactions of two tasks had overlapped.
         """
         self._check_by_hand("commit")
         await self._commit()
@@ -317,6 +358,19 @@ class Transaction:
             self._fail(refused)
             await self._end_overlapping(State.FAILED)
             raise refused
+        if self._was_unsent(State.COMMITTED):
+            return
+        not_begun = self._commands.refusal()
+        if not_begun is not None:
+            self._ended(State.ROLLEDBACK)
+            raise not_begun
+        if self._savepoint is not None:
+            release = f"RELEASE SAVEPOINT {self._savepoint}"
+            if self._can_put_off(releases=True):
+                connection._driver.check()
+                self._commands.put_off(release, connection._driver.observer)
+                self._ended(State.COMMITTED)
+                return
         try:
             await self._end(
                 "COMMIT" if self._savepoint is None else f"RELEASE SAVEPOINT {self._savepoint}", State.COMMITTED
@@ -342,10 +396,36 @@ class Transaction:
         if connection._overlap is not None:
             await self._end_overlapping(State.ROLLEDBACK)
             return
-        await self._end(
-            "ROLLBACK" if self._savepoint is None else f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}",
-            State.ROLLEDBACK,
-        )
+        if self._was_unsent(State.ROLLEDBACK):
+            return
+        if self._is_refused():
+            self._ended(State.ROLLEDBACK)
+            return
+        try:
+            await self._end(
+                "ROLLBACK" if self._savepoint is None else f"ROLLBACK TO {self._savepoint}; RELEASE {self._savepoint}",
+                State.ROLLEDBACK,
+            )
+        except PostgresError:
+            if not self._is_refused():
+                raise
+            # Its SAVEPOINT was still under way.
+            self._state = State.ROLLEDBACK
+
+    @property
+    def _commands(self) -> Commands:
+        return self._connection._driver.session.commands
+
+    def _was_unsent(self, state: State) -> bool:
+        """End it if nothing was queued behind the command that begins it; returns whether that was so."""
+        if self._command is None or not self._commands.take_back(self._command):
+            return False
+        self._ended(state)
+        return True
+
+    def _is_refused(self) -> bool:
+        """Return whether the server has refused the command that begins it, or the BEGIN around it."""
+        return (self._command is not None and self._command.is_refused) or self._commands.is_refused
 
     async def _end(self, query: str, state: State) -> None:
         """Send the query that ends the transaction. It is executed even if the caller no longer waits.
@@ -354,7 +434,16 @@ class Transaction:
         """
         connection = self._connection
         driver = connection._driver
+        commands = driver.session.commands
+        driver.check()
+        if not query.startswith("RELEASE"):
+            # It includes those that were put off.
+            commands.drop_unsent()
+        if query in ("COMMIT", "ROLLBACK"):
+            commands.end_block()
         request = driver.simple_query(query, uncancellable=True)
+        if query == "COMMIT":
+            commands.ends_with(request)
         self._ended(state)
         if connection._overlap is not None:
             connection._overlap = None  # this was the last one
@@ -374,11 +463,13 @@ class Transaction:
         transactions: list[OpenTransaction] = self._connection._transactions
         if transactions[-1] is this:
             transactions.pop()
-            return
-        for each in transactions[transactions.index(this) + 1 :]:
-            if each.task is this.task:
-                each.is_open = False
-        transactions[:] = [each for each in transactions if each.is_open]
+        else:
+            for each in transactions[transactions.index(this) + 1 :]:
+                if each.task is this.task:
+                    each.is_open = False
+            transactions[:] = [each for each in transactions if each.is_open]
+        if not transactions:
+            self._commands.end_block()
 
     # -- for the dialect of SQLAlchemy -----------------------------------------------------------------------------
 
@@ -435,6 +526,8 @@ class Transaction:
     def _fail(self, overlap: InterfaceError) -> None:
         """Fail the open transaction on the server, so that no part of it can be committed."""
         self._connection._overlap = overlap
+        if self._commands.is_over:
+            return
         self._connection._driver.background(FAIL, error=overlap)
 
     async def _end_overlapping(self, state: State) -> None:

@@ -163,9 +163,10 @@ async def test_connect_with_tls_and_scram(tls: Secure, moment: str) -> None:
 
 
 @every_moment
-async def test_transaction(connect: Connect, table: str, watch: Watch, moment: str) -> None:
+@pytest.mark.parametrize("mode", ["named", "unnamed"])
+async def test_transaction(connect: Connect, table: str, watch: Watch, moment: str, mode: Any) -> None:
     """BEGIN, a statement, a savepoint, COMMIT: after each cancellation the next user finds no transaction."""
-    connection = await connect()
+    connection = await connect(statement_mode=mode)
     watch = watch.beside(1)
 
     async def work() -> None:
@@ -175,7 +176,7 @@ async def test_transaction(connect: Connect, table: str, watch: Watch, moment: s
                 await connection.execute(f"INSERT INTO {table} VALUES (2)")
 
     steps = await cancelled_at_every_step(moment, work)
-    assert steps >= 6
+    assert steps >= (6 if mode == "unnamed" else 3)
     assert not connection.is_closed()
     async with connection.transaction():
         # All or nothing, each time.

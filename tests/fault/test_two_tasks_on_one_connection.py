@@ -184,8 +184,59 @@ async def test_the_inner_one_ends_first(conn: headrace.Connection, kept: Kept) -
     assert kept() == {1, 2, 3}
 
 
-async def test_a_start_while_another_task_starts_one_is_refused(conn: headrace.Connection, kept: Kept) -> None:
+async def test_transactions_that_two_tasks_start_at_once_overlap(conn: headrace.Connection, kept: Kept) -> None:
+    """A BEGIN that was not sent counts as open, so the second one is a savepoint in the first."""
+
+    async def work(token: int) -> None:
+        async with conn.transaction():
+            await put(conn, token)
+
+    first, second = await asyncio.gather(work(1), work(2), return_exceptions=True)
+    assert isinstance(first, headrace.InterfaceError)
+    assert OVERLAP in str(first)
+    assert isinstance(second, headrace.InFailedSQLTransactionError)
+    assert second.__cause__ is first
+    assert kept() == set()
+    assert not conn.is_in_transaction()
+    await work(2)
+    assert kept() == {2}
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+async def test_the_end_of_a_transaction_that_was_not_sent_with_another_task_inside(
+    conn: headrace.Connection, kept: Kept, end: str
+) -> None:
+    outer = conn.transaction()
+    await outer.start()
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        async with conn.transaction():
+            await go_on.wait()
+            await put(conn, 2)
+
+    inner = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    if end == "commit":
+        with pytest.raises(headrace.InterfaceError, match=OVERLAP):
+            await outer.commit()
+    else:
+        await outer.rollback()
+    go_on.set()
+    assert isinstance(await ended(inner), headrace.InFailedSQLTransactionError)
+    assert not conn.is_in_transaction()
+    assert kept() == set()
+
+
+@pytest.fixture
+async def waiting(connect: Connect) -> headrace.Connection:
+    """A connection whose transactions wait for the reply to BEGIN, as behind a pooler that switches backends."""
+    return await connect(statement_mode="unnamed")
+
+
+async def test_a_start_while_another_task_starts_one_is_refused(waiting: headrace.Connection, kept: Kept) -> None:
     """As by gather(): the first goes on as if nothing had been, of the second nothing is sent."""
+    conn = waiting
 
     async def work(token: int) -> None:
         async with conn.transaction():
@@ -201,7 +252,8 @@ async def test_a_start_while_another_task_starts_one_is_refused(conn: headrace.C
     assert kept() == {1, 2}
 
 
-async def test_two_tasks_that_start_the_same_transaction(conn: headrace.Connection, kept: Kept) -> None:
+async def test_two_tasks_that_start_the_same_transaction(waiting: headrace.Connection, kept: Kept) -> None:
+    conn = waiting
     transaction = conn.transaction()
     begun = asyncio.create_task(transaction.start())
     await asyncio.sleep(0)
@@ -213,7 +265,9 @@ async def test_two_tasks_that_start_the_same_transaction(conn: headrace.Connecti
     assert kept() == {1}
 
 
-async def test_a_savepoint_while_another_task_sets_one_is_refused(conn: headrace.Connection, kept: Kept) -> None:
+async def test_a_savepoint_while_another_task_sets_one_is_refused(waiting: headrace.Connection, kept: Kept) -> None:
+    conn = waiting
+
     async def work(token: int) -> None:
         async with conn.transaction():
             await put(conn, token)
@@ -227,7 +281,8 @@ async def test_a_savepoint_while_another_task_sets_one_is_refused(conn: headrace
     assert kept() == {1, 3}
 
 
-async def test_a_start_that_is_refused_can_be_tried_again(conn: headrace.Connection, kept: Kept) -> None:
+async def test_a_start_that_is_refused_can_be_tried_again(waiting: headrace.Connection, kept: Kept) -> None:
+    conn = waiting
     begun = asyncio.create_task(conn.transaction().start())
     await asyncio.sleep(0)
     transaction = conn.transaction()

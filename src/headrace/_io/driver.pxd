@@ -49,6 +49,7 @@ cdef class Driver(TransportCallbacks):
     cdef int accept(self, Request request) except -1
     cdef bint is_head(self, Request request) except -1
     cdef int join(self, PoolCallbacks pool, object pooled, WakeupBatch ticks) except -1
+    cdef object _script(self, object waiter, str query, bint uncancellable)
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_streams(self) except -1
     cdef int _check_copy(self, Request last) except -1

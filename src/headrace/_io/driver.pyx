@@ -20,7 +20,7 @@ from headrace._core.pipeline.batch cimport Batch, StreamedBatch
 from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancellation
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
-from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery
+from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.session cimport Session
@@ -114,6 +114,10 @@ cdef class Driver(TransportCallbacks):
             self._check_streams()
         return 0
 
+    def check(self) -> None:
+        """Raise InterfaceError in another event loop, and in code that the request of the connection waits for."""
+        self._check()
+
     cdef int _check_loop(self, str hint) except -1:
         if get_running_loop() is not self.loop:
             raise InterfaceError(
@@ -162,10 +166,21 @@ cdef class Driver(TransportCallbacks):
     def simple_query(self, str query not None, bint uncancellable=False):
         """Queue a simple query of any number of statements; returns the request, whose result is the last tag."""
         self._check()
-        cdef SimpleQuery request = SimpleQuery(None, query, uncancellable)
+        cdef Request request = self._script(None, query, uncancellable)
         request.wakeup_batch = self.wakeup_batch
         self.session.submit(request)
         self.transport.flush_soon()
+        return request
+
+    cdef object _script(self, object waiter, str query, bint uncancellable):
+        """Return the request for a text without arguments: an extended query if it can take along what was put off."""
+        cdef Request request
+        if not self.session.commands.takes_along(query):
+            return SimpleQuery(waiter, query, uncancellable)
+        request = UnpreparedQuery(waiter, query)
+        request.shared = False
+        if uncancellable:
+            request.traits |= UNCANCELLABLE
         return request
 
     def background(self, str query not None, bint vital=False, error=None, refused=None, bint flushes=True):
@@ -175,9 +190,9 @@ cdef class Driver(TransportCallbacks):
         the server refuses the query. `error` stands in for the server's, as the cause of what follows in a transaction
         that the query fails. If it is not to be flushed here, the caller calls `flush_next_tick()` later.
         """
-        cdef SimpleQuery request
+        cdef Request request
         if self.session.failure is None:
-            request = SimpleQuery(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
+            request = self._script(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
             request.error = error
             self.session.submit(request)
             if flushes:

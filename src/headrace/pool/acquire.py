@@ -183,6 +183,8 @@ class Leases:
         """
         connection, driver = pooled.connection, pooled.driver
         busy = bool(driver.pending)
+        if connection._left_unsent:
+            connection._report_open_transaction()
         if self._reset is None and type(connection).reset is not Connection.reset:
             await connection.reset(timeout=timeout)
         elif driver.request_count != pooled.requests_at_lease or not driver.is_idle:

@@ -27,6 +27,7 @@ cdef class Ending:
         bint in_block                # a transaction block is open behind all that was marked so far
 
     cdef int mark(self, Queue queue) except -1
+    cdef int mark_text(self, Request request) except -1
     cdef Start start_of(self, Request request) except *
     cdef int settle(self, Request request) except -1
     cdef bint hand_back(self, Request request, Start start) except -1

@@ -132,18 +132,26 @@ cdef class Ending:
         """Note of each request which transaction block it was sent in, and of each block whether it may be committed."""
         cdef Request request = queue.first
         while request is not None:
-            request.block = len(self.unknown) - 1 if self.in_block else 0
-            if request.runs_text():
-                controls, ends, commits, is_open = transaction_control(request.query)
-                request.controls = controls
-                if ends and self.in_block:
-                    self.unknown[request.block] = commits and self.start_of(request) == UNKNOWN
-                if ends:
-                    self.in_block = False
-                if is_open and not self.in_block:
-                    self.in_block = True
-                    self.unknown.append(False)
+            if request.ahead is not None:
+                for command in request.ahead.commands:
+                    self.mark_text(command)
+            self.mark_text(request)
             request = request.next
+        return 0
+
+    cdef int mark_text(self, Request request) except -1:
+        """Note the block that a request or a command was sent in, and that of those behind it."""
+        request.block = len(self.unknown) - 1 if self.in_block else 0
+        if request.runs_text():
+            controls, ends, commits, is_open = transaction_control(request.query)
+            request.controls = controls
+            if ends and self.in_block:
+                self.unknown[request.block] = commits and self.start_of(request) == UNKNOWN
+            if ends:
+                self.in_block = False
+            if is_open and not self.in_block:
+                self.in_block = True
+                self.unknown.append(False)
         return 0
 
     cdef Start start_of(self, Request request) except *:

@@ -26,7 +26,7 @@ from headrace._core.codecs.format_variants cimport binary_variant, text_variant
 from headrace._core.codecs.text cimport argument_error, text_fallback
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.wire.frontend cimport COPY_DONE, put_copy_fail, put_query
-from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, Request
+from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, SIMPLE, Request
 from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._core.rows.row_plan cimport AS_THEY_COME, HELD
 
@@ -50,7 +50,7 @@ cdef class Copy(Request):
         self.began = began
         self.query = query
         self.task = task
-        self.traits = BARRIER
+        self.traits = BARRIER | SIMPLE
 
     cdef int encode(self, WriteBuffer out) except -1:
         try:

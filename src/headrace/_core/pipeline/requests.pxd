@@ -30,6 +30,11 @@ cdef enum Trait:
     OWN = 32              # the session's: begins no transaction, changes no session, and can be repeated at any time
     UNCANCELLABLE = 64    # sent and drained even if its caller gives up
     BARRIER = 128         # nothing is sent behind it until it is done
+    SIMPLE = 256          # a simple Query, which ends without a Sync: no commands can travel with it
+    PUT_OFF = 512         # a Command: it is sent once a request behind it is
+
+
+cdef class Ahead
 
 
 cdef class Request(Future):
@@ -60,6 +65,7 @@ cdef class Request(Future):
         int stage
         readonly object error
         readonly str status          # the last command tag
+        Ahead ahead                  # the commands that it has taken along; None for none
         bytes urgent                 # to be sent at once, ahead of everything queued
         Statement prepares           # what it makes ready for others, which wait for that; None for users' requests
 
@@ -84,6 +90,32 @@ cdef class Request(Future):
     cdef bint session_safe(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
     cdef int unexpected(self, char kind) except -1
+    cdef str text_in_question(self)
+
+
+cdef class Command(Request):
+    cdef:
+        object begins                # the Block that it begins; None for SAVEPOINT and RELEASE
+        readonly bint is_refused     # the server has refused it, or one ahead of it
+
+    cdef int report(self, object error) except -1
+
+cdef class Ahead:
+    cdef:
+        list commands
+        Py_ssize_t count
+        Py_ssize_t answered          # so many of them are complete
+        object error                 # with which the server has refused the next one
+        object block                 # that one of them begins; None
+
+    cdef int add(self, Command command) except -1
+    cdef bytes message(self)
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1
+    cdef int refuse(self, object error) except -1
+    cdef int settle(self, object error) except -1
+
+cdef class Opening(Request):
+    cdef Request follower            # waits until the commands were answered
 
 
 cdef class Prepare(Request):

@@ -27,6 +27,21 @@ class Request(Future):
     observer: Any
     def elapsed(self) -> float: ...
 
+class Command(Request):
+    """BEGIN, SAVEPOINT or RELEASE, put off until a request is sent behind it, which takes it along."""
+
+    def __new__(cls, query: str, begins: Any = None) -> Self: ...
+    @property
+    def is_refused(self) -> bool: ...
+
+class Ahead:
+    """The commands that a request has taken along."""
+
+class Opening(Request):
+    """A Sync for commands whose follower cannot take them along."""
+
+    def __new__(cls, follower: Request) -> Self: ...
+
 class Prepare(Request):
     """Parse and Describe of one statement."""
 

@@ -43,7 +43,7 @@ cdef enum:
     # Rows of a portal cannot be asked for twice.
     PORTAL_QUERY = RUNS_TEXT | STAGED
     UNPREPARED_QUERY = RUNS_TEXT | STAGED | READS
-    SIMPLE_QUERY = RUNS_TEXT | READS
+    SIMPLE_QUERY = RUNS_TEXT | READS | SIMPLE
 
 
 # The chain of a queue is cut by the queue alone: see there.
@@ -69,6 +69,13 @@ cdef class Request(Future):
     cdef int unexpected(self, char kind) except -1:
         raise ProtocolError(f'unexpected message {chr(<unsigned char>kind)!r} from the server '
                             f'in reply to {type(self).__name__}')
+
+    cdef str text_in_question(self):
+        """Return the text that an error of the server is about."""
+        cdef Ahead ahead = self.ahead
+        if ahead is None or ahead.answered == ahead.count:
+            return self.query
+        return (<Command>ahead.commands[ahead.answered]).query
 
     cdef int finished(self) except -1:
         """ReadyForQuery came without an error: was the reply whole?"""
@@ -138,6 +145,8 @@ cdef class Request(Future):
 
     cdef bint repeatable(self) except -1:
         """Return whether it can be run again after a 57014 that was not meant for it: it changes nothing, executed or not."""
+        if self.ahead is not None:
+            return False
         return self.traits & OWN or self.traits & REPEATABLE and classify(self.query).plain_read
 
     cdef bint rebindable(self) except -1:
@@ -146,6 +155,8 @@ cdef class Request(Future):
 
     cdef bint session_safe(self) except -1:
         """Return whether what ran ahead of it may run behind it as well: it begins no transaction and changes no session."""
+        if self.ahead is not None:
+            return False
         return self.traits & OWN or not classify(self.query).session_state
 
     cdef bint can_encode_again(self) except -1:
@@ -195,6 +206,128 @@ cdef object presentable(object error):
     raised = RuntimeError(f'a codec or an iterable of arguments raised {error!r}')
     raised.__cause__ = error
     return raised
+
+
+cdef class Command(Request):
+    """BEGIN, SAVEPOINT or RELEASE, put off until a request is sent behind it, which takes it along.
+
+    Nobody waits for it. An observer is told of it if it was sent.
+    """
+
+    def __cinit__(self, str query not None, object begins=None):
+        self.traits = RUNS_TEXT | PUT_OFF
+        # It is neither pending nor among those that were ever queued.
+        self.counted = True
+        self.query = query
+        self.begins = begins
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        put_parse(out, b'', query_bytes(self.query), ())
+        put_bind_nothing(out)
+        put_execute(out, b'', 0)
+        return 0
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        if kind == b'1' and self.stage == 0:
+            self.stage = 1
+        elif kind == b'2' and self.stage == 1:
+            self.stage = 2
+        elif kind == b'C' and self.stage == 2:
+            self.status = command_tag(data, size)
+            self.stage = 3
+        else:
+            return self.unexpected(kind)
+        return 0
+
+    cdef int report(self, object error) except -1:
+        """Tell the observer of its end."""
+        self.state = DONE
+        if self.observer is not None:
+            self.observer.shared(self, None, error)
+        return 0
+
+
+cdef class Ahead:
+    """The commands that a request has taken along: their bytes and replies go before its own, and its Sync is theirs."""
+
+    def __cinit__(self):
+        self.commands = []
+
+    cdef int add(self, Command command) except -1:
+        command.state = SENT
+        if command.observer is not None:
+            command.asked_at = boot_seconds()
+        if command.begins is not None:
+            self.block = command.begins
+        self.commands.append(command)
+        self.count += 1
+        return 0
+
+    cdef bytes message(self):
+        """Return the bytes of all commands."""
+        cdef:
+            WriteBuffer out = WriteBuffer()
+            Command command
+        for command in self.commands:
+            command.encode(out)
+        return out.take()
+
+    cdef int receive(self, char kind, const char *data, Py_ssize_t size) except -1:
+        cdef Command command = <Command>self.commands[self.answered]
+        command.receive(kind, data, size)
+        if command.stage == 3:
+            self.answered += 1
+            if command.begins is not None:
+                command.begins.has_begun()
+            command.report(None)
+        return 0
+
+    cdef int refuse(self, object error) except -1:
+        """The server has refused the next command, and skips those behind it."""
+        cdef Command command
+        if self.error is not None:
+            return 0
+        self.error = error
+        (<Command>self.commands[self.answered]).report(error)
+        for command in self.commands[self.answered:]:
+            command.is_refused = True
+            command.state = DONE
+        return 0
+
+    cdef int settle(self, object error) except -1:
+        """The connection is gone."""
+        cdef Command command
+        for command in self.commands[self.answered:]:
+            if command.state != DONE:
+                command.report(error)
+        return 0
+
+
+cdef class Opening(Request):
+    """A Sync for commands whose follower cannot take them along. The follower is not sent if one of them is refused."""
+
+    def __cinit__(self, Request follower not None):
+        self.traits = UNCANCELLABLE | BARRIER
+        self.query = ''
+        self.follower = follower
+
+    cdef int encode(self, WriteBuffer out) except -1:
+        put_sync(out)
+        self.message = out.take()
+        return 0
+
+    cdef int settle(self) except -1:
+        cdef:
+            Request follower = self.follower
+            object error = self.error
+        self.follower = None
+        Request.settle(self)
+        if error is not None and follower.state != DONE:
+            follower.fail(error)
+        return 0
+
+    cdef bint is_wanted(self) except -1:
+        return self.follower is not None and self.follower.state != DONE and self.follower.is_wanted()
 
 
 cdef class Prepare(Request):

@@ -118,7 +118,7 @@ cdef class Retry:
 
     cdef bint can_retry(self, Request request, bint idle) except -1:
         """Return whether a request has failed for a reason that is not its own, and can be run again."""
-        if request.state == ABANDONED or not idle:
+        if request.state == ABANDONED or not idle or request.ahead is not None:
             return False
         if getattr(request.error, 'sqlstate', None) == '57014':
             return request.may_be_cancelled and request.repeatable()

@@ -19,11 +19,17 @@ cdef class SendQueue:
         Workload work                     # how far the server is with what is in flight
         WriteBuffer out                   # scratch space; None while a request is being encoded
         bint taking
+        Py_ssize_t put_off                # the commands in `unsent`
 
     cdef int encode(self, Request request) except -1
     cdef bytes next_chunk(self, Request request)
     cdef bint has_room(self) except -1
     cdef bint must_wait(self, Request request) except -1
+    cdef Request next_carrier(self)
+    cdef Request load(self, Request request)
+    cdef Request first_put_off(self)
+    cdef int append_own(self, Request request) except -1
+    cdef int take_back(self, Request command) except -1
     cdef bint is_wanted(self) except -1
     cdef bytes take(self, bint urgent_only)
     cdef bytes collect(self)

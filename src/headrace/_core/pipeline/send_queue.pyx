@@ -8,7 +8,7 @@ nothing is written while the cancel window is open. Only what is urgent is: it b
 cimport cython
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
-from headrace._core.pipeline.requests cimport BARRIER, QUEUED, SENT, WAITING
+from headrace._core.pipeline.requests cimport BARRIER, DONE, PUT_OFF, QUEUED, SENT, SIMPLE, WAITING, Ahead, Command, Opening
 
 cdef Py_ssize_t MAX_BYTES_IN_FLIGHT = 1 << 20
 # Bytes that a request which has more gives at once: its owner may want to stop, or the server may have failed it.
@@ -70,10 +70,82 @@ cdef class SendQueue:
 
     cdef bint must_wait(self, Request request) except -1:
         """Return whether a request must not be written yet because one in flight may have to be run again, behind it."""
-        return self.last_may_be_cancelled is not None and not request.session_safe()
+        return self.last_may_be_cancelled is not None and (self.unsent.first is not request or not request.session_safe())
+
+    # -- commands put off --------------------------------------------------------------------------------------------
+
+    cdef Request next_carrier(self):
+        """Return the first request behind the commands at the front, if it can be sent; None if there are no commands."""
+        cdef:
+            Request command = self.unsent.first
+            Request request
+        while command.traits & PUT_OFF:
+            request = command.next
+            while request is not None and request.state == DONE:
+                self.unsent.remove(request)
+                request = command.next
+            if request is None or not request.traits & PUT_OFF:
+                return request if request is not None and request.state == QUEUED else None
+            command = request
+        return None
+
+    cdef Request load(self, Request request):
+        """Have a request take the commands at the front along; returns the one to be sent, which is out of the queue."""
+        cdef:
+            Ahead ahead = Ahead()
+            Request carrier = request
+        while self.unsent.first is not request:
+            ahead.add(<Command>self.unsent.pop())
+            self.put_off -= 1
+        if request.traits & SIMPLE:
+            carrier = Opening(request)
+            self.encode(carrier)
+            self.unsent.push_front(carrier)
+        self.unsent.pop()
+        carrier.ahead = ahead
+        carrier.message = ahead.message() + carrier.message
+        if ahead.block is not None:
+            carrier.traits |= BARRIER
+        return carrier
+
+    cdef Request first_put_off(self):
+        """Return the first of the commands that nothing was queued behind, or None."""
+        cdef Request request, found = None
+        if self.put_off == 0:
+            return None
+        request = self.unsent.first
+        while request is not None:
+            if not request.traits & PUT_OFF:
+                if request.state != DONE:
+                    found = None
+            elif found is None:
+                found = request
+            request = request.next
+        return found
+
+    cdef int append_own(self, Request request) except -1:
+        """Queue a request of the session's own behind all others; it does not cause commands to be sent."""
+        cdef Request place = self.first_put_off()
+        return self.unsent.append(request) if place is None else self.unsent.insert_before(request, place)
+
+    cdef int take_back(self, Request command) except -1:
+        """Drop a command that nothing was queued behind, and those that follow it."""
+        cdef Request following
+        while command is not None:
+            following = command.next
+            if command.traits & PUT_OFF:
+                command.state = DONE
+                self.unsent.remove(command)
+                self.put_off -= 1
+            command = following
+        self.unsent.skip_done()
+        return 0
+
+    # -- output ------------------------------------------------------------------------------------------------------
 
     cdef bint is_wanted(self) except -1:
         """Return whether take() would give anything."""
+        cdef Request request
         self.unsent.skip_done()
         if self.urgent:
             return True
@@ -81,8 +153,10 @@ cdef class SendQueue:
             return False
         if self.streaming is not None:
             return not self.streaming.stalls()
-        return self.unsent.first is not None and self.unsent.first.state == QUEUED and self.has_room() \
-            and not self.must_wait(self.unsent.first)
+        request = self.unsent.first
+        if request is not None and request.state != QUEUED:
+            request = self.next_carrier()
+        return request is not None and self.has_room() and not self.must_wait(request)
 
     cdef bytes take(self, bint urgent_only):
         """The bytes to be written now, b'' for none; the requests they belong to are in flight from here on."""
@@ -126,10 +200,14 @@ cdef class SendQueue:
                 continue
             self.unsent.skip_done()
             request = self.unsent.first
-            if request is None or request.state != QUEUED or not self.has_room() or self.held \
-                    or self.must_wait(request):
+            if request is not None and request.state != QUEUED:
+                request = self.next_carrier()
+            if request is None or not self.has_room() or self.held or self.must_wait(request):
                 break
-            self.unsent.pop()
+            if request is self.unsent.first:
+                self.unsent.pop()
+            else:
+                request = self.load(request)
             request.state = SENT
             request.size = len(request.message)
             self.bytes_in_flight += request.size

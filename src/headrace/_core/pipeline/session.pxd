@@ -2,6 +2,7 @@
 
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.cancel cimport Cancellation
+from headrace._core.pipeline.commands cimport Commands
 from headrace._core.wire.read_buffer cimport ReadBuffer
 from headrace._core.pipeline.connection_lost cimport Ending
 from headrace._core.pipeline.send_queue cimport SendQueue
@@ -17,6 +18,7 @@ from headrace._core.pipeline.workload cimport Workload
 cdef class Session:
     cdef:
         readonly Cancellation cancellation
+        readonly Commands commands
         object told                       # `events`
         SendQueue send_queue
         readonly Queue sent               # the send_queue's

@@ -2,6 +2,7 @@ from typing import Any
 
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.cancel import Cancellation
+from headrace._core.pipeline.commands import Commands
 from headrace._core.pipeline.events import Events
 from headrace._core.pipeline.queue import Queue
 from headrace._core.pipeline.requests import Request
@@ -24,6 +25,8 @@ class Session:
     ) -> None: ...
     @property
     def cancellation(self) -> Cancellation: ...
+    @property
+    def commands(self) -> Commands: ...
     @property
     def events(self) -> Events | Any: ...
     @events.setter

@@ -5,8 +5,9 @@ ReadyForQuery. The head of `sent` owns every reply message but the asynchronous 
 requests: a message that does not fit the head is a ProtocolError, and that ends the session.
 
 The pieces: send_queue has the two queues and what may be written; statements has the cache, and the requests that wait for
-a statement; search_path has the search_path that texts are read under; cancel has all of cancellation; retry runs requests
-again that have failed for no fault of their own; connection_lost has the errors at the end.
+a statement; search_path has the search_path that texts are read under; commands has the BEGIN and SAVEPOINT that travel
+with a request, and the note of the open block; cancel has all of cancellation; retry runs requests again that have failed for
+no fault of their own; connection_lost has the errors at the end.
 
 The rules, with numbers as in docs/design.md, and the module that keeps each of them if it is another one:
 1.  There is one Sync for each request. A request leaves `sent` only on its own ReadyForQuery. An error settles its own
@@ -20,7 +21,8 @@ The rules, with numbers as in docs/design.md, and the module that keeps each of 
 7.  Notices, notifications and parameter changes go to `events`, whatever is at the head.
 8.  After a loss the head gets the server's own error, all others ConnectionDoesNotExistError. Each says whether it is
     safe to retry. A request that may have started is never run again, unless it is a plain read (connection_lost).
-9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails.
+9.  The transaction status is the byte of the last ReadyForQuery. A COMMIT that is answered by the tag ROLLBACK fails. Nothing
+    is sent in a block that the server does not have (commands).
 10. An error 25P02 has the error that failed the transaction as its __cause__.
 11. Nothing is sent behind a barrier until it is done (send_queue).
 
@@ -32,6 +34,7 @@ Interface. The transport and the driver use these members and no others, and the
     submit(request)                          queues a request; an extended query without a statement gets that of its text
     release(statement)                       a prepared statement object is gone
     cancellation                             cancels requests (Cancellation)
+    commands                                 the commands put off, and the open block (Commands)
     wants_output(), take_output()            the bytes to be written
     send_now(data)                           the answers of authentication
     read_buffer, received(size)              the bytes that were read; feed(data) does both
@@ -55,6 +58,7 @@ from headrace._core.wire.read_buffer cimport Message
 from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, fail_lost, proof_of, text_of
 from headrace._core.pipeline.prepare cimport Introspection
 from headrace._core.pipeline.cancel cimport Cancellation
+from headrace._core.pipeline.commands cimport Block, Commands
 from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, WAITING, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport READY, StatementCache
@@ -149,6 +153,7 @@ cdef class Session:
         self.search_path = self.statements.search_path
         self.retry = Retry(self.statements, self.send_queue)
         self.cancellation = Cancellation(self.send_queue, self.statements)
+        self.commands = Commands(self.send_queue, self.statements)
         self.events = events if events is not None else Events()
         self.read_buffer = ReadBuffer()
         self.parameters = {}
@@ -164,6 +169,8 @@ cdef class Session:
             if self.undone is not None:
                 reason = f'{reason}; {self.undone}'
             raise InterfaceError(reason, safe_to_retry=self.ended and not self.closing and self.undone is None)
+        if self.commands.block is not None:
+            self.commands.check()
         return 0
 
     cpdef object submit(self, Request request):
@@ -187,7 +194,8 @@ cdef class Session:
         if request.state == WAITING:
             self.send_queue.encode(request)
         self.unsent.append(request)
-        if self.search_path.is_reported and isinstance(request, SimpleQuery):
+        if self.search_path.is_reported \
+                and (isinstance(request, SimpleQuery) or isinstance(request, UnpreparedQuery) and not request.shared):
             self.search_path.asked_script(request)
         if isinstance(request, SimpleQuery) and (<SimpleQuery>request).deallocates:
             self.statements.renew()
@@ -321,6 +329,8 @@ cdef class Session:
             self.backend_secret = data[4:size]
             self.cancellation.key = (self.backend_pid, self.backend_secret)
             return 0
+        if head.ahead is not None and head.ahead.answered < head.ahead.count:
+            return head.ahead.receive(kind, data, size)
         head.receive(kind, data, size)
         if head.urgent is not None:
             self.send_queue.urgent.append(head.urgent)
@@ -337,7 +347,7 @@ cdef class Session:
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1:
         """FATAL and PANIC are the server's last words: nothing that follows counts, and the owner is to call connection_lost()."""
         cdef Request head = self.sent.first
-        error = server_error(error_fields(data, size), head.query if head is not None else None)
+        error = server_error(error_fields(data, size), head.text_in_question() if head is not None else None)
         if error.severity_en in ('FATAL', 'PANIC') or error.severity_en is None and error.severity in ('FATAL', 'PANIC'):
             self.fatal = error if isinstance(head, Startup) else ending_error(error)
             self.take_no_more(error)
@@ -352,14 +362,18 @@ cdef class Session:
                 head.error = error
                 # Nothing can follow but the end, which a false server may keep back.
                 head.settle()
-        elif head is not None and head.error is None and self.fatal is None:
-            head.error = error
+        elif head is not None and self.fatal is None:
+            if head.error is None:
+                head.error = error
+            if head.ahead is not None and head.ahead.answered < head.ahead.count:
+                head.ahead.refuse(error)
         return 0
 
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1:
         cdef:
             Request head = self.sent.first
             bint cancelled = self.cancellation.target is head
+            Block missing = None
         if size != 1 or data[0] not in b'ITE':
             raise ProtocolError('ReadyForQuery from the server with a malformed transaction status')
         if head is None:
@@ -369,9 +383,11 @@ cdef class Session:
         if head.error is None:
             head.finished()
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
-                head.error = commit_refused(head, self.root_cause, self.in_block())
+                head.error = commit_refused(head, self.root_cause, self.in_block() or head.ahead is not None)
         self.status_byte = data[0]
         self.cancellation.idle = data[0] == b'I'
+        if head.ahead is not None or self.commands.block is not None:
+            missing = self.commands.answered(head, data[0] == b'I')
         if self.search_path.is_reported:
             self.search_path.answered(head, data[0] == b'I')
         self.measure(head)
@@ -384,7 +400,8 @@ cdef class Session:
             explain_cancellation(head)
         if cancelled:
             self.cancellation.head_answered(head)
-        if head.error is None or not self.retry.queue_again(head, self.status_byte == b'I', self.told):
+        if head.error is None or head.ahead is not None and head.ahead.error is not None \
+                or not self.retry.queue_again(head, self.status_byte == b'I', self.told):
             if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and head.state != ABANDONED:
                 self.statements.read_late(<Query>head)
             else:
@@ -396,6 +413,8 @@ cdef class Session:
                 self.statements.read_late((<Introspection>head).decodes)
             if head.prepares is not None:
                 self.statements.prepared_with(head, self.status_byte == b'I', cancelled, self.looked_up)
+        if missing is not None:
+            self.commands.fail_block(missing)
         if self.search_path.line:
             self.statements.find_waiting()
         self.cancellation.next_head()
@@ -534,6 +553,8 @@ cdef class Session:
                 self.statements.fail_waiting(request.prepares, ending)
             if request.error is not None and self.retry.can_retry(request, self.status_byte == b'I'):
                 request.error = None
+            if request.ahead is not None:
+                request.ahead.settle(cause)
             fail_lost(request, ending)
             ending.at_head = False
         ending.at_head = False
@@ -548,6 +569,7 @@ cdef class Session:
     cdef int fail_unsent(self, Ending ending) except -1:
         """Settle everything that was not sent with an error that says so."""
         cdef Request request
+        self.commands.connection_lost()
         while self.unsent.first is not None:
             request = self.unsent.pop()
             if request.state != DONE:
@@ -593,7 +615,7 @@ cdef class Session:
         return self.unsent.total
 
     cdef Py_ssize_t count_pending(self) noexcept:
-        return self.sent.count + self.unsent.count + self.statements.parked
+        return self.sent.count + self.unsent.count + self.statements.parked - self.send_queue.put_off
 
     @property
     def idle(self) -> bool:

@@ -566,7 +566,7 @@ cdef class Statements:
         if names:
             request = Closing(None, 'S', names)
             self.send_queue.encode(request)
-            self.send_queue.unsent.append(request)
+            self.send_queue.append_own(request)
         return 0
 
     cdef int close_name(self, Statement statement) except -1:
@@ -577,7 +577,7 @@ cdef class Statements:
         if name and self.failure is None:
             request = Closing(None, 'S', [name])
             self.send_queue.encode(request)
-            self.send_queue.unsent.append(request)
+            self.send_queue.append_own(request)
         return 0
 
     cdef int dropped(self, ExtendedQuery request) except -1:

@@ -1,0 +1,35 @@
+# The commands of transactions that are put off, and the note of the open block.
+
+from headrace._core.pipeline.requests cimport Command, Request
+from headrace._core.pipeline.send_queue cimport SendQueue
+from headrace._core.pipeline.statements cimport Statements
+
+
+cdef class Block:
+    cdef:
+        Command command           # its BEGIN, if that was put off
+        readonly bint is_begun    # the server has begun it
+        object failure            # the server has no such block (any more): why; None
+        bint is_refused           # because it has refused BEGIN
+        bint is_known             # and a caller has got that error
+        bint is_closed            # nothing is queued in it any more
+        Request last              # what was queued last in it, once it is closed; None for nothing
+        Request end               # the COMMIT that ends it
+
+    cdef object error(self)
+
+
+cdef class Commands:
+    cdef:
+        SendQueue send_queue
+        Statements statements
+        Block block
+        Block closed              # the last one whose end was queued
+
+    cdef int check(self) except -1
+    cdef Command queue(self, str query, Block begins, object observer)
+    cdef bint takes_along(self, str query) except -1
+    cdef Block answered(self, Request head, bint idle)
+    cdef int fail_block(self, Block block) except -1
+    cdef int fail(self, Request request, object error) except -1
+    cdef int connection_lost(self) except -1

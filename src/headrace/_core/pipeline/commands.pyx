@@ -1,0 +1,237 @@
+"""The commands of transactions that are put off, and the note of the block that they belong to.
+
+BEGIN, SAVEPOINT and RELEASE wait in the send queue until a request is queued behind them, and travel with that one
+(send_queue, Ahead). A command whose counterpart comes before that is dropped.
+
+From the call of begin() on a block counts as open. If it turns out that the server has none, because it has refused BEGIN or
+because a statement has ended the block, no request of the block is sent any more: it would run outside of transactions.
+
+Source: PostgreSQL documentation, "Pipelining" (protocol-flow-pipelining).
+"""
+
+cimport cython
+
+from headrace._core.pipeline.connection_lost cimport text_of
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, OWN, PUT_OFF, QUEUED, WAITING, ExtendedQuery, Request
+
+from headrace.exceptions import InFailedSQLTransactionError, NoActiveSQLTransactionError, ProtocolError
+from headrace._sql.classify import classify
+
+ENDED_HINT = (
+    'End a transaction by the end of its `async with` block, or by commit() or rollback() of the object, and not by '
+    "execute('COMMIT').")
+
+
+@cython.final
+cdef class Block:
+    """The note of a transaction block, from the call that begins it until the request that ends it is queued."""
+
+    def has_begun(self) -> None:
+        """BEGIN was executed."""
+        self.is_begun = True
+
+    cdef object error(self):
+        """Return the error for one of its requests: the server has no such block."""
+        cdef object error
+        if not self.is_refused:
+            error = NoActiveSQLTransactionError(
+                f'the transaction has been ended by a statement inside it ({self.failure!r}): nothing else of it is executed',
+                hint=ENDED_HINT)
+            return error
+        if not self.is_known:
+            self.is_known = True
+            return self.failure
+        error = InFailedSQLTransactionError(
+            f'the transaction could not begin, so nothing of it is executed: {text_of(self.failure)}')
+        error.__cause__ = self.failure
+        return error
+
+
+@cython.final
+cdef class Commands:
+    """The commands of one session that are put off, and the note of its open block."""
+
+    def __cinit__(self, SendQueue send_queue not None, Statements statements not None):
+        self.send_queue = send_queue
+        self.statements = statements
+
+    # -- what transactions ask for -----------------------------------------------------------------------------------
+
+    def begin(self, str query not None, observer=None):
+        """Put a BEGIN off; the block counts as open. `observer.shared()` is told of the end of the command.
+
+        Returns the command.
+        """
+        self.block = Block()
+        self.block.command = self.queue(query, self.block, observer)
+        return self.block.command
+
+    def begun(self) -> None:
+        """Note that a BEGIN that was not put off has succeeded."""
+        self.block = Block()
+        self.block.is_begun = True
+
+    def put_off(self, str query not None, observer=None):
+        """Put a SAVEPOINT or RELEASE off; returns the command. Raises if the server has no block."""
+        self.check()
+        return self.queue(query, None, observer)
+
+    def take_back(self, Command command not None) -> bool:
+        """Drop a command, and those behind it, if no request was queued behind it; returns whether it is dropped."""
+        cdef Request request = self.send_queue.first_put_off()
+        while request is not None and request is not command:
+            request = request.next
+        if request is None:
+            return False
+        self.send_queue.take_back(command)
+        return True
+
+    def drop_unsent(self) -> None:
+        """Drop all commands that no request was queued behind."""
+        self.send_queue.take_back(self.send_queue.first_put_off())
+
+    def end_block(self) -> None:
+        """Note that nothing is queued in the block from here on."""
+        cdef Block block = self.block
+        if block is not None:
+            block.is_closed = True
+            block.last = self.send_queue.unsent.last
+            self.block = None
+            self.closed = block
+
+    def ends_with(self, Request request not None) -> None:
+        """Note the COMMIT of the block that was closed last: it fails if BEGIN is refused."""
+        if self.closed is not None and not self.closed.is_begun:
+            self.closed.end = request
+        self.closed = None
+
+    def forget_block(self) -> bool:
+        """The block is rolled back by what is queued from here on; returns whether its BEGIN had not been sent."""
+        cdef bint unsent = self.is_unsent
+        self.drop_unsent()
+        self.end_block()
+        return unsent
+
+    def refusal(self):
+        """Return the error for the COMMIT of a block whose BEGIN was refused; None if it was not."""
+        return self.block.error() if self.block is not None and self.block.is_refused else None
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether a block was begun, and the server is not known to have none."""
+        return self.block is not None and self.block.failure is None
+
+    @property
+    def is_unsent(self) -> bool:
+        """Return whether a block was begun whose BEGIN no request was queued behind."""
+        cdef Request request
+        if self.block is None or self.block.command is None or self.block.command.state != WAITING:
+            return False
+        request = self.send_queue.first_put_off()
+        while request is not None and request is not self.block.command:
+            request = request.next
+        return request is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """Return whether the server has refused the BEGIN of the open block."""
+        return self.block is not None and self.block.is_refused
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether a block was begun that the server does not have (any more)."""
+        return self.block is not None and self.block.failure is not None
+
+    # -- what the session and the driver ask --------------------------------------------------------------------------
+
+    cdef int check(self) except -1:
+        """Raise if the block is open by the note alone."""
+        if self.block is not None and self.block.failure is not None:
+            raise self.block.error()
+        return 0
+
+    cdef Command queue(self, str query, Block begins, object observer):
+        cdef Command command = Command(query, begins)
+        command.observer = observer
+        self.send_queue.unsent.append(command)
+        self.send_queue.put_off += 1
+        return command
+
+    cdef bint takes_along(self, str query) except -1:
+        """Return whether a text without arguments is one statement that can take commands along, and there are some."""
+        cdef str lowered
+        if self.send_queue.first_put_off() is None:
+            return False
+        traits = classify(query)
+        if traits.statements > 1 or traits.copy is not None:
+            return False
+        lowered = query.lower()
+        return 'deallocate' not in lowered and 'discard' not in lowered
+
+    cdef Block answered(self, Request head, bint idle):
+        """ReadyForQuery came for a request; returns the block that the server turns out not to have, or None."""
+        cdef Block block
+        if head.ahead is not None:
+            if head.error is None and head.ahead.answered < head.ahead.count:
+                raise ProtocolError('the server is ready for queries before it has answered the commands ahead of the request')
+            block = <Block>head.ahead.block
+            if block is not None and not block.is_begun:
+                block.failure = head.ahead.error if head.ahead.error is not None else head.error
+                block.is_refused = True
+                block.is_known = is_told(head)
+                return block
+        block = self.block
+        if block is None or not idle or not block.is_begun or block.failure is not None:
+            return None
+        block.failure = head.query
+        return block
+
+    cdef int fail_block(self, Block block) except -1:
+        """Fail the requests of a block that the server does not have."""
+        cdef:
+            list requests = []
+            Request request = self.send_queue.unsent.first
+            bint complete = not block.is_closed
+        while request is not None:
+            requests.append(request)
+            if block.is_closed and request is block.last:
+                complete = True
+                break
+            request = request.next
+        if complete:
+            for request in requests:
+                if request.traits & PUT_OFF:
+                    request.state = DONE
+                    self.send_queue.unsent.remove(request)
+                    self.send_queue.put_off -= 1
+                elif request.state <= QUEUED and not request.traits & OWN:
+                    self.fail(request, block.error())
+        if block.end is not None and block.is_refused and block.end.state <= QUEUED:
+            self.fail(block.end, block.error())
+        return 0
+
+    cdef int fail(self, Request request, object error) except -1:
+        """Fail a request that was not sent."""
+        cdef ExtendedQuery bound
+        request.state = DONE
+        if isinstance(request, ExtendedQuery):
+            bound = <ExtendedQuery>request
+            if bound.statement is not None:
+                self.statements.dropped(bound)
+        return request.fail(error)
+
+    cdef int connection_lost(self) except -1:
+        """No command is sent any more."""
+        self.send_queue.put_off = 0
+        return 0
+
+
+cdef bint is_told(Request head) except -1:
+    """Return whether somebody gets the error of a request."""
+    cdef Request waiting
+    if head.prepares is None:
+        return head.state != ABANDONED and head.is_wanted()
+    for waiting in head.prepares.waiting:
+        if waiting.state != DONE:
+            return True
+    return False
