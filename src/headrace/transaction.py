@@ -144,8 +144,8 @@ class Transaction:
 
     The transactions of several tasks on one connection must not overlap. `start()` raises InterfaceError while another
     task waits for the start of one. `commit()` raises InterfaceError if another task's transaction is open inside this
-    one; `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every statement on
-    the connection raises InFailedSQLTransactionError, and so does each `commit()`.
+    one; `rollback()` never does. In both cases all of them are rolled back: until the last one has ended, every
+    statement on the connection raises InFailedSQLTransactionError, and so does each `commit()`.
 
     BEGIN and SAVEPOINT cost no round trip: they are sent with the first statement. If the server refuses them, that
     statement raises the error and is not executed, nor is any other of the block. A block without a statement sends
@@ -439,11 +439,10 @@ class Transaction:
         if not query.startswith("RELEASE"):
             # It includes those that were put off.
             commands.drop_unsent()
-        if query in ("COMMIT", "ROLLBACK"):
-            commands.end_block()
+        block = commands.end_block() if query in ("COMMIT", "ROLLBACK") else None
         request = driver.simple_query(query, uncancellable=True)
-        if query == "COMMIT":
-            commands.ends_with(request)
+        if block is not None and query == "COMMIT":
+            block.ends_with(request)
         self._ended(state)
         if connection._overlap is not None:
             connection._overlap = None  # this was the last one

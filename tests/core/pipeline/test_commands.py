@@ -297,9 +297,10 @@ def test_what_was_queued_behind_the_end_of_a_block_that_could_not_begin_is_sent(
     talk, commands = begun(SERIALIZABLE)
     first, inside = talk.fetch(ECHO, 1), talk.fetch(ECHO, 2)
     assert talk.flush() == "PBEBES"
-    commands.end_block()
+    block = commands.end_block()
+    assert block is not None
     commit = talk.script("COMMIT", uncancellable=True)
-    commands.ends_with(commit.request)
+    block.ends_with(commit.request)
     behind = talk.fetch(ECHO, 3)
     assert talk.flush() == ""
     talk.reply(refused())
@@ -391,9 +392,10 @@ def test_nothing_of_a_block_is_sent_after_a_statement_has_ended_it(first: bool) 
 
 def test_the_end_of_a_block_is_no_end_by_a_statement() -> None:
     talk, commands = opened()
-    commands.end_block()
+    block = commands.end_block()
+    assert block is not None
     commit = talk.script("COMMIT", uncancellable=True)
-    commands.ends_with(commit.request)
+    block.ends_with(commit.request)
     commands.begin("BEGIN")
     inside = talk.fetch(ECHO, 1)
     assert talk.flush() == "Q PBEBES"

@@ -24,7 +24,6 @@ cdef class Commands:
         SendQueue send_queue
         Statements statements
         Block block
-        Block closed              # the last one whose end was queued
 
     cdef int check(self) except -1
     cdef Command queue(self, str query, Block begins, object observer)

@@ -29,6 +29,12 @@ cdef class Block:
     def has_begun(self) -> None:
         """BEGIN was executed."""
         self.is_begun = True
+        self.last = self.end = None
+
+    def ends_with(self, Request request not None) -> None:
+        """Note the COMMIT of the block, behind its last request: it fails if BEGIN is refused."""
+        if not self.is_begun:
+            self.end = request
 
     cdef object error(self):
         """Return the error for one of its requests: the server has no such block."""
@@ -90,20 +96,15 @@ cdef class Commands:
         """Drop all commands that no request was queued behind."""
         self.send_queue.take_back(self.send_queue.first_put_off())
 
-    def end_block(self) -> None:
-        """Note that nothing is queued in the block from here on."""
+    def end_block(self):
+        """Note that nothing is queued in the block from here on; returns the block, None if there is none."""
         cdef Block block = self.block
         if block is not None:
             block.is_closed = True
-            block.last = self.send_queue.unsent.last
+            if not block.is_begun:
+                block.last = self.send_queue.unsent.last
             self.block = None
-            self.closed = block
-
-    def ends_with(self, Request request not None) -> None:
-        """Note the COMMIT of the block that was closed last: it fails if BEGIN is refused."""
-        if self.closed is not None and not self.closed.is_begun:
-            self.closed.end = request
-        self.closed = None
+        return block
 
     def forget_block(self) -> bool:
         """The block is rolled back by what is queued from here on; returns whether its BEGIN had not been sent."""
