@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import io
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -306,6 +307,7 @@ FIRST: dict[str, Callable[[headrace.Connection], Awaitable[Any]]] = {
     "cursor": cursor,
     "LISTEN": lambda conn: conn.add_listener("c", print),
     "search_path": lambda conn: conn.execute("SET LOCAL search_path = pg_catalog"),
+    "SET TRANSACTION": lambda conn: conn.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
     "DEALLOCATE": lambda conn: conn.execute("DEALLOCATE ALL"),
     "LOCK": lambda conn: conn.execute("LOCK TABLE t"),
     "DO": lambda conn: conn.execute("DO $$ BEGIN PERFORM 1; END $$"),
@@ -623,3 +625,95 @@ async def test_a_hot_standby_refuses_a_serializable_transaction_with_its_first_s
             assert await conn.fetchval("SELECT 3") == 3
             async with conn.transaction(readonly=True):
                 assert await conn.fetchval("SELECT 4") == 4
+
+
+# -- random programs ---------------------------------------------------------------------------------------------------
+
+Block = list[Any]
+"""Actions: a text to execute, a pair of a text and its argument, an exception to raise, or another block."""
+
+
+def program(randomness: random.Random, depth: int = 0) -> Block:
+    block: Block = [randomness.random() < 0.7, randomness.random() < 0.5]
+    for _ in range(randomness.randrange(4)):
+        kind = randomness.random()
+        token = randomness.randrange(12)
+        if kind < 0.3:
+            block.append(f"INSERT INTO t VALUES ({token})")
+        elif kind < 0.5:
+            block.append(("INSERT INTO t VALUES ($1)", token))
+        elif kind < 0.55:
+            block.append("SELECT 1 / 0")
+        elif kind < 0.6:
+            block.append(f"INSERT INTO t VALUES ({token}); SELECT 1")
+        elif kind < 0.65:
+            block.append(RuntimeError("own"))
+        elif kind < 0.7:
+            block.append(("SELECT $1::int", "no number"))
+        elif depth < 3:
+            block.append(program(randomness, depth + 1))
+    return block
+
+
+async def play(conn: headrace.Connection, block: Block, seen: list[str]) -> None:
+    """Run a block in a transaction, and note the outcome of all that it does."""
+    managed, catches, *actions = block
+
+    async def act(action: Any) -> None:
+        if isinstance(action, RuntimeError):
+            raise action
+        if isinstance(action, list):
+            await play(conn, action, seen)
+        elif isinstance(action, tuple):
+            await conn.fetch(*action)
+        else:
+            await conn.execute(action)
+
+    async def body() -> None:
+        for action in actions:
+            seen.append(f"{conn.is_in_transaction()}")
+            try:
+                await act(action)
+            except Exception as error:
+                seen.append(f"{type(error).__name__} because of {type(error.__cause__).__name__}")
+                if not catches:
+                    raise
+
+    transaction = conn.transaction()
+    try:
+        if managed:
+            async with transaction:
+                await body()
+        else:
+            await transaction.start()
+            try:
+                await body()
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
+    finally:
+        seen.append(f"{transaction!r}".split()[1])
+
+
+async def test_random_transactions_end_as_they_do_if_each_command_is_awaited(connect: Connect) -> None:
+    outcomes: list[list[Any]] = []
+    for mode in ("named", "unnamed"):
+        conn = await connect(statement_mode=mode)
+        await conn.execute("CREATE TEMP TABLE t (a int PRIMARY KEY)")
+        randomness = random.Random(15)
+        outcomes.append([])
+        for _ in range(200):
+            seen: list[str] = []
+            try:
+                await play(conn, program(randomness), seen)
+            except Exception as error:
+                seen.append(type(error).__name__)
+            assert not conn.is_in_transaction()
+            rows = [row[0] for row in await conn.fetch("SELECT a FROM t ORDER BY a")]
+            outcomes[-1].append((seen, rows))
+            if len(rows) > 8:
+                await conn.execute("TRUNCATE t")
+    for put_off, awaited in zip(*outcomes, strict=True):
+        assert put_off == awaited
+    assert any(rows for _, rows in outcomes[0])

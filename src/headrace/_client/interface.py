@@ -50,7 +50,7 @@ class ConnectionInterface(Protocol):
         """Return whether the connection is closed, by either side."""
 
     def is_in_transaction(self) -> bool:
-        """Return whether a transaction block is open, according to the last reply of the server."""
+        """Return whether a transaction block is open: from start() on, or according to the last reply of the server."""
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """Return a transaction, or a savepoint inside an open one."""

@@ -628,3 +628,36 @@ def test_an_observer_is_told_of_commands_that_were_sent() -> None:
     talk.flush()
     talk.reply(failed("25P02", status="E"))
     assert observer.told[1:] == [("SAVEPOINT b", call.error)]
+
+
+@pytest.mark.parametrize("reason", ["gone", ConnectionResetError("gone")])
+def test_an_observer_is_told_of_commands_that_the_end_of_the_connection_has_overtaken(reason: Any) -> None:
+    talk = echoing()
+    observer = Observer()
+    talk.session.commands.begin("BEGIN", observer)
+    call = talk.fetch(ECHO, 1)
+    talk.flush()
+    talk.session.commands.put_off("SAVEPOINT a", observer)
+    talk.session.connection_lost(reason)
+    assert call.error is not None
+    ((query, error),) = observer.told
+    assert query == "BEGIN"
+    assert "gone" in str(error)
+    assert isinstance(error, Exception)
+
+
+def test_a_command_behind_a_queue_is_taken_back_and_the_queue_goes_on() -> None:
+    talk, commands = begun(max_pipeline=1)
+    ahead = talk.script("SELECT 1; SELECT 2")
+    calls = [talk.fetch(ECHO, i) for i in range(3)]
+    savepoint = commands.put_off("SAVEPOINT a")
+    assert commands.take_back(savepoint)
+    assert talk.flush() == "PBES"
+    talk.reply(completed("BEGIN"), backend.ready_for_query("T"))
+    assert talk.flush() == "Q"
+    talk.reply(simple("SELECT 1", status="T"))
+    assert ahead.value == "SELECT 1"
+    for i, call in enumerate(calls):
+        assert talk.flush() == "BES"
+        talk.reply(rows(i, status="T"))
+        assert call.value == [(i,)]

@@ -295,8 +295,10 @@ cdef class Ahead:
         return 0
 
     cdef int settle(self, object error) except -1:
-        """The connection is gone."""
+        """The connection is gone; `error` is an exception or a text."""
         cdef Command command
+        if not isinstance(error, BaseException):
+            error = ConnectionDoesNotExistError(f'connection was closed in the middle of operation: {error}')
         for command in self.commands[self.answered:]:
             if command.state != DONE:
                 command.report(error)

@@ -110,8 +110,8 @@ cdef class SendQueue:
 
     cdef Request first_put_off(self):
         """Return the first of the commands that nothing was queued behind, or None."""
-        cdef Request request, found = None
-        if self.put_off == 0:
+        cdef Request request = self.unsent.last, found = None
+        if self.put_off == 0 or request.state != DONE and not request.traits & PUT_OFF:
             return None
         request = self.unsent.first
         while request is not None:
