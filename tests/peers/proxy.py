@@ -7,6 +7,12 @@
         proxy.thaw()
         proxy.reset()           # every connection ends by RST
 
+    async with Proxy(server.host(), server.port) as proxy:
+        connection = await connect(port=proxy.port)
+        with proxy.counting() as trips:
+            await connection.fetch("SELECT 1")
+        assert trips.count == 1
+
 A fault holds for the connections there are and for those to come, until it is lifted, and in both directions
 unless `towards` names one. A single connection is a Link, with the same methods: `proxy.links[-1].cut()`.
 
@@ -14,6 +20,11 @@ While a process reads nothing the kernel still acknowledges for it: `blackhole` 
 fills up, and then nothing is said any more. `lose`, on Linux, has the kernel throw away what arrives, unacknowledged,
 as where a cable is cut. `BlackHole` in peers/blackhole.py is an address where not even an attempt to connect is
 answered.
+
+A round trip begins when the client sends after the server's bytes were passed on to it, or sends its first bytes.
+All that a client sends without waiting for an answer belongs to one round trip, in however many pieces it comes,
+and so do the pieces of an answer. For a client that does one thing after the other this counts its waits. TCP's own
+handshake is not counted.
 """
 
 from __future__ import annotations
@@ -23,8 +34,8 @@ import ctypes
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -110,6 +121,7 @@ class Flow:
     def __init__(
         self,
         link: Link,
+        towards: Side,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         rules: Rules,
@@ -121,6 +133,7 @@ class Flow:
         self.record = record
         """The bytes sent on, if they are kept."""
         self._link = link
+        self._towards = towards
         self._reader = reader
         self._writer = writer
         self._waiting: deque[tuple[float, bytes]] = deque()
@@ -187,6 +200,7 @@ class Flow:
 
     async def _send(self, piece: bytes) -> None:
         self.count += len(piece)
+        self._link.note(self._towards)
         if self.record is not None:
             self.record += piece
         try:
@@ -221,19 +235,28 @@ class Link(Faults):
     ) -> None:
         self.is_over = False
         """True if it has ended, in whichever way, so that nothing is sent on any more."""
+        self.trips = 0
+        """The round trips so far."""
+        self._last: Side | None = None
         self._writers = (client[1], server[1])
         for writer in self._writers:
             # drain() then returns when the kernel has all of it, and pieces go out as they were cut.
             writer.transport.set_write_buffer_limits(0)
         self._flows: dict[Side, Flow] = {
-            "client": Flow(self, server[0], client[1], rules["client"], bytearray() if record else None),
-            "server": Flow(self, client[0], server[1], rules["server"], bytearray() if record else None),
+            "client": Flow(self, "client", server[0], client[1], rules["client"], bytearray() if record else None),
+            "server": Flow(self, "server", client[0], server[1], rules["server"], bytearray() if record else None),
         }
         self._ended = asyncio.Event()
 
     def count(self, towards: Side) -> int:
         """Return how many bytes have gone towards that side."""
         return self._flows[towards].count
+
+    def note(self, towards: Side) -> None:
+        """Note that bytes pass towards that side."""
+        if towards == "server" and self._last != "server":
+            self.trips += 1
+        self._last = towards
 
     def recorded(self, towards: Side) -> bytes:
         """Return all that has gone towards that side; only where the proxy records."""
@@ -303,6 +326,24 @@ class Link(Faults):
             flow.change(replace(flow.rules, **changes))
 
 
+class Trips:
+    """The round trips in a block of `Proxy.counting()`: up to now, or to its end."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._before = proxy.trips
+        self._after: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many there were, on all links together."""
+        return (self._proxy.trips if self._after is None else self._after) - self._before
+
+    def end(self) -> None:
+        """Count no further."""
+        self._after = self._proxy.trips
+
+
 class Proxy(Faults):
     """A listener on loopback that connects every client to one server. An async context manager.
 
@@ -352,6 +393,18 @@ class Proxy(Faults):
     def retarget(self, host: str, port: int) -> None:
         """Connect clients to another server from now on; the links there are stay where they are."""
         self._target = (host, port)
+
+    @property
+    def trips(self) -> int:
+        """The round trips so far, on all links together."""
+        return sum(link.trips for link in self.links)
+
+    @contextmanager
+    def counting(self) -> Iterator[Trips]:
+        """Count the round trips in a block, of the links there are and of new ones."""
+        trips = Trips(self)
+        yield trips
+        trips.end()
 
     async def linked(self, count: int = 1) -> Link:
         """Wait for the connection of that number, counting from 1, and return its link."""

@@ -56,6 +56,58 @@ async def test_slices_change_nothing_but_the_pieces(proxy: Proxy, through: Conne
     await connection.close()
 
 
+@pytest.mark.parametrize("size", [0, 1])
+async def test_round_trips_are_counted_whatever_the_pieces(proxy: Proxy, through: Connecting, size: int) -> None:
+    connection = await through(statement_cache_size=0)
+    proxy.slice(size)
+    with proxy.counting() as trips:
+        await connection.execute("SELECT 1; SELECT 2")
+    assert trips.count == 1
+    with proxy.counting() as trips:
+        assert await rows(connection) == EXPECTED
+        assert trips.count == 2  # asyncpg describes a statement before it binds it
+    await connection.execute("SELECT 1")
+    assert trips.count == 2
+    await connection.close()
+
+
+async def test_round_trips_of_new_links_are_counted(proxy: Proxy, through: Connecting) -> None:
+    with proxy.counting() as trips:
+        for connection in [await through(), await through()]:
+            await connection.execute("SELECT 1")
+            await connection.close()
+        for link in proxy.links:
+            await link.ended()
+    # The startup, the query and Terminate of each.
+    assert trips.count == 6
+    assert [link.trips for link in proxy.links] == [3, 3]
+
+
+async def test_what_is_sent_without_waiting_belongs_to_one_round_trip(fake: Any) -> None:
+    async def script(peer: Any) -> None:
+        await peer.expect(frontend.Sync, frontend.Sync)
+        await peer.send(b"a")
+        await peer.expect(frontend.Sync)
+        await peer.send(b"b")
+        await peer.hold()
+
+    sync = b"S\0\0\0\4"
+    server = await fake(script)
+    async with Proxy(server.host, server.port) as proxy:
+        reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+        link = await proxy.linked()
+        writer.write(sync)
+        while link.count("server") < len(sync):
+            await asyncio.sleep(0)
+        writer.write(sync)
+        assert await reader.readexactly(1) == b"a"
+        assert link.trips == 1
+        writer.write(sync)
+        assert await reader.readexactly(1) == b"b"
+        assert link.trips == 2
+        writer.close()
+
+
 async def test_slices_arrive_one_by_one(fake: Any) -> None:
     async def script(peer: Any) -> None:
         await peer.send(b"abcdef")
