@@ -61,7 +61,8 @@ async def encoder(
         wanted = command.column_list(names) if names else ""
     else:
         names = columns
-    if not types or any(name not in types for name in names) or driver.session.types.missing(list(types.values())):
+    oids = [types[name] for name in names if name in types]
+    if not types or len(oids) < len(names) or driver.session.types.missing(oids):
         # The server reports what is wrong with a name. Preparing also looks up types that are not known yet.
         with explaining_names(table, list(types)):
             await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
