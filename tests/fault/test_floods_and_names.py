@@ -17,7 +17,8 @@ from tests.watching import PeakMemory
 if TYPE_CHECKING:
     from tests.fixtures import Connect, Fake
 
-QUERY = "SELECT a FROM t"
+# Not known to be a plain read, so it is described before it is executed.
+QUERY = "SELECT a FROM f()"
 
 
 class Listening(headrace.Connection):

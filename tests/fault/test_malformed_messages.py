@@ -22,7 +22,8 @@ from tests.watching import PeakMemory, until_closed
 if TYPE_CHECKING:
     from tests.fixtures import Fake
 
-QUERY = "SELECT a FROM t"
+# Not known to be a plain read, so it is described before it is executed.
+QUERY = "SELECT a FROM f()"
 PATIENCE = 5.0
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 

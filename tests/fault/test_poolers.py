@@ -166,13 +166,13 @@ async def test_without_a_key_what_is_given_up_is_drained(fake: Fake, connect: Co
 
     server = await fake(script)
     connection = await connect(dsn=server.dsn(), statement_cache_size=10)
-    task = asyncio.create_task(connection.fetchval("SELECT n"))
+    task = asyncio.create_task(connection.fetchval("SELECT f()"))
     async with asyncio.timeout(PATIENCE):
         await running.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        behind = asyncio.create_task(connection.fetchval("SELECT n"))
+        behind = asyncio.create_task(connection.fetchval("SELECT f()"))
         given_up.set()
         assert await behind == "next"
 
@@ -194,13 +194,13 @@ async def test_without_a_key_what_goes_on_for_too_long_ends_the_connection(
     server = await fake(script)
     connection = await headrace.connect(server.dsn())
     async with asyncio.timeout(PATIENCE):
-        task = asyncio.create_task(connection.fetchval("SELECT n"))
+        task = asyncio.create_task(connection.fetchval("SELECT f()"))
         await running.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         with pytest.raises(headrace.ConnectionDoesNotExistError) as caught:
-            await connection.fetchval("SELECT n")
+            await connection.fetchval("SELECT f()")
     assert isinstance(caught.value.__cause__, headrace.FeatureNotSupportedError)
     assert "BackendKeyData" in str(caught.value.__cause__)
     assert connection.is_closed()
@@ -218,9 +218,9 @@ async def test_without_a_key_a_time_limit_and_closing_keep_their_time(fake: Fake
     server = await fake(script)
     connection = await headrace.connect(server.dsn())
     async with asyncio.timeout(PATIENCE):
-        assert await connection.fetchval("SELECT n") == "5"
+        assert await connection.fetchval("SELECT f()") == "5"
         with pytest.raises(TimeoutError):
-            await connection.fetchval("SELECT n", timeout=0.1)
+            await connection.fetchval("SELECT f()", timeout=0.1)
         with pytest.raises(TimeoutError):
             await connection.close(timeout=0.1)
     assert connection.is_closed()
@@ -310,7 +310,7 @@ async def test_a_connection_whose_reset_fails_is_not_used_again(fake: Fake, pool
             await lease.execute("SET work_mem = '1MB'")
         while True:
             try:
-                assert await made.fetchval("SELECT n") == "clean"
+                assert await made.fetchval("SELECT f()") == "clean"
                 break
             except headrace.ConnectionDoesNotExistError:
                 continue

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.fixtures import Connect, Fake, MakePool
     from tests.secure import Secure
 
-QUERY = "SELECT a FROM t"
+# Not known to be a plain read, so it is described before it is executed.
+QUERY = "SELECT a FROM f()"
 SLEEP = "SELECT pg_sleep(600)"
 DEADLINE = 0.3
 """Seconds that the driver gives cancellations here, instead of its usual five."""

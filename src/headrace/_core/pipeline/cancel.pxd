@@ -19,7 +19,6 @@ cdef class Cancellation:
         Statements statements
         public object events             # writable(), set_cancel_timer(seconds)
         readonly object key              # (backend PID, secret); None if the server gave none
-        bint idle                        # no transaction block was open at the last ReadyForQuery
         readonly bint is_open            # a CancelRequest is under way
         readonly Request target          # the request that it was aimed at, until its ReadyForQuery
         bint was_delivered

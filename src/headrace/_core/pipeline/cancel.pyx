@@ -211,7 +211,7 @@ cdef class Cancellation:
             return True
         # Somebody waits for a reply behind it. All of that must be such that it can be run again unseen. It cannot be
         # inside a transaction block, and the head must not open one.
-        if not self.idle or not head.session_safe():
+        if not self.send_queue.idle or not head.session_safe():
             return False
         follower = head.next
         while follower is not None:

@@ -2,6 +2,7 @@
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.pipeline.plan cimport Plan
+from headrace._core.pipeline.first_run cimport FirstRun
 from headrace._core.pipeline.future cimport Future
 from headrace._core.rows.row_plan cimport HELD, Grouping, RowPlan
 from headrace._core.pipeline.statement_cache cimport Statement
@@ -153,10 +154,14 @@ cdef class Query(ExtendedQuery):
         list late                    # rows that cannot be read before types are looked up; None for none
         object reason                # why they cannot
         set asked                    # OIDs that were looked up for them
+        FirstRun first               # it prepares its statement itself; None if not
         readonly bint is_repetition  # asks once more, on another connection, for what is stuck behind others
         Query original               # gets the outcome of a repetition, unless it has one of its own
 
     cdef int row_limit(self) noexcept
+    cdef int encode_first(self, WriteBuffer out) except -1
+    cdef int described_first(self) except -1
+    cdef bint read_first(self, Plan plan) except -1
     cdef int read_late(self) except -1
     cdef int read_late_groups(self, RowPlan plan) except -1
     cdef int give_up_late(self, object cause) except -1

@@ -18,10 +18,12 @@ from headrace._core.wire.backend cimport command_tag, parameter_description, row
 from headrace._core.wire.frontend cimport (
     put_bind_nothing, put_close, put_copy_fail, put_describe, put_execute, put_parse, put_query, put_sync, query_bytes,
 )
-from headrace._core.pipeline.plan cimport plan_again
+from headrace._core.pipeline.first_run cimport FORMATS_DIFFER, all_binary
+from headrace._core.pipeline.plan cimport make_plan, plan_again
 from headrace._core.pipeline.statement_cache cimport MAX_PARAMETERS, READY, too_many_parameters
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._core.rows.nested_rows cimport NestedPlan, NestedRows
+from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.rows.row_plan cimport AS_THEY_COME, FIRST_ALONE, HELD, IN_ORDER
 
 from headrace.exceptions import (
@@ -36,6 +38,10 @@ COPY_HINT = 'Use copy_to_table(), copy_records_to_table(), copy_from_table() or 
 
 DEALLOCATES = re.compile(r'\b(?:deallocate\s+(?:prepare\s+)?|discard\s+)all\b').search
 
+
+# The stage of a first run between ParseComplete and the description of the statement.
+cdef enum:
+    NOT_DESCRIBED = -1
 
 # The kinds of requests. A property that depends on the request as well is a method below.
 cdef enum:
@@ -581,12 +587,93 @@ cdef class Query(ExtendedQuery):
             self.suspended = True
             self.stage = 3
         elif kind == b'1' and self.stage == 0:
-            self.stage = 1
+            self.stage = 1 if self.first is None else NOT_DESCRIBED
         elif kind == b'I' and self.stage == 2:
             self.stage = 3
+        elif self.stage == NOT_DESCRIBED and self.first.take(kind, data, size):
+            if self.first.is_described:
+                self.described_first()
+                self.stage = 1
         elif self.stage != 2 or not takes_copy(self, kind):
             return self.unexpected(kind)
         return 0
+
+    cdef int encode_first(self, WriteBuffer out) except -1:
+        """Put together the message of a first run."""
+        self.late = None
+        self.rows = None
+        self.row = None
+        self.error = None
+        self.status = None
+        self.suspended = False
+        self.stage = 0
+        self.first.put(out, self.args, self.limit)
+        self.message = out.take()
+        return 0
+
+    cdef int described_first(self) except -1:
+        """The columns of a first run are known: choose how its rows are read, if they can be read as they come."""
+        cdef:
+            FirstRun first = self.first
+            TypeMap results = self.statement.results
+            list columns = first.columns if first.returns_rows else []
+            list oids = [column[3] for column in columns]
+            RowPlan rows
+        self.plan = make_plan(self.statement.name, first.parameter_oids, columns, self.statement.types, results)
+        self.row_plan = self.plan.record_rows
+        if self.kind == STATUS:
+            return 0
+        if not first.fits() or results.asks_again() and results.foreign(oids):
+            self.error = FORMATS_DIFFER
+        elif results.missing(oids):
+            first.lacks_types = True
+            self.late = []
+        elif not all_binary(self.plan):
+            self.error = FORMATS_DIFFER
+        else:
+            try:
+                rows = self.plan.rows_as(self.record_class)
+                if rows.grouped and self.kind == FIRST_ROW:
+                    # It was asked for one row, and needs all rows of the first object.
+                    self.error = FORMATS_DIFFER
+                else:
+                    self.row_plan = rows.begin(self.grouping()) if rows.grouped else rows
+            except Exception as error:
+                self.error = error
+        return 0
+
+    cdef bint read_first(self, Plan plan) except -1:
+        """Read the rows of a first run, now that their types are known; returns False if it must be executed once more.
+
+        If a value needs further types, the rows that are left are still to be read.
+        """
+        cdef:
+            bytes data
+            list late = self.late
+            RowPlan rows
+        if not all_binary(plan):
+            return False
+        self.plan = plan
+        try:
+            rows = plan.rows_as(self.record_class)
+            if rows.grouped and self.kind == FIRST_ROW:
+                return False
+            self.row_plan = rows.begin(self.grouping()) if rows.grouped else rows
+            while late:
+                data = late[0]
+                take_row(self, data, len(data))
+                del late[0]
+            if self.row_plan.grouped:
+                self.take_last()
+        except ProtocolError:
+            raise
+        except Exception as error:
+            if late and self.statement.results.cures(error):
+                self.reason = error
+                return True
+            self.error = error
+        self.late = None
+        return True
 
     cdef int read_late(self) except -1:
         """Read the rows that had to wait, by the codecs of now."""
@@ -687,6 +774,9 @@ cdef class Query(ExtendedQuery):
         self.late = None
         self.reason = None
         self.asked = None
+        self.first = None
+        self.prepares = None
+        self.traits &= ~BARRIER
         return 0
 
     @property

@@ -9,6 +9,7 @@ cdef class SearchPath:
         StatementCache cache
         str first                    # the value that the session began with; None if that was not reported
         bint is_reported             # the server reports each new value
+        bint names_catalogue         # it may have other schemas ahead of pg_catalog
         bint moved_in_block          # a new value was reported since the session was last outside of transactions
         list line                    # requests that may change it, and behind the first those that wait for its value
         str settled_by               # the last text that may have changed it outside of transactions

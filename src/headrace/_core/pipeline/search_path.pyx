@@ -31,6 +31,7 @@ cdef class SearchPath:
         if starting:
             self.first = value
         self.is_reported = True
+        self.names_catalogue = 'pg_catalog' in value or 'pg_temp' in value
         self.moved_in_block = True
         self.cache.search_path = None if value == self.first else value
         self.cache.newest = None

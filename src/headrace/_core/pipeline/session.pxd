@@ -7,7 +7,7 @@ from headrace._core.wire.read_buffer cimport ReadBuffer
 from headrace._core.pipeline.connection_lost cimport Ending
 from headrace._core.pipeline.send_queue cimport SendQueue
 from headrace._core.pipeline.queue cimport Queue
-from headrace._core.pipeline.requests cimport ExtendedQuery, Request
+from headrace._core.pipeline.requests cimport ExtendedQuery, Query, Request
 from headrace._core.pipeline.retry cimport Retry
 from headrace._core.pipeline.search_path cimport SearchPath
 from headrace._core.pipeline.statement_cache cimport Statement
@@ -58,6 +58,7 @@ cdef class Session:
     cdef int on_notice(self, dict fields) except -1
     cdef bint in_block(self) noexcept
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
+    cdef int ran_first(self, Query request) except -1
     cdef bint hand_over(self, Request request) except -1
     cdef int measure(self, Request head) except -1
     cdef int learn(self) except -1

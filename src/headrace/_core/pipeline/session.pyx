@@ -56,6 +56,7 @@ from headrace._core.wire.buffer cimport load_i32
 from headrace._core.wire.frontend cimport TERMINATE
 from headrace._core.wire.read_buffer cimport Message
 from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, fail_lost, proof_of, text_of
+from headrace._core.pipeline.first_run cimport FORMATS_DIFFER
 from headrace._core.pipeline.prepare cimport Introspection
 from headrace._core.pipeline.cancel cimport Cancellation
 from headrace._core.pipeline.commands cimport Block, Commands
@@ -385,7 +386,7 @@ cdef class Session:
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
                 head.error = commit_refused(head, self.root_cause, self.in_block() or head.ahead is not None)
         self.status_byte = data[0]
-        self.cancellation.idle = data[0] == b'I'
+        self.send_queue.idle = data[0] == b'I'
         if head.ahead is not None or self.commands.block is not None:
             missing = self.commands.answered(head, data[0] == b'I')
         if self.search_path.is_reported:
@@ -400,7 +401,9 @@ cdef class Session:
             explain_cancellation(head)
         if cancelled:
             self.cancellation.head_answered(head)
-        if head.error is None or head.ahead is not None and head.ahead.error is not None \
+        if head.prepares is not None and isinstance(head, Query) and (<Query>head).first is not None:
+            self.ran_first(<Query>head)
+        elif head.error is None or head.ahead is not None and head.ahead.error is not None \
                 or not self.retry.queue_again(head, self.status_byte == b'I', self.told):
             if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and head.state != ABANDONED:
                 self.statements.read_late(<Query>head)
@@ -419,6 +422,16 @@ cdef class Session:
             self.statements.find_waiting()
         self.cancellation.next_head()
         return 0
+
+    cdef int ran_first(self, Query request) except -1:
+        """ReadyForQuery came for the first run of a statement."""
+        if self.statements.goes_on(request, self.looked_up):
+            return 0
+        if request.late is not None and request.error is None and request.state != ABANDONED:
+            return self.statements.read_late(request)
+        if request.error is not None:
+            self.learn_of(request)
+        return request.settle()
 
     cdef bint hand_over(self, Request request) except -1:
         """Offer a shared request that the server refused to begin with, because its statement is stale, to the owner."""
@@ -484,6 +497,8 @@ cdef class Session:
         if request.state > QUEUED:
             return False
         self.search_path.withdrawn(request)
+        if request.prepares is not None and isinstance(request, Query) and (<Query>request).first is not None:
+            self.statements.take_off(<Query>request)
         if isinstance(request, ExtendedQuery) and (<ExtendedQuery>request).statement is not None:
             waiting = (<ExtendedQuery>request).statement.waiting
             if request in waiting:
@@ -527,7 +542,9 @@ cdef class Session:
         """
         cdef:
             Request request = self.sent.first
+            Statement statement
             Ending ending
+            bint runs_first
         if self.ended:
             return
         self.ended = True
@@ -548,15 +565,20 @@ cdef class Session:
         self.read_buffer.clear()
         while self.sent.first is not None:
             request = self.send_queue.answered()
-            if request.prepares is not None:
+            statement = request.prepares
+            runs_first = isinstance(request, Query) and (<Query>request).first is not None
+            if statement is not None and not runs_first:
                 # Preparing changes nothing: those that wait for it were never sent.
-                self.statements.fail_waiting(request.prepares, ending)
-            if request.error is not None and self.retry.can_retry(request, self.status_byte == b'I'):
+                self.statements.fail_waiting(statement, ending)
+            if request.error is not None and (request.error is FORMATS_DIFFER
+                                              or self.retry.can_retry(request, self.status_byte == b'I')):
                 request.error = None
             if request.ahead is not None:
                 request.ahead.settle(cause)
             fail_lost(request, ending)
             ending.at_head = False
+            if runs_first:
+                self.statements.fail_waiting(statement, ending)
         ending.at_head = False
         self.statements.fail_elsewhere(ending)
         self.fail_unsent(ending)

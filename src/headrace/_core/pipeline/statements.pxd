@@ -2,6 +2,7 @@
 
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.send_queue cimport SendQueue
+from headrace._core.pipeline.first_run cimport FirstRun
 from headrace._core.pipeline.requests cimport ExtendedQuery, Query, Request
 from headrace._core.pipeline.search_path cimport SearchPath
 from headrace._core.pipeline.statement_cache cimport Statement, StatementCache
@@ -16,6 +17,7 @@ cdef class Statements:
         Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
         long long prepared                # how many were prepared, for statistics
         bint unnamed                      # the server is asked to keep none: a pooler may switch backends
+        set described_first               # texts whose first run had to be executed once more
         list elsewhere                    # statements that wait for types another connection asks for
         object failure                    # why nothing is prepared or closed any more, or None
 
@@ -28,6 +30,14 @@ cdef class Statements:
     cdef int see_prepared(self, Statement statement, Request before) except -1
     cdef bint is_ahead(self, Request one, Request other) except -1
     cdef int bind(self, ExtendedQuery request) except -1
+    cdef bint run_first(self, ExtendedQuery request) except -1
+    cdef FirstRun first_run_of(self, Query request)
+    cdef bint is_outside_block(self) except -1
+    cdef int take_off(self, Query request) except -1
+    cdef bint goes_on(self, Query request, object resume) except -1
+    cdef int describe_first(self, Statement statement) except -1
+    cdef bint runs_again(self, Query request) except -1
+    cdef bint reads_first(self, Query request, Statement statement) except -1
     cdef bint describe_again(self, ExtendedQuery request, object error, Request before) except -1
     cdef int compare(self, Statement probe, bint same, bint accepted) except -1
     cdef int park(self, ExtendedQuery request) except -1

@@ -12,16 +12,26 @@ cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
 from headrace._core.pipeline.connection_lost cimport fail_lost
+from headrace._core.pipeline.first_run cimport FORMATS_DIFFER
+from headrace._core.pipeline.group cimport Group
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, SENT, WAITING, Closing, Prepare
+from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, QUEUED, SENT, STATUS, WAITING, Closing, Prepare
+from headrace._core.rows.keyed_rows cimport KeyedShape
 from headrace._core.pipeline.statement_cache cimport KEEPS, NEW, PREPARING, READY, UNKNOWN, monotonic
 
 from functools import partial
 
+from headrace._core.codecs.type_names import builtin_oid
+from headrace._core.pipeline.connection_lost import transaction_control
+from headrace._sql.cast_types import cast_types
+from headrace._sql.classify import classify
 from headrace.exceptions import ArgumentError, ProtocolError
 
 # How long a statement that has refused an argument counts as up to date, once it was described again.
 CONFIRMED_SECONDS = 1.0
+
+# Texts whose first run had to be executed once more; beyond so many all are forgotten.
+cdef Py_ssize_t MOST_REMEMBERED = 1000
 
 
 @cython.final
@@ -35,6 +45,7 @@ cdef class Statements:
         self.search_path = SearchPath(cache)
         self.unnamed = unnamed
         self.elsewhere = []
+        self.described_first = set()
 
     # -- found ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +131,8 @@ cdef class Statements:
         cdef Prepare prepare = <Prepare>statement.prepare
         if statement.state == NEW:
             self.begin_prepare(statement, before)
-        elif prepare is None:
+        elif not isinstance(prepare, Prepare):
+            # Types are looked up, or another request prepares it by its first run.
             return 0
         elif prepare.state == ABANDONED:
             prepare.state = SENT
@@ -174,11 +186,213 @@ cdef class Statements:
                 return fail_lost(request, self.failure)
             self.send_queue.unsent.append(request)
             return 0
+        if statement.state == NEW and self.run_first(request):
+            return 0
         self.see_prepared(statement, None)
         self.park(request)
         if not request.shared:
             self.send_queue.unsent.append(request)
         return 0
+
+    cdef bint run_first(self, ExtendedQuery asked) except -1:
+        """Queue a request that prepares its NEW statement itself; returns False if it has to wait for that."""
+        cdef:
+            Statement statement = asked.statement
+            Query request
+        if not isinstance(asked, Query) or isinstance(asked, Group):
+            return False
+        request = <Query>asked
+        request.first = self.first_run_of(request)
+        if request.first is None:
+            return False
+        try:
+            self.send_queue.encode_first(request)
+        except BaseException as error:
+            may_differ = request.first.may_differ
+            request.first = None
+            if may_differ and isinstance(error, ArgumentError):
+                # The server is asked for the types before the argument is refused.
+                return False
+            raise
+        if request.state == DONE:
+            request.first = None
+            return True
+        if self.failure is not None:
+            request.first = None
+            fail_lost(request, self.failure)
+            return True
+        if statement.state != NEW:
+            # Encoding has called code that has asked for the same text.
+            request.first = request.message = None
+            request.state = WAITING
+            return False
+        statement.state = PREPARING
+        statement.prepare = request
+        request.prepares = statement
+        request.traits |= BARRIER
+        request.unprepared = request.shared
+        self.send_queue.unsent.append(request)
+        self.prepared += 1
+        return True
+
+    cdef FirstRun first_run_of(self, Query request):
+        """Return how a request prepares its NEW statement itself; None if the statement must be prepared first.
+
+        It may be executed once more, see first_run: so its rows must not be wanted, or it is a plain read outside of
+        transaction blocks.
+        """
+        cdef:
+            Statement statement = request.statement
+            bint reads_rows = request.kind != STATUS
+        if statement.plan is not None or statement.users or statement.own_name or statement.probes is not None \
+                or request.portal or request.args is None or statement.query in self.described_first:
+            return None
+        if self.send_queue.put_off:
+            # The preparation takes the BEGIN or SAVEPOINT along.
+            return None
+        if isinstance(request.record_class, KeyedShape):
+            # A loader writes its keys by what the columns are.
+            return None
+        shown = cast_types(statement.query)
+        if shown is None or len(shown.names) != len(request.args):
+            return None
+        traits = classify(statement.query)
+        if traits.statements != 1 or traits.copy is not None or reads_rows and not traits.plain_read:
+            return None
+        if shown.may_differ and self.search_path.names_catalogue:
+            return None
+        if (reads_rows or shown.may_differ) and not self.is_outside_block():
+            return None
+        oids = tuple([builtin_oid(name) for name in shown.names])
+        return FirstRun(statement, oids, reads_rows, shown.may_differ)
+
+    cdef bint is_outside_block(self) except -1:
+        """Return whether a request that is queued now will certainly run outside of transaction blocks."""
+        cdef Request request
+        if not self.send_queue.idle:
+            return False
+        for request in self.send_queue.sent:
+            if request.ahead is not None:
+                return False
+            if request.runs_text() and transaction_control(request.query)[3]:
+                return False
+        for request in self.send_queue.unsent:
+            if request.runs_text() and transaction_control(request.query)[3]:
+                return False
+        return True
+
+    cdef int take_off(self, Query request) except -1:
+        """A first run was not sent and will not be: those that wait for its statement have that prepared."""
+        cdef:
+            Statement statement = request.prepares
+            ExtendedQuery other
+        request.first = None
+        request.prepares = None
+        request.traits &= ~BARRIER
+        request.unprepared = False
+        statement.prepare = None
+        statement.state = NEW
+        for other in statement.waiting:
+            if other.state != DONE:
+                self.begin_prepare(statement, self.first_waiting(statement))
+                break
+        return 0
+
+    cdef bint goes_on(self, Query request, object resume) except -1:
+        """ReadyForQuery came for a first run. Returns whether the request needs no more than that: it waits for its statement.
+
+        If the statement was described, it is made READY, whatever has become of its execution.
+        """
+        cdef:
+            FirstRun first = request.first
+            Statement statement = request.prepares
+            bint again
+        if request.error is None and not first.is_described:
+            raise ProtocolError('the server is ready for queries before it has described the statement')
+        again = self.runs_again(request)
+        if not again and request.error is FORMATS_DIFFER:
+            # The session is being closed, or nobody waits.
+            request.error = None
+            first.lacks_types = True
+        request.prepares = None
+        request.traits &= ~BARRIER
+        request.unprepared = False
+        statement.prepare = None
+        if not again or not first.lacks_types or request.error is not None:
+            request.first = None
+            if again:
+                request.late = None
+        if again:
+            if request.first is None:
+                self.describe_first(statement)
+            request.error = None
+            request.status = None if request.first is None else request.status
+            request.state = WAITING
+            (<list>statement.waiting).insert(0, request)
+            if request.shared:
+                self.parked += 1
+                request.unprepared = True
+            else:
+                self.send_queue.unsent.put_back(request)
+        if first.is_described:
+            statement.parameter_oids = first.parameter_oids
+            statement.returns_rows = first.returns_rows
+            statement.columns = first.columns
+            self.go_on(statement, resume)
+            if not again and first.lacks_types and request.error is None and self.failure is not None:
+                fail_lost(request, self.failure)
+                return True
+            return again
+        if statement.name and request.stage != 0:
+            self.close_name(statement)
+        else:
+            statement.rename()
+        if again:
+            self.hurry(statement)
+        else:
+            self.has_failed(statement, None, True)
+        return again
+
+    cdef int describe_first(self, Statement statement) except -1:
+        """Remember that a first run of this text is executed in vain, should it be NEW once more."""
+        if len(self.described_first) >= MOST_REMEMBERED:
+            self.described_first.clear()
+        self.described_first.add(statement.query)
+        return 0
+
+    cdef bint runs_again(self, Query request) except -1:
+        """Return whether a first run has to wait for its statement: to read its rows, or to be executed once more."""
+        cdef:
+            FirstRun first = request.first
+            object error = request.error
+            str code = getattr(error, 'sqlstate', None)
+        if request.state == ABANDONED or self.failure is not None:
+            return False
+        if error is None:
+            return first.lacks_types
+        if error is FORMATS_DIFFER:
+            return True
+        if not self.send_queue.idle:
+            return False
+        if code == '57014' and request.may_be_cancelled and request.repeatable():
+            # The CancelRequest was meant for another one.
+            request.may_be_cancelled = False
+            return True
+        # There may be no binary form of a type that is not known yet.
+        return first.shows_wrong_types(error) or first.lacks_types and request.stage == 2 and code == '42883'
+
+    cdef bint reads_first(self, Query request, Statement statement) except -1:
+        """Settle a first run whose rows have waited for their types; returns False if it must be executed once more."""
+        request.first = None
+        if statement.once or not request.read_first(statement.plan):
+            self.describe_first(statement)
+            request.late = None
+            return False
+        if request.late is not None:
+            self.read_late(request)
+        else:
+            request.settle()
+        return True
 
     cdef bint describe_again(self, ExtendedQuery request, object error, Request before) except -1:
         """Have the text of a READY statement described once more, because an argument was refused; returns False if not.
@@ -311,7 +525,7 @@ cdef class Statements:
         cdef Prepare prepare = <Prepare>statement.prepare
         if statement.state == NEW:
             self.begin_prepare(statement, self.send_queue.unsent.first)
-        elif prepare is not None and prepare.state <= QUEUED:
+        elif isinstance(prepare, Prepare) and prepare.state <= QUEUED:
             self.send_queue.unsent.remove(prepare)
             self.send_queue.unsent.push_front(prepare)
         return 0
@@ -478,6 +692,9 @@ cdef class Statements:
                 # Closed or lost by what the encoding of another one has called.
                 fail_lost(request, self.failure)
                 continue
+            if isinstance(request, Query) and (<Query>request).first is not None \
+                    and self.reads_first(<Query>request, statement):
+                continue
             try:
                 self.send_queue.encode(request)
             except BaseException as error:
@@ -589,10 +806,14 @@ cdef class Statements:
             Statement statement = request.statement
             Prepare prepare = <Prepare>statement.prepare
             ExtendedQuery other
+        if request.prepares is not None:
+            if isinstance(request, Query):
+                self.take_off(<Query>request)
+            return 0
         for other in statement.waiting:
             if other.state != DONE:
                 return 0
-        if prepare is None:
+        if not isinstance(prepare, Prepare):
             if statement.question is not None:
                 # It may be a long time in coming: other connections need not wait for it.
                 (<Introspection>statement.question).release()
