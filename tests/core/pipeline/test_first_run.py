@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -53,9 +54,13 @@ def first(*fields: Field, parameters: tuple[int, ...] = ()) -> bytes:
     return backend.parse_complete() + backend.parameter_description(*parameters) + columns
 
 
-def bind(talk: Conversation) -> frontend.Bind:
-    (found,) = (message for message in talk.messages if isinstance(message, frontend.Bind))
+def bound(messages: list[frontend.Message]) -> frontend.Bind:
+    (found,) = (message for message in messages if isinstance(message, frontend.Bind))
     return found
+
+
+def bind(talk: Conversation) -> frontend.Bind:
+    return bound(talk.messages)
 
 
 def parse(talk: Conversation) -> frontend.Parse:
@@ -613,3 +618,147 @@ def test_a_first_run_ends_with_a_session_that_is_being_closed() -> None:
     other.session.close("connection is closed")
     other.reply(first(NUMBER), rows(1))
     assert call.value == [(1,)]
+
+
+# At random
+
+
+class Life:
+    """Calls at random, cancelled at random, on a session and a small server that counts updates.
+
+    Each read returns how many updates were asked for before it: in binary, as text, or as a value of a type that has to
+    be looked up.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.talk = Conversation(statement_cache_size=self.random.choice([0, 2, 100]))
+        self.statements: dict[str, str] = {}
+        self.waiting: list[list[frontend.Message]] = []
+        self.updates = self.asked = 0
+        self.in_block = self.ends_in_block = False
+        self.hit = False
+        self.calls: list[tuple[Call, object]] = []
+
+    def live(self, turns: int) -> None:
+        for _ in range(turns):
+            self.random.choice(
+                [self.read, self.read, self.update, self.transact, self.cancel, self.flush, self.answer]
+            )()
+        while self.flush() or self.waiting:
+            self.answer()
+        for call, expected in self.calls:
+            assert call.value == expected
+        assert self.talk.session.idle
+
+    def read(self) -> None:
+        column = self.random.choice("nmp")
+        argument = self.random.random() < 0.5
+        query = f"SELECT {column} FROM t{self.random.randrange(4)}" + (" WHERE $1::int > 0" if argument else "")
+        expected: object = self.asked if column == "n" else f"{self.asked}"
+        call = ask(self.talk, query, *([1] if argument else []))
+        self.calls.append((call, [(expected,)]))
+
+    def update(self) -> None:
+        self.asked += 1
+        if self.random.random() < 0.5:
+            self.calls.append((self.talk.script("UPDATE"), "UPDATE 1"))
+        else:
+            self.calls.append((ask(self.talk, "UPDATE t SET n = $1::int", 1, kind=KIND_STATUS), "UPDATE 1"))
+
+    def transact(self) -> None:
+        text = "COMMIT" if self.ends_in_block else "BEGIN"
+        self.ends_in_block = not self.ends_in_block
+        self.calls.append((self.talk.script(text), text))
+
+    def cancel(self) -> None:
+        if self.in_block or self.ends_in_block or not self.calls or self.hit:
+            return
+        at = self.random.randrange(len(self.calls))
+        call, expected = self.calls[at]
+        if call.settled or not isinstance(expected, list):
+            return
+        del self.calls[at]
+        if self.talk.cancel(call) == SIGNAL:
+            self.hit = True
+
+    def flush(self) -> bool:
+        self.talk.flush()
+        request: list[frontend.Message] = []
+        for message in self.talk.messages:
+            request.append(message)
+            if isinstance(message, (frontend.Sync, frontend.Query)):
+                self.waiting.append(request)
+                request = []
+        return bool(self.talk.messages)
+
+    def answer(self) -> None:
+        if not self.waiting:
+            return
+        request = self.waiting.pop(0)
+        reply = self.failed(request) if self.hit else self.reply(request)
+        if self.hit:
+            self.hit = False
+            self.talk.session.cancellation.delivered()
+        while reply:
+            size = self.random.randrange(1, len(reply) + 1)
+            self.talk.reply(reply[:size])
+            reply = reply[size:]
+
+    def failed(self, request: list[frontend.Message]) -> bytes:
+        for message in request:
+            if isinstance(message, frontend.Parse) and self.random.random() < 0.5:
+                self.statements[message.name] = message.sql
+                return backend.parse_complete() + failed("57014")
+        return failed("57014")
+
+    def reply(self, request: list[frontend.Message]) -> bytes:
+        parts = []
+        query = ""
+        for message in request:
+            if isinstance(message, frontend.Parse):
+                self.statements[message.name] = query = message.sql
+                parts.append(backend.parse_complete())
+            elif isinstance(message, frontend.Describe):
+                if message.kind == "S":
+                    parts.append(backend.parameter_description(*([INT4] if "$1" in query else [])))
+                else:
+                    query = self.statements[bound(request).statement]
+                parts.append(backend.row_description(self.field(query)) if "SELECT" in query else backend.no_data())
+            elif isinstance(message, frontend.Bind):
+                query = self.statements[message.statement]
+                parts.append(backend.bind_complete())
+            elif isinstance(message, frontend.Execute):
+                if "pg_catalog" in query:
+                    known = learnt(MOOD, "mood").removesuffix(backend.ready_for_query())
+                    return known + backend.ready_for_query("T" if self.in_block else "I")
+                parts.append(self.executed(query, bound(request).result_formats))
+            elif isinstance(message, frontend.Close):
+                parts.append(backend.close_complete())
+                self.statements.pop(message.name, None)
+            elif isinstance(message, frontend.Query):
+                parts.append(self.executed(message.sql, ()))
+        return b"".join(parts) + backend.ready_for_query("T" if self.in_block else "I")
+
+    def executed(self, query: str, formats: tuple[int, ...]) -> bytes:
+        if query in ("BEGIN", "COMMIT"):
+            self.in_block = query == "BEGIN"
+            return backend.command_complete(query)
+        if "UPDATE" in query:
+            self.updates += 1
+            return backend.command_complete("UPDATE 1")
+        value = f"{self.updates}".encode()
+        if "SELECT n" in query:
+            value = int4(self.updates)
+        elif "SELECT p" in query and formats == (1,):
+            assert not self.in_block, "a read that has to be executed once more"
+            value = bytes(8)
+        return backend.data_row(value) + backend.command_complete("SELECT 1")
+
+    def field(self, query: str) -> Field:
+        return Field("c", {"n": INT4, "m": MOOD, "p": MONEY}[query[7]])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_lives_at_random(seed: int) -> None:
+    Life(seed).live(80)
