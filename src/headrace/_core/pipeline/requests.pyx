@@ -645,7 +645,7 @@ cdef class Query(ExtendedQuery):
     cdef bint read_first(self, Plan plan) except -1:
         """Read the rows of a first run, now that their types are known; returns False if it must be executed once more.
 
-        If a value needs further types, the rows that are left are still to be read.
+        If a value needs further types, the rows that are left are `late` once more.
         """
         cdef:
             bytes data
@@ -659,20 +659,15 @@ cdef class Query(ExtendedQuery):
             if rows.grouped and self.kind == FIRST_ROW:
                 return False
             self.row_plan = rows.begin(self.grouping()) if rows.grouped else rows
-            while late:
-                data = late[0]
-                take_row(self, data, len(data))
-                del late[0]
-            if self.row_plan.grouped:
-                self.take_last()
-        except ProtocolError:
-            raise
         except Exception as error:
-            if late and self.statement.results.cures(error):
-                self.reason = error
-                return True
             self.error = error
         self.late = None
+        self.stage = 2
+        for data in late:
+            Query.receive(self, b'D', data, len(data))
+        self.stage = 3
+        if self.row_plan.grouped and self.late is None:
+            self.take_last()
         return True
 
     cdef int read_late(self) except -1:
