@@ -7,7 +7,7 @@ import typer
 from storefront.console import log_to, stderr
 from storefront.database import create_database, open_connection
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
-from storefront.schema import create_schema, headline
+from storefront.schema import create_schema, status_line
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ def init(dsn: DsnOption = None, data_dir: DataDirOption = DATA_DIR, verbose: Ver
     log_to(stderr(), verbose=verbose)
 
     def report(statement: str, status: str) -> None:
-        typer.echo(f"{status:<16} {headline(statement, 100)}")
+        typer.echo(status_line(statement, status, 100))
 
     async def work(target: str) -> None:
         if status := await create_database(target):
