@@ -14,6 +14,7 @@ from storefront.brands import (
     remove_brands,
 )
 from storefront.catalogue import look_up, parse_product_id
+from storefront.catalogue_file import CatalogueFile, CatalogueLine, RefusedLine
 from storefront.checkpoint import Checkpoint, Tally
 from storefront.database import create_database, open_connection
 from storefront.embedded import EmbeddedServer
@@ -24,6 +25,7 @@ from storefront.errors import (
     UnknownProductError,
     UsageError,
 )
+from storefront.importing import ImportReport, import_catalogue
 from storefront.iteration import take
 from storefront.loading import Loaded, Method, load
 from storefront.orders import Order, OrderLine
@@ -40,10 +42,13 @@ __version__ = "0.1.0"
 __all__ = [
     "BenchmarkQuery",
     "BrandWithColor",
+    "CatalogueFile",
+    "CatalogueLine",
     "CatalogueNotEmptyError",
     "Checkpoint",
     "EmbeddedServer",
     "EmbeddedServerError",
+    "ImportReport",
     "Loaded",
     "Measurement",
     "Method",
@@ -51,6 +56,7 @@ __all__ = [
     "OrderLine",
     "Plan",
     "ProductBatch",
+    "RefusedLine",
     "RowWriter",
     "Sample",
     "StorefrontError",
@@ -68,6 +74,7 @@ __all__ = [
     "create_schema",
     "demo",
     "export",
+    "import_catalogue",
     "load",
     "look_up",
     "open_connection",

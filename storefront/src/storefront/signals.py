@@ -22,6 +22,8 @@ class _Running:
 
     task: asyncio.Task[Any] | None = None
     is_terminated = False
+    is_blocking = False
+    """True in a `raised_at_once` block."""
 
 
 @contextmanager
@@ -59,9 +61,33 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         _Running.task = None
 
 
+@contextmanager
+def raised_at_once() -> Iterator[None]:
+    """Let a signal raise KeyboardInterrupt or Terminated at once, instead of cancelling the coroutine that `run` runs.
+
+    This is for code in the coroutine that may block for a long time, such as reading a pipe: the cancellation would come
+    only after it. Outside of `run` it does nothing. Raises CancelledError if the coroutine was cancelled before.
+    """
+    task = _Running.task
+    if task is None:
+        yield
+        return
+    _Running.is_blocking = True
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if task.cancelling():
+            raise asyncio.CancelledError
+        yield
+    finally:
+        _Running.is_blocking = False
+        signal.signal(signal.SIGINT, before)
+
+
 def _on_sigterm(signum: int, frame: FrameType | None) -> None:
     task = _Running.task
-    if task is None or task.done() or _Running.is_terminated:
+    if task is None or task.done() or _Running.is_terminated or _Running.is_blocking:
         raise Terminated
     _Running.is_terminated = True
     task.cancel()
