@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, cast
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
 from storefront.errors import StorefrontError, UsageError
 from storefront.formats import Compression, FileType, require
+from storefront.signals import raised_at_once
 
 BLOCK = 65_536
 """The number of bytes that are read at once."""
@@ -369,7 +370,9 @@ def open_order(path: Path | None, input_format: InputFormat = InputFormat.AUTO) 
     cannot be read or is not an order, and StorefrontError from the iteration if a compressed file is damaged.
     """
     if path is None:
-        yield Order(_decompressed(cast(io.BufferedReader, sys.stdin.buffer), "", "standard input"), input_format, "-")
+        raw = cast(io.RawIOBase, getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
+        name = "standard input"
+        yield Order(_decompressed(io.BufferedReader(_Interruptible(raw), BLOCK), "", name), input_format, name)
         return
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -379,6 +382,20 @@ def open_order(path: Path | None, input_format: InputFormat = InputFormat.AUTO) 
         if input_format is InputFormat.AUTO:
             input_format = _ENDINGS.get(FileType.of(path).ending, InputFormat.AUTO)
         yield Order(_decompressed(file, path.name, str(path)), input_format, str(path))
+
+
+class _Interruptible(io.RawIOBase):
+    """A pipe or a terminal. A signal ends the wait for what comes next."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        with raised_at_once():
+            return self._raw.readinto(buffer)
 
 
 def _decompressed(file: io.BufferedReader, file_name: str, name: str) -> BinaryIO:

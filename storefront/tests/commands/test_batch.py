@@ -146,6 +146,31 @@ def test_a_batch_from_standard_input(dsn: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["order.ndjson", "skus.csv.gz"]
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_wait_for_standard_input(dsn: str, number: signal.Signals, status: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "storefront", "batch", "-", "--strategy", "grouped", "--verbose"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "STOREFRONT_DSN": dsn},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"1\n")
+        process.stdin.flush()
+        assert b"answer starts" in process.stderr.readline()
+        process.send_signal(number)
+        # The pipe stays open. Reading to its end would wait for ever.
+        process.wait(timeout=60)
+        assert process.returncode == status
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("strategy", ["auto", "each", "grouped", "table"])
 def test_every_strategy_gives_the_same_answer(
     run: Callable[..., Result], dsn: str, tmp_path: Path, strategy: str
@@ -254,8 +279,8 @@ def test_a_batch_goes_on_when_there_is_space_again(
     order, output = tmp_path / "order.txt", tmp_path / name
     order.write_text("".join(f"{number}\n" for number in range(1, 51)))
     failed = run_with_limit(dsn, 2_000, "batch", str(order), "-o", str(output), "--strategy", "each", "--window", "16")
+    assert failed.returncode == 1, failed.stderr
     (line,) = failed.stderr.splitlines()
-    assert failed.returncode == 1
     assert line.startswith(f"storefront: the batch was interrupted: cannot write {output}")
     assert ": File too large: continue it with `" in line
     assert run(*suggested(line), dsn=dsn).exit_code == 0
