@@ -73,7 +73,7 @@ STATEMENTS = (*TABLES, *INDEXES, *ROWS, advance_sequence("product_color"), advan
 def headline(statement: str, width: int = 60) -> str:
     """Return a title for a statement: its first line without the clauses that make it repeatable."""
     first = statement.split("\n", 1)[0].split(" ON CONFLICT", 1)[0].removesuffix(" (")
-    first = first.replace("IF NOT EXISTS ", "")
+    first = first.replace("IF NOT EXISTS ", "").replace("CREATE UNLOGGED", "CREATE")
     return first if len(first) <= width else f"{first[: width - 3]}..."
 
 

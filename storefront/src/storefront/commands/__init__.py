@@ -4,7 +4,18 @@ A module defines `app`, a `typer.Typer` with one command, or a named one with a 
 options, calls a function of the package, and shows the outcome. COMMANDS lists every module's `app`.
 """
 
-from storefront.commands import batch, bench, brands, demo, export, init, load, lookup
+from storefront.commands import batch, bench, brands, demo, export, init, load, lookup, partners, serve
 
-COMMANDS = (init.app, load.app, lookup.app, batch.app, export.app, bench.app, demo.app, brands.app)
+COMMANDS = (
+    init.app,
+    load.app,
+    lookup.app,
+    batch.app,
+    export.app,
+    bench.app,
+    serve.app,
+    demo.app,
+    brands.app,
+    partners.app,
+)
 """In the order in which `storefront --help` lists them."""

@@ -8,13 +8,14 @@ from storefront.console import log_to, stderr
 from storefront.database import create_database, open_connection
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
 from storefront.schema import create_schema, headline
+from storefront.service_schema import create_service_tables
 
 app = typer.Typer()
 
 
 @app.command()
 def init(dsn: DsnOption = None, data_dir: DataDirOption = DATA_DIR, verbose: VerboseOption = False) -> None:
-    """Create the database and its five tables. Running it twice is harmless."""
+    """Create the database and its tables. Running it twice is harmless."""
     log_to(stderr(), verbose=verbose)
 
     def report(statement: str, status: str) -> None:
@@ -25,5 +26,6 @@ def init(dsn: DsnOption = None, data_dir: DataDirOption = DATA_DIR, verbose: Ver
             typer.echo(status)
         async with open_connection(target) as connection:
             await create_schema(connection, report)
+            await create_service_tables(connection, report)
 
     run_on_server(dsn, data_dir, work, create=True)

@@ -1,0 +1,60 @@
+"""The objects that all requests of a process share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, TypeAlias
+
+from fastapi import Depends, Request
+
+import headrace
+from storefront.service.limits import Limits
+from storefront.service.metrics import Metrics
+from storefront.service.partner_cache import PartnerCache
+from storefront.service.running import RunningStreams
+from storefront.service.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+RESTART_PAUSE: Final = 1.0
+"""How long a part of the service that runs in the background pauses after an error."""
+
+Background: TypeAlias = Callable[["Service"], Awaitable[None]]
+"""A part of the service that runs in the background until it is cancelled."""
+
+
+class Service:
+    """One process of the service, found by requests as `application.state.service`."""
+
+    def __init__(self, settings: ServiceSettings, pool: headrace.Pool) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.draining = False
+        """True from SIGTERM on: running answers are finished, and new requests are refused."""
+        self.running_batches = RunningStreams()
+        self.partners = PartnerCache(pool, settings.key_cache)
+        self.limits = Limits(pool, settings.lease_seconds)
+        self.metrics = Metrics(pool, self.running_batches)
+        self.background: list[Background] = []
+        """The parts that run in the background. They are started after the pool was opened."""
+
+    async def keep_running(self, part: Background) -> None:
+        """Run a part of the service, and run it again after an error."""
+        while True:
+            try:
+                await part(self)
+                return
+            except Exception as error:
+                log.warning("%s has failed and is started again: %s: %s", part.__name__, type(error).__name__, error)
+            await asyncio.sleep(RESTART_PAUSE)
+
+
+def get_service(request: Request) -> Service:
+    """Return the service that a request is for."""
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDependency = Annotated[Service, Depends(get_service)]
