@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import headrace
-from storefront import create_database, create_schema, open_connection
+from storefront import create_database, create_schema, open_connection, schema
 from storefront.schema import COLORS, INDEXES, SIZES, STATEMENTS, headline
+from tests.servers import Cluster
 
 
 async def test_each_statement_reports_its_status(bare: str) -> None:
@@ -14,8 +15,43 @@ async def test_each_statement_reports_its_status(bare: str) -> None:
     reported: list[tuple[str, str]] = []
     async with open_connection(bare) as connection:
         statuses = await create_schema(connection, lambda statement, status: reported.append((statement, status)))
-    assert statuses == ["CREATE TABLE"] * 5 + ["CREATE INDEX"] * 2 + ["INSERT 0 1"] * 5 + ["SELECT 1"] * 2
-    assert reported == list(zip(STATEMENTS, statuses, strict=True))
+    expected = ["CREATE TABLE"] * 5 + ["CREATE INDEX"] * 3 + ["INSERT 0 1"] * 5 + ["SELECT 1"] * 2
+    assert statuses[: len(STATEMENTS)] == expected
+    assert reported[: len(STATEMENTS)] == list(zip(STATEMENTS, expected, strict=True))
+
+
+async def test_the_indexes_of_a_search_are_left_out_if_the_server_cannot_have_them(server: Cluster) -> None:
+    with server.database() as database:
+        async with open_connection(server.dsn(database)) as connection:
+            available = await connection.fetchval("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")
+            statuses = (await create_schema(connection))[len(STATEMENTS) :]
+    if available:
+        assert statuses == ["CREATE EXTENSION", "CREATE INDEX", "CREATE INDEX"]
+    else:
+        (status,) = statuses
+        assert status.startswith('left out: extension "pg_trgm" is not available')
+
+
+async def test_a_user_who_must_not_create_extensions_gets_the_rest_of_the_schema(server: Cluster) -> None:
+    with server.database() as database:
+        server.sql("CREATE ROLE clerk LOGIN; GRANT CREATE ON SCHEMA public TO clerk", database=database)
+        try:
+            async with open_connection(server.dsn(database, user="clerk")) as connection:
+                statuses = await create_schema(connection)
+                assert statuses[-1].startswith("left out: ")
+                assert await connection.fetchval("SELECT count(*) FROM product_size") == 3
+        finally:
+            server.sql("DROP OWNED BY clerk; DROP ROLE clerk", database=database)
+
+
+async def test_another_module_adds_its_tables(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "_extensions", {})
+    schema.extend("gifts", "CREATE TABLE IF NOT EXISTS gift (product_id INTEGER REFERENCES product (product_id))")
+    await create_database(bare)
+    async with open_connection(bare) as connection:
+        for _ in range(2):
+            assert (await create_schema(connection))[len(STATEMENTS)] == "CREATE TABLE"
+        assert await connection.fetchval("SELECT count(*) FROM gift") == 0
 
 
 async def test_creating_it_twice_changes_nothing(dsn: str) -> None:

@@ -30,6 +30,7 @@ from storefront.orders import Order, OrderLine
 from storefront.rows import RowWriter
 from storefront.sample import Sample, read_words
 from storefront.schema import create_schema
+from storefront.search import search
 from storefront.stream import export, stream_catalogue
 from storefront.timing import timed
 from storefront.tour import demo
@@ -73,6 +74,7 @@ __all__ = [
     "parse_product_id",
     "read_words",
     "remove_brands",
+    "search",
     "stream_catalogue",
     "take",
     "timed",

@@ -2,6 +2,10 @@
 
 The statements depend on each other, so they run one after another. They run in one transaction, so the schema is never
 incomplete. Running a statement again does no harm.
+
+Another module adds its tables by `extend`, when it is imported:
+
+    schema.extend("partners", "CREATE TABLE IF NOT EXISTS partner (...)")
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import headrace
+from storefront.errors import reason
 
 COLORS = {1: "Blue", 2: "Black"}
 SIZES = {1: "Small", 2: "Medium", 3: "Large"}
@@ -50,7 +55,17 @@ INDEXES = (
     "CREATE UNIQUE INDEX IF NOT EXISTS brand_brand_name_key ON brand (brand_name)",
     # A foreign key does not create an index. Without this one, every look-up of a product reads the whole table.
     "CREATE INDEX IF NOT EXISTS sku_product_id_idx ON sku (product_id)",
+    # The products of a brand, for a search, and the product of a name, for an import.
+    "CREATE INDEX IF NOT EXISTS product_brand_id_idx ON product (brand_id, product_name)",
 )
+
+SEARCH_INDEXES = (
+    "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+    "CREATE INDEX IF NOT EXISTS product_product_name_trgm_idx ON product USING gin (product_name gin_trgm_ops)",
+    "CREATE INDEX IF NOT EXISTS brand_brand_name_trgm_idx ON brand USING gin (brand_name gin_trgm_ops)",
+)
+"""These make a search fast, and find words with a mistake. They are left out if the server does not have the extension,
+or if the user must not create it. A search works without them."""
 
 ROWS = tuple(
     f"INSERT INTO {table} VALUES ({row_id}, '{name}') ON CONFLICT ({table}_id) DO NOTHING"
@@ -69,6 +84,16 @@ def advance_sequence(table: str) -> str:
 
 STATEMENTS = (*TABLES, *INDEXES, *ROWS, advance_sequence("product_color"), advance_sequence("product_size"))
 
+_extensions: dict[str, tuple[str, ...]] = {}
+
+
+def extend(part: str, *statements: str) -> None:
+    """Add statements to the schema, which `create_schema` runs after STATEMENTS. Each must do no harm if it runs again.
+
+    The parts run in the order in which they were added. Adding a part of the same name again replaces its statements.
+    """
+    _extensions[part] = statements
+
 
 def headline(statement: str, width: int = 60) -> str:
     """Return a title for a statement: its first line without the clauses that make it repeatable."""
@@ -83,12 +108,27 @@ async def create_schema(
     """Create the tables, indexes, colours and sizes that are missing. Return the status of each statement.
 
     `report` is called with each statement and its status as soon as the statement is done. An error leaves nothing
-    created.
+    created. Only SEARCH_INDEXES may be missing at the end; their statuses then begin with "left out".
     """
     statuses = []
+
+    async def run(statement: str) -> None:
+        status = await connection.execute(statement)
+        report(statement, status)
+        statuses.append(status)
+
     async with connection.transaction():
-        for statement in STATEMENTS:
-            status = await connection.execute(statement)
-            report(statement, status)
-            statuses.append(status)
+        for statement in (*STATEMENTS, *(each for part in _extensions.values() for each in part)):
+            await run(statement)
+        try:
+            async with connection.transaction():
+                for statement in SEARCH_INDEXES:
+                    await run(statement)
+        except (
+            headrace.FeatureNotSupportedError,
+            headrace.UndefinedFileError,
+            headrace.InsufficientPrivilegeError,
+        ) as error:
+            statuses.append(f"left out: {reason(error)}")
+            report(statement, statuses[-1])
     return statuses
