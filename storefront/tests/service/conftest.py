@@ -18,7 +18,6 @@ from storefront.service.settings import ServiceSettings
 from storefront.service_schema import create_service_tables
 
 Client: TypeAlias = httpx.AsyncClient
-Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Client]]
 
 
 @asynccontextmanager
@@ -42,6 +41,12 @@ async def application(settings: ServiceSettings) -> AsyncIterator[FastAPI]:
     application = create_application(settings)
     async with application.router.lifespan_context(application):
         yield application
+
+
+@pytest.fixture
+def open_client(application: FastAPI) -> Callable[..., AbstractAsyncContextManager[Client]]:
+    """A function that opens a client of the application: `async with open_client(key) as client`."""
+    return lambda key=None: client_of(application, key)
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ import headrace
 import storefront
 from storefront.service import api, health
 from storefront.service.authentication import keep_leases, watch_partners
+from storefront.service.metrics import RequestMetrics
 from storefront.service.problems import install_handlers
+from storefront.service.schemas import describe
 from storefront.service.service import Background, Service
 from storefront.service.settings import ServiceSettings
 from storefront.service_schema import create_service_tables
@@ -55,6 +57,8 @@ def create_application(settings: ServiceSettings) -> FastAPI:
         openapi_url="/v1/openapi.json",
     )
     install_handlers(application)
+    application.add_middleware(RequestMetrics)
     for router in ROUTERS:
         application.include_router(router)
+    describe(application)
     return application

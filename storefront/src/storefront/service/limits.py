@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from storefront.catalogue import Executor
 from storefront.partners import Partner
 from storefront.service.problems import ProblemError
+
+log = logging.getLogger(__name__)
 
 GRANT_PARTS: Final = 100
 """A process takes this part of a limit at once. So it asks the database once for several requests."""
@@ -74,6 +78,7 @@ class Limits:
         self._clock = clock
         self._grants: dict[int, _Grant] = {}
         self._leases: set[uuid.UUID] = set()
+        self._ending: set[asyncio.Future[None]] = set()
 
     async def count_request(self, partner: Partner) -> None:
         """Count a request. Raises ProblemError 429 if the partner has made too many in this minute."""
@@ -109,6 +114,24 @@ class Limits:
             retry_after=max(1, math.ceil(seconds)),
             limit=limit,
         )
+
+    @asynccontextmanager
+    async def batch(self, partner: Partner) -> AsyncIterator[None]:
+        """Count the block as a batch of the partner. Raises ProblemError 429 if it has too many running."""
+        lease = await self.begin_batch(partner)
+        try:
+            yield
+        finally:
+            # A cancellation must not keep the lease, nor wait for the database.
+            ending = asyncio.ensure_future(self.end_batch(lease))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ended)
+            await asyncio.shield(ending)
+
+    def _ended(self, ending: asyncio.Future[None]) -> None:
+        self._ending.discard(ending)
+        if not ending.cancelled() and (error := ending.exception()) is not None:
+            log.warning("a batch counts until its lease expires: %s: %s", type(error).__name__, error)
 
     async def begin_batch(self, partner: Partner) -> uuid.UUID:
         """Take a lease for a batch. Raises ProblemError 429 if the partner has too many batches running."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -9,8 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import headrace
+from storefront.checkpoint import Tally
 from storefront.service.running import RunningStreams
 
 GAUGES = {
@@ -82,6 +85,43 @@ class Metrics:
         )
         self.skus = Counter("storefront_skus", "SKUs sent.", registry=self.registry)
 
+    def count_batch(self, tally: Tally, outcome: str) -> None:
+        """Count a batch that has ended."""
+        self.batches.labels(outcome).inc()
+        self.skus.inc(tally.skus)
+        for name in ("products", "without_skus", "unknown", "malformed", "repeated"):
+            self.batch_ids.labels("found" if name == "products" else name).inc(getattr(tally, name))
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+class RequestMetrics:
+    """ASGI middleware that counts requests, by route and status, and measures how long they take."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application and count the request, also if the client went away."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = "none"
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            metrics: Metrics = scope["app"].state.service.metrics
+            # A path that is no route must not become a label, because there is no end to them.
+            route = getattr(scope.get("route"), "path", "none")
+            metrics.requests.labels(route, status).inc()
+            metrics.request_seconds.labels(route).observe(time.perf_counter() - started)

@@ -6,19 +6,23 @@ it, if there is one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 import headrace
-from storefront.errors import reason
+from storefront.errors import UsageError, reason
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,37 @@ class ProblemError(Exception):
         return JSONResponse(self.members(), self.status, self.headers, media_type=PROBLEM_TYPE)
 
 
+class RefusedBodyError(ProblemError):
+    """A request whose body is refused before all of it was read. The connection is closed."""
+
+    def response(self) -> Response:
+        """Return the response, which reads on for a moment."""
+        return _LingeringResponse(
+            self.members(), self.status, {**self.headers, "Connection": "close"}, media_type=PROBLEM_TYPE
+        )
+
+
+class _LingeringResponse(JSONResponse):
+    """Reads and drops what the client is still sending, for a moment, before the connection is closed.
+
+    Data that arrive at a closed socket reset the connection, and the client may never read the response.
+    """
+
+    SECONDS = 2.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response, then drop the rest of the request's body."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.SECONDS):
+                more = True
+                while more:
+                    message = await receive()
+                    more = message["type"] == "http.request" and message.get("more_body", False)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def unavailable(detail: str) -> ProblemError:
     """Return the problem of a service that cannot answer now."""
     return ProblemError(503, "Service unavailable", detail, retry_after=RETRY_UNAVAILABLE)
@@ -97,6 +132,10 @@ def problem_of(error: Exception) -> ProblemError:
     """Return the problem that an error of the database is to the client. The log has the details of a mistake."""
     if isinstance(error, ProblemError):
         return error
+    if isinstance(error, UsageError):
+        return ProblemError(422, "Invalid request", str(error))
+    if isinstance(error, ClientDisconnect):
+        return ProblemError(400, "Client closed request", "the client went away")
     if isinstance(error, headrace.UndefinedTableError | headrace.InvalidCatalogNameError):
         log.error("the catalogue is incomplete: %s: run `storefront init`", reason(error))
         return unavailable("the catalogue has not been created yet")
@@ -118,7 +157,15 @@ def install_handlers(application: FastAPI) -> None:
             return response
         return problem.response()
 
-    for kind in (ProblemError, HTTPException, RequestValidationError, headrace.PostgresError, *_LATER):
+    for kind in (
+        ProblemError,
+        HTTPException,
+        RequestValidationError,
+        headrace.PostgresError,
+        UsageError,
+        ClientDisconnect,
+        *_LATER,
+    ):
         application.add_exception_handler(kind, answer)
     application.add_exception_handler(Exception, answer)
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with a time limit for the headers of a request.
+"""uvicorn's HTTP protocol with a time limit for the headers of a request, and a way to break off a response.
 
 uvicorn limits how long an answered connection may stay idle, but not how long a client may take to send a request. A
 client that sends one byte a minute, on many connections, would keep all of them. The body has its time limit in
@@ -8,12 +8,14 @@ client that sends one byte a minute, on many connections, would keep all of them
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Final
+from contextlib import suppress
+from typing import Any, ClassVar, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from storefront.service.settings import ServiceSettings
+from storefront.service.streaming import HANG_UP
 
 _TIMEOUT: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/problem+json\r\n"
@@ -33,7 +35,25 @@ class ServiceProtocol(H11Protocol):
 
     header_timeout: ClassVar[float]
 
-    _header_timer: asyncio.TimerHandle | None = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._lost = asyncio.Event()
+        self._application = self.app
+        self.app = self._run
+
+    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+        """Run the application, with the extension that hangs up."""
+        scope["extensions"] = {HANG_UP: self.hang_up}
+        await self._application(scope, receive, send)
+
+    async def hang_up(self, seconds: float) -> None:
+        """Close the connection after what has been sent, or at once if the client does not read that in `seconds`."""
+        self.transport.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._lost.wait()
+        self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit of the first request."""
@@ -51,6 +71,7 @@ class ServiceProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the time limit."""
         self._stop_timer()
+        self._lost.set()
         super().connection_lost(exc)
 
     def _start_timer(self) -> None:

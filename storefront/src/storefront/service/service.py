@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, TypeAlias
 
 from fastapi import Depends, Request
 
 import headrace
+from storefront.batch import Strategy, choose_strategy
 from storefront.service.limits import Limits
 from storefront.service.metrics import Metrics
 from storefront.service.partner_cache import PartnerCache
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 RESTART_PAUSE: Final = 1.0
 """How long a part of the service that runs in the background pauses after an error."""
+
+STRATEGY_SECONDS: Final = 60.0
+"""How long the choice of a strategy is kept."""
 
 Background: TypeAlias = Callable[["Service"], Awaitable[None]]
 """A part of the service that runs in the background until it is cancelled."""
@@ -37,8 +42,16 @@ class Service:
         self.partners = PartnerCache(pool, settings.key_cache)
         self.limits = Limits(pool, settings.lease_seconds)
         self.metrics = Metrics(pool, self.running_batches)
+        self._strategy: tuple[float, Strategy] | None = None
         self.background: list[Background] = []
         """The parts that run in the background. They are started after the pool was opened."""
+
+    async def strategy(self) -> Strategy:
+        """Return the strategy of batches, which is chosen anew each minute."""
+        now = time.monotonic()
+        if self._strategy is None or now >= self._strategy[0]:
+            self._strategy = (now + STRATEGY_SECONDS, await choose_strategy(self.pool))
+        return self._strategy[1]
 
     async def keep_running(self, part: Background) -> None:
         """Run a part of the service, and run it again after an error."""
