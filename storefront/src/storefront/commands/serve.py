@@ -70,6 +70,6 @@ def serve(
             operator_token=operator_token or None,
             cookie_secret=cookie_secret or secrets.token_urlsafe(32),
         )
-        await server.serve(settings, lambda address: typer.echo(f"serving on {address}"))
+        await server.serve(settings, lambda address, _server: typer.echo(f"serving on {address}"))
 
     run_on_server(dsn, data_dir, work)

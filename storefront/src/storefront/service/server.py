@@ -28,7 +28,7 @@ class GracefulServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._service = service
+        self.service = service
         self._ending: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -52,19 +52,19 @@ class GracefulServer(uvicorn.Server):
             self._end_streams()
             self.should_exit = True
             return
-        self._service.draining = True
+        self.service.draining = True
         self._ending = asyncio.create_task(self._finish())
 
     async def _finish(self) -> None:
         try:
-            async with asyncio.timeout(self._service.settings.grace):
-                await self._service.running_batches.wait_for_none()
+            async with asyncio.timeout(self.service.settings.grace):
+                await self.service.running_batches.wait_for_none()
         except TimeoutError:
             self._end_streams()
         self.should_exit = True
 
     def _end_streams(self) -> None:
-        self._service.running_batches.end(unavailable("the service is shutting down"))
+        self.service.running_batches.end(unavailable("the service is shutting down"))
 
 
 def configuration(application: FastAPI, settings: ServiceSettings) -> uvicorn.Config:
@@ -86,7 +86,7 @@ def configuration(application: FastAPI, settings: ServiceSettings) -> uvicorn.Co
     )
 
 
-async def serve(settings: ServiceSettings, ready: Callable[[str], None] = lambda address: None) -> None:
+async def serve(settings: ServiceSettings, ready: Callable[[str, GracefulServer], None]) -> None:
     """Serve until SIGTERM or SIGINT. `ready` is called with the address when requests are answered.
 
     Raises the driver's errors if the database does not answer at the start, and StorefrontError if the address cannot
@@ -95,19 +95,20 @@ async def serve(settings: ServiceSettings, ready: Callable[[str], None] = lambda
     application = create_application(settings)
     config = configuration(application, settings)
     # uvicorn would log a port in use, and exit.
-    sockets = [_listening_socket(settings.host, settings.port)]
+    sockets = [listening_socket(settings)]
     try:
         async with application.router.lifespan_context(application):
             server = GracefulServer(config, application.state.service)
-            ready(_address(sockets[0]))
+            ready(_address(sockets[0]), server)
             await server.serve(sockets)
     finally:
         for each in sockets:
             each.close()
 
 
-def _listening_socket(host: str, port: int) -> socket.socket:
+def listening_socket(settings: ServiceSettings) -> socket.socket:
     """Return a socket that listens. Requests wait in its queue until uvicorn accepts them."""
+    host, port = settings.host, settings.port
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=512)

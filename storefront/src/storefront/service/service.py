@@ -64,8 +64,8 @@ class Service:
             await asyncio.sleep(RESTART_PAUSE)
 
 
-def get_service(request: Request) -> Service:
-    """Return the service that a request is for."""
+async def get_service(request: Request) -> Service:
+    """Return the service that a request is for. FastAPI would call a plain function in a thread."""
     service: Service = request.app.state.service
     return service
 

@@ -36,6 +36,8 @@ class ServiceSettings:
     """The number of bytes a second that a client has to send at least."""
     send_timeout: float = 60.0
     """How long a client may read nothing of an answer that waits for it."""
+    farewell: float = 2.0
+    """How long a client may take to read why its answer has failed."""
     query_timeout: float = 10.0
     """How long a query may take, the wait for a connection included."""
     key_cache: float = 2.0

@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 HANG_UP: Final = "storefront.hang_up"
 """An ASGI extension of `protocol`: a coroutine function that closes the connection."""
 
-FAREWELL: Final = 2.0
-"""How long a client may take to read why its answer has failed, in seconds."""
-
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 Produce: TypeAlias = "Callable[[StreamedAnswer], Awaitable[None]]"
@@ -75,6 +72,7 @@ class StreamedAnswer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         self._receive, self._send = receive, send
+        farewell = self._service.settings.farewell
         hang_up = (scope.get("extensions") or {}).get(HANG_UP)
         try:
             async with self._service.running_batches.run(self._partner):
@@ -90,10 +88,10 @@ class StreamedAnswer(Response):
                 return
             log.warning("an answer to %s has failed: %s", self._partner.partner_name, problem)
             with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL):
+                async with asyncio.timeout(farewell):
                     await self._send_body(self._failure(problem), last=True)
         if hang_up is not None:
-            await hang_up(FAREWELL)
+            await hang_up(farewell)
         elif self._started:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
