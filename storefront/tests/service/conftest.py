@@ -51,7 +51,7 @@ async def application(settings: ServiceSettings) -> AsyncIterator[FastAPI]:
 @pytest.fixture
 def open_client(application: FastAPI) -> Callable[..., AbstractAsyncContextManager[Client]]:
     """A function that opens a client of the application: `async with open_client(key) as client`."""
-    return lambda key=None: client_of(application, key)
+    return lambda key=None, another=None: client_of(another or application, key)
 
 
 @pytest.fixture
