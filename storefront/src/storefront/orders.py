@@ -135,7 +135,9 @@ class Order:
                 end += len(rest)
             line = OrderLine(number, end, block, len(block.pieces), None)
             try:
-                line.product_id = product_id = _product_id(raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw)
+                line.product_id = product_id = read_product_id(
+                    raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw
+                )
             except UsageError as error:
                 line.malformed = str(error)
             else:
@@ -144,7 +146,8 @@ class Order:
             yield line
 
 
-def _product_id(raw: bytes) -> int:
+def read_product_id(raw: bytes) -> int:
+    """Read the product id on a line. Raises UsageError that says what is wrong with the line."""
     digits = raw.strip()
     if digits.isdigit() and len(digits) <= 19 and 1 <= (product_id := int(digits)) <= MAX_WHOLE_NUMBER:
         return product_id

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 import headrace
+from storefront.jobs import JOB_TABLES
 from storefront.partners import PARTNER_TABLES
 
-SERVICE_TABLES: Final = (*PARTNER_TABLES,)
+SERVICE_TABLES: Final = (*PARTNER_TABLES, *JOB_TABLES)
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('storefront service tables'))"
 

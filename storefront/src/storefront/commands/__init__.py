@@ -4,7 +4,7 @@ A module defines `app`, a `typer.Typer` with one command, or a named one with a 
 options, calls a function of the package, and shows the outcome. COMMANDS lists every module's `app`.
 """
 
-from storefront.commands import batch, bench, brands, demo, export, init, load, lookup, partners, serve
+from storefront.commands import batch, bench, brands, demo, export, init, load, lookup, partners, serve, work
 
 COMMANDS = (
     init.app,
@@ -14,6 +14,7 @@ COMMANDS = (
     export.app,
     bench.app,
     serve.app,
+    work.app,
     demo.app,
     brands.app,
     partners.app,
