@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 
 import headrace
 import storefront
-from storefront.service import api, health
+from storefront.service import api, health, jobs_api
 from storefront.service.authentication import keep_leases, watch_partners
 from storefront.service.metrics import RequestMetrics
 from storefront.service.problems import install_handlers
@@ -20,8 +20,8 @@ from storefront.service.service import Background, Service
 from storefront.service.settings import ServiceSettings
 from storefront.service_schema import create_service_tables
 
-ROUTERS: Final[tuple[APIRouter, ...]] = (health.router, api.router)
-BACKGROUND: Final[tuple[Background, ...]] = (watch_partners, keep_leases)
+ROUTERS: Final[tuple[APIRouter, ...]] = (health.router, api.router, jobs_api.router)
+BACKGROUND: Final[tuple[Background, ...]] = (watch_partners, keep_leases, jobs_api.work_jobs)
 
 
 def create_application(settings: ServiceSettings) -> FastAPI:

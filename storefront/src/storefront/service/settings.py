@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from storefront.database import POOL_SIZE
+from storefront.jobs import JobLimits
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class ServiceSettings:
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
     workers: int = 1
     """The number of workers for jobs in this process."""
+    job_limits: JobLimits = field(default_factory=JobLimits)
+    """What each partner may have in jobs, and how long results are kept."""
     grace: float = 30.0
     """How long running answers may take to end after SIGTERM or SIGINT."""
     body_limit: int = 8 * 2**20
