@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,9 @@ from storefront import Order, RowWriter, Tally, answer, open_connection
 from storefront.catalogue import COLUMNS
 from storefront.formats import Format
 from storefront.jobs import Job, JobLimits, WorkerSettings, create_job, get_job, list_parts, read_part
+from storefront.jobs.claims import Claim, claim_job, store_part
+from storefront.jobs.lines import JobLine
+from storefront.jobs.parts import answer_part
 from storefront.partners import add_partner
 from storefront.service_schema import create_service_tables
 
@@ -127,3 +131,46 @@ async def check_complete(pool: headrace.Pool, job: Job, text: str) -> None:
 
 
 LIMITS = JobLimits(jobs_at_once=2, lines=100, stored_bytes=10_000)
+
+
+KEEP = timedelta(days=7)
+LEASE = timedelta(hours=1)
+
+TEXT = "7\n3\nabc\n999\n7\n50\n1\n" + "".join(f"{number}\n" for number in range(50, 0, -1))
+"""57 lines, which are stored in six parts. Some are malformed, unknown or repeated."""
+
+
+async def claim(pool: headrace.Pool, worker: str = "A", max_attempts: int = 3) -> Claim | None:
+    """Claim a job as a worker of this name."""
+    return await claim_job(pool, worker, lease=LEASE, max_attempts=max_attempts, keep=KEEP)
+
+
+async def store(pool: headrace.Pool, claimed: Claim, *lines: int, last: int) -> None:
+    """Answer some products as the next part of a job, and store it."""
+    part = await answer_part(
+        pool,
+        [JobLine(last - len(lines) + place, product) for place, product in enumerate(lines, start=1)],
+        claimed.result_format,
+        header=claimed.parts == 0,
+    )
+    await store_part(pool, claimed, part, lease=LEASE, keep=KEEP, stored_bytes=2**30)
+
+
+@asynccontextmanager
+async def look_ups_held(dsn: str) -> AsyncIterator[None]:
+    """Let look-ups of SKUs wait until the end of the block."""
+    async with open_connection(dsn) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE sku IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+async def until_looking_up(pool: headrace.Pool, number: int = 1) -> None:
+    """Wait until look-ups wait for the lock of `look_ups_held`."""
+
+    async def waiting() -> bool:
+        count: int = await pool.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'sku'::regclass AND NOT granted"
+        )
+        return count >= number
+
+    await until(waiting, "look-ups wait")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -15,55 +20,31 @@ import headrace
 from storefront import EmbeddedServer, create_schema, open_connection
 from storefront.formats import Format
 from storefront.jobs import JobLimits, JobState, Worker, cancel_job, create_job, delete_job, get_job, list_parts
-from storefront.jobs.claims import (
-    Claim,
-    ClaimLostError,
-    claim_job,
-    give_back,
-    put_off,
-    renew_claim,
-    store_part,
-)
-from storefront.jobs.lines import JobLine
-from storefront.jobs.parts import answer_part
+from storefront.jobs.claims import ClaimLostError, give_back, put_off, renew_claim
 from storefront.partners import add_partner, revoke_partner
 from storefront.service_schema import create_service_tables
 
 from .conftest import (
+    KEEP,
+    LEASE,
     NEVER,
     PATIENT,
+    TEXT,
     Submit,
     batch_output,
     check_complete,
+    claim,
     expire_claims,
     in_pieces,
+    look_ups_held,
     result_of,
+    store,
     until,
     until_ended,
+    until_looking_up,
 )
 
 CSV = Format.CSV
-KEEP = timedelta(days=7)
-LEASE = timedelta(hours=1)
-
-TEXT = "7\n3\nabc\n999\n7\n50\n1\n" + "".join(f"{number}\n" for number in range(50, 0, -1))
-"""57 lines, which are stored in six parts. Some are malformed, unknown or repeated."""
-
-
-async def claim(pool: headrace.Pool, worker: str = "A", max_attempts: int = 3) -> Claim | None:
-    """Claim a job as a worker of this name."""
-    return await claim_job(pool, worker, lease=LEASE, max_attempts=max_attempts, keep=KEEP)
-
-
-async def store(pool: headrace.Pool, claimed: Claim, *lines: int, last: int) -> None:
-    """Answer some products as the next part of a job, and store it."""
-    part = await answer_part(
-        pool,
-        [JobLine(last - len(lines) + place, product) for place, product in enumerate(lines, start=1)],
-        claimed.result_format,
-        header=claimed.parts == 0,
-    )
-    await store_part(pool, claimed, part, lease=LEASE, keep=KEEP, stored_bytes=2**30)
 
 
 @asynccontextmanager
@@ -77,26 +58,6 @@ async def working(pool: headrace.Pool, *, count: int = 1, **changes: Any) -> Asy
     finally:
         stop.set()
         await task
-
-
-@asynccontextmanager
-async def look_ups_held(dsn: str) -> AsyncIterator[None]:
-    """Let look-ups of SKUs wait until the end of the block."""
-    async with open_connection(dsn) as connection, connection.transaction():
-        await connection.execute("LOCK TABLE sku IN ACCESS EXCLUSIVE MODE")
-        yield
-
-
-async def until_looking_up(pool: headrace.Pool, number: int = 1) -> None:
-    """Wait until look-ups wait for the lock of `look_ups_held`."""
-
-    async def waiting() -> bool:
-        count: int = await pool.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE relation = 'sku'::regclass AND NOT granted"
-        )
-        return count >= number
-
-    await until(waiting, "look-ups wait")
 
 
 # The result
@@ -119,10 +80,6 @@ async def test_a_part_ends_when_it_is_full(pool: headrace.Pool, submit: Submit, 
 
 
 async def test_a_result_in_ndjson_has_an_object_for_each_row(pool: headrace.Pool, submit: Submit) -> None:
-    import csv
-    import io
-    import json
-
     job = await submit(TEXT, result_format=Format.NDJSON)
     await Worker(pool, settings=PATIENT).run(until_idle=True)
     objects = [json.loads(line) for line in (await result_of(pool, job.job_id)).splitlines()]
@@ -432,8 +389,13 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield server
 
 
-async def test_a_worker_goes_on_after_a_restart_of_the_server(own_server: EmbeddedServer) -> None:
-    dsn = own_server.dsn()
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
+async def test_a_worker_goes_on_after_a_restart_of_the_server(own_server: EmbeddedServer, end: signal.Signals) -> None:
+    async with open_connection(own_server.dsn()) as connection:
+        await connection.execute(f"CREATE DATABASE shop_{end}")
+        # The embedded server answers a COMMIT before it is written, and would forget it when it is killed.
+        await connection.execute(f"ALTER DATABASE shop_{end} SET synchronous_commit = on")
+    dsn = own_server.dsn(f"shop_{end}")
     async with open_connection(dsn) as connection:
         await create_schema(connection)
         await create_service_tables(connection)
@@ -448,6 +410,8 @@ async def test_a_worker_goes_on_after_a_restart_of_the_server(own_server: Embedd
         async with working(pool, retry_pause=timedelta(milliseconds=10)):
             async with look_ups_held_until_lost(dsn):
                 await until_looking_up(pool)
+                assert own_server.pid is not None
+                os.kill(own_server.pid, end)
                 own_server.stop()
                 own_server.start()
             await until_ended(pool, job)

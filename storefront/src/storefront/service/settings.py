@@ -26,7 +26,7 @@ class ServiceSettings:
     workers: int = 1
     """The number of workers for jobs in this process."""
     job_limits: JobLimits = field(default_factory=JobLimits)
-    """What each partner may have in jobs, and how long results are kept."""
+    """The limits of each partner's jobs, and how long results are kept."""
     grace: float = 30.0
     """How long running answers may take to end after SIGTERM or SIGINT."""
     body_limit: int = 8 * 2**20
