@@ -104,7 +104,9 @@ async def test_a_compressed_body_is_decompressed(client: Client) -> None:
     ("body", "headers", "status", "detail"),
     [
         (b"", {}, 422, "the job has no lines"),
-        (b"1\n", {"content-type": "application/pdf"}, 415, "expected to be text/plain"),
+        (b"1\n", {"content-type": "application/pdf"}, 415, "'application/pdf'"),
+        (b"[1, 2]", {"content-type": "application/json"}, 415, "cannot be application/json: expected text/plain"),
+        (b"a,b\n1,2\n", {"content-type": "text/csv"}, 422, "the CSV has no column product_id"),
         (b"1\n", {"content-encoding": "br"}, 415, "'br' is not supported"),
         (b"1\n", {"content-encoding": "gzip"}, 400, "the body is not gzip"),
         (gzip.compress(b"1\n")[:-4], {"content-encoding": "gzip"}, 400, "ends too early"),
@@ -119,6 +121,27 @@ async def test_a_body_that_makes_no_sense_is_refused_and_leaves_nothing(
     assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
     assert detail in refused.json()["detail"]
     assert (await client.get("/v1/jobs")).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/plain; charset=utf-8", "7\n3\nx\n7\n"),
+        ("text/csv", "name,product_id\na,7\nb,3\nc,x\na,7\n"),
+        ("application/x-ndjson", '{"product_id": 7}\n3\n{}\n"7"\n'),
+    ],
+)
+async def test_ids_are_read_from_several_formats(
+    application: FastAPI, client: Client, content_type: str, body: str
+) -> None:
+    created = await client.post("/v1/jobs?format=csv", content=body, headers={"content-type": content_type})
+    assert (created.status_code, created.json()["lines"]) == (202, 4)
+    await work_off(application)
+    at = created.headers["location"]
+    assert (await client.get(f"{at}/result")).content == await batch_output(application, "7\n3\n")
+    report = [json.loads(line)["line"] for line in (await client.get(f"{at}/report")).text.splitlines()]
+    # The header of CSV counts in the numbers of lines.
+    assert report == ([4, 5] if content_type == "text/csv" else [3, 4])
 
 
 async def test_an_unknown_format_is_refused(client: Client) -> None:

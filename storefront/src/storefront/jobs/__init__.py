@@ -4,6 +4,7 @@
 make the result, and `tables` has the tables.
 """
 
+from storefront.jobs.lines import JobInput
 from storefront.jobs.queue import (
     CreatedJob,
     Job,
@@ -32,6 +33,7 @@ __all__ = [
     "CreatedJob",
     "Job",
     "JobConflictError",
+    "JobInput",
     "JobLimits",
     "JobRefusedError",
     "JobState",

@@ -32,7 +32,10 @@ class ClaimLostError(StorefrontError):
 
 @dataclass
 class Claim:
-    """A worker's hold of a job, and how far the job has come."""
+    """A worker's hold of a job, and how far the job has come.
+
+    `skipped_lines` is the number of lines of the input before the first one, for the numbers in the report.
+    """
 
     job_id: UUID
     fence: int
@@ -41,6 +44,7 @@ class Claim:
     lines: int
     lines_done: int
     parts: int
+    skipped_lines: int
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ WITH next AS (
     FROM next WHERE job.job_id = next.job_id
     RETURNING job.*
 )
-SELECT job_id, fence, result_format, attempts, lines, lines_done, parts, {PROGRESS} FROM claimed""",
+SELECT job_id, fence, result_format, attempts, lines, lines_done, parts, skipped_lines, {PROGRESS} FROM claimed""",
         worker,
         lease,
         max_attempts,
@@ -118,6 +122,7 @@ SELECT job_id, fence, result_format, attempts, lines, lines_done, parts, {PROGRE
         record["lines"],
         record["lines_done"],
         record["parts"],
+        record["skipped_lines"],
     )
 
 

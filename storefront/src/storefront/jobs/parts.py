@@ -60,13 +60,15 @@ async def answer_part(
     result_format: Format,
     *,
     header: bool,
+    skipped_lines: int = 0,
     strategy: Strategy = Strategy.AUTO,
     window: int = WINDOW,
     part_size: int = PART_SIZE,
 ) -> Part:
     """Look up lines until there are no more or the part is full, and return the part.
 
-    At least one line is answered. The part says which line is the last in it.
+    At least one line is answered. The part says which line is the last in it. `skipped_lines` is added to the numbers
+    in the report.
     """
     output = PartWriter(result_format, header=header)
     report = GzipMember()
@@ -82,7 +84,9 @@ async def answer_part(
                 return
 
     def tell(number: int, problem: str) -> None:
-        report.write(json.dumps({"line": number, "problem": problem}, ensure_ascii=False).encode() + b"\n")
+        report.write(
+            json.dumps({"line": number + skipped_lines, "problem": problem}, ensure_ascii=False).encode() + b"\n"
+        )
 
     await answer(executor, until_full(), output, report=tell, tally=tally, window=window, strategy=strategy)
     return Part(last_line, tally, output.member.size, output.member.end(), report.end())

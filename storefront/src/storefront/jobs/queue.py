@@ -31,7 +31,7 @@ from storefront.catalogue import Executor
 from storefront.checkpoint import Tally
 from storefront.errors import StorefrontError, UsageError
 from storefront.formats import Format
-from storefront.jobs.lines import LineReader, pack_lines
+from storefront.jobs.lines import JobInput, LineReader, pack_lines
 from storefront.timing import timed
 
 WORKER_CHANNEL = "storefront_jobs"
@@ -210,6 +210,7 @@ async def create_job(
     partner_id: int,
     body: AsyncIterable[bytes],
     *,
+    job_input: JobInput = JobInput.IDS,
     result_format: Format = Format.NDJSON,
     idempotency_key: str | None = None,
     limits: JobLimits = JobLimits(),
@@ -223,7 +224,7 @@ async def create_job(
     """
     if result_format not in FORMATS:
         raise UsageError(f"the result of a job can be {' or '.join(FORMATS)}, not {result_format}")
-    digest = hashlib.sha256(result_format.encode())
+    digest = hashlib.sha256(f"{job_input} {result_format} ".encode())
     record = await _begin(pool, partner_id, result_format, idempotency_key, limits)
     job = job_of(record)
     if record["input_digest"] is not None:
@@ -236,7 +237,7 @@ async def create_job(
             )
         return CreatedJob(job, is_new=False)
     try:
-        receiver = _Receiver(pool, job.job_id, limits, input_lines, record["others_bytes"])
+        receiver = _Receiver(pool, job.job_id, job_input, limits, input_lines, record["others_bytes"])
         async for piece in body:
             digest.update(piece)
             await receiver.feed(piece)
@@ -246,13 +247,14 @@ async def create_job(
         queued = await pool.fetchrow(
             f"""\
 WITH queued AS (
-    UPDATE job SET state = 'queued', claimed_until = '-infinity', lines = $2, input_digest = $3
+    UPDATE job SET state = 'queued', claimed_until = '-infinity', lines = $2, skipped_lines = $3, input_digest = $4
     WHERE job_id = $1 AND state = 'receiving'
     RETURNING *
 )
 SELECT {_JOB}, {PROGRESS}, {QUEUED} FROM queued""",
             job.job_id,
             receiver.lines,
+            receiver.skipped,
             digest.digest(),
         )
         if queued is None:
@@ -340,14 +342,20 @@ class _Receiver:
     """Stores the lines of one job as they arrive."""
 
     def __init__(
-        self, pool: headrace.Pool, job_id: UUID, limits: JobLimits, input_lines: int, others_bytes: int
+        self,
+        pool: headrace.Pool,
+        job_id: UUID,
+        job_input: JobInput,
+        limits: JobLimits,
+        input_lines: int,
+        others_bytes: int,
     ) -> None:
         self._pool = pool
         self._job_id = job_id
         self._limits = limits
         self._input_lines = input_lines
         self._others_bytes = others_bytes
-        self._reader = LineReader()
+        self._reader = LineReader(job_input)
         self._first_line = 1
         self._waiting: list[tuple[UUID, int, bytes]] = []
         self._waiting_bytes = 0
@@ -357,6 +365,11 @@ class _Receiver:
     def lines(self) -> int:
         """The number of lines so far."""
         return self._reader.count
+
+    @property
+    def skipped(self) -> int:
+        """The number of lines before the first, which is 1 if there is a header."""
+        return self._reader.skipped
 
     async def feed(self, piece: bytes) -> None:
         """Read a piece of the body, and store lines if enough are complete."""

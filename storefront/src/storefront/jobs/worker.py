@@ -302,6 +302,7 @@ class Worker:
                 unpack_lines(stored["data"], stored["first_line"], start=claim.lines_done + 1),
                 claim.result_format,
                 header=claim.parts == 0,
+                skipped_lines=claim.skipped_lines,
                 strategy=strategy,
                 window=settings.window,
                 part_size=settings.part_size,

@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.requests import Request
 
-from storefront.service.problems import ProblemError
+from storefront.service.problems import ProblemError, RefusedBodyError
 from storefront.service.settings import ServiceSettings
 
 LONGEST: Final = 2**30
@@ -27,7 +27,7 @@ async def stream_body(request: Request, settings: ServiceSettings) -> AsyncItera
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
-        raise ProblemError(
+        raise RefusedBodyError(
             415,
             "Unsupported media type",
             f"the content encoding {encoding[:40]!r} is not supported: expected gzip, or none",
@@ -60,9 +60,7 @@ async def _in_time(request: Request, settings: ServiceSettings) -> AsyncIterator
             async with asyncio.timeout(max(allowed, 0.0)):
                 piece = await anext(pieces, None)
         except TimeoutError:
-            raise ProblemError(
-                408, "Request timeout", "the body of the request came too slowly", headers={"Connection": "close"}
-            ) from None
+            raise RefusedBodyError(408, "Request timeout", "the body of the request came too slowly") from None
         if piece is None:
             return
         waited += loop.time() - began
@@ -71,11 +69,10 @@ async def _in_time(request: Request, settings: ServiceSettings) -> AsyncIterator
 
 
 def _too_large() -> ProblemError:
-    return ProblemError(
+    return RefusedBodyError(
         413,
         "Content too large",
         f"the body is larger than {LONGEST:,} bytes: divide it into several jobs",
-        headers={"Connection": "close"},
         limit=LONGEST,
     )
 
@@ -96,7 +93,7 @@ class _Gunzip:
             try:
                 piece = self._member.decompress(data, PIECE)
             except zlib.error as error:
-                raise ProblemError(400, "Malformed body", f"the body is not gzip: {error}") from None
+                raise RefusedBodyError(400, "Malformed body", f"the body is not gzip: {error}") from None
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if piece:
                 yield piece

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from pydantic import BaseModel
 
 from storefront.errors import UsageError
 from storefront.formats import Format
 from storefront.jobs import (
     Job,
     JobConflictError,
+    JobInput,
     JobRefusedError,
     JobState,
     UnknownJobError,
@@ -33,14 +33,16 @@ from storefront.jobs import (
     read_report,
 )
 from storefront.service.authentication import PartnerDependency, watch_revocation
+from storefront.service.batch_ids import BodyFormat, body_format
 from storefront.service.job_body import stream_body
 from storefront.service.job_results import PartsResponse, accepts_gzip, gunzipped, parts_response
-from storefront.service.problems import PROBLEM_TYPE, ProblemError
+from storefront.service.problems import PROBLEM_TYPE, ProblemError, RefusedBodyError
+from storefront.service.schemas import Described, problems
 from storefront.service.service import Service, ServiceDependency
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(401, 422, 429, 503))
 
 T = TypeVar("T")
 
@@ -48,7 +50,15 @@ RETRY_JOB: Final = 10
 """After how many seconds a partner may ask again if it has too many jobs, or if the same job is still arriving."""
 
 
-class JobLinks(BaseModel):
+_INPUTS: Final = {
+    BodyFormat.PLAIN: JobInput.IDS,
+    BodyFormat.CSV: JobInput.CSV,
+    BodyFormat.NDJSON: JobInput.NDJSON,
+}
+_TYPES: Final = ", ".join(_INPUTS)
+
+
+class JobLinks(Described):
     """Addresses that belong to a job. `result` is null until the job is done."""
 
     self: str
@@ -58,7 +68,7 @@ class JobLinks(BaseModel):
     result: str | None
 
 
-class JobAnswer(BaseModel):
+class JobAnswer(Described):
     """A job: its state, and the counts of its lines and rows.
 
     `lines` is the number of lines of the input, and `lines_done` how many of them are answered. `attempts` counts how
@@ -88,14 +98,14 @@ class JobAnswer(BaseModel):
     links: JobLinks
 
 
-class JobList(BaseModel):
+class JobList(Described):
     """Jobs, the newest first. `next` is the address of older ones, if there are."""
 
     jobs: list[JobAnswer]
     next: str | None
 
 
-class JobPart(BaseModel):
+class JobPart(Described):
     """A part of a result. All parts joined in their order are the result."""
 
     part: int
@@ -105,7 +115,7 @@ class JobPart(BaseModel):
     href: str
 
 
-class JobParts(BaseModel):
+class JobParts(Described):
     """The parts of a result that are stored so far. `complete` tells whether there will be no more."""
 
     complete: bool
@@ -174,7 +184,7 @@ async def _or_problem(work: Awaitable[T]) -> T:
 
 
 def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {PROBLEM_TYPE: {}}}
+    return {"description": description, "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
 
 _UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: _problem("There is no such job.")}
@@ -193,15 +203,16 @@ _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     responses={
         200: {"description": "The job that was created before with this Idempotency-Key.", "model": JobAnswer},
         409: _problem("The same job is still arriving, or too much is stored."),
-        413: _problem("The job has too many lines."),
-        415: _problem("The body has another media type."),
-        422: _problem("There are no lines, or the Idempotency-Key was used for another job."),
-        429: _problem("Too many jobs are unfinished."),
+        **problems(400, 408, 413, 415),
     },
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"text/plain": {"schema": {"type": "string"}, "example": "1\n2\n3\n"}},
+            "content": {
+                "text/plain": {"schema": {"type": "string"}, "example": "1\n2\n3\n"},
+                "text/csv": {"schema": {"type": "string"}, "example": "product_id\n1\n2\n3\n"},
+                "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"product_id": 1}\n2\n'},
+            },
         }
     },
 )
@@ -223,14 +234,17 @@ async def create(
         ),
     ] = None,
 ) -> JobAnswer:
-    """Create a job from product ids, one on each line. Its lines are answered in the background, in their order."""
-    media_type = request.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
-    if media_type != "text/plain":
-        raise ProblemError(
+    """Create a job from product ids. Its lines are answered in the background, in their order.
+
+    The ids are one on each line, in the column product_id of CSV, or in the member product_id of objects.
+    """
+    body = body_format(request.headers.get("content-type", ""))
+    if body not in _INPUTS:
+        raise RefusedBodyError(
             415,
             "Unsupported media type",
-            f"the Content-Type is expected to be text/plain, with an id on each line; got {media_type[:80]!r}",
-            headers={"Accept-Post": "text/plain"},
+            f"the lines of a job are read as they come, so the Content-Type cannot be {body}: expected {_TYPES}",
+            headers={"Accept-Post": _TYPES},
         )
     async with watch_revocation(service, partner):
         created = await _or_problem(
@@ -238,6 +252,7 @@ async def create(
                 service.pool,
                 partner.partner_id,
                 stream_body(request, service.settings),
+                job_input=_INPUTS[body],
                 result_format=result_format,
                 idempotency_key=idempotency_key,
                 limits=service.settings.job_limits,
@@ -249,7 +264,7 @@ async def create(
     return answer_of(created.job)
 
 
-@router.get("", responses=_UNKNOWN)
+@router.get("")
 async def list_all(
     service: ServiceDependency,
     partner: PartnerDependency,
