@@ -17,6 +17,7 @@ import headrace
 from storefront import StorefrontError, UsageError
 from storefront.formats import Format
 from storefront.jobs import (
+    PROGRESS_CHANNEL,
     JobConflictError,
     JobLimits,
     JobRefusedError,
@@ -322,13 +323,14 @@ async def test_many_expired_jobs_are_swept_by_two_at_once(pool: headrace.Pool, p
 # What is told
 
 
-async def test_progress_is_notified_on_the_channel_of_the_job(
-    pool: headrace.Pool, partner: int, submit: Submit
+@pytest.mark.parametrize("common", [False, True], ids=["of the job", "of all jobs"])
+async def test_progress_is_notified_on_the_channel_of_the_job_and_on_the_common_one(
+    pool: headrace.Pool, partner: int, submit: Submit, common: bool
 ) -> None:
     text = "".join(f"{number}\n" for number in range(1, 21))
     job = await submit(text, result_format=CSV)
     seen: list[dict[str, object]] = []
-    async with pool.listen(job_channel(job.job_id)) as events:
+    async with pool.listen(PROGRESS_CHANNEL if common else job_channel(job.job_id)) as events:
         await Worker(pool, settings=PATIENT).run(until_idle=True)
         await delete_job(pool, partner, job.job_id)
         async for event in events:

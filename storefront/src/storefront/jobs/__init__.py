@@ -6,6 +6,7 @@ make the result, and `tables` has the tables.
 
 from storefront.jobs.lines import JobInput
 from storefront.jobs.queue import (
+    PROGRESS_CHANNEL,
     CreatedJob,
     Job,
     JobConflictError,
@@ -30,6 +31,7 @@ from storefront.jobs.worker import Worker, WorkerSettings
 
 __all__ = [
     "JOB_TABLES",
+    "PROGRESS_CHANNEL",
     "CreatedJob",
     "Job",
     "JobConflictError",

@@ -156,10 +156,23 @@ input_bytes, result_bytes"""
 
 UNFINISHED = "('receiving', 'queued', 'running')"
 
-PROGRESS = """\
-pg_notify('storefront_job_' || replace(job_id::text, '-', ''), json_build_object(
-    'job_id', job_id, 'state', state, 'lines', lines, 'lines_done', lines_done, 'rows', skus, 'parts', parts,
-    'error', error)::text)"""
+PROGRESS_CHANNEL = "storefront_job_progress"
+"""The channel on which the progress of all jobs is notified."""
+
+
+def _notified(members: str) -> str:
+    """Return the SQL expression that notifies members of a job, on the job's own channel and on the common one."""
+    payload = f"json_build_object({members})::text"
+    return (
+        f"concat(pg_notify('storefront_job_' || replace(job_id::text, '-', ''), {payload}), "
+        f"pg_notify('{PROGRESS_CHANNEL}', {payload}))"
+    )
+
+
+PROGRESS = _notified(
+    "'job_id', job_id, 'state', state, 'lines', lines, 'lines_done', lines_done, 'rows', skus, 'parts', parts,"
+    " 'error', error"
+)
 """The SQL expression that notifies a job's progress. It is used on a row of `job`."""
 
 ENDED = f"pg_notify('{WORKER_CHANNEL}', 'ended ' || job_id)"
@@ -525,9 +538,7 @@ SELECT {_DELETED}, {ENDED} FROM deleted""",
         raise UnknownJobError(job_id)
 
 
-_DELETED = """\
-pg_notify('storefront_job_' || replace(job_id::text, '-', ''),
-          json_build_object('job_id', job_id, 'state', 'deleted')::text)"""
+_DELETED = _notified("'job_id', job_id, 'state', 'deleted'")
 
 
 async def sweep(executor: Executor, *, at_once: int = 20) -> int:
