@@ -369,6 +369,21 @@ async def test_an_error_is_tried_again_and_told_in_the_end(pool: headrace.Pool, 
     assert (failed.state, failed.error) == (JobState.FAILED, waiting.error)
 
 
+async def test_a_long_error_is_cut(pool: headrace.Pool, submit: Submit) -> None:
+    job = await submit("1\n")
+    # A notification has 8,000 bytes at most.
+    await pool.execute("""\
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION '%', repeat('\u20ac"', 10000); END $$""")
+    await pool.execute("CREATE TRIGGER refuse BEFORE INSERT ON job_part FOR EACH ROW EXECUTE FUNCTION refuse()")
+    await Worker(pool, settings=replace(PATIENT, max_attempts=1)).run(until_idle=True)
+    failed = await get_job(pool, job.partner_id, job.job_id)
+    assert failed.state is JobState.FAILED
+    assert failed.error is not None
+    assert failed.error.startswith('RaiseError at the lines from 1: \u20ac"\u20ac"')
+    assert len(failed.error) == 1_000
+
+
 async def test_a_job_goes_on_after_an_error_has_passed(pool: headrace.Pool, submit: Submit) -> None:
     job = await submit(TEXT, result_format=CSV)
     await pool.execute("ALTER TABLE sku RENAME TO away")

@@ -171,7 +171,7 @@ def _notified(members: str) -> str:
 
 PROGRESS = _notified(
     "'job_id', job_id, 'state', state, 'lines', lines, 'lines_done', lines_done, 'rows', skus, 'parts', parts,"
-    " 'error', error"
+    " 'error', left(error, 500)"
 )
 """The SQL expression that notifies a job's progress. It is used on a row of `job`."""
 

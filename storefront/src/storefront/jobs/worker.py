@@ -37,6 +37,9 @@ from storefront.partners import REVOKED_CHANNEL
 
 logger = logging.getLogger(__name__)
 
+LONGEST_ERROR = 1_000
+"""The number of characters of an error that are kept with its job."""
+
 GIVE_BACK_TIME = 5.0
 """How many seconds a worker that ends waits for the database to take a job back. Its claim ends by itself, too."""
 
@@ -247,7 +250,7 @@ class Worker:
             raise error
         settings = self._settings
         why = reason(error) if isinstance(error, headrace.PostgresError) else str(error)
-        message = f"{type(error).__name__} at the lines from {claim.lines_done + 1}: {why}"
+        message = f"{type(error).__name__} at the lines from {claim.lines_done + 1}: {why}"[:LONGEST_ERROR]
         logger.warning("job %s, attempt %d: %s", claim.job_id, claim.attempts, message, exc_info=error)
         with _logged_errors(f"job {claim.job_id} was not given back"):
             if claim.attempts >= settings.max_attempts:
