@@ -53,7 +53,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a PostgreSQL of its own
-	@$(BIN)/storefront demo $(DEMO_ARGS)
+	@TMPDIR=$(CURDIR)/build $(BIN)/storefront demo --ephemeral $(DEMO_ARGS)
 
 test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 	@$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)

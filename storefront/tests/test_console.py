@@ -10,7 +10,7 @@ from typer.testing import Result
 
 def test_verbose_logs_the_start_and_end_of_each_step(run: Callable[..., Result], dsn: str) -> None:
     result = run("lookup", "1", "--verbose", dsn=dsn)
-    assert "look_up starts, with <" in result.stderr
+    assert "look_up starts, with a Connection, 1" in result.stderr
     assert "look_up finished in" in result.stderr
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import random
 import tracemalloc
+from pathlib import Path
 
 import pytest
+import zstandard
 
-from storefront import Order, OrderLine
+from storefront import InputFormat, Order, OrderLine, StorefrontError, UsageError, lines_of, open_order
 from storefront.orders import MAX_LINE, SeenIds
 
 
-def read(content: bytes) -> list[OrderLine]:
-    return list(Order(io.BytesIO(content)))
+def read(content: bytes, input_format: InputFormat = InputFormat.IDS) -> list[OrderLine]:
+    return list(Order(io.BytesIO(content), input_format))
+
+
+def values(lines: list[OrderLine]) -> list[int | None]:
+    return [line.product_id for line in lines]
 
 
 def test_ids_come_in_the_order_of_the_lines() -> None:
@@ -102,10 +109,10 @@ def test_a_line_without_an_end_takes_little_memory() -> None:
     class Endless(io.RawIOBase):
         left = 20_000_000
 
-        def readline(self, size: int | None = -1) -> bytes:
-            assert size is not None
-            self.left -= size
-            return b"x" * size if self.left >= 0 else b""
+        def read1(self, size: int = -1) -> bytes:
+            read = min(size, self.left)
+            self.left -= read
+            return b"x" * read
 
     tracemalloc.start()
     (line,) = Order(Endless())  # type: ignore[arg-type]
@@ -137,3 +144,132 @@ def test_many_ids_are_remembered_in_little_memory(step: int, most: int) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < most
+
+
+def test_a_line_that_spans_blocks_is_one_line() -> None:
+    class Slow(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            return self.read(1)
+
+    content = b"12\r\n345\nx\n7"
+    assert [(line.number, line.product_id, line.end, line.digest) for line in Order(Slow(content))] == [
+        (line.number, line.product_id, line.end, line.digest) for line in read(content)
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"product_id\n5\n6\n",
+        b"\xef\xbb\xbfproduct_id,name\r\n5,a\r\n6,b\r\n",
+        b"name;Product_Id ;x\ncaf\xe9;5;1\nb;6;2",
+        b"name\tproduct_id\na\t5\nb\t 6 \n",
+        b'"name","product_id"\n"a, b","5"\n"two\nlines","6"\n',
+        b"5\n6\n",
+    ],
+)
+def test_the_column_of_csv_is_found_by_the_header(content: bytes) -> None:
+    lines = read(content, InputFormat.CSV)
+    assert values(lines) == [5, 6]
+    assert lines[-1].end == len(content)
+
+
+def test_a_record_of_csv_has_the_number_of_its_first_line() -> None:
+    lines = read(b'product_id,name\n5,"two\nlines"\nx,y\n\n,\n6\n5,\n', InputFormat.CSV)
+    assert [(line.number, line.product_id, line.repeated) for line in lines] == [
+        (2, 5, False),
+        (4, None, False),
+        (5, None, False),
+        (6, None, False),
+        (7, 6, False),
+        (8, 5, True),
+    ]
+    assert [line.malformed is not None and line.malformed[:20] for line in lines] == [
+        False,
+        "'x' is not a product",
+        "the line is empty",
+        "'' is not a product ",
+        False,
+        False,
+    ]
+
+
+def test_a_record_of_csv_that_is_too_short_is_malformed() -> None:
+    (line,) = read(b"name,product_id\nred\n", InputFormat.CSV)
+    assert line.malformed == "the line has no field product_id"
+
+
+def test_csv_without_the_column_is_refused() -> None:
+    with pytest.raises(UsageError, match="has no column product_id: its header is 'id,name'"):
+        read(b"id,name\n1,x\n", InputFormat.CSV)
+
+
+def test_ndjson_has_objects_or_numbers() -> None:
+    lines = read(b'{"product_id": 5}\n6\n {"a": [1], "product_id": 5}\r\n', InputFormat.NDJSON)
+    assert [(line.product_id, line.repeated) for line in lines] == [(5, False), (6, False), (5, True)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"", "the line is empty"),
+        (b"{", "'{' is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"id": 5}', "the object has no product_id"),
+        (b'{"product_id": "5"}', "'\"5\"' is not a product id"),
+        (b"true", "'true' is not a product id"),
+        (b"5.0", "'5.0' is not a product id"),
+        (b"null", "'null' is not a product id"),
+        (b"0", "'0' is not a product id"),
+        (b"9223372036854775808", "'9223372036854775808' is not a product id"),
+        (b'"caf\xe9"', "the line is not text in UTF-8"),
+    ],
+)
+def test_a_malformed_line_of_ndjson_says_why(line: bytes, message: str) -> None:
+    first, bad, last = read(b"1\n" + line + b"\n2\n", InputFormat.NDJSON)
+    assert (first.product_id, bad.product_id, last.product_id) == (1, None, 2)
+    assert message in str(bad.malformed)
+
+
+def test_values_are_lines() -> None:
+    lines = list(lines_of([5, "6", 5, True, None, 2**31, 2**63]))
+    assert values(lines) == [5, None, 5, None, None, 2**31, None]
+    assert [line.repeated for line in lines].count(True) == 1
+    assert lines[1].malformed == "'\"6\"' is not a product id: expected a whole number from 1 to 9223372036854775807"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", b"5\n", InputFormat.IDS),
+        ("a.txt", b"name,product_id\nx,5\n", InputFormat.CSV),
+        ("a", b'{"product_id":5}\n', InputFormat.NDJSON),
+        ("a.jsonl.gz", gzip.compress(b"5\n"), InputFormat.NDJSON),
+        ("a.tsv", b"product_id\tx\n5\t1\n", InputFormat.CSV),
+    ],
+)
+def test_the_format_is_recognised(tmp_path: Path, name: str, content: bytes, expected: InputFormat) -> None:
+    (tmp_path / name).write_bytes(content)
+    with open_order(tmp_path / name) as order:
+        assert order.format is expected
+        assert values(list(order)) == [5]
+
+
+@pytest.mark.parametrize("name", ["order.gz", "order.zst"])
+def test_a_compressed_order_is_read_to_where_it_is_cut_off(tmp_path: Path, name: str) -> None:
+    choose = random.Random(1)
+    content = b"".join(b"%d\n" % choose.randint(1, 10**9) for _ in range(100_000))
+    compressed = gzip.compress(content) if name.endswith("gz") else zstandard.compress(content)
+    (tmp_path / name).write_bytes(compressed)
+    with open_order(tmp_path / name) as order:
+        lines = list(order)
+    assert lines[-1].digest == hashlib.sha256(content).hexdigest()
+    (tmp_path / name).write_bytes(compressed[: len(compressed) // 2])
+    read_lines: list[OrderLine] = []
+    with (
+        open_order(tmp_path / name) as order,
+        pytest.raises(StorefrontError, match=rf"{name} is damaged or cut off: "),
+    ):
+        read_lines.extend(order)
+    assert 10_000 < len(read_lines) < 100_000
+    assert values(read_lines) == values(lines)[: len(read_lines)]

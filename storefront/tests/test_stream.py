@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
-from storefront import RowWriter, Sample, export, open_connection, stream_catalogue
+from storefront import Encoder, Format, Sample, encoder, export, open_connection, stream_catalogue
 from storefront.stream import COLUMNS
 
 
@@ -86,38 +86,49 @@ async def test_a_long_stream_takes_little_memory(dsn: str) -> None:
     assert peak < 500_000
 
 
+class Written(io.BytesIO):
+    """An output in memory."""
+
+    def __init__(self, chosen: Format = Format.CSV) -> None:
+        super().__init__()
+        self.encoder: Encoder = encoder(chosen, COLUMNS)
+
+
 @pytest.mark.parametrize("prefetch", [None, 30])
 async def test_the_catalogue_is_exported_as_csv(dsn: str, prefetch: int | None) -> None:
-    file = io.BytesIO()
+    file = Written()
     async with open_connection(dsn) as connection:
         await connection.execute("UPDATE product SET product_name = $1", 'a "quoted", name\nof two lines')
-        writer = RowWriter(file)
-        assert await export(connection, writer, prefetch=prefetch, skip=500, limit=100) == 100
-    assert writer.position == len(file.getvalue())
-    header, *rows = csv.reader(io.StringIO(file.getvalue().decode(), newline=""))
-    assert tuple(header) == COLUMNS
+        assert await export(connection, file, prefetch=prefetch, skip=500, limit=100) == 100
+    rows = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
     assert [int(row[0]) for row in rows] == list(range(501, 601))
     assert {row[2] for row in rows} == {'a "quoted", name\nof two lines'}
 
 
-@pytest.mark.parametrize(("skip", "limit"), [(0, None), (5, 10), (995, 100), (1_000, None), (0, 0)])
-async def test_the_export_by_copy_is_that_of_a_cursor(dsn: str, skip: int, limit: int | None) -> None:
+@pytest.mark.parametrize("chosen", [Format.CSV, Format.NDJSON])
+@pytest.mark.parametrize(
+    ("skip", "limit", "since"), [(0, None, 0), (5, 10, 0), (995, 100, 0), (1_000, None, 0), (0, 0, 0), (5, 10, 985)]
+)
+async def test_the_export_by_copy_is_that_of_a_cursor(
+    dsn: str, skip: int, limit: int | None, since: int, chosen: Format
+) -> None:
     written = []
     async with open_connection(dsn) as connection:
+        await connection.execute("UPDATE product SET product_name = '' WHERE product_id = 7")
         for prefetch in (None, 50):
-            file = io.BytesIO()
-            count = await export(connection, RowWriter(file), prefetch=prefetch, skip=skip, limit=limit)
+            file = Written(chosen)
+            count = await export(connection, file, prefetch=prefetch, skip=skip, limit=limit, since=since)
             written.append((count, file.getvalue()))
     assert written[0] == written[1]
-    assert written[0][1].startswith(",".join(COLUMNS).encode())
+    assert written[0][0] == written[0][1].count(b"\n")
 
 
 async def test_an_export_to_a_full_disk_is_an_error_and_leaves_the_connection_usable(dsn: str) -> None:
-    class Full(io.BytesIO):
+    class Full(Written):
         def write(self, data: object) -> int:
             raise OSError(28, "No space left on device")
 
     async with open_connection(dsn) as connection:
         with pytest.raises(OSError, match="No space left"):
-            await export(connection, RowWriter(Full()))
+            await export(connection, Full())
         assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000

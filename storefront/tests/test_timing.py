@@ -67,7 +67,16 @@ async def test_long_arguments_are_cut_short(log: pytest.LogCaptureFixture) -> No
     await work(list(range(10_000)), "x" * 10_000, Thing())
     assert len(log.messages[0]) < 300
     assert "[0, 1, 2, 3, ...]" in log.messages[0]
-    assert " at 0x" not in log.messages[0]
+    assert log.messages[0].endswith("', a Thing")
+
+
+async def test_an_object_is_shown_by_its_class_and_a_function_is_not_shown(log: pytest.LogCaptureFixture) -> None:
+    @timed
+    async def work(*things: object, report: object) -> None:
+        pass
+
+    await work(asyncio.Event(), print, 1, report=lambda: None)
+    assert log.messages[0] == "work starts, with an Event, 1"
 
 
 async def test_nothing_starts_before_it_is_awaited(log: pytest.LogCaptureFixture) -> None:

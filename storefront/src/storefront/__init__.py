@@ -4,7 +4,7 @@ Each command of the program `storefront` is a function here. The functions take 
 the DSN of a database. They do not depend on the command line. `EmbeddedServer` starts a server to try them on.
 """
 
-from storefront.batch import ProductBatch, Strategy, answer
+from storefront.batch import Answered, ProductBatch, Strategy, answer, answers
 from storefront.benchmark import BenchmarkQuery, Measurement, Plan, Way, bench
 from storefront.brands import (
     BrandWithColor,
@@ -14,6 +14,7 @@ from storefront.brands import (
     remove_brands,
 )
 from storefront.catalogue import look_up, parse_product_id
+from storefront.catalogue_file import CatalogueFile, CatalogueLine, RefusedLine
 from storefront.checkpoint import Checkpoint, Tally
 from storefront.database import create_database, open_connection
 from storefront.embedded import EmbeddedServer
@@ -24,9 +25,12 @@ from storefront.errors import (
     UnknownProductError,
     UsageError,
 )
+from storefront.formats import Compression, Encoder, Format, encoder
+from storefront.importing import ImportReport, import_catalogue
 from storefront.iteration import take
 from storefront.loading import Loaded, Method, load
-from storefront.orders import Order, OrderLine
+from storefront.orders import InputFormat, Order, OrderLine, lines_of, open_order
+from storefront.reports import Problem, ProblemKind, ReportFile
 from storefront.rows import RowWriter
 from storefront.sample import Sample, read_words
 from storefront.schema import create_schema
@@ -38,19 +42,31 @@ from storefront.tour import demo
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answered",
     "BenchmarkQuery",
     "BrandWithColor",
+    "CatalogueFile",
+    "CatalogueLine",
     "CatalogueNotEmptyError",
     "Checkpoint",
+    "Compression",
     "EmbeddedServer",
     "EmbeddedServerError",
+    "ImportReport",
+    "Encoder",
+    "Format",
+    "InputFormat",
     "Loaded",
     "Measurement",
     "Method",
     "Order",
     "OrderLine",
     "Plan",
+    "Problem",
+    "ProblemKind",
     "ProductBatch",
+    "RefusedLine",
+    "ReportFile",
     "RowWriter",
     "Sample",
     "StorefrontError",
@@ -63,14 +79,19 @@ __all__ = [
     "add_brands",
     "add_brands_by_hand",
     "answer",
+    "answers",
     "bench",
     "create_database",
     "create_schema",
     "demo",
+    "encoder",
     "export",
+    "import_catalogue",
+    "lines_of",
     "load",
     "look_up",
     "open_connection",
+    "open_order",
     "parse_product_id",
     "read_words",
     "remove_brands",

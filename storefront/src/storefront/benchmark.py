@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 import headrace
+from storefront import hints
 from storefront.catalogue import LOOK_UP
 from storefront.database import POOL_SIZE, open_connection
 from storefront.errors import StorefrontError, UsageError
@@ -219,7 +220,7 @@ async def _choose_ids(dsn: str, plan: Plan) -> list[int]:
     async with open_connection(dsn) as connection:
         records = await connection.fetch("SELECT DISTINCT product_id FROM sku ORDER BY product_id")
     if not records:
-        raise StorefrontError("the catalogue holds no SKUs to look up: run `storefront load` first")
+        raise StorefrontError(f"the catalogue holds no SKUs to look up: run {hints.suggest('load')} first")
     known = [record["product_id"] for record in records]
     random = Random(plan.seed)
     return [known[int(random.random() * len(known))] for _ in range(plan.look_ups)]

@@ -12,12 +12,24 @@ from typer.core import TyperGroup
 
 import headrace
 import storefront
+from storefront import hints, signals
 from storefront.commands import COMMANDS
 from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
 
 
+class _InterruptedError(Exception):
+    """Carries a KeyboardInterrupt past typer, which would replace it."""
+
+
 class OneLineErrors(TyperGroup):
     """A command group that shows an error as one line on stderr and an exit status, without a traceback or a box."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. An interrupt leaves it as _InterruptedError."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _InterruptedError from error
 
     def main(
         self,
@@ -29,27 +41,47 @@ class OneLineErrors(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run the command line and exit with its status."""
+        hints.on_server()
+        status: Any
         try:
-            status = super().main(
-                args,
-                prog_name or "storefront",
-                complete_var,
-                False,
-                windows_expand_args=windows_expand_args,
-                **extra,
-            )
-        except (KeyboardInterrupt, typer.Abort):
-            status = ExitStatus.INTERRUPTED
+            with signals.sigterm_interrupts():
+                status = super().main(
+                    args,
+                    prog_name or "storefront",
+                    complete_var,
+                    False,
+                    windows_expand_args=windows_expand_args,
+                    **extra,
+                )
+        except (KeyboardInterrupt, typer.Abort) as error:
+            message, status = _interruption(error)
+            print(f"storefront: {message}", file=sys.stderr)
+        except _InterruptedError as error:
+            message, status = _interruption(error.__cause__)
+            print(f"storefront: {message}", file=sys.stderr)
         except Exception as error:
             message, status = explain(error)
-            print(f"storefront: {message}", file=sys.stderr)
-        if status == ExitStatus.INTERRUPTED:
-            print("storefront: interrupted", file=sys.stderr)
+            if message:
+                print(f"storefront: {message}", file=sys.stderr)
         sys.exit(status if isinstance(status, int) else ExitStatus.DONE)
 
 
+def _interruption(error: BaseException | None) -> tuple[str, int]:
+    """Return the message and the exit status of a command that a signal has ended.
+
+    A command may raise KeyboardInterrupt again, with a text that says how to go on.
+    """
+    how_to_go_on = f": {error}" if isinstance(error, KeyboardInterrupt) and str(error) else ""
+    if isinstance(error, signals.Terminated):
+        return f"terminated{how_to_go_on}", ExitStatus.TERMINATED
+    return f"interrupted{how_to_go_on}", ExitStatus.INTERRUPTED
+
+
 def explain(error: Exception) -> tuple[str, int]:
-    """Return a line that tells what went wrong, and the exit status. An unexpected error is raised again."""
+    """Return a line that tells what went wrong, and the exit status. An unexpected error is raised again.
+
+    The line is empty if there is nothing to add: a group of commands without a command has printed its help.
+    """
     status: int = ExitStatus.FAILED
     match error:
         case UsageError():
@@ -57,7 +89,7 @@ def explain(error: Exception) -> tuple[str, int]:
         case StorefrontError():
             text = str(error)
         case headrace.InvalidCatalogNameError() | headrace.UndefinedTableError():
-            text = f"{reason(error)}: run `storefront init` first"
+            text = f"{reason(error)}: run {hints.suggest('init')} first"
         case headrace.PostgresError():
             text = reason(error)
         case headrace.InterfaceError():
@@ -70,7 +102,8 @@ def explain(error: Exception) -> tuple[str, int]:
             text = str(error) or type(error).__name__
         case _ if hasattr(error, "format_message") and hasattr(error, "exit_code"):
             # An error of the command line's parser. The module that defines its class depends on the version of typer.
-            text, status = f"{error.format_message().rstrip('.')} (see --help)", error.exit_code
+            text, status = error.format_message().rstrip("."), error.exit_code
+            text = f"{text} (see --help)" if text else ""
         case _:
             raise error
     return " ".join(text.split()), status

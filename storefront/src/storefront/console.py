@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -24,6 +25,13 @@ def stdout() -> Console:
 def stderr() -> Console:
     """Return a console on standard error."""
     return Console(stderr=True, highlight=False)
+
+
+def print_json(document: object) -> None:
+    """Print a JSON document on standard output, in UTF-8 whatever the locale is (RFC 8259, section 8.1)."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+    sys.stdout.buffer.flush()
 
 
 class ConsoleHandler(logging.Handler):

@@ -35,16 +35,21 @@ def named_database(dsn: str) -> str | None:
         raise UsageError("--dsn expects a URI such as postgresql://user@host:5432/products")
     if name := unquote(parts.path.removeprefix("/")):
         return name
-    given = dict(parse_qsl(parts.query))
+    given = dict(parameters(dsn))
     return next((given[key] for key in _DATABASE_PARAMETERS if given.get(key)), None)
+
+
+def parameters(dsn: str) -> list[tuple[str, str]]:
+    """Return the parameters of a DSN. A plus sign is itself, and not a space as in a web form."""
+    return parse_qsl(urlsplit(dsn).query.replace("+", "%2B"))
 
 
 def with_database(dsn: str, database: str) -> str:
     """Return the DSN with `database` in place of the database that it names."""
     parts = urlsplit(dsn)
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in _DATABASE_PARAMETERS]
+    query = [(key, value) for key, value in parameters(dsn) if key not in _DATABASE_PARAMETERS]
     rebuilt = f"{parts.scheme}://{parts.netloc}/{quote(database, safe='')}"
-    return f"{rebuilt}?{urlencode(query)}" if query else rebuilt
+    return f"{rebuilt}?{urlencode(query, quote_via=quote)}" if query else rebuilt
 
 
 def complete(dsn: str) -> str:

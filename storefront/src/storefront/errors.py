@@ -21,9 +21,11 @@ class ExitStatus(IntEnum):
     BAD_USAGE = 2
     """The request makes no sense."""
     NOT_ALL_FOUND = 3
-    """A batch is complete, but not every product was found."""
+    """A batch is complete, but not every product was found. An import is complete, but some lines were refused."""
     INTERRUPTED = 130
     """Ctrl-C: 128 and the number of SIGINT, as shells report it."""
+    TERMINATED = 143
+    """SIGTERM: 128 and its number."""
 
 
 class StorefrontError(Exception):

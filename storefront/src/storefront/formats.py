@@ -59,7 +59,7 @@ class Compression(StrEnum):
 
 
 class FileType(NamedTuple):
-    """What the name of a file says about its content. `ending` is the ending without that of the compression."""
+    """The content of a file, by its name. `ending` is the ending without that of the compression."""
 
     ending: str
     compression: Compression
@@ -117,10 +117,10 @@ class Encoder(Protocol):
     def header(self) -> bytes:
         """Return the beginning of the file."""
 
-    def rows(self, rows: Iterable[Sequence[object]]) -> bytes:
+    def rows(self, rows: Iterable[Iterable[object]]) -> bytes:
         """Encode rows. Numbers are ints, texts are strs, and None is a null."""
 
-    def product(self, rows: Sequence[Sequence[Any]]) -> bytes:
+    def product(self, rows: Sequence[Iterable[Any]]) -> bytes:
         """Encode rows of the columns catalogue.COLUMNS, without nulls, that are all of one product."""
 
     def copied(self, data: bytes) -> bytes:
@@ -160,11 +160,11 @@ class CsvEncoder:
         """Return the line with the names of the columns."""
         return self.rows((self._columns,))
 
-    def rows(self, rows: Iterable[Sequence[object]]) -> bytes:
+    def rows(self, rows: Iterable[Iterable[object]]) -> bytes:
         """Encode rows as lines of CSV."""
         return "".join([f"{','.join(map(_csv_value, row))}\n" for row in rows]).encode()
 
-    def product(self, rows: Sequence[Sequence[Any]]) -> bytes:
+    def product(self, rows: Sequence[Iterable[Any]]) -> bytes:
         """Encode the rows of one product, whose first three columns are put into CSV only once."""
         product_id, product_name, brand_id, *_ = rows[0]
         product = f"{product_id},{_csv_text(product_name)},{brand_id}"
@@ -219,7 +219,7 @@ class NdjsonEncoder:
         """Return nothing: NDJSON has no header."""
         return b""
 
-    def rows(self, rows: Iterable[Sequence[object]]) -> bytes:
+    def rows(self, rows: Iterable[Iterable[object]]) -> bytes:
         """Encode rows as objects."""
         lines = []
         for row in rows:
@@ -227,7 +227,7 @@ class NdjsonEncoder:
             lines.append(f"{{{','.join(fields)}}}\n")
         return "".join(lines).encode()
 
-    def product(self, rows: Sequence[Sequence[Any]]) -> bytes:
+    def product(self, rows: Sequence[Iterable[Any]]) -> bytes:
         """Encode the rows of one product, whose first three columns are put into JSON only once."""
         product_id, product_name, brand_id, *_ = rows[0]
         first, second, third, fourth, fifth, sixth = self._names

@@ -1,74 +1,121 @@
-"""Read a partner's file of product ids, line by line.
+"""Read a partner's order: product ids, one per line, as CSV with a column product_id, or as NDJSON.
 
-The file has one id per line, in UTF-8, with or without a byte order mark. Lines end in LF or CRLF. No line is left out:
-a line that is not an id, and a line that repeats an earlier id, are marked as such.
+No line is left out: a line without an id, and a line that repeats an earlier id, are marked as such. Lines end in LF or
+CRLF. Text is UTF-8, with or without a byte order mark; columns other than product_id may have any encoding that keeps
+ASCII. An order may be compressed by gzip or zstd.
 """
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
+import io
+import json
+import sys
+import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
-from storefront.errors import UsageError
+from storefront.errors import StorefrontError, UsageError
+from storefront.formats import Compression, FileType, require
+from storefront.signals import raised_at_once
+
+BLOCK = 65_536
+"""The number of bytes that are read at once."""
 
 MAX_LINE = 1_000
-"""The number of bytes of a line that are read. An id has 19 digits at most; the rest of a longer line is skipped."""
+"""The number of bytes of a line of ids that are read. An id has 19 digits at most; the rest of the line is skipped."""
+
+MAX_RECORD = 1_000_000
+"""The number of bytes that are read of a line of CSV or NDJSON, which may have other fields."""
+
+COLUMN = "product_id"
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class _Block:
-    """A part of the file: the SHA-256 of everything before it, and the pieces that were read since.
+class InputFormat(StrEnum):
+    """How an order is written."""
 
-    A digest is asked for at few lines. Between them nothing is computed for a line.
+    AUTO = "auto"
+    """By the ending of the file's name or, if that does not say, by its first line."""
+    IDS = "ids"
+    """An id on each line."""
+    CSV = "csv"
+    """CSV whose header has a column product_id. The delimiter is a comma, a semicolon or a tab."""
+    NDJSON = "ndjson"
+    """On each line an id, or an object with a member product_id."""
+
+
+_ENDINGS = {
+    ".txt": InputFormat.AUTO,
+    ".csv": InputFormat.CSV,
+    ".tsv": InputFormat.CSV,
+    ".ndjson": InputFormat.NDJSON,
+    ".jsonl": InputFormat.NDJSON,
+}
+
+
+class _Block:
+    """A part of the file: its bytes, the offset of its end, and the SHA-256 of everything before it.
+
+    The digest up to a line is computed only if it is asked for, which is at few lines.
     """
 
-    PIECES = 64
+    def __init__(self, before: _Block | None, data: bytes) -> None:
+        self.data = data
+        self.end: int = len(data) + (before.end if before else 0)
+        self._hash = before.hash_to(before.end) if before else hashlib.sha256()
 
-    def __init__(self, before: _Block | None = None) -> None:
-        self._hash = before.hash_of(self.PIECES) if before else hashlib.sha256()
-        self.pieces: list[bytes] = []
-
-    def followed_by(self, piece: bytes) -> _Block:
-        """Add the next piece of the file. Return the block that it is in, which is a new one if this is full."""
-        block = _Block(self) if len(self.pieces) == self.PIECES else self
-        block.pieces.append(piece)
-        return block
-
-    def hash_of(self, pieces: int) -> hashlib._Hash:
-        """Return the hash of the file up to the end of the first `pieces` pieces of this block."""
+    def hash_to(self, end: int) -> hashlib._Hash:
+        """Return the hash of the file up to an offset in this block."""
         result = self._hash.copy()
-        result.update(b"".join(self.pieces[:pieces]))
+        result.update(memoryview(self.data)[: len(self.data) - (self.end - end)])
         return result
 
 
-@dataclass(slots=True)
 class OrderLine:
     """A line of an order: an id to look up, or the reason why there is none.
 
-    `end` is the offset of the next line in bytes.
+    `number` counts lines from 1. A record of CSV has the number of its first line. `end` is the offset of the next line
+    in bytes of the order, uncompressed.
     """
 
-    number: int
-    end: int
-    _block: _Block = field(repr=False, compare=False)
-    _pieces: int = field(repr=False, compare=False)
-    product_id: int | None
-    malformed: str | None = None
-    repeated: bool = False
+    __slots__ = ("_block", "end", "malformed", "number", "product_id", "repeated")
+
+    def __init__(
+        self,
+        number: int,
+        product_id: int | None,
+        malformed: str | None = None,
+        repeated: bool = False,
+        end: int = 0,
+        block: _Block | None = None,
+    ) -> None:
+        self.number = number
+        self.product_id = product_id
+        self.malformed = malformed
+        self.repeated = repeated
+        self.end = end
+        self._block = block
+
+    def __repr__(self) -> str:
+        return f"OrderLine({self.number}, {self.product_id}, {self.malformed!r}, {self.repeated})"
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the file up to `end`, in hexadecimal.
+        """The SHA-256 of the order up to `end`, in hexadecimal.
 
-        A resumed batch recognises by it whether the file has changed.
+        A resumed batch recognises by it whether the order has changed.
         """
-        return self._block.hash_of(self._pieces).hexdigest()
+        return (self._block.hash_to(self.end) if self._block else hashlib.sha256()).hexdigest()
 
 
 class SeenIds:
@@ -108,12 +155,50 @@ class SeenIds:
         return True
 
 
-class Order:
-    """Iterates once over the lines of an order, from the beginning of a binary file."""
+def lines_of(ids: Iterable[object]) -> Iterator[OrderLine]:
+    """Yield a line for each of some values, such as the elements of a JSON array. Whole numbers are ids."""
+    seen = SeenIds()
+    for number, value in enumerate(ids, start=1):
+        try:
+            product_id = _checked(value)
+        except UsageError as error:
+            yield OrderLine(number, None, str(error))
+        else:
+            yield OrderLine(number, product_id, None, product_id <= MAX_ID and not seen.add(product_id))
 
-    def __init__(self, file: BinaryIO) -> None:
+
+class Order:
+    """Iterates once over the lines of an order, from the beginning of a binary file.
+
+    `name` is the file in messages. Raises UsageError if the file is not an order of the format: it is in another
+    encoding, or it is CSV without a column product_id.
+    """
+
+    def __init__(self, file: BinaryIO, input_format: InputFormat = InputFormat.IDS, name: str = "the order") -> None:
         self._file = file
-        self._lines = self._read()
+        self._name = name
+        self._longest = MAX_LINE
+        self._block: _Block | None = None
+        self._end = 0
+        first = self._read_block()
+        self.is_empty = not first
+        """True if the file has no bytes."""
+        _refuse_encodings(first, name)
+        self._marked = first.startswith(BYTE_ORDER_MARK)
+        head = first.removeprefix(BYTE_ORDER_MARK).split(b"\n", 1)[0]
+        if input_format is InputFormat.AUTO:
+            input_format = _recognise(head)
+        self.format = input_format
+        """The format in which the order is read."""
+        self._raw = self._read_raw(first)
+        if input_format is not InputFormat.IDS:
+            self._longest = MAX_RECORD
+        if input_format is InputFormat.CSV:
+            self._lines = self._csv_lines(head)
+        elif input_format is InputFormat.NDJSON:
+            self._lines = self._read(_json_id)
+        else:
+            self._lines = self._read(read_product_id)
 
     def __iter__(self) -> Iterator[OrderLine]:
         return self._lines
@@ -121,29 +206,112 @@ class Order:
     def __next__(self) -> OrderLine:
         return next(self._lines)
 
-    def _read(self) -> Iterator[OrderLine]:
-        seen, block = SeenIds(), _Block()
-        number = end = 0
-        while raw := self._file.readline(MAX_LINE):
+    def _read_block(self) -> bytes:
+        # A pipe gives what it has. Waiting for a whole block would delay the answers.
+        data: bytes = self._file.read1(BLOCK)  # type: ignore[attr-defined]
+        self._block = _Block(self._block, data)
+        return data
+
+    def _read_raw(self, data: bytes) -> Iterator[bytes]:
+        """Yield the lines without their ends. After each, `_end` and `_block` say where the next one begins.
+
+        A line that is longer than `_longest` is cut.
+        """
+        rest, cut = b"", 0
+        if self._marked:
+            data, self._end = data[len(BYTE_ORDER_MARK) :], len(BYTE_ORDER_MARK)
+        while data:
+            lines = (rest + data).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                self._end += len(line) + 1 + cut
+                cut = 0
+                yield line if len(line) <= self._longest else line[: self._longest]
+            if len(rest) > self._longest:
+                cut += len(rest) - self._longest
+                rest = rest[: self._longest]
+            data = self._read_block()
+        if rest:
+            self._end += len(rest) + cut
+            yield rest
+
+    def _read(self, parse: Any) -> Iterator[OrderLine]:
+        add, number = SeenIds().add, 0
+        for raw in self._raw:
             number += 1
-            block = block.followed_by(raw)
-            end += len(raw)
-            rest = raw
-            while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
-                rest = self._file.readline(MAX_LINE)
-                block = block.followed_by(rest)
-                end += len(rest)
-            line = OrderLine(number, end, block, len(block.pieces), None)
-            try:
-                line.product_id = product_id = read_product_id(
-                    raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw
-                )
-            except UsageError as error:
-                line.malformed = str(error)
+            # This is the usual case: nothing but digits. Everything else is for `parse`.
+            if raw.isdigit() and len(raw) < 19 and (product_id := int(raw)):
+                malformed = None
             else:
-                # No product has an id above MAX_ID, so there are no SKUs that were written before.
-                line.repeated = product_id <= MAX_ID and not seen.add(product_id)
-            yield line
+                try:
+                    product_id, malformed = parse(raw), None
+                except UsageError as error:
+                    yield OrderLine(number, None, str(error), False, self._end, self._block)
+                    continue
+            # No product has an id above MAX_ID, so there are no SKUs that were written before.
+            repeated = product_id <= MAX_ID and not add(product_id)
+            yield OrderLine(number, product_id, malformed, repeated, self._end, self._block)
+
+    def _csv_lines(self, head: bytes) -> Iterator[OrderLine]:
+        """Find the column in the header, and return the lines after it."""
+        text = head.decode(errors="surrogateescape").rstrip("\r")
+        for delimiter in ",;\t":
+            names = [name.strip().lower() for name in next(csv.reader([text], delimiter=delimiter), [])]
+            if COLUMN in names:
+                return self._read_csv(names.index(COLUMN), delimiter)
+        if not text or text.strip().isdigit():
+            # A single column of ids needs no header.
+            return self._read(read_product_id)
+        raise UsageError(f"{self._name} has no column {COLUMN}: its header is {_shown(text)}")
+
+    def _read_csv(self, column: int, delimiter: str) -> Iterator[OrderLine]:
+        seen, reached = SeenIds(), 0
+
+        def texts() -> Iterator[str]:
+            nonlocal reached
+            for raw in self._raw:
+                reached += 1
+                yield raw.decode(errors="surrogateescape") + "\n"
+
+        records = csv.reader(texts(), delimiter=delimiter)
+        next(records, None)
+        while True:
+            number = reached + 1
+            product_id = malformed = None
+            try:
+                record = next(records, None)
+                if record is None:
+                    return
+                if column >= len(record):
+                    malformed = f"the line has no field {COLUMN}" if record else "the line is empty"
+                else:
+                    product_id = parse_product_id(record[column])
+            except UsageError as error:
+                malformed = str(error).encode(errors="backslashreplace").decode()
+            except csv.Error as error:
+                malformed = f"the line is not CSV: {error}"
+            repeated = product_id is not None and product_id <= MAX_ID and not seen.add(product_id)
+            yield OrderLine(number, product_id, malformed, repeated, self._end, self._block)
+
+
+def _recognise(head: bytes) -> InputFormat:
+    """Return the format of a file by its first line."""
+    if head.lstrip().startswith(b"{"):
+        return InputFormat.NDJSON
+    names = head.replace(b";", b",").replace(b"\t", b",").lower().split(b",")
+    found = COLUMN.encode() in [name.strip().strip(b'"') for name in names]
+    return InputFormat.CSV if found else InputFormat.IDS
+
+
+def _refuse_encodings(first: bytes, name: str) -> None:
+    """Raise UsageError if a file begins like one that is not text in UTF-8."""
+    utf_16 = first.startswith((b"\xff\xfe", b"\xfe\xff")) or any(
+        len(half) > 1 and not any(half) for half in (first[:64:2], first[1:64:2])
+    )
+    if utf_16:
+        raise UsageError(f"{name} is in UTF-16 or UTF-32, expected UTF-8: convert it, as by iconv -f UTF-16 -t UTF-8")
+    if first.startswith(b"PAR1"):
+        raise UsageError(f"{name} is a Parquet file: expected ids, CSV or NDJSON")
 
 
 def read_product_id(raw: bytes) -> int:
@@ -158,3 +326,152 @@ def read_product_id(raw: bytes) -> int:
     except UnicodeDecodeError:
         raise UsageError("the line is not text in UTF-8: expected a product id") from None
     return parse_product_id(text.rstrip("\r\n"))
+
+
+def _json_id(raw: bytes) -> int:
+    if not raw.strip():
+        raise UsageError(f"the line is empty: expected an object with a {COLUMN}")
+    try:
+        value = json.loads(raw)
+    except UnicodeDecodeError:
+        raise UsageError("the line is not text in UTF-8: expected JSON") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{_shown(raw.decode().strip())} is not JSON: expected an object with a {COLUMN}") from None
+    if isinstance(value, dict):
+        if COLUMN not in value:
+            raise UsageError(f"the object has no {COLUMN}")
+        value = value[COLUMN]
+    return _checked(value)
+
+
+def _checked(value: object) -> int:
+    """Return a value of JSON as an id. Raises UsageError if it is not one."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WHOLE_NUMBER:
+        return value
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except (ValueError, RecursionError):
+        text = type(value).__name__
+    raise UsageError(f"{_shown(text)} is not a product id: expected a whole number from 1 to {MAX_WHOLE_NUMBER}")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+@contextmanager
+def open_order(path: Path | None, input_format: InputFormat = InputFormat.AUTO) -> Iterator[Order]:
+    """Open the order in a file, or on standard input if `path` is None.
+
+    It is decompressed if it begins as a file of gzip or zstd does, or is named as one. Raises UsageError if the file
+    cannot be read or is not an order, and StorefrontError from the iteration if a compressed file is damaged.
+    """
+    if path is None:
+        raw = cast(io.RawIOBase, getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
+        name = "standard input"
+        yield Order(_decompressed(io.BufferedReader(_Interruptible(raw), BLOCK), "", name), input_format, name)
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        if input_format is InputFormat.AUTO:
+            input_format = _ENDINGS.get(FileType.of(path).ending, InputFormat.AUTO)
+        yield Order(_decompressed(file, path.name, str(path)), input_format, str(path))
+
+
+class _Interruptible(io.RawIOBase):
+    """A pipe or a terminal. A signal ends the wait for what comes next."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        with raised_at_once():
+            return self._raw.readinto(buffer)
+
+
+def _decompressed(file: io.BufferedReader, file_name: str, name: str) -> BinaryIO:
+    compression = FileType.of(Path(file_name)).compression if file_name else Compression.NONE
+    head = file.peek(4)[:4]
+    if head.startswith(b"\x1f\x8b"):
+        compression = Compression.GZIP
+    elif head == b"\x28\xb5\x2f\xfd":
+        compression = Compression.ZSTD
+    if compression is Compression.NONE or not head:
+        return file
+    source: _Decompressed = _Gunzipped(file) if compression is Compression.GZIP else _Unzstd(file)
+    return io.BufferedReader(_Checked(source, name), BLOCK)
+
+
+class _Gunzipped:
+    """Reads the content of a gzip file."""
+
+    errors: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = gzip.GzipFile(fileobj=file).read1
+
+
+class _Unzstd:
+    """Reads the content of a zstd file, frame by frame. A file that ends within a frame is an error."""
+
+    _PIECE = 1_024
+    """The number of bytes that are decompressed at once. At worst they give some 32 MB."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        library = require("zstandard", "zstd")
+        self.errors: tuple[type[Exception], ...] = (EOFError, library.ZstdError)
+        self._file = file
+        self._new = library.ZstdDecompressor().decompressobj
+        self._frame: Any = None
+        self._data = b""
+        self._output = b""
+
+    def read(self, size: int) -> bytes:
+        while not self._output:
+            if not self._data:
+                self._data = self._file.read(self._PIECE)
+            if not self._data:
+                if self._frame is not None:
+                    raise EOFError("the file ends within a frame")
+                return b""
+            if self._frame is None:
+                self._frame = self._new()
+            self._output = self._frame.decompress(self._data)
+            self._data = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        result, self._output = self._output[:size], self._output[size:]
+        return result
+
+
+_Decompressed = _Gunzipped | _Unzstd
+
+
+class _Checked(io.RawIOBase):
+    """A binary file that names itself in the errors of decompression."""
+
+    def __init__(self, source: _Decompressed, name: str) -> None:
+        self._source = source
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        try:
+            data = self._source.read(len(view))
+        except self._source.errors as error:
+            raise StorefrontError(f"{self._name} is damaged or cut off: {error}") from error
+        view[: len(data)] = data
+        return len(data)

@@ -1,44 +1,37 @@
-"""Write rows as CSV to a binary file."""
+"""Write rows to standard output, to a file that gets its name at the end, or in parts that can be cut back."""
 
 from __future__ import annotations
 
-import csv
-import io
+import errno
 import os
-import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Protocol
 
-import headrace
-from storefront.errors import UsageError
-
-_QUOTED = re.compile(r'[",\r\n]')
-
-
-def _field(text: str) -> str:
-    """Return a text as a field of CSV."""
-    return '"{}"'.format(text.replace('"', '""')) if _QUOTED.search(text) else text
-
-
-_name = lru_cache(1_024)(_field)
-"""Returns the name of a colour or a size as a field of CSV. There are few of them."""
+from storefront.errors import StorefrontError, UsageError
+from storefront.formats import (
+    Compression,
+    Compressor,
+    CsvEncoder,
+    Encoder,
+    Format,
+    ParquetFile,
+    compressor,
+    encoder,
+    join_parquet,
+    require,
+)
 
 
 class RowWriter:
-    """Writes rows of CSV to a binary file and keeps track of the position in it.
-
-    The format is RFC 4180 in UTF-8, but a line ends in a line feed alone. An empty field stands for a null. The file is
-    binary because a batch is resumed at an offset in bytes.
-    """
+    """Writes rows of CSV to a binary file and keeps track of the position in it. See formats.CsvEncoder."""
 
     def __init__(self, file: BinaryIO, position: int = 0) -> None:
         self._file = file
-        self._lines = io.StringIO()
-        self._csv = csv.writer(self._lines, lineterminator="\n")
+        self._encoder = CsvEncoder(())
         self.position = position
 
     def write(self, row: Iterable[object]) -> None:
@@ -47,21 +40,7 @@ class RowWriter:
 
     def write_all(self, rows: Iterable[Iterable[object]]) -> None:
         """Write several rows at once, which costs less than one after another. Raises OSError as `write` does."""
-        self._csv.writerows(rows)
-        encoded = self._lines.getvalue().encode()
-        self._lines.seek(0)
-        self._lines.truncate()
-        self.write_encoded(encoded)
-
-    def write_product(self, rows: Sequence[headrace.Record]) -> None:
-        """Write the rows of one product, which have the columns of the catalogue. Raises OSError as `write` does.
-
-        They agree in their first three columns, which are put into CSV only once.
-        """
-        product_id, product_name, brand_id, *_ = rows[0]
-        product = f"{product_id},{_field(product_name)},{brand_id}"
-        lines = [f"{product},{sku_id},{_name(color)},{_name(size)}\n" for _, _, _, sku_id, color, size in rows]
-        self.write_encoded("".join(lines).encode())
+        self.write_encoded(self._encoder.rows(rows))
 
     def write_encoded(self, rows: bytes) -> None:
         """Write whole rows that are CSV already, such as those of COPY. Raises OSError as `write` does."""
@@ -81,25 +60,237 @@ def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"]) -> BinaryIO:
         raise UsageError(f"cannot {'read' if mode == 'rb' else 'write'} {path}: {error.strerror}") from error
 
 
-@contextmanager
-def output_file(path: Path | None) -> Iterator[RowWriter]:
-    """Open a file for rows, or standard output if `path` is None. Raises UsageError if the file cannot be opened.
+class Output(Protocol):
+    """A file for rows of one format. `encoder` makes the bytes that `write` takes."""
 
-    A regular file gets its name when the `with` block ends without an error, so a file of that name is always complete.
+    encoder: Encoder
+
+    def write(self, data: bytes) -> object:
+        """Write encoded rows. Raises OSError if that fails, as on a full disk."""
+
+
+@contextmanager
+def output_file(
+    path: Path | None, chosen: Format, compression: Compression, columns: Sequence[str]
+) -> Iterator[Output]:
+    """Open a file for rows, or standard output if `path` is None. The header is written first.
+
+    Raises UsageError if the file cannot be opened, and StorefrontError with its name if it cannot be written. A regular
+    file gets its name when the `with` block ends without an error, so a file of that name is always complete.
     """
     if path is None:
-        writer = RowWriter(sys.stdout.buffer)
-        yield writer
-        writer.flush()
+        stream = _Stream(sys.stdout.buffer, chosen, compression, columns)
+        yield stream
+        stream.close()
         return
     whole = not path.exists() or path.is_file()
     target = path.with_name(path.name + ".new") if whole else path
     try:
-        with open_binary(target, "wb") as file:
-            yield RowWriter(file)
+        with naming(path), open_binary(target, "wb") as file:
+            output: _Stream | _Parquet
+            if chosen is Format.PARQUET:
+                output = _Parquet(file, columns)
+            else:
+                output = _Stream(file, chosen, compression, columns)
+            yield output
+            output.close()
     except BaseException:
         if whole:
             target.unlink(missing_ok=True)
         raise
     if whole:
         os.replace(target, path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Raise StorefrontError, with the name of the file, for an error that says that a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _CANNOT_WRITE and error.filename is None:
+            raise StorefrontError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO, errno.EROFS)
+
+
+class _Stream:
+    """Writes CSV or NDJSON to a file that is open already."""
+
+    def __init__(self, file: BinaryIO, chosen: Format, compression: Compression, columns: Sequence[str]) -> None:
+        self.encoder = encoder(chosen, columns)
+        self._file = file
+        self._compressor = compressor(compression)
+        self.write(self.encoder.header())
+
+    def write(self, data: bytes) -> None:
+        self._file.write(self._compressor.compress(data))
+
+    def close(self) -> None:
+        self._file.write(self._compressor.end())
+        self._file.flush()
+
+
+class _Parquet:
+    """Writes Parquet to a file that is open already."""
+
+    def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
+        self.encoder = encoder(Format.PARQUET, columns)
+        self._file = ParquetFile(file, columns)
+        self.write = self._file.write
+        self.close = self._file.close
+
+
+class PartedOutput(Protocol):
+    """A file that is written in parts, and can be cut back to the end of any part.
+
+    `offset` and `parts` say where the last part ends. Methods raise OSError if the file cannot be written.
+    """
+
+    encoder: Encoder
+    offset: int
+    parts: int
+
+    def write(self, data: bytes) -> object:
+        """Write encoded rows to the part."""
+
+    def end_part(self) -> None:
+        """End the part and pass it to the disk. `offset` and `parts` are those of its end."""
+
+    def finish(self) -> None:
+        """Make the file of its parts, the last of which was ended."""
+
+    def close(self) -> None:
+        """Close the file, complete or not."""
+
+
+class PartedFile:
+    """Writes CSV or NDJSON in parts. Each part is a gzip member or a zstd frame, if the file is compressed.
+
+    A new file begins with the header. An existing one is cut back to `offset`. Raises UsageError if the file cannot be
+    opened, and StorefrontError if it is shorter than `offset`.
+    """
+
+    parts = 0
+
+    def __init__(
+        self, path: Path, chosen: Format, compression: Compression, columns: Sequence[str], offset: int | None
+    ) -> None:
+        self.encoder = encoder(chosen, columns)
+        self._compressor: Compressor = compressor(compression)
+        self._file = open_binary(path, "wb" if offset is None else "r+b")
+        self.offset = offset or 0
+        if offset is None:
+            self.write(self.encoder.header())
+            return
+        if self._file.seek(0, os.SEEK_END) < offset:
+            self._file.close()
+            raise StorefrontError(f"{path} is shorter than when the batch was interrupted")
+        self._file.truncate(offset)
+        self._file.seek(offset)
+
+    def write(self, data: bytes) -> None:
+        self._file.write(self._compressor.compress(data))
+
+    def end_part(self) -> None:
+        self._file.write(self._compressor.end())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.offset = self._file.tell()
+
+    def finish(self) -> None:
+        """Do nothing: the parts are the file."""
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError:
+            # Only rows after the last part were lost. The caller already has this error, from `write` or `end_part`.
+            with suppress(OSError):
+                self._file.raw.close()  # type: ignore[attr-defined]
+
+
+class PartedParquet:
+    """Writes Parquet in parts, which are files in a directory beside the output until they are joined.
+
+    The footer of a Parquet file is at its end, so a file that was cut off cannot be read. Files after the first `parts`
+    are removed. Raises UsageError if the directory cannot be made, and StorefrontError if one of the files is missing.
+    """
+
+    offset = 0
+
+    def __init__(self, path: Path, columns: Sequence[str], parts: int | None) -> None:
+        # Without pyarrow the batch fails before it begins.
+        require("pyarrow.parquet", "Parquet")
+        self.encoder = encoder(Format.PARQUET, columns)
+        self._path = path
+        self._columns = columns
+        self.directory = self.directory_for(path)
+        self._part: tuple[BinaryIO, ParquetFile] | None = None
+        self.parts = parts or 0
+        if path.is_dir():
+            raise UsageError(f"cannot write {path}: Is a directory")
+        try:
+            if parts is None:
+                shutil.rmtree(self.directory, ignore_errors=True)
+            self.directory.mkdir(exist_ok=True)
+            kept = self._files()
+            for file in self.directory.iterdir():
+                if file not in kept:
+                    file.unlink()
+        except OSError as error:
+            raise UsageError(f"cannot write {self.directory}: {error.strerror}") from error
+        missing = [file for file in kept if not file.exists()]
+        if missing:
+            raise StorefrontError(f"{missing[0]} is missing, which was there when the batch was interrupted")
+
+    @staticmethod
+    def directory_for(path: Path) -> Path:
+        """Return the directory of the parts of a file."""
+        return path.with_name(path.name + ".parts")
+
+    def _file_of(self, number: int) -> Path:
+        return self.directory / f"{number:08}.parquet"
+
+    def _files(self) -> list[Path]:
+        return [self._file_of(number) for number in range(1, self.parts + 1)]
+
+    def write(self, data: bytes) -> None:
+        if self._part is None:
+            file = open(self._file_of(self.parts + 1), "wb")  # noqa: SIM115 - closed by end_part or close
+            self._part = file, ParquetFile(file, self._columns)
+        self._part[1].write(data)
+
+    def end_part(self) -> None:
+        if self._part is None:
+            return
+        file, rows = self._part
+        rows.close()
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        self._part = None
+        self.parts += 1
+
+    def finish(self) -> None:
+        unfinished = self._path.with_name(self._path.name + ".new")
+        try:
+            with open(unfinished, "wb") as file:
+                join_parquet(self._files(), file, self._columns)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        os.replace(unfinished, self._path)
+
+    def close(self) -> None:
+        if self._part is not None:
+            file, rows = self._part
+            self._part = None
+            with suppress(OSError):
+                rows.abandon()
+            with suppress(OSError):
+                file.close()

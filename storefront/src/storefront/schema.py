@@ -56,7 +56,7 @@ INDEXES = (
     # A foreign key does not create an index. Without this one, every look-up of a product reads the whole table.
     "CREATE INDEX IF NOT EXISTS sku_product_id_idx ON sku (product_id)",
     # The products of a brand, for a search, and the product of a name, for an import.
-    "CREATE INDEX IF NOT EXISTS product_brand_id_idx ON product (brand_id, product_name)",
+    "CREATE INDEX IF NOT EXISTS product_brand_id_product_name_idx ON product (brand_id, product_name)",
 )
 
 SEARCH_INDEXES = (
@@ -98,8 +98,14 @@ def extend(part: str, *statements: str) -> None:
 def headline(statement: str, width: int = 60) -> str:
     """Return a title for a statement: its first line without the clauses that make it repeatable."""
     first = statement.split("\n", 1)[0].split(" ON CONFLICT", 1)[0].removesuffix(" (")
-    first = first.replace("IF NOT EXISTS ", "").replace("CREATE UNLOGGED", "CREATE")
+    first = first.replace("IF NOT EXISTS ", "")
     return first if len(first) <= width else f"{first[: width - 3]}..."
+
+
+def status_line(statement: str, status: str, width: int = 60) -> str:
+    """Return a line that tells the status of a statement, and its title. The reason of "left out" comes last."""
+    kind, _, why = status.partition(": ")
+    return f"{kind:<16} {headline(statement, width)}{f' ({why})' if why else ''}"
 
 
 async def create_schema(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import re
 import reprlib
 import time
 from collections.abc import Callable, Coroutine
@@ -53,11 +52,14 @@ def timed(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
 
 
 def _arguments(args: tuple[object, ...], kwargs: dict[str, object]) -> str:
-    """Return the arguments as in a call. Long values are shortened, and objects are shown without their address."""
-    shown = [_show(value) for value in args]
-    shown += [f"{name}={_show(value)}" for name, value in kwargs.items()]
-    return re.sub(r"(?: object)?(?: at)? 0x[0-9a-f]+", "", ", ".join(shown)) or "no arguments"
+    """Return the arguments as in a call. Long values are shortened, and functions are left out."""
+    shown = [_show(value) for value in args if not callable(value)]
+    shown += [f"{name}={_show(value)}" for name, value in kwargs.items() if not callable(value)]
+    return ", ".join(shown) or "no arguments"
 
 
 def _show(value: object) -> str:
-    return _short.repr(value.value if isinstance(value, Enum) else value)
+    """Return a value as Python source or, if it has no such form, as "a Connection" or "an Order"."""
+    text = _short.repr(value.value if isinstance(value, Enum) else value)
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}" if text.startswith("<") else text

@@ -15,7 +15,7 @@ from storefront.database import create_database, open_connection
 from storefront.errors import reason
 from storefront.progress import loading_progress
 from storefront.sample import Sample
-from storefront.schema import COLORS, create_schema, headline
+from storefront.schema import COLORS, create_schema, status_line
 from storefront.timing import timed
 
 SKIP, TAKE = 500, 100
@@ -77,7 +77,7 @@ class Tour:
             self._say(f"{created:<16} the database")
 
         def report(statement: str, status: str) -> None:
-            self._say(f"{status:<16} {headline(statement)}")
+            self._say(status_line(statement, status, 55))
 
         await create_schema(connection, report)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet
+import pytest
 from typer.testing import Result
 
 
@@ -30,3 +34,24 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
 
 def test_a_prefetch_below_one_is_refused(fails: Callable[..., None]) -> None:
     fails("export", "--prefetch", "0", status=2, message="prefetch")
+
+
+def test_an_export_is_written_as_its_name_says(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
+    expected = run("export", dsn=dsn).stdout
+    for name in ("all.csv.gz", "all.ndjson", "all.parquet"):
+        assert run("export", "-o", name, dsn=dsn).stdout == f"exported 1,000 rows to {name}\n"
+    assert gzip.decompress((tmp_path / "all.csv.gz").read_bytes()).decode() == expected
+    assert [json.loads(line)["sku_id"] for line in (tmp_path / "all.ndjson").read_text().splitlines()] == list(
+        range(1, 1_001)
+    )
+    assert pyarrow.parquet.read_table(tmp_path / "all.parquet")["sku_id"].to_pylist() == list(range(1, 1_001))
+    printed = run("export", "--format", "ndjson", "-o", "-", dsn=dsn).stdout
+    assert printed == (tmp_path / "all.ndjson").read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--prefetch", "9"]])
+def test_an_export_of_later_skus(run: Callable[..., Result], dsn: str, more: list[str]) -> None:
+    header, *rows = run("export", dsn=dsn).stdout.splitlines()
+    assert run("export", "--since", "990", *more, dsn=dsn).stdout.splitlines() == [header, *rows[990:]]
+    part = run("export", "--since", "990", "--skip", "2", "--take", "3", *more, dsn=dsn).stdout.splitlines()
+    assert part == [header, *rows[992:995]]

@@ -4,12 +4,28 @@ A module defines `app`, a `typer.Typer` with one command, or a named one with a 
 options, calls a function of the package, and shows the outcome. COMMANDS lists every module's `app`.
 """
 
-from storefront.commands import batch, bench, brands, demo, export, init, load, lookup, partners, serve, work
+from storefront.commands import (
+    batch,
+    bench,
+    brands,
+    demo,
+    export,
+    import_,
+    init,
+    load,
+    lookup,
+    partners,
+    search,
+    serve,
+    work,
+)
 
 COMMANDS = (
     init.app,
     load.app,
+    import_.app,
     lookup.app,
+    search.app,
     batch.app,
     export.app,
     bench.app,

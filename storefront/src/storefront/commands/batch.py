@@ -2,117 +2,207 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
 import headrace
-from storefront import catalogue
-from storefront.batch import WINDOW, ProductBatch, Report, Strategy, answer
-from storefront.checkpoint import Checkpoint, Tally
-from storefront.console import exit_on_broken_pipe, log_to, stderr
+from storefront import catalogue, formats, hints
+from storefront.batch import WINDOW, ProductBatch, Strategy, answer
+from storefront.checkpoint import Tally
+from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr
 from storefront.database import POOL_SIZE
 from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
-from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
-from storefront.orders import Order
-from storefront.rows import open_binary, output_file
+from storefront.formats import Compression, FileType, Format
+from storefront.options import (
+    DATA_DIR,
+    DataDirOption,
+    DsnOption,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    run_on_server,
+)
+from storefront.orders import InputFormat, open_order
+from storefront.progress import Report as Progress
+from storefront.progress import progress_bar
+from storefront.reports import Problem, ProblemKind, Report, ReportFile
+from storefront.rows import output_file
 
 app = typer.Typer()
+
+SHOWN = 10
+"""The number of problems that are shown on stderr. A report has all of them."""
 
 
 @app.command()
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Product ids, one per line.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Product ids: one per line, CSV or NDJSON. - is standard input.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The CSV file to write; standard output by default.")
+        Path | None, typer.Option("--output", "-o", help="The file to write; - or none is standard output.")
+    ] = None,
+    input_format: Annotated[
+        InputFormat, typer.Option(help="How FILE is written. By default its name or its first line says so.")
+    ] = InputFormat.AUTO,
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="The format of the output. By default its name says so, or else it is CSV."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted batch into --output.")] = False,
     strategy: Annotated[
-        Strategy, typer.Option(help="Look ids up in a query for each, or many in a query.")
+        Strategy, typer.Option(help="Look ids up in a query for each, many in a query, or by a temporary table.")
     ] = Strategy.AUTO,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Report lines in this file instead of on stderr, and repeated ids too."),
+        typer.Option(metavar="FILE", help="Report every problem in this file, as text, CSV or NDJSON by its name."),
     ] = None,
-    window: Annotated[int, typer.Option(min=1, help="The number of lines looked up at once.")] = WINDOW,
+    window: Annotated[int, typer.Option(min=1, help="The number of lines looked up at once by queries.")] = WINDOW,
     pool_size: Annotated[int, typer.Option(min=1, help="The number of connections.")] = POOL_SIZE,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
 ) -> None:
     """Answer a partner's file of product ids: every SKU of each, in the partner's order.
 
-    Unknown and malformed ids are reported on stderr by line, and repeated ids are counted. --report FILE has them all.
+    The output is CSV, NDJSON or Parquet, compressed if its name ends in .gz or .zst. The first unknown and malformed
+    ids are reported on stderr, and all are counted. --report FILE has every one, and repeated ids too.
 
     Exit status 0: every product was found.
     Exit status 3: the batch is complete, but some products were not found.
     Exit status 1: the batch was interrupted; continue it with --resume.
     """
     log_to(stderr(), verbose=verbose)
-    if resume and output is None:
+    source = None if file == Path("-") else file
+    target = None if output is None or output == Path("-") else output
+    chosen, compression = formats.output_type(target, output_format)
+    if resume and target is None:
         raise UsageError("--resume requires --output: a batch into standard output cannot be resumed")
-    if not file.exists() or file.is_dir():
-        raise UsageError(f"cannot read {file}: {'is a directory' if file.is_dir() else 'no such file'}")
-
-    if report is not None and report.resolve() in (file.resolve(), output and output.resolve()):
+    if resume and source is None:
+        raise UsageError("--resume requires a FILE: standard input cannot be read again from the middle")
+    if json and target is None:
+        raise UsageError("--json requires --output: standard output has the SKUs")
+    if source is not None and (not source.exists() or source.is_dir()):
+        raise UsageError(f"cannot read {source}: {'is a directory' if source.is_dir() else 'no such file'}")
+    if report is not None and report.resolve() in (source and source.resolve(), target and target.resolve()):
         raise UsageError(f"the report would overwrite {report}, which is the input or the output")
-    repeated = report is not None
+    problems = _Problems(str(file), None if report or quiet else SHOWN)
+    job = None
+    if source is not None and target is not None and (resume or (_is_regular(source) and _is_regular(target))):
+        job = ProductBatch(
+            source,
+            target,
+            resume,
+            window,
+            strategy=strategy,
+            input_format=input_format,
+            output_format=output_format,
+            report_path=report,
+        )
 
-    async def work(target: str) -> Tally:
-        async with headrace.create_pool(target, min_size=1, max_size=pool_size) as pool:
-            continued = resume and output is not None and Checkpoint.path_for(output).exists()
-            with _reporter(file, report, append=continued) as tell:
-                if output is not None:
-                    job = ProductBatch(file, output, resume, window, strategy=strategy, report_repeated=repeated)
-                    return await job.run(pool, tell)
-                with open_binary(file, "rb") as source, output_file(None) as rows:
-                    rows.write(catalogue.COLUMNS)
-                    return await answer(
-                        pool,
-                        Order(source),
-                        rows,
-                        report=tell,
-                        tally=Tally(),
-                        window=window,
-                        strategy=strategy,
-                        report_repeated=repeated,
-                    )
+    async def work(dsn: str) -> Tally:
+        async with headrace.create_pool(dsn, min_size=1, max_size=pool_size) as pool:
+            if job is not None:
+                with progress_bar(stderr(), "batch", "lines", quiet=quiet) as progress:
+                    job.progress = _progress(job.input_path, progress)
+                    return await job.run(pool, problems)
+            with ExitStack() as stack:
+                order = stack.enter_context(open_order(source, input_format))
+                if order.is_empty:
+                    raise UsageError(f"{'standard input' if source is None else source} is empty: expected product ids")
+                rows = stack.enter_context(output_file(target, chosen, compression, catalogue.COLUMNS))
+                tell: Report = problems
+                if report is not None:
+                    report_file = ReportFile(report, str(file))
+                    stack.callback(report_file.close)
+                    tell = report_file
+                return await answer(
+                    pool, order, rows.write, rows.encoder, report=tell, window=window, strategy=strategy
+                )
 
     with exit_on_broken_pipe():
         try:
             tally = run_on_server(dsn, data_dir, work)
-        except (headrace.PostgresError, headrace.InterfaceError, OSError) as error:
-            if output is not None and Checkpoint.path_for(output).exists() and not isinstance(error, BrokenPipeError):
-                why = reason(error) if isinstance(error, headrace.PostgresError) else str(error)
-                raise StorefrontError(f"the batch was interrupted, continue it with --resume: {why}") from error
+        except KeyboardInterrupt as interrupt:
+            problems.close()
+            if job is not None and job.checkpoint_path.exists():
+                raise type(interrupt)(f"continue it with {_resuming(job, pool_size)}") from interrupt
             raise
-    print(_summary(file, tally), file=sys.stderr)
+        except (headrace.PostgresError, headrace.InterfaceError, StorefrontError, OSError) as error:
+            problems.close()
+            if job is None or not job.checkpoint_path.exists() or isinstance(error, (UsageError, BrokenPipeError)):
+                raise
+            why = reason(error) if isinstance(error, headrace.PostgresError) else str(error)
+            raise StorefrontError(
+                f"the batch was interrupted: {why}: continue it with {_resuming(job, pool_size)}"
+            ) from error
+    problems.close()
+    if json:
+        print_json({"file": str(file), "output": str(output), **asdict(tally)})
+    elif not quiet:
+        print(_summary(file, tally), file=sys.stderr)
     if not tally.all_found:
         raise typer.Exit(ExitStatus.NOT_ALL_FOUND)
 
 
-@contextmanager
-def _reporter(file: Path, path: Path | None, *, append: bool) -> Iterator[Report]:
-    """Yield a function that reports a line of `file` in the file `path`, or on stderr if `path` is None.
+def _is_regular(path: Path) -> bool:
+    return not path.exists() or stat.S_ISREG(path.stat().st_mode)
 
-    Each report is passed to the operating system at once, so that a killed batch has lost none before its checkpoint.
-    """
-    with ExitStack() as stack:
-        stream: TextIO = sys.stderr
-        if path is not None:
-            try:
-                stream = stack.enter_context(open(path, "a" if append else "w", buffering=1, encoding="utf-8"))
-            except OSError as error:
-                raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
-        def report(line: int, problem: str) -> None:
-            print(f"{file}:{line}: {problem}", file=stream)
+def _resuming(job: ProductBatch, pool_size: int) -> str:
+    """Return the command line that continues a batch."""
+    arguments = ["batch", str(job.input_path), "--output", str(job.output_path), "--resume"]
+    options: tuple[tuple[str, object, object], ...] = (
+        ("--input-format", job.input_format.value, InputFormat.AUTO.value),
+        ("--format", job.output_format and job.output_format.value, None),
+        ("--strategy", job.strategy.value, Strategy.AUTO.value),
+        ("--report", job.report_path, None),
+        ("--window", job.window, WINDOW),
+        ("--pool-size", pool_size, POOL_SIZE),
+    )
+    for name, value, usual in options:
+        if value != usual:
+            arguments += [name, str(value)]
+    return hints.suggest(*arguments)
 
-        yield report
+
+def _progress(path: Path, progress: Progress) -> Callable[[Tally, int], None]:
+    """Return a function for ProductBatch.progress. The part that is done is known of a file that is not compressed."""
+    plain = FileType.of(path).compression is Compression.NONE
+    size = os.path.getsize(path) if plain and path.exists() else 0
+    return lambda tally, end: progress(tally.lines, min(1.0, end / size) if size else None)
+
+
+class _Problems:
+    """Shows the first problems on stderr, and how many there are besides. `most` is None if none is shown."""
+
+    def __init__(self, file: str, most: int | None) -> None:
+        self._file = file
+        self._most = most
+        self._count = 0
+
+    def __call__(self, problem: Problem) -> None:
+        if self._most is None or problem.kind is ProblemKind.REPEATED:
+            return
+        self._count += 1
+        if self._count <= self._most:
+            text = f"{self._file}:{problem.line}: {problem.text}"
+            print(text.encode(errors="backslashreplace").decode(), file=sys.stderr)
+
+    def close(self) -> None:
+        """Show how many problems were not shown."""
+        if self._most is not None and self._count > self._most:
+            print(f"{self._file}: {self._count - self._most:,} more; --report FILE has them all", file=sys.stderr)
 
 
 def _summary(file: Path, tally: Tally) -> str:

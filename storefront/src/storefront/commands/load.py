@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from storefront import loading
-from storefront.console import log_to, stderr
+from storefront.console import log_to, print_json, stderr
 from storefront.database import open_connection
-from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
+from storefront.options import (
+    DATA_DIR,
+    DataDirOption,
+    DsnOption,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    run_on_server,
+)
 from storefront.progress import loading_progress
 from storefront.sample import DEFAULT_SEED, Sample, read_words
 
@@ -29,6 +38,8 @@ def load(
     ] = None,
     method: Annotated[loading.Method, typer.Option(help="How the rows are sent.")] = loading.Method.COPY,
     replace: Annotated[bool, typer.Option("--replace", help="Remove the existing rows first.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
@@ -39,8 +50,11 @@ def load(
 
     async def work(target: str) -> loading.Loaded:
         async with open_connection(target) as connection:
-            with loading_progress(stderr()) as progress:
+            with loading_progress(stderr(), quiet=quiet) as progress:
                 return await loading.load(connection, sample, method=method, replace=replace, progress=progress)
 
     loaded = run_on_server(dsn, data_dir, work)
-    typer.echo(f"loaded {loaded} by {method.value}, seed {seed}, in one transaction")
+    if json:
+        print_json({**asdict(loaded), "method": method.value, "seed": seed})
+    elif not quiet:
+        typer.echo(f"loaded {loaded} by {method.value}, seed {seed}, in one transaction")

@@ -10,7 +10,7 @@ import headrace
 from storefront.formats import CsvEncoder, Format, NdjsonEncoder
 from storefront.service.batches import Write
 from storefront.service.problems import ProblemError
-from storefront.stream import CATALOGUE, COLUMNS
+from storefront.stream import CATALOGUE_SINCE, COLUMNS
 
 PAGE: Final = 5_000
 """The number of SKUs that are read at once."""
@@ -18,7 +18,7 @@ PAGE: Final = 5_000
 _LAST_OF_PAGE: Final = """\
 SELECT max(sku_id) FROM (SELECT sku_id FROM sku WHERE sku_id > $1 ORDER BY sku_id LIMIT $2) AS page"""
 
-_PAGE: Final = CATALOGUE.replace("ORDER BY", "WHERE s.sku_id > $1 AND s.sku_id <= $2\nORDER BY")
+_PAGE: Final = CATALOGUE_SINCE.replace("ORDER BY", "AND s.sku_id <= $2\nORDER BY")
 
 
 async def stream_pages(
