@@ -14,13 +14,12 @@ from uuid import UUID
 import pytest
 
 import headrace
-from storefront import Order, RowWriter, Tally, answer, open_connection
+from storefront import Order, OrderLine, Tally, answer, encoder, open_connection
 from storefront.catalogue import COLUMNS
 from storefront.formats import Format
 from storefront.jobs import Job, JobLimits, WorkerSettings, create_job, get_job, list_parts, read_part
 from storefront.jobs.claims import Claim, claim_job, store_part
-from storefront.jobs.lines import JobLine
-from storefront.jobs.parts import answer_part
+from storefront.jobs.parts import answer_parts
 from storefront.partners import add_partner
 from storefront.service_schema import create_service_tables
 
@@ -84,11 +83,9 @@ async def result_of(pool: headrace.Pool, job_id: UUID) -> bytes:
 async def batch_output(pool: headrace.Pool, text: str) -> tuple[bytes, Tally]:
     """Return what `storefront batch` writes for these lines, and its counts."""
     output = io.BytesIO()
-    writer = RowWriter(output)
-    writer.write(COLUMNS)
-    tally = await answer(
-        pool, Order(io.BytesIO(text.encode())), writer, report=lambda line, problem: None, tally=Tally()
-    )
+    encode = encoder(Format.CSV, COLUMNS)
+    output.write(encode.header())
+    tally = await answer(pool, Order(io.BytesIO(text.encode())), output.write, encode, report=lambda problem: None)
     return output.getvalue(), tally
 
 
@@ -147,12 +144,13 @@ async def claim(pool: headrace.Pool, worker: str = "A", max_attempts: int = 3) -
 
 async def store(pool: headrace.Pool, claimed: Claim, *lines: int, last: int) -> None:
     """Answer some products as the next part of a job, and store it."""
-    part = await answer_part(
+    parts = answer_parts(
         pool,
-        [JobLine(last - len(lines) + place, product) for place, product in enumerate(lines, start=1)],
+        [OrderLine(last - len(lines) + place, product) for place, product in enumerate(lines, start=1)],
         claimed.result_format,
         header=claimed.parts == 0,
     )
+    (part,) = [part async for part in parts]
     await store_part(pool, claimed, part, lease=LEASE, keep=KEEP, stored_bytes=2**30)
 
 

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from storefront import Order, UsageError
-from storefront.jobs.lines import JobInput, JobLine, LineReader, pack_lines, unpack_lines
+from storefront import Order, OrderLine, UsageError
+from storefront.jobs.lines import JobInput, LineReader, pack_lines, unpack_lines
 
 BODIES = [
     b"",
@@ -38,7 +38,7 @@ def test_lines_are_those_of_an_order(body: bytes, size: int) -> None:
     assert (reader.stored, reader.skipped) == ([], 0)
 
 
-def read(body: bytes, job_input: JobInput, size: int = 5) -> tuple[LineReader, list[JobLine]]:
+def read(body: bytes, job_input: JobInput, size: int = 5) -> tuple[LineReader, list[OrderLine]]:
     """Read a body in small pieces. Return the reader and the lines."""
     reader = LineReader(job_input)
     for start in range(0, len(body), size):

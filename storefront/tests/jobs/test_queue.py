@@ -356,9 +356,16 @@ async def test_a_report_has_the_lines_that_gave_nothing(pool: headrace.Pool, sub
     assert [json.loads(line) for line in report.splitlines()] == [
         {
             "line": 11,
-            "problem": "'abc' is not a product id: expected a whole number from 1 to 9223372036854775807",
+            "problem": "malformed",
+            "product_id": None,
+            "text": "'abc' is not a product id: expected a whole number from 1 to 9223372036854775807",
         },
-        {"line": 12, "problem": "no product has the id 999"},
-        {"line": 13, "problem": "product 1 is repeated: its SKUs are listed where it first appears"},
+        {"line": 12, "problem": "unknown", "product_id": 999, "text": "no product has the id 999"},
+        {
+            "line": 13,
+            "problem": "repeated",
+            "product_id": 1,
+            "text": "product 1 is repeated: its SKUs are listed where it first appears",
+        },
     ]
     await check_complete(pool, job, text)

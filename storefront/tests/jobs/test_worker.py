@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import headrace
-from storefront import EmbeddedServer, create_schema, open_connection
+from storefront import EmbeddedServer, Strategy, batch, create_schema, open_connection
 from storefront.formats import Format
-from storefront.jobs import JobLimits, JobState, Worker, cancel_job, create_job, delete_job, get_job, list_parts
+from storefront.jobs import JobLimits, JobState, Worker, cancel_job, create_job, delete_job, get_job, list_parts, parts
 from storefront.jobs.claims import ClaimLostError, give_back, put_off, renew_claim
 from storefront.partners import add_partner, revoke_partner
 from storefront.service_schema import create_service_tables
@@ -86,6 +86,24 @@ async def test_a_result_in_ndjson_has_an_object_for_each_row(pool: headrace.Pool
     expected, _ = await batch_output(pool, TEXT)
     rows = list(csv.DictReader(io.StringIO(expected.decode())))
     assert [{name: str(value) for name, value in each.items()} for each in objects] == rows
+
+
+async def test_many_lines_go_through_a_temporary_table(
+    pool: headrace.Pool, submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "TABLE_LINES", 10)
+    asked: list[Strategy] = []
+    answers = batch.answers
+
+    def watched(*args: Any, strategy: Strategy, **options: Any) -> Any:
+        asked.append(strategy)
+        return answers(*args, strategy=strategy, **options)
+
+    monkeypatch.setattr(parts, "answers", watched)
+    job = await submit(TEXT, result_format=CSV)
+    await Worker(pool, settings=PATIENT).run(until_idle=True)
+    assert set(asked) == {Strategy.TABLE}
+    await check_complete(pool, job, TEXT)
 
 
 async def test_lines_that_give_no_rows_are_done_too(pool: headrace.Pool, submit: Submit) -> None:

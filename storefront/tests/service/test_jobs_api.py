@@ -17,7 +17,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from storefront import Order, RowWriter, Tally, answer
+from storefront import Format, Order, answer, encoder
 from storefront.catalogue import COLUMNS
 from storefront.jobs import JobLimits, Worker, WorkerSettings
 from storefront.partners import revoke_partner
@@ -44,10 +44,10 @@ async def work_off(application: FastAPI, **changes: Any) -> None:
 async def batch_output(application: FastAPI, text: str) -> bytes:
     """Return what `storefront batch` writes for these lines."""
     output = io.BytesIO()
-    writer = RowWriter(output)
-    writer.write(COLUMNS)
+    encode = encoder(Format.CSV, COLUMNS)
+    output.write(encode.header())
     lines = Order(io.BytesIO(text.encode()))
-    await answer(service_of(application).pool, lines, writer, report=lambda line, problem: None, tally=Tally())
+    await answer(service_of(application).pool, lines, output.write, encode, report=lambda problem: None)
     return output.getvalue()
 
 
@@ -309,7 +309,12 @@ async def test_the_report_has_the_lines_without_rows(application: FastAPI, clien
     assert answer.headers["content-type"] == "application/x-ndjson"
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert [each["line"] for each in lines] == [3, 4, 5, 8, 51, 55, 57]
-    assert lines[1] == {"line": 4, "problem": "no product has the id 999"}
+    assert lines[1] == {
+        "line": 4,
+        "problem": "unknown",
+        "product_id": 999,
+        "text": "no product has the id 999",
+    }
 
 
 # Ending

@@ -39,21 +39,6 @@ class JobInput(StrEnum):
     """On each line an id, or an object with a member product_id."""
 
 
-class JobLine(OrderLine):
-    """A line of a job. It has no offset and no digest, because a job's input cannot change."""
-
-    __slots__ = ()
-
-    def __init__(
-        self, number: int, product_id: int | None, malformed: str | None = None, repeated: bool = False
-    ) -> None:
-        self.number = number
-        self.end = 0
-        self.product_id = product_id
-        self.malformed = malformed
-        self.repeated = repeated
-
-
 class LineReader:
     """Divides a stream of bytes into lines. Memory holds the lines of one piece, and the set of the ids seen.
 
@@ -234,13 +219,13 @@ def pack_lines(stored: list[str]) -> bytes:
     return zlib.compress("\n".join(stored).encode(), level=1)
 
 
-def unpack_lines(data: bytes, first_line: int, *, start: int) -> Iterator[JobLine]:
+def unpack_lines(data: bytes, first_line: int, *, start: int) -> Iterator[OrderLine]:
     """Yield the lines of a stored part, which begins with `first_line`, from the line `start` on."""
     stored = zlib.decompress(data).decode().split("\n")
     for number, line in enumerate(stored[max(0, start - first_line) :], start=max(first_line, start)):
         if line.startswith(REPEATED):
-            yield JobLine(number, int(line[1:]), repeated=True)
+            yield OrderLine(number, int(line[1:]), repeated=True)
         elif line.startswith(MALFORMED):
-            yield JobLine(number, None, malformed=line[1:])
+            yield OrderLine(number, None, malformed=line[1:])
         else:
-            yield JobLine(number, int(line))
+            yield OrderLine(number, int(line))

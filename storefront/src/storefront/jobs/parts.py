@@ -1,21 +1,22 @@
-"""Answer some lines of a job, as a part of its result that is compressed while it is written."""
+"""Answer lines of a job in parts of its result, which are compressed while they are written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
-import headrace
-from storefront.batch import WINDOW, Strategy, answer
+from storefront.batch import WINDOW, Strategy, answers
 from storefront.catalogue import COLUMNS, Executor
 from storefront.checkpoint import Tally
 from storefront.formats import Format, GzipCompressor, encoder
 from storefront.jobs.claims import Part
-from storefront.jobs.lines import JobLine
-from storefront.rows import RowWriter
+from storefront.orders import OrderLine
+from storefront.reports import COLUMNS as REPORT_COLUMNS
+from storefront.reports import Problem
 
 PART_SIZE = 8 * 2**20
-"""The number of bytes of result after which a part is ended. Lines that are being looked up then are still in it."""
+"""The number of bytes of result after which a part ends, at the next line."""
 
 COMPRESSION_LEVEL = 3
 """Levels above it take twice the time for a few per cent."""
@@ -40,23 +41,27 @@ class GzipMember:
         return b"".join([*self._pieces, self._compressor.end()])
 
 
-class PartWriter(RowWriter):
-    """Writes the rows of products to a gzip member. The first part of a result has its header."""
+class _OpenPart:
+    """A part to which lines are added."""
 
-    def __init__(self, result_format: Format, *, header: bool) -> None:
-        self.member = GzipMember()
-        self._encoder = encoder(result_format, COLUMNS)
-        if header:
-            self.member.write(self._encoder.header())
+    def __init__(self, header: bytes = b"") -> None:
+        self.rows = GzipMember()
+        self.tally = Tally()
+        self._report = GzipMember()
+        self.rows.write(header)
 
-    def write_product(self, rows: Sequence[headrace.Record]) -> None:
-        """Write the rows of one product."""
-        self.member.write(self._encoder.product([tuple(row) for row in rows]))
+    def report(self, problem: Problem, skipped_lines: int) -> None:
+        values = (problem.line + skipped_lines, problem.kind.value, problem.product_id, problem.text)
+        line = json.dumps(dict(zip(REPORT_COLUMNS, values, strict=True)), ensure_ascii=False)
+        self._report.write(line.encode() + b"\n")
+
+    def end(self, last_line: int) -> Part:
+        return Part(last_line, self.tally, self.rows.size, self.rows.end(), self._report.end())
 
 
-async def answer_part(
+async def answer_parts(
     executor: Executor,
-    lines: Iterable[JobLine],
+    lines: Iterable[OrderLine],
     result_format: Format,
     *,
     header: bool,
@@ -64,29 +69,25 @@ async def answer_part(
     strategy: Strategy = Strategy.AUTO,
     window: int = WINDOW,
     part_size: int = PART_SIZE,
-) -> Part:
-    """Look up lines until there are no more or the part is full, and return the part.
+) -> AsyncGenerator[Part]:
+    """Look up lines, and yield their rows in parts. A part ends after a line, when it is full or the last.
 
-    At least one line is answered. The part says which line is the last in it. `skipped_lines` is added to the numbers
-    in the report.
+    With `header` the first part begins as the result does. `skipped_lines` is added to the numbers in the report. Close
+    the generator (contextlib.aclosing) to leave no look-up running.
     """
-    output = PartWriter(result_format, header=header)
-    report = GzipMember()
-    tally = Tally()
-    last_line = 0
-
-    def until_full() -> Iterator[JobLine]:
-        nonlocal last_line
-        for line in lines:
-            last_line = line.number
-            yield line
-            if output.member.size >= part_size:
-                return
-
-    def tell(number: int, problem: str) -> None:
-        report.write(
-            json.dumps({"line": number + skipped_lines, "problem": problem}, ensure_ascii=False).encode() + b"\n"
-        )
-
-    await answer(executor, until_full(), output, report=tell, tally=tally, window=window, strategy=strategy)
-    return Part(last_line, tally, output.member.size, output.member.end(), report.end())
+    encode = encoder(result_format, COLUMNS)
+    part = _OpenPart(encode.header() if header else b"")
+    last_line = stored_line = 0
+    async with aclosing(answers(executor, lines, encode, window=window, strategy=strategy)) as answered:
+        async for each in answered:
+            part.rows.write(each.rows)
+            part.tally.add(each.tally)
+            for problem in each.problems:
+                part.report(problem, skipped_lines)
+            if each.last is not None:
+                last_line = each.last.number
+                if part.rows.size >= part_size:
+                    yield part.end(last_line)
+                    part, stored_line = _OpenPart(), last_line
+    if last_line > stored_line:
+        yield part.end(last_line)

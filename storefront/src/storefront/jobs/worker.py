@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import socket
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
 import headrace
-from storefront.batch import WINDOW, choose_strategy
+from storefront.batch import WINDOW, Strategy, choose_strategy
 from storefront.errors import reason
 from storefront.jobs.claims import (
     Claim,
@@ -31,7 +31,7 @@ from storefront.jobs.claims import (
     store_part,
 )
 from storefront.jobs.lines import unpack_lines
-from storefront.jobs.parts import PART_SIZE, answer_part
+from storefront.jobs.parts import PART_SIZE, answer_parts
 from storefront.jobs.queue import WORKER_CHANNEL, JobLimits, sweep
 from storefront.partners import REVOKED_CHANNEL
 
@@ -291,6 +291,10 @@ class Worker:
     async def _answer_job(self, claim: Claim) -> None:
         settings = self._settings
         strategy = await choose_strategy(self._pool)
+        if strategy is Strategy.GROUPED:
+            # A temporary table is faster for many lines, but its rows come in larger parts. So it is not taken for
+            # products of many SKUs.
+            strategy = await choose_strategy(self._pool, claim.lines)
         while claim.lines_done < claim.lines:
             stored = await self._pool.fetchrow(
                 "SELECT first_line, data FROM job_input WHERE job_id = $1 AND first_line <= $2"
@@ -300,7 +304,7 @@ class Worker:
             )
             if stored is None:
                 raise ClaimLostError(claim.job_id)
-            part = await answer_part(
+            parts = answer_parts(
                 self._pool,
                 unpack_lines(stored["data"], stored["first_line"], start=claim.lines_done + 1),
                 claim.result_format,
@@ -310,15 +314,17 @@ class Worker:
                 window=settings.window,
                 part_size=settings.part_size,
             )
-            await store_part(
-                self._pool,
-                claim,
-                part,
-                lease=settings.lease,
-                keep=settings.limits.keep,
-                stored_bytes=settings.limits.stored_bytes,
-            )
-            self.parts_stored += 1
+            async with aclosing(parts):
+                async for part in parts:
+                    await store_part(
+                        self._pool,
+                        claim,
+                        part,
+                        lease=settings.lease,
+                        keep=settings.limits.keep,
+                        stored_bytes=settings.limits.stored_bytes,
+                    )
+                    self.parts_stored += 1
 
 
 class _logged_errors:  # noqa: N801 - it is used as a function
