@@ -43,7 +43,7 @@ async def test_ids_are_read_in_order(chosen: BodyFormat, body: bytes) -> None:
             b"1\n\n0\n-5\n1.0\n9223372036854775808\nabc\n7\n",
             ["", "0", "-5", "1.0", "9223372036854775808", "abc"],
         ),
-        (PLAIN, "1\n１\n\x00\n7\n".encode(), ["１", "\x00"]),
+        (PLAIN, "1\n\uff11\n\x00\n7\n".encode(), ["\uff11", "\x00"]),
         (PLAIN, b"1\n\xff\xfe\n7", ["��"]),
         (CSV, b"id\n1\n\nabc\n7\n", ["", "abc"]),
         (CSV, b"a,id\nx,1\nalone\ny,7\n", ["alone"]),

@@ -33,7 +33,9 @@ def create_application(settings: ServiceSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        async with headrace.create_pool(settings.dsn, min_size=1, max_size=settings.pool_size) as pool:
+        async with headrace.create_pool(
+            settings.dsn, min_size=1, max_size=settings.pool_size, command_timeout=settings.query_timeout
+        ) as pool:
             async with pool.acquire() as connection:
                 await create_service_tables(connection)
             service = Service(settings, pool)

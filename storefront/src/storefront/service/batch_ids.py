@@ -67,7 +67,8 @@ def body_format(content_type: str) -> BodyFormat:
     message = Message()
     message["content-type"] = content_type
     charset = message.get_content_charset("utf-8")
-    chosen = _ALIASES.get(message.get_content_type()) if content_type else None
+    # A Message takes a value that is no media type for text/plain.
+    chosen = _ALIASES.get(content_type.partition(";")[0].strip().lower())
     if chosen is None or charset not in ("utf-8", "us-ascii", "ascii", "utf8"):
         got = repr(content_type[:80]) if content_type else "none"
         raise RefusedBodyError(

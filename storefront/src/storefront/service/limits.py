@@ -121,12 +121,21 @@ class Limits:
         lease = await self.begin_batch(partner)
         try:
             yield
-        finally:
-            # A cancellation must not keep the lease, nor wait for the database.
-            ending = asyncio.ensure_future(self.end_batch(lease))
-            self._ending.add(ending)
-            ending.add_done_callback(self._ended)
-            await asyncio.shield(ending)
+        except ProblemError:
+            await asyncio.wait([self._end_later(lease)])
+            raise
+        except BaseException:
+            # The client is gone or the database is down: nobody waits for the end of the lease.
+            self._end_later(lease)
+            raise
+        await asyncio.wait([self._end_later(lease)])
+
+    def _end_later(self, lease: uuid.UUID) -> asyncio.Future[None]:
+        """Give a lease back in a task, which a cancellation of the caller does not end."""
+        ending = asyncio.ensure_future(self.end_batch(lease))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ended)
+        return ending
 
     def _ended(self, ending: asyncio.Future[None]) -> None:
         self._ending.discard(ending)

@@ -41,7 +41,7 @@ class ServiceSettings:
     """How long a client may read nothing of an answer that waits for it."""
     farewell: float = 2.0
     """How long a client may take to read why its answer has failed."""
-    query_timeout: float = 10.0
+    query_timeout: float = 5.0
     """How long a query may take, the wait for a connection included."""
     key_cache: float = 2.0
     """How long a key that was found valid is believed. A revocation is noticed earlier by its notification."""
