@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from storefront.service.application import create_application
 from storefront.service.server import GracefulServer, serve
 from storefront.service.settings import ServiceSettings
 from storefront.service_schema import create_service_tables
+from tools.html_page import check_page
 
 Client: TypeAlias = httpx.AsyncClient
 
@@ -32,6 +33,55 @@ async def client_of(application: FastAPI, key: str | None = None) -> AsyncIterat
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with Client(transport=transport, base_url="http://localhost", headers=headers) as client:
         yield client
+
+
+@asynccontextmanager
+async def browser_of(application: FastAPI) -> AsyncIterator[Client]:
+    """Open a client that sends what a browser sends, and keeps cookies. It does not follow redirects by itself."""
+    transport = httpx.ASGITransport(application, raise_app_exceptions=False)
+    headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}
+    async with Client(transport=transport, base_url="http://localhost", headers=headers) as browser:
+        yield browser
+
+
+async def sign_in(browser: Client, key: str) -> None:
+    """Sign a partner in by the form, as a browser does."""
+    form = check_page((await browser.get("/login")).text)
+    answer = await browser.post("/login", data={"key": key, "token": form.field("token")})
+    assert answer.status_code == 303, answer.text
+
+
+@pytest.fixture
+def open_browser(application: FastAPI) -> Callable[[], AbstractAsyncContextManager[Client]]:
+    """A function that opens a browser with no cookies."""
+    return lambda: browser_of(application)
+
+
+@pytest.fixture
+async def browser(application: FastAPI) -> AsyncIterator[Client]:
+    """A browser that has not signed in."""
+    async with browser_of(application) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def signed_in(application: FastAPI, new_partner: Callable[..., Any]) -> AsyncIterator[Callable[..., Any]]:
+    """A function that adds a partner and opens a browser in which it has signed in: `await signed_in("Aurora")`."""
+    async with AsyncExitStack() as stack:
+
+        async def open_signed_in(name: str = "Aurora", **limits: int) -> Client:
+            browser = await stack.enter_async_context(browser_of(application))
+            await sign_in(browser, (await new_partner(name, **limits)).key)
+            return browser
+
+        yield open_signed_in
+
+
+@pytest.fixture
+async def partner_browser(signed_in: Callable[..., Any]) -> Client:
+    """A browser in which the partner Aurora has signed in."""
+    browser: Client = await signed_in()
+    return browser
 
 
 @pytest.fixture

@@ -64,15 +64,16 @@ async def batches(request: Request, service: ServiceDependency, partner: Partner
             batch = await read_ids(body, content_type, partner.batch_ids)
             del body
             async with answer.while_connected():
-                await answer_batch(
-                    service.pool,
-                    batch,
-                    encoder,
-                    answer.write,
-                    tally,
-                    strategy=await service.strategy(),
-                    timeout=service.settings.query_timeout,
-                )
+                with service.throughput.count(tally):
+                    await answer_batch(
+                        service.pool,
+                        batch,
+                        encoder,
+                        answer.write,
+                        tally,
+                        strategy=await service.strategy(),
+                        timeout=service.settings.query_timeout,
+                    )
         # The lease was given back, so that a partner with one batch at once may send the next.
         await answer.write(encoder.end(tally, None))
         service.metrics.count_batch(tally, Outcome.COMPLETE)

@@ -11,8 +11,11 @@ from fastapi import APIRouter, FastAPI
 
 import headrace
 import storefront
-from storefront.service import api, health, jobs_api
+from storefront.service import api, health, jobs_api, operator_pages, pages
+from storefront.service.activity import report_activity
 from storefront.service.authentication import keep_leases, watch_partners
+from storefront.service.events import listen_for_pages
+from storefront.service.headers import SecurityHeaders
 from storefront.service.metrics import RequestMetrics
 from storefront.service.problems import install_handlers
 from storefront.service.schemas import describe
@@ -20,8 +23,20 @@ from storefront.service.service import Background, Service
 from storefront.service.settings import ServiceSettings
 from storefront.service_schema import create_service_tables
 
-ROUTERS: Final[tuple[APIRouter, ...]] = (health.router, api.router, jobs_api.router)
-BACKGROUND: Final[tuple[Background, ...]] = (watch_partners, keep_leases, jobs_api.work_jobs)
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    health.router,
+    api.router,
+    jobs_api.router,
+    pages.router,
+    operator_pages.router,
+)
+BACKGROUND: Final[tuple[Background, ...]] = (
+    watch_partners,
+    keep_leases,
+    jobs_api.work_jobs,
+    listen_for_pages,
+    report_activity,
+)
 
 
 def create_application(settings: ServiceSettings) -> FastAPI:
@@ -45,6 +60,7 @@ def create_application(settings: ServiceSettings) -> FastAPI:
             try:
                 yield
             finally:
+                service.events.close()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -58,6 +74,8 @@ def create_application(settings: ServiceSettings) -> FastAPI:
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
+    application.add_middleware(SecurityHeaders)
+    application.state.problem_page = pages.problem_page
     install_handlers(application)
     application.add_middleware(RequestMetrics)
     for router in ROUTERS:

@@ -53,6 +53,7 @@ class GracefulServer(uvicorn.Server):
             self.should_exit = True
             return
         self.service.draining = True
+        self.service.events.close()
         self._ending = asyncio.create_task(self._finish())
 
     async def _finish(self) -> None:

@@ -12,6 +12,8 @@ from fastapi import Depends, Request
 
 import headrace
 from storefront.batch import Strategy, choose_strategy
+from storefront.service.activity import ActivityLog, Sampler, Throughput
+from storefront.service.events import ACTIVITY_CHANNEL, EventHub
 from storefront.service.limits import Limits
 from storefront.service.metrics import Metrics
 from storefront.service.partner_cache import PartnerCache
@@ -43,6 +45,11 @@ class Service:
         self.limits = Limits(pool, settings.lease_seconds)
         self.metrics = Metrics(pool, self.running_batches)
         self._strategy: tuple[float, Strategy] | None = None
+        self.activity = ActivityLog()
+        self.throughput = Throughput()
+        self.sampler = Sampler(self.metrics, pool, self.running_batches, self.throughput)
+        self.events = EventHub()
+        self.events.observe(ACTIVITY_CHANNEL, self.activity.add)
         self.background: list[Background] = []
         """The parts that run in the background. They are started after the pool was opened."""
 
