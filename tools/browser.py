@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -96,6 +97,14 @@ class Browser:
     def run(self, script: str, *args: Any) -> Any:
         """Run a function body of JavaScript and return its result."""
         return self._call("POST", "/execute/sync", {"script": script, "args": list(args)})
+
+    def wait_for(self, condition: str) -> None:
+        """Wait until an expression of JavaScript is true. Raises RuntimeError if it is not within two minutes."""
+        deadline = time.monotonic() + 120
+        while not self.run(f"return Boolean({condition})"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{condition} has not become true")
+            time.sleep(0.05)
 
     def messages(self) -> list[str]:
         """Return what the browser has complained about since the last call, such as a refused script."""

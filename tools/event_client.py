@@ -49,10 +49,10 @@ class EventClient:
 
     async def open(self) -> Self:
         """Send the request, and wait for the beginning of the response."""
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
         message = await self._sent.get()
         if message is None:
-            await self._task
+            await self.task
         self.status = message["status"]
         self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
         return self
@@ -88,7 +88,11 @@ class EventClient:
                 return Event(fields["event"], json.loads(fields["data"]), fields.get("id"))
         return None
 
+    def go(self) -> None:
+        """Go away."""
+        self._left.set()
+
     async def leave(self) -> None:
         """Go away, and wait until the application has ended the request."""
-        self._left.set()
-        await self._task
+        self.go()
+        await self.task

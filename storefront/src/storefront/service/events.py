@@ -96,8 +96,10 @@ class Subscription:
         """
         if not self._waiting and not self.is_closed:
             self._arrived.clear()
+            # Not wait_for(): before Python 3.12 it may swallow a cancellation, and the stream would never end.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self._arrived.wait()
         taken = list(self._waiting)
         self._waiting.clear()
         return taken
