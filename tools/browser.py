@@ -74,6 +74,10 @@ class Browser:
         found = self._call("POST", "/element", {"using": "css selector", "value": selector})
         return str(found[ELEMENT])
 
+    def has(self, selector: str) -> bool:
+        """Return whether an element matches a selector of CSS."""
+        return bool(self._call("POST", "/elements", {"using": "css selector", "value": selector}))
+
     def text(self, selector: str) -> str:
         """Return the text of an element as it is shown."""
         return str(self._call("GET", f"/element/{self.find(selector)}/text"))

@@ -236,9 +236,8 @@ async def test_a_busy_process_reports_and_an_idle_one_is_silent(
             raise ConnectionAbortedError
 
     monkeypatch.setattr(activity, "notify_sample", notify)
-    monkeypatch.setattr(activity.asyncio, "sleep", pause)
     with pytest.raises(ConnectionAbortedError):
-        await activity.report_activity(service)
+        await activity.report_activity(service, pause)
     assert [sample.is_idle for sample in reported] == [True, False, True]
     assert reported[1].database_ms == 1.5
 
@@ -299,7 +298,8 @@ def test_a_process_that_has_long_been_silent_is_not_shown() -> None:
 def test_a_curve_has_a_point_for_each_second_and_sums_the_processes() -> None:
     samples = {
         "a": [replace(SAMPLE, at=NOW - 2, skus=5.0, request_ms=3.0), replace(SAMPLE, at=NOW - SECONDS - 1)],
-        "b": [replace(SAMPLE, at=NOW - 2.4, skus=7.0, request_ms=9.0), replace(SAMPLE, at=NOW, request_ms=None)],
+        "b": [replace(SAMPLE, at=NOW - 2.4, skus=7.0, request_ms=9.0)],
+        "c": [replace(SAMPLE, at=NOW, request_ms=None)],
     }
     skus = series(samples, "skus", NOW)
     assert len(skus) == SECONDS
@@ -307,6 +307,17 @@ def test_a_curve_has_a_point_for_each_second_and_sums_the_processes() -> None:
     assert series(samples, "request_ms", NOW)[-3] == 9.0
     assert points([0.0, 1.0, 4.0], 4.0) == "0,31.0 1,24.0 2,3.0"
     assert points([0.0, 0.0], 0.0) == "0,31.0 1,31.0"
+
+
+def test_a_sample_that_is_late_stands_for_the_time_since_the_one_before() -> None:
+    samples = [replace(SAMPLE, at=NOW - 4.5, skus=5.0), replace(SAMPLE, at=NOW - 2.5, skus=7.0)]
+    assert series({"a": samples}, "skus", NOW)[-6:] == [0.0, 5.0, 7.0, 7.0, 0.0, 0.0]
+    # After a pause the process was idle.
+    samples = [replace(SAMPLE, at=NOW - 40, skus=5.0), replace(SAMPLE, at=NOW - 2.5, skus=7.0)]
+    assert series({"a": samples}, "skus", NOW)[-6:] == [0.0, 0.0, 0.0, 7.0, 0.0, 0.0]
+    # Two samples in the same second do not add up to more than there was.
+    samples = [replace(SAMPLE, at=NOW - 2.9, skus=5.0), replace(SAMPLE, at=NOW - 2.1, skus=7.0)]
+    assert max(series({"a": samples}, "skus", NOW)) <= 7.0
 
 
 async def test_an_old_sample_does_not_stand_for_the_present(service: Service) -> None:

@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Final, Protocol
@@ -270,11 +270,11 @@ class Reporting(Protocol):
     events: EventHub
 
 
-async def report_activity(service: Reporting) -> None:
+async def report_activity(service: Reporting, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
     """Notify a sample every second while the process is busy, until the task is cancelled."""
     was_idle, database_ms = False, None
     while True:
-        await asyncio.sleep(INTERVAL)
+        await pause(INTERVAL)
         sample = service.sampler.sample(database_ms)
         if not (sample.is_idle and was_idle):
             database_ms = await notify_sample(service.pool, sample, service.events)

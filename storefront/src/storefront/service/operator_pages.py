@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -165,14 +166,20 @@ def view_of(service: Service, now: float | None = None) -> dict[str, Any]:
 
 
 def series(by_process: dict[str, list[Sample]], name: str, now: float) -> list[float]:
-    """Return a figure for each of the last seconds: the sum over the processes, or the largest of the times."""
+    """Return a figure for each of the last seconds: the sum over the processes, or the largest of the times.
+
+    A sample stands for the time since the one before. A busy process takes it a little late.
+    """
     values = [0.0] * SECONDS
     for samples in by_process.values():
+        before = -math.inf
         for sample in samples:
-            place = SECONDS - 1 - int(now - sample.at)
-            if 0 <= place < SECONDS:
-                value = getattr(sample, name) or 0.0
-                values[place] = values[place] + value if name in _SUMMED else max(values[place], value)
+            place = SECONDS - 1 - math.floor(now - sample.at)
+            first = place if sample.at - before > FRESH else SECONDS - math.floor(now - before)
+            value = getattr(sample, name) or 0.0
+            for each in range(max(first, 0), min(place + 1, SECONDS)):
+                values[each] = values[each] + value if name in _SUMMED else max(values[each], value)
+            before = sample.at
     return values
 
 
