@@ -151,7 +151,7 @@ async def test_a_browser_that_does_not_read_is_left_behind_when_it_goes() -> Non
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    stream = asyncio.create_task(Application(hub, echo)({"type": "http"}, receive, send))  # type: ignore[arg-type]
+    stream = asyncio.create_task(Application(hub, echo)({"type": "http"}, receive, send))
     await blocked.wait()
     gone.set()
     await stream
