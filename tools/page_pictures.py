@@ -98,7 +98,7 @@ def take(browser: Browser, directory: Path, address: str, key: str) -> None:
     browser.open(f"{address}/operator")
     # The page shows the last minute. It is taken when the curves are half full.
     browser.wait_for("document.querySelector('[data-curve=skus]').getAttribute('points').split(',31.0').length < 35")
-    save("page-operator", DESKTOP, dark=True)
+    save("page-operator", (DESKTOP[0], 760), dark=True)
     load.stop()
 
     browser.open(f"{address}/batch?answer=job")

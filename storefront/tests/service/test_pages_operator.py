@@ -147,7 +147,7 @@ async def test_the_page_shows_figures_without_javascript(browser: AsyncClient, s
     service.activity.add(replace(SAMPLE, at=view_time()).encoded())
     page = check_page((await browser.get("/operator")).text)
     assert page.all("meta", http_equiv="refresh")
-    for text in ("SKUs sent 4,000 a second", "Ids answered 300 a second", "Database, round trip 0.5 ms"):
+    for text in ("SKUs of batches and jobs 4,000 a second", "Ids answered 300 a second", "Database, round trip 0.5 ms"):
         assert text in page.text
     assert "shop:1 3 6 1 1 7 8 9" in page.text
     assert service.sampler.process in page.text
@@ -275,6 +275,32 @@ def test_a_notification_that_is_no_sample_is_ignored(change: dict[str, object]) 
     log = ActivityLog()
     log.add(json.dumps({**json.loads(SAMPLE.encoded()), **change}))
     assert (log.by_process(), log.latest_id) == ({}, None)
+
+
+async def test_the_progress_of_jobs_is_a_part_of_the_throughput(service: Service) -> None:
+    def progress(job_id: str, lines_done: int, rows: int, state: str = "running") -> str:
+        return json.dumps({"job_id": job_id, "state": state, "lines_done": lines_done, "rows": rows})
+
+    log = service.activity
+    # A job that was begun earlier is counted from here on.
+    log.add_progress(progress("a", 5_000, 9_000), NOW - 2)
+    log.add_progress(progress("b", 0, 0, "queued"), NOW - 2)
+    assert list(log.job_steps) == []
+    log.add_progress(progress("a", 5_300, 9_600), NOW - 1)
+    log.add_progress(progress("b", 30, 60, "done"), NOW - 1)
+    log.add_progress(json.dumps({"job_id": "a", "state": "deleted"}), NOW)
+    assert [(step.ids, step.skus) for step in log.job_steps] == [(300, 600), (30, 60)]
+    view = view_of(service, NOW)
+    assert (view["fields"]["ids"], view["fields"]["ids_peak"]) == ("110", "330")
+    assert (view["fields"]["skus"], view["fields"]["skus_peak"]) == ("220", "660")
+    assert view_of(service, NOW + SECONDS)["fields"]["skus_peak"] == "0"
+
+
+@pytest.mark.parametrize("payload", ["", "[]", "7", "{}", '{"job_id": 1}', '{"job_id": 1, "state": 1, "rows": "x"}'])
+def test_progress_that_is_nonsense_is_ignored(payload: str) -> None:
+    log = ActivityLog()
+    log.add_progress(payload)
+    assert list(log.job_steps) == []
 
 
 def test_the_log_is_bounded_in_samples_and_processes() -> None:

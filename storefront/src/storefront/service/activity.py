@@ -35,6 +35,9 @@ INTERVAL: Final = 1.0
 KEPT: Final = 90
 """The number of samples of a process that are kept."""
 
+MOST_JOBS: Final = 1_000
+"""The number of jobs whose progress is remembered, and of the steps of their progress."""
+
 MOST_PROCESSES: Final = 32
 """The number of processes whose samples are kept. The one that was silent for longest makes room."""
 
@@ -233,12 +236,24 @@ def _total(seconds: Histogram, ending: str) -> float:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class JobStep:
+    """A part of a job that was answered, by any worker."""
+
+    at: float
+    """The time in seconds since 1970 at which it was heard of."""
+    ids: int
+    skus: int
+
+
 class ActivityLog:
-    """The last samples of all processes of the service."""
+    """The last samples of all processes of the service, and the last parts of jobs that workers have answered."""
 
     def __init__(self) -> None:
         self._samples: dict[str, deque[Sample]] = {}
         self._latest_id: str | None = None
+        self._jobs: dict[str, tuple[int, int]] = {}
+        self.job_steps: deque[JobStep] = deque(maxlen=MOST_JOBS)
 
     def add(self, payload: str) -> None:
         """Add the sample in a notification, if there is one in it."""
@@ -255,6 +270,24 @@ class ActivityLog:
         shown = {process: list(samples) for process, samples in sorted(self._samples.items())}
         last = max((samples[-1].at for samples in shown.values()), default=0.0)
         return {process: samples for process, samples in shown.items() if last - samples[-1].at < STALE}
+
+    def add_progress(self, payload: str, now: float | None = None) -> None:
+        """Add what a job has gained since it was last heard of. `now` is the time in seconds since 1970."""
+        try:
+            members = json.loads(payload)
+            job, state = str(members["job_id"]), str(members["state"])
+            ids, skus = int(members.get("lines_done", 0)), int(members.get("rows", 0))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            return
+        known = self._jobs.pop(job, None)
+        # A job that was begun before this process is counted from here on.
+        if known is not None and ids > known[0]:
+            at = time.time() if now is None else now
+            self.job_steps.append(JobStep(at, ids - known[0], max(skus - known[1], 0)))
+        if state in ("queued", "running"):
+            self._jobs[job] = (ids, skus)
+            if len(self._jobs) > MOST_JOBS:
+                del self._jobs[next(iter(self._jobs))]
 
     @property
     def latest_id(self) -> str | None:

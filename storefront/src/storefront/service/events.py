@@ -120,7 +120,10 @@ class EventHub:
         return sum(map(len, self._subscriptions.values()))
 
     def observe(self, topic: str, observer: Callable[[str], None]) -> None:
-        """Call a function with each notification of a topic, before the streams get it."""
+        """Call a function with each notification of a topic, before the streams get it.
+
+        The topic PROGRESS_CHANNEL stands for the progress of all jobs.
+        """
         self._observers[topic] = observer
 
     def subscribe(self, topic: str) -> Subscription:
@@ -164,6 +167,8 @@ class EventHub:
                 elif event.channel == ACTIVITY_CHANNEL:
                     self.publish(ACTIVITY_CHANNEL, event.payload)
                 elif (topic := _job_topic_of(event.payload)) is not None:
+                    if observer := self._observers.get(PROGRESS_CHANNEL):
+                        observer(event.payload)
                     self.publish(topic, event.payload)
 
     def _look_again(self) -> None:

@@ -44,7 +44,7 @@ FRESH: Final = 3.0
 """Seconds for which the last sample of a process stands for the present."""
 
 GAUGES: Final = (
-    ("skus", "SKUs sent", "a second"),
+    ("skus", "SKUs of batches and jobs", "a second"),
     ("ids", "Ids answered", "a second"),
     ("requests", "Requests answered", "a second"),
     ("request_ms", "Time of a request", "ms, mean"),
@@ -53,13 +53,16 @@ GAUGES: Final = (
 )
 COLUMNS: Final = (
     ("size", "Open"),
-    ("max_size", "At most"),
+    ("max_size", "Limit"),
     ("idle", "Idle"),
     ("leased", "Leased"),
-    ("in_flight", "Queries in flight"),
-    ("queued", "Queries queued"),
-    ("waiting", "Callers waiting"),
+    ("in_flight", "In flight"),
+    ("queued", "Queued"),
+    ("waiting", "Waiting"),
 )
+_OF_JOBS: Final = ("skus", "ids")
+"""Figures that workers add to. A part of a job that was answered counts in the second in which that was heard."""
+
 _SUMMED: Final = ("skus", "ids", "requests", "running")
 
 
@@ -151,8 +154,16 @@ def view_of(service: Service, now: float | None = None) -> dict[str, Any]:
     curves = {}
     for name, _, _ in GAUGES:
         values = series(by_process, name, now)
+        for step in service.activity.job_steps:
+            place = SECONDS - 1 - math.floor(now - step.at)
+            if name in _OF_JOBS and 0 <= place < SECONDS:
+                values[place] += getattr(step, name)
         top = max(values)
-        fields[name] = _shown(_present(by_process, name, now))
+        present = _present(by_process, name, now)
+        if name in _OF_JOBS:
+            recent = [getattr(step, name) for step in service.activity.job_steps if now - step.at <= FRESH]
+            present = (present or 0.0) + sum(recent) / FRESH
+        fields[name] = _shown(present)
         fields[f"{name}_peak"] = _shown(top)
         curves[name] = points(values, top)
     processes = sorted({*by_process, service.sampler.process})

@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 import headrace
 from storefront.batch import Strategy, choose_strategy
+from storefront.jobs import PROGRESS_CHANNEL
 from storefront.service.activity import ActivityLog, Sampler, Throughput
 from storefront.service.events import ACTIVITY_CHANNEL, EventHub
 from storefront.service.limits import Limits
@@ -50,6 +51,7 @@ class Service:
         self.sampler = Sampler(self.metrics, pool, self.running_batches, self.throughput)
         self.events = EventHub()
         self.events.observe(ACTIVITY_CHANNEL, self.activity.add)
+        self.events.observe(PROGRESS_CHANNEL, self.activity.add_progress)
         self.background: list[Background] = []
         """The parts that run in the background. They are started after the pool was opened."""
 
