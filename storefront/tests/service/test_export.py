@@ -15,7 +15,7 @@ import headrace
 from storefront import open_connection
 from storefront.service import export
 from storefront.service.settings import ServiceSettings
-from storefront.stream import CATALOGUE, COLUMNS
+from storefront.stream import CATALOGUE_SINCE, COLUMNS
 
 
 @pytest.fixture(params=[7, 1_000, 5_000], ids=lambda size: f"pages of {size}")
@@ -28,7 +28,7 @@ def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 async def catalogue(dsn: str) -> list[dict[str, Any]]:
     async with open_connection(dsn) as connection:
-        return [dict(row) for row in await connection.fetch(CATALOGUE)]
+        return [dict(row) for row in await connection.fetch(CATALOGUE_SINCE, 0)]
 
 
 async def test_every_sku_is_exported_in_order(client: AsyncClient, dsn: str, page: int) -> None:
