@@ -179,14 +179,14 @@ class EventHub:
         return [each for topic in self._subscriptions.values() for each in topic]
 
 
-class Listening(Protocol):
+class PagesOfService(Protocol):
     """The part of a service that listens for its pages."""
 
     pool: headrace.Pool
     events: EventHub
 
 
-async def listen_for_pages(service: Listening) -> None:
+async def listen_for_pages(service: PagesOfService) -> None:
     """Pass the notifications of the database on to the pages of a process, until the task is cancelled."""
     await service.events.listen(service.pool)
 
