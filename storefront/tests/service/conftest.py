@@ -86,8 +86,17 @@ async def partner_browser(signed_in: Callable[..., Any]) -> Client:
 
 @pytest.fixture
 def settings(dsn: str) -> ServiceSettings:
-    """The settings of a service on the small catalogue."""
-    return ServiceSettings(dsn, pool_size=4, cookie_secret="a secret of the tests", workers=0)
+    """The settings of a service on the small catalogue. No time limit ends what another cause is to end."""
+    return ServiceSettings(
+        dsn,
+        pool_size=4,
+        cookie_secret="a secret of the tests",
+        workers=0,
+        query_timeout=3_600.0,
+        send_timeout=3_600.0,
+        header_timeout=3_600.0,
+        body_timeout=3_600.0,
+    )
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import headrace
 import storefront
 from storefront.service import api, health, jobs_api, operator_pages, pages
 from storefront.service.activity import report_activity
-from storefront.service.authentication import keep_leases, watch_partners
+from storefront.service.authentication import keep_leases, poll_partners, watch_partners
 from storefront.service.events import listen_for_pages
 from storefront.service.headers import SecurityHeaders
 from storefront.service.metrics import RequestMetrics
@@ -32,6 +32,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 )
 BACKGROUND: Final[tuple[Background, ...]] = (
     watch_partners,
+    poll_partners,
     keep_leases,
     jobs_api.work_jobs,
     listen_for_pages,

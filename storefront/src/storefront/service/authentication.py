@@ -120,16 +120,15 @@ async def end_revoked_streams(service: Service) -> None:
 
 
 async def watch_partners(service: Service) -> None:
-    """Notice revoked keys: at once by their notification, and by a look at the table every few seconds."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_poll_partners(service))
-        async with service.pool.listen(REVOKED_CHANNEL) as events:
-            async for _ in events:
-                service.partners.forget()
-                await end_revoked_streams(service)
+    """Notice revoked keys at once, by their notification."""
+    async with service.pool.listen(REVOKED_CHANNEL) as events:
+        async for _ in events:
+            service.partners.forget()
+            await end_revoked_streams(service)
 
 
-async def _poll_partners(service: Service) -> None:
+async def poll_partners(service: Service) -> None:
+    """Notice revoked keys whose notification was missed, by a look at the table every few seconds."""
     while True:
         await asyncio.sleep(service.settings.poll_interval)
         await end_revoked_streams(service)
