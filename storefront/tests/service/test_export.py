@@ -62,20 +62,14 @@ async def test_gaps_between_ids_lose_nothing(client: AsyncClient, dsn: str, page
 
 
 async def test_a_client_that_goes_away_frees_its_connection_at_once(
-    changed: Callable[..., ServiceSettings],
-    open_server: Any,
-    new_partner: Any,
-    raw: Any,
-    locked: headrace.Connection,
-    until: Any,
+    serving: GracefulServer, new_partner: Any, raw: Any, locked: headrace.Connection, until: Any
 ) -> None:
     key = (await new_partner()).key
-    async with open_server(changed(query_timeout=3_600.0)) as server:
-        pool = server.service.pool
-        client = await raw(server)
-        await client.send(f"GET /v1/export HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
-        await until(lambda: locked.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"))
-        client.abort()
-        await until(lambda: locked.fetchval("SELECT count(*) = 0 FROM pg_locks WHERE NOT granted"))
-        await until(lambda: len(server.service.running_batches) == 0)
-        await until(lambda: pool.stats().idle == pool.stats().size)
+    pool = serving.service.pool
+    client = await raw(serving)
+    await client.send(f"GET /v1/export HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    await until(lambda: locked.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"))
+    client.abort()
+    await until(lambda: locked.fetchval("SELECT count(*) = 0 FROM pg_locks WHERE NOT granted"))
+    await until(lambda: len(serving.service.running_batches) == 0)
+    await until(lambda: pool.stats().idle == pool.stats().size)
