@@ -92,13 +92,14 @@ def list_all(
         return
     table = Table(box=None, pad_edge=False)
     for title in ("id", "partner", "key", "requests/min", "ids/batch", "at once", "added", "revoked"):
-        table.add_column(title, justify="right" if title in ("id", "requests/min", "ids/batch", "at once") else "left")
+        number = title in ("id", "requests/min", "ids/batch", "at once")
+        table.add_column(title, justify="right" if number else "left", no_wrap=title != "partner", overflow="fold")
     for entry in entries:
         partner = entry.partner
         table.add_row(
             str(partner.partner_id),
             partner.partner_name.replace("[", "\\["),
-            f"sf_{partner.key_prefix}_...",
+            f"sf_{partner.key_prefix}",
             f"{partner.requests_per_minute:,}",
             f"{partner.batch_ids:,}",
             f"{partner.batches_at_once:,}",
