@@ -201,6 +201,21 @@ async def test_a_body_that_comes_too_slowly_is_refused(
         assert await leases(server) == 0
 
 
+async def test_a_body_that_is_not_wanted_is_not_read_for_ever(
+    changed: Callable[..., ServiceSettings], open_server: Any, raw: Any, request_for: Any
+) -> None:
+    async with open_server(changed(header_timeout=0.3)) as server:
+        client = await raw(server)
+        await client.send(request_for("a wrong key", MANY).replace(b"Connection: close\r\n", b"")[:2_000])
+        # The rest of the body never comes.
+        assert (await client.rest()).startswith(b"HTTP/1.1 401 ")
+        again = await raw(server)
+        await again.send(request_for("a wrong key", b"1\n").replace(b"Connection: close\r\n", b""))
+        await again.reader.readuntil(b"}")
+        await again.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert (await again.rest()).endswith(b"ok\n")
+
+
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
 async def test_a_body_of_a_gigabyte_is_refused_while_it_is_read(
     serving: GracefulServer, new_partner: Any, raw: Any, announced: bool

@@ -38,6 +38,7 @@ class ServiceProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._header_timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
         self._application = self.app
         self.app = self._run
@@ -68,9 +69,25 @@ class ServiceProtocol(H11Protocol):
         elif self._header_timer is None and self.conn.trailing_data[0]:
             self._start_timer()
 
+    def on_response_complete(self) -> None:
+        """Give the client a limited time to send the rest of a body that was answered without being read.
+
+        uvicorn reads and drops it for as long as it comes.
+        """
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY and self._rest_timer is None:
+            self._rest_timer = self.loop.call_later(self.header_timeout, self._rest_late)
+
+    def _rest_late(self) -> None:
+        self._rest_timer = None
+        if self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limit."""
+        """Stop the time limits."""
         self._stop_timer()
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
         self._lost.set()
         super().connection_lost(exc)
 
