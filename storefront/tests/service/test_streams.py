@@ -242,4 +242,5 @@ async def test_a_body_of_a_gigabyte_is_refused_while_it_is_read(
         await sending
     status, body, _ = body_of(answer)
     assert (status, json.loads(body)["limit"]) == (413, 8 * 2**20)
-    assert sent < 500_000_000
+    # The limit, some more for the client to notice, and the buffers of the sockets.
+    assert sent < 64 * 2**20

@@ -95,6 +95,7 @@ class _LingeringResponse(JSONResponse):
     """
 
     SECONDS = 2.0
+    BYTES = 4 * 2**20
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, then drop the rest of the request's body."""
@@ -102,10 +103,12 @@ class _LingeringResponse(JSONResponse):
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         with suppress(TimeoutError):
             async with asyncio.timeout(self.SECONDS):
-                more = True
-                while more:
+                dropped = 0
+                while dropped < self.BYTES:
                     message = await receive()
-                    more = message["type"] == "http.request" and message.get("more_body", False)
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        break
+                    dropped += len(message.get("body", b""))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
