@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 import headrace
+from storefront import open_connection
 from storefront.partners import Partner
 from storefront.service.application import create_application
 from storefront.service.limits import Limits
@@ -112,6 +113,22 @@ async def test_no_more_batches_begin_at_the_same_time_than_the_limit(
     processes = Limits(pool, 60.0), Limits(pool, 60.0)
     outcomes = await asyncio.gather(*(refused(processes[number % 2].begin_batch(partner)) for number in range(20)))
     assert outcomes.count(False) == 5
+
+
+async def test_a_slot_that_another_process_is_taking_is_not_taken_twice(
+    application: FastAPI, new_partner: Any, pool: headrace.Pool, dsn: str, until: Any
+) -> None:
+    partner: Partner = (await new_partner(batches_at_once=1)).partner
+    async with open_connection(dsn) as another:
+        async with another.transaction():
+            await another.execute(
+                "INSERT INTO partner_batch VALUES ($1, 1, gen_random_uuid(), now() + interval '1 hour')",
+                partner.partner_id,
+            )
+            # The new row cannot be seen yet, so the slot looks free.
+            beginning = asyncio.create_task(refused(Limits(pool, 60.0).begin_batch(partner)))
+            await until(lambda: another.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"))
+        assert await beginning
 
 
 async def test_a_killed_process_leaves_no_batch_counted_for_ever(
