@@ -34,7 +34,7 @@ from storefront.jobs import (
     read_report,
     sweep,
 )
-from storefront.partners import add_partner
+from storefront.partners import add_partner, revoke_partner
 
 from .conftest import LIMITS, PATIENT, Submit, check_complete, in_pieces
 
@@ -224,9 +224,11 @@ async def test_a_result_that_takes_too_many_bytes_fails_its_job(pool: headrace.P
     assert failed.parts == len(await list_parts(pool, job.job_id)) > 0
 
 
-async def test_an_unknown_partner_is_refused(pool: headrace.Pool) -> None:
-    with pytest.raises(StorefrontError, match="there is no partner 99"):
-        await create_job(pool, 99, in_pieces("1\n"))
+async def test_an_unknown_or_revoked_partner_is_refused(pool: headrace.Pool, partner: int) -> None:
+    await revoke_partner(pool, "Aurora")
+    for partner_id in (99, partner):
+        with pytest.raises(StorefrontError, match=f"there is no partner {partner_id} with a valid key"):
+            await create_job(pool, partner_id, in_pieces("1\n"))
 
 
 async def test_parquet_is_refused(pool: headrace.Pool, partner: int) -> None:

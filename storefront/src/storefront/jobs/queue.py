@@ -292,9 +292,9 @@ async def _begin(
     async with pool.acquire() as connection, connection.transaction():
         # Requests of the same partner take turns, so that together they do not exceed a limit.
         if not await connection.fetchval(
-            "SELECT true FROM partner WHERE partner_id = $1 FOR NO KEY UPDATE", partner_id
+            "SELECT true FROM partner WHERE partner_id = $1 AND revoked_at IS NULL FOR NO KEY UPDATE", partner_id
         ):
-            raise StorefrontError(f"there is no partner {partner_id}")
+            raise StorefrontError(f"there is no partner {partner_id} with a valid key")
         if idempotency_key is not None:
             await connection.execute(
                 "DELETE FROM job WHERE partner_id = $1 AND idempotency_key = $2"

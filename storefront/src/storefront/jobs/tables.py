@@ -59,9 +59,6 @@ CREATE TABLE IF NOT EXISTS job_part (
     report BYTEA NOT NULL,
     PRIMARY KEY (job_id, part)
 )""",
-    # The data are compressed by the program, so the server need not try.
-    "ALTER TABLE job_input ALTER COLUMN data SET STORAGE EXTERNAL",
-    "ALTER TABLE job_part ALTER COLUMN data SET STORAGE EXTERNAL",
     # Workers look for jobs to claim, and partners for their own.
     """\
 CREATE INDEX IF NOT EXISTS job_claimed_until_idx ON job (claimed_until)
