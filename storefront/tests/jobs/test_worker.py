@@ -141,6 +141,16 @@ async def test_claims_at_once_are_of_different_jobs(pool: headrace.Pool, submit:
     assert sorted(each.job_id for each in claims if each) == sorted(job.job_id for job in jobs)
 
 
+async def test_a_job_that_is_just_being_claimed_holds_up_nobody(shop: str, pool: headrace.Pool, submit: Submit) -> None:
+    first, second = await submit("1\n"), await submit("1\n")
+    async with open_connection(shop) as other, other.transaction():
+        await other.execute("SELECT FROM job WHERE job_id = $1 FOR UPDATE", first.job_id)
+        async with asyncio.timeout(60):
+            claimed = await claim(pool)
+        assert claimed is not None
+        assert claimed.job_id == second.job_id
+
+
 async def test_partners_take_turns(pool: headrace.Pool, partner: int, submit: Submit) -> None:
     first, second = await submit("1\n"), await submit("1\n")
     other = (await add_partner(pool, "Boreas")).partner.partner_id
