@@ -19,8 +19,19 @@ import pytest
 import headrace
 from storefront import EmbeddedServer, Strategy, batch, create_schema, open_connection
 from storefront.formats import Format
-from storefront.jobs import JobLimits, JobState, Worker, cancel_job, create_job, delete_job, get_job, list_parts, parts
-from storefront.jobs.claims import ClaimLostError, give_back, put_off, renew_claim
+from storefront.jobs import (
+    JobLimits,
+    JobState,
+    Worker,
+    cancel_job,
+    create_job,
+    delete_job,
+    get_job,
+    list_parts,
+    parts,
+    worker,
+)
+from storefront.jobs.claims import ClaimLostError, claim_job, give_back, put_off, renew_claim
 from storefront.partners import add_partner, revoke_partner
 from storefront.service_schema import create_service_tables
 
@@ -312,20 +323,26 @@ async def test_a_worker_that_is_stopped_gives_its_job_back_at_once(
 
 
 async def test_a_worker_that_is_stopped_at_its_claim_gives_the_job_back(
-    shop: str, pool: headrace.Pool, submit: Submit
+    pool: headrace.Pool, submit: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await submit("1\n")
-    stop = asyncio.Event()
-    async with open_connection(shop) as connection:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE job IN SHARE MODE")
-            task = asyncio.create_task(Worker(pool, settings=PATIENT).run(stop))
-            waiting = "SELECT true FROM pg_locks WHERE relation = 'job'::regclass AND NOT granted"
-            await until(lambda: pool.fetchval(waiting), "the claim waits")
-            stop.set()
-            # The worker has seen it, and waits for its claim.
-            for _ in range(10):
-                await asyncio.sleep(0)
+    claimed, stop, arrives = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late(*args: Any, **options: Any) -> Any:
+        """Claim a job. The server has made the claim, and its answer is on the way until `arrives` is set."""
+        made = await claim_job(*args, **options)
+        claimed.set()
+        await arrives.wait()
+        return made
+
+    monkeypatch.setattr(worker, "claim_job", late)
+    task = asyncio.create_task(Worker(pool, settings=PATIENT).run(stop))
+    await claimed.wait()
+    stop.set()
+    # The worker sees it, and waits for its claim.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    arrives.set()
     await task
     after = await get_job(pool, job.partner_id, job.job_id)
     assert (after.state, after.attempts) == (JobState.QUEUED, 0)
