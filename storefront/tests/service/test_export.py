@@ -13,7 +13,7 @@ from httpx import AsyncClient
 import headrace
 from storefront import open_connection
 from storefront.service import export
-from storefront.service.settings import ServiceSettings
+from storefront.service.server import GracefulServer
 from storefront.stream import CATALOGUE_SINCE, COLUMNS
 
 
