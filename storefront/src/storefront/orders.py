@@ -198,7 +198,7 @@ class Order:
         elif input_format is InputFormat.NDJSON:
             self._lines = self._read(_json_id)
         else:
-            self._lines = self._read(_product_id)
+            self._lines = self._read(read_product_id)
 
     def __iter__(self) -> Iterator[OrderLine]:
         return self._lines
@@ -261,7 +261,7 @@ class Order:
                 return self._read_csv(names.index(COLUMN), delimiter)
         if not text or text.strip().isdigit():
             # A single column of ids needs no header.
-            return self._read(_product_id)
+            return self._read(read_product_id)
         raise UsageError(f"{self._name} has no column {COLUMN}: its header is {_shown(text)}")
 
     def _read_csv(self, column: int, delimiter: str) -> Iterator[OrderLine]:
@@ -314,7 +314,8 @@ def _refuse_encodings(first: bytes, name: str) -> None:
         raise UsageError(f"{name} is a Parquet file: expected ids, CSV or NDJSON")
 
 
-def _product_id(raw: bytes) -> int:
+def read_product_id(raw: bytes) -> int:
+    """Read the product id on a line. Raises UsageError that says what is wrong with the line."""
     digits = raw.strip()
     if digits.isdigit() and len(digits) <= 19 and 1 <= (product_id := int(digits)) <= MAX_WHOLE_NUMBER:
         return product_id

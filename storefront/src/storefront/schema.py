@@ -57,6 +57,8 @@ INDEXES = (
     "CREATE INDEX IF NOT EXISTS sku_product_id_idx ON sku (product_id)",
     # The products of a brand, for a search, and the product of a name, for an import.
     "CREATE INDEX IF NOT EXISTS product_brand_id_product_name_idx ON product (brand_id, product_name)",
+    # The products of a brand are counted, and read page by page in the order of their ids.
+    "CREATE INDEX IF NOT EXISTS product_brand_id_product_id_idx ON product (brand_id, product_id)",
 )
 
 SEARCH_INDEXES = (

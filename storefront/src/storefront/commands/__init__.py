@@ -4,7 +4,21 @@ A module defines `app`, a `typer.Typer` with one command, or a named one with a 
 options, calls a function of the package, and shows the outcome. COMMANDS lists every module's `app`.
 """
 
-from storefront.commands import batch, bench, brands, demo, export, import_, init, load, lookup, search
+from storefront.commands import (
+    batch,
+    bench,
+    brands,
+    demo,
+    export,
+    import_,
+    init,
+    load,
+    lookup,
+    partners,
+    search,
+    serve,
+    work,
+)
 
 COMMANDS = (
     init.app,
@@ -15,7 +29,10 @@ COMMANDS = (
     batch.app,
     export.app,
     bench.app,
+    serve.app,
+    work.app,
     demo.app,
     brands.app,
+    partners.app,
 )
 """In the order in which `storefront --help` lists them."""

@@ -16,6 +16,7 @@ from storefront.options import (
     run_on_server,
 )
 from storefront.schema import create_schema, headline, status_line
+from storefront.service_schema import create_service_tables
 
 app = typer.Typer()
 
@@ -28,7 +29,7 @@ def init(
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
 ) -> None:
-    """Create the database and its five tables. Running it twice is harmless."""
+    """Create the database and its tables. Running it twice is harmless."""
     log_to(stderr(), verbose=verbose)
 
     created = False
@@ -47,6 +48,7 @@ def init(
                 typer.echo(status)
         async with open_connection(target) as connection:
             await create_schema(connection, report)
+            await create_service_tables(connection, report)
 
     run_on_server(dsn, data_dir, work, create=True)
     if json:

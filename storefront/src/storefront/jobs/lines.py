@@ -1,0 +1,231 @@
+"""Read the lines of a job as they arrive, and store them in parts.
+
+The lines are those of storefront.orders, or records of CSV with a column product_id, or objects of NDJSON with a member
+product_id. A stored part is text compressed by zlib, with a line for each of them: the product id, `=` and the id if an
+earlier line has the same id, or `!` and the problem with a malformed line. So repeated ids are found once, when the job
+is created, and any part can be answered without the parts before it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+
+from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
+from storefront.errors import UsageError
+from storefront.orders import BYTE_ORDER_MARK, MAX_LINE, OrderLine, SeenIds, read_product_id
+
+REPEATED = "="
+MALFORMED = "!"
+"""The marks of stored lines that are not to be looked up."""
+
+MAX_RECORD = 100_000
+"""The number of bytes of a line of CSV or NDJSON that are read. It may have other fields. The rest is skipped."""
+
+COLUMN = "product_id"
+
+
+class JobInput(StrEnum):
+    """How the ids of a job are written."""
+
+    IDS = "ids"
+    """An id on each line."""
+    CSV = "csv"
+    """CSV with a column product_id, or one column of ids without a header. The delimiter is `,`, `;` or a tab."""
+    NDJSON = "ndjson"
+    """On each line an id, or an object with a member product_id."""
+
+
+class LineReader:
+    """Divides a stream of bytes into lines. Memory holds the lines of one piece, and the set of the ids seen.
+
+    `stored` has the lines that were read and not taken yet, as they are stored. `count` is the number of lines. The
+    header of CSV is not among them; `skipped` is then 1.
+    """
+
+    def __init__(self, job_input: JobInput = JobInput.IDS) -> None:
+        self.stored: list[str] = []
+        self.count = 0
+        self.skipped = 0
+        self._input = job_input
+        self._parse: Callable[[bytes], int] = _read_json if job_input is JobInput.NDJSON else read_product_id
+        self._longest = MAX_LINE if job_input is JobInput.IDS else MAX_RECORD
+        self._seen = SeenIds()
+        self._rest = b""
+        self._csv = _CsvRecord(0, ",")
+        self._open_record: list[bytes] = []
+        self._open_bytes = 0
+        self._begun = False
+
+    def feed(self, piece: bytes) -> None:
+        """Read the next piece of the stream. A line that is not complete yet is kept for the next one.
+
+        Raises UsageError if the stream is CSV without a column of ids, or not in UTF-8.
+        """
+        first, *others = piece.split(b"\n")
+        # No more is kept of a line than is ever looked at, so that a line without an end does not fill the memory.
+        self._rest += first[: max(0, self._longest - len(self._rest))]
+        if not others:
+            return
+        lines = [self._rest, *others]
+        self._rest = lines.pop()[: self._longest]
+        self._read(lines)
+
+    def end(self) -> None:
+        """Read the last line, if it has no line feed."""
+        if self._rest:
+            self._read([self._rest])
+            self._rest = b""
+        self._close_record()
+
+    def take(self, count: int) -> list[str]:
+        """Take the first `count` lines out of `stored`."""
+        taken, self.stored = self.stored[:count], self.stored[count:]
+        return taken
+
+    def _read(self, lines: list[bytes]) -> None:
+        if not self._begun:
+            self._begun = True
+            if lines[0].startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise UsageError("the lines are in UTF-16, expected UTF-8")
+            lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
+            if self._input is JobInput.CSV:
+                self._begin_csv(lines)
+        if self._input is JobInput.CSV:
+            for line in lines:
+                self._read_csv(line)
+        else:
+            for line in lines:
+                self._read_record(line)
+
+    def _read_record(self, raw: bytes) -> None:
+        self.count += 1
+        try:
+            product_id = self._parse(raw[: self._longest])
+        except UsageError as error:
+            self.stored.append(f"{MALFORMED}{error}")
+            return
+        # No product has an id above MAX_ID, so there are no SKUs that were written before.
+        repeated = product_id <= MAX_ID and not self._seen.add(product_id)
+        self.stored.append(f"{REPEATED}{product_id}" if repeated else str(product_id))
+
+    def _begin_csv(self, lines: list[bytes]) -> None:
+        """Find the column of the ids in the header, and take the header out of the lines."""
+        head = lines[0].decode(errors="replace").rstrip("\r")
+        for delimiter in ",;\t":
+            names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter), [])]
+            if COLUMN in names:
+                del lines[0]
+                self.skipped = 1
+                self._parse = self._csv = _CsvRecord(names.index(COLUMN), delimiter)
+                return
+        if not head.strip().isdigit():
+            shown = head if len(head) <= 40 else f"{head[:40]}..."
+            raise UsageError(f"the CSV has no column {COLUMN}: its header is {shown!r}")
+        self._parse = self._csv
+
+    def _read_csv(self, line: bytes) -> None:
+        """Read a record when all of its lines are there. A field in quotation marks may have line feeds in it."""
+        opened = self._open_record
+        if not opened:
+            if b'"' in line and self._csv.is_open(line):
+                opened.append(line)
+                self._open_bytes = len(line)
+            else:
+                self._read_record(line)
+            return
+        opened.append(line)
+        self._open_bytes += len(line) + 1
+        if line.count(b'"') % 2:
+            # A quotation mark inside of the field is doubled.
+            self._open_record = []
+            self._read_record(b"\n".join(opened))
+        elif self._open_bytes >= self._longest:
+            self._close_record()
+
+    def _close_record(self) -> None:
+        """Read a record whose quotation mark is never closed as a record on each line, so that no line is lost."""
+        lines, self._open_record = self._open_record, []
+        for line in lines:
+            self._read_record(line)
+
+
+class _CsvRecord:
+    """Reads the id in a record of CSV."""
+
+    def __init__(self, column: int, delimiter: str) -> None:
+        self._column = column
+        self._delimiter = delimiter
+
+    def is_open(self, raw: bytes) -> bool:
+        """Return whether a record goes on after its first line, because a quotation mark is not closed."""
+        text = raw.decode(errors="replace")
+        try:
+            list(csv.reader([text], delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            return "unexpected end of data" in str(error)
+        return False
+
+    def __call__(self, raw: bytes) -> int:
+        """Return the id. Raises UsageError that says what is wrong with the record."""
+        text = raw.decode(errors="replace").rstrip("\r")
+        try:
+            if '"' in text:
+                record = next(csv.reader(text.splitlines(keepends=True), delimiter=self._delimiter), [])
+            else:
+                record = text.split(self._delimiter) if text else []
+        except csv.Error as error:
+            raise UsageError(f"the line is not CSV: {error}") from None
+        if self._column >= len(record):
+            raise UsageError(f"the line has no field {COLUMN}" if record else "the line is empty")
+        return parse_product_id(record[self._column])
+
+
+def _read_json(raw: bytes) -> int:
+    """Read the id on a line of NDJSON. Raises UsageError that says what is wrong with the line."""
+    text = raw.strip()
+    if text.isdigit():
+        return read_product_id(text)
+    if not text:
+        raise UsageError(f"the line is empty: expected an object with a {COLUMN}")
+    shown = repr(text[:40].decode(errors="replace") + ("..." if len(text) > 40 else ""))
+    try:
+        value = json.loads(text, parse_int=_number)
+    except UnicodeDecodeError:
+        raise UsageError("the line is not text in UTF-8: expected JSON") from None
+    except (ValueError, RecursionError):
+        raise UsageError(f"{shown} is not JSON: expected an object with a {COLUMN}") from None
+    if isinstance(value, dict):
+        if COLUMN not in value:
+            raise UsageError(f"the object has no {COLUMN}")
+        value = value[COLUMN]
+    if isinstance(value, str):
+        return parse_product_id(value)
+    if type(value) is int and 1 <= value <= MAX_WHOLE_NUMBER:
+        return value
+    raise UsageError(f"{shown} has no product id: expected a whole number from 1 to {MAX_WHOLE_NUMBER}")
+
+
+def _number(digits: str) -> int | None:
+    # int() refuses thousands of digits.
+    return int(digits) if len(digits) <= 20 else None
+
+
+def pack_lines(stored: list[str]) -> bytes:
+    """Return a part of the input as it is stored in job_input."""
+    return zlib.compress("\n".join(stored).encode(), level=1)
+
+
+def unpack_lines(data: bytes, first_line: int, *, start: int) -> Iterator[OrderLine]:
+    """Yield the lines of a stored part, which begins with `first_line`, from the line `start` on."""
+    stored = zlib.decompress(data).decode().split("\n")
+    for number, line in enumerate(stored[max(0, start - first_line) :], start=max(first_line, start)):
+        if line.startswith(REPEATED):
+            yield OrderLine(number, int(line[1:]), repeated=True)
+        elif line.startswith(MALFORMED):
+            yield OrderLine(number, None, malformed=line[1:])
+        else:
+            yield OrderLine(number, int(line))
