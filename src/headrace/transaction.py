@@ -474,9 +474,14 @@ class Transaction:
 
     def _roll_back_unawaited(self) -> None:
         """Roll back without waiting for the answer. The ROLLBACK is written ahead of every later statement."""
-        if not self._gone():
+        if self._gone() or self._was_unsent(State.ROLLEDBACK):
+            return
+        if not self._is_refused():
+            commands = self._commands
+            commands.drop_unsent()
+            commands.end_block()
             self._connection._driver.background("ROLLBACK", vital=True)
-            self._ended(State.ROLLEDBACK)
+        self._ended(State.ROLLEDBACK)
 
     def _was_prepared(self) -> None:
         """Note that PREPARE TRANSACTION has ended it."""
