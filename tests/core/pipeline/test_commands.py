@@ -375,7 +375,7 @@ def test_a_stale_statement_behind_a_begin_is_not_run_again() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_nothing_of_a_block_is_sent_after_a_statement_has_ended_it(first: bool) -> None:
+def test_a_statement_of_the_program_that_ends_the_block_is_what_it_asked_for(first: bool) -> None:
     talk, commands = begun() if first else opened()
     call = single(talk, "COMMIT")
     assert talk.flush() == ("PBEPBES" if first else "PBES")
@@ -383,7 +383,19 @@ def test_nothing_of_a_block_is_sent_after_a_statement_has_ended_it(first: bool) 
     talk.reply(*([completed("BEGIN")] if first else []), ready)
     assert call.value == "COMMIT"
     assert not commands.is_open
-    with pytest.raises(headrace.NoActiveSQLTransactionError, match="ended by a statement inside it \\('COMMIT'\\)"):
+    talk.fetch(ECHO, 1)
+    assert talk.flush() == "BES"
+
+
+def test_nothing_of_a_block_is_sent_after_the_server_turns_out_not_to_have_it() -> None:
+    """A pooler may have given the connection another backend."""
+    talk, commands = opened()
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "BES"
+    talk.reply(done("SELECT 0"))
+    assert call.value == []
+    assert not commands.is_open
+    with pytest.raises(headrace.NoActiveSQLTransactionError, match="no longer open on the server after"):
         talk.fetch(ECHO, 1)
     commands.end_block()
     talk.fetch(ECHO, 2)

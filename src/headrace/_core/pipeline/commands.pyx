@@ -14,12 +14,11 @@ cimport cython
 from headrace._core.pipeline.connection_lost cimport text_of
 from headrace._core.pipeline.requests cimport ABANDONED, DONE, OWN, PUT_OFF, QUEUED, WAITING, ExtendedQuery, Request
 
+from headrace._core.pipeline.connection_lost import transaction_control
 from headrace.exceptions import InFailedSQLTransactionError, NoActiveSQLTransactionError, ProtocolError
 from headrace._sql.classify import classify
 
-ENDED_HINT = (
-    'End a transaction by the end of its `async with` block, or by commit() or rollback() of the object, and not by '
-    "execute('COMMIT').")
+LOST_HINT = 'A pooler may have switched to another backend. Behind a pooler, connect with statement_mode="unnamed".'
 
 
 @cython.final
@@ -41,8 +40,8 @@ cdef class Block:
         cdef object error
         if not self.is_refused:
             error = NoActiveSQLTransactionError(
-                f'the transaction has been ended by a statement inside it ({self.failure!r}): nothing else of it is executed',
-                hint=ENDED_HINT)
+                f'the transaction was no longer open on the server after {self.failure!r}: nothing else of it is executed',
+                hint=LOST_HINT)
             return error
         if not self.is_known:
             self.is_known = True
@@ -183,6 +182,10 @@ cdef class Commands:
                 return block
         block = self.block
         if block is None or not idle or not block.is_begun or block.failure is not None:
+            return None
+        if transaction_control(head.query)[1]:
+            # The program has ended it by a statement of its own, and goes on outside of it.
+            self.block = None
             return None
         block.failure = head.query
         return block
