@@ -2,7 +2,7 @@ from typing import Any, final
 
 from headrace._core.pipeline.requests import Command, Request
 
-ENDED_HINT: str
+LOST_HINT: str
 
 @final
 class Block:

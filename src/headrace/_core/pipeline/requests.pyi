@@ -50,6 +50,9 @@ class Prepare(Request):
 class ExtendedQuery(Request):
     """A request that binds a prepared statement."""
 
+    @property
+    def statement(self) -> Statement: ...
+
 class Query(ExtendedQuery):
     """Bind and Execute of one statement, whose rows are decoded as they come."""
 
