@@ -133,6 +133,8 @@ class Connection(Generic[RecordT_co]):
         """An `OpenTransaction` for each open transaction, the outermost first."""
         self._overlap: InterfaceError | None = None
         """The error of transactions of two tasks that have overlapped; None again once all of them have ended."""
+        self._rollback_sent = -1
+        """The driver's count of requests just behind a ROLLBACK that nobody waits for."""
         self._reported_overlaps: set[tuple[str, str]] = set()
         """Pairs of call sites whose transactions have overlapped and for which the log has a warning."""
 
@@ -1405,6 +1407,9 @@ class Connection(Generic[RecordT_co]):
 
     async def _status(self) -> str:
         driver = self._driver
+        if driver.request_count == self._rollback_sent:
+            # It closes the connection if the server refuses it.
+            return "I"
         if driver.pending and (driver.session.status != "I" or driver.session.commands.is_open):
             await driver.reply(driver.simple_query(""), self._command_timeout)
         return driver.session.status

@@ -480,7 +480,9 @@ class Transaction:
             commands = self._commands
             commands.drop_unsent()
             commands.end_block()
-            self._connection._driver.background("ROLLBACK", vital=True)
+            driver = self._connection._driver
+            driver.background("ROLLBACK", vital=True)
+            self._connection._rollback_sent = driver.request_count
         self._ended(State.ROLLEDBACK)
 
     def _was_prepared(self) -> None:

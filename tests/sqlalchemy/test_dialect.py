@@ -307,6 +307,19 @@ async def test_a_connection_that_goes_back_does_not_wait_for_the_rollback(engine
     assert raw._driver.pending == 1
 
 
+async def test_a_transaction_behind_a_rollback_that_nobody_waits_for_begins_at_once(make_engine: MakeEngine) -> None:
+    """The ROLLBACK, BEGIN and the first statement travel together."""
+    engine = make_engine(pool_size=1, max_overflow=0)
+    counts = []
+    for _ in range(4):
+        async with engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            before = raw._driver.request_count
+            await connection.execute(text("SELECT 1"))
+            counts.append(raw._driver.request_count - before)
+    assert counts[2:] == [1, 1]
+
+
 async def test_a_rollback_has_freed_its_locks_when_it_returns(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(sa.insert(Item), {"name": "a"})
