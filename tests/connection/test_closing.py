@@ -118,6 +118,7 @@ async def test_a_task_group_that_fails_inside_a_transaction_ends_at_once(conn: h
     async with asyncio.timeout(10):
         with pytest.raises(ExceptionGroup):
             async with conn.transaction(), asyncio.TaskGroup() as group:
+                await conn.fetchval("SELECT 1")  # nothing is sent behind the first statement before BEGIN was answered
                 for _ in range(3):
                     group.create_task(conn.fetch(SLEEP, 600))
                 await until(lambda: in_flight(conn) == 3)

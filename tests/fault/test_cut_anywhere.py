@@ -50,7 +50,7 @@ async def test_a_conversation_in_pieces(connect: Connect, proxy: Proxy, size: in
 FIRST, SECOND = (backend.data_row("one"), backend.data_row("two")), (backend.data_row("three"),)
 REPLIES = [
     backend.greeting(),
-    scripts.described(Field("a", scripts.TEXT)),
+    scripts.described(Field("a", scripts.TEXT), parameters=(scripts.INT4,)),
     scripts.answered(*FIRST) + scripts.answered(*SECOND),
 ]
 """What the server says at three points of the conversation in `test_7`."""
@@ -92,7 +92,7 @@ async def outcome(server: FakeServer, cut: int) -> str:
         assert cut < len(REPLIES[0])
         return "connecting"
     first, second = await asyncio.gather(
-        *(connection.fetch("SELECT a FROM t") for _ in range(2)), return_exceptions=True
+        *(connection.fetch("SELECT a FROM t WHERE b = $1", 1) for _ in range(2)), return_exceptions=True
     )
     assert connection.is_closed()
     assert type(second) is headrace.ConnectionDoesNotExistError
