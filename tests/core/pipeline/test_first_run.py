@@ -129,6 +129,31 @@ def test_other_statements_are_described_first(query: str, args: tuple[object, ..
     assert talk.flush() == "PDS"
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "PREPARE p AS SELECT $1::int",
+        "CREATE FUNCTION f(int) RETURNS int RETURN $1::int",
+        "CREATE VIEW v AS SELECT $1::int AS n",
+        "EXPLAIN EXECUTE p($1::int)",
+    ],
+)
+def test_a_command_whose_parameters_the_server_does_not_look_at_is_described_first(query: str) -> None:
+    talk = Conversation()
+    call = ask(talk, query, 1, kind=KIND_STATUS)
+    assert talk.flush() == "PDS"
+    assert parse(talk).oids == (), "the server counts a type that is given here as a parameter"
+    talk.reply(described([], []))
+    assert isinstance(call.error, exceptions.InterfaceError)
+    assert "the server expects 0 arguments for this query, 1 was passed" in str(call.error)
+
+
+def test_a_call_of_a_procedure_runs_first() -> None:
+    talk = Conversation()
+    ask(talk, "CALL p($1::int)", 1, kind=KIND_STATUS)
+    assert talk.flush() == "PDBES"
+
+
 def test_nothing_that_may_have_to_be_repeated_runs_first_in_a_transaction_block() -> None:
     talk = Conversation()
     begun = talk.script("BEGIN")

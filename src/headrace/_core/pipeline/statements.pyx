@@ -30,6 +30,10 @@ from headrace.exceptions import ArgumentError, ProtocolError
 # How long a statement that has refused an argument counts as up to date, once it was described again.
 CONFIRMED_SECONDS = 1.0
 
+# The first words of statements whose parameters the server finds in Parse. It takes other commands as they are: a type that
+# Parse gives would count as a parameter, although the command has none, such as PREPARE and CREATE FUNCTION.
+cdef frozenset TAKE_PARAMETERS = frozenset(('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE', 'VALUES', 'TABLE', 'WITH', 'CALL'))
+
 # Texts whose first run had to be executed once more; beyond so many all are forgotten.
 cdef Py_ssize_t MOST_REMEMBERED = 1000
 
@@ -258,6 +262,8 @@ cdef class Statements:
             return None
         traits = classify(statement.query)
         if traits.statements != 1 or traits.copy is not None or reads_rows and not traits.plain_read:
+            return None
+        if shown.names and traits.keywords[0] not in TAKE_PARAMETERS:
             return None
         if shown.may_differ and self.search_path.names_catalogue:
             return None
