@@ -278,6 +278,18 @@ def test_an_error_of_the_binary_form_is_not_the_callers() -> None:
     assert call.value == [("$0.00",)]
 
 
+@pytest.mark.parametrize(("ahead", "preparation"), [(32, "PDBES"), (33, "PDS")])
+def test_a_read_behind_a_long_queue_is_described_first(ahead: int, preparation: str) -> None:
+    talk = Conversation()
+    ask(talk, COLD)
+    talk.flush()
+    talk.reply(first(NUMBER), rows(1))
+    for _ in range(ahead):
+        ask(talk, COLD)
+    ask(talk, "SELECT 2 AS n")
+    assert talk.flush() == " ".join(["BES"] * ahead + [preparation])
+
+
 def test_nothing_is_sent_behind_a_first_run_that_may_be_repeated() -> None:
     talk = Conversation()
     call, behind = ask(talk, "SELECT m FROM t"), talk.script("UPDATE t SET m = 1")

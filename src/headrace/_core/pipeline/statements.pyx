@@ -34,6 +34,9 @@ CONFIRMED_SECONDS = 1.0
 # Parse gives would count as a parameter, although the command has none, such as PREPARE and CREATE FUNCTION.
 cdef frozenset TAKE_PARAMETERS = frozenset(('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE', 'VALUES', 'TABLE', 'WITH', 'CALL'))
 
+# The most requests ahead of a new statement that are looked through for the beginning of a transaction.
+cdef Py_ssize_t MOST_LOOKED_THROUGH = 32
+
 # Texts whose first run had to be executed once more; beyond so many all are forgotten.
 cdef Py_ssize_t MOST_REMEMBERED = 1000
 
@@ -273,9 +276,12 @@ cdef class Statements:
         return FirstRun(statement, oids, reads_rows, shown.may_differ)
 
     cdef bint is_outside_block(self) except -1:
-        """Return whether a request that is queued now will certainly run outside of transaction blocks."""
+        """Return whether a request that is queued now will certainly run outside of transaction blocks.
+
+        Behind a long queue this is not looked into, or the time for n new texts at once would grow with the square of n.
+        """
         cdef Request request
-        if not self.send_queue.idle:
+        if not self.send_queue.idle or self.send_queue.sent.count + self.send_queue.unsent.count > MOST_LOOKED_THROUGH:
             return False
         for request in self.send_queue.sent:
             if request.ahead is not None:
