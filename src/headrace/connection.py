@@ -1399,6 +1399,20 @@ class Connection(Generic[RecordT_co]):
         if self.is_closed():
             raise InterfaceError("connection is closed")
 
+    def _roll_back_unawaited(self) -> None:
+        """Roll back all that is open, without waiting for the answer. SQLAlchemy's dialect calls it.
+
+        The ROLLBACK is written ahead of every later statement.
+        """
+        driver = self._driver
+        was_open = bool(self._transactions)
+        if self._forget_transactions():
+            return
+        # With requests in flight the status of the server is not known, and an earlier ROLLBACK may be one of them.
+        if was_open if driver.pending else not driver.is_idle:
+            driver.background("ROLLBACK", vital=True)
+            self._rollback_sent = driver.request_count
+
     def _in_own_loop(self) -> bool:
         try:
             return asyncio.get_running_loop() is self._driver.loop

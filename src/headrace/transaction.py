@@ -472,19 +472,6 @@ class Transaction:
 
     # -- for the dialect of SQLAlchemy -----------------------------------------------------------------------------
 
-    def _roll_back_unawaited(self) -> None:
-        """Roll back without waiting for the answer. The ROLLBACK is written ahead of every later statement."""
-        if self._gone() or self._was_unsent(State.ROLLEDBACK):
-            return
-        if not self._is_refused():
-            commands = self._commands
-            commands.drop_unsent()
-            commands.end_block()
-            driver = self._connection._driver
-            driver.background("ROLLBACK", vital=True)
-            self._connection._rollback_sent = driver.request_count
-        self._ended(State.ROLLEDBACK)
-
     def _was_prepared(self) -> None:
         """Note that PREPARE TRANSACTION has ended it."""
         self._ended(State.COMMITTED)

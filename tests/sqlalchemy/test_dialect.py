@@ -15,7 +15,7 @@ from sqlalchemy import exc, text
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 import headrace
 from headrace.sqlalchemy import errors
@@ -320,6 +320,48 @@ async def test_a_transaction_behind_a_rollback_that_nobody_waits_for_begins_at_o
     assert counts[2:] == [1, 1]
 
 
+async def test_a_transaction_left_open_on_the_driver_s_connection_is_rolled_back_too(make_engine: MakeEngine) -> None:
+    engine = make_engine(pool_size=1, max_overflow=0)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(Base.metadata.create_all)
+    for query in ("", "SELECT 1"):
+        async with engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            await raw.transaction().start()
+            await raw.execute("INSERT INTO item (name) VALUES ('lost')")
+            if query:
+                await connection.execute(text(query))
+        async with engine.connect() as connection:
+            assert await connection.scalar(sa.select(sa.func.count()).select_from(Item)) == 0
+
+
+async def test_a_begin_sent_to_the_driver_s_connection_is_rolled_back_too(make_engine: MakeEngine) -> None:
+    engine = make_engine(pool_size=1, max_overflow=0)
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        await raw.execute("BEGIN")
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_connection_outside_of_transactions_goes_back_without_a_rollback(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        raw = (await connection.get_raw_connection()).driver_connection
+        await connection.execute(text("SELECT 1"))
+    assert raw._driver.pending == 0
+
+
+async def test_a_detached_connection_raises_the_server_s_errors(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda sync: sync.detach())
+        with pytest.raises(exc.ProgrammingError, match="syntax error"):
+            await connection.execute(text("SELEC"))
+        await connection.rollback()
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
 async def test_a_rollback_has_freed_its_locks_when_it_returns(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.execute(sa.insert(Item), {"name": "a"})
@@ -378,6 +420,38 @@ async def test_a_commit_in_two_phases(engine: AsyncEngine, kept: bool) -> None:
         await connection.run_sync(lambda sync: transaction.commit() if kept else transaction.rollback())
     async with engine.connect() as connection:
         assert (await connection.scalars(sa.select(Item.name))).all() == ["a"] * kept
+
+
+@pytest.mark.usefixtures("prepares")
+async def test_an_empty_transaction_is_prepared(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        transaction = await connection.run_sync(lambda sync: sync.begin_twophase("empty"))
+        await connection.run_sync(lambda sync: transaction.prepare())
+        await connection.run_sync(lambda sync: transaction.commit())
+        assert await connection.scalar(text("SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'empty'")) == 0
+
+
+@pytest.mark.usefixtures("prepares")
+async def test_a_transaction_that_the_server_does_not_prepare_is_rolled_back(engine: AsyncEngine) -> None:
+    async with engine.connect() as one, engine.connect() as other:
+        first = await one.run_sync(lambda sync: sync.begin_twophase("twice"))
+        await one.run_sync(lambda sync: first.prepare())
+        second = await other.run_sync(lambda sync: sync.begin_twophase("twice"))
+        await other.execute(sa.insert(Item), {"name": "lost"})
+        with pytest.raises(exc.ProgrammingError, match="already in use"):
+            await other.run_sync(lambda sync: second.prepare())
+        await other.run_sync(lambda sync: second.rollback())
+        assert await other.scalar(sa.select(sa.func.count()).select_from(Item)) == 0
+        await one.run_sync(lambda sync: first.rollback())
+
+
+@pytest.mark.parametrize("method", ["commit_prepared", "rollback_prepared"])
+async def test_a_prepared_transaction_that_does_not_exist_is_sqlalchemy_s_error(
+    engine: AsyncEngine, method: str
+) -> None:
+    async with engine.connect() as connection:
+        with pytest.raises(exc.ProgrammingError, match='"nothing" does not exist'):
+            await connection.run_sync(lambda sync: getattr(sync, method)("nothing", recover=True))
 
 
 # -- errors and lost connections ------------------------------------------------------------------------------------
@@ -447,6 +521,45 @@ async def test_pre_ping_notices_a_lost_connection(make_engine: MakeEngine, serve
     server.sql("SELECT pg_terminate_backend(%s)", pid)
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+async def closed(raw: Any) -> None:
+    while not raw.is_closed():
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("options", [{"pool_size": 1, "max_overflow": 0}, {"poolclass": StaticPool}])
+async def test_a_connection_that_was_lost_in_the_pool_is_replaced_before_it_is_used(
+    make_engine: MakeEngine, server: Cluster, options: dict[str, Any]
+) -> None:
+    engine = make_engine(**options)
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        pid = await connection.scalar(text("SELECT pg_backend_pid()"))
+        server.sql("SELECT pg_terminate_backend(%s)", pid)
+    await closed(raw)
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+@pytest.mark.parametrize("method", ["commit", "rollback"])
+async def test_a_connection_lost_in_a_transaction_is_an_operational_error(
+    engine: AsyncEngine, server: Cluster, method: str
+) -> None:
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        server.sql("SELECT pg_terminate_backend(%s)", await connection.scalar(text("SELECT pg_backend_pid()")))
+        await closed(raw)
+        with pytest.raises(exc.OperationalError, match="closed") as raised:
+            await getattr(connection, method)()
+    assert raised.value.connection_invalidated
+
+
+async def test_many_executions_cannot_be_streamed(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        statement = text("INSERT INTO item (name) VALUES (:name)")
+        with pytest.raises(exc.NotSupportedError, match="a server-side cursor runs one statement"):
+            await connection.stream(statement, [{"name": "a"}, {"name": "b"}])
 
 
 async def test_a_cancelled_statement_is_cancelled_at_the_server(engine: AsyncEngine, server: Cluster) -> None:

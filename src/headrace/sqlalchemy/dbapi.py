@@ -283,9 +283,11 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
 
     def reraise(self, error: Exception) -> NoReturn:
         """Raise the exception of PEP 249 for an error of headrace."""
+        instead = translated(error)
         if self._connection.is_closed():
             self._transaction = None
-        instead = translated(error)
+            if isinstance(instead, errors.InterfaceError):
+                instead = errors.OperationalError(str(error), error)
         if instead is error:
             raise error
         raise instead from error
@@ -329,11 +331,10 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
 
     def _end(self, how: str) -> None:
         transaction, self._transaction = self._transaction, None
-        if transaction is None:
-            return
         if self.is_returning and how == "rollback":
-            transaction._roll_back_unawaited()
-        else:
+            # It includes what was begun on the driver's connection, and left open.
+            self._connection._roll_back_unawaited()
+        elif transaction is not None:
             await_(self.guarded(getattr(transaction, how)()))
 
     def prepare_transaction(self, xid: str) -> None:
@@ -341,8 +342,10 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
         await_(self.guarded(self._prepare_transaction(xid)))
 
     async def _prepare_transaction(self, xid: str) -> None:
-        transaction, self._transaction = self._transaction, None
+        await self.prepare_for(self.schema_version)
         await self._connection.execute(f"PREPARE TRANSACTION {quoted(xid)}")
+        # If the server has refused it, a rollback is still to come.
+        transaction, self._transaction = self._transaction, None
         if transaction is not None:
             transaction._was_prepared()
 

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import exc
+from sqlalchemy import event, exc
 from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
 from sqlalchemy.engine import Connection as EngineConnection
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from headrace import exceptions
 from headrace._version import __version__
+from headrace.sqlalchemy import errors
 from headrace.sqlalchemy.dbapi import AUTOCOMMIT, Connection, Module, await_
 from headrace.sqlalchemy.types import COLSPECS
 
@@ -66,7 +67,7 @@ class ExecutionContext(PGExecutionContext):
 
     def handle_dbapi_exception(self, e: BaseException) -> None:
         """Note that a prepared statement no longer fits its tables."""
-        if isinstance(getattr(e, "driver_exception", None), exceptions.InvalidCachedStatementError):
+        if isinstance(errors.cause_of(e), exceptions.InvalidCachedStatementError):
             dialect: Any = self.dialect
             dialect.schema_version += 1
 
@@ -113,8 +114,9 @@ class HeadraceDialect(PGDialect):
 
     @classmethod
     def engine_created(cls, engine: Engine) -> None:
-        """Have the connections of an engine give themselves back without a round trip."""
+        """Have the connections of an engine give themselves back without a round trip, and replace lost ones."""
         engine._connection_cls = ReturningConnection
+        event.listen(engine, "checkout", replace_lost)
 
     # -- connecting ------------------------------------------------------------------------------------------------
 
@@ -167,9 +169,11 @@ class HeadraceDialect(PGDialect):
 
     def is_disconnect(self, e: Exception, connection: Any, cursor: Any) -> bool:
         """Return whether an error means that the connection is lost."""
-        if connection is not None:
-            return bool(connection.driver_connection.is_closed())
-        error = getattr(e, "driver_exception", e)
+        # A connection that was detached from its pool has no driver_connection of its own.
+        adapter = getattr(connection, "dbapi_connection", connection)
+        if adapter is not None:
+            return bool(adapter.driver_connection.is_closed())
+        error = errors.cause_of(e)
         return isinstance(error, exceptions.ConnectionDoesNotExistError | exceptions.PostgresConnectionError)
 
     def retrieve_dbapi_version(self, dbapi: Any) -> Any:
@@ -218,16 +222,22 @@ class HeadraceDialect(PGDialect):
     def do_commit_twophase(self, connection: Any, xid: str, is_prepared: bool = True, recover: bool = False) -> None:
         """Commit a transaction, which may have been prepared before."""
         if is_prepared:
-            connection.connection.dbapi_connection.end_prepared("COMMIT", xid)
+            _end_prepared(connection, "COMMIT", xid)
         else:
             connection.connection.dbapi_connection.commit()
 
     def do_rollback_twophase(self, connection: Any, xid: str, is_prepared: bool = True, recover: bool = False) -> None:
         """Roll back a transaction, which may have been prepared before."""
         if is_prepared:
-            connection.connection.dbapi_connection.end_prepared("ROLLBACK", xid)
+            _end_prepared(connection, "ROLLBACK", xid)
         else:
             connection.connection.dbapi_connection.rollback()
+
+
+def replace_lost(dbapi_connection: Any, record: Any, proxy: Any) -> None:
+    """Have the pool replace a connection that is known to be lost: nobody waits for the ROLLBACK that would tell it."""
+    if dbapi_connection.driver_connection.is_closed():
+        raise exc.DisconnectionError("the connection was lost while it was in the pool")
 
 
 class ReturningConnection(EngineConnection):
@@ -248,6 +258,14 @@ class ReturningConnection(EngineConnection):
             super().close()
         finally:
             adapter.is_returning = False
+
+
+def _end_prepared(connection: Any, command: str, xid: str) -> None:
+    try:
+        connection.connection.dbapi_connection.end_prepared(command, xid)
+    except errors.Error as error:
+        # Connection.commit_prepared() and rollback_prepared() do not make SQLAlchemy's exception of it.
+        connection._handle_dbapi_exception(error, None, None, None, None)
 
 
 async def _text_addresses(connection: Any) -> None:

@@ -45,7 +45,7 @@ class Error(EmulatedDBAPIException):
 
 
 class InterfaceError(Error):
-    """The interface was used in a wrong way, or the connection is closed."""
+    """The interface was used in a wrong way."""
 
 
 class DatabaseError(Error):
@@ -105,6 +105,11 @@ BY_CLASS: Final[dict[str, type[Error]]] = {
     "XX": InternalError,
 }
 """The class of a SQLSTATE (PostgreSQL documentation, "PostgreSQL Error Codes") -> the exception."""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the error of headrace that an exception stands for, or the exception itself if it stands for none."""
+    return getattr(error, "_error", None) or error
 
 
 def class_for(error: BaseException) -> type[Error] | None:
