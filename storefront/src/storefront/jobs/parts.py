@@ -9,36 +9,15 @@ from contextlib import aclosing
 from storefront.batch import WINDOW, Strategy, answers
 from storefront.catalogue import COLUMNS, Executor
 from storefront.checkpoint import Tally
-from storefront.formats import Format, GzipCompressor, encoder
+from storefront.formats import Format, encoder
 from storefront.jobs.claims import Part
+from storefront.jobs.members import GzipMember
 from storefront.orders import OrderLine
 from storefront.reports import COLUMNS as REPORT_COLUMNS
 from storefront.reports import Problem
 
 PART_SIZE = 8 * 2**20
 """The number of bytes of result after which a part ends, at the next line."""
-
-COMPRESSION_LEVEL = 3
-"""Levels above it take twice the time for a few per cent."""
-
-
-class GzipMember:
-    """Compresses bytes to one gzip member in memory. `size` is their number."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._compressor = GzipCompressor(COMPRESSION_LEVEL)
-        self._pieces: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        """Add bytes."""
-        self.size += len(data)
-        if piece := self._compressor.compress(data):
-            self._pieces.append(piece)
-
-    def end(self) -> bytes:
-        """Return the member. It is empty if nothing was written."""
-        return b"".join([*self._pieces, self._compressor.end()])
 
 
 class _OpenPart:

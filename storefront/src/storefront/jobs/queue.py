@@ -141,12 +141,16 @@ class CreatedJob(NamedTuple):
 
 
 class PartInfo(NamedTuple):
-    """A part of a result: its number from 1, its rows, and its bytes before and after compression."""
+    """A part of a result: its number from 1, its rows, and its bytes before and after compression.
+
+    `trailer` is the end of the gzip member, which has the checksum.
+    """
 
     part: int
     row_count: int
     size: int
     stored_size: int
+    trailer: bytes
 
 
 _JOB = """\
@@ -465,7 +469,7 @@ LIMIT $2""",
 async def list_parts(executor: Executor, job_id: UUID, *, part: int | None = None) -> list[PartInfo]:
     """Return the stored parts of a job's result, in their order, or only the one with a number."""
     records = await executor.fetch(
-        "SELECT part, row_count, size, octet_length(data) FROM job_part"
+        "SELECT part, row_count, size, octet_length(data), substring(data FROM octet_length(data) - 7) FROM job_part"
         " WHERE job_id = $1 AND ($2::int IS NULL OR part = $2) ORDER BY part",
         job_id,
         part,

@@ -1,6 +1,6 @@
 """Send the result of a job, or a part of it, out of the database. A download that was broken off can be continued.
 
-The parts are stored as gzip members. A client that accepts gzip gets them as they are, joined. For others they are
+The parts are stored as gzip members. A client that accepts gzip gets them joined to one. For others they are
 decompressed while they are sent. Both are representations of their own, each with its ETag, so that a range of bytes
 (RFC 9110, section 14) always means the same bytes.
 """
@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from storefront.jobs import Job, PartInfo, read_part
+from storefront.jobs.members import ADDED, HEADER, data_of, end_of
 from storefront.partners import Partner
 from storefront.service.problems import ProblemError, unavailable
 from storefront.service.service import Service
@@ -62,6 +63,10 @@ class PartsResponse(StreamingResponse):
             return
 
 
+_Block = tuple[PartInfo | bytes, int]
+"""A part, or bytes that are sent between them, and the number of bytes that are sent."""
+
+
 @dataclass(frozen=True)
 class _Range:
     first: int
@@ -76,8 +81,13 @@ def parts_response(
     `name` distinguishes what the parts are, for the ETag. Raises ProblemError 416 for a range behind the end.
     """
     compressed = accepts_gzip(request.headers.get("accept-encoding", ""))
-    sizes = [part.stored_size if compressed else part.size for part in parts]
-    size = sum(sizes)
+    blocks: list[_Block] = [(part, part.size) for part in parts]
+    if compressed:
+        end_of_all = end_of(part.trailer for part in parts)
+        # A part without rows is empty.
+        data = [(part, part.stored_size - ADDED) for part in parts if part.stored_size]
+        blocks = [(HEADER, len(HEADER)), *data, (end_of_all, len(end_of_all))]
+    size = sum(size for _, size in blocks)
     etag = f'"{job.job_id.hex}-{name}{"-gzip" if compressed else ""}"'
     headers = {
         "Accept-Ranges": "bytes",
@@ -102,7 +112,7 @@ def parts_response(
     media_type = job.result_format.media_type
     if request.method == "HEAD":
         return Response(None, status, headers, media_type)
-    pieces = _pieces(service, job.job_id, parts, sizes, first, end, compressed=compressed)
+    pieces = _pieces(service, job.job_id, blocks, first, end, compressed=compressed)
     return PartsResponse(service, partner, pieces, status=status, headers=headers, media_type=media_type)
 
 
@@ -130,21 +140,24 @@ def _range(header: str, size: int) -> _Range | None:
 async def _pieces(
     service: Service,
     job_id: UUID,
-    parts: Sequence[PartInfo],
-    sizes: Sequence[int],
+    blocks: Sequence[_Block],
     first: int,
     end: int,
     *,
     compressed: bool,
 ) -> AsyncIterator[bytes]:
-    """Yield the bytes from `first` up to `end` of the parts joined. Memory holds one part."""
+    """Yield the bytes from `first` up to `end` of the blocks joined. Memory holds one part."""
     begin = 0
-    for part, size in zip(parts, sizes, strict=True):
+    for block, size in blocks:
         if begin < end and begin + size > first:
-            data = await read_part(service.pool, job_id, part.part)
-            if data is None:
-                raise unavailable("the job was deleted meanwhile")
-            for piece in _cut(_slices(data) if compressed else gunzipped(data), first - begin, end - begin):
+            if isinstance(block, bytes):
+                content = iter((block,))
+            else:
+                member = await read_part(service.pool, job_id, block.part)
+                if member is None:
+                    raise unavailable("the job was deleted meanwhile")
+                content = _slices(data_of(member)) if compressed else gunzipped(member)
+            for piece in _cut(content, first - begin, end - begin):
                 yield piece
         begin += size
 

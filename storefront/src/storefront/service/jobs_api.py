@@ -32,6 +32,7 @@ from storefront.jobs import (
     list_parts,
     read_report,
 )
+from storefront.jobs.members import joined
 from storefront.service.authentication import PartnerDependency, watch_revocation
 from storefront.service.batch_ids import BodyFormat, body_format
 from storefront.service.job_body import stream_body
@@ -377,7 +378,7 @@ async def report(request: Request, job_id: UUID, service: ServiceDependency, par
     return PartsResponse(
         service,
         partner,
-        pieces if compressed else _gunzipped(pieces),
+        joined(pieces) if compressed else _gunzipped(pieces),
         status=200,
         headers=headers,
         media_type=Format.NDJSON.media_type,
