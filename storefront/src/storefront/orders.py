@@ -38,6 +38,12 @@ MAX_RECORD = 1_000_000
 
 COLUMN = "product_id"
 
+COLUMNS_OF_PROGRAMS = (COLUMN, "id")
+"""The columns with the ids in CSV that a partner's program sends. The first is taken if there are both."""
+
+DELIMITERS = ",;\t"
+"""The delimiters of CSV that are tried."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -255,10 +261,8 @@ class Order:
     def _csv_lines(self, head: bytes) -> Iterator[OrderLine]:
         """Find the column in the header, and return the lines after it."""
         text = head.decode(errors="surrogateescape").rstrip("\r")
-        for delimiter in ",;\t":
-            names = [name.strip().lower() for name in next(csv.reader([text], delimiter=delimiter), [])]
-            if COLUMN in names:
-                return self._read_csv(names.index(COLUMN), delimiter)
+        if found := find_column(text):
+            return self._read_csv(*found)
         if not text or text.strip().isdigit():
             # A single column of ids needs no header.
             return self._read(read_product_id)
@@ -292,6 +296,25 @@ class Order:
                 malformed = f"the line is not CSV: {error}"
             repeated = product_id is not None and product_id <= MAX_ID and not seen.add(product_id)
             yield OrderLine(number, product_id, malformed, repeated, self._end, self._block)
+
+
+def find_column(head: str, columns: Iterable[str] = (COLUMN,)) -> tuple[int, str] | None:
+    """Return the place of the ids in the header of CSV, and the delimiter. None if it has none of the columns."""
+    for column in columns:
+        for delimiter in DELIMITERS:
+            names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter), [])]
+            if column in names:
+                return names.index(column), delimiter
+    return None
+
+
+def delimiter_after_id(head: str) -> str | None:
+    """Return the delimiter of CSV without a header, whose first field is an id. None if it is none."""
+    for delimiter in DELIMITERS:
+        first = next(csv.reader([head], delimiter=delimiter), [""])[0].strip()
+        if first.isascii() and first.isdigit():
+            return delimiter
+    return None
 
 
 def _recognise(head: bytes) -> InputFormat:

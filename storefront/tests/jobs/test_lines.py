@@ -54,6 +54,9 @@ def read(body: bytes, job_input: JobInput, size: int = 5) -> tuple[LineReader, l
         (b"\xef\xbb\xbfname;PRODUCT_ID \r\nchair;7\r\ntable;3\r\nchair;7\r\n", 1),
         (b'"name"\t"product_id"\n"a\n""b"", c"\t7\n"t"\t"3"\n\xff\t7', 1),
         (b"7\n3\n7\n", 0),
+        (b"name,id\nchair,7\ntable,3\nchair,7\n", 1),
+        (b"id;product_id\n1;7\n2;3\n3;7\n", 1),
+        (b'"7";chair\n3;table\n7;chair\n', 0),
     ],
 )
 def test_the_ids_of_csv_are_in_a_column(body: bytes, skipped: int) -> None:

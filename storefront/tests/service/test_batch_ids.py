@@ -24,6 +24,8 @@ async def read(body: bytes, chosen: BodyFormat, limit: int = 1_000) -> BatchIds:
         (PLAIN, b"\xef\xbb\xbf1\n 22\n333\t\n"),
         (CSV, b"1\n22\n333\n"),
         (CSV, b"product_id\r\n1\r\n22\r\n333\r\n"),
+        (CSV, b"name;id\na;1\nb;22\nc;333\n"),
+        (CSV, b"1\ta\n22\tb\n333\tc\n"),
         (CSV, b'\xef\xbb\xbfname,"Product_ID"\n"a\nb",1\n"c,d","22"\ne,333\n'),
         (NDJSON, b'1\n{"product_id": 22, "name": "a"}\n"333"\n'),
         (JSON, b'[1, {"product_id": 22}, "333"]'),

@@ -1,9 +1,9 @@
 """Read the lines of a job as they arrive, and store them in parts.
 
-The lines are those of storefront.orders, or records of CSV with a column product_id, or objects of NDJSON with a member
-product_id. A stored part is text compressed by zlib, with a line for each of them: the product id, `=` and the id if an
-earlier line has the same id, or `!` and the problem with a malformed line. So repeated ids are found once, when the job
-is created, and any part can be answered without the parts before it.
+The lines are those of storefront.orders, or records of CSV, or objects of NDJSON with a member product_id. A stored
+part is text compressed by zlib, with a line for each of them: the product id, `=` and the id if an earlier line has
+the same id, or `!` and the problem with a malformed line. So repeated ids are found once, when the job is created, and
+any part can be answered without the parts before it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ from enum import StrEnum
 
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
 from storefront.errors import UsageError
-from storefront.orders import BYTE_ORDER_MARK, MAX_LINE, OrderLine, SeenIds, read_product_id
+from storefront.orders import (
+    BYTE_ORDER_MARK,
+    COLUMN,
+    COLUMNS_OF_PROGRAMS,
+    MAX_LINE,
+    OrderLine,
+    SeenIds,
+    delimiter_after_id,
+    find_column,
+    read_product_id,
+)
 
 REPEATED = "="
 MALFORMED = "!"
@@ -25,8 +35,6 @@ MALFORMED = "!"
 MAX_RECORD = 100_000
 """The number of bytes of a line of CSV or NDJSON that are read. It may have other fields. The rest is skipped."""
 
-COLUMN = "product_id"
-
 
 class JobInput(StrEnum):
     """How the ids of a job are written."""
@@ -34,7 +42,7 @@ class JobInput(StrEnum):
     IDS = "ids"
     """An id on each line."""
     CSV = "csv"
-    """CSV with a column product_id, or one column of ids without a header. The delimiter is `,`, `;` or a tab."""
+    """CSV with a column product_id or id, or without a header and with ids in the first column."""
     NDJSON = "ndjson"
     """On each line an id, or an object with a member product_id."""
 
@@ -115,17 +123,15 @@ class LineReader:
     def _begin_csv(self, lines: list[bytes]) -> None:
         """Find the column of the ids in the header, and take the header out of the lines."""
         head = lines[0].decode(errors="replace").rstrip("\r")
-        for delimiter in ",;\t":
-            names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter), [])]
-            if COLUMN in names:
-                del lines[0]
-                self.skipped = 1
-                self._parse = self._csv = _CsvRecord(names.index(COLUMN), delimiter)
-                return
-        if not head.strip().isdigit():
+        if found := find_column(head, COLUMNS_OF_PROGRAMS):
+            del lines[0]
+            self.skipped = 1
+            self._parse = self._csv = _CsvRecord(*found)
+        elif delimiter := delimiter_after_id(head):
+            self._parse = self._csv = _CsvRecord(0, delimiter)
+        else:
             shown = head if len(head) <= 40 else f"{head[:40]}..."
             raise UsageError(f"the CSV has no column {COLUMN}: its header is {shown!r}")
-        self._parse = self._csv
 
     def _read_csv(self, line: bytes) -> None:
         """Read a record when all of its lines are there. A field in quotation marks may have line feeds in it."""

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Final
 
 from storefront.catalogue import MAX_WHOLE_NUMBER
+from storefront.orders import BLOCK, COLUMNS_OF_PROGRAMS, delimiter_after_id, find_column
 from storefront.service.problems import ProblemError, RefusedBodyError
 
 MALFORMED: Final = 0
@@ -29,8 +30,6 @@ LONGEST_SHOWN: Final = 80
 
 _AT_ONCE: Final = 4_096
 """The number of ids that are read before other tasks run."""
-
-_ID_COLUMNS: Final = ("product_id", "id")
 
 
 class BodyFormat(StrEnum):
@@ -144,7 +143,9 @@ def _ndjson(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]
 
 def _csv(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8", errors="replace", newline="")
-    rows = csv.reader(text)
+    head = body[:BLOCK].split(b"\n", 1)[0].decode(errors="replace")
+    found = find_column(head, COLUMNS_OF_PROGRAMS)
+    rows = csv.reader(text, delimiter=found[1] if found else delimiter_after_id(head) or ",")
     try:
         first = next(rows, None)
         if first is None:
@@ -164,7 +165,7 @@ def _csv(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
 def _id_column(row: list[str]) -> int | None:
     """Return the number of the column with the ids if the row is a header."""
     names = [name.strip().lower() for name in row]
-    return next((names.index(name) for name in _ID_COLUMNS if name in names), None)
+    return next((names.index(name) for name in COLUMNS_OF_PROGRAMS if name in names), None)
 
 
 def _cell(row: list[str], column: int) -> int | str:
