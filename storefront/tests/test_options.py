@@ -77,6 +77,14 @@ def test_suggested_command_lines_use_the_same_embedded_server(run: Callable[...,
     assert run("lookup", "5", *where).exit_code == 0
 
 
+def test_suggested_command_lines_about_partners_work(run: Callable[..., Result], dsn: str) -> None:
+    run("partners", "add", "Aurora & Sons", "--dsn", dsn)
+    refused = run("partners", "add", "Aurora & Sons", "--dsn", dsn)
+    assert run(*suggested(refused.stderr)).stdout == "revoked: the key of Aurora & Sons\n"
+    refused = run("partners", "revoke", "Boreal", "--dsn", dsn)
+    assert "Aurora & Sons" in run(*suggested(refused.stderr)).stdout
+
+
 def test_suggested_command_lines_use_the_same_dsn(run: Callable[..., Result], bare: str) -> None:
     refused = run("lookup", "1", "--dsn", bare)
     assert run(*suggested(refused.stderr)).exit_code == 0

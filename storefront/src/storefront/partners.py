@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Final
 
 import headrace
+from storefront import hints
 from storefront.catalogue import Executor
 from storefront.errors import StorefrontError, UsageError
 from storefront.timing import timed
@@ -174,9 +175,8 @@ async def add_partner(
     key, prefix = _new_key()
     row = await executor.fetchrow(_ADD, name, prefix, key_digest(key), *limits.values())
     if row is None:
-        raise StorefrontError(
-            f"the partner {name!r} has a key already: revoke it first, by `storefront partners revoke`"
-        )
+        revoke = hints.suggest("partners", "revoke", name)
+        raise StorefrontError(f"the partner {name!r} has a key already: revoke it first, by {revoke}")
     return NewPartner(_partner(row), key)
 
 
@@ -193,7 +193,9 @@ async def revoke_partner(executor: Executor, name: str) -> None:
     Raises StorefrontError if there is no such partner, or if its key was revoked before.
     """
     if await executor.fetchrow(_REVOKE, name, REVOKED_CHANNEL) is None:
-        raise StorefrontError(f"no partner {name[:120]!r} has a valid key: `storefront partners list` shows all")
+        raise StorefrontError(
+            f"no partner {name[:120]!r} has a valid key: {hints.suggest('partners', 'list')} shows all"
+        )
 
 
 async def authenticate(executor: Executor, key: str) -> Partner | None:
