@@ -182,7 +182,7 @@ def test_ndjson_has_an_object_on_each_line(write: Write) -> None:
         7: "product_name is not a text: 12",
         8: "product_id is not a whole number from 1 to 2147483647: True",
         9: "product_id is not a whole number from 1 to 2147483647: 5.5",
-        10: "brand_name contains the control character U+D800",
+        10: "brand_name contains the half of a surrogate pair U+D800",
         11: "it is not JSON: a value is too large",
         12: "it is not JSON: a value is too large",
         13: "brand_name is missing",

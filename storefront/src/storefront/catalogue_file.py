@@ -474,6 +474,16 @@ def _validated(line: int, values: Sequence[object], text: str) -> CatalogueLine 
     return CatalogueLine(line, brand_name, product_name, color, size, brand_id, product_id, sku_id, text)
 
 
+def mistake_in_name(name: str) -> str | None:
+    """Return what is wrong with a name that is not empty, or None."""
+    if len(name) > MAX_NAME:
+        return f"has {len(name)} characters, and at most {MAX_NAME} are allowed"
+    if found := _NOT_IN_A_NAME.search(name):
+        what = "half of a surrogate pair" if found[0] >= "\ud800" else "control character"
+        return f"contains the {what} U+{ord(found[0]):04X}"
+    return None
+
+
 def _name(column: str, value: object) -> str | None:
     """Return a name without spaces around it, or None if it is empty."""
     if value is None:
@@ -483,10 +493,8 @@ def _name(column: str, value: object) -> str | None:
     name = value.strip()
     if not name:
         return None
-    if len(name) > MAX_NAME:
-        raise _MistakeError(f"{column} has {len(name)} characters, and at most {MAX_NAME} are allowed")
-    if found := _NOT_IN_A_NAME.search(name):
-        raise _MistakeError(f"{column} contains the control character U+{ord(found[0]):04X}")
+    if mistake := mistake_in_name(name):
+        raise _MistakeError(f"{column} {mistake}")
     return name
 
 

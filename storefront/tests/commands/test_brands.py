@@ -16,6 +16,11 @@ def test_brands_are_added(run: Callable[..., Result], dsn: str) -> None:
     assert result.stdout == "added: brand 11, Aurora\nadded: brand 12, Boreal\n"
 
 
+def test_spaces_around_the_name_of_a_brand_are_removed(run: Callable[..., Result], dsn: str) -> None:
+    assert run("brands", "add", " Aurora ", dsn=dsn).stdout == "added: brand 11, Aurora\n"
+    assert run("brands", "rename", "Aurora", "Boreal ", dsn=dsn).stdout == "renamed: brand 11, Aurora, is now Boreal\n"
+
+
 def test_brands_are_rolled_back_together_and_the_reason_is_shown(
     run: Callable[..., Result], fails: Callable[..., None], dsn: str
 ) -> None:
@@ -85,7 +90,14 @@ def test_a_brand_with_products_is_removed_only_if_another_one_gets_them(
         (["brands", "add"], "Missing argument"),
         (["brands", "add", " "], "a brand's name is empty"),
         (["brands", "add", "Aurora", "--roll-back"], "--roll-back requires --by-hand"),
-        (["brands", "add", "x" * 501], "a brand's name has at most 500 characters, got 501"),
+        (["brands", "add", "x" * 501], "a brand's name has 501 characters, and at most 500 are allowed"),
+        (["brands", "add", "Auro\tra"], "a brand's name contains the control character U+0009"),
+        (["brands", "add", "Aurora\udcff"], "a brand's name contains the half of a surrogate pair U+DCFF"),
+        (["brands", "rename", "Aurora", "Bore\nal"], "a brand's name contains the control character U+000A"),
+        (
+            ["brands", "add-with-color", "Aurora", "5", "R\x7fed"],
+            "a colour's name contains the control character U+007F",
+        ),
         (["brands", "add-with-color", "Aurora", "0", "Red"], "Invalid value"),
         (["brands", "add-with-color", "Aurora", "5", " "], "a colour's name is empty"),
         (["brands", "rename", "Aurora"], "Missing argument"),

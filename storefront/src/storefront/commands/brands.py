@@ -11,7 +11,7 @@ from rich.text import Text
 import headrace
 from storefront import brands
 from storefront.catalogue import MAX_ID
-from storefront.catalogue_file import MAX_NAME
+from storefront.catalogue_file import mistake_in_name
 from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
 from storefront.database import open_connection
 from storefront.errors import StorefrontError, UsageError, reason
@@ -63,8 +63,7 @@ def add(
     log_to(stderr(), verbose=verbose)
     if roll_back and not by_hand:
         raise UsageError("--roll-back requires --by-hand")
-    for name in names:
-        _check_name(name)
+    names = [_checked(name) for name in names]
 
     async def work(target: str) -> list[int]:
         async with open_connection(target) as connection:
@@ -91,9 +90,7 @@ def add_with_color(
 ) -> None:
     """Add a brand, and a colour inside a savepoint. If the colour's id is taken, the brand is added without it."""
     log_to(stderr(), verbose=verbose)
-    _check_name(name)
-    if not color_name.strip():
-        raise UsageError("a colour's name is empty")
+    name, color_name = _checked(name), _checked(color_name, "a colour's")
 
     async def work(target: str) -> brands.BrandWithColor:
         async with open_connection(target) as connection:
@@ -118,7 +115,7 @@ def rename(
 ) -> None:
     """Rename a brand. Its products stay with it."""
     log_to(stderr(), verbose=verbose)
-    _check_name(new_name)
+    new_name = _checked(new_name)
 
     async def work(target: str) -> int:
         async with open_connection(target) as connection:
@@ -151,8 +148,9 @@ def remove(
     typer.echo(f"removed: {name}" + (f"; {moved:,} products are now of {move_products_to}" if moved else ""))
 
 
-def _check_name(name: str) -> None:
-    if not name.strip():
-        raise UsageError("a brand's name is empty")
-    if len(name) > MAX_NAME:
-        raise UsageError(f"a brand's name has at most {MAX_NAME} characters, got {len(name)}")
+def _checked(name: str, whose: str = "a brand's") -> str:
+    """Return a name without spaces around it. The rules are those of an import."""
+    name = name.strip()
+    if mistake := mistake_in_name(name) if name else "is empty":
+        raise UsageError(f"{whose} name {mistake}")
+    return name
