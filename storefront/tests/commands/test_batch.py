@@ -342,8 +342,8 @@ def test_a_file_that_is_not_an_order_is_refused(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["batch", "missing"], "cannot read missing: no such file"),
-        (["batch", "."], "cannot read .: is a directory"),
+        (["batch", "missing"], "cannot read missing: No such file or directory"),
+        (["batch", "."], "cannot read .: Is a directory"),
         (["batch", "order", "--resume"], "--resume requires --output"),
         (["batch", "order", "-o", "-", "--resume"], "--resume requires --output"),
         (["batch", "-", "-o", "skus.csv", "--resume"], "standard input cannot be read again from the middle"),
@@ -352,6 +352,7 @@ def test_a_file_that_is_not_an_order_is_refused(
         (["batch", "order", "--format", "parquet"], "cannot be written to standard output"),
         (["batch", "order", "--window", "0"], "window"),
         (["batch", "order", "--strategy", "best"], "strategy"),
+        (["batch", "order", "--report", "-"], "--report requires the name of a file, got -"),
         (["batch", "order", "--report", "./order"], "the report would overwrite"),
         (["batch", "order", "-o", "out", "--report", "out"], "the report would overwrite"),
     ],

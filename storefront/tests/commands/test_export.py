@@ -55,3 +55,7 @@ def test_an_export_of_later_skus(run: Callable[..., Result], dsn: str, more: lis
     assert run("export", "--since", "990", *more, dsn=dsn).stdout.splitlines() == [header, *rows[990:]]
     part = run("export", "--since", "990", "--skip", "2", "--take", "3", *more, dsn=dsn).stdout.splitlines()
     assert part == [header, *rows[992:995]]
+
+
+def test_bad_usage_is_refused(fails: Callable[..., None], dsn: str) -> None:
+    fails("export", "--since", str(2**31), status=2, message="'--since'", dsn=dsn)

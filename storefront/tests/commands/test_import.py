@@ -103,6 +103,7 @@ def test_without_a_schema_the_next_step_is_named(fails: Callable[..., None], bar
         (["import", "missing.csv"], "cannot read missing.csv: No such file or directory"),
         (["import", "shop.csv", "--format", "xls"], "'xls' is not a format"),
         (["import", "shop.csv", "--refused", "./shop.csv"], "would overwrite shop.csv"),
+        (["import", "shop.csv", "--refused", "-"], "--refused requires the name of a file, got -"),
         (["import", "shop.csv", "--encoding", "klingon"], "is not known"),
         (["import", "-"], "pass --format"),
         (["import", "broken.csv"], "broken.csv has no column"),

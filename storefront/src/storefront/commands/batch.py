@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -93,7 +94,10 @@ def batch(
     if json and target is None:
         raise UsageError("--json requires --output: standard output has the SKUs")
     if source is not None and (not source.exists() or source.is_dir()):
-        raise UsageError(f"cannot read {source}: {'is a directory' if source.is_dir() else 'no such file'}")
+        problem = os.strerror(errno.EISDIR if source.is_dir() else errno.ENOENT)
+        raise UsageError(f"cannot read {source}: {problem}")
+    if report == Path("-"):
+        raise UsageError("--report requires the name of a file, got -")
     if report is not None and report.resolve() in (source and source.resolve(), target and target.resolve()):
         raise UsageError(f"the report would overwrite {report}, which is the input or the output")
     problems = _Problems(str(file), None if report or quiet else SHOWN)

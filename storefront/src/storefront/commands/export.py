@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from storefront import formats, stream
+from storefront.catalogue import MAX_ID
 from storefront.console import exit_on_broken_pipe, log_to, stderr
 from storefront.database import open_connection
 from storefront.formats import Format
@@ -31,7 +32,10 @@ def export(
         typer.Option(min=1, help="Read records through a cursor, this number at a time; by default COPY is used."),
     ] = None,
     since: Annotated[
-        int, typer.Option(metavar="SKU_ID", min=0, help="Only SKUs with a greater id, such as those added later.")
+        int,
+        typer.Option(
+            metavar="SKU_ID", min=0, max=MAX_ID, help="Only SKUs with a greater id, such as those added later."
+        ),
     ] = 0,
     skip: Annotated[int, typer.Option(min=0, help="The number of rows to leave out at the beginning.")] = 0,
     take: Annotated[int | None, typer.Option(min=0, help="Stop after this number of rows.")] = None,

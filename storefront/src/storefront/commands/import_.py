@@ -66,6 +66,8 @@ def import_(
     log_to(stderr(), verbose=verbose)
     path = None if str(file) == "-" else file
     file_type = None if file_format is None else parse_file_type(file_format)
+    if refused == Path("-"):
+        raise UsageError("--refused requires the name of a file, got -")
     if refused is not None and path is not None and refused.resolve() == path.resolve():
         raise UsageError(f"the refused lines would overwrite {refused}, which is the input")
 

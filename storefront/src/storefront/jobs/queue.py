@@ -249,7 +249,8 @@ async def create_job(
             digest.update(piece)
         if record["input_digest"] != digest.digest():
             raise JobConflictError(
-                f"the idempotency key {idempotency_key!r} was used for job {job.job_id}, which has other lines",
+                f"the idempotency key {idempotency_key!r} was used for job {job.job_id}, which has other lines "
+                "or another format",
                 arriving=False,
             )
         return CreatedJob(job, is_new=False)
