@@ -19,12 +19,13 @@ def test_a_partner_is_added_listed_and_revoked(run: Callable[..., Result], dsn: 
     assert f"1  Aurora   {key[:11]} " in listed
     assert key[12:] not in listed
     assert run("partners", "revoke", "Aurora", dsn=dsn).stdout == "revoked: the key of Aurora\n"
-    (entry,) = json.loads(run("partners", "list", "--json", dsn=dsn).stdout)
+    (entry,) = json.loads(run("partners", "list", "--json", dsn=dsn).stdout)["partners"]
     assert (entry["partner_name"], entry["batch_ids"], entry["revoked_at"] is None) == ("Aurora", 50, False)
 
 
 def test_a_program_gets_the_new_partner_as_json(run: Callable[..., Result], dsn: str) -> None:
-    new = json.loads(run("partners", "add", "Aurora", "--json", dsn=dsn).stdout)
+    new = json.loads(run("partners", "add", "Añora", "--json", dsn=dsn).stdout)
+    assert new["partner_name"] == "Añora"
     assert new["key"].startswith(f"sf_{new['key_prefix']}_")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,16 +9,14 @@ import typer
 from rich.table import Table
 
 from storefront import partners
-from storefront.console import log_to, stderr, stdout
+from storefront.console import log_to, print_json, stderr, stdout
 from storefront.database import open_connection
-from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
+from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 from storefront.service_schema import create_service_tables
 
 app = typer.Typer(
     name="partners", help="Add, list and revoke the partners that may use the service.", no_args_is_help=True
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
 
 @app.command()
@@ -32,7 +29,7 @@ def add(
     batches_at_once: Annotated[
         int, typer.Option(min=1, help="The number of batches that may run at once.")
     ] = partners.BATCHES_AT_ONCE,
-    as_json: JsonOption = False,
+    json: JsonOption = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
@@ -52,8 +49,8 @@ def add(
             )
 
     new = run_on_server(dsn, data_dir, work)
-    if as_json:
-        typer.echo(json.dumps({**asdict(new.partner), "key": new.key}))
+    if json:
+        print_json({**asdict(new.partner), "key": new.key})
         return
     # The key alone is on standard output, so that KEY=$(storefront partners add NAME) works.
     typer.echo(f"added: partner {new.partner.partner_id}, {name}; this is its key, which is not shown again:", err=True)
@@ -62,7 +59,7 @@ def add(
 
 @app.command("list")
 def list_all(
-    as_json: JsonOption = False,
+    json: JsonOption = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
@@ -76,10 +73,10 @@ def list_all(
             return await partners.list_partners(connection)
 
     entries = run_on_server(dsn, data_dir, work)
-    if as_json:
-        typer.echo(
-            json.dumps(
-                [
+    if json:
+        print_json(
+            {
+                "partners": [
                     {
                         **asdict(entry.partner),
                         "added_at": entry.added_at.isoformat(),
@@ -87,7 +84,7 @@ def list_all(
                     }
                     for entry in entries
                 ]
-            )
+            }
         )
         return
     table = Table(box=None, pad_edge=False)
