@@ -79,9 +79,10 @@ def output_file(
     file gets its name when the `with` block ends without an error, so a file of that name is always complete.
     """
     if path is None:
-        stream = _Stream(sys.stdout.buffer, chosen, compression, columns)
-        yield stream
-        stream.close()
+        with naming("standard output"):
+            stream = _Stream(sys.stdout.buffer, chosen, compression, columns)
+            yield stream
+            stream.close()
         return
     whole = not path.exists() or path.is_file()
     target = path.with_name(path.name + ".new") if whole else path
@@ -103,7 +104,7 @@ def output_file(
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Raise StorefrontError, with the name of the file, for an error that says that a file cannot be written."""
     try:
         yield

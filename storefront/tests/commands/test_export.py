@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,3 +62,14 @@ def test_an_export_of_later_skus(run: Callable[..., Result], dsn: str, more: lis
 
 def test_bad_usage_is_refused(fails: Callable[..., None], dsn: str) -> None:
     fails("export", "--since", str(2**31), status=2, message="'--since'", dsn=dsn)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_standard_output_that_is_full_is_named(dsn: str) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "storefront", "export", "--dsn", dsn]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (
+        1,
+        b"storefront: cannot write standard output: No space left on device\n",
+    )
