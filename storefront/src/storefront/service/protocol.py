@@ -8,7 +8,6 @@ client that sends one byte a minute, on many connections, would keep all of them
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 import h11
@@ -51,10 +50,11 @@ class ServiceProtocol(H11Protocol):
     async def hang_up(self, seconds: float) -> None:
         """Close the connection after what has been sent, or at once if the client does not read that in `seconds`."""
         self.transport.close()
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(seconds):
                 await self._lost.wait()
-        self.transport.abort()
+        except TimeoutError:
+            self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit of the first request."""
