@@ -119,6 +119,8 @@ WITH revoked AS (
 )
 SELECT pg_notify($2, partner_id::text) FROM revoked"""
 
+_REMOVE: Final = "DELETE FROM partner WHERE partner_name = $1"
+
 _BY_PREFIX: Final = f"SELECT {_COLUMNS}, key_hash FROM partner WHERE key_prefix = $1 AND revoked_at IS NULL"
 _LIST: Final = f"SELECT {_COLUMNS}, added_at, revoked_at FROM partner ORDER BY partner_name"
 _VALID: Final = "SELECT key_prefix FROM partner WHERE key_prefix = ANY($1) AND revoked_at IS NULL"
@@ -196,6 +198,11 @@ async def revoke_partner(executor: Executor, name: str) -> None:
         raise StorefrontError(
             f"no partner {name[:120]!r} has a valid key: {hints.suggest('partners', 'list')} shows all"
         )
+
+
+async def remove_partner(executor: Executor, name: str) -> None:
+    """Remove a partner with all that belongs to it, also its jobs. It is no error if there is none."""
+    await executor.execute(_REMOVE, name)
 
 
 async def authenticate(executor: Executor, key: str) -> Partner | None:

@@ -59,38 +59,45 @@ class Tour:
                     await brands.remove_brands(connection, BRANDS)
         return await self._look_ups()
 
-    def _heading(self, title: str, text: str) -> None:
+    def heading(self, title: str, text: str) -> None:
+        """Begin a chapter."""
         self._chapter += 1
         self.console.print(f"\n[bold]{self._chapter}. {title}[/bold]")
-        self._say(text, style="italic")
+        self.say(text, style="italic")
 
-    def _say(self, text: str, style: str = "") -> None:
+    def say(self, text: str, style: str = "") -> None:
+        """Print a text, wrapped."""
         self.console.print(Padding(Text(text, style), (0, 0, 0, 3), expand=False))
+
+    def quote(self, *lines: str) -> None:
+        """Print lines so that they can be copied: without spaces at the end, and not wrapped."""
+        for line in lines:
+            self.console.print(Text(f"   {line}" if line else ""), soft_wrap=True)
 
     async def _schema(self, connection: headrace.Connection, created: str | None) -> None:
         version = connection.get_server_version()
-        self._heading(
+        self.heading(
             "The schema",
             f"Five tables on PostgreSQL {version.major}, in one transaction; each statement's status:",
         )
         if created:
-            self._say(f"{created:<16} the database")
+            self.say(f"{created:<16} the database")
 
         def report(statement: str, status: str) -> None:
-            self._say(status_line(statement, status, 55))
+            self.say(status_line(statement, status, 55))
 
         await create_schema(connection, report)
 
     async def _data(self, connection: headrace.Connection) -> None:
         sample = self.sample
-        self._heading(
+        self.heading(
             "The sample data",
             f"{sample.brand_count:,} brands, {sample.product_count:,} products, {sample.sku_count:,} SKUs, "
             "by COPY, in one transaction:",
         )
         present = await loading.count_rows(connection)
         if present.brands and not self.replace:
-            self._say(f"There are {present} already, and they are kept; --replace loads them anew.")
+            self.say(f"There are {present} already, and they are kept; --replace loads them anew.")
             return
         with loading_progress(self.console) as progress:
             await loading.load(connection, sample, replace=self.replace, progress=progress)
@@ -101,29 +108,29 @@ class Tour:
 
     async def _commit(self, connection: headrace.Connection) -> None:
         first, second = BRANDS[:2]
-        self._heading(
+        self.heading(
             "A transaction, committed",
             f"async with connection.transaction(): {first} and {second} are added.",
         )
         before = await self._count(connection)
         ids = await brands.add_brands(connection, (first, second))
         after = await self._count(connection)
-        self._say(f"They have the ids {ids[0]} and {ids[1]}; brands before: {before}, after: {after}.")
+        self.say(f"They have the ids {ids[0]} and {ids[1]}; brands before: {before}, after: {after}.")
 
     async def _rollback(self, connection: headrace.Connection) -> None:
-        self._heading("A transaction, rolled back", f"{BRANDS[2]} is new, {BRANDS[0]} is not: neither is added.")
+        self.heading("A transaction, rolled back", f"{BRANDS[2]} is new, {BRANDS[0]} is not: neither is added.")
         before = await self._count(connection)
         try:
             await brands.add_brands(connection, (BRANDS[2], BRANDS[0]))
         except headrace.UniqueViolationError as error:
-            self._say(f"The server said: {reason(error)}")
-        self._say(f"Brands before: {before}, after: {await self._count(connection)}.")
+            self.say(f"The server said: {reason(error)}")
+        self.say(f"Brands before: {before}, after: {await self._count(connection)}.")
         await brands.add_brands_by_hand(connection, (BRANDS[3],), keep=False)
-        self._say(f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(connection)}.")
+        self.say(f"{BRANDS[3]}, by hand: start(), the insert, rollback(); brands: {await self._count(connection)}.")
 
     async def _savepoint(self, connection: headrace.Connection) -> None:
         taken, color = next(iter(COLORS.items()))
-        self._heading(
+        self.heading(
             "A transaction with a savepoint",
             f"{BRANDS[4]} is added, and inside a savepoint a colour whose id, {taken}, is {color}'s.",
         )
@@ -131,23 +138,23 @@ class Tour:
         outcome = await brands.add_brand_with_color(connection, BRANDS[4], taken, "Green")
         assert outcome.color_error is not None
         after = await self._count(connection)
-        self._say(f"The colour was refused, the brand is kept; brands before: {before}, after: {after}.")
+        self.say(f"The colour was refused, the brand is kept; brands before: {before}, after: {after}.")
 
     async def _stream(self, connection: headrace.Connection) -> None:
-        self._heading(
+        self.heading(
             "A cursor",
             f"The whole catalogue, {stream.PREFETCH} rows at a time, never all in memory; then a part of it.",
         )
         rows = await timed(count_catalogue)(connection)
-        self._say(f"{rows:,} rows went by.")
+        self.say(f"{rows:,} rows went by.")
         part = stream.stream_catalogue(connection, skip=SKIP, limit=TAKE)
         async with aclosing(part) as records:
             ids = [record["sku_id"] async for record in records]
         if ids:
-            self._say(f"Without the first {SKIP}, the next {len(ids)}: SKUs {ids[0]:,} to {ids[-1]:,}.")
+            self.say(f"Without the first {SKIP}, the next {len(ids)}: SKUs {ids[0]:,} to {ids[-1]:,}.")
 
     async def _look_ups(self) -> list[benchmark.Measurement]:
-        self._heading(
+        self.heading(
             f"{self.look_ups:,} look-ups in each way",
             "One after another, then all at once: a connection for each, ONE for all, the pool's own ways.",
         )

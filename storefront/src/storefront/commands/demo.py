@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
 import headrace
-from storefront import hints, tour
-from storefront.benchmark import Measurement
+from storefront import hints, service
 from storefront.console import log_to, stdout
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, EphemeralOption, default_data_dir, run_on_server
+from storefront.service_tour import visit_service
+from storefront.tour import Tour
 
 app = typer.Typer()
+
+ADDRESS: Final = "http://127.0.0.1:8000"
+"""The address of `storefront serve` without options."""
 
 
 @app.command()
@@ -23,7 +28,7 @@ def demo(
     data_dir: DataDirOption = DATA_DIR,
     ephemeral: EphemeralOption = False,
 ) -> None:
-    """Show it all once, on a real server: schema, data, transactions, a cursor, and 10,000 look-ups in each way."""
+    """Show it all once, on a real server: schema, data, transactions, a cursor, look-ups in each way, the service."""
     console = stdout()
     log_to(console, verbose=True, indent=3)
     directory = data_dir or default_data_dir()
@@ -35,16 +40,30 @@ def demo(
         where = f"an embedded PostgreSQL in {directory}"
     console.print(f"[bold]The storefront[/bold] on headrace {headrace.__version__} and {where}")
 
-    async def work(target: str) -> list[Measurement]:
-        return await tour.demo(target, console, short=short, replace=replace)
+    async def work(target: str) -> None:
+        tour = Tour(target, console, short=short, replace=replace)
+        await tour.run()
+        await visit_service(tour)
 
     run_on_server(dsn, data_dir, work, create=True, ephemeral=ephemeral)
     console.print()
-    if dsn:
-        console.print(f"Go on with {hints.suggest('lookup', '5')}.", soft_wrap=True, markup=False)
-    elif ephemeral:
-        console.print("The server is stopped, and its data are removed. To keep a catalogue to go on with:")
-        console.print(f"{hints.suggest('demo')}", soft_wrap=True, markup=False)
-    else:
-        console.print(f"The server is stopped. Its data stay in {directory}.", soft_wrap=True, markup=False)
-        console.print(f"Go on with {hints.suggest('lookup', '5')}.", soft_wrap=True, markup=False)
+    for line in farewell(dsn, directory, ephemeral=ephemeral, can_serve=service.missing_library() is None):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def farewell(dsn: str | None, directory: Path, *, ephemeral: bool, can_serve: bool) -> list[str]:
+    """Return the last lines: what is left of the server, and the commands to go on with."""
+    if ephemeral and not dsn:
+        then = f", and to serve it on {ADDRESS}" if can_serve else " to go on with"
+        return [
+            "The server is stopped, and its data are removed.",
+            f"To keep a catalogue{then}:",
+            hints.suggest("demo"),
+            *([hints.suggest("serve")] if can_serve else []),
+        ]
+    lines = [] if dsn else [f"The server is stopped. Its data stay in {directory}."]
+    lines.append(f"Go on with {hints.suggest('lookup', '5')}.")
+    if can_serve:
+        lines.append(f"Give a partner a key by {hints.suggest('partners', 'add', 'Aurora')}.")
+        lines.append(f"Serve the catalogue on {ADDRESS} by {hints.suggest('serve')}.")
+    return lines

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -26,16 +26,17 @@ class GracefulServer(uvicorn.Server):
     at the end, which would end the process before the embedded server is stopped.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, *, handle_signals: bool = True) -> None:
         super().__init__(config)
         self.service = service
+        self.handle_signals = handle_signals
         self._ending: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle SIGTERM and SIGINT in the event loop for the time of the block."""
+        """Handle SIGTERM and SIGINT in the event loop for the time of the block, unless others handle them."""
         loop = asyncio.get_running_loop()
-        handled = (signal.SIGTERM, signal.SIGINT)
+        handled = (signal.SIGTERM, signal.SIGINT) if self.handle_signals else ()
         for number in handled:
             loop.add_signal_handler(number, self.end)
         try:
@@ -105,6 +106,30 @@ async def serve(settings: ServiceSettings, ready: Callable[[str, GracefulServer]
     finally:
         for each in sockets:
             each.close()
+
+
+@asynccontextmanager
+async def running(settings: ServiceSettings) -> AsyncIterator[str]:
+    """Serve in this event loop for the time of the block, and yield the address. Signals keep their handlers.
+
+    Answers that are still being sent at the end of the block are ended. Raises the driver's errors if the database does
+    not answer at the start, and StorefrontError if the address cannot be used.
+    """
+    application = create_application(settings)
+    with listening_socket(settings) as listening:
+        async with application.router.lifespan_context(application):
+            server = GracefulServer(
+                configuration(application, settings), application.state.service, handle_signals=False
+            )
+            # A request waits in the queue of the socket until the task has started.
+            serving = asyncio.create_task(server.serve([listening]))
+            try:
+                yield _address(listening)
+            finally:
+                server.end()
+                # The second call ends running answers.
+                server.end()
+                await serving
 
 
 def listening_socket(settings: ServiceSettings) -> socket.socket:
