@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -37,10 +39,12 @@ async def test_every_way_is_measured_against_one_after_another(dsn: str) -> None
     assert {each.look_ups for each in measurements} == {FEW}
     baseline = measurements[0]
     assert baseline.speed_up == 1
+    assert baseline.rate is not None
     for each in measurements:
+        assert each.seconds is not None
         assert each.seconds > 0
         assert each.rate == pytest.approx(FEW / each.seconds)
-        assert each.speed_up == pytest.approx(each.rate / baseline.rate)
+        assert each.speed_up == pytest.approx(FEW / each.seconds / baseline.rate)
 
 
 async def test_pool_sizes_are_compared_for_the_ways_that_use_a_pool(dsn: str) -> None:
@@ -117,6 +121,66 @@ async def test_a_wrong_answer_is_an_error(dsn: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(benchmark.RUNS, Way.ONE_CONNECTION, muddle)
     with pytest.raises(StorefrontError, match=r"ONE connection: the look-up of product \d+ answered with product \d+"):
         await bench(dsn, Plan(look_ups=FEW))
+
+
+class Peer:
+    """A driver that makes its look-ups by headrace, in two ways: one is right, the other one is given."""
+
+    name = "peer"
+    version = "1.0"
+
+    def __init__(self, other: benchmark.Run) -> None:
+        self._other = other
+        self.opened = 0
+        self.is_open = False
+
+    @asynccontextmanager
+    async def open(self, dsn: str, size: int, search_path: str | None) -> AsyncIterator[list[benchmark.Task]]:
+        async with headrace.create_pool(dsn, min_size=size, max_size=size) as pool:
+            self.opened += 1
+            self.is_open = True
+            # The tasks are in no special order.
+            yield [
+                benchmark.Task(self.name, Way.POOL_ACQUIRE, size, partial(self._other, pool)),
+                benchmark.Task(self.name, Way.ONE_AFTER_ANOTHER, 1, partial(benchmark.one_after_another, pool)),
+            ]
+            self.is_open = False
+
+
+async def test_a_peer_is_measured_in_the_same_rounds_and_against_its_own_one_after_another(dsn: str) -> None:
+    peer = Peer(benchmark.at_once_acquiring)
+    plan = Plan(query=BenchmarkQuery.KEY, look_ups=FEW, pool_sizes=(1, 2), rounds=2, peers=[peer])
+    measurements = await bench(dsn, plan)
+    assert [each.driver for each in measurements] == ["headrace"] * (2 + 2 * 6) + ["peer"] * 3
+    one, small, large = measurements[-3:]
+    assert [(each.way, each.connections) for each in (one, small, large)] == [
+        (Way.ONE_AFTER_ANOTHER, 1),
+        (Way.POOL_ACQUIRE, 1),
+        (Way.POOL_ACQUIRE, 2),
+    ]
+    assert one.speed_up == 1
+    assert one.rate is not None
+    assert large.rate is not None
+    assert large.speed_up == pytest.approx(large.rate / one.rate)
+    assert peer.opened == 4, "two rounds with two pool sizes"
+    assert not peer.is_open
+
+
+async def test_a_wrong_answer_of_a_peer_is_an_error_that_names_it(dsn: str) -> None:
+    async def muddle(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> benchmark.Answers:
+        return list(reversed(await benchmark.at_once_acquiring(pool, query, ids)))
+
+    with pytest.raises(StorefrontError, match=r"peer, .*acquire.*: the look-up of product \d+ answered with product"):
+        await bench(dsn, Plan(look_ups=FEW, peers=[Peer(muddle)]))
+
+
+async def test_a_way_that_a_peer_does_not_have_is_measured_as_its_error(dsn: str) -> None:
+    async def refuse(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> benchmark.Answers:
+        raise benchmark.NotPossibleError("BusyError")
+
+    measured = (await bench(dsn, Plan(look_ups=FEW, rounds=2, peers=[Peer(refuse)])))[-1]
+    assert (measured.driver, measured.way, measured.error) == ("peer", Way.POOL_ACQUIRE, "BusyError")
+    assert (measured.seconds, measured.rate, measured.speed_up) == (None, None, None)
 
 
 async def test_an_empty_catalogue_cannot_be_measured(empty: str) -> None:

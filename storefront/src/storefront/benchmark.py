@@ -1,8 +1,8 @@
 """Measure the look-ups per second of each way of making them.
 
 The same 10,000 look-ups are made one after another, as code does that awaits each of them; at once, with a connection
-of a pool for each; at once on a single connection; and in the ways that a pool of headrace has for many look-ups. Every
-answer is checked against the id asked for.
+of a pool for each; at once on a single connection; and in the ways that a pool of headrace has for many look-ups. Other
+drivers, which are called peers here, are measured in the same rounds. Every answer is checked against the id asked for.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 import headrace
 from storefront import hints
@@ -26,7 +27,10 @@ from storefront.timing import timed
 
 LOOK_UPS = 10_000
 WARM_UP = 200
-"""The number of look-ups before the first measurement. They open the connections and prepare the statements."""
+"""The number of look-ups before the measurements, for each way. They prepare the statements on the connections."""
+
+HEADRACE = "headrace"
+"""The name of headrace among the drivers."""
 
 GROUP = 500
 """The number of ids in a query of Way.GROUPED."""
@@ -94,22 +98,75 @@ class Way(StrEnum):
         return self not in (Way.ONE_AFTER_ANOTHER, Way.ONE_CONNECTION)
 
 
+class Row(Protocol):
+    """A row of any driver. It gives the value of a column by name."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """Return the value of a column."""
+
+
+Answers = Sequence[Row | None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A way of a driver, on a pool that is open. `run` makes the look-ups of the ids."""
+
+    driver: str
+    way: Way
+    connections: int
+    run: Callable[[BenchmarkQuery, Sequence[int]], Coroutine[Any, Any, Answers]]
+
+    @property
+    def key(self) -> tuple[str, Way, int]:
+        """The driver, the way and the number of connections. They are the same in each round."""
+        return self.driver, self.way, self.connections
+
+
+class Peer(Protocol):
+    """A driver to measure beside headrace."""
+
+    @property
+    def name(self) -> str:
+        """The name of the driver."""
+
+    @property
+    def version(self) -> str:
+        """The version that is installed."""
+
+    def open(self, dsn: str, size: int, search_path: str | None) -> AbstractAsyncContextManager[list[Task]]:
+        """Open connections for the time of a `with` block. Yield a task for each way that the driver has.
+
+        `size` is the number of connections of a pool. Raises StorefrontError if the driver cannot connect.
+        """
+
+
+class NotPossibleError(StorefrontError):
+    """A driver does not have a way. The text is the name of the error that it raises."""
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """The result of one way. `seconds` is the median of the rounds, `speed_up` the factor over one after another."""
+    """The result of one way. `seconds` is the median of the rounds.
+
+    `speed_up` is the factor over the same driver's one after another. If the driver raises an error in this way, there
+    are no figures, and `error` is the name of the error.
+    """
 
     query: BenchmarkQuery
     way: Way
     connections: int
     indexed: bool
     look_ups: int
-    seconds: float
-    speed_up: float
+    seconds: float | None
+    speed_up: float | None
+    driver: str = HEADRACE
+    error: str | None = None
 
     @property
-    def rate(self) -> float:
+    def rate(self) -> float | None:
         """Look-ups a second."""
-        return self.look_ups / self.seconds
+        return None if self.seconds is None else self.look_ups / self.seconds
 
 
 @dataclass(frozen=True)
@@ -125,6 +182,7 @@ class Plan:
     rounds: int = 1
     without_index: bool = False
     seed: int = 1
+    peers: Sequence[Peer] = ()
 
     def __post_init__(self) -> None:
         if self.look_ups < 1:
@@ -136,7 +194,6 @@ class Plan:
             raise UsageError(f"pool sizes must be whole numbers of at least 1, got {sizes!r}")
 
 
-Answers = Sequence[headrace.Record | None]
 Run = Callable[[headrace.Pool, BenchmarkQuery, Sequence[int]], Coroutine[Any, Any, Answers]]
 
 
@@ -147,8 +204,9 @@ async def _acquire_and_fetch(pool: headrace.Pool, sql: str, product_id: int) -> 
 
 
 async def one_after_another(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
-    """Look up each id after the previous one is done."""
-    return [await _acquire_and_fetch(pool, query.sql, product_id) for product_id in ids]
+    """Look up each id after the previous one is done, on a single connection."""
+    async with pool.acquire() as connection:
+        return [await connection.fetchrow(query.sql, product_id) for product_id in ids]
 
 
 async def at_once_acquiring(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
@@ -183,11 +241,19 @@ async def at_once_by_loader(pool: headrace.Pool, query: BenchmarkQuery, ids: Seq
 
 async def grouped(pool: headrace.Pool, query: BenchmarkQuery, ids: Sequence[int]) -> Answers:
     """Look up all ids in groups, and put the rows into the order of the ids by hand."""
-    groups = ((list(ids[start : start + GROUP]),) for start in range(0, len(ids), GROUP))
-    found: dict[int, headrace.Record] = {}
+    groups = ((group,) for group in groups_of(ids))
     async with aclosing(pool.fetch_each(query.grouped_sql, groups)) as answers:
-        async for rows in answers:
-            found.update((row["product_id"], row) for row in rows)
+        return in_order(ids, [rows async for rows in answers])
+
+
+def groups_of(ids: Sequence[int]) -> list[list[int]]:
+    """Return the ids in lists of GROUP."""
+    return [list(ids[start : start + GROUP]) for start in range(0, len(ids), GROUP)]
+
+
+def in_order(ids: Sequence[int], groups: Iterable[Iterable[Row]]) -> Answers:
+    """Put the rows of the groups into the order of the ids."""
+    found = {row["product_id"]: row for rows in groups for row in rows}
     return [found.get(product_id) for product_id in ids]
 
 
@@ -206,7 +272,7 @@ RUNS: dict[Way, Run] = {
 async def bench(dsn: str, plan: Plan) -> list[Measurement]:
     """Measure every way of `plan`, with the index and, if asked for, without it. Return the measurements.
 
-    Raises StorefrontError if the catalogue has no SKUs to look up, or if an answer is for another id.
+    Raises StorefrontError if the catalogue has no SKUs to look up, if a peer fails, or if an answer is for another id.
     """
     ids = await _choose_ids(dsn, plan)
     measurements = await _measure(dsn, plan, ids, None)
@@ -246,48 +312,95 @@ async def _unindexed(dsn: str) -> AsyncIterator[str]:
             await connection.execute(f"DROP SCHEMA {UNINDEXED_SCHEMA} CASCADE")
 
 
-async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None) -> list[Measurement]:
-    """Run every way `plan.rounds` times, in turns, so that a slow moment of the machine affects all of them."""
+@asynccontextmanager
+async def _headrace(dsn: str, size: int, search_path: str | None) -> AsyncIterator[list[Task]]:
+    """Open the pools of headrace. Yield a task for each way."""
     settings = {"search_path": search_path} if search_path else None
     async with AsyncExitStack() as stack:
-        tasks: list[tuple[Way, int, headrace.Pool]] = []
-        for number, size in enumerate(plan.pool_sizes):
-            pool, lazy = [
-                await stack.enter_async_context(
-                    headrace.create_pool(
-                        dsn, min_size=size, max_size=size, server_settings=settings, lazy_acquire=lazy_acquire
-                    )
+        pool, lazy = [
+            await stack.enter_async_context(
+                headrace.create_pool(
+                    dsn, min_size=size, max_size=size, server_settings=settings, lazy_acquire=lazy_acquire
                 )
-                for lazy_acquire in (False, True)
-            ]
-            tasks += [
-                (way, size if way.uses_pool else 1, lazy if way is Way.LAZY_ACQUIRE else pool)
-                for way in Way
-                if number == 0 or way.uses_pool
-            ]
-        # The tables list the ways in this order, and each way by pool size.
-        tasks.sort(key=lambda task: list(Way).index(task[0]))
-        for way, _, pool in tasks:
-            await RUNS[way](pool, plan.query, ids[:WARM_UP])
-        seconds: list[list[float]] = [[] for _ in tasks]
-        for _ in range(plan.rounds):
-            for (way, _, pool), times in zip(tasks, seconds, strict=True):
-                times.append(await run_way(way, plan.query, ids, pool))
-    medians = [statistics.median(times) for times in seconds]
-    return [
-        Measurement(plan.query, way, connections, search_path is None, len(ids), median, medians[0] / median)
-        for (way, connections, _), median in zip(tasks, medians, strict=True)
-    ]
+            )
+            for lazy_acquire in (False, True)
+        ]
+        yield [
+            Task(
+                HEADRACE,
+                way,
+                size if way.uses_pool else 1,
+                partial(RUNS[way], lazy if way is Way.LAZY_ACQUIRE else pool),
+            )
+            for way in Way
+        ]
+
+
+async def _measure(dsn: str, plan: Plan, ids: list[int], search_path: str | None) -> list[Measurement]:
+    """Run every way `plan.rounds` times, in turns, so that a slow moment of the machine affects all of them.
+
+    Only the pools of one size are open at a time, because a server has a limited number of connections.
+    """
+    results: dict[tuple[str, Way, int], list[float | NotPossibleError]] = {}
+    for number in range(plan.rounds):
+        for size in plan.pool_sizes:
+            async with AsyncExitStack() as stack:
+                tasks = await stack.enter_async_context(_headrace(dsn, size, search_path))
+                for peer in plan.peers:
+                    tasks += await stack.enter_async_context(peer.open(dsn, size, search_path))
+                # The ways that do not use a whole pool are measured with the first size only.
+                tasks = [task for task in tasks if len(results.setdefault(task.key, [])) == number]
+                for task in tasks:
+                    # WARM_UP ids are a single group, for which one connection is enough.
+                    await _run(task, plan.query, ids if task.way is Way.GROUPED else ids[:WARM_UP])
+                for task in tasks:
+                    results[task.key].append(await _run(task, plan.query, ids))
+    return _summarize(plan, results, indexed=search_path is None)
+
+
+async def _run(task: Task, query: BenchmarkQuery, ids: Sequence[int]) -> float | NotPossibleError:
+    """Return the seconds of a task, or the error that says that its driver does not have this way."""
+    try:
+        return await run_way(task.driver, task.way, query, ids, task.run)
+    except NotPossibleError as error:
+        return error
+
+
+def _summarize(
+    plan: Plan, results: dict[tuple[str, Way, int], list[float | NotPossibleError]], *, indexed: bool
+) -> list[Measurement]:
+    """Return the medians by driver, way and pool size, in the order of the tables."""
+    drivers = [HEADRACE, *(peer.name for peer in plan.peers)]
+    measurements: list[Measurement] = []
+    baselines: dict[str, float] = {}
+    # The pool sizes of a way stay in the order in which they were measured.
+    for key in sorted(results, key=lambda key: (drivers.index(key[0]), list(Way).index(key[1]))):
+        driver, way, connections = key
+        error = next((str(result) for result in results[key] if isinstance(result, NotPossibleError)), None)
+        seconds = speed_up = None
+        if error is None:
+            seconds = statistics.median(result for result in results[key] if isinstance(result, float))
+            speed_up = baselines.setdefault(driver, seconds) / seconds
+        measurements.append(
+            Measurement(plan.query, way, connections, indexed, plan.look_ups, seconds, speed_up, driver, error)
+        )
+    return measurements
 
 
 @timed
-async def run_way(way: Way, query: BenchmarkQuery, ids: Sequence[int], pool: headrace.Pool) -> float:
+async def run_way(
+    driver: str,
+    way: Way,
+    query: BenchmarkQuery,
+    ids: Sequence[int],
+    run: Callable[[BenchmarkQuery, Sequence[int]], Coroutine[Any, Any, Answers]],
+) -> float:
     """Look up all ids in one way and return the seconds. The answers are checked after the clock has stopped."""
     started = time.perf_counter()
-    answers = await RUNS[way](pool, query, ids)
+    answers = await run(query, ids)
     seconds = time.perf_counter() - started
     for product_id, answer in zip(ids, answers, strict=True):
         if answer is None or answer["product_id"] != product_id:
             got = "nothing" if answer is None else f"product {answer['product_id']}"
-            raise StorefrontError(f"{way}: the look-up of product {product_id} answered with {got}")
+            raise StorefrontError(f"{driver}, {way}: the look-up of product {product_id} answered with {got}")
     return seconds

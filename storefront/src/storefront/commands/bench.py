@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from storefront.console import log_to, print_json, stderr, stdout
 from storefront.database import POOL_SIZE, open_connection
 from storefront.errors import UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
+from storefront.peers import find_peers
 
 app = typer.Typer()
 
@@ -44,6 +46,10 @@ def bench(
     no_index: Annotated[
         bool, typer.Option("--no-index", help="Also measure the join without the index on sku.product_id.")
     ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Also measure asyncpg and psycopg in the same rounds, if they are installed."),
+    ] = False,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the figures as JSON; - for standard output.")
     ] = None,
@@ -64,29 +70,43 @@ def bench(
     if picture is not None:
         figures.require_matplotlib()
     sizes = _sizes(pool_sizes)
+    found, left_out = find_peers() if peers else ([], [])
     plans = [
-        benchmark.Plan(one, look_ups, sizes, rounds, without_index=no_index and one is benchmark.BenchmarkQuery.JOIN)
+        benchmark.Plan(
+            one,
+            look_ups,
+            sizes,
+            rounds,
+            without_index=no_index and one is benchmark.BenchmarkQuery.JOIN,
+            peers=found,
+        )
         for one in query or benchmark.BenchmarkQuery
     ]
+    for line in left_out:
+        print(f"storefront: {line}", file=sys.stderr)
     # The JSON document is alone on standard output.
     console = stderr() if is_document else stdout()
 
-    async def work(target: str) -> tuple[list[benchmark.Measurement], str]:
+    async def work(target: str) -> tuple[list[benchmark.Measurement], figures.Environment]:
         measurements: list[benchmark.Measurement] = []
         async with open_connection(target) as connection:
             server: str = await connection.fetchval("SELECT version()")
+        facts = figures.environment(server=server, peers={peer.name: peer.version for peer in found})
         for plan in plans:
             measured = await benchmark.bench(target, plan)
             if not quiet:
                 for table in figures.tables(measured):
                     console.print(table, "")
             measurements += measured
-        return measurements, server
+        if not quiet:
+            for line in facts.lines:
+                console.print(line, highlight=False, markup=False)
+        return measurements, facts
 
-    measurements, server = run_on_server(dsn, data_dir, work)
+    measurements, facts = run_on_server(dsn, data_dir, work)
     if is_document:
-        print_json(figures.document(measurements, server=server))
+        print_json(figures.document(measurements, facts))
     elif json is not None:
-        figures.write_json(measurements, json, server=server)
+        figures.write_json(measurements, json, facts)
     if picture is not None:
-        figures.draw(measurements, picture)
+        figures.draw(measurements, picture, facts)
