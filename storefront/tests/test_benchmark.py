@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -88,16 +89,21 @@ async def test_no_connection_is_left(dsn: str) -> None:
             pass
 
 
+def cells(rows: Sequence[Any]) -> list[Any]:
+    """The values and the names of each row."""
+    return [row and (*row, *row.keys()) for row in rows]
+
+
 @pytest.mark.parametrize("query", BenchmarkQuery)
 async def test_every_way_finds_the_same_products(dsn: str, query: BenchmarkQuery) -> None:
     ids = [7, 3, 50, 999, 7, 1]
     for lazy in (False, True):
         async with headrace.create_pool(dsn, min_size=2, max_size=2, lazy_acquire=lazy) as pool:
-            expected = [row and (*row, *row.keys()) for row in await benchmark.one_after_another(pool, query, ids)]
+            expected = cells(await benchmark.one_after_another(pool, query, ids))
             assert [row and row[0] for row in expected] == [7, 3, 50, None, 7, 1]
             for way in Way:
                 rows = await benchmark.RUNS[way](pool, query, ids)
-                assert [row and (*row, *row.keys()) for row in rows] == expected, way
+                assert cells(rows) == expected, way
 
 
 async def test_unchanged_code_shares_the_connections_of_a_lazy_pool(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

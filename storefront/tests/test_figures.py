@@ -78,7 +78,7 @@ def test_the_facts_are_the_date_the_machine_python_the_drivers_and_the_server() 
     assert here.python == platform.python_version()
     assert here.processors >= 1
     assert here.processor
-    assert date.fromisoformat(here.date)
+    assert date.fromisoformat(here.date).isoformat() == here.date
 
 
 def test_json_holds_every_figure_and_the_facts(tmp_path: Path) -> None:
