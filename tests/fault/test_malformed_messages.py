@@ -46,6 +46,7 @@ async def dies_of(fake: Fake, *scripted: Script, complaint: str) -> None:
         assert pool.get_size() == 0
         async with asyncio.timeout(PATIENCE):
             assert await pool.fetchval(QUERY) == "well"
+        pool.terminate()  # the script does not answer Terminate, and close() would wait for that
 
 
 def replying(*reply: bytes, columns: tuple[Field | str, ...] = ("a",)) -> Script:

@@ -173,7 +173,7 @@ def test_a_body_of_a_gigabyte_takes_no_memory(
 
 
 def test_no_database_at_the_start_is_a_clear_error(fails: Callable[..., None], bare: str) -> None:
-    fails("serve", "--port", "0", "--dsn", bare, status=1, message="run `storefront init` first")
+    fails("serve", "--port", "0", "--dsn", bare, status=1, message="run `storefront init")
     nobody = "postgresql://nobody@127.0.0.1:1/products"
     fails("serve", "--port", "0", "--dsn", nobody, status=1, message="cannot reach the server")
 

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -30,6 +31,8 @@ class GracefulServer(uvicorn.Server):
         super().__init__(config)
         self.service = service
         self.handle_signals = handle_signals
+        self.on_startup: Callable[[], None] = lambda: None
+        """It is called when signals are handled and requests are answered."""
         self._ending: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -46,6 +49,11 @@ class GracefulServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
             if self._ending is not None:
                 self._ending.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer requests, and tell so."""
+        await super().startup(sockets)
+        self.on_startup()
 
     def end(self) -> None:
         """Begin to end. The second call ends running answers at once."""
@@ -101,7 +109,7 @@ async def serve(settings: ServiceSettings, ready: Callable[[str, GracefulServer]
     try:
         async with application.router.lifespan_context(application):
             server = GracefulServer(config, application.state.service)
-            ready(_address(sockets[0]), server)
+            server.on_startup = partial(ready, _address(sockets[0]), server)
             await server.serve(sockets)
     finally:
         for each in sockets:
