@@ -678,8 +678,9 @@ async def test_a_batch_that_is_killed_again_and_again_loses_nothing(
         checkpoints = set[int]()
         while process.poll() is None and len(checkpoints) < wanted:
             # The program itself goes on meanwhile, so the kill comes at any moment after a checkpoint.
-            if Checkpoint.path_for(output).exists():
-                checkpoints.add(lines_done(output))
+            # It may end just now, and take its checkpoint away.
+            if (checkpoint := Checkpoint.load(Checkpoint.path_for(output))) is not None:
+                checkpoints.add(checkpoint.tally.lines)
             await asyncio.sleep(0.001)
         if process.poll() is not None:
             break

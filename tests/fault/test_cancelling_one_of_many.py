@@ -121,6 +121,7 @@ async def test_all_of_many_are_cancelled(warmed: headrace.Connection) -> None:
 async def test_neighbours_that_cannot_be_run_again_are_not_endangered(warmed: headrace.Connection) -> None:
     """Inside a transaction a 57014 would undo what the neighbours did: the head is left to end by itself."""
     async with warmed.transaction():
+        await warmed.fetchval(ECHO, 9)  # nothing is sent behind the first statement before BEGIN was answered
         head = asyncio.create_task(warmed.fetchval(SLEEP, 0.05))
         neighbours = [asyncio.create_task(warmed.fetchval(ECHO, i)) for i in range(3)]
         while len(running(warmed)) < 4:
