@@ -322,7 +322,7 @@ async def test_many_expired_jobs_are_swept_by_two_at_once(pool: headrace.Pool, p
     assert await counts(pool) == (0, 0, 0)
 
 
-# What is told
+# Notifications
 
 
 @pytest.mark.parametrize("common", [False, True], ids=["of the job", "of all jobs"])

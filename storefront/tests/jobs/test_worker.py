@@ -381,7 +381,7 @@ async def test_a_job_that_kills_its_worker_fails_in_the_end(pool: headrace.Pool,
     assert await claim(pool) is None
     failed = await get_job(pool, job.partner_id, job.job_id)
     assert (failed.state, failed.error) == (JobState.FAILED, "its worker died 3 times at the lines from 2")
-    # What it had done is there to be read.
+    # The parts that it had stored can be read.
     assert (failed.parts, failed.tally.lines, len(await list_parts(pool, job.job_id))) == (1, 1, 1)
     assert await pool.fetchval("SELECT count(*) FROM job_input") == 0
 

@@ -1,9 +1,10 @@
-"""Read the body of a request with a limit of its size and of its time."""
+"""Read the body of a request with a limit of its size and of its time, whole or piece by piece."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from starlette.requests import Request
@@ -13,89 +14,104 @@ from storefront.service.settings import ServiceSettings
 
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
+PIECE: Final = 2**18
+"""The number of bytes that are decompressed at once."""
+
 
 async def read_body(request: Request, settings: ServiceSettings) -> bytearray:
-    """Return the body, decompressed if it is gzip.
-
-    Raises ProblemError: 413 if it is larger than the limit, before or after it is decompressed, 408 if the client
-    sends it too slowly, 415 if it has another encoding, and 400 if it is not what its headers say. It is refused as
-    soon as that is known, so memory holds no more than the limit.
-    """
-    limit = settings.body_limit
-    decoder = _decoder(request.headers.get("content-encoding", ""), limit)
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
+    """Return the body, decompressed if it is gzip; raises ProblemError as `stream_body()` does."""
     body = bytearray()
-    received = 0
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    try:
-        async with asyncio.timeout_at(started + settings.body_timeout) as deadline:
-            async for chunk in request.stream():
-                received += len(chunk)
-                # A body may take longer the more of it has come, so a slow line is not a slow client.
-                deadline.reschedule(started + settings.body_timeout + received / settings.body_rate)
-                if received > limit:
-                    raise _too_large(limit)
-                if decoder is None:
-                    body += chunk
-                else:
-                    decoder.feed(chunk, body)
-    except TimeoutError:
-        raise RefusedBodyError(408, "Request timeout", "the body of the request came too slowly") from None
-    if decoder is not None:
-        decoder.finish()
+    async for piece in stream_body(request, settings, settings.body_limit, "requests"):
+        body += piece
     return body
 
 
-def _decoder(encoding: str, limit: int) -> _Gunzip | None:
-    match encoding.strip().lower():
-        case "" | "identity":
-            return None
-        case "gzip" | "x-gzip":
-            return _Gunzip(limit)
-        case _:
-            raise RefusedBodyError(
-                415,
-                "Unsupported media type",
-                f"the content encoding {encoding[:40]!r} is not supported: expected gzip, or none",
-                headers={"Accept-Encoding": "gzip"},
-            )
+async def stream_body(
+    request: Request, settings: ServiceSettings, limit: int, divided_into: str
+) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body, decompressed if it is gzip.
 
-
-def _too_large(limit: int) -> ProblemError:
-    return RefusedBodyError(
+    Raises ProblemError: 413 if it is larger than `limit` bytes, before or after it is decompressed, 408 if the client
+    sends it too slowly, 415 if it has another encoding, and 400 if it is not what its headers say. It is refused as
+    soon as that is known. `divided_into` is the remedy for a body that is too large.
+    """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise RefusedBodyError(
+            415,
+            "Unsupported media type",
+            f"the content encoding {encoding[:40]!r} is not supported: expected gzip, or none",
+            headers={"Accept-Encoding": "gzip"},
+        )
+    too_large = RefusedBodyError(
         413,
         "Content too large",
-        f"the body is larger than {limit:,} bytes: divide it into several requests",
+        f"the body is larger than {limit:,} bytes: divide it into several {divided_into}",
         limit=limit,
     )
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise too_large
+    gunzip = _Gunzip() if encoding not in ("", "identity") else None
+    received = size = 0
+    async for sent in _in_time(request, settings):
+        received += len(sent)
+        if received > limit:
+            raise too_large
+        for piece in gunzip.feed(sent) if gunzip else (sent,):
+            size += len(piece)
+            if size > limit:
+                raise too_large
+            yield piece
+    if gunzip:
+        gunzip.end()
+
+
+async def _in_time(request: Request, settings: ServiceSettings) -> AsyncIterator[bytes]:
+    """Yield what the client sends. Only the time that it is waited for counts against the client.
+
+    A body may take longer the more of it has come, so a slow line is not a slow client.
+    """
+    loop = asyncio.get_running_loop()
+    waited, received = 0.0, 0
+    pieces = request.stream()
+    while True:
+        began = loop.time()
+        allowed = settings.body_timeout + received / settings.body_rate - waited
+        try:
+            async with asyncio.timeout(max(allowed, 0.0)):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise RefusedBodyError(408, "Request timeout", "the body of the request came too slowly") from None
+        if piece is None:
+            return
+        waited += loop.time() - began
+        received += len(piece)
+        yield piece
 
 
 class _Gunzip:
-    """Decompresses the members of a gzip file, no more than `limit` bytes of them."""
+    """Decompresses the members of a gzip file bit by bit."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP)
         self._begun = False
 
-    def feed(self, data: bytes, body: bytearray) -> None:
-        """Decompress the next part of the file and append the result to `body`."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes of the file decompress to, in pieces of limited size."""
         while data:
             if self._member.eof:
                 self._member = zlib.decompressobj(_GZIP)
             self._begun = True
             try:
-                body += self._member.decompress(data, self._limit + 1 - len(body))
+                piece = self._member.decompress(data, PIECE)
             except zlib.error as error:
                 raise RefusedBodyError(400, "Malformed body", f"the body is not gzip: {error}") from None
-            if len(body) > self._limit:
-                raise _too_large(self._limit)
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if piece:
+                yield piece
 
-    def finish(self) -> None:
+    def end(self) -> None:
         """Check that the file has ended. An empty body is no file, and has no end."""
         if self._begun and not self._member.eof:
             raise ProblemError(400, "Malformed body", "the gzip of the body ends too early")

@@ -24,6 +24,7 @@ from storefront.jobs.members import ADDED, HEADER, data_of, end_of
 from storefront.partners import Partner
 from storefront.service.problems import ProblemError, unavailable
 from storefront.service.service import Service
+from storefront.service.streaming import accepts_gzip
 
 PIECE: Final = 2**18
 """The number of bytes that are sent at once."""
@@ -185,12 +186,3 @@ def gunzipped(data: bytes) -> Iterator[bytes]:
     while not member.eof:
         yield member.decompress(data, PIECE)
         data = member.unconsumed_tail
-
-
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether a client takes gzip (RFC 9110, section 12.5.3)."""
-    for part in accept_encoding.lower().split(","):
-        name, *parameters = (each.strip() for each in part.split(";"))
-        if name == "gzip":
-            return not any(re.fullmatch(r"q=0(\.0*)?", each) for each in parameters)
-    return False

@@ -35,17 +35,21 @@ from storefront.jobs import (
 from storefront.jobs.members import joined
 from storefront.service.authentication import PartnerDependency, watch_revocation
 from storefront.service.batch_ids import BodyFormat, body_format
-from storefront.service.job_body import stream_body
-from storefront.service.job_results import PartsResponse, accepts_gzip, gunzipped, parts_response
+from storefront.service.body import stream_body
+from storefront.service.job_results import PartsResponse, gunzipped, parts_response
 from storefront.service.problems import PROBLEM_TYPE, ProblemError, RefusedBodyError
 from storefront.service.schemas import Described, problems
 from storefront.service.service import Service, ServiceDependency
+from storefront.service.streaming import accepts_gzip
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(401, 422, 429, 503))
 
 T = TypeVar("T")
+
+LONGEST_BODY: Final = 2**30
+"""The largest body in bytes, before and after it is decompressed."""
 
 RETRY_JOB: Final = 10
 """After how many seconds a partner may ask again if it has too many jobs, or if the same job is still arriving."""
@@ -252,7 +256,7 @@ async def create(
             create_job(
                 service.pool,
                 partner.partner_id,
-                stream_body(request, service.settings),
+                stream_body(request, service.settings, LONGEST_BODY, "jobs"),
                 job_input=_INPUTS[body],
                 result_format=result_format,
                 idempotency_key=idempotency_key,
