@@ -26,6 +26,7 @@ cdef class Commands:
         Block block
 
     cdef int check(self) except -1
+    cdef bint is_last(self, Command command) except -1
     cdef Command queue(self, str query, Block begins, object observer)
     cdef bint takes_along(self, str query) except -1
     cdef Block answered(self, Request head, bint idle)

@@ -83,10 +83,7 @@ cdef class Commands:
 
     def take_back(self, Command command not None) -> bool:
         """Drop a command, and those behind it, if no request was queued behind it; returns whether it is dropped."""
-        cdef Request request = self.send_queue.first_put_off()
-        while request is not None and request is not command:
-            request = request.next
-        if request is None:
+        if not self.is_last(command):
             return False
         self.send_queue.take_back(command)
         return True
@@ -124,13 +121,8 @@ cdef class Commands:
     @property
     def is_unsent(self) -> bool:
         """Return whether a block was begun whose BEGIN no request was queued behind."""
-        cdef Request request
-        if self.block is None or self.block.command is None or self.block.command.state != WAITING:
-            return False
-        request = self.send_queue.first_put_off()
-        while request is not None and request is not self.block.command:
-            request = request.next
-        return request is not None
+        return self.block is not None and self.block.command is not None and self.block.command.state == WAITING \
+            and self.is_last(self.block.command)
 
     @property
     def is_refused(self) -> bool:
@@ -149,6 +141,13 @@ cdef class Commands:
         if self.block is not None and self.block.failure is not None:
             raise self.block.error()
         return 0
+
+    cdef bint is_last(self, Command command) except -1:
+        """Return whether no request was queued behind a command."""
+        cdef Request request = self.send_queue.first_put_off()
+        while request is not None and request is not command:
+            request = request.next
+        return request is not None
 
     cdef Command queue(self, str query, Block begins, object observer):
         cdef Command command = Command(query, begins)

@@ -527,6 +527,8 @@ cdef class Query(ExtendedQuery):
         self.traits = PORTAL_QUERY if portal else QUERY
 
     cdef int encode(self, WriteBuffer out) except -1:
+        if self.first is not None:
+            return self.encode_first(out)
         self.late = None
         if self.opener is None:
             self.start(self.statement.current_plan())

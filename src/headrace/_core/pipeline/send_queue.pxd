@@ -2,7 +2,7 @@
 
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.pipeline.queue cimport Queue
-from headrace._core.pipeline.requests cimport Query, Request
+from headrace._core.pipeline.requests cimport Request
 from headrace._core.pipeline.workload cimport Workload
 
 
@@ -23,7 +23,6 @@ cdef class SendQueue:
         bint idle                         # no transaction block was open at the last ReadyForQuery
 
     cdef int encode(self, Request request) except -1
-    cdef int encode_first(self, Query request) except -1
     cdef bytes next_chunk(self, Request request)
     cdef bint has_room(self) except -1
     cdef bint must_wait(self, Request request) except -1

@@ -48,23 +48,6 @@ cdef class SendQueue:
             self.out = out
         return 0
 
-    cdef int encode_first(self, Query request) except -1:
-        """Have a first run put its message together, as encode() does."""
-        cdef WriteBuffer out = self.out if self.out is not None else WriteBuffer()
-        cdef object context
-        self.out = None
-        context = entered_context(request)
-        try:
-            request.encode_first(out)
-            if request.state == WAITING:
-                request.state = QUEUED
-        finally:
-            if context is not None:
-                PyContext_Exit(context)
-            out.length = 0
-            self.out = out
-        return 0
-
     cdef bytes next_chunk(self, Request request):
         """The next bytes of a request that has more; like encode() this runs code of the caller, in its context."""
         cdef WriteBuffer out = self.out if self.out is not None else WriteBuffer()

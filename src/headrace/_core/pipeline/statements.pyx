@@ -213,7 +213,7 @@ cdef class Statements:
         if request.first is None:
             return False
         try:
-            self.send_queue.encode_first(request)
+            self.send_queue.encode(request)
         except BaseException as error:
             may_differ = request.first.may_differ
             request.first = None
