@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
     from headrace.pool.scheduler import PooledConnection
+    from headrace.transaction import Transaction
 
 log = logging.getLogger("headrace.pool")
 
@@ -389,11 +390,8 @@ class Pool(Generic[RecordT_co]):
         the wait for the connection. The other arguments, errors and cancellation are those of
         `Connection.transaction()` and `acquire()`.
         """
-        check_isolation(isolation)
-        return PoolTransaction(
-            self.acquire(timeout=timeout),
-            lambda connection: connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable),
-        )
+        begin = _beginning(isolation, readonly, deferrable)
+        return PoolTransaction(self.acquire(timeout=timeout), begin)
 
     async def run(
         self,
@@ -420,10 +418,10 @@ class Pool(Generic[RecordT_co]):
         Cancellation rolls back, as in `transaction()`. Source: PostgreSQL documentation, "Serialization Failure
         Handling".
         """
-        check_isolation(isolation)
+        begin = _beginning(isolation, readonly, deferrable)
         return await run_in_transaction(
             partial(self.acquire, timeout=timeout),
-            lambda connection: connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable),
+            begin,
             function,
             args,
             checked_attempts(attempts),
@@ -647,6 +645,14 @@ def missing_attribute(pool: Pool, name: str) -> str:
     if not name.startswith("_") and hasattr(Connection, name):
         return f"{text}, connections have it: `async with pool.acquire() as connection`, then connection.{name}"
     return text
+
+
+def _beginning(
+    isolation: str | None, readonly: bool, deferrable: bool
+) -> Callable[[PoolConnectionProxy[Any]], Transaction]:
+    """Return the function that makes the transaction of a lease; raises ValueError for an unknown isolation level."""
+    check_isolation(isolation)
+    return lambda connection: connection.transaction(isolation=isolation, readonly=readonly, deferrable=deferrable)
 
 
 def _connecting(pool: Pool) -> Callable[[], Awaitable[Connection]]:
