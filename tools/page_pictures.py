@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.browser import Browser, open_browser  # noqa: E402 - this directory is found by the line before
+from tools.storefront_program import serving  # noqa: E402
 
 DESKTOP = (1000, 640)
 PHONE = (375, 667)
@@ -34,24 +32,6 @@ def storefront(*args: str) -> str:
     return subprocess.run(
         [sys.executable, "-m", "storefront", *args], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-
-
-@contextmanager
-def serving(*args: str) -> Iterator[str]:
-    """Serve for the time of the block. Yield the address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "storefront", "serve", "--port", "0", *args], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://\S+", line):
-                yield found[0]
-                return
-        raise RuntimeError("storefront serve has ended")
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 class Load(threading.Thread):

@@ -12,14 +12,16 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.storefront_program import serving  # noqa: E402 - this directory is found by the line before
+
 WIDTH = 96
 
 OPERATOR = (
@@ -55,24 +57,6 @@ def draw(path: Path, title: str, commands: tuple[str, ...], **variables: str) ->
     svg = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title=title), flags=re.DOTALL)
     path.write_text(svg.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
     print(path)
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """Serve for the time of the block. Yield the address."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "storefront", "serve", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"http://\S+", line):
-                yield found[0].rstrip("/")
-                return
-        raise RuntimeError("storefront serve has ended")
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def main() -> None:
