@@ -14,7 +14,6 @@ import headrace
 from tests.peers import backend
 from tests.peers.fakeserver import Peer
 from tests.peers.frontend import Bind, Describe, Execute, Parse, Query, Sync, Terminate
-from tests.peers.scripts import answered, described, row
 
 if TYPE_CHECKING:
     from tests.fixtures import Fake, MakePool
@@ -31,6 +30,16 @@ SERVERS = {
     "CockroachDB": ({"crdb_version": "CockroachDB CCL v23.1.0"}, ""),
     "CrateDB": ({"crate_version": "5.4.0"}, ""),
 }
+
+
+ANSWERS = {
+    Parse: backend.parse_complete(),
+    Describe: backend.parameter_description() + backend.row_description("n"),
+    Bind: backend.bind_complete(),
+    Execute: backend.data_row("there") + backend.command_complete("SELECT 1"),
+    Sync: backend.ready_for_query(),
+}
+"""The answer to each message of the extended protocol, for a query whose one column `n` is "there"."""
 
 
 class Scribe:
@@ -54,12 +63,8 @@ class Scribe:
                     return
                 else:
                     await peer.send(backend.command_complete("DONE"), backend.ready_for_query())
-            elif isinstance(message, Parse):
-                await peer.expect(Describe, Sync)
-                await peer.send(described("n"))
-            elif isinstance(message, Bind):
-                await peer.expect(Execute, Sync)
-                await peer.send(answered(row("there")))
+            else:
+                await peer.send(ANSWERS[type(message)])
 
 
 @pytest.mark.parametrize("name", SERVERS)

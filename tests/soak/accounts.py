@@ -32,7 +32,7 @@ SLACK = 64
 """By how much a count may differ from one quiet moment to the next: connections that pools open as they need them."""
 
 
-KEPT = frozenset({"Traits", "Skeleton", "Fields", "Field", "ClassShape", "QueryProfile", "Cost"})
+KEPT = frozenset({"Traits", "Skeleton", "Fields", "Field", "ClassShape", "QueryProfile", "Cost", "CastTypes"})
 """Classes of which objects may be left: what is known of texts of queries and of classes of rows, within bounds."""
 
 

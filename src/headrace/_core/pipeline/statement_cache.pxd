@@ -52,7 +52,7 @@ cdef class Statement:
         SearchPathEffect effect          # of its text
         double expires                   # when the cache no longer gives it out, by the monotonic clock
 
-    cdef int described(self, tuple parameter_oids, list columns) except -1
+    cdef int described(self, tuple parameter_oids, list columns, Plan plan=*) except -1
     cdef Plan current_plan(self)
     cdef bint refused(self, object error) except -1
     cdef list oids(self)

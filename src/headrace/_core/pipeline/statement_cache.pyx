@@ -99,12 +99,14 @@ cdef class Statement:
         self.state = NEW
         return 0
 
-    cdef int described(self, tuple parameter_oids, list columns) except -1:
-        """Take what ParameterDescription and RowDescription (None for NoData) said."""
+    cdef int described(self, tuple parameter_oids, list columns, Plan plan=None) except -1:
+        """Take what ParameterDescription and RowDescription (None for NoData) said, and the plan made of it, if there is one."""
         self.parameter_oids = parameter_oids
         self.returns_rows = columns is not None
         self.columns = columns if columns is not None else []
-        self.plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
+        if plan is None:
+            plan = make_plan(self.name, self.parameter_oids, self.columns, self.types, self.results)
+        self.plan = plan
         self.state = READY
         return 0
 

@@ -3,6 +3,7 @@
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.send_queue cimport SendQueue
 from headrace._core.pipeline.first_run cimport FirstRun
+from headrace._core.pipeline.plan cimport Plan
 from headrace._core.pipeline.requests cimport ExtendedQuery, Query, Request
 from headrace._core.pipeline.search_path cimport SearchPath
 from headrace._core.pipeline.statement_cache cimport Statement, StatementCache
@@ -52,7 +53,7 @@ cdef class Statements:
     cdef int begin_prepare(self, Statement statement, Request before) except -1
     cdef int hurry(self, Statement statement) except -1
     cdef int prepared_with(self, Request request, bint idle, bint cancelled, object resume) except -1
-    cdef int go_on(self, Statement statement, object resume) except -1
+    cdef int go_on(self, Statement statement, object resume, Plan plan=*) except -1
     cdef int identify(self, Statement statement) except -1
     cdef int look_up(self, Statement statement, list missing, object resume) except -1
     cdef int await_others(self, Statement statement, object resume) except -1
@@ -62,7 +63,7 @@ cdef class Statements:
     cdef int doubt_refused(self, Statement statement) except -1
     cdef int read_late(self, Query request) except -1
     cdef int ask(self, list oids, Query decodes) except -1
-    cdef int is_ready(self, Statement statement) except -1
+    cdef int is_ready(self, Statement statement, Plan plan=*) except -1
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1
     cdef int dropped(self, ExtendedQuery request) except -1
     cdef int fail_waiting(self, Statement statement, object reason) except -1

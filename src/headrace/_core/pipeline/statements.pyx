@@ -350,7 +350,7 @@ cdef class Statements:
             statement.parameter_oids = first.parameter_oids
             statement.returns_rows = first.returns_rows
             statement.columns = first.columns
-            self.go_on(statement, resume)
+            self.go_on(statement, resume, None if again or first.lacks_types or request.error is not None else request.plan)
             if not again and first.lacks_types and request.error is None and self.failure is not None:
                 fail_lost(request, self.failure)
                 return True
@@ -580,11 +580,14 @@ cdef class Statements:
         statement.question = None
         return self.await_others(statement, resume)
 
-    cdef int go_on(self, Statement statement, object resume) except -1:
-        """The statement was described: have its types looked up, of the server that this turns out to be."""
+    cdef int go_on(self, Statement statement, object resume, Plan plan=None) except -1:
+        """The statement was described: have its types looked up, of the server that this turns out to be.
+
+        `plan` is the statement's plan if it could be made already.
+        """
         cdef list missing = self.types.to_look_up(statement.oids())
         if not missing:
-            return self.is_ready(statement)
+            return self.is_ready(statement, plan)
         if self.types.unidentified and self.types.catalogues is not None:
             return self.identify(statement)
         return self.look_up(statement, missing, resume)
@@ -682,7 +685,7 @@ cdef class Statements:
             return self.identify(None)
         return 0
 
-    cdef int is_ready(self, Statement statement) except -1:
+    cdef int is_ready(self, Statement statement, Plan plan=None) except -1:
         """Encode all that waited for the statement; each bad argument fails its own request."""
         cdef:
             ExtendedQuery request
@@ -695,7 +698,8 @@ cdef class Statements:
             # Without a name it is parsed with the OIDs that were looked up, and described with its rows.
             self.close_name(statement)
             statement.forget_name()
-        statement.described(statement.parameter_oids, statement.columns if statement.returns_rows else None)
+            plan = None
+        statement.described(statement.parameter_oids, statement.columns if statement.returns_rows else None, plan)
         same = statement.probes is not None and statement.probes.parameter_oids == statement.parameter_oids
         for request in self.no_longer_waiting(statement):
             if request.state == DONE:
