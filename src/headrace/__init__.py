@@ -17,6 +17,7 @@ from headrace import transaction as transaction
 from headrace import types as types
 from headrace import utils as utils
 from headrace._client.queries import ResultIterator
+from headrace._client.query_hooks import Operation, Outcome, QueryHook, ServerInfo, add_query_hook, remove_query_hook
 from headrace._client.type_codecs import TypeCodec
 from headrace._core.rows.record import Record
 from headrace._sql.named_parameters import Query, identifier, sql
@@ -59,18 +60,23 @@ __all__ = [
     "Loader",
     "LoggedQuery",
     "Notification",
+    "Operation",
+    "Outcome",
     "Path",
     "Point",
     "Polygon",
     "Pool",
     "Query",
+    "QueryHook",
     "Range",
     "Record",
     "ResultIterator",
+    "ServerInfo",
     "ServerVersion",
     "Type",
     "TypeCodec",
     "__version__",
+    "add_query_hook",
     "connect",
     "create_pool",
     "exceptions",
@@ -78,6 +84,7 @@ __all__ = [
     "install_as_asyncpg",
     "is_safe_to_retry",
     "key",
+    "remove_query_hook",
     "sql",
     *exceptions.__dict__["__all__"],
 ]

@@ -35,8 +35,16 @@ from headrace._client.queries import (
     ResultIterator,
     checked_elements,
 )
+from headrace._client.query_hooks import OPENING, QueryHook
+from headrace._client.query_log import (
+    ConnectionHooks,
+    QueryLogger,
+    add_query_logger,
+    named,
+    remove_query_logger,
+    watched_opening,
+)
 from headrace._client.query_log import LoggedQuery as LoggedQuery
-from headrace._client.query_log import QueryLogger, add_query_logger, remove_query_logger
 from headrace._client.settings import ConnectionSettings
 from headrace._client.streamed_batch import is_asynchronous, run_batch
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
@@ -128,6 +136,7 @@ class Connection(Generic[RecordT_co]):
         self._record_class = record_class
         self._command_timeout = command_timeout
         self._listeners = Listeners(driver.loop)
+        self._hooks = ConnectionHooks(OPENING.get(), driver, params, self._addr)
 
         self._transactions: list[Any] = []
         """An `OpenTransaction` for each open transaction, the outermost first."""
@@ -715,11 +724,18 @@ class Connection(Generic[RecordT_co]):
         driver = self._driver
         text = unbound_text(query, "prepare()")
         statement = driver.session.statement(text, named=name is None or bool(name), name=name or None)
+        watched = driver.observer.start("prepare", text, (), seconds) if driver.observer is not None else None
+        failure: BaseException | None = None
         try:
             await driver.reply(driver.prepare(statement), seconds)
-        except BaseException:
+        except BaseException as error:
+            failure = error
             driver.release(statement)
             raise
+        finally:
+            if watched is not None:
+                watched.end(failure)
+            del failure
         return PreparedStatement(self, statement, rows)
 
     def transaction(
@@ -1176,6 +1192,21 @@ class Connection(Generic[RecordT_co]):
         finally:
             self.remove_query_logger(callback)
 
+    # -- query hooks: Pool has the same methods --------------------------------------------------------------------
+
+    def add_query_hook(self, hook: QueryHook) -> None:
+        """Have a hook told of the start and the end of each operation on this connection. See `QueryHook`.
+
+        `hook.start(operation)` returns a token, which `hook.end(token, outcome)` gets. Both run in the caller's context
+        (contextvars). A hook sees the calls that are made on this connection, and not those of a pool's own methods,
+        which `Pool.add_query_hook()` is for. Raises InterfaceError if the hook lacks a method.
+        """
+        self._hooks.add(hook)
+
+    def remove_query_hook(self, hook: QueryHook) -> None:
+        """Have a hook no longer told of operations. Those under way still end."""
+        self._hooks.remove(hook)
+
     # -- type codecs: for this connection, from the next query on ---------------------------------------------------
 
     async def set_type_codec(
@@ -1376,10 +1407,12 @@ class Connection(Generic[RecordT_co]):
                     hint="Take the results inside the `async with pool.acquire()` block, or call the pool's method.",
                 )
 
+        observer = self._driver.observer
         sender = ConnectionSender(self._driver, query, still_valid, pipeline_writes=options.pipeline_writes)
         return Each(
             sender, query, args, method.kind, method.limit, column, rows,
             return_errors=options.return_errors, timeout=options.timeout, window=options.window,
+            watched=None if observer is None else observer.watched("each", query, args, options.timeout),
         )  # fmt: skip
 
     def _for_copy(self, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
@@ -1524,8 +1557,7 @@ class Connection(Generic[RecordT_co]):
     @property
     def _addr(self) -> tuple[str, int] | str:
         """The server as the program has named it: (host, port), or the path of a Unix socket."""
-        address = self._address
-        return address.socket_path if address.is_unix else (address.host or address.target, address.port)
+        return named(self._address)
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -1650,7 +1682,9 @@ async def connect(
     finally:
         # Tools show the local variables of each frame in a traceback, and these may contain a password.
         del dsn, arguments
-    opened = await open_driver(params, limits.session, checked_timeout(timeout))
+    opening = open_driver(params, limits.session, checked_timeout(timeout))
+    hooks = OPENING.get()
+    opened = await (watched_opening(hooks, opening, params, timeout) if hooks.all else opening)
     driver = opened.driver
     if not server_kind(driver.session.parameters).tells_identity:
         driver.session.types.stay_alone()

@@ -278,7 +278,8 @@ class Transaction:
             if self._can_put_off():
                 commands = driver.session.commands
                 put_off = commands.begin if outermost is None else commands.put_off
-                self._command = put_off(begin, driver.observer)
+                observer = driver.observer
+                self._command = put_off(begin, None if observer is None else observer.command(begin))
             else:
                 await self._start_at_once(begin, end)
                 if outermost is None:
@@ -368,7 +369,8 @@ class Transaction:
             release = f"RELEASE SAVEPOINT {self._savepoint}"
             if self._can_put_off(releases=True):
                 connection._driver.check()
-                self._commands.put_off(release, connection._driver.observer)
+                observer = connection._driver.observer
+                self._commands.put_off(release, None if observer is None else observer.command(release))
                 self._ended(State.COMMITTED)
                 return
         try:

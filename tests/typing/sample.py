@@ -254,6 +254,26 @@ async def listeners(connection: headrace.Connection) -> None:
         await connection.fetch(PRODUCTS, [1])
 
 
+class Timing(headrace.QueryHook):
+    def start(self, operation: headrace.Operation) -> str:
+        assert_type(operation.timeout, float | None)
+        return operation.query
+
+    def end(self, token: str, outcome: headrace.Outcome) -> None:
+        assert_type(outcome.error, BaseException | None)
+        if outcome.server is not None:
+            assert_type(outcome.server.port, int | None)
+
+
+async def query_hooks(pool: headrace.Pool) -> None:
+    pool.add_query_hook(Timing())
+    async with pool.acquire() as connection:
+        connection.add_query_hook(hook := Timing())
+        connection.remove_query_hook(hook)
+    headrace.add_query_hook(hook)
+    headrace.remove_query_hook(hook)
+
+
 async def notifications(pool: headrace.Pool) -> None:
     async with pool.listen("orders", "stock", max_queue=100, heartbeat=None) as events:
         assert_type(events, headrace.Listening)

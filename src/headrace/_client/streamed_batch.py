@@ -45,6 +45,8 @@ async def run_batch(
     if statement is None:
         statement = own = driver.session.statement(query)
     batch = _Batch(driver, source, rows, collects)
+    observer = driver.observer
+    watched = observer.start("batch", query, source, timeout) if observer is not None else None
     started = monotonic()
     failure: BaseException | None = None
     try:
@@ -59,6 +61,8 @@ async def run_batch(
         observer = driver.observer
         if observer is not None:
             observer.finished(query, source, timeout, monotonic() - started, failure)
+        if watched is not None:
+            watched.end(failure, *batch.progress)
         if own is not None:
             driver.release(own)
         if not isinstance(failure, GeneratorExit):
@@ -107,6 +111,12 @@ class _Batch:
             while request.is_full and not request.waiter.done():
                 request.room = self._driver.loop.create_future()
                 await request.room
+
+    @property
+    def progress(self) -> tuple[str | None, int | None]:
+        """The last command tag and the number of executions, for query hooks."""
+        request = self._request
+        return (None, None) if request is None else (request.status, request.executions)
 
     def _send(self, request: StreamedBatch) -> None:
         if not self._is_queued:

@@ -28,7 +28,7 @@ cdef class Driver(TransportCallbacks):
         WakeupBatch wakeup_batch
         PoolCallbacks pool               # None outside of a pool
         readonly object cancel_sender    # async (pid, secret) -> None: delivers a CancelRequest
-        public object observer           # watch(request, timeout), refused(query, args, error): sees every request
+        public object observer           # a QueryLog, which sees every request; None without query loggers and hooks
         readonly object pooled           # the pool's view of the connection; None outside of a pool
         object owner_reference           # to whom is told of notices, notifications and the end
         object watcher                   # told of refusals to write

@@ -233,7 +233,8 @@ cdef class Driver(TransportCallbacks):
 
         Raises for bad arguments, and InterfaceError if the connection is closed.
         """
-        request.observer = self.observer
+        if self.observer is not None or request.observer is not None:
+            request.observer = self.observer if request.observer is None else request.observer.on(self)
         self.session.submit(request)
         return 0
 

@@ -47,6 +47,8 @@ cdef class Each:
         bint waits                   # a task waits for the next result
         object waiting_task          # that task
         bint closed
+        object watched               # the operation for query hooks; None if there are none, or they were told of the end
+        bint begun                   # hooks were told of the start
         object __weakref__
 
     cdef object resume(self, bint *suspended)
@@ -65,3 +67,4 @@ cdef class Each:
     cdef list abandon(self, bint sent_too, object error)
     cdef int start_timer(self) except -1
     cdef int stop_timer(self) except -1
+    cdef int tell_end(self, object error) except -1

@@ -141,7 +141,7 @@ cdef class Each:
     """
 
     def __init__(self, EachSender sender not None, str query not None, args, int kind, int limit, column, record_class, *,
-                 bint return_errors=False, timeout=None, Py_ssize_t window=4096):
+                 bint return_errors=False, timeout=None, Py_ssize_t window=4096, watched=None):
         self.sender = sender
         self.query = query
         self.kind = kind
@@ -151,6 +151,7 @@ cdef class Each:
         self.return_errors = return_errors
         self.timeout = timeout
         self.window = window
+        self.watched = watched
         self.argument_bytes = self.row_bytes = -1
         # Encoders run in it, whatever has an element sent: a result that is taken, a reply, a connection that is free.
         self.context = PyContext_CopyCurrent()
@@ -199,9 +200,10 @@ cdef class Each:
             # asyncio.timeout() in _end() has to see that it is cancelled.
             try:
                 return turn.throw(value)
-            except BaseException:
+            except BaseException as error:
                 self.turn = self.waiting_task = None
                 self.waits = False
+                self.tell_end(error)
                 raise
         self.turn = self.waiting_task = None
         self.waits = False
@@ -210,6 +212,7 @@ cdef class Each:
         self.abandon(True, value)
         if turn is not None:
             turn.close()
+        self.tell_end(value)
         raise value
 
     def close(self):
@@ -221,6 +224,7 @@ cdef class Each:
         self.abandon(True, GeneratorExit())
         if turn is not None:
             turn.close()
+        self.tell_end(GeneratorExit())
 
     async def aclose(self):
         """End the iteration.
@@ -235,10 +239,13 @@ cdef class Each:
         if self.closed:
             return
         self.closed = True
-        await self._end(None, self.abandon(False, GeneratorExit()))
+        try:
+            await self._end(None, self.abandon(False, GeneratorExit()))
+        finally:
+            self.tell_end(None)
 
     def __del__(self):
-        if self.closed or not self.units and self.feed is None:
+        if self.closed or not self.units and self.feed is None and (self.watched is None or not self.begun):
             return
         loop = self.sender.loop
         if loop.is_closed():
@@ -255,6 +262,18 @@ cdef class Each:
         for number, unit in self.abandon(False, GeneratorExit()):
             # It goes on, and nobody learns how it ends.
             self.log_abandoned(unit, GeneratorExit())
+        self.context.run(self._tell_forgotten)
+
+    def _tell_forgotten(self):
+        self.tell_end(None)
+
+    cdef int tell_end(self, object error) except -1:
+        """Tell query hooks that the iteration has ended, by an error or without one."""
+        cdef object watched = self.watched
+        self.watched = None
+        if watched is not None and self.begun:
+            watched.end(error, None, self.index)
+        return 0
 
     cdef object resume(self, bint *suspended):
         cdef object value
@@ -268,6 +287,8 @@ cdef class Each:
                 # Elements may have been lost.
                 self.closed = True
                 self.abandon(True, error)
+            if self.watched is not None and self.closed:
+                self.tell_end(None if isinstance(error, StopAsyncIteration) else error)
             raise
         if suspended[0]:
             self.waits = True
@@ -404,6 +425,8 @@ cdef class Each:
 
     cdef int log(self, Query request, list elements, list results) except -1:
         """Tell the query loggers of each execution."""
+        if not request.observer.loggers:
+            return 0
         cdef object seconds = (<MeasuredQuery>request).seconds()
         for args, result in zip(elements, results):
             request.observer.finished(self.query, args, self.timeout, seconds,
@@ -484,6 +507,9 @@ cdef class Each:
             list elements
         if self.closed or self.source is None or self.filling:
             return 0
+        if self.watched is not None and not self.begun:
+            self.begun = True
+            self.watched.begin()
         if self.feed is None and hasattr(self.source, '__aiter__'):
             self.feed = Feed(self.source, min(self.window, 1024), self.sender.loop, partial(fed, ref(self)))
         self.filling = True

@@ -32,6 +32,8 @@ class Transfer(Generic[_Request]):
         self.timeout = timeout
         self._started = monotonic()
         self._observed = False
+        observer = driver.observer
+        self._watched = observer.start("copy", request.query, (), timeout) if observer is not None else None
 
     async def begin(self) -> None:
         """Wait until data may flow; raises the server's error if it refuses the command."""
@@ -59,6 +61,8 @@ class Transfer(Generic[_Request]):
     def discard(self) -> None:
         """End a COPY that is going to be run again in another way. Query loggers do not see it. Does not wait."""
         self._observed = True
+        if self._watched is not None:
+            self._watched.end(None)
         self.withdraw(asyncio.CancelledError())
 
     def answer(self) -> BaseException | None:
@@ -79,6 +83,8 @@ class Transfer(Generic[_Request]):
             self._observed = True
             elapsed = monotonic() - self._started
             observer.finished(self.request.query, (), self.timeout, elapsed, error)
+        if self._watched is not None:
+            self._watched.end(error, self.request.status)
 
 
 class Upload(Transfer[CopyIn]):

@@ -18,6 +18,8 @@ from headrace.pool.scheduler import Reason
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from headrace._client.query_hooks import Watched
+    from headrace.pool.hooks import PoolHooks
     from headrace.pool.maintenance import Maintenance
     from headrace.pool.scheduler import PooledConnection, Scheduler
 
@@ -41,6 +43,10 @@ class Leases:
         self._dispatcher = maintenance.dispatcher
         self._setup = setup
         self._reset = reset
+        self.hooks: PoolHooks | None = None
+        """The query hooks of the pool; None if there are none."""
+        self._watched: dict[PooledConnection, Watched] = {}
+        """The leases that query hooks were told of."""
         self._awaits_reset = False
         """A reset has failed. From then on each one is awaited before its connection is used again."""
 
@@ -55,8 +61,31 @@ class Leases:
     ) -> Coroutine[Any, Any, PoolConnectionProxy[Any]]:
         """Lease a connection, as soon as one is idle: for `proxy`, or a new one. See `Pool.acquire()`."""
         if timeout is None:
-            return self._lease(pool, call_site, False, proxy)
-        return self._lease_within(pool, timeout, call_site, proxy)
+            lease = self._lease(pool, call_site, False, proxy)
+        else:
+            lease = self._lease_within(pool, timeout, call_site, proxy)
+        return lease if self.hooks is None else self._watch(self.hooks, timeout, lease)
+
+    async def _watch(
+        self, hooks: PoolHooks, timeout: float | None, lease: Coroutine[Any, Any, PoolConnectionProxy[Any]]
+    ) -> PoolConnectionProxy[Any]:
+        """Lease a connection, and tell query hooks of the wait and of the lease."""
+        watched = hooks.start("acquire", "", (), timeout)
+        failure: BaseException | None = None
+        try:
+            proxy = await lease
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if watched is not None:
+                if hooks.server is not None:
+                    watched.served_by(hooks.server)
+                watched.end(failure)
+            del failure
+        if (held := hooks.start("lease", "", (), None)) is not None:
+            self._watched[proxy._pooled] = held
+        return proxy
 
     async def _lease_within(
         self, pool: LeasingPool, timeout: float, call_site: CallSite, proxy: PoolConnectionProxy[Any] | None
@@ -154,6 +183,8 @@ class Leases:
 
     async def _take_back(self, pooled: PooledConnection, timeout: float | None, listened: bool) -> None:
         pooled.proxy = pooled.call_site = None
+        if self._watched and (watched := self._watched.pop(pooled, None)) is not None:
+            watched.end(None)
         if pooled.connection.is_closed():
             self._maintenance.serve()
             return

@@ -37,10 +37,12 @@ cdef class Dispatcher(PoolCallbacks):
         double waited                    # total seconds
 
     cdef QueryProfile profile(self, str query)
-    cpdef Query query(self, str query, tuple args, int kind, int limit, object column, object record_class, object timeout)
-    cpdef UnpreparedQuery direct(self, str query, object timeout)
-    cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout)
+    cpdef Query query(self, str query, tuple args, int kind, int limit, object column, object record_class, object timeout,
+                      object watched=*)
+    cpdef UnpreparedQuery direct(self, str query, object timeout, object watched=*)
+    cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout, object watched=*)
     cdef int submit(self, Request request, object timeout) except -1
+    cdef int submit_watched(self, Request request, object timeout, object watched) except -1
     cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1
     cdef int fill(self, PooledConnection pooled, bint flush) except -1
     cdef int count_wait(self, double seconds) except -1
@@ -57,6 +59,7 @@ cdef class SharedCalls:
         object connection_class
         object record_class              # that rows become by default
         public object command_timeout    # the default time limit in seconds; None for none
+        public object hooks              # the query hooks of the pool (a Hooks); None if there are none
         bint off
 
     cpdef bint takes(self, object method) except -1

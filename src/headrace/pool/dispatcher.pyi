@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from typing import Any, final
 
 from headrace._client.queries import QueryMethod
+from headrace._client.query_hooks import Hooks, Watched
 from headrace._core.pipeline.requests import Request
 from headrace._core.pipeline.workload import Claim, Cost
 from headrace._core.rows.record import Record
@@ -66,10 +67,17 @@ class Dispatcher(PoolCallbacks):
         column: int | str,
         record_class: Any,
         timeout: float | None,
+        watched: Watched | None = None,
     ) -> Request | None: ...
-    def direct(self, query: str, timeout: float | None) -> Request | None: ...
+    def direct(self, query: str, timeout: float | None, watched: Watched | None = None) -> Request | None: ...
     def batch(
-        self, query: str, elements: Iterable[Any], record_class: Any, collects: bool, timeout: float | None
+        self,
+        query: str,
+        elements: Iterable[Any],
+        record_class: Any,
+        collects: bool,
+        timeout: float | None,
+        watched: Watched | None = None,
     ) -> Request | None: ...
     def serve(self) -> None: ...
     def lease_now(self) -> PooledConnection | None: ...
@@ -90,6 +98,7 @@ class SharedCalls:
     """The query methods of a pool as shared calls, with the pool's defaults."""
 
     command_timeout: float | None
+    hooks: Hooks | None
     def __init__(
         self,
         dispatcher: Dispatcher,

@@ -124,10 +124,11 @@ cdef class Dispatcher(PoolCallbacks):
         """Return whether a text needs a connection of its own."""
         return self.profile(query).leases
 
-    cpdef Query query(self, str query, tuple args, int kind, int limit, object column, object record_class, object timeout):
+    cpdef Query query(self, str query, tuple args, int kind, int limit, object column, object record_class, object timeout,
+                      object watched=None):
         """Request one execution of a statement on a shared connection; return the request, to be awaited.
 
-        Return None if the text needs a lease.
+        Return None if the text needs a lease. `watched` is the operation for query hooks, None if there are none.
         """
         cdef:
             QueryProfile profile = self.profile(query)
@@ -138,10 +139,13 @@ cdef class Dispatcher(PoolCallbacks):
         request.cost = profile.cost
         request.pipelined = profile.pipelined
         request.movable = profile.movable
-        self.submit(request, timeout)
+        if watched is None:
+            self.submit(request, timeout)
+        else:
+            self.submit_watched(request, timeout, watched)
         return request
 
-    cpdef UnpreparedQuery direct(self, str query, object timeout):
+    cpdef UnpreparedQuery direct(self, str query, object timeout, object watched=None):
         """Request one execution of a statement without arguments; return the request, or None as query() does."""
         cdef:
             QueryProfile profile = self.profile(query)
@@ -152,17 +156,30 @@ cdef class Dispatcher(PoolCallbacks):
         request.cost = profile.cost
         # It cannot be repeated, so a plain read must not get stuck behind others either.
         request.pipelined = profile.pipelined and not profile.movable
-        self.submit(request, timeout)
+        if watched is None:
+            self.submit(request, timeout)
+        else:
+            self.submit_watched(request, timeout, watched)
         return request
 
-    cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout):
+    cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout, object watched=None):
         """Request one execution for each element, as one atomic request; return it, or None as query() does."""
         cdef Batch request
         if self.profile(query).leases:
             return None
         request = Batch(None, query, elements, record_class, collects, True)
-        self.submit(request, timeout)
+        if watched is None:
+            self.submit(request, timeout)
+        else:
+            self.submit_watched(request, timeout, watched)
         return request
+
+    cdef int submit_watched(self, Request request, object timeout, object watched) except -1:
+        """Submit a request, and tell query hooks of its start; the server may be at work meanwhile."""
+        request.observer = watched
+        self.submit(request, timeout)
+        watched.begin()
+        return 0
 
     cdef int submit(self, Request request, object timeout) except -1:
         cdef PooledConnection pooled
@@ -592,9 +609,12 @@ cdef class SharedCalls:
             Dispatcher dispatcher = self.dispatcher
             object seconds = self.command_timeout if timeout is None else checked_timeout(timeout)
             object row_class = self.record_class if rows is None else checked_record_class(rows)
+            object watched = None
             int kind = method.kind
+        if self.hooks is not None:
+            watched = self.hooks.watched('batch' if method.many else 'query', query, args, seconds)
         if method.many:
-            return dispatcher.batch(query, args, row_class, kind == ROWS, seconds)
+            return dispatcher.batch(query, args, row_class, kind == ROWS, seconds, watched)
         if args or kind != STATUS:
-            return dispatcher.query(query, args, kind, method.limit, column, row_class, seconds)
-        return dispatcher.direct(query, seconds)
+            return dispatcher.query(query, args, kind, method.limit, column, row_class, seconds, watched)
+        return dispatcher.direct(query, seconds, watched)

@@ -439,9 +439,11 @@ MEMBERS: dict[str, Any] = {
         name: _registering(name)
         for name in (
             "add_log_listener",
+            "add_query_hook",
             "add_query_logger",
             "add_termination_listener",
             "remove_log_listener",
+            "remove_query_hook",
             "remove_query_logger",
             "remove_termination_listener",
         )

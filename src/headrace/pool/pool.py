@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple
 
 from headrace._client.queries import EXECUTE, EachOptions, QueryMethod, ResultIterator, checked_elements
+from headrace._client.query_hooks import EVERYWHERE, OPENING, QueryHook
 from headrace._client.session_state import SessionState, first_state, session_state
 from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
@@ -31,6 +32,7 @@ from headrace.exceptions._values import shown
 from headrace.pool.acquire import Leases, occupation
 from headrace.pool.dispatcher import SharedCalls
 from headrace.pool.each_sender import PoolSender
+from headrace.pool.hooks import PoolHooks
 from headrace.pool.lazy import LazyAcquireContext, checked_lazy
 from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
@@ -167,6 +169,7 @@ class Pool(Generic[RecordT_co]):
         )
         self._is_plain_read = self._dispatcher.is_plain_read
         self._leases = Leases(self._maintenance, setup=setup, reset=reset)
+        self._hooks = PoolHooks(EVERYWHERE, self, self._shared_calls, self._leases)
         self._catalogues = Catalogues()
         self._listenings: set[Listening] = set()
         self._initialized = False
@@ -207,17 +210,22 @@ class Pool(Generic[RecordT_co]):
     async def _connect_one(self) -> Connection:
         """Return a new connection with codecs and `init` applied, which the pool does not count yet."""
         catalogues = self._catalogues
-        connection = await self._arguments.call(
-            self._connect,
-            loop=self._loop,
-            connection_class=self._connection_class,
-            record_class=self._record_class,
-        )
+        outer = OPENING.set(self._hooks)
+        try:
+            connection = await self._arguments.call(
+                self._connect,
+                loop=self._loop,
+                connection_class=self._connection_class,
+                record_class=self._record_class,
+            )
+        finally:
+            OPENING.reset(outer)
         if not isinstance(connection, Connection):
             raise InterfaceError(
                 "expected pool connect callback to return an instance of 'headrace.connection.Connection', "
                 f"got {type(connection).__module__}.{type(connection).__qualname__}"
             )
+        connection._hooks.move(self._hooks)  # a `connect` callback may have opened it in another task
         catalogues.for_connection(connection._driver.session.types)
         try:
             for codec in self._codecs:
@@ -329,9 +337,11 @@ class Pool(Generic[RecordT_co]):
         if not is_shared or self._dispatcher.leases(query):
             return each_on_lease(self._for_call, method, query, args, column, rows, options)
         row_class = self._record_class if rows is None else checked_record_class(rows)
+        hooks = self._shared_calls.hooks
         return Each(
             PoolSender(self._dispatcher, query), query, args, method.kind, method.limit, column, row_class,
             return_errors=options.return_errors, timeout=options.timeout, window=options.window,
+            watched=None if hooks is None else hooks.watched("each", query, args, options.timeout),
         )  # fmt: skip
 
     def _for_copy(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
@@ -437,6 +447,22 @@ class Pool(Generic[RecordT_co]):
         for a slow consumer, the oldest are dropped. The connection is checked every `heartbeat` seconds.
         """
         return Listening(self, channels, max_queue, heartbeat)
+
+    # -- query hooks -----------------------------------------------------------------------------------------------
+
+    def add_query_hook(self, hook: QueryHook) -> None:
+        """Have a hook told of the start and the end of each operation of the pool. See `QueryHook`.
+
+        It is told of the pool's own calls, of the waits for leases and of the leases, of the calls on leased
+        connections, and of connections that are opened. `hook.start(operation)` returns a token, which
+        `hook.end(token, outcome)` gets. Both run in the caller's context (contextvars). Raises InterfaceError if the
+        hook lacks a method.
+        """
+        self._hooks.add(hook)
+
+    def remove_query_hook(self, hook: QueryHook) -> None:
+        """Have a hook no longer told of operations. Those under way still end."""
+        self._hooks.remove(hook)
 
     # -- connections -----------------------------------------------------------------------------------------------
 

@@ -616,6 +616,16 @@ class Observer:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, BaseException | None]] = []
+        self.sent_count = 0
+        self.skipped_by: list[BaseException] = []
+
+    def sent(self) -> None:
+        """Take the start of a request."""
+        self.sent_count += 1
+
+    def skipped(self, error: BaseException) -> None:
+        """Take the error of this command, or of one ahead of it."""
+        self.skipped_by.append(error)
 
     def shared(self, request: Any, timeout: float | None, error: BaseException | None) -> None:
         """Take the end of a request."""
@@ -627,9 +637,10 @@ def test_an_observer_is_told_of_commands_that_were_sent() -> None:
     talk = echoing()
     observer = Observer()
     talk.session.commands.begin("BEGIN", observer)
-    assert observer.told == []
+    assert (observer.told, observer.sent_count) == ([], 0)
     talk.fetch(ECHO, 1)
     talk.flush()
+    assert observer.sent_count == 1
     talk.reply(completed("BEGIN"), rows(1, status="T"))
     talk.session.commands.drop_unsent()
     talk.session.commands.put_off("SAVEPOINT a", observer)
@@ -640,6 +651,19 @@ def test_an_observer_is_told_of_commands_that_were_sent() -> None:
     talk.flush()
     talk.reply(failed("25P02", status="E"))
     assert observer.told[1:] == [("SAVEPOINT b", call.error)]
+
+
+def test_observers_are_told_of_commands_that_the_server_has_skipped() -> None:
+    talk = echoing()
+    refused, behind = Observer(), Observer()
+    talk.session.commands.begin("BEGIN", refused)
+    talk.session.commands.put_off("SAVEPOINT a", behind)
+    call = talk.fetch(ECHO, 1)
+    talk.flush()
+    talk.reply(failed("25006"))
+    assert (refused.sent_count, behind.sent_count) == (1, 1)
+    assert refused.told == [("BEGIN", call.error)]
+    assert (behind.told, behind.skipped_by) == ([], [call.error])
 
 
 @pytest.mark.parametrize("reason", ["gone", ConnectionResetError("gone")])

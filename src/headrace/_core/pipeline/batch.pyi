@@ -16,6 +16,8 @@ class Batch(ExtendedQuery):
         collects: bool,
         shared: bool = False,
     ) -> Self: ...
+    @property
+    def executions(self) -> int: ...
 
 class StreamedBatch(Batch):
     """A batch whose elements come from an asynchronous source."""

@@ -127,6 +127,11 @@ cdef class Batch(ExtendedQuery):
     def arguments(self):
         return self.given
 
+    @property
+    def executions(self):
+        """How many executions are complete, for query hooks."""
+        return self.completed
+
     cdef object outcome(self):
         cdef object rows = self.rows
         self.rows = None

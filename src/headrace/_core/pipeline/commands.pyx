@@ -63,9 +63,9 @@ cdef class Commands:
     # -- what transactions ask for -----------------------------------------------------------------------------------
 
     def begin(self, str query not None, observer=None):
-        """Put a BEGIN off; the block counts as open. `observer.shared()` is told of the end of the command.
+        """Put a BEGIN off; the block counts as open. Returns the command.
 
-        Returns the command.
+        `observer.sent()` is told that it is sent, and `observer.shared()` of its end, or `observer.skipped()`.
         """
         self.block = Block()
         self.block.command = self.queue(query, self.block, observer)

@@ -55,7 +55,7 @@ cdef class Request(Future):
         double sent_at               # when it was written
         double asked_at              # when its caller asked, in seconds
         int attempts                 # how often it was taken back from a connection that was lost
-        public object observer       # shared(request, timeout, error): logs a pool's call when it has ended, or None
+        public object observer       # shared(request, timeout, error): is told that it has ended; None if nobody is
         object timeout               # seconds that a pool's caller waits; None for no limit
         Request repetition           # asks the same on another connection
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none

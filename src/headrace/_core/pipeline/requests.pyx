@@ -263,6 +263,7 @@ cdef class Ahead:
         command.state = SENT
         if command.observer is not None:
             command.asked_at = boot_seconds()
+            command.observer.sent()
         if command.begins is not None:
             self.block = command.begins
         self.commands.append(command)
@@ -298,6 +299,8 @@ cdef class Ahead:
         for command in self.commands[self.answered:]:
             command.is_refused = True
             command.state = DONE
+            if command.observer is not None:
+                command.observer.skipped(error)
         return 0
 
     cdef int settle(self, object error) except -1:
