@@ -110,6 +110,12 @@ def typed_names() -> Namespace:
     }
 
 
+def tracing_names() -> Namespace:
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    return {"exporter": InMemorySpanExporter()}
+
+
 SHOP = """
 CREATE TABLE brand (brand_id int PRIMARY KEY, brand_name text NOT NULL);
 INSERT INTO brand SELECT n, 'brand ' || n FROM generate_series(1, 10) AS n;
@@ -171,6 +177,7 @@ PAGES = {
             "web",
         )
     },
+    "docs/howto/tracing.md": Page(SHOP, tracing_names),
     "docs/performance.md": Page(SHOP),
     "docs/howto/cloud.md": Page(names=connecting_names, needs_tls=True),
     "docs/typed-rows.md": Page(
