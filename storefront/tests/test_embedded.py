@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_server_is_postgresql_18_and_stops_at_the_end(tmp_path: Path) -> None:
     assert not is_running(pid)
     assert server.pid is None
     assert {path.name for path in (tmp_path / "server").iterdir()} == {
-        ".gitignore", "data", "lock", "server.log", "socket",
+        ".gitignore", "data", "lock", "server.log", "socket", "start.lock",
     }  # fmt: skip
     assert list((tmp_path / "server" / "socket").iterdir()) == []
 
@@ -87,13 +88,42 @@ def test_an_error_stops_the_server_too(cluster: Path) -> None:
     assert not is_running(pid)
 
 
-def test_a_server_is_used_by_one_command_at_a_time(cluster: Path) -> None:
+def test_commands_use_a_server_together(cluster: Path) -> None:
+    """The server runs from the first of them to the last."""
+    first, second, third = EmbeddedServer(cluster), EmbeddedServer(cluster), EmbeddedServer(cluster)
+    with second:
+        with first:
+            pid = first.pid
+            assert second.pid == pid
+            assert ask(first, "SELECT 1") == 1
+        assert first.pid is None
+        assert ask(second, "SELECT 1") == 1
+        with third:
+            assert third.pid == pid
+    assert pid is not None
+    assert not is_running(pid)
+
+
+def test_a_server_outlives_the_command_that_has_started_it(cluster: Path) -> None:
+    process, pid = command(cluster)
     with EmbeddedServer(cluster) as server:
-        with pytest.raises(EmbeddedServerError, match=f"in use by process {os.getpid()}"):
-            EmbeddedServer(cluster).start()
+        end(process)
+        assert server.pid == pid
         assert ask(server, "SELECT 1") == 1
-    with EmbeddedServer(cluster) as server:
-        assert ask(server, "SELECT 1") == 1
+    assert not is_running(pid)
+
+
+def test_the_first_commands_start_one_server(tmp_path: Path) -> None:
+    """Each of them would create the cluster and start the server."""
+    servers = [EmbeddedServer(tmp_path / "server") for _ in range(3)]
+    with ThreadPoolExecutor(len(servers)) as threads:
+        list(threads.map(EmbeddedServer.start, servers))
+    try:
+        assert len({server.pid for server in servers}) == 1
+        assert [ask(server, "SELECT 1") for server in servers] == [1, 1, 1]
+    finally:
+        for server in servers:
+            server.stop()
 
 
 def test_only_the_owner_may_enter_the_directories(cluster: Path) -> None:
@@ -164,18 +194,38 @@ def test_a_killed_server_starts_again(cluster: Path) -> None:
 
 
 @linux
-def test_a_server_left_behind_is_stopped_before_the_next_one_starts(cluster: Path) -> None:
-    left = EmbeddedServer(cluster)
-    left.start()
-    # This is the state after a killed command: the lock is free, and the server runs.
-    assert left._lock is not None
-    assert left._process is not None
-    left._lock.close()
+def test_the_server_of_a_killed_launcher_stops(cluster: Path) -> None:
+    process, pid = command(cluster)
+    launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(launcher, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
+    end(process)
     with EmbeddedServer(cluster) as server:
-        left._process.wait(30)
-        assert server.pid != left._process.pid
+        assert server.pid != pid
         assert ask(server, "SELECT 1") == 1
-    left.stop()
+
+
+@linux
+def test_a_server_that_is_shutting_down_is_not_used(cluster: Path) -> None:
+    """Its launcher was killed before it had stopped the server."""
+    with EmbeddedServer(cluster) as left:
+        pid_file = cluster / "data" / "postmaster.pid"
+        pid_file.write_text(pid_file.read_text().replace("ready   ", "stopping"))
+        pid = left.pid
+        with EmbeddedServer(cluster) as server:
+            assert server.pid != pid
+            assert ask(server, "SELECT 1") == 1
+
+
+@linux
+def test_a_killed_command_does_not_stop_the_server_of_others(cluster: Path) -> None:
+    process, pid = command(cluster)
+    with EmbeddedServer(cluster) as server:
+        process.kill()
+        end(process)
+        assert server.pid == pid
+        assert ask(server, "SELECT 1") == 1
+    assert not is_running(pid)
 
 
 @linux

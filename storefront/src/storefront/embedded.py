@@ -1,4 +1,4 @@
-"""A private PostgreSQL 18 that lives in one directory, for as long as one command runs.
+"""A private PostgreSQL 18 that lives in one directory, for as long as a command uses it.
 
     with EmbeddedServer(Path("catalogue")) as server:
         asyncio.run(work(server.dsn("products")))
@@ -10,11 +10,12 @@ directly, and everything they write stays in the directory:
     data/        the cluster; kept from one command to the next
     socket/      the Unix socket, while the server runs; there is no TCP port
     server.log   the log of the server's last run
-    lock         held by the command that uses the server
+    lock         held by the commands that use the server, shared
+    start.lock   held by a command that starts the server
 
-Only the user of the server may enter data/ and socket/, so connections need no password. If the command is run by root,
-the server runs as `nobody` (see launcher.py). The server is stopped when the `with` block ends, with or without an
-error, and on Linux also when this process is killed.
+Several commands can use the server at once. The first one starts it, and it is stopped when the last one leaves its
+`with` block, with or without an error, or is killed. Only the user of the server may enter data/ and socket/, so
+connections need no password. If the command is run by root, the server runs as `nobody` (see launcher.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -46,6 +48,9 @@ STOP_TIMEOUT = 30.0
 """The number of seconds to wait for the server to start and to stop."""
 
 SUPERUSER = "postgres"
+
+_running_launchers: list[subprocess.Popen[bytes] | None] = []
+"""The launchers of servers that others still use. Popen would warn about a forgotten process."""
 
 SETTINGS = {
     "listen_addresses": "",
@@ -79,9 +84,8 @@ def find_binaries() -> Path:
 class EmbeddedServer:
     """The server in `directory`, as a context manager. Its cluster is created on first use. Not thread-safe.
 
-    On Linux the server stops when the thread that started it ends, so start it in a thread that lives as long as the
-    server is needed. Raises EmbeddedServerError if the server cannot be created or started, or if another command is
-    using it.
+    If another command has started the server, it is used together. It runs until the last user has left. Raises
+    EmbeddedServerError if the server cannot be created or started.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -89,8 +93,8 @@ class EmbeddedServer:
         self.data = self.directory / "data"
         self.log = self.directory / "server.log"
         self._socket = self.directory / "socket"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock: IO[str] | None = None
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self._lock: IO[bytes] | None = None
         self._socket_fd: int | None = None
         self._user: tuple[int, int] | None = None
 
@@ -110,45 +114,65 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the running server, or None if it is not running."""
-        return self._process.pid if self._process is not None else None
+        """The process id of the server, or None if it is not used by this object."""
+        return self._postmaster() if self._lock is not None else None
 
     def dsn(self, database: str = "postgres") -> str:
         """Return the DSN of a database on this server. It is valid while the server runs."""
         return f"postgresql://{SUPERUSER}@/{quote(database, safe='')}?host={quote(self._host())}&port={PORT}"
 
     def start(self) -> None:
-        """Create the cluster if there is none, start the server and wait until it accepts connections."""
+        """Start the server if it is not running, and wait until it accepts connections.
+
+        The cluster is created if there is none.
+        """
         binaries = find_binaries()
         try:
             self._prepare_directory()
-            self._take_lock()
+            # This waits while the last user of the server stops it.
+            self._lock = self._locked("lock", fcntl.LOCK_SH)
+            with self._locked("start.lock", fcntl.LOCK_EX):
+                if not self._is_ready():
+                    self._start(binaries)
         except PermissionError as error:
+            self.stop()
             raise EmbeddedServerError(f"cannot write in {self.directory}: {error.strerror}") from error
-        try:
-            if self.is_new:
-                self._make_cluster(binaries)
-            self._check_version()
-            self._end_orphan()
-            self._start_postmaster(binaries)
-            self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Stop the server by a fast shutdown and wait for its end. If that takes too long, kill the server."""
+        """Stop using the server. If nobody else uses it, stop it by a fast shutdown and wait for its end.
+
+        If that takes too long, kill the server.
+        """
+        lock, self._lock = self._lock, None
         try:
-            if self._process is not None:
-                self._end(self._process)
+            if lock is not None:
+                with lock:
+                    self._leave(lock)
         finally:
-            self._process = None
             if self._socket_fd is not None:
                 os.close(self._socket_fd)
                 self._socket_fd = None
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
+
+    def _leave(self, lock: IO[bytes]) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Others use the server or, if this waits, the launcher has noticed first that nobody does, and stops it.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if self._is_launching():
+                _running_launchers.append(self._launcher)
+            self._launcher = None
+            return
+        while (pid := self._postmaster()) is not None or self._is_launching():
+            # A postmaster that was just launched has no pid file yet.
+            self._end(pid) if pid is not None else time.sleep(0.02)
+
+    def _is_launching(self) -> bool:
+        """Return whether a postmaster that was launched by this object has not ended."""
+        return self._launcher is not None and self._launcher.poll() is None
 
     def _prepare_directory(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -179,32 +203,25 @@ class EmbeddedServer:
         if self._user is not None:
             os.chown(path, *self._user)
 
-    def _take_lock(self) -> None:
-        lock = open(self.directory / "lock", "a+")  # noqa: SIM115 - held until the server is stopped
+    def _locked(self, name: str, kind: int) -> IO[bytes]:
+        """Open a file of the directory and wait for its lock, which ends when the file is closed."""
+        file = open(self.directory / name, "ab")  # noqa: SIM115 - closed by the caller
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip()
-            lock.close()
-            raise EmbeddedServerError(
-                f"the embedded server in {self.directory} is in use by process {holder or 'unknown'}: "
-                "wait for it to end, or use another --data-dir or a --dsn"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        self._lock = lock
+            fcntl.flock(file, kind)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
-    def _launch(self, program: Path, *arguments: str, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        """Start a program of PostgreSQL through launcher.py, without our environment."""
-        launcher = [
-            sys.executable,
-            "-I",
-            str(Path(__file__).with_name("launcher.py")),
-            "--parent",
-            str(os.getpid()),
-        ]
+    def _launch(
+        self, program: Path, *arguments: str, output: int | IO[bytes], users: IO[bytes] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program of PostgreSQL through launcher.py, without our environment.
+
+        It ends with this process or, if `users` is given, when nobody holds the lock on that file any more.
+        """
+        launcher = [sys.executable, "-I", str(Path(__file__).with_name("launcher.py"))]
+        launcher += ["--parent", str(os.getpid())] if users is None else ["--users", str(users.fileno())]
         if self._user is not None:
             launcher += ["--user", str(self._user[0]), str(self._user[1])]
             launcher += ["--reach", str(program.parent), "--reach", str(self.directory)]
@@ -215,6 +232,7 @@ class EmbeddedServer:
             stderr=subprocess.STDOUT,
             cwd=self.directory,
             env={"PATH": os.defpath, "LC_ALL": "C"},
+            pass_fds=() if users is None else (users.fileno(),),
             # Ctrl-C in a terminal goes to the whole process group. In a session of its own, the server is stopped by us
             # after its client has ended.
             start_new_session=True,
@@ -255,77 +273,82 @@ class EmbeddedServer:
                 f"{self.data} was made by PostgreSQL {version}, the embedded server is 18: remove it"
             )
 
-    def _end_orphan(self) -> None:
-        """Stop a server that a killed command has left behind. We hold the lock, so no other command uses it.
+    def _pid_file(self) -> list[str]:
+        """Return the lines of the postmaster's pid file, or none if there is no such file."""
+        try:
+            return (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
 
-        This is done on Linux only, because there the working directory of a process shows whether it is the postmaster
-        of this cluster. A pid file that names another process is stale: the number has been reused. It is removed,
-        because PostgreSQL might take that process for a server and refuse to start.
+    def _postmaster(self) -> int | None:
+        """Return the process id of the running server, or None.
+
+        On Linux the working directory of a process shows whether it is the postmaster of this cluster. The number in
+        the pid file of a server that was killed may belong to another process meanwhile.
         """
-        pid_file = self.data / "postmaster.pid"
+        lines = self._pid_file()
+        if not lines or not lines[0].isdecimal():
+            return None
+        pid = int(lines[0])
         try:
-            pid = int(pid_file.read_text().split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
-            return
-        if sys.platform != "linux" or not Path(f"/proc/{pid}").exists():
-            return
-        if not self._is_postmaster(pid):
-            pid_file.unlink()
-            return
-        os.kill(pid, signal.SIGINT)
-        deadline = time.monotonic() + STOP_TIMEOUT
-        while self._is_postmaster(pid):
-            if time.monotonic() > deadline:
-                raise EmbeddedServerError(
-                    f"the server of an earlier command, process {pid}, does not stop: kill it by hand"
-                )
-            time.sleep(0.02)
-
-    def _is_postmaster(self, pid: int) -> bool:
-        """Return whether a process is the postmaster of our cluster, whose working directory is the data directory."""
-        try:
-            return os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(self.data)
+            if sys.platform == "linux":
+                return pid if os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(self.data) else None
+            os.kill(pid, 0)
         except OSError:
             # The process has ended, or it belongs to another user and so cannot be our server.
-            return False
+            return None
+        return pid
 
-    def _start_postmaster(self, binaries: Path) -> None:
+    def _is_ready(self) -> bool:
+        """Return whether the server accepts connections."""
+        lines = self._pid_file()
+        return len(lines) >= 8 and lines[7].strip() == "ready" and self._postmaster() is not None
+
+    def _start(self, binaries: Path) -> None:
+        if self.is_new:
+            self._make_cluster(binaries)
+        self._check_version()
+        if (left := self._postmaster()) is not None:
+            # Its launcher was killed, so it is shutting down.
+            self._end(left)
+        # PostgreSQL might take a process whose number is in an old pid file for a server, and refuse to start.
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
         settings = {**SETTINGS, "unix_socket_directories": self._socket_directory_setting()}
-        with open(self.log, "wb") as log:
-            self._process = self._launch(
+        # Only the launcher has this file open, for a lock of its own.
+        with open(self.log, "wb") as log, open(self.directory / "lock", "ab") as users:
+            self._launcher = self._launch(
                 binaries / "postgres",
                 "-D",
                 str(self.data),
                 *(f"--{name}={value}" for name, value in settings.items()),
                 output=log,
+                users=users,
             )
+        self._wait_until_ready(self._launcher)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, launcher: subprocess.Popen[bytes]) -> None:
         """Wait until the postmaster marks its pid file as ready. Raises EmbeddedServerError if it ends or times out."""
-        assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if launcher.poll() is not None:
                 said = _last_line(self.log.read_text(errors="replace"))
                 raise EmbeddedServerError(f"the embedded server did not start: {said} (see {self.log})")
-            try:
-                lines = (self.data / "postmaster.pid").read_text().splitlines()
-            except FileNotFoundError:
-                lines = []
-            if len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready":
+            if self._is_ready():
                 return
             time.sleep(0.02)
         raise EmbeddedServerError(f"the embedded server was not ready within {START_TIMEOUT:g} s (see {self.log})")
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, pid: int) -> None:
+        """Stop a postmaster of this cluster."""
         for request in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            try:
-                process.send_signal(request)
-                process.wait(STOP_TIMEOUT)
-                return
-            except subprocess.TimeoutExpired:
-                continue
-        raise EmbeddedServerError(f"the embedded server, process {process.pid}, does not stop: kill it by hand")
+            with suppress(ProcessLookupError):
+                os.kill(pid, request)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while time.monotonic() < deadline:
+                if self._postmaster() != pid:
+                    return
+                time.sleep(0.02)
+        raise EmbeddedServerError(f"the embedded server, process {pid}, does not stop: kill it by hand")
 
     def _socket_directory_setting(self) -> str:
         """Return the directory of the socket as a setting. A long path is given relative to the data directory."""

@@ -1,28 +1,37 @@
-"""Drop root's privileges, tie this process to its parent's life, and replace it by a PostgreSQL program.
+"""Run a PostgreSQL program without root's privileges, for as long as somebody needs it.
 
-PostgreSQL refuses to run as root, and a server must not outlive the command that started it. Both must be arranged in
-the new process between fork and exec. A multi-threaded Python parent must not run its own code there, so this file is
-run as a program: `python launcher.py --parent PID [--user UID GID] [--reach PATH]... -- PROGRAM [ARGUMENT]...`. It
-imports nothing from the package.
+PostgreSQL refuses to run as root, and a server must not outlive the commands that use it. A multi-threaded Python
+parent must not run its own code between fork and exec, so this file is run as a program:
+`python launcher.py (--parent PID | --users FD) [--user UID GID] [--reach PATH]... -- PROGRAM [ARGUMENT]...`. It imports
+nothing from the package.
 
-It does three things, the last two on Linux only:
+With --parent, this process is replaced by the program, which ends with its parent. With --users, the program is a child
+of this process and runs until the last command that uses it has ended. Each of them holds a shared flock(2) on a file.
+FD is open on the same file, and the exclusive lock is granted when all of them are gone, even if they were killed.
+Then the program gets SIGINT, which is a fast shutdown for a postmaster. The lock is held until the program has ended,
+so that no command begins to use it meanwhile.
+
+Three things are done first, the last two on Linux only:
 
 1. With --user, the process becomes that user permanently.
 2. If that user cannot reach a PATH, for example because it is below /root, the process keeps one capability,
    CAP_DAC_OVERRIDE, as an ambient capability (capabilities(7)). The process is still not root, which is all that
    PostgreSQL checks, and no file's mode is changed. initdb checks with access(2) that it can run its sibling
    `postgres`. The kernel ignores capabilities in this check unless the secure bit NO_SETUID_FIXUP is set, so it is set.
-3. The kernel sends the process SIGINT when its parent dies (prctl(2), PR_SET_PDEATHSIG). A postmaster takes that as a
-   fast shutdown ("Shutting Down the Server"), so a killed parent leaves no server behind.
+3. The kernel sends the program SIGINT when its parent dies (prctl(2), PR_SET_PDEATHSIG). A postmaster takes that as a
+   fast shutdown ("Shutting Down the Server"), so a killed launcher leaves no server behind.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import os
 import signal
 import sys
+import time
+from types import FrameType
 
 # From <linux/prctl.h>, <linux/capability.h> and <linux/securebits.h>.
 PR_SET_PDEATHSIG = 1
@@ -37,6 +46,9 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 CANNOT_LAUNCH = 126
 """The exit status if the program was not started. stderr says why."""
+
+STOP_TIMEOUT = 30.0
+"""The number of seconds that the program may take to end, before it is told so more firmly."""
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -92,35 +104,87 @@ def die_with(parent: int) -> None:
         sys.exit(CANNOT_LAUNCH)
 
 
-def launch(command: list[str], *, parent: int, user: tuple[int, int] | None, reach: list[str]) -> None:
-    """Prepare this process as the module's docstring says, then replace it by `command`. Raises OSError on failure."""
+def prepare(user: tuple[int, int] | None, reach: list[str]) -> None:
+    """Become the user of the program, who must be able to reach some paths. Raises OSError if that is impossible."""
+    if user is None:
+        return
     linux = sys.platform == "linux"
-    if user is not None:
-        become(*user, keep_capabilities=linux)
-        shut_out = [path for path in reach if not os.access(path, os.R_OK | os.X_OK)]
-        if shut_out and linux:
-            override_file_modes()
-        elif shut_out:
-            raise OSError(f"user id {user[0]} cannot enter {shut_out[0]}")
-    if linux:
+    become(*user, keep_capabilities=linux)
+    shut_out = [path for path in reach if not os.access(path, os.R_OK | os.X_OK)]
+    if shut_out and linux:
+        override_file_modes()
+    elif shut_out:
+        raise OSError(f"user id {user[0]} cannot enter {shut_out[0]}")
+
+
+def execute(command: list[str], *, parent: int) -> None:
+    """Replace this process by a program that ends with its parent. Raises OSError on failure."""
+    if sys.platform == "linux":
         die_with(parent)
     os.execv(command[0], command)
+
+
+class _ProgramEndedError(Exception):
+    """The program has ended by itself."""
+
+
+def supervise(command: list[str], users: int) -> int:
+    """Run a program until it ends or nobody uses it any more. Return its exit status."""
+
+    def raise_ended(signum: int, frame: FrameType | None) -> None:
+        raise _ProgramEndedError
+
+    launcher = os.getpid()
+    signal.signal(signal.SIGCHLD, raise_ended)
+    # The program may end before its process id is known.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    program = os.fork()
+    if program == 0:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        # The lock would be held for as long as the program has the file open.
+        os.set_inheritable(users, False)
+        _execute_or_exit(command, launcher)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+        fcntl.flock(users, fcntl.LOCK_EX)
+        for request in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            os.kill(program, request)
+            time.sleep(STOP_TIMEOUT)
+    except _ProgramEndedError:
+        pass
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+
+
+def _execute_or_exit(command: list[str], parent: int) -> None:
+    try:
+        execute(command, parent=parent)
+    except OSError as error:
+        print(f"cannot start {command[0]}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(CANNOT_LAUNCH)
 
 
 def main() -> None:
     """Read the command line and launch. On failure print one line on stderr and exit with status 126."""
     parser = argparse.ArgumentParser(prog="launcher")
-    parser.add_argument("--parent", type=int, required=True)
+    lifetime = parser.add_mutually_exclusive_group(required=True)
+    lifetime.add_argument("--parent", type=int)
+    lifetime.add_argument("--users", type=int, metavar="FD")
     parser.add_argument("--user", type=int, nargs=2, metavar=("UID", "GID"))
     parser.add_argument("--reach", action="append", default=[])
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
-    user = (options.user[0], options.user[1]) if options.user else None
     try:
-        launch(options.command, parent=options.parent, user=user, reach=options.reach)
+        prepare((options.user[0], options.user[1]) if options.user else None, options.reach)
+        if options.users is None:
+            execute(options.command, parent=options.parent)
+        status = supervise(options.command, options.users)
     except OSError as error:
         print(f"cannot start {options.command[0]}: {error}", file=sys.stderr)
         sys.exit(CANNOT_LAUNCH)
+    sys.exit(status if status >= 0 else 128 - status)
 
 
 if __name__ == "__main__":

@@ -136,6 +136,24 @@ def test_after_the_grace_time_running_batches_are_ended(
     lock.wait_for_no_waiter()
 
 
+def test_other_commands_work_beside_the_service_on_the_embedded_server(
+    program: Program, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    where = ("--data-dir", str(tmp_path / "catalogue"))
+    assert run("init", *where).exit_code == 0
+    process = program("serve", "--port", "0", *where)
+    assert process.stdout is not None
+    address = process.stdout.readline().removeprefix("serving on ").strip()
+    assert run("load", "--brands", "1", "--products", "1", "--skus", "1", *where).exit_code == 0
+    key = run("partners", "add", "Aurora", *where).stdout.strip()
+    answer = httpx.get(f"{address}/v1/products/1/skus", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 200
+    assert run("partners", "revoke", "Aurora", *where).exit_code == 0
+    process.terminate()
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (0, "", "")
+
+
 def test_a_body_of_a_gigabyte_takes_no_memory(
     serve: Callable[..., tuple[subprocess.Popen[str], str]], key: str
 ) -> None:
