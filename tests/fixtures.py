@@ -66,9 +66,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_installations] = _chosen(config.getoption("--pg") or ["all"])
 
 
+def chosen_installations(config: pytest.Config) -> list[Installation]:
+    """Return the servers that --pg chooses."""
+    return config.stash[_installations]
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which servers the tests run on."""
-    found = config.stash[_installations]
+    found = chosen_installations(config)
     return "postgresql: " + (", ".join(f"{each.name} ({each.bin})" for each in found) or NO_SERVER)
 
 
@@ -78,7 +83,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     A test that is marked `any_server` runs on the first of them alone.
     """
     if "server" in metafunc.fixturenames:
-        found = metafunc.config.stash[_installations]
+        found = chosen_installations(metafunc.config)
         if metafunc.definition.get_closest_marker("any_server"):
             found = found[:1]
         metafunc.parametrize(

@@ -1,12 +1,13 @@
 """A server for the storefront's tests, databases on it, and command lines.
 
 The server is the one that STOREFRONT_TEST_DSN names; its user must be allowed to create databases. Without that, an
-embedded server is created for the run and removed after it.
+embedded server is created for the run and removed after it. The tests of jobs run on every PostgreSQL of --pg.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -30,6 +31,8 @@ SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
 
 GIVEN = os.environ.get("STOREFRONT_TEST_DSN")
 
+_numbers = itertools.count(1)
+
 
 def execute(dsn: str, *statements: str) -> None:
     """Run statements on a new connection."""
@@ -43,8 +46,11 @@ def execute(dsn: str, *statements: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The DSN of a server on which databases can be created."""
+def postgres(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of a server on which databases can be created. Its parameter is an installation to run, if it has one."""
+    if (installation := getattr(request, "param", None)) is not None:
+        yield request.getfixturevalue("clusters")(installation).dsn()
+        return
     if GIVEN:
         yield with_database(GIVEN, "postgres")
         return
@@ -61,7 +67,8 @@ def new_name(postgres: str) -> Iterator[Callable[[], str]]:
     given: list[str] = []
 
     def name() -> str:
-        given.append(f"storefront_test_{os.getpid()}_{len(given) + 1}")
+        # A server may serve tests twice, with tests on another one between them.
+        given.append(f"storefront_test_{os.getpid()}_{next(_numbers)}")
         return given[-1]
 
     yield name

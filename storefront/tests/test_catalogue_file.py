@@ -258,11 +258,11 @@ def test_another_encoding_is_read_if_it_is_named(write: Write) -> None:
         ("a.csv", f"{HEADER}\n".encode() + b"x" * (MAX_LINE + 1), "line 2: it is longer than 1,048,576 bytes"),
         ("a.csv.gz", b"brand_name", "is not compressed by gzip"),
         ("a.csv.zst", b"brand_name", "is not compressed by zstd"),
-        ("a.csv.gz", gzip.compress(f"{HEADER}\n{LINE}\n".encode() * 999, mtime=0)[:-20], "is damaged or incomplete"),
+        ("a.csv.gz", gzip.compress(f"{HEADER}\n{LINE}\n".encode() * 999, mtime=0)[:-20], "is damaged or cut off"),
         (
             "a.csv.gz",
             gzip.compress(f"{HEADER}\n{LINE}\n".encode(), mtime=0)[:-8] + bytes(8),
-            "is damaged or incomplete",
+            "is damaged or cut off",
         ),
         ("a.ndjson", b'[{"brand_name": "A"}]', "expected an object on each line, found a JSON array"),
         ("a.ndjson", HEADER.encode(), "expected an object on each line, found something else"),
@@ -281,7 +281,7 @@ def test_a_zstd_file_that_ends_in_a_frame_is_incomplete(write: Write) -> None:
     zstandard = pytest.importorskip("zstandard")
     whole = zstandard.compress(f"{HEADER}\n{LINE}\n".encode())
     for content in (whole[:-3], whole[:10] + b"x" * 20):
-        with pytest.raises(UsageError, match="is damaged or incomplete"):
+        with pytest.raises(UsageError, match="is damaged or cut off"):
             read(write("a.csv.zst", content))
 
 

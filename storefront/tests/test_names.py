@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import pkgutil
+import subprocess
+import sys
+
+import pytest
 
 import headrace
 import storefront
@@ -25,3 +31,33 @@ def test_no_name_is_also_a_name_of_the_driver() -> None:
     drivers = set(headrace.__all__)
     assert {name: module for name, module in public_names().items() if name in drivers} == {}
     assert drivers.isdisjoint(storefront.__all__)
+
+
+def test_every_name_is_imported_from_its_module_when_it_is_used() -> None:
+    (types,) = [node for node in ast.parse(inspect.getsource(storefront)).body if isinstance(node, ast.If)]
+    imports = [node for node in types.body if isinstance(node, ast.ImportFrom)]
+    seen_by_type_checkers = {name.name: str(node.module) for node in imports for name in node.names}
+    assert {name: getattr(storefront, name).__module__ for name in seen_by_type_checkers} == seen_by_type_checkers
+    assert set(storefront.__all__) == set(seen_by_type_checkers)
+    assert set(storefront.__all__) <= set(dir(storefront))
+    with pytest.raises(AttributeError, match="module 'storefront' has no attribute 'nothing'"):
+        storefront.nothing  # noqa: B018
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """Return the modules that a command line has imported."""
+    program = "import sys; import storefront.cli as cli\ntry: cli.app(sys.argv[1:])\nfinally: print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out"),
+    [
+        (["--version"], {"storefront.batch", "storefront.embedded", "rich.table", "pyarrow", "fastapi"}),
+        (["lookup", "5", "--dsn", "postgresql:///none?host=/none"], {"storefront.batch", "storefront.tour", "fastapi"}),
+        (["batch", "none.txt"], {"storefront.tour", "storefront.importing", "pyarrow", "zstandard", "fastapi"}),
+    ],
+)
+def test_a_command_imports_what_it_needs(arguments: list[str], left_out: set[str]) -> None:
+    assert modules_after(*arguments) & left_out == set()

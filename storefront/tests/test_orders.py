@@ -166,6 +166,11 @@ def test_a_line_that_spans_blocks_is_one_line() -> None:
         b"name\tproduct_id\na\t5\nb\t 6 \n",
         b'"name","product_id"\n"a, b","5"\n"two\nlines","6"\n',
         b"5\n6\n",
+        b"id\n5\n6\n",
+        b"name,ID\na,5\nb,6\n",
+        b"id;product_id\n1;5\n2;6\n",
+        b"5;a\n6;b\n",
+        b'"5"\n"6"\n',
     ],
 )
 def test_the_column_of_csv_is_found_by_the_header(content: bytes) -> None:
@@ -200,13 +205,15 @@ def test_a_record_of_csv_that_is_too_short_is_malformed() -> None:
 
 
 def test_csv_without_the_column_is_refused() -> None:
-    with pytest.raises(UsageError, match="has no column product_id: its header is 'id,name'"):
-        read(b"id,name\n1,x\n", InputFormat.CSV)
+    with pytest.raises(UsageError, match="has no column product_id or id: its header is 'sku,name'"):
+        read(b"sku,name\n1,x\n", InputFormat.CSV)
 
 
 def test_ndjson_has_objects_or_numbers() -> None:
-    lines = read(b'{"product_id": 5}\n6\n {"a": [1], "product_id": 5}\r\n', InputFormat.NDJSON)
-    assert [(line.product_id, line.repeated) for line in lines] == [(5, False), (6, False), (5, True)]
+    lines = read(b'{"product_id": 5}\n6\n {"a": [1], "product_id": 5}\r\n"7"\n{"product_id":"7"}', InputFormat.NDJSON)
+    assert [(line.product_id, line.repeated) for line in lines] == [
+        (5, False), (6, False), (5, True), (7, False), (7, True),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -216,7 +223,9 @@ def test_ndjson_has_objects_or_numbers() -> None:
         (b"{", "'{' is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b'{"id": 5}', "the object has no product_id"),
-        (b'{"product_id": "5"}', "'\"5\"' is not a product id"),
+        (b'{"product_id": "x"}', "'x' is not a product id"),
+        (b"9" * 10_000, "is not a product id"),
+        (b'{"product_id": ' + b"9" * 10_000 + b"}", "is not a product id"),
         (b"true", "'true' is not a product id"),
         (b"5.0", "'5.0' is not a product id"),
         (b"null", "'null' is not a product id"),
@@ -232,10 +241,10 @@ def test_a_malformed_line_of_ndjson_says_why(line: bytes, message: str) -> None:
 
 
 def test_values_are_lines() -> None:
-    lines = list(lines_of([5, "6", 5, True, None, 2**31, 2**63]))
-    assert values(lines) == [5, None, 5, None, None, 2**31, None]
+    lines = list(lines_of([5, "6", 5, True, None, 2**31, 2**63, "x"]))
+    assert values(lines) == [5, 6, 5, None, None, 2**31, None, None]
     assert [line.repeated for line in lines].count(True) == 1
-    assert lines[1].malformed == "'\"6\"' is not a product id: expected a whole number from 1 to 9223372036854775807"
+    assert lines[-1].malformed == "'x' is not a product id: expected a whole number from 1 to 9223372036854775807"
 
 
 @pytest.mark.parametrize(
@@ -245,6 +254,7 @@ def test_values_are_lines() -> None:
         ("a.txt", b"name,product_id\nx,5\n", InputFormat.CSV),
         ("a", b'{"product_id":5}\n', InputFormat.NDJSON),
         ("a.jsonl.gz", gzip.compress(b"5\n", mtime=0), InputFormat.NDJSON),
+        ("a.txt", b"id\n5\n", InputFormat.CSV),
         ("a.tsv", b"product_id\tx\n5\t1\n", InputFormat.CSV),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 import headrace
 from storefront import UsageError, create_schema, search
-from storefront.search import COLUMNS, escape_like, parse_words
+from storefront.searching import COLUMNS, escape_like, parse_words
 from tests.servers import Cluster
 
 BRANDS = ["Aurora", "Boreal Kitchen", "50% Off"]

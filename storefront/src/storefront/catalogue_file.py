@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import os
@@ -22,7 +21,6 @@ import re
 import shutil
 import sys
 import tempfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,7 +30,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 from storefront.catalogue import MAX_ID
 from storefront.errors import UsageError
-from storefront.formats import Compression, FileType, Format, require
+from storefront.formats import (
+    Compression,
+    DamagedFileError,
+    FileType,
+    Format,
+    compression_of,
+    decompressed,
+    require,
+)
 
 REQUIRED = ("brand_name", "product_name", "color", "size")
 COLUMNS = (*REQUIRED, "brand_id", "product_id", "sku_id")
@@ -160,8 +166,8 @@ class CatalogueFile:
         """Raise UsageError for an error of reading or decompressing."""
         try:
             yield
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UsageError(f"{self.name} is damaged or incomplete: {error}") from error
+        except DamagedFileError as error:
+            raise UsageError(f"{self.name} is damaged or cut off: {error}") from error
         except OSError as error:
             raise UsageError(f"cannot read {self.name}: {error.strerror or error}") from error
 
@@ -190,6 +196,8 @@ class CatalogueFile:
         beginning = text.peek(4)
         if not beginning:
             raise UsageError(f"{self.name} is empty")
+        if (compression := compression_of(beginning)) is not Compression.NONE:
+            raise UsageError(f"{self.name} is compressed by {compression}, and not {chosen.upper()}: {_NAME_IT}")
         for magic, what in _OTHER_CONTENTS.items():
             if beginning.startswith(magic):
                 raise UsageError(f"{self.name} is {what}, and not {chosen.upper()}: {_NAME_IT}")
@@ -328,8 +336,6 @@ class CatalogueFile:
 _NAME_IT = "name the file by its content, or pass --format, such as csv.gz"
 
 _OTHER_CONTENTS = {
-    b"\x1f\x8b": "compressed by gzip",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
     b"PAR1": "Parquet",
     b"PK\x03\x04": "a ZIP file or a spreadsheet",
 }
@@ -351,61 +357,17 @@ def _column(name: str) -> str:
     return ALIASES.get(lower, lower)
 
 
-class _ZstdReader(io.RawIOBase):
-    """Decompresses the frames of a zstd file. A file that ends inside a frame raises EOFError."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        library = require("zstandard", "zstd")
-        self._error = library.ZstdError
-        self._new = library.ZstdDecompressor().decompressobj
-        self._frame = self._new()
-        self._begun = False
-        self._file = file
-        self._data = b""
-        self._rest = b""
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Decompress at least one byte into the buffer. Return 0 at the end."""
-        while not self._data:
-            chunk = self._rest or self._file.read(2**16)
-            self._rest = b""
-            if not chunk:
-                if self._begun:
-                    raise EOFError("the file ends inside a frame of zstd")
-                return 0
-            try:
-                self._data = self._frame.decompress(chunk)
-            except self._error as error:
-                raise EOFError(str(error)) from error
-            self._begun = True
-            if self._frame.eof:
-                self._rest = self._frame.unused_data
-                self._frame, self._begun = self._new(), False
-        count = min(len(buffer), len(self._data))
-        buffer[:count] = self._data[:count]
-        self._data = self._data[count:]
-        return count
-
-
 def _decompressed(file: BinaryIO, compression: Compression, name: str) -> io.BufferedReader[Any]:
     """Return the file as it is before compression. Raises UsageError if it is not compressed in this way."""
     unbuffered: Any = file
     raw = unbuffered if isinstance(unbuffered, io.BufferedReader) else io.BufferedReader(unbuffered)
-    if compression is Compression.NONE:
-        return raw
-    beginning = raw.peek(4)
-    if not beginning:
-        raise UsageError(f"{name} is empty")
-    magic = b"\x1f\x8b" if compression is Compression.GZIP else b"\x28\xb5\x2f\xfd"
-    if not beginning.startswith(magic):
-        raise UsageError(f"{name} is not compressed by {compression}: {_NAME_IT}")
-    if compression is Compression.GZIP:
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), 2**16)
-    return io.BufferedReader(_ZstdReader(raw), 2**16)
+    if compression is not Compression.NONE:
+        beginning = raw.peek(4)
+        if not beginning:
+            raise UsageError(f"{name} is empty")
+        if compression_of(beginning) is not compression:
+            raise UsageError(f"{name} is not compressed by {compression}: {_NAME_IT}")
+    return decompressed(raw, compression)
 
 
 class _Lines:

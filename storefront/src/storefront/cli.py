@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 import headrace
 import storefront
 from storefront import hints, signals
-from storefront.commands import COMMANDS
+from storefront.commands import COMMANDS, find_command
 from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
 
 
@@ -23,6 +23,14 @@ class _InterruptedError(Exception):
 
 class OneLineErrors(TyperGroup):
     """A command group that shows an error as one line on stderr and an exit status, without a traceback or a box."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None if there is none of this name."""
+        return find_command(cmd_name) if cmd_name in COMMANDS else None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. An interrupt leaves it as _InterruptedError."""
@@ -116,8 +124,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in COMMANDS:
-    app.add_typer(command)
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 import headrace
+from storefront.wording import counted
 
 
 class ExitStatus(IntEnum):
@@ -60,10 +61,8 @@ class BrandHasProductsError(StorefrontError):
     """A brand cannot be removed, because there are products of it. Nothing was changed."""
 
     def __init__(self, name: str, products: int) -> None:
-        count = "one product" if products == 1 else f"{products:,} products"
-        super().__init__(
-            f"the brand {name!r} has {count}, so nothing was removed: --move-products-to BRAND gives them to another"
-        )
+        has = f"the brand {name!r} has {counted(products, 'product')}"
+        super().__init__(f"{has}, so nothing was removed: --move-products-to BRAND gives them to another")
         self.name = name
         self.products = products
 

@@ -11,7 +11,9 @@ A column whose name ends in `_id` holds whole numbers, every other column holds 
 
 from __future__ import annotations
 
+import gzip
 import importlib
+import io
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -333,6 +335,93 @@ def compressor(compression: Compression) -> Compressor:
     if compression is Compression.GZIP:
         return GzipCompressor()
     return ZstdCompressor() if compression is Compression.ZSTD else Compressor()
+
+
+_MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}
+"""The first bytes of a compressed file (RFC 1952, section 2.3.1; RFC 8878, section 3.1.1)."""
+
+
+class DamagedFileError(Exception):
+    """A compressed file is damaged or cut off. The text says in which way."""
+
+
+def compression_of(head: bytes) -> Compression:
+    """Return how a file is compressed, by its first bytes. Four are enough."""
+    return next((each for magic, each in _MAGIC.items() if head.startswith(magic)), Compression.NONE)
+
+
+def decompressed(file: io.BufferedReader[Any], compression: Compression) -> io.BufferedReader[Any]:
+    """Return a file as it is before compression. Reading it raises DamagedFileError if it is not compressed so.
+
+    Members of gzip and frames of zstd that follow each other are one content. Raises UsageError if the library for zstd
+    is not installed.
+    """
+    if compression is Compression.NONE:
+        return file
+    return io.BufferedReader(
+        _Decompressed(_Gunzipped(file) if compression is Compression.GZIP else _Unzstd(file)), 2**16
+    )
+
+
+class _Gunzipped:
+    """Reads the content of a gzip file."""
+
+    errors: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = gzip.GzipFile(fileobj=file).read1
+
+
+class _Unzstd:
+    """Reads the content of a zstd file, frame by frame. A file that ends within a frame is an error."""
+
+    _PIECE = 1_024
+    """The number of bytes that are decompressed at once. At worst they give some 32 MB."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        library = require("zstandard", "zstd")
+        self.errors: tuple[type[Exception], ...] = (EOFError, library.ZstdError)
+        self._file = file
+        self._new = library.ZstdDecompressor().decompressobj
+        self._frame: Any = None
+        self._data = b""
+        self._output = b""
+
+    def read(self, size: int) -> bytes:
+        while not self._output:
+            if not self._data:
+                self._data = self._file.read(self._PIECE)
+            if not self._data:
+                if self._frame is not None:
+                    raise EOFError("the file ends within a frame")
+                return b""
+            if self._frame is None:
+                self._frame = self._new()
+            self._output = self._frame.decompress(self._data)
+            self._data = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        result, self._output = self._output[:size], self._output[size:]
+        return result
+
+
+class _Decompressed(io.RawIOBase):
+    """Decompresses a file. Every kind of damage is a DamagedFileError."""
+
+    def __init__(self, source: _Gunzipped | _Unzstd) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        try:
+            data = self._source.read(len(view))
+        except self._source.errors as error:
+            raise DamagedFileError(str(error)) from error
+        view[: len(data)] = data
+        return len(data)
 
 
 def require(module: str, purpose: str) -> Any:

@@ -25,6 +25,7 @@ from storefront.catalogue import MAX_ID
 from storefront.catalogue_file import CatalogueLine, RefusedLine
 from storefront.errors import StorefrontError
 from storefront.timing import timed
+from storefront.wording import counted
 
 CHUNK = 5_000
 """The number of lines that are compared with the database at once."""
@@ -112,7 +113,8 @@ async def import_catalogue(
                     refuse(refused)
                 progress(report.lines)
             if strict and report.refused:
-                raise StorefrontError(f"nothing was imported, because {report.refused:,} lines were refused (--strict)")
+                refused = counted(report.refused, "line was", "lines were")
+                raise StorefrontError(f"nothing was imported, because {refused} refused (--strict)")
             if dry_run:
                 raise _RollBackError
             await run.end()

@@ -13,6 +13,7 @@ from storefront.errors import CatalogueNotEmptyError
 from storefront.sample import Sample
 from storefront.schema import advance_sequence
 from storefront.timing import timed
+from storefront.wording import counted
 
 CHUNK = 5_000
 """The number of rows between two reports of progress."""
@@ -38,7 +39,7 @@ class Loaded:
     skus: int
 
     def __str__(self) -> str:
-        return f"{self.brands:,} brands, {self.products:,} products and {self.skus:,} SKUs"
+        return f"{counted(self.brands, 'brand')}, {counted(self.products, 'product')} and {counted(self.skus, 'SKU')}"
 
 
 @timed

@@ -1,30 +1,28 @@
-"""Read a partner's order: product ids, one per line, as CSV with a column product_id, or as NDJSON.
+"""Read a partner's order: product ids, one per line, as CSV with a column of ids, or as NDJSON.
 
 No line is left out: a line without an id, and a line that repeats an earlier id, are marked as such. Lines end in LF or
-CRLF. Text is UTF-8, with or without a byte order mark; columns other than product_id may have any encoding that keeps
-ASCII. An order may be compressed by gzip or zstd.
+CRLF. Text is UTF-8, with or without a byte order mark; columns other than that of the ids may have any encoding that
+keeps ASCII. An order may be compressed by gzip or zstd.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import io
 import json
 import sys
-import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
 from storefront.errors import StorefrontError, UsageError
-from storefront.formats import Compression, FileType, require
+from storefront.formats import Compression, DamagedFileError, FileType, compression_of, decompressed
 from storefront.signals import raised_at_once
 
 BLOCK = 65_536
@@ -38,8 +36,8 @@ MAX_RECORD = 1_000_000
 
 COLUMN = "product_id"
 
-COLUMNS_OF_PROGRAMS = (COLUMN, "id")
-"""The columns with the ids in CSV that a partner's program sends. The first is taken if there are both."""
+COLUMNS = (COLUMN, "id")
+"""The names of the column with the ids in CSV. The first is taken if there are both."""
 
 DELIMITERS = ",;\t"
 """The delimiters of CSV that are tried."""
@@ -55,9 +53,9 @@ class InputFormat(StrEnum):
     IDS = "ids"
     """An id on each line."""
     CSV = "csv"
-    """CSV whose header has a column product_id. The delimiter is a comma, a semicolon or a tab."""
+    """CSV with a column product_id or id, or without a header and with ids in the first column; see `ids_in_csv`."""
     NDJSON = "ndjson"
-    """On each line an id, or an object with a member product_id."""
+    """On each line an id, or an object with a member product_id; see `read_json_id`."""
 
 
 _ENDINGS = {
@@ -162,11 +160,11 @@ class SeenIds:
 
 
 def lines_of(ids: Iterable[object]) -> Iterator[OrderLine]:
-    """Yield a line for each of some values, such as the elements of a JSON array. Whole numbers are ids."""
+    """Yield a line for each of some values, such as the elements of a JSON array. See `read_json_id`."""
     seen = SeenIds()
     for number, value in enumerate(ids, start=1):
         try:
-            product_id = _checked(value)
+            product_id = id_of_json(value)
         except UsageError as error:
             yield OrderLine(number, None, str(error))
         else:
@@ -177,7 +175,7 @@ class Order:
     """Iterates once over the lines of an order, from the beginning of a binary file.
 
     `name` is the file in messages. Raises UsageError if the file is not an order of the format: it is in another
-    encoding, or it is CSV without a column product_id.
+    encoding, or it is CSV without a column of ids.
     """
 
     def __init__(self, file: BinaryIO, input_format: InputFormat = InputFormat.IDS, name: str = "the order") -> None:
@@ -202,7 +200,7 @@ class Order:
         if input_format is InputFormat.CSV:
             self._lines = self._csv_lines(head)
         elif input_format is InputFormat.NDJSON:
-            self._lines = self._read(_json_id)
+            self._lines = self._read(read_json_id)
         else:
             self._lines = self._read(read_product_id)
 
@@ -214,7 +212,10 @@ class Order:
 
     def _read_block(self) -> bytes:
         # A pipe gives what it has. Waiting for a whole block would delay the answers.
-        data: bytes = self._file.read1(BLOCK)  # type: ignore[attr-defined]
+        try:
+            data: bytes = self._file.read1(BLOCK)  # type: ignore[attr-defined]
+        except DamagedFileError as error:
+            raise StorefrontError(f"{self._name} is damaged or cut off: {error}") from error
         self._block = _Block(self._block, data)
         return data
 
@@ -261,15 +262,17 @@ class Order:
     def _csv_lines(self, head: bytes) -> Iterator[OrderLine]:
         """Find the column in the header, and return the lines after it."""
         text = head.decode(errors="surrogateescape").rstrip("\r")
-        if found := find_column(text):
-            return self._read_csv(*found)
+        found = ids_in_csv(text)
+        if found is None:
+            raise UsageError(f"{self._name} {no_column(text)}")
         if not text or text.strip().isdigit():
-            # A single column of ids needs no header.
+            # A single column without a header is read as plain ids, which is faster.
             return self._read(read_product_id)
-        raise UsageError(f"{self._name} has no column {COLUMN}: its header is {_shown(text)}")
+        return self._read_csv(found)
 
-    def _read_csv(self, column: int, delimiter: str) -> Iterator[OrderLine]:
+    def _read_csv(self, found: CsvIds) -> Iterator[OrderLine]:
         seen, reached = SeenIds(), 0
+        column = found.column
 
         def texts() -> Iterator[str]:
             nonlocal reached
@@ -277,8 +280,9 @@ class Order:
                 reached += 1
                 yield raw.decode(errors="surrogateescape") + "\n"
 
-        records = csv.reader(texts(), delimiter=delimiter)
-        next(records, None)
+        records = csv.reader(texts(), delimiter=found.delimiter)
+        if found.has_header:
+            next(records, None)
         while True:
             number = reached + 1
             product_id = malformed = None
@@ -298,32 +302,52 @@ class Order:
             yield OrderLine(number, product_id, malformed, repeated, self._end, self._block)
 
 
-def find_column(head: str, columns: Iterable[str] = (COLUMN,)) -> tuple[int, str] | None:
-    """Return the place of the ids in the header of CSV, and the delimiter. None if it has none of the columns."""
-    for column in columns:
+class CsvIds(NamedTuple):
+    """Where the ids are in CSV."""
+
+    column: int
+    delimiter: str
+    has_header: bool
+
+
+def ids_in_csv(head: str) -> CsvIds | None:
+    """Return where the ids are in CSV, by its first line. This is one rule for orders, batches and jobs.
+
+    They are in the column `product_id` or `id` or, if the first line begins with an id or is empty, in the first column
+    of a file without a header. Otherwise there are none, and the result is None.
+    """
+    for column in COLUMNS:
         for delimiter in DELIMITERS:
-            names = [name.strip().lower() for name in next(csv.reader([head], delimiter=delimiter), [])]
+            names = [name.strip().lower() for name in _fields(head, delimiter)]
             if column in names:
-                return names.index(column), delimiter
-    return None
-
-
-def delimiter_after_id(head: str) -> str | None:
-    """Return the delimiter of CSV without a header, whose first field is an id. None if it is none."""
+                return CsvIds(names.index(column), delimiter, has_header=True)
+    if not head.strip():
+        return CsvIds(0, ",", has_header=False)
     for delimiter in DELIMITERS:
-        first = next(csv.reader([head], delimiter=delimiter), [""])[0].strip()
+        first = _fields(head, delimiter)[0].strip()
         if first.isascii() and first.isdigit():
-            return delimiter
+            return CsvIds(0, delimiter, has_header=False)
     return None
+
+
+def no_column(head: str) -> str:
+    """Return what is wrong with CSV in which `ids_in_csv` finds no ids."""
+    return f"has no column {' or '.join(COLUMNS)}: its header is {_shown(head)}"
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), None) or [""]
+    except csv.Error:
+        return [""]
 
 
 def _recognise(head: bytes) -> InputFormat:
     """Return the format of a file by its first line."""
     if head.lstrip().startswith(b"{"):
         return InputFormat.NDJSON
-    names = head.replace(b";", b",").replace(b"\t", b",").lower().split(b",")
-    found = COLUMN.encode() in [name.strip().strip(b'"') for name in names]
-    return InputFormat.CSV if found else InputFormat.IDS
+    found = ids_in_csv(head.decode(errors="surrogateescape").rstrip("\r"))
+    return InputFormat.CSV if found and found.has_header else InputFormat.IDS
 
 
 def _refuse_encodings(first: bytes, name: str) -> None:
@@ -351,24 +375,39 @@ def read_product_id(raw: bytes) -> int:
     return parse_product_id(text.rstrip("\r\n"))
 
 
-def _json_id(raw: bytes) -> int:
-    if not raw.strip():
+def read_json_id(raw: bytes) -> int:
+    """Read the id on a line of NDJSON: a number, a string of digits, or one of them as the member product_id.
+
+    Raises UsageError that says what is wrong with the line.
+    """
+    text = raw.strip()
+    if text.isdigit():
+        return read_product_id(text)
+    if not text:
         raise UsageError(f"the line is empty: expected an object with a {COLUMN}")
     try:
-        value = json.loads(raw)
+        return id_of_json(load_json(raw))
     except UnicodeDecodeError:
         raise UsageError("the line is not text in UTF-8: expected JSON") from None
     except (ValueError, RecursionError):
-        raise UsageError(f"{_shown(raw.decode().strip())} is not JSON: expected an object with a {COLUMN}") from None
+        shown = _shown(text[:50].decode(errors="replace"))
+        raise UsageError(f"{shown} is not JSON: expected an object with a {COLUMN}") from None
+
+
+def load_json(text: bytes | bytearray) -> object:
+    """Return a value of JSON. A number that is too long to be an id is its digits. Raises ValueError as json.loads."""
+    # int() refuses thousands of digits.
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= 20 else digits)
+
+
+def id_of_json(value: object) -> int:
+    """Return the id that a value of JSON is, or has as its member product_id. Raises UsageError if there is none."""
     if isinstance(value, dict):
         if COLUMN not in value:
             raise UsageError(f"the object has no {COLUMN}")
         value = value[COLUMN]
-    return _checked(value)
-
-
-def _checked(value: object) -> int:
-    """Return a value of JSON as an id. Raises UsageError if it is not one."""
+    if isinstance(value, str):
+        return parse_product_id(value)
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WHOLE_NUMBER:
         return value
     try:
@@ -396,7 +435,7 @@ def open_order(path: Path | None, input_format: InputFormat = InputFormat.AUTO) 
     if path is None:
         raw = cast(io.RawIOBase, getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))
         name = "standard input"
-        yield Order(_decompressed(io.BufferedReader(_Interruptible(raw), BLOCK), "", name), input_format, name)
+        yield Order(_decompressed(io.BufferedReader(_Interruptible(raw), BLOCK), ""), input_format, name)
         return
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -405,7 +444,7 @@ def open_order(path: Path | None, input_format: InputFormat = InputFormat.AUTO) 
     with file:
         if input_format is InputFormat.AUTO:
             input_format = _ENDINGS.get(FileType.of(path).ending, InputFormat.AUTO)
-        yield Order(_decompressed(file, path.name, str(path)), input_format, str(path))
+        yield Order(_decompressed(file, path.name), input_format, str(path))
 
 
 class _Interruptible(io.RawIOBase):
@@ -422,79 +461,9 @@ class _Interruptible(io.RawIOBase):
             return self._raw.readinto(buffer)
 
 
-def _decompressed(file: io.BufferedReader, file_name: str, name: str) -> BinaryIO:
-    compression = FileType.of(Path(file_name)).compression if file_name else Compression.NONE
+def _decompressed(file: io.BufferedReader, file_name: str) -> BinaryIO:
     head = file.peek(4)[:4]
-    if head.startswith(b"\x1f\x8b"):
-        compression = Compression.GZIP
-    elif head == b"\x28\xb5\x2f\xfd":
-        compression = Compression.ZSTD
-    if compression is Compression.NONE or not head:
-        return file
-    source: _Decompressed = _Gunzipped(file) if compression is Compression.GZIP else _Unzstd(file)
-    return io.BufferedReader(_Checked(source, name), BLOCK)
-
-
-class _Gunzipped:
-    """Reads the content of a gzip file."""
-
-    errors: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = gzip.GzipFile(fileobj=file).read1
-
-
-class _Unzstd:
-    """Reads the content of a zstd file, frame by frame. A file that ends within a frame is an error."""
-
-    _PIECE = 1_024
-    """The number of bytes that are decompressed at once. At worst they give some 32 MB."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        library = require("zstandard", "zstd")
-        self.errors: tuple[type[Exception], ...] = (EOFError, library.ZstdError)
-        self._file = file
-        self._new = library.ZstdDecompressor().decompressobj
-        self._frame: Any = None
-        self._data = b""
-        self._output = b""
-
-    def read(self, size: int) -> bytes:
-        while not self._output:
-            if not self._data:
-                self._data = self._file.read(self._PIECE)
-            if not self._data:
-                if self._frame is not None:
-                    raise EOFError("the file ends within a frame")
-                return b""
-            if self._frame is None:
-                self._frame = self._new()
-            self._output = self._frame.decompress(self._data)
-            self._data = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = None
-        result, self._output = self._output[:size], self._output[size:]
-        return result
-
-
-_Decompressed = _Gunzipped | _Unzstd
-
-
-class _Checked(io.RawIOBase):
-    """A binary file that names itself in the errors of decompression."""
-
-    def __init__(self, source: _Decompressed, name: str) -> None:
-        self._source = source
-        self._name = name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        try:
-            data = self._source.read(len(view))
-        except self._source.errors as error:
-            raise StorefrontError(f"{self._name} is damaged or cut off: {error}") from error
-        view[: len(data)] = data
-        return len(data)
+    compression = compression_of(head)
+    if compression is Compression.NONE and head and file_name:
+        compression = FileType.of(Path(file_name)).compression
+    return decompressed(file, compression)

@@ -22,7 +22,7 @@ class ProblemKind(StrEnum):
 
     MALFORMED = "malformed"
     UNKNOWN = "unknown"
-    WITHOUT_SKUS = "without SKUs"
+    WITHOUT_SKUS = "without_skus"
     REPEATED = "repeated"
 
 

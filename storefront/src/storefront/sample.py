@@ -14,6 +14,7 @@ from random import Random
 
 from storefront.errors import UsageError
 from storefront.schema import COLORS, SIZES
+from storefront.wording import counted
 
 WORDS_IN_A_PRODUCT_NAME = 10
 
@@ -60,9 +61,9 @@ class Sample:
             if not 0 <= count <= MAX_ROWS:
                 raise UsageError(f"the number of {name} must be from 0 to {MAX_ROWS}, got {count}")
         if self.product_count and not self.brand_count:
-            raise UsageError(f"{self.product_count} products need at least one brand")
+            raise UsageError(f"{counted(self.product_count, 'product needs', 'products need')} at least one brand")
         if self.sku_count and not self.product_count:
-            raise UsageError(f"{self.sku_count} SKUs need at least one product")
+            raise UsageError(f"{counted(self.sku_count, 'SKU needs', 'SKUs need')} at least one product")
         if self.brand_count > 1 and len(self.words) < 2:
             raise UsageError(f"{self.brand_count} distinct brand names need at least two words, the list has one")
 

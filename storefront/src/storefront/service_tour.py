@@ -10,6 +10,7 @@ from storefront import partners, service, visit
 from storefront.database import open_connection
 from storefront.service_schema import create_service_tables
 from storefront.tour import Tour
+from storefront.wording import counted
 
 PARTNER: Final = "Fir & Fern (demo)"
 """The partner whose batch is sent. It is removed at the end, and at the start in case a demo was interrupted."""
@@ -58,7 +59,7 @@ async def _send_batch(tour: Tour, connection: headrace.Connection, address: str)
         tour.quote(*visit.pretty(line))
     tour.quote("...", *visit.pretty(answer.last), "")
     skus, products = answer.counts["skus"], answer.counts["products"]
-    tour.say(f"{skus:,} SKUs of {products:,} products have come in {answer.seconds:.2f} s.")
+    tour.say(f"{counted(skus, 'SKU')} of {counted(products, 'product')} came in {answer.seconds:.2f} s.")
 
 
 async def _fetch_page(tour: Tour, connection: headrace.Connection, address: str) -> None:

@@ -17,6 +17,7 @@ from storefront.progress import loading_progress
 from storefront.sample import Sample
 from storefront.schema import COLORS, create_schema, status_line
 from storefront.timing import timed
+from storefront.wording import counted
 
 SKIP, TAKE = 500, 100
 """The number of rows that the partial stream skips, and the number that it takes."""
@@ -92,7 +93,7 @@ class Tour:
         sample = self.sample
         self.heading(
             "The sample data",
-            f"{sample.brand_count:,} brands, {sample.product_count:,} products, {sample.sku_count:,} SKUs, "
+            f"{loading.Loaded(sample.brand_count, sample.product_count, sample.sku_count)}, "
             "by COPY, in one transaction:",
         )
         present = await loading.count_rows(connection)
@@ -146,7 +147,7 @@ class Tour:
             f"The whole catalogue, {stream.PREFETCH} rows at a time, never all in memory; then a part of it.",
         )
         rows = await timed(count_catalogue)(connection)
-        self.say(f"{rows:,} rows went by.")
+        self.say(f"{counted(rows, 'row')} went by.")
         part = stream.stream_catalogue(connection, skip=SKIP, limit=TAKE)
         async with aclosing(part) as records:
             ids = [record["sku_id"] async for record in records]

@@ -327,7 +327,7 @@ def test_a_damaged_order_is_an_error_and_the_batch_goes_on_when_it_is_mended(
         (b"", "order.csv is empty: expected product ids"),
         ("product_id\n1\n".encode("utf-16"), "order.csv is in UTF-16 or UTF-32, expected UTF-8: convert it"),
         ("1\n2\n".encode("utf-16-le"), "order.csv is in UTF-16 or UTF-32"),
-        (b"sku,name\n1,x\n", "order.csv has no column product_id: its header is 'sku,name'"),
+        (b"sku,name\n1,x\n", "order.csv has no column product_id or id: its header is 'sku,name'"),
         (b"PAR1\x15\x04", "order.csv is a Parquet file: expected ids, CSV or NDJSON"),
     ],
 )

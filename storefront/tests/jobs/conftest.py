@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -22,6 +23,9 @@ from storefront.jobs.claims import Claim, claim_job, store_part
 from storefront.jobs.parts import answer_parts
 from storefront.partners import add_partner
 from storefront.service_schema import create_service_tables
+from tests.fixtures import chosen_installations
+
+GIVEN = os.environ.get("STOREFRONT_TEST_DSN")
 
 NEVER = 3_600.0
 """An interval that does not pass during a test."""
@@ -30,6 +34,13 @@ PATIENT = WorkerSettings(
     lease=timedelta(hours=1), heartbeat=NEVER, poll=NEVER, sweep=NEVER, retry_pause=timedelta(0), part_size=2**20
 )
 """Settings with which nothing happens because time passes."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on every PostgreSQL that --pg chooses, because claims and their locks are the server's work."""
+    found = [] if GIVEN else chosen_installations(metafunc.config)
+    if found and "postgres" in metafunc.fixturenames:
+        metafunc.parametrize("postgres", found, ids=[each.name for each in found], indirect=True, scope="session")
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_a_quotation_mark_that_is_never_closed_loses_no_line(more: int) -> None:
 
 
 def test_csv_without_the_column_is_refused() -> None:
-    with pytest.raises(UsageError, match="has no column product_id: its header is 'sku;name'"):
+    with pytest.raises(UsageError, match="has no column product_id or id: its header is 'sku;name'"):
         read(b"sku;name\n1;a\n", JobInput.CSV)
 
 
@@ -107,12 +107,12 @@ def test_the_ids_of_ndjson_are_numbers_or_members_of_objects() -> None:
         (b"", "the line is empty"),
         (b"{", "'{' is not JSON"),
         (b'{"id": 1}', "the object has no product_id"),
-        (b"[1]", "'[1]' has no product id"),
-        (b"null", "'null' has no product id"),
-        (b"true", "'true' has no product id"),
-        (b"-1", "'-1' has no product id"),
-        (b"1.0", "'1.0' has no product id"),
-        (b'{"product_id": ' + b"9" * 5_000 + b"}", "has no product id"),
+        (b"[1]", "'[1]' is not a product id"),
+        (b"null", "'null' is not a product id"),
+        (b"true", "'true' is not a product id"),
+        (b"-1", "'-1' is not a product id"),
+        (b"1.0", "'1.0' is not a product id"),
+        (b'{"product_id": ' + b"9" * 5_000 + b"}", "is not a product id"),
         (b"[" * 50_000, "is not JSON"),
         (b'{"product_id": "x"}', "'x' is not a product id"),
         (b'"\xff"', "not text in UTF-8"),

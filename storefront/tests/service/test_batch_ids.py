@@ -83,6 +83,7 @@ async def test_lines_are_those_of_the_file() -> None:
         (JSON, b'["\xff"]', 400, "the body is not UTF-8"),
         (JSON, b"[" * 100_000, 400, "nested too deeply"),
         (CSV, b'"' + b"x" * 200_000, 400, "the body is not CSV: line 1: "),
+        (CSV, b"sku,name\n1,x\n", 422, "the CSV has no column product_id or id: its header is 'sku,name'"),
         (PLAIN, "1\n2\n".encode("utf-16"), 400, "the body is UTF-16"),
         (PLAIN, b"1\n2\n3\n4\n5\n6\n", 413, "more than 5 ids"),
         (JSON, json.dumps(list(range(1, 7))).encode(), 413, "more than 5 ids"),

@@ -213,7 +213,7 @@ async def test_the_result_is_that_of_a_batch(application: FastAPI, client: Clien
     job = (await client.get(at)).json()
     expected = await batch_output(application, TEXT)
     assert (job["state"], job["lines_done"], job["size"]) == ("done", 57, len(expected))
-    assert (job["products"], job["rows"], job["unknown"], job["malformed"], job["repeated"]) == (50, 1_000, 1, 1, 5)
+    assert (job["products"], job["skus"], job["unknown"], job["malformed"], job["repeated"]) == (50, 1_000, 1, 1, 5)
     answer = await client.get(job["links"]["result"])
     assert (answer.status_code, answer.content) == (200, expected)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"

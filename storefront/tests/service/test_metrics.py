@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
+from storefront.jobs import Worker
 from storefront.service.application import create_application
 from storefront.service.settings import ServiceSettings
 
@@ -54,6 +55,44 @@ async def test_metrics_count_requests_batches_and_connections(client: httpx.Asyn
     assert counts == {"found": 1, "malformed": 1, "unknown": 1}
     assert found["storefront_pool_size"] >= 1
     assert found["storefront_pool_wait_seconds_bucket le=+Inf"] == found["storefront_pool_wait_seconds_count"]
+
+
+async def test_metrics_tell_of_the_jobs_of_all_partners(application: FastAPI, client: httpx.AsyncClient) -> None:
+    found = samples((await client.get("/metrics")).text)
+    states = ("receiving", "queued", "running", "done", "failed", "cancelled")
+    assert [found[f"storefront_jobs state={state}"] for state in states] == [0] * 6
+    assert found["storefront_job_oldest_seconds state=queued"] == found["storefront_job_parts"] == 0
+
+    service = application.state.service
+    lines = {"content": "1\n2\nabc\n", "headers": {"Content-Type": "text/plain"}}
+    await client.post("/v1/jobs", **lines)
+    await Worker(service.pool).run(until_idle=True)
+    for _ in range(2):
+        await client.post("/v1/jobs", **lines)
+    await service.pool.execute("UPDATE job SET created_at = created_at - interval '1 hour' WHERE state = 'queued'")
+
+    found = samples((await client.get("/metrics")).text)
+    assert {state: found[f"storefront_jobs state={state}"] for state in ("queued", "running", "done", "failed")} == {
+        "queued": 2, "running": 0, "done": 1, "failed": 0,
+    }  # fmt: skip
+    assert found["storefront_job_oldest_seconds state=queued"] >= 3_600
+    assert found["storefront_job_oldest_seconds state=running"] == 0
+    assert "storefront_job_oldest_seconds state=done" not in found
+    assert found["storefront_job_lines_waiting"] == 6
+    assert found["storefront_job_parts"] == 1
+    assert found["storefront_job_stored_bytes"] > 0
+    assert found["storefront_database_up"] == 1
+
+
+async def test_metrics_without_a_database_are_those_of_the_process(
+    application: FastAPI, client: httpx.AsyncClient
+) -> None:
+    await client.get("/healthz")
+    await application.state.service.pool.execute("ALTER TABLE job RENAME TO work")
+    found = samples((await client.get("/metrics")).text)
+    assert found["storefront_database_up"] == 0
+    assert found["storefront_requests_total route=/healthz status=200"] == 1
+    assert "storefront_job_parts" not in found
 
 
 @pytest.mark.parametrize(

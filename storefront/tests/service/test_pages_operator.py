@@ -279,7 +279,7 @@ def test_a_notification_that_is_no_sample_is_ignored(change: dict[str, object]) 
 
 async def test_the_progress_of_jobs_is_a_part_of_the_throughput(service: Service) -> None:
     def progress(job_id: str, lines_done: int, rows: int, state: str = "running") -> str:
-        return json.dumps({"job_id": job_id, "state": state, "lines_done": lines_done, "rows": rows})
+        return json.dumps({"job_id": job_id, "state": state, "lines_done": lines_done, "skus": rows})
 
     log = service.activity
     # A job that was begun earlier is counted from here on.
@@ -296,7 +296,7 @@ async def test_the_progress_of_jobs_is_a_part_of_the_throughput(service: Service
     assert view_of(service, NOW + SECONDS)["fields"]["skus_peak"] == "0"
 
 
-@pytest.mark.parametrize("payload", ["", "[]", "7", "{}", '{"job_id": 1}', '{"job_id": 1, "state": 1, "rows": "x"}'])
+@pytest.mark.parametrize("payload", ["", "[]", "7", "{}", '{"job_id": 1}', '{"job_id": 1, "state": 1, "skus": "x"}'])
 def test_progress_that_is_nonsense_is_ignored(payload: str) -> None:
     log = ActivityLog()
     log.add_progress(payload)

@@ -36,6 +36,7 @@ from storefront.progress import Report as Progress
 from storefront.progress import progress_bar
 from storefront.reports import Problem, ProblemKind, Report, ReportFile
 from storefront.rows import output_file
+from storefront.wording import counted
 
 app = typer.Typer()
 
@@ -212,9 +213,10 @@ class _Problems:
 def _summary(file: Path, tally: Tally) -> str:
     counts = {
         "without SKUs": tally.without_skus,
-        "repeated": tally.repeated,
         "unknown": tally.unknown,
         "malformed": tally.malformed,
+        "repeated": tally.repeated,
     }
     rest = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
-    return f"{file}: {tally.lines:,} lines, {tally.products:,} products with {tally.skus:,} SKUs{rest}"
+    found = f"{counted(tally.products, 'product')} with {counted(tally.skus, 'SKU')}"
+    return f"{file}: {counted(tally.lines, 'line')}, {found}{rest}"

@@ -16,6 +16,7 @@ from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, 
 from storefront.database import open_connection
 from storefront.errors import StorefrontError, UsageError, reason
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
+from storefront.wording import counted
 
 app = typer.Typer(name="brands", help="List, add, rename and remove brands.", no_args_is_help=True)
 
@@ -39,7 +40,7 @@ def list_(
         if json:
             print_json({"brands": [dict(record) for record in found]})
             return
-        table = Table(caption=f"{len(found):,} brands", caption_justify="left")
+        table = Table(caption=counted(len(found), "brand"), caption_justify="left")
         table.add_column("brand", justify="right")
         table.add_column("name")
         table.add_column("products", justify="right")
@@ -74,7 +75,8 @@ def add(
     try:
         ids = run_on_server(dsn, data_dir, work)
     except headrace.IntegrityConstraintViolationError as error:
-        raise StorefrontError(f"rolled back, none of the {len(names)} brands was added: {reason(error)}") from error
+        nothing = "the brand was not" if len(names) == 1 else f"none of the {len(names):,} brands was"
+        raise StorefrontError(f"rolled back, {nothing} added: {reason(error)}") from error
     for brand_id, name in zip(ids, names, strict=True):
         typer.echo(f"{'rolled back' if roll_back else 'added'}: brand {brand_id}, {name}")
 
@@ -145,7 +147,8 @@ def remove(
             return await brands.remove_brand(connection, name, move_products_to=move_products_to)
 
     moved = run_on_server(dsn, data_dir, work)
-    typer.echo(f"removed: {name}" + (f"; {moved:,} products are now of {move_products_to}" if moved else ""))
+    given = f"; {counted(moved, 'product is', 'products are')} now of {move_products_to}" if moved else ""
+    typer.echo(f"removed: {name}{given}")
 
 
 def _checked(name: str, whose: str = "a brand's") -> str:

@@ -14,6 +14,7 @@ from storefront.database import open_connection
 from storefront.formats import Format
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
 from storefront.rows import output_file
+from storefront.wording import counted
 
 app = typer.Typer()
 
@@ -60,4 +61,4 @@ def export(
     with exit_on_broken_pipe():
         count = run_on_server(dsn, data_dir, work)
     if path is not None and not quiet:
-        typer.echo(f"exported {count:,} rows to {path}")
+        typer.echo(f"exported {counted(count, 'SKU')} to {path}")

@@ -27,6 +27,7 @@ from storefront.options import (
     run_on_server,
 )
 from storefront.progress import progress_bar
+from storefront.wording import counted
 
 app = typer.Typer()
 
@@ -128,14 +129,15 @@ def _refusals(name: str, path: Path | None, *, quiet: bool) -> Iterator[Callable
 def _summary(lines: CatalogueFile, report: ImportReport, *, dry_run: bool) -> Iterator[str]:
     """Yield the lines that tell what has been done."""
     title = "checked, and nothing was changed" if dry_run else "imported"
-    yield f"{title}: {lines.name}, {report.lines:,} lines, {report.refused:,} refused"
+    yield f"{title}: {lines.name}, {counted(report.lines, 'line')}, {report.refused:,} refused"
     yield (
-        f"added: {report.brands_added:,} brands, {report.products_added:,} products, {report.skus_added:,} SKUs, "
-        f"{report.colors_added:,} colours, {report.sizes_added:,} sizes"
+        f"added: {counted(report.brands_added, 'brand')}, {counted(report.products_added, 'product')}, "
+        f"{counted(report.skus_added, 'SKU')}, {counted(report.colors_added, 'colour')}, "
+        f"{counted(report.sizes_added, 'size')}"
     )
     yield (
-        f"changed: {report.products_changed:,} products, {report.skus_changed:,} SKUs; "
-        f"unchanged: {report.skus_unchanged:,} SKUs"
+        f"changed: {counted(report.products_changed, 'product')}, {counted(report.skus_changed, 'SKU')}; "
+        f"unchanged: {counted(report.skus_unchanged, 'SKU')}"
     )
     for what, names, count in (
         ("colours", report.new_colors, report.colors_added),

@@ -16,6 +16,7 @@ from storefront.database import open_connection
 from storefront.errors import StorefrontError, UnknownProductError, UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 from storefront.rows import RowWriter
+from storefront.wording import counted
 
 app = typer.Typer()
 
@@ -85,7 +86,7 @@ def _product_table(records: list[headrace.Record]) -> Table:
     product = records[0]
     skus = [record for record in records if record["sku_id"] is not None]
     title = f"product {product['product_id']} of brand {product['brand_id']}: {product['product_name']}"
-    table = Table(title=title, title_justify="left", caption=f"{len(skus):,} SKUs", caption_justify="left")
+    table = Table(title=title, title_justify="left", caption=counted(len(skus), "SKU"), caption_justify="left")
     table.add_column("SKU", justify="right")
     table.add_column("colour")
     table.add_column("size")

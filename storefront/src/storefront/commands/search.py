@@ -13,8 +13,8 @@ from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, 
 from storefront.database import open_connection
 from storefront.errors import ExitStatus
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
-from storefront.search import LIMIT, parse_words
-from storefront.search import search as search_products
+from storefront.searching import LIMIT, parse_words
+from storefront.searching import search as search_products
 
 app = typer.Typer()
 

@@ -9,22 +9,21 @@ any part can be answered without the parts before it.
 from __future__ import annotations
 
 import csv
-import json
 import zlib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
-from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
+from storefront.catalogue import MAX_ID, parse_product_id
 from storefront.errors import UsageError
 from storefront.orders import (
     BYTE_ORDER_MARK,
     COLUMN,
-    COLUMNS_OF_PROGRAMS,
     MAX_LINE,
     OrderLine,
     SeenIds,
-    delimiter_after_id,
-    find_column,
+    ids_in_csv,
+    no_column,
+    read_json_id,
     read_product_id,
 )
 
@@ -42,7 +41,7 @@ class JobInput(StrEnum):
     IDS = "ids"
     """An id on each line."""
     CSV = "csv"
-    """CSV with a column product_id or id, or without a header and with ids in the first column."""
+    """CSV with a column product_id or id, or without a header and with ids in the first column; see `ids_in_csv`."""
     NDJSON = "ndjson"
     """On each line an id, or an object with a member product_id."""
 
@@ -59,7 +58,7 @@ class LineReader:
         self.count = 0
         self.skipped = 0
         self._input = job_input
-        self._parse: Callable[[bytes], int] = _read_json if job_input is JobInput.NDJSON else read_product_id
+        self._parse: Callable[[bytes], int] = read_json_id if job_input is JobInput.NDJSON else read_product_id
         self._longest = MAX_LINE if job_input is JobInput.IDS else MAX_RECORD
         self._seen = SeenIds()
         self._rest = b""
@@ -123,15 +122,13 @@ class LineReader:
     def _begin_csv(self, lines: list[bytes]) -> None:
         """Find the column of the ids in the header, and take the header out of the lines."""
         head = lines[0].decode(errors="replace").rstrip("\r")
-        if found := find_column(head, COLUMNS_OF_PROGRAMS):
+        found = ids_in_csv(head)
+        if found is None:
+            raise UsageError(f"the CSV {no_column(head)}")
+        if found.has_header:
             del lines[0]
             self.skipped = 1
-            self._parse = self._csv = _CsvRecord(*found)
-        elif delimiter := delimiter_after_id(head):
-            self._parse = self._csv = _CsvRecord(0, delimiter)
-        else:
-            shown = head if len(head) <= 40 else f"{head[:40]}..."
-            raise UsageError(f"the CSV has no column {COLUMN}: its header is {shown!r}")
+        self._parse = self._csv = _CsvRecord(found.column, found.delimiter)
 
     def _read_csv(self, line: bytes) -> None:
         """Read a record when all of its lines are there. A field in quotation marks may have line feeds in it."""
@@ -188,36 +185,6 @@ class _CsvRecord:
         if self._column >= len(record):
             raise UsageError(f"the line has no field {COLUMN}" if record else "the line is empty")
         return parse_product_id(record[self._column])
-
-
-def _read_json(raw: bytes) -> int:
-    """Read the id on a line of NDJSON. Raises UsageError that says what is wrong with the line."""
-    text = raw.strip()
-    if text.isdigit():
-        return read_product_id(text)
-    if not text:
-        raise UsageError(f"the line is empty: expected an object with a {COLUMN}")
-    shown = repr(text[:40].decode(errors="replace") + ("..." if len(text) > 40 else ""))
-    try:
-        value = json.loads(text, parse_int=_number)
-    except UnicodeDecodeError:
-        raise UsageError("the line is not text in UTF-8: expected JSON") from None
-    except (ValueError, RecursionError):
-        raise UsageError(f"{shown} is not JSON: expected an object with a {COLUMN}") from None
-    if isinstance(value, dict):
-        if COLUMN not in value:
-            raise UsageError(f"the object has no {COLUMN}")
-        value = value[COLUMN]
-    if isinstance(value, str):
-        return parse_product_id(value)
-    if type(value) is int and 1 <= value <= MAX_WHOLE_NUMBER:
-        return value
-    raise UsageError(f"{shown} has no product id: expected a whole number from 1 to {MAX_WHOLE_NUMBER}")
-
-
-def _number(digits: str) -> int | None:
-    # int() refuses thousands of digits.
-    return int(digits) if len(digits) <= 20 else None
 
 
 def pack_lines(stored: list[str]) -> bytes:

@@ -10,7 +10,7 @@ Notifications (LISTEN) only say that something has changed; the tables have the 
 
 - Workers listen on `storefront_jobs`. The payload is `queued` or `ended`, a space, and the job's id.
 - Each job has the channel `storefront_job_` and the 32 hexadecimal digits of its id. Its payload is a JSON object with
-  the members job_id, state, lines, lines_done, rows, parts and error. It is sent when the state changes, and after each
+  the members job_id, state, lines, lines_done, skus, parts and error. It is sent when the state changes, and after each
   part. When the job is deleted, the payload has the members job_id and state only, and the state is `deleted`.
 """
 
@@ -33,6 +33,7 @@ from storefront.errors import StorefrontError, UsageError
 from storefront.formats import Format
 from storefront.jobs.lines import JobInput, LineReader, pack_lines
 from storefront.timing import timed
+from storefront.wording import counted
 
 WORKER_CHANNEL = "storefront_jobs"
 """The channel on which workers are told that a job was queued, or that one has ended that they may be running."""
@@ -153,6 +154,18 @@ class PartInfo(NamedTuple):
     trailer: bytes
 
 
+@dataclass(frozen=True)
+class StateStatistics:
+    """The jobs in one state. `oldest` is the number of seconds since the first of them was created, 0 without any."""
+
+    jobs: int = 0
+    oldest: float = 0.0
+    lines_waiting: int = 0
+    """Lines that are not answered yet."""
+    parts: int = 0
+    stored_bytes: int = 0
+
+
 _JOB = """\
 job_id, partner_id, result_format, state, created_at, started_at, finished_at, expires_at, attempts, error, lines,
 lines_done, products, skus, without_skus, unknown, malformed, repeated, parts, result_size,
@@ -174,7 +187,7 @@ def _notified(members: str) -> str:
 
 
 PROGRESS = _notified(
-    "'job_id', job_id, 'state', state, 'lines', lines, 'lines_done', lines_done, 'rows', skus, 'parts', parts,"
+    "'job_id', job_id, 'state', state, 'lines', lines, 'lines_done', lines_done, 'skus', skus, 'parts', parts,"
     " 'error', left(error, 500)"
 )
 """The SQL expression that notifies a job's progress. It is used on a row of `job`."""
@@ -331,7 +344,7 @@ FROM job WHERE partner_id = $1""",
         if unfinished >= limits.jobs_at_once:
             raise JobRefusedError(
                 "jobs_at_once",
-                f"{unfinished} jobs are unfinished, and {limits.jobs_at_once} are allowed at once: "
+                f"{counted(unfinished, 'job is', 'jobs are')} unfinished, and {limits.jobs_at_once:,} may be at once: "
                 "wait until one has ended, or cancel one",
             )
         if stored >= limits.stored_bytes:
@@ -394,7 +407,7 @@ class _Receiver:
         reader = self._reader
         reader.feed(piece)
         if reader.count > self._limits.lines:
-            raise JobRefusedError("lines", f"the job has more than {self._limits.lines:,} lines: divide it")
+            raise JobRefusedError("lines", f"the job has more than {counted(self._limits.lines, 'line')}: divide it")
         while len(reader.stored) >= self._input_lines:
             self._pack(reader.take(self._input_lines))
         if self._waiting_bytes >= INPUT_BUFFER:
@@ -495,6 +508,22 @@ async def read_report(executor: Executor, job_id: UUID) -> AsyncIterator[bytes]:
         part = record["part"]
         if record["report"]:
             yield record["report"]
+
+
+async def job_statistics(executor: Executor, *, timeout: float | None = None) -> dict[JobState, StateStatistics]:
+    """Return figures of the jobs of all partners, for each state, also if no job is in it.
+
+    Jobs that have ended count until they expire or are deleted.
+    """
+    records = await executor.fetch(
+        """\
+SELECT state, count(*), greatest(extract(epoch FROM now() - min(created_at)), 0)::float8,
+       sum(lines - lines_done)::bigint, sum(parts)::bigint, sum(input_bytes + result_bytes)::bigint
+FROM job GROUP BY state""",
+        timeout=timeout,
+    )
+    found = {state: StateStatistics(*figures) for state, *figures in records}
+    return {state: found.get(state, StateStatistics()) for state in JobState}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ class ActivityLog:
         try:
             members = json.loads(payload)
             job, state = str(members["job_id"]), str(members["state"])
-            ids, skus = int(members.get("lines_done", 0)), int(members.get("rows", 0))
+            ids, skus = int(members.get("lines_done", 0)), int(members.get("skus", 0))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return
         known = self._jobs.pop(job, None)

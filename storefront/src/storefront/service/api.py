@@ -11,14 +11,22 @@ from starlette.responses import JSONResponse, Response
 from storefront.catalogue import LOOK_UP_PAGE, MAX_ID, MAX_WHOLE_NUMBER, PAGE
 from storefront.checkpoint import Tally
 from storefront.formats import CsvEncoder, NdjsonEncoder
-from storefront.search import LIMIT, search
+from storefront.searching import LIMIT, search
 from storefront.service.authentication import PartnerDependency
 from storefront.service.batch_ids import body_format, read_ids
 from storefront.service.batches import AnswerEncoder, CsvAnswer, NdjsonAnswer, Outcome, answer_batch
 from storefront.service.body import read_body
 from storefront.service.export import ExportEncoder, stream_pages
 from storefront.service.problems import ProblemError
-from storefront.service.schemas import BATCH_LINE, EXPORT_LINE, FoundProducts, ProductSkus, problems, streamed
+from storefront.service.schemas import (
+    BATCH_LINE,
+    EXPORT_LINE,
+    LINES_OF_IDS,
+    FoundProducts,
+    ProductSkus,
+    problems,
+    streamed,
+)
 from storefront.service.service import ServiceDependency
 from storefront.service.streaming import StreamedAnswer, preferred
 
@@ -27,9 +35,7 @@ router = APIRouter(prefix="/v1", tags=["partner"], responses=problems(401, 429, 
 _JSON: Final = "application/json"
 
 _IDS: Final = {
-    "text/plain": {"schema": {"type": "string"}, "example": "1\n2\n3\n"},
-    "text/csv": {"schema": {"type": "string"}, "example": "product_id\n1\n2\n3\n"},
-    "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"product_id": 1}\n2\n'},
+    **LINES_OF_IDS,
     "application/json": {"schema": {"type": "array", "minItems": 1}, "example": [1, 2, 3]},
 }
 

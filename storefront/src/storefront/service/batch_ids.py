@@ -19,8 +19,9 @@ from itertools import islice
 from typing import Final
 
 from storefront.catalogue import MAX_WHOLE_NUMBER
-from storefront.orders import BLOCK, COLUMNS_OF_PROGRAMS, delimiter_after_id, find_column
+from storefront.orders import BLOCK, ids_in_csv, load_json, no_column
 from storefront.service.problems import ProblemError, RefusedBodyError
+from storefront.wording import counted
 
 MALFORMED: Final = 0
 """Stands for a malformed id."""
@@ -102,7 +103,7 @@ async def read_ids(body: bytearray, chosen: BodyFormat, limit: int) -> BatchIds:
             raise ProblemError(
                 413,
                 "Too many ids",
-                f"the batch has more than {limit:,} ids, the limit: divide it into several batches",
+                f"the batch has more than {counted(limit, 'id')}, the limit: divide it into several batches",
                 limit=limit,
             )
         await asyncio.sleep(0)
@@ -137,35 +138,28 @@ def _ndjson(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]
         found = _id_of(line)
         if isinstance(found, str):
             with suppress(ValueError, RecursionError):
-                found = _id_in(_loads(line))
+                found = _id_in(load_json(line))
         yield found
 
 
 def _csv(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
     text = io.TextIOWrapper(io.BytesIO(body), "utf-8", errors="replace", newline="")
     head = body[:BLOCK].split(b"\n", 1)[0].decode(errors="replace")
-    found = find_column(head, COLUMNS_OF_PROGRAMS)
-    rows = csv.reader(text, delimiter=found[1] if found else delimiter_after_id(head) or ",")
+    found = ids_in_csv(head.rstrip("\r"))
+    rows = csv.reader(text, delimiter=found.delimiter if found else ",")
     try:
-        first = next(rows, None)
-        if first is None:
+        if (first := next(rows, None)) is None:
             return
-        column = _id_column(first)
-        if column is not None:
+        if found is None:
+            raise ProblemError(422, "Invalid request", f"the CSV {no_column(head)}")
+        if found.has_header:
             batch.first_line = 2
         else:
-            column = 0
-            yield _cell(first, column)
+            yield _cell(first, found.column)
         for row in rows:
-            yield _cell(row, column)
+            yield _cell(row, found.column)
     except csv.Error as error:
         raise ProblemError(400, "Malformed body", f"the body is not CSV: line {rows.line_num}: {error}") from None
-
-
-def _id_column(row: list[str]) -> int | None:
-    """Return the number of the column with the ids if the row is a header."""
-    names = [name.strip().lower() for name in row]
-    return next((names.index(name) for name in COLUMNS_OF_PROGRAMS if name in names), None)
 
 
 def _cell(row: list[str], column: int) -> int | str:
@@ -174,7 +168,7 @@ def _cell(row: list[str], column: int) -> int | str:
 
 def _json(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
     try:
-        value = _loads(body)
+        value = load_json(body)
     except UnicodeDecodeError:
         raise ProblemError(400, "Malformed body", "the body is not UTF-8") from None
     except RecursionError:
@@ -184,11 +178,6 @@ def _json(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
     if not isinstance(value, list):
         raise ProblemError(422, "Invalid request", "the body is expected to be a JSON array of ids")
     return map(_id_in, value)
-
-
-def _loads(text: bytes | bytearray) -> object:
-    # int() refuses thousands of digits, and would fail the batch.
-    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= 20 else digits)
 
 
 def _id_in(value: object) -> int | str:

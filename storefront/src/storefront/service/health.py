@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import APIRouter
 from starlette.responses import PlainTextResponse, Response
 
+import headrace
+from storefront.jobs import job_statistics
 from storefront.service.authentication import OperatorDependency, refuse_while_draining
 from storefront.service.service import ServiceDependency
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["operation"])
 
@@ -29,5 +35,10 @@ async def readyz(service: ServiceDependency) -> str:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(service: ServiceDependency, _operator: OperatorDependency) -> Response:
-    """Return the metrics in Prometheus's text format."""
-    return Response(service.metrics.text(), media_type=PROMETHEUS_TYPE)
+    """Return the metrics in Prometheus's text format. Those of jobs are left out if the database does not answer."""
+    try:
+        jobs = await job_statistics(service.pool, timeout=service.settings.query_timeout)
+    except (headrace.PostgresError, headrace.InterfaceError, OSError, TimeoutError) as error:
+        log.warning("the metrics have no jobs: %s: %s", type(error).__name__, error)
+        jobs = None
+    return Response(service.metrics.text(jobs), media_type=PROMETHEUS_TYPE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -38,7 +38,7 @@ from storefront.service.batch_ids import BodyFormat, body_format
 from storefront.service.body import stream_body
 from storefront.service.job_results import PartsResponse, gunzipped, parts_response
 from storefront.service.problems import PROBLEM_TYPE, ProblemError, RefusedBodyError
-from storefront.service.schemas import Described, problems
+from storefront.service.schemas import LINES_OF_IDS, Described, problems
 from storefront.service.service import Service, ServiceDependency
 from storefront.service.streaming import accepts_gzip
 
@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=problems(401, 422, 429, 503))
 
 T = TypeVar("T")
+
+ResultFormat: TypeAlias = Literal["ndjson", "csv"]
+"""The formats of a result, as the description names them. They are those of storefront.jobs.queue.FORMATS."""
 
 LONGEST_BODY: Final = 2**30
 """The largest body in bytes, before and after it is decompressed."""
@@ -74,7 +77,7 @@ class JobLinks(Described):
 
 
 class JobAnswer(Described):
-    """A job: its state, and the counts of its lines and rows.
+    """A job: its state, and the counts of its lines and SKUs.
 
     `lines` is the number of lines of the input, and `lines_done` how many of them are answered. `attempts` counts how
     often a worker has begun at the next part. `size` is the number of bytes of the result before compression.
@@ -82,7 +85,7 @@ class JobAnswer(Described):
 
     job_id: UUID
     state: JobState
-    format: Format
+    format: ResultFormat
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -92,7 +95,7 @@ class JobAnswer(Described):
     lines: int
     lines_done: int
     products: int
-    rows: int
+    skus: int
     without_skus: int
     unknown: int
     malformed: int
@@ -114,7 +117,7 @@ class JobPart(Described):
     """A part of a result. All parts joined in their order are the result."""
 
     part: int
-    rows: int
+    skus: int
     size: int
     stored_size: int
     href: str
@@ -138,7 +141,7 @@ def answer_of(job: Job) -> JobAnswer:
     return JobAnswer(
         job_id=job.job_id,
         state=job.state,
-        format=job.result_format,
+        format=cast(ResultFormat, job.result_format.value),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -148,7 +151,7 @@ def answer_of(job: Job) -> JobAnswer:
         lines=job.lines,
         lines_done=job.tally.lines,
         products=job.tally.products,
-        rows=job.tally.skus,
+        skus=job.tally.skus,
         without_skus=job.tally.without_skus,
         unknown=job.tally.unknown,
         malformed=job.tally.malformed,
@@ -210,16 +213,7 @@ _BYTES: Final[dict[int | str, dict[str, Any]]] = {
         409: _problem("The same job is still arriving, or too much is stored."),
         **problems(400, 408, 413, 415),
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "text/plain": {"schema": {"type": "string"}, "example": "1\n2\n3\n"},
-                "text/csv": {"schema": {"type": "string"}, "example": "product_id\n1\n2\n3\n"},
-                "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"product_id": 1}\n2\n'},
-            },
-        }
-    },
+    openapi_extra={"requestBody": {"required": True, "content": LINES_OF_IDS}},
 )
 async def create(
     request: Request,
@@ -227,8 +221,8 @@ async def create(
     service: ServiceDependency,
     partner: PartnerDependency,
     result_format: Annotated[
-        Format, Query(alias="format", description="The format of the result: ndjson or csv.")
-    ] = Format.NDJSON,
+        ResultFormat, Query(alias="format", description="The format of the result: ndjson or csv.")
+    ] = "ndjson",
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -258,7 +252,7 @@ async def create(
                 partner.partner_id,
                 stream_body(request, service.settings, LONGEST_BODY, "jobs"),
                 job_input=_INPUTS[body],
-                result_format=result_format,
+                result_format=Format(result_format),
                 idempotency_key=idempotency_key,
                 limits=service.settings.job_limits,
             )
@@ -315,7 +309,7 @@ async def parts(job_id: UUID, service: ServiceDependency, partner: PartnerDepend
         parts=[
             JobPart(
                 part=info.part,
-                rows=info.row_count,
+                skus=info.row_count,
                 size=info.size,
                 stored_size=info.stored_size,
                 href=f"{address(job_id)}/parts/{info.part}",
@@ -372,7 +366,7 @@ async def result(request: Request, job_id: UUID, service: ServiceDependency, par
     },
 )
 async def report(request: Request, job_id: UUID, service: ServiceDependency, partner: PartnerDependency) -> Response:
-    """Send the lines that gave no rows: malformed and unknown ids, products without SKUs, and repeated ids."""
+    """Send the lines that gave no SKUs: malformed and unknown ids, products without SKUs, and repeated ids."""
     await _or_problem(get_job(service.pool, partner.partner_id, job_id))
     compressed = accepts_gzip(request.headers.get("accept-encoding", ""))
     headers = {"Cache-Control": "private, no-cache", "Vary": "Accept-Encoding, Authorization"}

@@ -15,6 +15,7 @@ from typing import Final
 from storefront.catalogue import Executor
 from storefront.partners import Partner
 from storefront.service.problems import ProblemError
+from storefront.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Limits:
         return ProblemError(
             429,
             "Too many requests",
-            f"the limit is {limit:,} requests a minute",
+            f"the limit is {counted(limit, 'request')} a minute",
             retry_after=max(1, math.ceil(seconds)),
             limit=limit,
         )
@@ -157,7 +158,7 @@ class Limits:
                     raise ProblemError(
                         429,
                         "Too many batches at once",
-                        f"the limit is {partner.batches_at_once:,} batches at once",
+                        f"the limit is {counted(partner.batches_at_once, 'batch', 'batches')} at once",
                         retry_after=1,
                         limit=partner.batches_at_once,
                     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import headrace
 from storefront.checkpoint import Tally
+from storefront.jobs import JobState, StateStatistics
 from storefront.service.running import RunningStreams
 
 GAUGES = {
@@ -61,6 +62,46 @@ class PoolCollector(Collector):
         )
 
 
+class JobCollector(Collector):
+    """Makes metrics of the statistics of jobs. All processes on the same database have the same."""
+
+    def __init__(self, jobs: Mapping[JobState, StateStatistics] | None) -> None:
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics. If the database has not answered, there is only the one that says so."""
+        yield GaugeMetricFamily("storefront_database_up", "1 if the database answers.", float(self._jobs is not None))
+        if self._jobs is None:
+            return
+        count = GaugeMetricFamily("storefront_jobs", "Jobs in the database, by state.", labels=["state"])
+        oldest = GaugeMetricFamily(
+            "storefront_job_oldest_seconds",
+            "Time since the oldest unfinished job was created, by state; 0 if there is none.",
+            labels=["state"],
+        )
+        for state, figures in self._jobs.items():
+            count.add_metric([state], figures.jobs)
+            if not state.has_ended:
+                oldest.add_metric([state], figures.oldest)
+        yield count
+        yield oldest
+        unfinished = [figures for state, figures in self._jobs.items() if not state.has_ended]
+        for name, text, value in (
+            (
+                "lines_waiting",
+                "Lines of unfinished jobs without an answer.",
+                sum(each.lines_waiting for each in unfinished),
+            ),
+            ("parts", "Parts of results in the database.", sum(each.parts for each in self._jobs.values())),
+            (
+                "stored_bytes",
+                "Bytes of compressed input and results in the database.",
+                sum(each.stored_bytes for each in self._jobs.values()),
+            ),
+        ):
+            yield GaugeMetricFamily(f"storefront_job_{name}", text, value)
+
+
 class Metrics:
     """The counters of one process of the service."""
 
@@ -92,9 +133,11 @@ class Metrics:
         for name in ("products", "without_skus", "unknown", "malformed", "repeated"):
             self.batch_ids.labels("found" if name == "products" else name).inc(getattr(tally, name))
 
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus's text format."""
-        return generate_latest(self.registry)
+    def text(self, jobs: Mapping[JobState, StateStatistics] | None) -> bytes:
+        """Return all metrics in Prometheus's text format. `jobs` is None if the database does not answer."""
+        of_jobs = CollectorRegistry()
+        of_jobs.register(JobCollector(jobs))
+        return generate_latest(self.registry) + generate_latest(of_jobs)
 
 
 class RequestMetrics:

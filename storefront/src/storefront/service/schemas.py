@@ -146,6 +146,20 @@ class FailedExport(Described):
 BATCH_LINE: Final = TypeAdapter[Any](SkuRow | IdWithoutRows | MalformedId | CompleteBatch | FailedBatch)
 EXPORT_LINE: Final = TypeAdapter[Any](CatalogueRow | CompleteExport | FailedExport)
 
+LINES_OF_IDS: Final[dict[str, Any]] = {
+    "text/plain": {"schema": {"type": "string", "minLength": 1}, "example": "1\n2\n3\n"},
+    "text/csv": {
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "description": "The ids are in the column product_id or id or, without a header, in the first column.",
+        },
+        "example": "product_id\n1\n2\n3\n",
+    },
+    "application/x-ndjson": {"schema": {"type": "string", "minLength": 1}, "example": '{"product_id": 1}\n2\n'},
+}
+"""The description of a body that has an id on each line."""
+
 _PROBLEMS: Final = {
     400: "The body is not as its headers say.",
     401: "The key is missing, unknown or revoked.",

@@ -21,6 +21,7 @@ from storefront.service.pages.session import SessionPartner, VisitorDependency
 from storefront.service.problems import ProblemError
 from storefront.service.service import Service, ServiceDependency
 from storefront.service.streaming import StreamedAnswer
+from storefront.wording import counted
 
 router = APIRouter(prefix="/batch")
 
@@ -58,7 +59,7 @@ async def send_batch(
         chosen = "page" if count <= MOST_SHOWN else "csv" if count <= partner.batch_ids else "job"
     limit = {"page": MOST_SHOWN, "csv": partner.batch_ids}.get(chosen)
     if limit is not None and count > limit:
-        problem = f"This answer is for {limit:,} ids at most, and there are {count:,}. Choose another one."
+        problem = f"This answer is for {counted(limit, 'id')} at most, and there are {count:,}. Choose another one."
         return _form(request, service, partner, chosen=chosen, ids=typed, problem=problem, status=422)
     if chosen == "job":
         try:

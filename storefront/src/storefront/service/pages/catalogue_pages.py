@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from storefront.browse import find_brand, find_product, list_brands, list_skus
 from storefront.errors import UsageError
-from storefront.search import search
+from storefront.searching import search
 from storefront.service.pages.forms import id_of, in_time, name_of, not_found, number_of
 from storefront.service.pages.rendering import address, render
 from storefront.service.pages.session import VisitorDependency
