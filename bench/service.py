@@ -1,9 +1,10 @@
 """``python -m bench.service``: the storefront's service against a bare program, and against itself on asyncpg.
 
 A batch of 1,000 ids is answered by `storefront serve`, and by a program of asyncio that has no HTTP, no keys and no
-limits: it fetches the same rows by headrace, encodes the same NDJSON and writes it to a socket. Look-ups are answered
-by the service on headrace, and by the same application on a pool of asyncpg. The servers are processes of their own.
-Their turns alternate, so that other work on the machine meets all of them alike.
+limits: it fetches the same rows by headrace, encodes the same NDJSON and writes it to a socket. Look-ups come on many
+connections at once. They are answered by the service on headrace, by the same application on a pool of asyncpg, and by
+bare programs on either driver. The servers are processes of their own. Their turns alternate, so that other work on the
+machine meets all of them alike.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +28,7 @@ import typer
 import headrace
 from storefront import EmbeddedServer, Sample, create_database, create_schema, load, open_connection
 from storefront.batch import Strategy
-from storefront.catalogue import COLUMNS
+from storefront.catalogue import COLUMNS, LOOK_UP_PAGE, PAGE
 from storefront.checkpoint import Tally
 from storefront.formats import NdjsonEncoder
 from storefront.partners import add_partner
@@ -37,6 +39,8 @@ from storefront.service_schema import create_service_tables
 POOL_SIZE = 6
 UNLIMITED = {"requests_per_minute": 1_000_000_000, "batch_ids": 1_000_000, "batches_at_once": 1_000}
 READY = "ready "
+TURNS = 5
+"""The number of times that each server answers look-ups, one after another."""
 
 app = typer.Typer(add_completion=False)
 
@@ -71,8 +75,8 @@ async def serve_on_asyncpg(dsn: str) -> None:
             await GracefulServer(configuration(application, settings), service).serve([listening])
 
 
-async def serve_bare(dsn: str, *, one_query: bool = False) -> None:
-    """Answer a line of JSON with ids by their rows as NDJSON, and close the connection."""
+async def serve_bare(dsn: str, *, one_query: bool = False, driver: Any = headrace) -> None:
+    """Answer lines of JSON: ids by their rows as NDJSON and the end of the connection, one id by a line of JSON."""
     query_of_all = """\
     SELECT p.product_id, p.product_name, p.brand_id, s.sku_id, c.product_color_name, z.product_size_name
     FROM product AS p
@@ -81,10 +85,23 @@ async def serve_bare(dsn: str, *, one_query: bool = False) -> None:
     JOIN product_size AS z ON z.product_size_id = s.product_size_id
     WHERE p.product_id = ANY($1)
     ORDER BY p.product_id, s.sku_id"""
-    async with headrace.create_pool(dsn, min_size=1, max_size=POOL_SIZE) as pool:
+    async with driver.create_pool(dsn, min_size=1, max_size=POOL_SIZE) as pool:
+
+        async def look_ups(line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while line:
+                rows = await pool.fetch(LOOK_UP_PAGE, int(line), 0, PAGE + 1)
+                skus = [dict(zip(COLUMNS[3:], row[3:], strict=True)) for row in rows]
+                product = dict(zip(COLUMNS, rows[0][:3], strict=False))
+                writer.write(json.dumps({**product, "skus": skus}).encode() + b"\n")
+                line = await reader.readline()
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            ids = json.loads(await reader.readline())
+            line = await reader.readline()
+            if not line.startswith(b"["):
+                await look_ups(line, reader, writer)
+                writer.close()
+                return
+            ids = json.loads(line)
 
             async def write(data: bytes) -> None:
                 writer.write(data)
@@ -113,6 +130,7 @@ SERVERS: dict[str, Callable[[str], Any]] = {
     "service on asyncpg": serve_on_asyncpg,
     "bare": serve_bare,
     "bare, one query": lambda dsn: serve_bare(dsn, one_query=True),
+    "bare on asyncpg": lambda dsn: serve_bare(dsn, driver=import_module("asyncpg")),
 }
 
 
@@ -174,33 +192,47 @@ def service_request(key: str, ids: list[int]) -> bytes:
     return head.encode() + body
 
 
-async def look_up(port: int, key: str, connections: int, seconds: float, products: int) -> float:
-    """Make look-ups one behind another on each of some connections. Return how many were answered a second."""
-    ends = time.perf_counter() + seconds
+async def look_up(
+    port: int, key: str | None, connections: int, seconds: float, products: int
+) -> tuple[float, list[float]]:
+    """Make look-ups one behind another on each of some connections. Return how many were answered a second, and times.
 
-    async def client(seed: int) -> int:
-        count, choice = 0, random.Random(seed)
+    Without a key they are lines for a bare program.
+    """
+    ends = time.perf_counter() + seconds
+    times: list[float] = []
+
+    async def client(seed: int) -> None:
+        choice = random.Random(seed)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() < ends:
-            writer.write(
-                f"GET /v1/products/{choice.randint(1, products)}/skus HTTP/1.1\r\nHost: localhost\r\n"
-                f"Authorization: Bearer {key}\r\n\r\n".encode()
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(head.decode())
-            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            await reader.readexactly(int(lengths[0].split(b":")[1]))
-            count += 1
+        while (began := time.perf_counter()) < ends:
+            product_id = choice.randint(1, products)
+            if key is None:
+                writer.write(b"%d\n" % product_id)
+                await reader.readline()
+            else:
+                writer.write(
+                    f"GET /v1/products/{product_id}/skus HTTP/1.1\r\nHost: localhost\r\n"
+                    f"Authorization: Bearer {key}\r\n\r\n".encode()
+                )
+                await _read_response(reader)
+            times.append(time.perf_counter() - began)
         writer.close()
-        return count
 
     started = time.perf_counter()
-    counts = await asyncio.gather(*(client(seed) for seed in range(connections)))
-    return sum(counts) / (time.perf_counter() - started)
+    await asyncio.gather(*(client(seed) for seed in range(connections)))
+    return len(times) / (time.perf_counter() - started), times
 
 
-async def compare(dsn: str, rounds: int, seconds: float, products: int) -> None:
+async def _read_response(reader: asyncio.StreamReader) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(head.decode())
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    await reader.readexactly(int(lengths[0].split(b":")[1]))
+
+
+async def compare(dsn: str, rounds: int, connections: int, seconds: float, products: int) -> None:
     """Run all and print the figures."""
     async with open_connection(dsn) as connection:
         await create_service_tables(connection)
@@ -229,27 +261,34 @@ async def compare(dsn: str, rounds: int, seconds: float, products: int) -> None:
                 f"  {name:18} {last * 1e3:7.1f} ms ({last / base:4.2f} of bare), first bytes after {first * 1e3:6.1f}"
                 f" ms, {cpu[name] / rounds * 1e3:6.1f} ms CPU, {all_figures[0][2]:,} bytes"
             )
-        peers = ("service", "service on asyncpg")
+        peers = ("service", "service on asyncpg", "bare", "bare on asyncpg")
         rates: dict[str, list[float]] = {name: [] for name in peers}
+        waits: dict[str, list[float]] = {name: [] for name in peers}
         used = dict.fromkeys(peers, 0.0)
-        for number in range(6):
+        for number in range(TURNS + 1):
             for name in peers:
                 server = started[name]
                 before = server.cpu()
-                rate = await look_up(server.port, key, 32, seconds, products)
+                rate, took = await look_up(
+                    server.port, key if name.startswith("service") else None, connections, seconds, products
+                )
                 if number:
                     rates[name].append(rate)
-                    used[name] += (server.cpu() - before) / (rate * seconds)
-        print("look-ups on 32 connections, median of 5:")
+                    waits[name] += took
+                    used[name] += server.cpu() - before
+        print(f"look-ups on {connections} connections, median of {TURNS}:")
         for name in peers:
+            percentiles = statistics.quantiles(waits[name], n=100)
             print(
-                f"  {name:18} {statistics.median(rates[name]):7.0f} requests/s, {used[name] / 5 * 1e3:.3f} ms CPU each"
+                f"  {name:18} {statistics.median(rates[name]):7.0f} requests/s, p50 {percentiles[49] * 1e3:6.1f} ms,"
+                f" p99 {percentiles[98] * 1e3:6.1f} ms, {used[name] / len(waits[name]) * 1e3:.3f} ms CPU each"
             )
 
 
 @app.command()
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Batches of each server.")] = 31,
+    connections: Annotated[int, typer.Option(min=1, help="Clients that make look-ups at once.")] = 32,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long look-ups are made at a time.")] = 2.0,
     products: Annotated[int, typer.Option(min=1_000, help="Products of the sample.")] = 50_000,
     skus: Annotated[int, typer.Option(min=1_000, help="SKUs of the sample.")] = 300_000,
@@ -269,7 +308,7 @@ def main(
                 await create_schema(connection)
                 await load(connection, Sample(product_count=products, sku_count=skus))
                 await connection.execute("ANALYZE")
-        await compare(target, rounds, seconds, products)
+        await compare(target, rounds, connections, seconds, products)
 
     if dsn is not None:
         asyncio.run(run(dsn, fill=False))

@@ -176,7 +176,7 @@ async def test_an_id_that_the_import_itself_has_chosen_is_not_taken_over(
 async def test_strict_imports_nothing_if_a_line_is_refused(shop: headrace.Connection) -> None:
     refused: list[RefusedLine] = []
     lines = [*CHAIRS, RefusedLine(9, "brand_name is missing", "")]
-    with pytest.raises(StorefrontError, match="nothing was imported, because 1 lines were refused"):
+    with pytest.raises(StorefrontError, match="nothing was imported, because 1 line was refused"):
         await import_catalogue(shop, lines, strict=True, refuse=refused.append)
     assert len(refused) == 1
     assert await shop.fetchval("SELECT count(*) FROM brand") == 0

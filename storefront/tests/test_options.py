@@ -38,7 +38,7 @@ def test_the_data_do_not_depend_on_the_working_directory(
     assert default_data_dir().is_relative_to(home)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert "1 brands" in run("load", "--brands", "1", "--products", "1", "--skus", "1").stdout
+    assert "1 brand, 1 product and 1 SKU" in run("load", "--brands", "1", "--products", "1", "--skus", "1").stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere"]
 
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from storefront.errors import ExitStatus
@@ -37,26 +36,33 @@ def print_json(document: object) -> None:
 class ConsoleHandler(logging.Handler):
     """Prints log records as dim lines on a console, in order with everything else that the console shows."""
 
-    def __init__(self, console: Console, indent: int) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
-        self.indent = indent
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        text = Text(record.getMessage(), "dim")
-        if self.indent:
-            self.console.print(Padding(text, (0, 0, 0, self.indent), expand=False))
-        else:
-            self.console.print(text, soft_wrap=True)
+        self.console.print(Text(record.getMessage(), "dim"), soft_wrap=True)
 
 
-def log_to(console: Console, *, verbose: bool, indent: int = 0) -> None:
+def log_to(console: Console, *, verbose: bool) -> None:
     """Send the storefront's log to `console`: warnings, and with `verbose` the start and end of each step."""
+    log_by(ConsoleHandler(console), logging.INFO if verbose else logging.WARNING)
+
+
+def log_by(handler: logging.Handler, level: int) -> None:
+    """Send the storefront's log to a handler alone, from a level on."""
     logger = logging.getLogger("storefront")
-    logger.handlers = [ConsoleHandler(console, indent)]
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.handlers = [handler]
+    logger.setLevel(level)
     logger.propagate = False
+
+
+def print_indented(console: Console, text: str, style: str = "", indent: int = 3) -> None:
+    """Print a text, wrapped and indented, without spaces at the end of its lines."""
+    for line in Text(text, style).wrap(console, max(console.width - indent, 20)):
+        line.rstrip()
+        console.print(Text(" " * indent) + line, soft_wrap=True)
 
 
 @contextmanager

@@ -113,8 +113,8 @@ async def import_catalogue(
                     refuse(refused)
                 progress(report.lines)
             if strict and report.refused:
-                refused = counted(report.refused, "line was", "lines were")
-                raise StorefrontError(f"nothing was imported, because {refused} refused (--strict)")
+                were_refused = counted(report.refused, "line was", "lines were")
+                raise StorefrontError(f"nothing was imported, because {were_refused} refused (--strict)")
             if dry_run:
                 raise _RollBackError
             await run.end()

@@ -13,6 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
 
+FINISHED = "%s finished in %.3f s"
+"""The message at the end of a function, with its name and the seconds."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -45,7 +48,7 @@ def timed(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
             seconds = time.perf_counter() - started
             logger.info("%s failed after %.3f s: %s: %s", name, seconds, type(error).__name__, error)
             raise
-        logger.info("%s finished in %.3f s", name, time.perf_counter() - started)
+        logger.info(FINISHED, name, time.perf_counter() - started)
         return result
 
     return wrapper

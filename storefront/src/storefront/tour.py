@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 import headrace
 from storefront import benchmark, brands, figures, loading, stream
+from storefront.console import print_indented
 from storefront.database import create_database, open_connection
 from storefront.errors import reason
 from storefront.progress import loading_progress
@@ -68,7 +68,7 @@ class Tour:
 
     def say(self, text: str, style: str = "") -> None:
         """Print a text, wrapped."""
-        self.console.print(Padding(Text(text, style), (0, 0, 0, 3), expand=False))
+        print_indented(self.console, text, style)
 
     def quote(self, *lines: str) -> None:
         """Print lines so that they can be copied: without spaces at the end, and not wrapped."""
@@ -160,8 +160,9 @@ class Tour:
             "One after another, then all at once: a connection for each, ONE for all, the pool's own ways.",
         )
         measurements: list[benchmark.Measurement] = []
-        for query in benchmark.BenchmarkQuery:
-            measurements += await benchmark.bench(self.dsn, benchmark.Plan(query, self.look_ups))
+        with self.console.status("measuring"):
+            for query in benchmark.BenchmarkQuery:
+                measurements += await benchmark.bench(self.dsn, benchmark.Plan(query, self.look_ups))
         self._conclude(measurements)
         return measurements
 
@@ -173,14 +174,14 @@ class Tour:
         one = by_way[benchmark.Way.ONE_CONNECTION]
         pool = by_way[benchmark.Way.POOL_METHODS]
         each = by_way[benchmark.Way.EACH]
-        self.console.print(
-            f"\nBy primary key, all at once on a single connection: [bold]{one.rate:,.0f}[/bold] look-ups "
-            f"a second, [bold]{one.speed_up:.1f} times[/bold] as many as one after another;\n"
-            f"by the pool's own method: [bold]{pool.rate:,.0f}[/bold] a second, "
-            f"[bold]{pool.speed_up:.1f} times[/bold]; by fetchrow_each(): [bold]{each.rate:,.0f}[/bold] a second, "
-            f"[bold]{each.speed_up:.1f} times[/bold].",
-            highlight=False,
-        )
+        self.console.print()
+        self.say("By primary key, compared with one look-up after another:")
+        for how, measurement in (
+            ("all at once on a single connection", one),
+            ("by the pool's own method", pool),
+            ("by fetchrow_each()", each),
+        ):
+            self.say(f"{measurement.speed_up:.1f} times as many {how}: {measurement.rate:,.0f} a second.")
 
 
 async def count_catalogue(connection: headrace.Connection) -> int:

@@ -19,7 +19,7 @@ def test_export_writes_csv_to_standard_output_or_a_file(run: Callable[..., Resul
     printed = run("export", dsn=dsn)
     assert len(printed.stdout.splitlines()) == 1_001
     result = run("export", "--output", "all.csv", "--prefetch", "7", dsn=dsn)
-    assert result.stdout == "exported 1,000 rows to all.csv\n"
+    assert result.stdout == "exported 1,000 SKUs to all.csv\n"
     assert (tmp_path / "all.csv").read_text() == printed.stdout
     part = run("export", "--skip", "500", "--take", "100", dsn=dsn).stdout.splitlines()
     assert part[1:] == printed.stdout.splitlines()[501:601]
@@ -42,7 +42,7 @@ def test_a_prefetch_below_one_is_refused(fails: Callable[..., None]) -> None:
 def test_an_export_is_written_as_its_name_says(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
     expected = run("export", dsn=dsn).stdout
     for name in ("all.csv.gz", "all.ndjson", "all.parquet"):
-        assert run("export", "-o", name, dsn=dsn).stdout == f"exported 1,000 rows to {name}\n"
+        assert run("export", "-o", name, dsn=dsn).stdout == f"exported 1,000 SKUs to {name}\n"
     assert gzip.decompress((tmp_path / "all.csv.gz").read_bytes()).decode() == expected
     assert [json.loads(line)["sku_id"] for line in (tmp_path / "all.ndjson").read_text().splitlines()] == list(
         range(1, 1_001)

@@ -30,7 +30,7 @@ def test_import_tells_what_it_has_done(run: Callable[..., Result], empty: str) -
     assert (first.exit_code, first.stderr) == (0, "")
     assert first.stdout.splitlines() == [
         "imported: shop.csv, 2 lines, 0 refused",
-        "added: 2 brands, 2 products, 2 SKUs, 1 colours, 0 sizes",
+        "added: 2 brands, 2 products, 2 SKUs, 1 colour, 0 sizes",
         "changed: 0 products, 0 SKUs; unchanged: 0 SKUs",
         "new colours: Red",
     ]
@@ -82,7 +82,7 @@ def test_strict_imports_nothing(run: Callable[..., Result], empty: str) -> None:
     write(GOOD, BAD)
     result = run("import", "shop.csv", "--strict", dsn=empty)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "storefront: nothing was imported, because 1 lines were refused" in result.stderr
+    assert "storefront: nothing was imported, because 1 line was refused" in result.stderr
 
 
 def test_an_export_can_be_imported(run: Callable[..., Result], dsn: str, empty: str) -> None:
@@ -134,4 +134,4 @@ def test_a_signal_leaves_the_catalogue_unchanged(
         process.send_signal(sent)
         assert process.wait(60) == 128 + sent
     write(GOOD, name="again.csv")
-    assert "added: 1 brands" in run("import", "again.csv", dsn=empty).stdout
+    assert "added: 1 brand, " in run("import", "again.csv", dsn=empty).stdout

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import headrace
 from storefront import Order, OrderLine, Tally, answer, encoder, open_connection
 from storefront.catalogue import COLUMNS
+from storefront.database import named_database, with_database
 from storefront.formats import Format
 from storefront.jobs import Job, JobLimits, WorkerSettings, create_job, get_job, list_parts, read_part
 from storefront.jobs.claims import Claim, claim_job, store_part
@@ -41,6 +42,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     found = [] if GIVEN else chosen_installations(metafunc.config)
     if found and "postgres" in metafunc.fixturenames:
         metafunc.parametrize("postgres", found, ids=[each.name for each in found], indirect=True, scope="session")
+
+
+@pytest.fixture
+def dsn(dsn: str) -> Iterator[str]:
+    """The DSN of a new database with the small catalogue. It is dropped, because the server has more tests to serve."""
+    yield dsn
+
+    async def drop() -> None:
+        async with open_connection(with_database(dsn, "postgres")) as connection:
+            await connection.execute(f"DROP DATABASE {named_database(dsn)} WITH (FORCE)")
+
+    asyncio.run(drop())
 
 
 @pytest.fixture

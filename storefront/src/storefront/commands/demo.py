@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 
 import headrace
-from storefront import hints, service
-from storefront.console import log_to, stdout
+from storefront import benchmark, hints, service, timing
+from storefront.console import log_by, print_indented, stdout
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, EphemeralOption, default_data_dir, run_on_server
 from storefront.service_tour import visit_service
 from storefront.tour import Tour
@@ -30,7 +32,7 @@ def demo(
 ) -> None:
     """Show it all once, on a real server: schema, data, transactions, a cursor, look-ups in each way, the service."""
     console = stdout()
-    log_to(console, verbose=True, indent=3)
+    log_by(_Steps(console), logging.INFO)
     directory = data_dir or default_data_dir()
     if dsn:
         where = "the server of --dsn"
@@ -38,7 +40,8 @@ def demo(
         where = "an embedded PostgreSQL in a temporary directory"
     else:
         where = f"an embedded PostgreSQL in {directory}"
-    console.print(f"[bold]The storefront[/bold] on headrace {headrace.__version__} and {where}")
+    console.print(f"[bold]The storefront[/bold] on headrace {headrace.__version__}")
+    console.print(f"with {where}", soft_wrap=True, markup=False)
 
     async def work(target: str) -> None:
         tour = Tour(target, console, short=short, replace=replace)
@@ -49,6 +52,22 @@ def demo(
     console.print()
     for line in farewell(dsn, directory, ephemeral=ephemeral, can_serve=service.missing_library() is None):
         console.print(line, soft_wrap=True, markup=False)
+
+
+class _Steps(logging.Handler):
+    """Prints warnings, and how long each step took. Of look-ups the tables tell that."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record, or leave it out."""
+        if record.levelno < logging.WARNING and (
+            record.msg != timing.FINISHED or benchmark.run_way.__name__ in (record.args or ())
+        ):
+            return
+        print_indented(self._console, record.getMessage(), "dim")
 
 
 def farewell(dsn: str | None, directory: Path, *, ephemeral: bool, can_serve: bool) -> list[str]:
