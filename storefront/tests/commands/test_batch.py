@@ -44,7 +44,7 @@ def test_a_batch_reports_by_line_and_exits_with_status_3(run: Callable[..., Resu
         "order.txt:3: no product has the id 999",
     ]
     assert summary.startswith("order.txt: 4 lines, 1 product with ")
-    assert summary.endswith(" SKUs, 1 repeated, 1 unknown, 1 malformed")
+    assert summary.endswith(" SKUs, 1 unknown, 1 malformed, 1 repeated")
     assert (tmp_path / "skus.csv").read_text() == run("lookup", "1", "--csv", dsn=dsn).stdout
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pkgutil
 from pathlib import Path
 
@@ -15,9 +14,8 @@ MODULES = [module.name for module in pkgutil.iter_modules(commands.__path__)]
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_module_is_a_command_of_the_program(name: str) -> None:
-    assert importlib.import_module(f"storefront.commands.{name}").app in commands.COMMANDS
+def test_every_module_is_a_command_of_the_program() -> None:
+    assert sorted(name.rstrip("_") for name in MODULES) == sorted(commands.COMMANDS)
 
 
 @pytest.mark.parametrize("name", MODULES)

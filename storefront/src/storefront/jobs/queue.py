@@ -344,7 +344,8 @@ FROM job WHERE partner_id = $1""",
         if unfinished >= limits.jobs_at_once:
             raise JobRefusedError(
                 "jobs_at_once",
-                f"{counted(unfinished, 'job is', 'jobs are')} unfinished, and {limits.jobs_at_once:,} may be at once: "
+                f"{counted(unfinished, 'job is', 'jobs are')} unfinished, and "
+                f"{counted(limits.jobs_at_once, 'is', 'are')} allowed at once: "
                 "wait until one has ended, or cancel one",
             )
         if stored >= limits.stored_bytes:
