@@ -303,7 +303,7 @@ class Order:
 
 
 class CsvIds(NamedTuple):
-    """Where the ids are in CSV."""
+    """The column of the ids in CSV, and whether a header names it."""
 
     column: int
     delimiter: str
