@@ -57,7 +57,7 @@ async def test_a_small_batch_is_answered_on_a_page_in_its_order(partner_browser:
     assert table in page.text
 
 
-async def test_lines_without_an_answer_are_told_and_escaped(partner_browser: AsyncClient) -> None:
+async def test_lines_without_skus_are_told_and_escaped(partner_browser: AsyncClient) -> None:
     page = shown(await send(partner_browser, "1\n<b>x</b>\n\n999\n1\n99999999999\n9223372036854775808"))
     assert page.all("b") == []
     for line in (
@@ -69,7 +69,7 @@ async def test_lines_without_an_answer_are_told_and_escaped(partner_browser: Asy
         "Line 7: “9223372036854775808” is not a product id",
     ):
         assert line in page.text
-    assert "Lines 7 Unknown 2 Malformed 3 Repeated 1" in page.text
+    assert "Lines 7 Without SKUs 0 Unknown 2 Malformed 3 Repeated 1" in page.text
 
 
 async def test_a_product_without_skus_is_told(partner_browser: AsyncClient, dsn: str) -> None:
@@ -207,4 +207,4 @@ async def test_batches_of_the_form_are_counted(partner_browser: AsyncClient, app
     await send(partner_browser, "1\n2\n999")
     assert service.throughput.ids == before[0] + 3
     assert service.throughput.skus > before[1]
-    assert 'storefront_batches_total{outcome="complete"} 1.0' in service.metrics.text().decode()
+    assert 'storefront_batches_total{outcome="complete"} 1.0' in service.metrics.text(None).decode()
