@@ -73,7 +73,7 @@ def test_a_product_is_named_by_ten_words_without_a_line_end() -> None:
     [
         ({"brand_count": -1}, "number of brands must be from 0 to 2147483647, got -1"),
         ({"sku_count": 2**31}, "number of SKUs must be from 0 to 2147483647, got 2147483648"),
-        ({"brand_count": 0}, "1000 products need at least one brand"),
+        ({"brand_count": 0}, "1,000 products need at least one brand"),
         ({"product_count": 0}, "100,000 SKUs need at least one product"),
         ({"words": ["one"]}, "100 distinct brand names need at least two words"),
     ],

@@ -34,7 +34,7 @@ async def test_the_demo_sends_a_batch_to_the_service_and_fetches_a_page(dsn: str
     await visit_service(Tour(dsn, Console(file=shown, width=100)))
     text = shown.getvalue()
     host, port = address_in(text)
-    assert "1,000 SKUs of 50 products have come in" in text
+    assert "1,000 SKUs of 50 products came in" in text
     assert '"outcome":"complete", "lines":1000, "products":50, "skus":1000' in text
     assert f"http://{host}:{port}/products/1 has the title:" in text
     assert '· Storefront"' in text
