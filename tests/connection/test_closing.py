@@ -135,15 +135,18 @@ async def test_cold_calls_of_a_pool_are_spread_over_its_connections(pool: Any) -
     assert len(set(pids)) == 3
 
 
-def test_a_loop_closed_under_a_running_query(server: Any) -> None:
-    """The coroutine is thrown away with the loop, and says nothing of it."""
+def test_a_loop_closed_under_a_running_query(server: Any, database: str) -> None:
+    """The coroutine is thrown away with the loop, and says nothing of it.
+
+    The backend goes on with the query until the module's database is dropped.
+    """
     program = f"""
 import asyncio, gc, warnings
 import headrace
 warnings.simplefilter("ignore", ResourceWarning)
 
 async def begin():
-    connection = await headrace.connect({server.dsn()!r})
+    connection = await headrace.connect({server.dsn(database)!r})
     call = connection.fetch("SELECT pg_sleep(600)")
     call.send(None)
     await asyncio.sleep(0)
@@ -373,9 +376,9 @@ def run_outside(program: str) -> None:
 
 
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "at-work"])
-def test_a_connection_in_another_loop_and_after_its_own(server: Cluster, idle: bool) -> None:
+def test_a_connection_in_another_loop_and_after_its_own(server: Cluster, database: str, idle: bool) -> None:
     """close() is refused and changes nothing; terminate() drops the socket. Neither says more than that."""
-    run_outside(OTHER_LOOP % CONNECTION.format(dsn=server.dsn(), ssl="disable", idle=idle))
+    run_outside(OTHER_LOOP % CONNECTION.format(dsn=server.dsn(database), ssl="disable", idle=idle))
 
 
 def test_a_connection_with_tls_in_another_loop_and_after_its_own(tls: Secure) -> None:

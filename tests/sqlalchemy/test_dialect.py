@@ -562,19 +562,24 @@ async def test_many_executions_cannot_be_streamed(engine: AsyncEngine) -> None:
             await connection.stream(statement, [{"name": "a"}, {"name": "b"}])
 
 
-async def test_a_cancelled_statement_is_cancelled_at_the_server(engine: AsyncEngine, server: Cluster) -> None:
+async def test_a_cancelled_statement_is_cancelled_at_the_server(
+    engine: AsyncEngine, server: Cluster, database: str
+) -> None:
     async def sleep() -> None:
         async with engine.connect() as connection:
             await connection.execute(text("SELECT pg_sleep(600)"))
 
     task = asyncio.create_task(sleep())
-    sleeping = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%' AND state = 'active'"
-    while not server.sql(sleeping):
+    # Other modules may have left backends asleep, in databases of their own.
+    sleeping = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE 'SELECT pg_sleep%%' AND state = 'active'"
+    )
+    while not server.sql(sleeping, database):
         await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while server.sql(sleeping):
+    while server.sql(sleeping, database):
         await asyncio.sleep(0.01)
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
