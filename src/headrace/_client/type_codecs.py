@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from headrace._client.introspection import extension_types
 from headrace.exceptions import InterfaceError
 from headrace.exceptions._values import shown
+
+if TYPE_CHECKING:
+    from headrace._core.codecs.typemap import TypeMap
 
 
 class TakesCodecs(Protocol):
@@ -83,10 +87,47 @@ class TypeCodec:
         )
 
 
-def checked_codecs(codecs: Iterable[TypeCodec]) -> tuple[TypeCodec, ...]:
-    """Return the codecs as a tuple; raises InterfaceError for anything that is not a TypeCodec."""
+class Extension:
+    """The base of the extensions in `headrace.extensions`: codecs for the types that `CREATE EXTENSION` has made."""
+
+    extension: ClassVar[str]
+    """The name of the extension, as CREATE EXTENSION takes it."""
+    typenames: ClassVar[tuple[str, ...]]
+    """The types that get a codec. An older version of the extension may lack some."""
+
+    async def register(self, connection: Any) -> None:
+        """Have values of the extension's types converted on a connection, also in arrays, composites, ranges and COPY.
+
+        The types are found in whatever schema the extension was installed. It costs one round trip, and another one
+        if nothing is known of the types yet; each may take the connection's `command_timeout`. Raises
+        UnsupportedServerFeatureError if the extension is not installed in the database, and InterfaceError for
+        anything but a connection.
+        """
+        driver = getattr(connection, "_driver", None)
+        if driver is None:
+            raise InterfaceError(
+                f"register() is expected to get a connection, got {type(connection).__name__}",
+                hint=f"For a pool: create_pool(codecs=[{type(self).__name__}()]).",
+            )
+        connection._check_open()
+        found = await extension_types(driver, self.extension, self.typenames, connection._command_timeout)
+        for name, oid in found.items():
+            self._set(driver.session.types, name, oid)
+        driver.session.forget_statements()
+
+    set_on = register
+
+    def _set(self, types: TypeMap, name: str, oid: int) -> None:
+        """Set the codec of one type."""
+        raise NotImplementedError
+
+
+def checked_codecs(codecs: Iterable[TypeCodec | Extension]) -> tuple[TypeCodec | Extension, ...]:
+    """Return the codecs as a tuple; raises InterfaceError for anything that is neither a TypeCodec nor an Extension."""
     given = tuple(codecs) if isinstance(codecs, Iterable) and not isinstance(codecs, (str, bytes)) else (codecs,)
     for codec in given:
-        if not isinstance(codec, TypeCodec):
-            raise InterfaceError(f"codecs is expected to be a list of headrace.TypeCodec, got {shown(codec)}")
+        if not isinstance(codec, (TypeCodec, Extension)):
+            raise InterfaceError(
+                f"codecs is expected to be a list of headrace.TypeCodec and headrace.extensions, got {shown(codec)}"
+            )
     return given

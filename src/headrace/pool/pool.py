@@ -19,7 +19,7 @@ from headrace._client.query_hooks import EVERYWHERE, OPENING, QueryHook
 from headrace._client.session_state import SessionState, first_state, session_state
 from headrace._client.streamed_batch import is_asynchronous
 from headrace._client.timeouts import checked_command_timeout, checked_timeout
-from headrace._client.type_codecs import TypeCodec, checked_codecs
+from headrace._client.type_codecs import Extension, TypeCodec, checked_codecs
 from headrace._connect.params.secret import HiddenArguments
 from headrace._core.codecs.catalogues import Catalogues
 from headrace._core.rows.record import Record
@@ -104,7 +104,7 @@ class Pool(Generic[RecordT_co]):
         init: Callback | None = None,
         reset: Callback | None = None,
         debug: bool = False,
-        codecs: Iterable[TypeCodec] = (),
+        codecs: Iterable[TypeCodec | Extension] = (),
         pipeline_budget: float = BUDGET,
         repeat_reads: bool = True,
         pipeline_writes: bool = False,
@@ -783,7 +783,7 @@ def create_pool(
     init: Callback | None = None,
     reset: Callback | None = None,
     debug: bool = False,
-    codecs: Iterable[TypeCodec] = (),
+    codecs: Iterable[TypeCodec | Extension] = (),
     pipeline_budget: float = BUDGET,
     repeat_reads: bool = True,
     pipeline_writes: bool = False,

@@ -15,7 +15,7 @@ cdef class CustomCodec(Codec):
         bint takes_bytes           # the decoder gets bytes instead of a str
         object scan                # of Python's json: a faster decoder; or None
 
-cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder)
+cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder, bint takes_lists=*)
 cdef CustomCodec json_codec(Codec base, object functions)
 cdef bint raised_by_decoder(object error) except -1
 cdef CustomCodec with_inner(CustomCodec codec, Codec inner)

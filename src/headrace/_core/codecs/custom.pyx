@@ -39,9 +39,10 @@ cdef dict LAYOUTS = {
 }
 
 
-cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder):
+cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decoder, bint takes_lists=False):
     """Make a codec for base's type from a user's functions; it is not registered.
 
+    With `takes_lists` a list is a value of the type and not a dimension of an array.
     Raises InterfaceError or UnsupportedClientFeatureError if the type does not accept such a codec.
     """
     cdef CustomCodec codec = CustomCodec.__new__(CustomCodec)
@@ -50,7 +51,7 @@ cdef CustomCodec custom_codec(Codec base, str form, object encoder, object decod
     codec.name = base.name
     codec.schema = base.schema
     codec.kind = base.kind
-    codec.python = 'a value that its encoder takes'
+    codec.python = 'list[...] or another value that its encoder takes' if takes_lists else 'a value that its encoder takes'
     codec.form = form
     codec.encoder = encoder
     codec.decoder = decoder

@@ -270,14 +270,15 @@ cdef class TypeMap(CodecSource):
 
     # --- codecs set by the user
 
-    def set_codec(self, oid: int, form: str, encoder, decoder) -> None:
+    def set_codec(self, oid: int, form: str, encoder, decoder, bint takes_lists=False) -> None:
         """Have values of a type converted by two functions; `form` is text, binary or tuple (see custom.pyx).
 
+        With `takes_lists` a list is a value of the type, also as an element of an array, which then has one dimension.
         Raises InterfaceError if the type is unknown or does not accept such a codec.
         """
         cdef Codec base = self._known(oid)
         check_form(base, form)
-        self._customs[oid] = (form, encoder, decoder)
+        self._customs[oid] = (form, encoder, decoder, takes_lists)
         self._names[base.schema, base.name] = oid
         self._changed()
 
@@ -368,7 +369,7 @@ cdef class TypeMap(CodecSource):
                 return self._as_json(codec)
             if len(custom) == 1:
                 return alias_codec(codec.oid, codec.name, codec.schema, 'scalar', self._as_json(custom[0]))
-            return custom_codec(codec, custom[0], custom[1], custom[2])
+            return custom_codec(codec, custom[0], custom[1], custom[2], custom[3])
         finally:
             self._depth -= 1
 
