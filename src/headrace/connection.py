@@ -1435,7 +1435,8 @@ class Connection(Generic[RecordT_co]):
     def _roll_back_unawaited(self) -> None:
         """Roll back all that is open, without waiting for the answer. SQLAlchemy's dialect calls it.
 
-        The ROLLBACK is written ahead of every later statement.
+        The ROLLBACK is written together with the next statement, and without one a few ticks later: another user of
+        the connection often follows by then.
         """
         driver = self._driver
         was_open = bool(self._transactions)
@@ -1443,7 +1444,9 @@ class Connection(Generic[RecordT_co]):
             return
         # With requests in flight the status of the server is not known, and an earlier ROLLBACK may be one of them.
         if was_open if driver.pending else not driver.is_idle:
-            driver.background("ROLLBACK", vital=True)
+            driver.background("ROLLBACK", vital=True, flushes=False)
+            # SQLAlchemy gives a connection back in a task of its own, whose waiter goes on two ticks later.
+            driver.loop.call_soon(driver.loop.call_soon, driver.flush_next_tick)
             self._rollback_sent = driver.request_count
 
     def _in_own_loop(self) -> bool:

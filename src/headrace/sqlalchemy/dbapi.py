@@ -1,17 +1,20 @@
 """The synchronous face of a connection, as SQLAlchemy wants it (PEP 249). It runs inside of SQLAlchemy's greenlets.
 
-SQLAlchemy calls synchronous methods in a greenlet, and `await_` hands a coroutine to the event loop and waits for it.
+SQLAlchemy calls synchronous methods in a greenlet, and `await_` hands an awaitable to the event loop and waits for it.
+The usual statement hands over nothing but its request, which is an awaitable itself.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from sqlalchemy.connectors.asyncio import AsyncAdapt_terminate
 from sqlalchemy.engine import AdaptedConnection
+from sqlalchemy.util.concurrency import in_greenlet
 
+from headrace._core.rows.row_plan import Columns, RowPlan, RowShape, TuplePlan
 from headrace._io.driver import KIND_ROWS
 from headrace._version import __version__
 from headrace.connection import Connection as DriverConnection
@@ -43,8 +46,7 @@ GRACE = 2.0
 
 def description_of(statement: Statement) -> list[DescriptionItem] | None:
     """Return the description of a statement's columns as PEP 249 has it, None if it has none."""
-    columns = statement.column_types()
-    return [(column[0], column[1], None, None, None, None, None) for column in columns] or None
+    return [(column[0], column[3], None, None, None, None, None) for column in statement.columns] or None
 
 
 def affected(status: str | None) -> int:
@@ -57,6 +59,54 @@ def quoted(xid: str) -> str:
     """Return the name of a prepared transaction as a string constant of SQL."""
     text = xid.replace("\\", "\\\\").replace("'", "''")
     return f"E'{text}'"
+
+
+class Tuples(RowShape):
+    """Rows as tuples, which SQLAlchemy's rows keep without a copy."""
+
+    def plan(self, columns: Columns) -> RowPlan:
+        """Return the plan for rows of these columns."""
+        return TuplePlan(columns, tuple, tuple(range(columns.count)))
+
+
+TUPLES = Tuples()
+
+
+class Rest:
+    """What is left of a coroutine that has run until it awaits something for the first time."""
+
+    __slots__ = ("_awaited", "_coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        awaited = self._awaited
+        while True:
+            try:
+                sent = yield awaited
+            except GeneratorExit:
+                self._coroutine.close()
+                raise
+            except BaseException as error:
+                step: Callable[[Any], Any] = self._coroutine.throw
+                sent = error
+            else:
+                step = self._coroutine.send
+            try:
+                awaited = step(sent)
+            except StopIteration as end:
+                return end.value
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return the result of a coroutine that seldom has to wait. Only if it does is it handed to the event loop."""
+    try:
+        awaited = coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    return await_(Rest(coroutine, awaited))
 
 
 class Cursor:
@@ -82,39 +132,31 @@ class Cursor:
 
     def execute(self, operation: str, parameters: Sequence[Any] | None = None) -> None:
         """Run a statement. Raises the exceptions of PEP 249."""
-        await_(self._execute(operation, tuple(parameters) if parameters else ()))
-
-    def executemany(self, operation: str, seq_of_parameters: Iterable[Sequence[Any]]) -> None:
-        """Run a statement for each sequence of parameters, in one request. The rows of RETURNING are in their order."""
-        await_(self._executemany(operation, seq_of_parameters))
-
-    async def _execute(self, operation: str, parameters: tuple[Any, ...]) -> None:
         connection = self._connection
-        raw = connection.driver_connection
+        raw = connection._connection
         driver = raw._driver
         try:
-            if connection.needs(self.schema_version):
-                await connection.prepare_for(self.schema_version)
+            connection.prepare_for(self.schema_version)
             if operation.startswith(NOT_PREPARED):
-                await raw.execute(operation)
+                await_(raw.execute(operation))
                 return
-            request = driver.query(operation, parameters, KIND_ROWS, 0, 0, raw._record_class)
-            self._rows = await driver.reply(request, raw._command_timeout)
+            request = driver.query(operation, tuple(parameters) if parameters else (), KIND_ROWS, 0, 0, TUPLES)
+            self._rows = await_(driver.reply(request, raw._command_timeout))
         except Exception as error:
             connection.reraise(error)
         self._next = 0
         self.description = description_of(request.statement)
         self.rowcount = affected(request.status)
 
-    async def _executemany(self, operation: str, elements: Iterable[Sequence[Any]]) -> None:
+    def executemany(self, operation: str, seq_of_parameters: Iterable[Sequence[Any]]) -> None:
+        """Run a statement for each sequence of parameters, in one request. The rows of RETURNING are in their order."""
         connection = self._connection
-        raw = connection.driver_connection
+        raw = connection._connection
         driver = raw._driver
         try:
-            if connection.needs(self.schema_version):
-                await connection.prepare_for(self.schema_version)
-            request = driver.batch(operation, elements, raw._record_class, True)
-            self._rows = await driver.reply(request, raw._command_timeout)
+            connection.prepare_for(self.schema_version)
+            request = driver.batch(operation, seq_of_parameters, TUPLES, True)
+            self._rows = await_(driver.reply(request, raw._command_timeout))
         except Exception as error:
             connection.reraise(error)
         self._next = 0
@@ -180,13 +222,14 @@ class ServerSideCursor(Cursor):
         self._cursor: ServerCursor[Any] | None = None
         self._exhausted = False
 
-    async def _execute(self, operation: str, parameters: tuple[Any, ...]) -> None:
+    def execute(self, operation: str, parameters: Sequence[Any] | None = None) -> None:
+        """Open the cursor. Raises the exceptions of PEP 249."""
         connection = self._connection
         try:
-            await connection.prepare_for(self.schema_version)
-            statement = await connection.driver_connection.prepare(operation)
+            connection.prepare_for(self.schema_version)
+            statement = await_(connection.driver_connection.prepare(operation))
             self.description = description_of(statement._statement)
-            self._cursor = await statement.cursor(*parameters)
+            self._cursor = await_(statement.cursor(*parameters or ()))
         except Exception as error:
             connection.reraise(error)
         self.rowcount = -1
@@ -299,26 +342,23 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
         except Exception as error:
             self.reraise(error)
 
-    def needs(self, schema_version: int) -> bool:
-        """Return whether `prepare_for()` has something to do."""
-        return (
-            self._transaction is None and self.isolation_level != AUTOCOMMIT
-        ) or schema_version > self.schema_version
-
-    async def prepare_for(self, schema_version: int) -> None:
+    def prepare_for(self, schema_version: int) -> None:
         """Begin a transaction, unless there is one or statements are committed one by one.
 
-        The prepared statements of an older schema are forgotten.
+        The prepared statements of an older schema are forgotten. Raises SQLAlchemy's MissingGreenlet outside of a
+        greenlet, before anything is sent.
         """
+        if not in_greenlet():
+            await_(asyncio.sleep(0))
         if schema_version > self.schema_version:
             self.schema_version = schema_version
-            await self._connection.reload_schema_state()
+            run(self._connection.reload_schema_state())
         if self._transaction is not None or self.isolation_level == AUTOCOMMIT:
             return
         transaction = self._connection.transaction(
             isolation=self.isolation_level, readonly=self.readonly, deferrable=self.deferrable
         )
-        await transaction.start()
+        run(transaction.start())
         self._transaction = transaction
 
     def commit(self) -> None:
@@ -339,11 +379,11 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
 
     def prepare_transaction(self, xid: str) -> None:
         """Prepare the transaction for a COMMIT in two phases, which ends it on this connection."""
-        await_(self.guarded(self._prepare_transaction(xid)))
-
-    async def _prepare_transaction(self, xid: str) -> None:
-        await self.prepare_for(self.schema_version)
-        await self._connection.execute(f"PREPARE TRANSACTION {quoted(xid)}")
+        try:
+            self.prepare_for(self.schema_version)
+            await_(self._connection.execute(f"PREPARE TRANSACTION {quoted(xid)}"))
+        except Exception as error:
+            self.reraise(error)
         # If the server has refused it, a rollback is still to come.
         transaction, self._transaction = self._transaction, None
         if transaction is not None:

@@ -11,6 +11,7 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 
@@ -282,7 +283,7 @@ cdef object slot_of(object cls, object name):
 
 @cython.final
 cdef class TuplePlan(ObjectPlan):
-    """Objects of a tuple class that only adds names. `order` has the column of each field, and contains all columns."""
+    """Tuples, or objects of a tuple class that only adds names. `order` has the column of each field, and all columns."""
 
     cdef:
         object cls
@@ -301,7 +302,7 @@ cdef class TuplePlan(ObjectPlan):
     cdef object make(self, PyObject **values):
         cdef:
             Py_ssize_t count = self.columns.count
-            object made = bare_tuple(<PyTypeObject *>self.cls, count)
+            object made = PyTuple_New(count) if self.cls is tuple else bare_tuple(<PyTypeObject *>self.cls, count)
             Py_ssize_t i
         for i in range(count):
             tuple_set(made, i, values[self.order[i]])
