@@ -178,6 +178,8 @@ PAGES = {
         )
     },
     "docs/howto/tracing.md": Page(SHOP, tracing_names),
+    "docs/howto/pgvector.md": Page(extension="vector"),
+    "docs/howto/postgis.md": Page(extension="postgis"),
     "docs/performance.md": Page(SHOP),
     "docs/howto/cloud.md": Page(names=connecting_names, needs_tls=True),
     "docs/typed-rows.md": Page(

@@ -1445,8 +1445,9 @@ class Connection(Generic[RecordT_co]):
         # With requests in flight the status of the server is not known, and an earlier ROLLBACK may be one of them.
         if was_open if driver.pending else not driver.is_idle:
             driver.background("ROLLBACK", vital=True, flushes=False)
-            # SQLAlchemy gives a connection back in a task of its own, whose waiter goes on two ticks later.
-            driver.loop.call_soon(driver.loop.call_soon, driver.flush_next_tick)
+            # SQLAlchemy gives a connection back in a task of its own, and its caller goes on two ticks later. This
+            # comes right behind it: a timer is the last of the next tick.
+            driver.loop.call_later(0, driver.loop.call_soon, driver.flush_next_tick)
             self._rollback_sent = driver.request_count
 
     def _in_own_loop(self) -> bool:
