@@ -16,9 +16,10 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.util.concurrency import greenlet_spawn
 
 import headrace
-from headrace.sqlalchemy import errors
+from headrace.sqlalchemy import dbapi, errors
 
 if TYPE_CHECKING:
     from tests.servers import Cluster
@@ -253,6 +254,33 @@ async def test_a_table_that_the_engine_alters_is_read_anew(engine: AsyncEngine) 
         assert list((await one.execute(query)).keys()) == ["id", "name", "details", "price"]
 
 
+async def test_rows_are_tuples_that_sqlalchemy_keeps_as_they_are(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+
+        def rows(sync: sa.Connection) -> list[Any]:
+            cursor: Any = sync.connection.cursor()
+            cursor.execute("SELECT g, NULL, 'a' FROM generate_series(1, 2) g")
+            found = cursor.fetchall()
+            cursor.execute("SELECT FROM generate_series(1, 2)")
+            return [*found, *cursor.fetchall()]
+
+        found = await connection.run_sync(rows)
+    assert found == [(1, None, "a"), (2, None, "a"), (), ()]
+    assert {type(row) for row in found} == {tuple}
+
+
+async def test_a_statement_outside_of_a_greenlet_sends_nothing(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        raw = (await connection.get_raw_connection()).driver_connection
+        before = raw._driver.request_count
+        assert connection.sync_connection is not None
+        for parameters in ({"name": "a"}, [{"name": "a"}, {"name": "b"}]):
+            with pytest.raises(exc.MissingGreenlet):
+                connection.sync_connection.execute(sa.insert(Item), parameters)
+        assert raw._driver.request_count == before
+
+
 # -- transactions ---------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +333,28 @@ async def test_a_connection_that_goes_back_does_not_wait_for_the_rollback(engine
         raw = (await connection.get_raw_connection()).driver_connection
         await connection.execute(text("SELECT 1"))
     assert raw._driver.pending == 1
+
+
+async def test_the_rollback_of_a_connection_that_goes_back_is_written_with_the_next_statement(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(pool_size=1, max_overflow=0)
+    for _ in range(3):
+        async with engine.connect() as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+            await connection.execute(text("SELECT 1"))
+        assert (raw._driver.pending, raw._driver.session.bytes_in_flight) == (1, 0)
+
+
+async def test_the_rollback_of_a_connection_that_goes_back_is_written_without_a_next_statement(
+    engine: AsyncEngine,
+) -> None:
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        await connection.execute(text("SELECT 1"))
+    while raw._driver.pending:
+        await asyncio.sleep(0.01)
+    assert raw._driver.is_idle
 
 
 async def test_a_transaction_behind_a_rollback_that_nobody_waits_for_begins_at_once(make_engine: MakeEngine) -> None:
@@ -452,6 +502,44 @@ async def test_a_prepared_transaction_that_does_not_exist_is_sqlalchemy_s_error(
     async with engine.connect() as connection:
         with pytest.raises(exc.ProgrammingError, match='"nothing" does not exist'):
             await connection.run_sync(lambda sync: getattr(sync, method)("nothing", recover=True))
+
+
+# -- coroutines that seldom wait --------------------------------------------------------------------------------------
+
+
+async def waits(future: asyncio.Future[int]) -> int:
+    try:
+        return await future + await asyncio.sleep(0, 1)
+    except asyncio.CancelledError:
+        return -1
+
+
+async def test_a_coroutine_that_does_not_wait_is_run_on_the_spot() -> None:
+    async def at_once() -> int:
+        return 7
+
+    assert dbapi.run(at_once()) == 7
+
+
+async def test_a_coroutine_that_has_to_wait_does() -> None:
+    future = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(greenlet_spawn(dbapi.run, waits(future)))
+    await asyncio.sleep(0)
+    future.set_result(6)
+    assert await task == 7
+
+
+async def test_a_coroutine_that_waits_learns_of_errors_and_cancellation() -> None:
+    future = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(greenlet_spawn(dbapi.run, waits(future)))
+    await asyncio.sleep(0)
+    future.set_exception(LookupError("lost"))
+    with pytest.raises(LookupError, match="lost"):
+        await task
+    task = asyncio.create_task(greenlet_spawn(dbapi.run, waits(asyncio.get_running_loop().create_future())))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await task == -1
 
 
 # -- errors and lost connections ------------------------------------------------------------------------------------

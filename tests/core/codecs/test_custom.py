@@ -44,6 +44,7 @@ INT4, INT4S, FLOAT8, TEXT, NUMERIC, NUMERICS, NUMRANGE, NUMMULTIRANGE = (
     3906,
     4532,
 )
+FLOAT8S = 1022
 JSONB, JSONBS, RECORD, INTERVAL, DATE, TIMETZ = 3802, 3807, 2249, 1186, 1082, 1266
 
 
@@ -57,6 +58,14 @@ def with_codec(
     types = known()
     types.set_codec(oid, form, encoder, decoder)
     return types
+
+
+def test_a_codec_may_take_lists_that_are_no_dimensions_of_an_array() -> None:
+    types = known()
+    types.set_codec(FLOAT8, "text", json.dumps, json.loads, takes_lists=True)
+    types.set_codec(NUMERIC, "text", json.dumps, json.loads)
+    assert encoded(types, FLOAT8S, [[1, 2], None, [3]]) == b'{"[1, 2]",NULL,"[3]"}'
+    assert encoded(types, NUMERICS, [[1, 2], [3, 4]]) == b'{{"1","2"},{"3","4"}}'
 
 
 # text
