@@ -73,7 +73,7 @@ TUPLES = Tuples()
 
 
 class Rest:
-    """What is left of a coroutine that has run until it awaits something for the first time."""
+    """The rest of a coroutine that has run until it awaits something for the first time."""
 
     __slots__ = ("_awaited", "_coroutine")
 
@@ -375,7 +375,10 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
             # It includes what was begun on the driver's connection, and left open.
             self._connection._roll_back_unawaited()
         elif transaction is not None:
-            await_(self.guarded(getattr(transaction, how)()))
+            try:
+                await_(transaction.commit() if how == "commit" else transaction.rollback())
+            except Exception as error:
+                self.reraise(error)
 
     def prepare_transaction(self, xid: str) -> None:
         """Prepare the transaction for a COMMIT in two phases, which ends it on this connection."""
