@@ -66,7 +66,7 @@ async def test_a_codec_that_cannot_be_set_fails_the_opening(
 @pytest.mark.parametrize(
     ("codecs", "message"),
     [
-        ([5], "codecs is expected to be a list of headrace.TypeCodec, got 5"),
+        ([5], "codecs is expected to be a list of headrace.TypeCodec or headrace.extensions, got 5"),
         (JSON, None),
         ({"jsonb": JSON}, "expected to be a list of headrace.TypeCodec, got 'jsonb'"),
     ],

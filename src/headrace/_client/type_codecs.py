@@ -128,6 +128,6 @@ def checked_codecs(codecs: Iterable[TypeCodec | Extension]) -> tuple[TypeCodec |
     for codec in given:
         if not isinstance(codec, (TypeCodec, Extension)):
             raise InterfaceError(
-                f"codecs is expected to be a list of headrace.TypeCodec and headrace.extensions, got {shown(codec)}"
+                f"codecs is expected to be a list of headrace.TypeCodec or headrace.extensions, got {shown(codec)}"
             )
     return given
