@@ -68,7 +68,7 @@ async def test_a_codec_that_cannot_be_set_fails_the_opening(
     [
         ([5], "codecs is expected to be a list of headrace.TypeCodec or headrace.extensions, got 5"),
         (JSON, None),
-        ({"jsonb": JSON}, "expected to be a list of headrace.TypeCodec, got 'jsonb'"),
+        ({"jsonb": JSON}, "headrace.TypeCodec or headrace.extensions, got 'jsonb'"),
     ],
 )
 async def test_what_is_no_codec(pool: Any, codecs: Any, message: str | None) -> None:
