@@ -1435,8 +1435,8 @@ class Connection(Generic[RecordT_co]):
     def _roll_back_unawaited(self) -> None:
         """Roll back all that is open, without waiting for the answer. SQLAlchemy's dialect calls it.
 
-        The ROLLBACK is written together with the next statement, and without one a few ticks later: another user of
-        the connection often follows by then.
+        The ROLLBACK is written before the caller goes on: a program may then block the event loop and wait for what
+        the transaction has locked.
         """
         driver = self._driver
         was_open = bool(self._transactions)
@@ -1444,10 +1444,7 @@ class Connection(Generic[RecordT_co]):
             return
         # With requests in flight the status of the server is not known, and an earlier ROLLBACK may be one of them.
         if was_open if driver.pending else not driver.is_idle:
-            driver.background("ROLLBACK", vital=True, flushes=False)
-            # SQLAlchemy gives a connection back in a task of its own, and its caller goes on two ticks later. This
-            # comes right behind it: a timer is the last of the next tick.
-            driver.loop.call_later(0, driver.loop.call_soon, driver.flush_next_tick)
+            driver.background("ROLLBACK", vital=True)
             self._rollback_sent = driver.request_count
 
     def _in_own_loop(self) -> bool:

@@ -335,26 +335,17 @@ async def test_a_connection_that_goes_back_does_not_wait_for_the_rollback(engine
     assert raw._driver.pending == 1
 
 
-async def test_the_rollback_of_a_connection_that_goes_back_is_written_with_the_next_statement(
-    make_engine: MakeEngine,
+async def test_a_program_that_blocks_its_loop_finds_the_locks_gone(
+    engine: AsyncEngine, server: Cluster, database: str
 ) -> None:
-    engine = make_engine(pool_size=1, max_overflow=0)
+    """What runs right behind the block may wait for its locks without giving the event loop a turn."""
     for _ in range(3):
         async with engine.connect() as connection:
-            raw = (await connection.get_raw_connection()).driver_connection
-            await connection.execute(text("SELECT 1"))
-        assert (raw._driver.pending, raw._driver.session.bytes_in_flight) == (1, 0)
-
-
-async def test_the_rollback_of_a_connection_that_goes_back_is_written_without_a_next_statement(
-    engine: AsyncEngine,
-) -> None:
-    async with engine.connect() as connection:
-        raw = (await connection.get_raw_connection()).driver_connection
-        await connection.execute(text("SELECT 1"))
-    while raw._driver.pending:
-        await asyncio.sleep(0.01)
-    assert raw._driver.is_idle
+            await connection.execute(text("LOCK TABLE item IN ACCESS EXCLUSIVE MODE"))
+        server.sql("SET lock_timeout = '20s'; SELECT count(*) FROM item", database=database)
+        async with AsyncSession(engine) as session:
+            await session.execute(text("LOCK TABLE item IN ACCESS EXCLUSIVE MODE"))
+        server.sql("SET lock_timeout = '20s'; SELECT count(*) FROM item", database=database)
 
 
 async def test_a_transaction_behind_a_rollback_that_nobody_waits_for_begins_at_once(make_engine: MakeEngine) -> None:
