@@ -120,3 +120,47 @@ async def test_a_cursor_at_its_end_needs_its_transaction_too(conn: headrace.Conn
     for call in (cursor.fetchrow(), cursor.fetch(1), cursor.forward(1)):
         with pytest.raises(headrace.NoActiveSQLTransactionError):
             await call
+
+
+# How many rows at a time
+
+
+async def batches(conn: headrace.Connection, query: str, **options: Any) -> list[int]:
+    """Return how many rows each batch of an iteration has had."""
+    sizes: list[int] = []
+
+    def fetched(record: headrace.LoggedQuery) -> None:
+        if record.query == query:
+            sizes.append(0)
+
+    with conn.query_logger(fetched):
+        async with conn.transaction():
+            async for _ in conn.cursor(query, **options):
+                sizes[-1] += 1
+    return sizes
+
+
+async def test_batches_of_small_rows_grow_to_a_thousand(conn: headrace.Connection) -> None:
+    assert await batches(conn, "SELECT generate_series(1, 4000)") == [50, 200, 800, 1000, 1000, 950]
+
+
+async def test_batches_of_longer_rows_grow_to_128_kilobytes(conn: headrace.Connection) -> None:
+    sizes = await batches(conn, "SELECT repeat('x', 1024 - 6) FROM generate_series(1, 400)")
+    assert sizes == [50, 128, 128, 94]
+
+
+async def test_batches_of_large_rows_stay_small(conn: headrace.Connection) -> None:
+    assert await batches(conn, "SELECT repeat('x', 10000) FROM generate_series(1, 120)") == [50, 50, 20]
+
+
+async def test_batches_become_small_again_behind_larger_rows(conn: headrace.Connection) -> None:
+    sizes = await batches(
+        conn, "SELECT repeat('x', CASE WHEN n > 1050 THEN 10000 ELSE 1 END) FROM generate_series(1, 2190) n"
+    )
+    assert sizes == [50, 200, 800, 1000, 50, 50, 40]
+
+
+@pytest.mark.parametrize("prefetch", [7, 50, 2000])
+async def test_a_number_that_is_given_is_kept(conn: headrace.Connection, prefetch: int) -> None:
+    sizes = await batches(conn, "SELECT generate_series(1, 4200)", prefetch=prefetch)
+    assert sizes == [prefetch] * (4200 // prefetch) + ([4200 % prefetch] if 4200 % prefetch else [0])

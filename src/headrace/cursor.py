@@ -14,7 +14,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
 from headrace._client.timeouts import time_limit
-from headrace._io.driver import KIND_ROWS
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
 from headrace.exceptions._values import shown
 from headrace.rows.type_vars import RowT_co
@@ -27,8 +26,22 @@ if TYPE_CHECKING:
     from headrace._core.rows.row_plan import RowShape
 
 PREFETCH = 50
+"""Rows in the first batch of an iteration that names no number."""
+MOST_PREFETCHED = 1_000
+"""The most rows in a batch of such an iteration: rows may be far larger than those before them."""
+BATCH_BYTES = 1 << 17
+"""The bytes that its batches are to have."""
+GROWTH = 4
+"""How many times as many rows as its last batch the next one may have."""
 
 _numbers = count(1)
+
+
+def checked_prefetch(prefetch: int | None) -> int | None:
+    """Return the number of rows to fetch at a time, None for the default; raises InterfaceError for a bad one."""
+    if prefetch is not None and (isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch <= 0):
+        raise InterfaceError(f"prefetch argument must be greater than zero, got {shown(prefetch)}")
+    return prefetch
 
 
 class CursorFactory(Generic[RowT_co]):
@@ -47,19 +60,17 @@ class CursorFactory(Generic[RowT_co]):
         timeout: float | None,
         record_class: type[Record] | RowShape,
     ) -> None:
-        if prefetch is not None and (isinstance(prefetch, bool) or not isinstance(prefetch, int) or prefetch <= 0):
-            raise InterfaceError(f"prefetch argument must be greater than zero, got {shown(prefetch)}")
         self._connection = connection
         self._lease = connection._lease
         self._query = query
         self._statement = statement
         self._args = args
-        self._prefetch = prefetch
+        self._prefetch = checked_prefetch(prefetch)
         self._timeout = timeout
         self._record_class = record_class
 
     def __aiter__(self) -> CursorIterator[RowT_co]:
-        return CursorIterator(self._portal("__aiter__"), self._prefetch or PREFETCH)
+        return CursorIterator(self._portal("__aiter__"), self._prefetch)
 
     def __await__(self) -> Generator[Any, None, Cursor[RowT_co]]:
         if self._prefetch is not None:
@@ -71,17 +82,17 @@ class CursorFactory(Generic[RowT_co]):
         await portal.open()
         return Cursor(portal)
 
-    def _portal(self, method: str) -> _Portal:
+    def _portal(self, method: str) -> Portal:
         connection = self._connection
         connection._check_lease(self._lease, f"CursorFactory.{method}()")
-        return _Portal(connection, self._query, self._statement, self._args, self._timeout, self._record_class)
+        return Portal(connection, self._query, self._statement, self._args, self._timeout, self._record_class)
 
 
-class _Portal:
+class Portal:
     """A portal on the server, opened by the first request that needs it."""
 
     __slots__ = ("_held", "_lease", "_lost", "_objects", "_opener", "_record_class", "_statement", "args", "connection",
-                 "exhausted", "grouped", "name", "opened", "query", "timeout")  # fmt: skip
+                 "exhausted", "grouped", "name", "opened", "query", "received", "timeout")  # fmt: skip
 
     def __init__(
         self,
@@ -105,6 +116,8 @@ class _Portal:
         self.name = f"headrace_portal_{next(_numbers):x}"
         self.opened = False
         self.exhausted = False
+        self.received = 0
+        """Bytes of all rows so far."""
         self.grouped = False
         """True if several rows may become one object."""
         self._objects: deque[Any] = deque()
@@ -177,14 +190,15 @@ class _Portal:
             self._held = True
         if not self.opened:
             await driver.reply(driver.prepare(self._statement), timeout)
-        request = driver.execute_statement(
-            self._statement, self.args, KIND_ROWS, limit, 0, self._record_class, self.name.encode(), self._opener
+        request = driver.execute_portal(
+            self._statement, self.args, limit, self._record_class, self.name.encode(), self._opener
         )
         if not self.opened:
             self.opened = True
             self._opener = request
             self.grouped = request.grouped
         rows: list[Any] = await driver.reply(request, timeout)
+        self.received += request.received
         self.exhausted = limit >= 0 and not request.suspended
         if self.exhausted:
             self.close()
@@ -215,12 +229,38 @@ class _Portal:
             connection._driver.release(self._statement)
 
 
+class Prefetch:
+    """How many rows an iteration asks for at a time: `given`, or as many as take BATCH_BYTES by the last ones.
+
+    The latter is between PREFETCH and MOST_PREFETCHED. A batch of few small rows costs little more than its round trip.
+    """
+
+    __slots__ = ("_given", "_rows")
+
+    def __init__(self, given: int | None) -> None:
+        self._given = given
+        self._rows = PREFETCH
+
+    async def fetch(self, portal: Portal, method: str) -> list[Any]:
+        """Fetch the next batch of a portal; nothing at its end."""
+        if portal.exhausted and not portal.grouped:
+            return []
+        if self._given is not None:
+            return await portal.fetch(method, self._given, portal.timeout)
+        before = portal.received
+        rows = await portal.fetch(method, self._rows, portal.timeout)
+        if rows:
+            wanted = BATCH_BYTES * len(rows) // max(portal.received - before, 1)
+            self._rows = max(PREFETCH, min(wanted, GROWTH * self._rows, MOST_PREFETCHED))
+        return rows
+
+
 class _HasPortal:
     """An object with a portal of its own, which is closed with the object."""
 
     __slots__ = ("_portal",)
 
-    _portal: _Portal
+    _portal: Portal
 
     # Instrumentation such as OpenTelemetry's wraps the methods and reads the query from these attributes.
 
@@ -248,9 +288,9 @@ class CursorIterator(_HasPortal, AsyncIterator[RowT_co]):
 
     __slots__ = ("_prefetch", "_rows")
 
-    def __init__(self, portal: _Portal, prefetch: int) -> None:
+    def __init__(self, portal: Portal, prefetch: int | None) -> None:
         self._portal = portal
-        self._prefetch = prefetch
+        self._prefetch = Prefetch(prefetch)
         self._rows: deque[RowT_co] = deque()
 
     def __aiter__(self) -> CursorIterator[RowT_co]:
@@ -258,9 +298,7 @@ class CursorIterator(_HasPortal, AsyncIterator[RowT_co]):
 
     async def __anext__(self) -> RowT_co:
         if not self._rows:
-            portal = self._portal
-            if not portal.exhausted or portal.grouped:
-                self._rows.extend(await portal.fetch("CursorIterator.__anext__()", self._prefetch, portal.timeout))
+            self._rows.extend(await self._prefetch.fetch(self._portal, "CursorIterator.__anext__()"))
             if not self._rows:
                 raise StopAsyncIteration
         return self._rows.popleft()
@@ -274,7 +312,7 @@ class Cursor(_HasPortal, Generic[RowT_co]):
 
     __slots__ = ()
 
-    def __init__(self, portal: _Portal) -> None:
+    def __init__(self, portal: Portal) -> None:
         self._portal = portal
 
     def __repr__(self) -> str:

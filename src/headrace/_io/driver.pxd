@@ -2,7 +2,7 @@
 
 from headrace._core.pipeline.cancel cimport CancelAction
 from headrace._core.pipeline.future cimport WakeupBatch
-from headrace._core.pipeline.requests cimport Request
+from headrace._core.pipeline.requests cimport Query, Request
 from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._core.pipeline.session cimport Session
 from headrace._io.transport cimport Transport, TransportCallbacks
@@ -49,6 +49,7 @@ cdef class Driver(TransportCallbacks):
     cdef int accept(self, Request request) except -1
     cdef bint is_head(self, Request request) except -1
     cdef int join(self, PoolCallbacks pool, object pooled, WakeupBatch ticks) except -1
+    cdef object _queue(self, Query request)
     cdef object _script(self, object waiter, str query, bint uncancellable)
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_streams(self) except -1

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from headrace._core.pipeline.batch import StreamedBatch
 from headrace._core.pipeline.copy import CopyIn, CopyOut
+from headrace._core.pipeline.group import MeasuredQuery
 from headrace._core.pipeline.requests import Query, Request
 from headrace._core.pipeline.session import Session
 from headrace._core.pipeline.startup import Startup
@@ -82,9 +83,16 @@ class Driver(TransportCallbacks):
         limit: int,
         column: int | str,
         record_class: Any,
-        portal: bytes = b"",
-        opener: Query | None = None,
     ) -> Query: ...
+    def execute_portal(
+        self,
+        statement: Statement,
+        args: Any,
+        limit: int,
+        record_class: Any,
+        portal: bytes,
+        opener: Query | None = None,
+    ) -> MeasuredQuery: ...
     def check(self) -> None: ...
     def simple_query(self, query: str, uncancellable: bool = False) -> Request: ...
     def ping(self, timeout: float, awaited: bool = False) -> Request: ...

@@ -20,6 +20,7 @@ from headrace._core.pipeline.batch cimport Batch, StreamedBatch
 from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancellation
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
+from headrace._core.pipeline.group cimport MeasuredQuery
 from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
@@ -149,16 +150,24 @@ cdef class Driver(TransportCallbacks):
         self.transport.flush_soon()
         return request
 
-    def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class,
-                          bytes portal=b'', Query opener=None):
-        """Queue one execution of a prepared statement, or of a portal, which `opener` has bound; returns the request."""
+    def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class):
+        """Queue one execution of a prepared statement; returns the request."""
         self._check()
-        cdef Query request = Query(None, statement, args, kind, limit, column, record_class, False, portal, opener)
+        return self._queue(Query(None, statement, args, kind, limit, column, record_class))
+
+    def execute_portal(self, Statement statement not None, args, int limit, record_class, bytes portal not None,
+                       Query opener=None):
+        """Queue a request for rows of a portal, which `opener` has bound; returns the request, which counts their bytes."""
+        self._check()
+        return self._queue(MeasuredQuery(None, statement, args, ROWS, limit, 0, record_class, False, portal, opener))
+
+    cdef object _queue(self, Query request):
+        """Queue an execution of a prepared statement; returns it."""
         request.wakeup_batch = self.wakeup_batch
         try:
             self.session.submit(request)
         except Exception as error:
-            self._refused(statement.query, args, error)
+            self._refused(request.query, request.args, error)
             raise
         self.transport.flush_soon()
         return request
