@@ -138,6 +138,22 @@ async def cursors(way: Way) -> None:
             assert await cursor.fetchrow() == (101,)
 
 
+@row("streams")
+async def streams(way: Way) -> None:
+    connection = await way.connect()
+    pool = await way.pool()
+    for _ in range(4):
+        for source in (connection, pool):
+            series = source.stream("SELECT generate_series(1, $1::int)", 30_000)
+            assert [value async for (value,) in series] == list(range(1, 30_001))
+            async for (value,) in source.stream("SELECT generate_series(1, 1000000000)"):
+                assert value == 1
+                break
+        async with connection.transaction():
+            series = connection.stream("SELECT generate_series(1, $1::int)", 200)
+            assert [value async for (value,) in series] == list(range(1, 201))
+
+
 @row("COPY")
 async def copies(way: Way) -> None:
     connection = await way.connect()

@@ -149,6 +149,12 @@ async def fetch_each(connection: Any) -> None:
         pass
 
 
+@action("a stream of 100 rows", asyncpg_too=False)
+async def stream(connection: Any) -> None:
+    async for _ in connection.stream("SELECT name FROM product"):
+        pass
+
+
 @action("a cursor over 100 rows, 50 at a time", in_block=True)
 async def cursor(connection: Any) -> None:
     async for _ in connection.cursor("SELECT name FROM product", prefetch=50):

@@ -511,6 +511,39 @@ async def cursor_in_transaction(scene: Scene) -> object:
         return [row[0] async for row in scene.conn.cursor("SELECT 1")]
 
 
+async def stream_in_place_of_a_cursor(scene: Scene) -> object:
+    return [row[0] async for row in scene.conn.stream("SELECT 1")]
+
+
+async def stream_awaited(scene: Scene) -> None:
+    await scene.conn.stream("SELECT 1")
+
+
+async def stream_in_a_plain_loop(scene: Scene) -> None:
+    for _ in scene.conn.stream("SELECT 1"):
+        pass
+
+
+async def query_in_the_loop_over_a_stream(scene: Scene) -> None:
+    async for _ in scene.conn.stream("SELECT 1"):
+        await scene.conn.fetchval("SELECT 1")
+
+
+async def query_beside_a_stream_of_a_pool(scene: Scene) -> object:
+    return [await scene.conn.fetchval("SELECT 1") async for _ in scene.pool.stream("SELECT 1")]
+
+
+async def query_in_the_loop_over_a_stream_in_a_transaction(scene: Scene) -> object:
+    async with scene.conn.transaction():
+        return [await scene.conn.fetchval("SELECT 1") async for _ in scene.conn.stream("SELECT 1")]
+
+
+async def query_behind_a_stream_that_was_closed(scene: Scene) -> object:
+    async with scene.conn.stream("SELECT 1") as rows:
+        await anext(rows)
+    return await scene.conn.fetchval("SELECT 1")
+
+
 async def going_on_after_a_failure(scene: Scene) -> None:
     async with scene.conn.transaction():
         with suppress(headrace.DivisionByZeroError):
@@ -729,6 +762,21 @@ CALLS = [
            "inside the `async with pool.acquire()` block", cursor_in_its_lease, [1]),
     Misuse("a cursor outside of a transaction", cursor_without_transaction, headrace.NoActiveSQLTransactionError,
            "outside of a transaction", "async with connection.transaction()", cursor_in_transaction, [1]),
+    Misuse("a cursor outside of a transaction, streamed", cursor_without_transaction,
+           headrace.NoActiveSQLTransactionError, "outside of a transaction", "connection.stream(...)",
+           stream_in_place_of_a_cursor, [1]),
+    Misuse("a stream that is awaited", stream_awaited, headrace.InterfaceError, "is not awaited",
+           "async for row in connection.stream(...)", stream_in_place_of_a_cursor, [1]),
+    Misuse("a stream in a plain loop", stream_in_a_plain_loop, headrace.InterfaceError, "got `for`",
+           "async for row in connection.stream(...)", stream_in_place_of_a_cursor, [1]),
+    Misuse("a query in the loop over a stream", query_in_the_loop_over_a_stream, headrace.InterfaceError,
+           "this task has a stream", "pool.stream()", query_beside_a_stream_of_a_pool, [1]),
+    Misuse("a query in the loop over a stream, without a pool", query_in_the_loop_over_a_stream,
+           headrace.InterfaceError, "this task has a stream", "async with connection.transaction()",
+           query_in_the_loop_over_a_stream_in_a_transaction, [1]),
+    Misuse("a query behind a stream that is still open", query_in_the_loop_over_a_stream, headrace.InterfaceError,
+           "this task has a stream", "async with connection.stream(...) as rows",
+           query_behind_a_stream_that_was_closed, 1),
     Misuse("a statement after one that failed", going_on_after_a_failure, headrace.InFailedSQLTransactionError,
            "aborted", "`async with connection.transaction()` is a savepoint", failure_in_a_savepoint, 1),
     Misuse("VACUUM inside of a transaction", vacuum_in_a_transaction, headrace.ActiveSQLTransactionError,

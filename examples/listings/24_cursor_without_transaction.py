@@ -5,8 +5,9 @@ by itself, so the cursor would be closed before the first row was fetched.
 
 Prints:
     cursor cannot be created outside of a transaction
-    HINT:  Use it inside of `async with connection.transaction():`.
+    HINT:  Use it inside of `async with connection.transaction():`, or iterate over `connection.stream(...)`.
     in a transaction: 1000 rows
+    as a stream: 1000 rows
     without a cursor: 1000 rows
 """
 
@@ -35,6 +36,9 @@ async def main(dsn: str) -> None:
         # Open it inside of a transaction. The block may be a read-only one.
         async with connection.transaction(readonly=True):
             print("in a transaction:", len([row async for row in connection.cursor(query)]), "rows")
+
+        # A stream needs no transaction. It has the connection to itself until its end.
+        print("as a stream:", len([row async for row in connection.stream(query)]), "rows")
 
         # A result that fits into memory needs no cursor.
         print("without a cursor:", len(await connection.fetch(query)), "rows")

@@ -30,6 +30,7 @@ from headrace.exceptions import is_safe_to_retry
 from headrace.loader import Loader
 from headrace.pool import Gap, Listening, Notification, Pool, create_pool
 from headrace.rows import key
+from headrace.stream import Stream
 from headrace.types import (
     Attribute,
     BitString,
@@ -73,6 +74,7 @@ __all__ = [
     "ResultIterator",
     "ServerInfo",
     "ServerVersion",
+    "Stream",
     "Type",
     "TypeCodec",
     "__version__",

@@ -73,6 +73,7 @@ from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class, rows_as
 from headrace.rows.type_vars import RecordT, RecordT_co
 from headrace.rows.values import checked_value, value_class
+from headrace.stream import Rows, Stream, StreamLease, Unleased, released
 from headrace.transaction import Transaction
 from headrace.types import ServerVersion, parse_server_version
 
@@ -638,6 +639,79 @@ class Connection(Generic[RecordT_co]):
         options = EachOptions(timeout, return_errors, pipeline_writes, window)
         return self._each(FETCHVAL_EACH, query, args, column, None, options)
 
+    # -- streams: Pool has the same method --------------------------------------------------------------------------
+
+    @overload
+    def stream(
+        self: Queryable[R],
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: None = None,
+    ) -> Stream[R]: ...
+
+    @overload
+    def stream(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type[R],
+        row: None = None,
+    ) -> Stream[R]: ...
+
+    @overload
+    def stream(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: None = None,
+        row: type[T],
+    ) -> Stream[T]: ...
+
+    def stream(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: type[Record] | None = None,
+        row: type[Any] | None = None,
+    ) -> Stream[Any]:
+        """Return the rows of a query as an asynchronous iterator, in memory that does not grow with their number.
+
+        `async for row in connection.stream(...)` reads them. `async with connection.stream(...) as rows:` also ends the
+        stream at the end of the block. See `fetch()` for the rows. Objects with lists are those of consecutive rows: an
+        object whose rows are not consecutive comes twice.
+
+        Outside of a transaction the query is executed once, and the stream has the connection to itself until its end.
+        The server waits while the reader is slow: some 256 kB of rows are read ahead, or `prefetch` rows. Calls of
+        other tasks on the connection wait for the end. A call of the task that reads would wait for itself; it raises
+        InterfaceError. A pool takes a lease for the stream. Inside a transaction the rows are those of a cursor, which
+        fetches `prefetch` rows at a time, by default as many as take 128 kB, between 50 and 1,000. Other queries run
+        between these batches.
+
+        Ending early, by a `break`, an exception, a cancellation or `aclose()`, frees the connection: the query is
+        cancelled on the server, and the connection is closed if that is not confirmed within five seconds. A statement
+        that writes has been carried out then as a whole, or not at all. Inside a transaction the cursor is closed
+        instead.
+
+        `timeout` limits each wait for rows, and on a pool the wait for a connection; TimeoutError ends the stream. The
+        server's `statement_timeout` and the snapshot of the query last as long as the reader takes. An error in the
+        middle, of the server, of a value or of the connection, is raised after the rows before it.
+
+        Raises InterfaceError for a `prefetch` that is no positive number, and if the connection was released to its
+        pool meanwhile. Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
+        """
+        rows = record_class if row is None else rows_as(row, record_class)
+        query, args = bound(query, args)
+        return Stream(Rows(self._for_stream(query), query, args, rows, prefetch, timeout))
+
     # -- cursors, statements, transactions -------------------------------------------------------------------------
 
     @overload
@@ -684,7 +758,8 @@ class Connection(Generic[RecordT_co]):
     ) -> CursorFactory[Any]:
         """Return a cursor over the rows of a query. It needs a transaction (NoActiveSQLTransactionError without one).
 
-        `async for row in connection.cursor(...)` fetches `prefetch` rows (50 by default) at a time.
+        `async for row in connection.cursor(...)` fetches `prefetch` rows at a time. By default it fetches 50 at first,
+        and then as many as take 128 kB, between 50 and 1,000.
         `cursor = await connection.cursor(...)` has fetch(n), fetchrow() and forward(n). See `fetch()` for the rows.
         """
         self._check_open()
@@ -1418,6 +1493,9 @@ class Connection(Generic[RecordT_co]):
     def _for_copy(self, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
         return nullcontext(self)
 
+    def _for_stream(self, query: str) -> StreamLease:
+        return Unleased(self)
+
     def _timeout(self, timeout: float | None) -> float | None:
         return self._command_timeout if timeout is None else checked_timeout(timeout)
 
@@ -1546,6 +1624,7 @@ class Connection(Generic[RecordT_co]):
         self._term = object()
         self._left_managed = self._is_managed()
         self._left_unsent = self._forget_transactions()
+        self._driver.end_row_streams(released(self))
         self._proxy = None
         return self._listeners.end_lease(self)
 

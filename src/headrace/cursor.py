@@ -137,7 +137,8 @@ class Portal:
                 "cursor cannot be iterated outside of a transaction"
                 if self.opened
                 else "cursor cannot be created outside of a transaction",
-                hint="Use it inside of `async with connection.transaction():`.",
+                hint="Use it inside of `async with connection.transaction():`, or iterate over "
+                "`connection.stream(...)`.",
             )
 
     async def open(self) -> None:

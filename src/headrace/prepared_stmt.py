@@ -11,6 +11,7 @@ from headrace._client.streamed_batch import run_batch
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.rows.type_vars import RecordT_co
 from headrace.rows.values import checked_value, value_class
+from headrace.stream import Rows, Stream, Unleased
 from headrace.transaction import Transaction
 from headrace.types import Attribute, Type
 
@@ -117,6 +118,28 @@ class PreparedStatement(Generic[RecordT_co]):
             timeout=timeout,
             record_class=self._rows_as(None, row),
         )
+
+    @overload
+    def stream(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: None = None
+    ) -> Stream[RecordT_co]: ...
+
+    @overload
+    def stream(
+        self, *args: object, prefetch: int | None = None, timeout: float | None = None, row: type[T]
+    ) -> Stream[T]: ...
+
+    def stream(
+        self,
+        *args: object,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        row: type[Any] | None = None,
+    ) -> Stream[Any]:
+        """Return the rows of the statement as an asynchronous iterator. See `Connection.stream()`."""
+        statement = self._check("stream")
+        rows = self._rows_as(None, row)
+        return Stream(Rows(Unleased(self._connection), statement.query, args, rows, prefetch, timeout, statement))
 
     async def explain(self, *args: object, analyze: bool = False) -> Any:
         """Return the server's plan for the statement as parsed JSON.

@@ -224,8 +224,8 @@ EACH = ("fetch_each", "fetchrow_each", "fetchval_each")
 @pytest.mark.parametrize(
     ("cls", "more"),
     [
-        ("Connection", {"copy_in", "copy_out", "insert_records", *EACH}),
-        ("Pool", {"copy_in", "copy_out", "insert_records", "listen", "run", "stats", "transaction", *EACH}),
+        ("Connection", {"copy_in", "copy_out", "insert_records", "stream", *EACH}),
+        ("Pool", {"copy_in", "copy_out", "insert_records", "listen", "run", "stats", "stream", "transaction", *EACH}),
     ],
 )
 def test_a_subclass_has_all_other_names_to_itself(cls: str, more: set[str]) -> None:

@@ -12,7 +12,7 @@ import headrace
 from tests.watching import until_in_flight
 
 if TYPE_CHECKING:
-    from tests.fixtures import Connect
+    from tests.fixtures import Connect, MakePool
     from tests.secure import Secure
     from tests.servers import Cluster
 
@@ -277,6 +277,46 @@ async def test_copy_out(connect: Connect, watch: Watch, moment: str) -> None:
     assert await cancelled_at_every_step(moment, work) >= 3
     assert not connection.is_closed()
     assert await connection.fetchval("SELECT 1") == 1
+    await watch.is_back()
+
+
+@every_moment
+@pytest.mark.parametrize("in_block", [False, True])
+async def test_stream(connect: Connect, watch: Watch, moment: str, in_block: bool) -> None:
+    connection = await connect()
+    watch = watch.beside(1)
+
+    async def work() -> None:
+        query = "SELECT repeat('x', 1000) FROM generate_series(1, 1000)"
+        if in_block:
+            async with connection.transaction(), connection.stream(query, prefetch=200) as rows:
+                async for _ in rows:
+                    pass
+        else:
+            left = 1000
+            async for _ in connection.stream(query):
+                left -= 1
+                if left % 250 == 0:
+                    await asyncio.sleep(0)
+
+    assert await cancelled_at_every_step(moment, work) >= 3
+    assert not connection.is_closed()
+    assert await connection.fetchval("SELECT 1") == 1
+    await watch.is_back()
+
+
+@every_moment
+async def test_stream_of_a_pool(pool: MakePool, watch: Watch, moment: str) -> None:
+    made = await pool(min_size=1, max_size=1)
+    await made.fetchval("SELECT 1")
+    watch = watch.beside(1)
+
+    async def work() -> None:
+        async for _ in made.stream("SELECT repeat('x', 1000) FROM generate_series(1, 1000)"):
+            pass
+
+    assert await cancelled_at_every_step(moment, work) >= 3
+    assert await made.fetchval("SELECT 1") == 1
     await watch.is_back()
 
 

@@ -140,6 +140,14 @@ async def transactions(connection: headrace.Connection) -> None:
 
 async def cursors(connection: headrace.Connection) -> None:
     async with connection.transaction():
+        async for record in connection.stream(PRODUCTS, [1], prefetch=100):
+            assert_type(record, headrace.Record)
+        async for product in connection.stream(PRODUCTS, [1], row=Product):
+            assert_type(product, Product)
+        assert_type(connection.stream(PRODUCTS, [1], record_class=Row), headrace.Stream[Row])
+        async with connection.stream(PRODUCTS, [1], row=Product) as products:
+            assert_type(products, headrace.Stream[Product])
+            assert_type(await anext(products), Product)
         async for record in connection.cursor(PRODUCTS, [1], prefetch=100):
             assert_type(record, Record)
         async for row in connection.cursor(PRODUCTS, [1], record_class=Row):

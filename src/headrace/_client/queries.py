@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
+    from headrace.stream import StreamLease
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -138,3 +139,6 @@ class Queryable(Protocol[RecordT_co]):
 
     def _for_copy(self, timeout: float | None = None) -> AbstractAsyncContextManager[ConnectionInterface]:
         """Return a context manager that provides the connection for a COPY. It waits `timeout` seconds at most."""
+
+    def _for_stream(self, query: str) -> StreamLease:
+        """Return what provides the connection for a stream of the rows of a query."""

@@ -39,6 +39,7 @@ cdef class Driver(TransportCallbacks):
         list idle_waiters                # futures of those who wait until nothing is in flight
         set tasks
         set streams                      # the asynchronous sources of batches that are being read
+        set row_streams                  # RowStreams whose readers have not come to an end
         object __weakref__
 
     cdef int _check(self) except -1
@@ -54,6 +55,7 @@ cdef class Driver(TransportCallbacks):
     cdef int _refused(self, str query, args, error) except -1
     cdef int _check_streams(self) except -1
     cdef int _check_copy(self, Request last) except -1
+    cdef int _check_row_streams(self) except -1
     cdef int _carry_out(self, CancelAction action) except -1
     cdef int _discard_copy(self) except -1
     cdef object _change(self)

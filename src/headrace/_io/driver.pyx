@@ -5,6 +5,7 @@ CancelRequests, and ends the connection. The bytes are its transport's, and the 
 """
 
 cimport cython
+from cpython.contextvars cimport PyContext_CopyCurrent
 
 import asyncio
 import errno
@@ -24,6 +25,7 @@ from headrace._core.pipeline.group cimport MeasuredQuery
 from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
+from headrace._core.pipeline.row_stream cimport RowStream
 from headrace._core.pipeline.session cimport Session
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport Statement
@@ -102,6 +104,7 @@ cdef class Driver(TransportCallbacks):
         self.idle_waiters = []
         self.tasks = set()
         self.streams = set()
+        self.row_streams = set()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -113,6 +116,8 @@ cdef class Driver(TransportCallbacks):
             self._check_copy(last)
         if self.streams:
             self._check_streams()
+        if self.row_streams:
+            self._check_row_streams()
         return 0
 
     def check(self) -> None:
@@ -403,6 +408,63 @@ cdef class Driver(TransportCallbacks):
         self.transport.flush_soon()
         return request
 
+    # -- streams of rows ---------------------------------------------------------------------------------------------
+
+    def row_stream(self, query, tuple args not None, record_class, Py_ssize_t most_rows=0):
+        """Queue one execution of a text or a Statement whose rows are taken while they come; returns the request.
+
+        While it holds many rows, or `most_rows` of them if that is not 0, the socket is left unread; the reader then calls
+        read_on(). Until end_row_stream() the task that reads may ask for nothing else here: it would wait for itself.
+        """
+        cdef RowStream request
+        self._check()
+        request = RowStream(query, args, record_class, most_rows)
+        self.reads_row_stream(request)
+        request.context = PyContext_CopyCurrent()
+        try:
+            self.session.submit(request)
+        except Exception as error:
+            if self.session.failure is None:
+                self._refused(request.query, args, error)
+            raise
+        self.row_streams.add(request)
+        self.transport.flush_soon()
+        return request
+
+    def reads_row_stream(self, RowStream request not None):
+        """Note that the current task is the one that reads a stream."""
+        task = current_task()
+        # A task that is forgotten must not be kept alive by the stream that would end with it.
+        request.task = ref(task) if task is not None else None
+
+    def end_row_stream(self, RowStream request not None, error=None):
+        """The reader has come to an end, early or not: let go of the rows that are left, and of the connection.
+
+        `error` is raised to a reader that waits.
+        """
+        self.row_streams.discard(request)
+        request.drop(error)
+        self.give_up(request)
+
+    def end_row_streams(self, error):
+        """End all streams that are open."""
+        for request in list(self.row_streams):
+            self.end_row_stream(request, error)
+
+    cdef int _check_row_streams(self) except -1:
+        """Refuse what the task that reads a stream asks meanwhile: it would wait for itself."""
+        cdef RowStream request
+        cdef object task = current_task()
+        for request in self.row_streams:
+            if task is not None and request.task is not None and request.task() is task:
+                raise InterfaceError(
+                    'cannot perform operation: this task has a stream of rows open on the connection, which nothing else can '
+                    'use until the stream has ended',
+                    hint='Take the rows from pool.stream(), which has a connection of its own, or open the stream inside '
+                         '`async with connection.transaction():`, where other queries run between its rows. To end a '
+                         'stream early, write `async with connection.stream(...) as rows:`.')
+        return 0
+
     # -- giving up -----------------------------------------------------------------------------------------------------
 
     def give_up(self, Request request not None):
@@ -636,10 +698,12 @@ cdef class Driver(TransportCallbacks):
             raise
 
     cdef int _discard_copy(self) except -1:
-        """Get a COPY that is being interrupted out of the way."""
+        """Get a COPY or a stream that is being interrupted out of the way."""
         cdef Request head = self.session.sent.first
         if isinstance(head, CopyOut):
             (<CopyOut>head).drop()
+        elif isinstance(head, RowStream):
+            (<RowStream>head).pass_over()
         self.transport.read_on()
         self.transport.flush_urgent()
         return 0

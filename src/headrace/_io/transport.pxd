@@ -25,7 +25,7 @@ cdef class Transport:
         SocketState socket_state         # None if there is no socket to look at
         WakeupBatch ticks                # of the pool; None outside of one
         bint paused
-        bint unread                      # the socket is left unread until the reader of a COPY has caught up
+        bint unread                      # the socket is left unread until the reader of a COPY or a stream has caught up
         bint flush_scheduled
         object flush_later
         list room                        # futures of those who wait until more can be written

@@ -2,17 +2,17 @@
 
 It writes what the session has, in one go and at most once a tick of the event loop; it reads into the session's buffer.
 Reading goes on while writing is paused: a backend that cannot get rid of its replies stops reading, and both sides
-would wait for ever. There is one exception. The reader of a COPY TO STDOUT may be slower than the server, so the socket is
-left unread while it has enough to do; nothing is in flight behind a COPY.
+would wait for ever. There is one exception. The reader of a COPY TO STDOUT or of a stream may be slower than the server, so the
+socket is left unread while it has enough to do; nothing is in flight behind these.
 
 Its driver is told when replies were read, when reading or writing has failed, and when the connection is gone.
 """
 
 import asyncio
 
-from headrace._core.pipeline.copy cimport CopyIn, CopyOut
+from headrace._core.pipeline.copy cimport CopyIn
 from headrace._core.wire.read_buffer cimport ReadBuffer
-from headrace._core.pipeline.requests cimport DONE, Request
+from headrace._core.pipeline.requests cimport BARRIER, DONE, Request
 from headrace._core.pipeline.workload cimport Workload, boot_seconds
 
 # Bytes of a reply that are taken in at most before the event loop goes on.
@@ -270,15 +270,15 @@ cdef class Transport:
         return wake(waiters)
 
     cdef int _hold_back(self) except -1:
-        """Leave the socket unread while the reader of a COPY has enough to do. Nothing else is in flight then."""
+        """Leave the socket unread while the reader of a COPY or a stream has enough to do. Nothing else is in flight then."""
         cdef Request head = self.session.sent.first
-        if head is not None and isinstance(head, CopyOut) and (<CopyOut>head).full() and not self.unread:
+        if head is not None and head.traits & BARRIER and head.is_full() and not self.unread:
             self.unread = True
             self.transport.pause_reading()
         return 0
 
     def read_on(self) -> None:
-        """The reader of a COPY has caught up."""
+        """The reader of a COPY or a stream has caught up."""
         if self.unread:
             self.unread = False
             if self.connected:

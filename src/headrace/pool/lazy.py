@@ -24,11 +24,13 @@ from headrace.connection import Connection, ConnectOptions
 from headrace.exceptions import InterfaceError
 from headrace.pool.proxy import CallSite, LeasingPool, PoolAcquireContext, PoolConnectionProxy
 from headrace.rows.type_vars import RecordT_co
+from headrace.stream import Unleased
 from headrace.transaction import Transaction
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from headrace._client.interface import ConnectionInterface
     from headrace.pool.acquire import Leases
     from headrace.pool.scheduler import PooledConnection
 
@@ -190,6 +192,9 @@ class LazyConnectionProxy(PoolConnectionProxy[RecordT_co]):
     async def _for_copy(self, timeout: float | None = None) -> AsyncGenerator[Connection, None]:
         yield await self._take(timeout)
 
+    def _for_stream(self, query: str) -> LazyStreamLease:
+        return LazyStreamLease(self)
+
 
 class LazyTransaction(Transaction):
     """A transaction of a proxy that takes its connection at the start."""
@@ -224,6 +229,18 @@ class LazyCursor:
     async def _open(self) -> Any:
         connection = await self._proxy._take()
         return await connection.cursor(*self._args, **self._kwargs)
+
+
+class LazyStreamLease(Unleased):
+    """Has the proxy take a connection for a stream. The proxy keeps it."""
+
+    __slots__ = ()
+
+    async def take(self, timeout: float | None) -> ConnectionInterface:
+        """Return the connection; raises InterfaceError if the proxy was given back."""
+        proxy: Any = self._connection
+        self._connection = await proxy._take(timeout)
+        return await super().take(timeout)
 
 
 class LazyAcquireContext(PoolAcquireContext[RecordT_co]):
@@ -423,6 +440,7 @@ MEMBERS: dict[str, Any] = {
     "close": _otherwise("close", _close),
     "copy_in": _otherwise("copy_in", Connection.copy_in),
     "copy_out": _otherwise("copy_out", Connection.copy_out),
+    "stream": _otherwise("stream", Connection.stream),
     "cursor": _otherwise("cursor", lambda self, *args, **kwargs: LazyCursor(self, args, kwargs)),
     "get_reset_query": _of_any("get_reset_query"),
     "get_server_pid": _otherwise("get_server_pid", _no_pid),

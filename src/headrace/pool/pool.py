@@ -38,7 +38,7 @@ from headrace.pool.maintenance import Maintenance
 from headrace.pool.notifications import Listening
 from headrace.pool.private_names import Free, Holder, free, holders
 from headrace.pool.proxy import CallSite, PoolAcquireContext, PoolConnectionProxy
-from headrace.pool.queries import each_on_lease, execute_text, run_on_lease
+from headrace.pool.queries import OpenStreams, PoolStreamLease, each_on_lease, execute_text, run_on_lease
 from headrace.pool.scheduler import BUDGET, Limits, Reason, Scheduler
 from headrace.pool.stats import PoolStats
 from headrace.pool.transactions import PoolTransaction, checked_attempts, run_in_transaction
@@ -171,6 +171,7 @@ class Pool(Generic[RecordT_co]):
         self._leases = Leases(self._maintenance, setup=setup, reset=reset)
         self._hooks = PoolHooks(EVERYWHERE, self, self._shared_calls, self._leases)
         self._catalogues = Catalogues()
+        self._streams = OpenStreams(limits.max_size)
         self._listenings: set[Listening] = set()
         self._initialized = False
         self._initializing = False
@@ -278,6 +279,9 @@ class Pool(Generic[RecordT_co]):
     fetchval_each = Connection.fetchval_each
     """Return one value for each element of `args`. See `Connection.fetchval_each()`."""
 
+    stream = Connection[RecordT_co].stream
+    """Return the rows of a query as an asynchronous iterator, on a lease. See `Connection.stream()`."""
+
     copy_from_table = Connection.copy_from_table
     """Copy a table to a path, a file-like object or a function, on a lease. See `Connection.copy_from_table()`."""
     copy_from_query = Connection.copy_from_query
@@ -346,6 +350,9 @@ class Pool(Generic[RecordT_co]):
 
     def _for_copy(self, timeout: float | None = None) -> PoolAcquireContext[RecordT_co]:
         return self._for_call(timeout)
+
+    def _for_stream(self, query: str) -> PoolStreamLease:
+        return PoolStreamLease(self._for_call, query, self._streams, self._maintenance.spawn)
 
     # -- leases ----------------------------------------------------------------------------------------------------
 

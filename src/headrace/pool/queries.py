@@ -6,7 +6,8 @@ must not run there. `run_on_lease()` gives it a connection of its own for the ti
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ from headrace.exceptions import InterfaceError, PostgresSyntaxError
 if TYPE_CHECKING:
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
+    from headrace.connection import Connection
 
     Acquire = Callable[..., AbstractAsyncContextManager[Any]]
+
+log = logging.getLogger("headrace.pool")
 
 OTHER_SESSION = (
     "lastval() and currval() tell about an earlier statement of the same session, but each call of a pool's own method "
@@ -103,3 +107,67 @@ async def execute_text(request: Awaitable[str], acquire: Acquire, query: str, ti
     return await run_on_lease(  # type: ignore[no-any-return]
         acquire, EXECUTE, query, (), 0, None, timeout, has_hidden_effects=True
     )
+
+
+class OpenStreams:
+    """The streams that are open on the leases of one pool, which has at most `limit` connections."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._warned = False
+
+    def begin(self) -> None:
+        """Count one more. The first time that no connection is left for anything else, the log says so."""
+        self._count += 1
+        if self._count >= self._limit and not self._warned:
+            self._warned = True
+            log.warning(
+                "all %d connections of a pool are leased to streams: a query of the pool inside the loops that read "
+                "them would wait for ever. Make the pool larger than the number of streams that are open at the same "
+                "time (max_size=), or read the rows first",
+                self._limit,
+            )
+
+    def end(self) -> None:
+        """Count one less."""
+        self._count -= 1
+
+
+class PoolStreamLease:
+    """Leases the connection of one stream; `spawn` runs a coroutine in the background."""
+
+    def __init__(
+        self, acquire: Acquire, query: str, streams: OpenStreams, spawn: Callable[[Coroutine[Any, Any, Any]], None]
+    ) -> None:
+        self._acquire = acquire
+        self._query = query
+        self._streams = streams
+        self._spawn = spawn
+        self._context: AbstractAsyncContextManager[Any] | None = None
+
+    async def take(self, timeout: float | None) -> Connection[Any]:
+        """Lease the connection. Raises InterfaceError for a query about an earlier statement of its session."""
+        traits = classify(self._query)
+        if traits.needs_own_session:
+            raise InterfaceError(OTHER_SESSION, hint=OTHER_SESSION_HINT)
+        context = self._acquire(timeout=timeout)
+        proxy = await context.__aenter__()
+        self._context = context
+        self._streams.begin()
+        proxy._pooled.not_resettable = traits.not_resettable
+        proxy._pooled.ran_code = traits.runs_code
+        connection: Connection[Any] = proxy._con
+        return connection
+
+    async def give_back(self) -> None:
+        """End the lease, if there is one."""
+        context, self._context = self._context, None
+        if context is not None:
+            self._streams.end()
+            await context.__aexit__(None, None, None)
+
+    def abandon(self) -> None:
+        """End the lease in the background."""
+        if self._context is not None:
+            self._spawn(self.give_back())

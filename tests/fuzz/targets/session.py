@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from headrace import exceptions
 from headrace._core.pipeline.copy import CopyIn, CopyOut
+from headrace._core.pipeline.row_stream import RowStream
 from headrace._core.rows.record import Record
 from tests.core.pipeline.recording import PLACE, Recording
 from tests.core.pipeline.script import (
@@ -196,6 +197,15 @@ def copy_rows() -> Asked:
     return talk, [talk.submit(request, waiter)]
 
 
+def row_stream() -> Asked:
+    """A stream of rows, and a query behind it."""
+    talk = Conversation()
+    talk.know("SELECT *", [], WIDE)
+    talk.know(ECHO, [INT4], [NUMBER])
+    talk.submit(RowStream("SELECT *", (), Record))
+    return talk, [talk.fetch(ECHO, 1)]
+
+
 def _give_up(talk: Conversation, call: Call) -> None:
     call.waiter.settled = True
     talk.cancel(call)
@@ -249,6 +259,7 @@ STATES: tuple[tuple[Callable[[], Asked], bytes], ...] = (
     (pipelined, failed("26000") + ONE + failed("0A000", routine="RevalidateCachedQuery") + described([INT4],
     [NUMBER]) + ONE),
     (one, backend.error_response("terminating", code="57P01", severity="FATAL")),
+    (row_stream, backend.bind_complete() + WIDE_ROW * 3 + simple("SELECT 3") + ONE),
 )  # fmt: skip
 
 ELEMENTS = [(number,) for number in range(4000)]

@@ -26,6 +26,7 @@ WEIGHTS: dict[Action, int] = {
     transactions.commit_of_a_failed_one: 3,
     transactions.typed_by_hand: 3,
     cursors.iterated: 4,
+    cursors.streamed: 4,
     cursors.stepwise: 4,
     cursors.two_at_once: 2,
     cursors.forgotten: 3,

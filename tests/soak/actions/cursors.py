@@ -32,6 +32,23 @@ async def iterated(turn: Turn) -> None:
     turn.figures.count("cursors")
 
 
+async def streamed(turn: Turn) -> None:
+    """A stream, inside or outside of a transaction, to the end or not."""
+    async with turn.target() as target:
+        token, number, until = turn.token(), turn.rng.choice((5, 200, 5000)), turn.rng.randrange(1, 300)
+        came = 0
+        async with target.stream(SERIES, token, number, timeout=turn.limit()) as rows:
+            async for row in rows:
+                came += 1
+                turn.same(tuple(row), (token, came), "a row of a stream")
+                if came == until:
+                    break
+            else:
+                turn.same(came, number, "rows of a stream")
+        turn.figures.count("streams")
+        await echo(turn, target)
+
+
 async def stepwise(turn: Turn) -> None:
     """An open cursor: fetch, fetchrow and forward."""
     async with turn.session() as connection, connection.transaction():

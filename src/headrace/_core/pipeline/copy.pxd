@@ -35,7 +35,6 @@ cdef class CopyOut(Copy):
         bint headed
         bint trailed
 
-    cdef bint full(self) noexcept
     cdef int row(self, const char *data, Py_ssize_t size) except -1
 
 

@@ -185,7 +185,7 @@ cdef class CopyOut(Copy):
         if arrival is not None and not arrival.done():
             arrival.set_result(None)
 
-    cdef bint full(self) noexcept:
+    cdef bint is_full(self) noexcept:
         return self.backlog > MOST_HELD and self.state != ABANDONED
 
     cdef int row(self, const char *data, Py_ssize_t size) except -1:

@@ -90,6 +90,7 @@ cdef class Request(Future):
     cdef bint rebindable(self) except -1
     cdef bint session_safe(self) except -1
     cdef bytes withdrawal(self, WriteBuffer out)
+    cdef bint is_full(self) noexcept
     cdef int unexpected(self, char kind) except -1
     cdef str text_in_question(self)
 
@@ -187,6 +188,7 @@ cdef inline int take_row(Query request, const char *data, Py_ssize_t size) excep
 
 
 cpdef Query repetition_of(Query original)
+cdef bint takes_copy(Request request, char kind) except -1
 
 cdef class UnpreparedQuery(Request):
     cdef:

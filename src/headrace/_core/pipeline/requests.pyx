@@ -187,6 +187,10 @@ cdef class Request(Future):
         """Return the bytes that make the server end an abandoned request, or None."""
         return None
 
+    cdef bint is_full(self) noexcept:
+        """Return whether its reader has enough to do, so that the socket is left unread: of barriers alone."""
+        return False
+
     def elapsed(self) -> float:
         """Seconds since a pool's caller has asked."""
         return boot_seconds() - self.asked_at
