@@ -163,6 +163,7 @@ PAGES = {
         lambda: {"dsn": "postgresql://localhost/shop", "sku": 1},
     ),
     "docs/queries.md": Page(SHOP, query_names),
+    "docs/streams.md": Page(SHOP),
     **{
         f"docs/howto/{name}.md": Page(SHOP)
         for name in (
