@@ -81,7 +81,16 @@ class AsyncpgConnection:
         await copy(table.name, output=sink, schema_name=table.schema, format="binary")
         return size
 
-    async def stream(self, sql: str, prefetch: int) -> int:
+    async def stream(self, sql: str) -> int:
+        stream = getattr(self._connection, "stream", None)
+        if stream is None:
+            return await self.cursor(sql, 1_000)
+        seen = 0
+        async for _ in stream(sql):
+            seen += 1
+        return seen
+
+    async def cursor(self, sql: str, prefetch: int) -> int:
         seen = 0
         async with self._connection.transaction():
             async for _ in self._connection.cursor(sql, prefetch=prefetch):

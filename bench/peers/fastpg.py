@@ -56,7 +56,10 @@ class FastpgConnection:
     async def copy_out(self, table: Table) -> int:
         raise Unsupported("no COPY TO STDOUT")
 
-    async def stream(self, sql: str, prefetch: int) -> int:
+    async def stream(self, sql: str) -> int:
+        raise Unsupported("no streams")
+
+    async def cursor(self, sql: str, prefetch: int) -> int:
         raise Unsupported("no cursors")
 
 

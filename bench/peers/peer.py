@@ -84,7 +84,11 @@ class PeerConnection(Protocol):
         """Copy a table out in binary format to a sink that drops it; return the number of bytes."""
         ...
 
-    async def stream(self, sql: str, prefetch: int) -> int:
+    async def stream(self, sql: str) -> int:
+        """Read the rows of a query one by one, in bounded memory, in the driver's fastest way; return their number."""
+        ...
+
+    async def cursor(self, sql: str, prefetch: int) -> int:
         """Read a query through a cursor, ``prefetch`` rows at a time; return the number of rows."""
         ...
 

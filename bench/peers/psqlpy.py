@@ -58,7 +58,10 @@ class PsqlpyConnection:
     async def copy_out(self, table: Table) -> int:
         raise Unsupported("no COPY TO STDOUT")
 
-    async def stream(self, sql: str, prefetch: int) -> int:
+    async def stream(self, sql: str) -> int:
+        return await self.cursor(sql, 1_000)
+
+    async def cursor(self, sql: str, prefetch: int) -> int:
         seen = 0
         async with self._connection.transaction() as transaction:
             # The third argument is the number of rows at a time. Its name differs between stub and module.

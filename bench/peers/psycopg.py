@@ -87,7 +87,14 @@ class PsycopgConnection:
                 size += len(data)
         return size
 
-    async def stream(self, sql: str, prefetch: int) -> int:
+    async def stream(self, sql: str) -> int:
+        seen = 0
+        async with self._connection.cursor() as cursor:
+            async for _ in cursor.stream(_sql(sql), binary=True):
+                seen += 1
+        return seen
+
+    async def cursor(self, sql: str, prefetch: int) -> int:
         seen = 0
         async with (
             self._connection.transaction(),
