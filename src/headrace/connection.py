@@ -60,7 +60,8 @@ from headrace._io.each_sender import ConnectionSender
 from headrace._sql.named_parameters import bound, bound_each, unbound_text
 from headrace.copy import CopyReader, CopyWriter
 from headrace.copy import command as copy_command
-from headrace.copy.methods import copy_query, copy_rows, copy_source, copy_table
+from headrace.copy.arrow import ArrowData
+from headrace.copy.methods import copy_columns, copy_query, copy_rows, copy_source, copy_table
 from headrace.copy.sink import Sink
 from headrace.copy.source import Source
 from headrace.cursor import CursorFactory
@@ -987,6 +988,33 @@ class Connection(Generic[RecordT_co]):
         number from 1, the column and its type.
         """
         return await copy_rows(self._for_copy(), table_name, schema_name, columns, records, where, timeout)
+
+    async def copy_arrow_to_table(
+        self: Queryable,
+        table_name: str,
+        data: ArrowData,
+        *,
+        columns: Columns = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Copy columns in Arrow's layout into a table; returns the command tag, such as "COPY 3".
+
+        `data` is any object of the Arrow PyCapsule interface: a Table, RecordBatch or RecordBatchReader of pyarrow, a
+        DataFrame of polars or pandas, a relation of DuckDB. Its columns, or those named by `columns`, go into the
+        table's columns of the same names, and the table's other columns get their defaults. Compiled code writes them
+        in COPY's binary format; codecs that were set play no part. The data is asked for a batch at a time, in a
+        thread, and one batch is held in memory. `timeout` is in seconds, and covers everything.
+
+        Raises TypeError for data without the interface. Raises InterfaceError for names that the data lacks or has
+        twice, and for an error of its stream, UndefinedColumnError for columns that the table lacks, and ArgumentError
+        if types do not fit, which lists all such columns, or for a value that does not, with its row, counted from 1,
+        and its column. After an error, a cancellation or a time-out the table keeps nothing of the COPY. The thread
+        cannot be interrupted: a stream that is computing a batch is released when it returns.
+
+        Source: Apache Arrow, "The Arrow PyCapsule interface"; PostgreSQL documentation, COPY (sql-copy).
+        """
+        return await copy_columns(self._for_copy(), table_name, schema_name, columns, data, timeout)
 
     def copy_in(
         self: Queryable,

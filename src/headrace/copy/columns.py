@@ -7,9 +7,8 @@ question costs no round trip if the COPY can be sent along with it, see `begin_a
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from headrace._core.pipeline.copy import RowEncoder
 from headrace._core.pipeline.prepare import own_statement
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
@@ -21,9 +20,10 @@ from headrace.copy.transfer import Upload
 from headrace.exceptions import UndefinedColumnError, UndefinedTableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from headrace._client.interface import ConnectionInterface
+    from headrace._core.codecs.typemap import TypeMap
     from headrace._core.pipeline.requests import Query
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._io.driver import Driver
@@ -37,6 +37,20 @@ BOOL, TEXT, OID = 16, 25, 26
 BINARY: dict[str, object] = {"format": "binary"}
 AS_TEXT: dict[str, object] = {"format": "text"}
 
+
+
+class Encoder(Protocol):
+    """An encoder of the rows of a COPY."""
+
+    @property
+    def binary(self) -> bool:
+        """Whether the rows are in COPY's binary format, not in its text format."""
+
+
+E = TypeVar("E", bound=Encoder)
+if TYPE_CHECKING:
+    MakeEncoder = Callable[[TypeMap, list[str], list[int], str], E]
+
 MOST_SHOWN = 50
 """Columns that a hint lists."""
 
@@ -45,11 +59,12 @@ MOST_KNOWN = 1000
 
 
 async def encoder(
-    driver: Driver, table: str, columns: list[str] | None, timeout: float | None
-) -> tuple[RowEncoder, list[str] | None]:
-    """Return an encoder of rows for columns of a table, and the columns to name in the COPY.
+    driver: Driver, table: str, columns: list[str] | None, timeout: float | None, make: MakeEncoder[E]
+) -> tuple[E, list[str] | None]:
+    """Return an encoder for columns of a table, and the columns to name in the COPY.
 
-    If `columns` is None, these are all columns except the generated ones, which nothing can be copied into.
+    If `columns` is None, these are all columns except the generated ones, which nothing can be copied into. `make` is
+    called with the types of the connection, the names and types of the columns, and the table.
     """
     attributes = await driver.reply(_question(driver, table), timeout)
     types = _types(attributes, columns)
@@ -66,12 +81,12 @@ async def encoder(
         # The server reports what is wrong with a name. Preparing also looks up types that are not known yet.
         with explaining_names(table, list(types)):
             await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
-    return RowEncoder(driver.session.types, names, [types[name] for name in names], table), columns
+    return make(driver.session.types, names, [types[name] for name in names], table), columns
 
 
 async def begin_at_once(
-    connection: ConnectionInterface, table: str, columns: list[str] | None, where: str | None
-) -> tuple[Upload, RowEncoder] | None:
+    connection: ConnectionInterface, table: str, columns: list[str] | None, where: str | None, make: MakeEncoder[E]
+) -> tuple[Upload, E] | None:
     """Send the question about the columns and the COPY together; return the COPY, which has begun, and the encoder.
 
     Return None if they must not be sent together, or if the COPY cannot be used: a name is wrong, types were not looked
@@ -99,7 +114,7 @@ async def begin_at_once(
         names = list(types) if columns is None else columns
         oids = [types[name] for name in names if name in types]
         if oids and len(oids) == len(names) and not session.types.missing(oids):
-            found = RowEncoder(session.types, names, oids, table)
+            found = make(session.types, names, oids, table)
             if encoded_as(found) == options:
                 await transfer.begin()
                 return transfer, found
@@ -140,7 +155,7 @@ def explaining_names(table: str, columns: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def encoded_as(encoder: RowEncoder) -> dict[str, object]:
+def encoded_as(encoder: Encoder) -> dict[str, object]:
     """Return the options of the COPY for the format of the encoder."""
     return BINARY if encoder.binary else AS_TEXT
 

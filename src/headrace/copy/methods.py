@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._client.timeouts import time_limit
 from headrace._sql.named_parameters import bound
 from headrace.copy import command
+from headrace.copy.arrow import check_data, copy_arrow
 from headrace.copy.arguments import standard_strings, with_constants
 from headrace.copy.columns import prepared
 from headrace.copy.records import copy_records
@@ -109,3 +110,13 @@ async def copy_rows(
     table = command.table(table_name, schema_name)
     async with lease as connection:
         return await copy_records(connection, table, records, columns, where, connection._timeout(timeout))
+
+
+async def copy_columns(
+    lease: Lease, table_name: str, schema_name: str | None, columns: command.Names, data: Any, timeout: float | None
+) -> str:
+    """Copy Arrow data into a table; returns the command tag. See `Connection.copy_arrow_to_table()`."""
+    table = command.table(table_name, schema_name)
+    check_data(data)
+    async with lease as connection:
+        return await copy_arrow(connection, table, data, columns, connection._timeout(timeout))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace._client.timeouts import time_limit
+from headrace._core.pipeline.copy import RowEncoder
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import begin_at_once, encoded_as, listed
@@ -15,10 +16,17 @@ from headrace.exceptions import InterfaceError
 
 if TYPE_CHECKING:
     from headrace._client.interface import ConnectionInterface
-    from headrace._core.pipeline.copy import RowEncoder
 
 CHUNK = 1 << 16
 """Bytes of encoded rows sent at a time."""
+
+
+class HasWidth(Protocol):
+    """An encoder of rows."""
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
 
 
 async def copy_records(
@@ -39,11 +47,11 @@ async def copy_records(
     names = listed(columns)
     has_more = True
     async with time_limit(timeout, "the COPY"):
-        begun = await begin_at_once(connection, table, names, where)
+        begun = await begin_at_once(connection, table, names, where, RowEncoder)
         if begun is not None:
             transfer, encoder = begun
         else:
-            encoder, names = await encoder_for(driver, table, names, None)
+            encoder, names = await encoder_for(driver, table, names, None, RowEncoder)
             text = command.from_stdin(table, names, encoded_as(encoder), where, standard_strings(connection))
             # The first rows are encoded before the COPY is sent: an error in them leaves a transaction intact.
             has_more = encoder.fill(rows, CHUNK)
@@ -72,7 +80,7 @@ async def _send_each(transfer: Upload, encoder: RowEncoder, records: AsyncIterab
     return encoder.end()
 
 
-def check_width(transfer: Upload, encoder: RowEncoder) -> None:
+def check_width(transfer: Upload, encoder: HasWidth) -> None:
     """Raise InterfaceError if the COPY that has begun has other columns than the encoder."""
     if transfer.request.columns != encoder.width:
         raise InterfaceError(

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from headrace._client.timeouts import time_limit
+from headrace._core.pipeline.copy import RowEncoder
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import begin_at_once, encoded_as, listed
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace._client.interface import ConnectionInterface
-    from headrace._core.pipeline.copy import RowEncoder
 
 
 class CopyWriter:
@@ -91,12 +91,12 @@ class CopyWriter:
                 )
             columns = listed(columns)
             async with time_limit(timeout, "the COPY"):
-                begun = await begin_at_once(connection, self._table, columns, self._where)
+                begun = await begin_at_once(connection, self._table, columns, self._where, RowEncoder)
             if begun is not None:
                 transfer, self._encoder = begun
                 transfer.timeout = timeout
             else:
-                self._encoder, columns = await encoder_for(driver, self._table, columns, timeout)
+                self._encoder, columns = await encoder_for(driver, self._table, columns, timeout, RowEncoder)
                 options = encoded_as(self._encoder)
         if transfer is None:
             text = command.from_stdin(self._table, columns, options, self._where, standard_strings(connection))

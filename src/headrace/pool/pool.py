@@ -290,6 +290,8 @@ class Pool(Generic[RecordT_co]):
     """Copy data in one of COPY's formats into a table, on a lease. See `Connection.copy_to_table()`."""
     copy_records_to_table = Connection.copy_records_to_table
     """Copy rows of Python values into a table, on a lease. See `Connection.copy_records_to_table()`."""
+    copy_arrow_to_table = Connection.copy_arrow_to_table
+    """Copy columns in Arrow's layout into a table, on a lease. See `Connection.copy_arrow_to_table()`."""
     copy_in = Connection.copy_in
     """Return a COPY into a table to write to, on a lease. See `Connection.copy_in()`."""
     copy_out = Connection[RecordT_co].copy_out

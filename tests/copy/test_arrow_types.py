@@ -1,0 +1,279 @@
+"""copy_arrow_to_table: every Arrow type, and the types of PostgreSQL that it goes into, as the server prints the values."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import headrace
+
+D = Decimal
+UTC = datetime.UTC
+DAY = datetime.date(2024, 2, 29)
+AT = datetime.datetime(2024, 2, 29, 13, 14, 15, 123456)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Values of an Arrow type, a type of PostgreSQL, and the texts that the server prints for them there."""
+
+    type: str
+    array: Any
+    texts: list[str | None]
+
+    def __str__(self) -> str:
+        return f"{self.array.type}-{self.type}"
+
+
+def case(type: str, array: Any, *texts: str | None) -> Case:
+    return Case(type, array, list(texts))
+
+
+def of(arrow: pa.DataType, *values: Any) -> Any:
+    return pa.array(list(values), arrow)
+
+
+UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
+BIG = "123456789012345678901234567890123456"
+
+INTEGERS = [
+    case("int2", of(pa.int8(), -128, 127, None), "-128", "127", None),
+    case("int2", of(pa.uint8(), 0, 255), "0", "255"),
+    case("int2", of(pa.int16(), -32768, 32767), "-32768", "32767"),
+    case("int2", of(pa.int64(), -32768, 32767), "-32768", "32767"),
+    case("int4", of(pa.uint16(), 65535), "65535"),
+    case("int4", of(pa.int32(), -(2**31), 2**31 - 1, None), "-2147483648", "2147483647", None),
+    case("int4", of(pa.uint64(), 2**31 - 1), "2147483647"),
+    case("int8", of(pa.uint32(), 2**32 - 1), "4294967295"),
+    case("int8", of(pa.int64(), -(2**63), 2**63 - 1), str(-(2**63)), str(2**63 - 1)),
+    case("int8", of(pa.uint64(), 2**63 - 1), str(2**63 - 1)),
+    case("oid", of(pa.int64(), 0, 2**32 - 1), "0", "4294967295"),
+    case("oid", of(pa.uint32(), 1), "1"),
+    case("xid8", of(pa.uint64(), 2**64 - 1), str(2**64 - 1)),
+    case("pg_lsn", of(pa.uint64(), 2**32 + 255), "1/FF"),
+    case("regtype", of(pa.uint32(), 23), "integer"),
+    case("numeric", of(pa.int64(), -(2**63), 0, 10000, 12345678), str(-(2**63)), "0", "10000", "12345678"),
+    case("numeric", of(pa.uint64(), 2**64 - 1), str(2**64 - 1)),
+    case("float8", of(pa.int64(), 2**53, -1), "9007199254740992", "-1"),
+    case("float4", of(pa.int32(), 2**24), "1.6777216e+07"),
+    # DuckDB's HUGEINT, which its sums have.
+    case("int8", of(pa.decimal128(38, 0), D(2**63 - 1), D(-(2**63)), None), str(2**63 - 1), str(-(2**63)), None),
+    case("int4", of(pa.decimal256(76, 0), D(-5)), "-5"),
+]
+
+DECIMALS = [
+    case("numeric", of(pa.decimal32(9, 2), D("1234567.89"), D("-0.01"), None), "1234567.89", "-0.01", None),
+    case("numeric", of(pa.decimal64(18, 3), D("0.000"), D("100000.5")), "0.000", "100000.500"),
+    case("numeric", of(pa.decimal128(38, 2), D(f"-{BIG}.78")), f"-{BIG}.78"),
+    case("numeric", of(pa.decimal128(38, 38), D("0." + "9" * 38)), "0." + "9" * 38),
+    case("numeric", of(pa.decimal256(76, 1), D("9" * 75 + ".9")), "9" * 75 + ".9"),
+    case("numeric", of(pa.decimal256(76, 75), -D("9." + "9" * 75)), "-9." + "9" * 75),
+    case("numeric", of(pa.decimal128(5, -3), D("12345000"), D("-1000")), "12345000", "-1000"),
+    case("numeric(4,1)", of(pa.decimal128(10, 3), D("999.949")), "999.9"),
+    case("float8", of(pa.decimal128(20, 3), D("0.1"), D("123456789.125")), "0.1", "123456789.125"),
+    case("float4", of(pa.decimal128(20, -1), D("50")), "50"),
+]
+
+FLOATS = [
+    case("float8", of(pa.float64(), 0.1, float("inf"), float("nan"), None), "0.1", "Infinity", "NaN", None),
+    case("float8", of(pa.float32(), 0.5, -1.25), "0.5", "-1.25"),
+    case("float4", of(pa.float64(), 0.1), "0.1"),
+    case("float4", of(pa.float16(), 1.5, -2.0, 6.103515625e-05, 5.960464477539063e-08), "1.5", "-2", "6.1035156e-05", "5.9604645e-08"),
+    case("float8", of(pa.float16(), float("inf"), float("-inf"), 65504.0), "Infinity", "-Infinity", "65504"),
+    case("numeric", of(pa.float64(), 0.1, 1e300, -0.0, float("nan")), "0.1", "1" + "0" * 300, "0", "NaN"),
+    case("numeric", of(pa.float32(), 0.1, 16777216.0), "0.1", "16777216"),
+]
+
+TEXTS = [
+    *(
+        case(type, of(arrow, "x", "", "ünïcödé, and more than 12 bytes", None), "x", "", "ünïcödé, and more than 12 bytes", None)
+        for type in ("text", "varchar")
+        for arrow in (pa.string(), pa.large_string(), pa.string_view())
+    ),
+    case("char(3)", of(pa.string(), "a"), "a  "),
+    case("name", of(pa.string(), "abc"), "abc"),
+    case("json", of(pa.string(), '{"a": 1}'), '{"a": 1}'),
+    case("jsonb", of(pa.string_view(), '{"a":1}', None), '{"a": 1}', None),
+    case("jsonb", of(pa.large_string(), "[]"), "[]"),
+    case("jsonpath", of(pa.string(), "$.a"), '$."a"'),
+    case("xml", of(pa.string(), "<a/>"), "<a/>"),
+    case("uuid", of(pa.string(), str(UUID), UUID.hex), str(UUID), str(UUID)),
+    case("numeric", of(pa.string(), "1.50", "NaN", "1e3"), "1.50", "NaN", "1000"),
+    case("int4", of(pa.string(), "12", " -3"), "12", "-3"),
+    case("float8", of(pa.string(), "1.5"), "1.5"),
+    case("bool", of(pa.string(), "t", "false"), "t", "f"),
+    case("date", of(pa.string(), "2024-02-29", "infinity"), "2024-02-29", "infinity"),
+    case("timestamptz", of(pa.string(), "2024-02-29 12:00:00+02"), "2024-02-29 10:00:00+00"),
+    case("timetz", of(pa.string(), "12:30:00+02"), "12:30:00+02"),
+    case("interval", of(pa.string(), "1 year 2 mons 3 days 04:05:06"), "1 year 2 mons 3 days 04:05:06"),
+    case("inet", of(pa.string(), "10.0.0.1/24", "::1"), "10.0.0.1/24", "::1"),
+    case("cidr", of(pa.string(), "10.0.0.0/24"), "10.0.0.0/24"),
+    case("macaddr", of(pa.string(), "08:00:2b:01:02:03"), "08:00:2b:01:02:03"),
+    case("varbit", of(pa.string(), "10110"), "10110"),
+    case("point", of(pa.string(), "(1,2.5)"), "(1,2.5)"),
+    case("polygon", of(pa.string(), "((0,0),(1,1))"), "((0,0),(1,1))"),
+    case('"char"', of(pa.string(), "x"), "x"),
+    case("int2vector", of(pa.string(), "1 2"), "1 2"),
+]
+
+BYTES = [
+    *(
+        case("bytea", of(arrow, b"\x00\xff", b"", b"thirteen bytes", None), r"\x00ff", r"\x", r"\x" + b"thirteen bytes".hex(), None)
+        for arrow in (pa.binary(), pa.large_binary(), pa.binary_view())
+    ),
+    case("bytea", of(pa.binary(2), b"ab", None), r"\x6162", None),
+    case("uuid", of(pa.binary(16), UUID.bytes, None), str(UUID), None),
+    case("uuid", of(pa.uuid(), UUID.bytes), str(UUID)),
+    case("uuid", of(pa.binary(), UUID.bytes), str(UUID)),
+    case("uuid", of(pa.binary_view(), UUID.bytes), str(UUID)),
+]
+
+TIMES = [
+    case("date", of(pa.date32(), DAY, datetime.date(1, 1, 1), None), "2024-02-29", "0001-01-01", None),
+    case("date", pa.array([-(2**31) + 2**31 - 719893 - 1000, 2147483647 - 3000000], pa.int32()).cast(pa.date32()), "0004-12-25 BC", "5867684-01-28"),
+    case("date", of(pa.date64(), DAY), "2024-02-29"),
+    case("timestamp", of(pa.date32(), DAY), "2024-02-29 00:00:00"),
+    case("timestamp", of(pa.date64(), DAY), "2024-02-29 00:00:00"),
+    case("timestamp", of(pa.timestamp("s"), AT.replace(microsecond=0), None), "2024-02-29 13:14:15", None),
+    case("timestamp", of(pa.timestamp("ms"), AT.replace(microsecond=123000)), "2024-02-29 13:14:15.123"),
+    case("timestamp", of(pa.timestamp("us"), AT, datetime.datetime(1, 1, 1)), "2024-02-29 13:14:15.123456", "0001-01-01 00:00:00"),
+    case("timestamp", of(pa.timestamp("ns"), AT), "2024-02-29 13:14:15.123456"),
+    case("timestamptz", of(pa.timestamp("us", "UTC"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"),
+    case("timestamptz", of(pa.timestamp("ns", "Europe/Paris"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"),
+    case("timestamptz", of(pa.timestamp("s", "+02:00"), AT.replace(tzinfo=UTC, microsecond=0)), "2024-02-29 13:14:15+00"),
+    case("time", of(pa.time32("s"), datetime.time(1, 2, 3)), "01:02:03"),
+    case("time", of(pa.time32("ms"), datetime.time(1, 2, 3, 4000)), "01:02:03.004"),
+    case("time", of(pa.time64("us"), datetime.time(23, 59, 59, 999999), None), "23:59:59.999999", None),
+    case("time", of(pa.time64("ns"), datetime.time(1, 2, 3, 4)), "01:02:03.000004"),
+    case("time", pa.array([86400], pa.int32()).cast(pa.time32("s")), "24:00:00"),
+    case("interval", of(pa.duration("s"), 90061, None), "25:01:01", None),
+    case("interval", of(pa.duration("ms"), -1500), "-00:00:01.5"),
+    case("interval", of(pa.duration("us"), 1), "00:00:00.000001"),
+    case("interval", of(pa.duration("ns"), 1000), "00:00:00.000001"),
+    case("interval", of(pa.month_day_nano_interval(), (14, -3, 5_000_000_000), None), "1 year 2 mons -3 days +00:00:05", None),
+]
+
+OTHERS = [
+    case("bool", of(pa.bool_(), True, False, None), "t", "f", None),
+    case("bool", pa.ExtensionArray.from_storage(pa.bool8(), of(pa.int8(), 1, 0, None)), "t", "f", None),
+    case("json", pa.ExtensionArray.from_storage(pa.json_(), of(pa.string(), "[1]")), "[1]"),
+    case("jsonb", pa.ExtensionArray.from_storage(pa.json_(), of(pa.string(), "[1]")), "[1]"),
+    case("text", of(pa.null(), None, None), None, None),
+    case("int4[]", of(pa.null(), None), None),
+    case("text", of(pa.string(), "a", "b", "a", None).dictionary_encode(), "a", "b", "a", None),
+    case("int8", of(pa.int64(), 5, 5, None).dictionary_encode(), "5", "5", None),
+    case("text", pa.DictionaryArray.from_arrays(of(pa.uint8(), 1, 0, None), of(pa.large_string(), None, "b")), "b", None, None),
+    case("text", pa.RunEndEncodedArray.from_arrays(of(pa.int32(), 2, 3, 5), of(pa.string(), "a", None, "c")), "a", "a", None, "c", "c"),
+    case("int4", pa.RunEndEncodedArray.from_arrays(of(pa.int16(), 1, 4), of(pa.int32(), 7, 8)), "7", "8", "8", "8"),
+    case("int4", pa.RunEndEncodedArray.from_arrays(of(pa.int64(), 3), of(pa.int32(), 7)).slice(1), "7", "7"),
+]
+
+INT_LISTS = ([1, 2, None], [], None, [3])
+LISTS = [
+    *(
+        case("int4[]", of(arrow(pa.int32()), *INT_LISTS), "{1,2,NULL}", "{}", None, "{3}")
+        for arrow in (pa.list_, pa.large_list, pa.list_view, pa.large_list_view)
+    ),
+    case("int8[]", of(pa.list_(pa.int32(), 2), [1, 2], None, [3, None]), "{1,2}", None, "{3,NULL}"),
+    case("text[]", of(pa.list_(pa.string()), ["a b", 'c"', "NULL"]), '{"a b","c\\"","NULL"}'),
+    case("float8[]", of(pa.list_(pa.list_(pa.float64())), [[1.0, 2.0], [3.0, None]], [[]], []), "{{1,2},{3,NULL}}", "{}", "{}"),
+    case("int4[]", of(pa.large_list(pa.list_(pa.int32(), 2)), [[1, 2], [3, 4], [5, 6]]), "{{1,2},{3,4},{5,6}}"),
+    case("int2[]", of(pa.list_(pa.list_(pa.list_(pa.int16()))), [[[1], [2]], [[3], [4]]]), "{{{1},{2}},{{3},{4}}}"),
+    case("timestamptz[]", of(pa.list_(pa.timestamp("us", "UTC")), [AT.replace(tzinfo=UTC)]), '{"2024-02-29 13:14:15.123456+00"}'),
+    case("numeric[]", of(pa.list_(pa.decimal128(9, 2)), [D("1.50"), None]), "{1.50,NULL}"),
+    case("uuid[]", of(pa.list_(pa.string()), [str(UUID)]), f"{{{UUID}}}"),
+    case("text[]", pa.ListArray.from_arrays(of(pa.int32(), 0, 2), of(pa.string(), "a", "a").dictionary_encode()), "{a,a}"),
+    case("int2vector", of(pa.list_(pa.int16()), [1, 2]), "1 2"),
+]
+
+MADE = [
+    case("mood", of(pa.string(), "fine", "bad", None), "fine", "bad", None),
+    case("mood", of(pa.string(), "fine", "bad").dictionary_encode(), "fine", "bad"),
+    case("mood[]", of(pa.list_(pa.string()), ["fine", None]), "{fine,NULL}"),
+    case("small", of(pa.int64(), 5), "5"),
+    case("small[]", of(pa.list_(pa.int8()), [5, None]), "{5,NULL}"),
+    case("line", of(pa.list_(pa.int32()), [1, 2]), "{1,2}"),
+    case("line[]", of(pa.list_(pa.list_(pa.int32())), [[1, 2], [3], None]), '{"{1,2}","{3}",NULL}'),
+    case(
+        "pair",
+        of(pa.struct({"m": pa.string(), "n": pa.int32()}), {"n": 1, "m": "bad"}, {"n": None, "m": None}, None),
+        "(1,bad)", "(,)", None,
+    ),
+    case("pair", of(pa.struct({"n": pa.int32()}), {"n": 1}), "(1,)"),
+    case("pair[]", of(pa.list_(pa.struct({"n": pa.int32(), "m": pa.string()})), [{"n": 1, "m": "bad"}, None]), '{"(1,bad)",NULL}'),
+    case("wide", of(pa.struct({"p": pa.struct({"n": pa.int8()}), "ns": pa.list_(pa.int64())}), {"p": {"n": 2}, "ns": [1, 2]}), '("(2,)","{1,2}")'),
+]  # fmt: skip
+
+BOUNDS = {"lower": pa.int32(), "upper": pa.int32()}
+RANGE = pa.struct({**BOUNDS, "lower_inc": pa.bool_(), "upper_inc": pa.bool_(), "empty": pa.bool_()})
+
+
+def bounds(lower: int | None, upper: int | None, lower_inc: bool = True, upper_inc: bool = False, empty: bool = False) -> Any:
+    return {"lower": lower, "upper": upper, "lower_inc": lower_inc, "upper_inc": upper_inc, "empty": empty}
+
+
+RANGES = [
+    case("int4range", of(pa.struct(BOUNDS), {"lower": 1, "upper": 5}, None), "[1,5)", None),
+    case(
+        "int4range",
+        of(RANGE, bounds(1, 5, False, True), bounds(None, 5), bounds(1, None), bounds(None, None), bounds(None, None, empty=True)),
+        "[2,6)", "(,5)", "[1,)", "(,)", "empty",
+    ),
+    case("numrange", of(pa.struct({"lower": pa.decimal128(5, 1), "upper": pa.float64(), "upper_inc": pa.bool_()}), {"lower": D("1.5"), "upper": 2.5, "upper_inc": True}), "[1.5,2.5]"),
+    case("tstzrange", of(pa.struct({"lower": pa.timestamp("us", "UTC"), "upper": pa.timestamp("us", "UTC")}), {"lower": AT.replace(tzinfo=UTC), "upper": None}), '["2024-02-29 13:14:15.123456+00",)'),
+    case("int4range[]", of(pa.list_(RANGE), [bounds(1, 2), None]), '{"[1,2)",NULL}'),
+    case("floatrange", of(pa.struct({"lower": pa.float64(), "upper": pa.float64()}), {"lower": 0.5, "upper": 1.5}), "[0.5,1.5)"),
+    case("int4multirange", of(pa.list_(RANGE), [bounds(1, 2), bounds(5, 9)], [], None), "{[1,2),[5,9)}", "{}", None),
+]  # fmt: skip
+
+CASES = [*INTEGERS, *DECIMALS, *FLOATS, *TEXTS, *BYTES, *TIMES, *OTHERS, *LISTS, *MADE, *RANGES]
+
+
+@pytest.fixture
+async def conn(conn: headrace.Connection) -> AsyncIterator[headrace.Connection]:
+    """A connection to a database with types of its own."""
+    await conn.execute(
+        """SET timezone = 'UTC';
+        CREATE TYPE mood AS ENUM ('fine', 'bad'); CREATE DOMAIN small AS int CHECK (VALUE < 10);
+        CREATE DOMAIN line AS int[]; CREATE TYPE pair AS (n small, m mood); CREATE TYPE wide AS (p pair, ns int8[]);
+        CREATE TYPE floatrange AS RANGE (subtype = float8)"""
+    )
+    yield conn
+    await conn.execute("DROP TYPE wide, pair, small, line, mood, floatrange CASCADE")
+
+
+@pytest.mark.parametrize("group", ["INTEGERS", "DECIMALS", "FLOATS", "TEXTS", "BYTES", "TIMES", "OTHERS", "LISTS", "MADE", "RANGES"])
+async def test_values_arrive_as_the_server_prints_them(conn: headrace.Connection, group: str) -> None:
+    for each in globals()[group]:
+        await conn.execute(f"CREATE TEMP TABLE t (n int GENERATED ALWAYS AS IDENTITY, c {each.type})")
+        # Alone, and as a slice of a chunk between others.
+        tripled = pa.chunked_array([each.array, pa.concat_arrays([each.array] * 3)])
+        count = len(each.texts)
+        for data in (each.array, tripled, tripled.slice(count + 1, max(count - 1, 0))):
+            table = pa.table({"c": data})
+            assert await conn.copy_arrow_to_table("t", table) == f"COPY {len(data)}"
+            printed = [row[0] for row in await conn.fetch("SELECT c::text FROM t ORDER BY n")]
+            expected = each.texts * 4 if data is tripled else each.texts if data is each.array else each.texts[1:]
+            assert printed == expected, str(each)
+            await conn.execute("TRUNCATE t")
+        await conn.execute("DROP TABLE t")
+
+
+async def test_types_of_extensions(conn: headrace.Connection, server: Any) -> None:
+    available = {row[0] for row in await conn.fetch("SELECT name FROM pg_available_extensions")}
+    if not {"citext", "ltree", "hstore", "cube"} <= available:
+        pytest.skip("the server has no extensions")
+    await conn.execute("CREATE EXTENSION citext; CREATE EXTENSION ltree; CREATE EXTENSION hstore")
+    await conn.execute("CREATE TEMP TABLE t (a citext, b ltree, c citext[])")
+    data = pa.table({"a": ["X"], "b": ["top.a"], "c": [["Y", None]]})
+    assert await conn.copy_arrow_to_table("t", data) == "COPY 1"
+    assert tuple(await conn.fetchrow("SELECT a::text, b::text, c::text FROM t") or ()) == ("X", "top.a", "{Y,NULL}")
+
+
