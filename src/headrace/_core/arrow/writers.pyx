@@ -476,6 +476,8 @@ cdef int put_float_numeric(Writer self, WriteBuffer out, int64_t i) except -1:
         object text = repr(number)
     if writer.kind != F64 and isfinite(number):
         text = writer.convert(number)
+    elif text.endswith('.0'):
+        text = text[:-2]
     return writer.codec.encode(writer.codec, out, Decimal(text))
 
 
