@@ -89,23 +89,28 @@ async def copy_arrow(
             except UndefinedColumnError as error:
                 error.hint = f"{error.hint or ''} Columns of the data go into those of the same names.".strip()
                 raise
-        if first is not None:
-            encoder.start(first)
         if begun is None:
             # The first rows are encoded before the COPY is sent: an error in them leaves a transaction intact.
-            encoder.fill(CHUNK)
+            if first is not None:
+                encoder.start(first)
+                encoder.fill(CHUNK)
             text = command.from_stdin(table, names, BINARY, None, standard_strings(connection))
             transfer = Upload(connection._driver, connection._driver.copy_in(text), None)
 
         async def send_batches(transfer: Upload) -> bytes:
             check_width(transfer, encoder)
-            while True:
-                while encoder.fill(CHUNK):
-                    await transfer.send(encoder.take())
-                batch = await anext(batches, None)
-                if batch is None:
-                    return encoder.end()
-                encoder.start(batch)
+            if begun is not None and first is not None:
+                encoder.start(first)
+            try:
+                while True:
+                    while encoder.fill(CHUNK):
+                        await transfer.send(encoder.take())
+                    batch = await anext(batches, None)
+                    if batch is None:
+                        return encoder.end()
+                    encoder.start(batch)
+            finally:
+                encoder.drop()
 
         return await fill(transfer, send_batches, None)
 
@@ -117,7 +122,6 @@ async def _batches(data: Any) -> AsyncGenerator[Any, None]:
         yield reader.field
         while (batch := await in_thread(reader.next)) is not None:
             yield batch
-            del batch  # the next one may need the memory
     finally:
         reader.close()
 

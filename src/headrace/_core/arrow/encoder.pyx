@@ -75,7 +75,9 @@ cdef class BatchEncoder:
             writer = <Writer>PyTuple_GET_ITEM(self.writers, k)
             writer.bind(child)
         self.next_row = 0
-        self.batch = batch if array.length else None
+        self.batch = batch
+        if array.length == 0:
+            self.drop()
 
     def fill(self, Py_ssize_t limit) -> bool:
         """Encode rows of the batch until `limit` bytes are there; returns whether the batch may have more.
@@ -105,12 +107,19 @@ cdef class BatchEncoder:
             if isinstance(error, (InterfaceError, MemoryError)):
                 raise
             self.rows += row - first
+            self.drop()
             raise self.bad_value(k, error) from error
         self.rows += row - first
         self.next_row = row
         if row >= length:
-            self.batch = None
+            self.drop()
         return 0
+
+    def drop(self) -> None:
+        """Release the batch; its rows that are left are not encoded."""
+        if self.batch is not None:
+            self.batch.release()
+            self.batch = None
 
     def bad_value(self, Py_ssize_t k, object error):
         """Return the error for a value of the row behind those encoded."""

@@ -4,6 +4,7 @@ class Batch:
     """Columns of equal length. They are released with the last reference."""
 
     def __len__(self) -> int: ...
+    def release(self) -> None: ...
 
 class BatchReader:
     """The batches of an object of the Arrow PyCapsule interface."""

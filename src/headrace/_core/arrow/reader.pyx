@@ -45,6 +45,10 @@ cdef class Batch:
     def __len__(self) -> int:
         return self.array.length
 
+    def release(self) -> None:
+        """Release the columns now, although there may be references to the batch."""
+        release_array(&self.array)
+
 
 cdef class BatchReader:
     """The batches of an object of the Arrow PyCapsule interface.
