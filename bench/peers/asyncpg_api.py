@@ -70,6 +70,13 @@ class AsyncpgConnection:
         copy = _method(self._connection, "copy_records_to_table")
         await copy(table.name, records=rows, columns=table.columns, schema_name=table.schema)
 
+    async def copy_in_columns(self, table: Table, rows: Sequence[tuple[Any, ...]], columns: Any) -> None:
+        copy = getattr(self._connection, "copy_arrow_to_table", None)
+        if copy is None:
+            await self.copy_in(table, rows)
+        else:
+            await copy(table.name, columns, schema_name=table.schema)
+
     async def copy_out(self, table: Table) -> int:
         size = 0
 

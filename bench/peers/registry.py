@@ -6,10 +6,13 @@ from importlib.util import find_spec
 
 from bench.peers.peer import Peer
 
-OPTIONAL = ("fastpg",)
-"""Peers that not every Python can have."""
+OPTIONAL = {"fastpg": "fastpg", "adbc": "adbc_driver_postgresql"}
+"""Peers that not every Python can have, and their modules."""
 
-NAMES = ("headrace", "asyncpg", "psycopg", "psycopg-pipeline", "psqlpy", *filter(find_spec, OPTIONAL))
+NAMES = (
+    "headrace", "asyncpg", "psycopg", "psycopg-pipeline", "psqlpy",
+    *(name for name, module in OPTIONAL.items() if find_spec(module)),
+)  # fmt: skip
 
 
 def load_peer(name: str) -> Peer:
@@ -43,4 +46,8 @@ def load_peer(name: str) -> Peer:
             from bench.peers.fastpg import Fastpg
 
             return Fastpg()
+        case "adbc":
+            from bench.peers.adbc import Adbc
+
+            return Adbc()
     raise ValueError(f"peer: expected one of {', '.join(NAMES)}, got {name!r}")

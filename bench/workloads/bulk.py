@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from bench.data import SCHEMA, SKUS
-from bench.peers.peer import Peer, PeerConnection, Table
+from bench.peers.peer import Peer, PeerConnection, Table, Unsupported
 from bench.workloads.workload import AtLeast, Job, Open, Scale, Workload, expect
 
 ITEM_COLUMNS = ("id", "code", "name", "weight", "available", "due", "made_at")
@@ -54,6 +54,18 @@ def workloads(scale: Scale) -> list[Workload]:
             rows,
         ),
         workload("copy-in-skus", f"copy_records_to_table, {rows:,} SKUs", _copy_in(SKU_COPY, sku_rows, rows), rows),
+        workload(
+            "copy-in-items-columns",
+            f"copy_arrow_to_table (adbc: ingest, others: rows), {rows:,} rows of 7",
+            _copy_in_columns(ITEM, item_rows, rows),
+            rows,
+        ),
+        workload(
+            "copy-in-skus-columns",
+            f"copy_arrow_to_table (adbc: ingest, others: rows), {rows:,} SKUs",
+            _copy_in_columns(SKU_COPY, sku_rows, rows),
+            rows,
+        ),
         workload("copy-out-items", f"copy_from_table, {SKUS:,} rows of 7", _copy_out(ITEM_FULL), None),
         workload("copy-out-skus", f"copy_from_table, {SKUS:,} SKUs", _copy_out(SKU), None),
     ]
@@ -113,6 +125,48 @@ async def _insert_returning(connection: PeerConnection, rows: list[tuple[Any, ..
 
 def _copy_in(table: Table, make: MakeRows, count: int) -> Open:
     return _write(table, make, count, lambda connection, rows: connection.copy_in(table, rows))
+
+
+def _copy_in_columns(table: Table, make: MakeRows, count: int) -> Open:
+    """Return the opener of a COPY of columns in Arrow's layout. A driver that takes none copies the same rows."""
+
+    @asynccontextmanager
+    async def opened(peer: Peer, dsn: str) -> AsyncIterator[Job]:
+        columns = as_columns(table, make(count))
+
+        async def write(connection: Any, rows: list[tuple[Any, ...]]) -> None:
+            copy = getattr(connection, "copy_in_columns", None)
+            if copy is None:
+                await connection.copy_in(table, rows)
+            else:
+                await copy(table, rows, columns[: len(rows)])
+
+        async with _write(table, make, count, write)(peer, dsn) as job:
+            yield job
+
+    return opened
+
+
+def as_columns(table: Table, rows: list[tuple[Any, ...]]) -> Any:
+    """Return the rows of a table as a pyarrow.Table. Raises Unsupported without pyarrow."""
+    try:
+        import pyarrow
+    except ImportError:
+        raise Unsupported("pyarrow is not installed") from None
+    types = {
+        "int4": pyarrow.int32(),
+        "int8": pyarrow.int64(),
+        "text": pyarrow.string(),
+        "float8": pyarrow.float64(),
+        "bool": pyarrow.bool_(),
+        "date": pyarrow.date32(),
+        "timestamptz": pyarrow.timestamp("us", "UTC"),
+    }
+    columns = [
+        pyarrow.array(list(column), types[name])
+        for column, name in zip(zip(*rows, strict=True), table.types, strict=True)
+    ]
+    return pyarrow.table(columns, names=list(table.columns))
 
 
 def _copy_out(table: Table) -> Open:

@@ -231,9 +231,17 @@ DOES_NOT_FIT = [
     ("xid8", pa.array([1, -1]), "value out of xid8 range: expected 0 to 18446744073709551615, got -1"),
     ("float8", pa.array([1, 2**53 + 1]), "float8 cannot hold 9007199254740993 exactly"),
     ("float4", pa.array([1, 1e300]), "value out of float4 range"),
-    ("timestamp", pa.array([0, 1], pa.timestamp("ns")), "a timestamp is expected in whole microseconds, got 1 nanoseconds"),
+    (
+        "timestamp",
+        pa.array([0, 1], pa.timestamp("ns")),
+        "a timestamp is expected in whole microseconds, got 1 nanoseconds",
+    ),
     ("timestamp", pa.array([0, 2**62], pa.timestamp("s")), "a timestamp out of range: 4611686018427387904 seconds"),
-    ("timestamp", pa.array([0, -(2**63)], pa.timestamp("us")), "timestamp out of range: expected the year 4714 BC to 294276"),
+    (
+        "timestamp",
+        pa.array([0, -(2**63)], pa.timestamp("us")),
+        "timestamp out of range: expected the year 4714 BC to 294276",
+    ),
     ("date", pa.array([0, -(2**31)], pa.int32()).cast(pa.date32()), "date out of range"),
     ("time", pa.array([0, 90000], pa.int32()).cast(pa.time32("s")), "time out of range: expected 00:00:00 to 24:00:00"),
     ("text", pa.array(["x", "a\0b"]), "PostgreSQL text cannot hold the NUL character"),
@@ -251,7 +259,9 @@ DOES_NOT_FIT = [
 @pytest.mark.parametrize(("type", "array", "message"), DOES_NOT_FIT)
 async def test_a_value_that_does_not_fit(conn: headrace.Connection, type: str, array: Any, message: str) -> None:
     await conn.execute(f'CREATE TEMP TABLE u ("the column" {type})')
-    with pytest.raises(headrace.ArgumentError, match="invalid input for row 2, column 'the column': " + message) as caught:
+    with pytest.raises(
+        headrace.ArgumentError, match="invalid input for row 2, column 'the column': " + message
+    ) as caught:
         await conn.copy_arrow_to_table("u", pa.table({"the column": array}))
     assert f"[{type} column, " in str(caught.value)
     assert " given]" in str(caught.value)

@@ -85,7 +85,14 @@ FLOATS = [
     case("float8", of(pa.float64(), 0.1, float("inf"), float("nan"), None), "0.1", "Infinity", "NaN", None),
     case("float8", of(pa.float32(), 0.5, -1.25), "0.5", "-1.25"),
     case("float4", of(pa.float64(), 0.1), "0.1"),
-    case("float4", of(pa.float16(), 1.5, -2.0, 6.103515625e-05, 5.960464477539063e-08), "1.5", "-2", "6.1035156e-05", "5.9604645e-08"),
+    case(
+        "float4",
+        of(pa.float16(), 1.5, -2.0, 6.103515625e-05, 5.960464477539063e-08),
+        "1.5",
+        "-2",
+        "6.1035156e-05",
+        "5.9604645e-08",
+    ),
     case("float8", of(pa.float16(), float("inf"), float("-inf"), 65504.0), "Infinity", "-Infinity", "65504"),
     case("numeric", of(pa.float64(), 0.1, 1e300, -0.0, float("nan")), "0.1", "1" + "0" * 300, "0", "NaN"),
     case("numeric", of(pa.float32(), 0.1, 16777216.0), "0.1", "16777216"),
@@ -93,7 +100,14 @@ FLOATS = [
 
 TEXTS = [
     *(
-        case(type, of(arrow, "x", "", "ünïcödé, and more than 12 bytes", None), "x", "", "ünïcödé, and more than 12 bytes", None)
+        case(
+            type,
+            of(arrow, "x", "", "ünïcödé, and more than 12 bytes", None),
+            "x",
+            "",
+            "ünïcödé, and more than 12 bytes",
+            None,
+        )
         for type in ("text", "varchar")
         for arrow in (pa.string(), pa.large_string(), pa.string_view())
     ),
@@ -124,7 +138,14 @@ TEXTS = [
 
 BYTES = [
     *(
-        case("bytea", of(arrow, b"\x00\xff", b"", b"thirteen bytes", None), r"\x00ff", r"\x", r"\x" + b"thirteen bytes".hex(), None)
+        case(
+            "bytea",
+            of(arrow, b"\x00\xff", b"", b"thirteen bytes", None),
+            r"\x00ff",
+            r"\x",
+            r"\x" + b"thirteen bytes".hex(),
+            None,
+        )
         for arrow in (pa.binary(), pa.large_binary(), pa.binary_view())
     ),
     case("bytea", of(pa.binary(2), b"ab", None), r"\x6162", None),
@@ -136,17 +157,31 @@ BYTES = [
 
 TIMES = [
     case("date", of(pa.date32(), DAY, datetime.date(1, 1, 1), None), "2024-02-29", "0001-01-01", None),
-    case("date", pa.array([-(2**31) + 2**31 - 719893 - 1000, 2147483647 - 3000000], pa.int32()).cast(pa.date32()), "0005-04-06 BC", "5873366-10-21"),
+    case(
+        "date",
+        pa.array([-(2**31) + 2**31 - 719893 - 1000, 2147483647 - 3000000], pa.int32()).cast(pa.date32()),
+        "0005-04-06 BC",
+        "5873366-10-21",
+    ),
     case("date", of(pa.date64(), DAY), "2024-02-29"),
     case("timestamp", of(pa.date32(), DAY), "2024-02-29 00:00:00"),
     case("timestamp", of(pa.date64(), DAY), "2024-02-29 00:00:00"),
     case("timestamp", of(pa.timestamp("s"), AT.replace(microsecond=0), None), "2024-02-29 13:14:15", None),
     case("timestamp", of(pa.timestamp("ms"), AT.replace(microsecond=123000)), "2024-02-29 13:14:15.123"),
-    case("timestamp", of(pa.timestamp("us"), AT, datetime.datetime(1, 1, 1)), "2024-02-29 13:14:15.123456", "0001-01-01 00:00:00"),
+    case(
+        "timestamp",
+        of(pa.timestamp("us"), AT, datetime.datetime(1, 1, 1)),
+        "2024-02-29 13:14:15.123456",
+        "0001-01-01 00:00:00",
+    ),
     case("timestamp", of(pa.timestamp("ns"), AT), "2024-02-29 13:14:15.123456"),
     case("timestamptz", of(pa.timestamp("us", "UTC"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"),
-    case("timestamptz", of(pa.timestamp("ns", "Europe/Paris"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"),
-    case("timestamptz", of(pa.timestamp("s", "+02:00"), AT.replace(tzinfo=UTC, microsecond=0)), "2024-02-29 13:14:15+00"),
+    case(
+        "timestamptz", of(pa.timestamp("ns", "Europe/Paris"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"
+    ),
+    case(
+        "timestamptz", of(pa.timestamp("s", "+02:00"), AT.replace(tzinfo=UTC, microsecond=0)), "2024-02-29 13:14:15+00"
+    ),
     case("time", of(pa.time32("s"), datetime.time(1, 2, 3)), "01:02:03"),
     case("time", of(pa.time32("ms"), datetime.time(1, 2, 3, 4000)), "01:02:03.004"),
     case("time", of(pa.time64("us"), datetime.time(23, 59, 59, 999999), None), "23:59:59.999999", None),
@@ -156,7 +191,12 @@ TIMES = [
     case("interval", of(pa.duration("ms"), -1500), "-00:00:01.5"),
     case("interval", of(pa.duration("us"), 1), "00:00:00.000001"),
     case("interval", of(pa.duration("ns"), 1000), "00:00:00.000001"),
-    case("interval", of(pa.month_day_nano_interval(), (14, -3, 5_000_000_000), None), "1 year 2 mons -3 days +00:00:05", None),
+    case(
+        "interval",
+        of(pa.month_day_nano_interval(), (14, -3, 5_000_000_000), None),
+        "1 year 2 mons -3 days +00:00:05",
+        None,
+    ),
 ]
 
 OTHERS = [
@@ -168,8 +208,22 @@ OTHERS = [
     case("int4[]", of(pa.null(), None), None),
     case("text", of(pa.string(), "a", "b", "a", None).dictionary_encode(), "a", "b", "a", None),
     case("int8", of(pa.int64(), 5, 5, None).dictionary_encode(), "5", "5", None),
-    case("text", pa.DictionaryArray.from_arrays(of(pa.uint8(), 1, 0, None), of(pa.large_string(), None, "b")), "b", None, None),
-    case("text", pa.RunEndEncodedArray.from_arrays(of(pa.int32(), 2, 3, 5), of(pa.string(), "a", None, "c")), "a", "a", None, "c", "c"),
+    case(
+        "text",
+        pa.DictionaryArray.from_arrays(of(pa.uint8(), 1, 0, None), of(pa.large_string(), None, "b")),
+        "b",
+        None,
+        None,
+    ),
+    case(
+        "text",
+        pa.RunEndEncodedArray.from_arrays(of(pa.int32(), 2, 3, 5), of(pa.string(), "a", None, "c")),
+        "a",
+        "a",
+        None,
+        "c",
+        "c",
+    ),
     case("int4", pa.RunEndEncodedArray.from_arrays(of(pa.int16(), 1, 4), of(pa.int32(), 7, 8)), "7", "8", "8", "8"),
     case("int4", pa.RunEndEncodedArray.from_arrays(of(pa.int64(), 3), of(pa.int32(), 7)).slice(1), "7", "7"),
 ]
@@ -182,13 +236,25 @@ LISTS = [
     ),
     case("int8[]", of(pa.list_(pa.int32(), 2), [1, 2], None, [3, None]), "{1,2}", None, "{3,NULL}"),
     case("text[]", of(pa.list_(pa.string()), ["a b", 'c"', "NULL"]), '{"a b","c\\"","NULL"}'),
-    case("float8[]", of(pa.list_(pa.list_(pa.float64())), [[1.0, 2.0], [3.0, None]], [[]], []), "{{1,2},{3,NULL}}", "{}", "{}"),
+    case(
+        "float8[]",
+        of(pa.list_(pa.list_(pa.float64())), [[1.0, 2.0], [3.0, None]], [[]], []),
+        "{{1,2},{3,NULL}}",
+        "{}",
+        "{}",
+    ),
     case("int4[]", of(pa.large_list(pa.list_(pa.int32(), 2)), [[1, 2], [3, 4], [5, 6]]), "{{1,2},{3,4},{5,6}}"),
     case("int2[]", of(pa.list_(pa.list_(pa.list_(pa.int16()))), [[[1], [2]], [[3], [4]]]), "{{{1},{2}},{{3},{4}}}"),
-    case("timestamptz[]", of(pa.list_(pa.timestamp("us", "UTC")), [AT.replace(tzinfo=UTC)]), '{"2024-02-29 13:14:15.123456+00"}'),
+    case(
+        "timestamptz[]",
+        of(pa.list_(pa.timestamp("us", "UTC")), [AT.replace(tzinfo=UTC)]),
+        '{"2024-02-29 13:14:15.123456+00"}',
+    ),
     case("numeric[]", of(pa.list_(pa.decimal128(9, 2)), [D("1.50"), None]), "{1.50,NULL}"),
     case("uuid[]", of(pa.list_(pa.string()), [str(UUID)]), f"{{{UUID}}}"),
-    case("text[]", pa.ListArray.from_arrays(of(pa.int32(), 0, 2), of(pa.string(), "a", "a").dictionary_encode()), "{a,a}"),
+    case(
+        "text[]", pa.ListArray.from_arrays(of(pa.int32(), 0, 2), of(pa.string(), "a", "a").dictionary_encode()), "{a,a}"
+    ),
     case("int2vector", of(pa.list_(pa.int16()), [1, 2]), "1 2"),
 ]
 
@@ -214,7 +280,9 @@ BOUNDS = {"lower": pa.int32(), "upper": pa.int32()}
 RANGE = pa.struct({**BOUNDS, "lower_inc": pa.bool_(), "upper_inc": pa.bool_(), "empty": pa.bool_()})
 
 
-def bounds(lower: int | None, upper: int | None, lower_inc: bool = True, upper_inc: bool = False, empty: bool = False) -> Any:
+def bounds(
+    lower: int | None, upper: int | None, lower_inc: bool = True, upper_inc: bool = False, empty: bool = False
+) -> Any:
     return {"lower": lower, "upper": upper, "lower_inc": lower_inc, "upper_inc": upper_inc, "empty": empty}
 
 
@@ -248,7 +316,9 @@ async def conn(conn: headrace.Connection) -> AsyncIterator[headrace.Connection]:
     await conn.execute("DROP TYPE wide, pair, small, ints, mood, floatrange CASCADE")
 
 
-@pytest.mark.parametrize("group", ["INTEGERS", "DECIMALS", "FLOATS", "TEXTS", "BYTES", "TIMES", "OTHERS", "LISTS", "MADE", "RANGES"])
+@pytest.mark.parametrize(
+    "group", ["INTEGERS", "DECIMALS", "FLOATS", "TEXTS", "BYTES", "TIMES", "OTHERS", "LISTS", "MADE", "RANGES"]
+)
 async def test_values_arrive_as_the_server_prints_them(conn: headrace.Connection, group: str) -> None:
     wrong: list[tuple[str, Any, Any]] = []
     for each in globals()[group]:
@@ -280,5 +350,3 @@ async def test_types_of_extensions(conn: headrace.Connection, server: Any) -> No
     data = pa.table({"a": ["X"], "b": ["top.a"], "c": [["Y", None]]})
     assert await conn.copy_arrow_to_table("t", data) == "COPY 1"
     assert tuple(await conn.fetchrow("SELECT a::text, b::text, c::text FROM t") or ()) == ("X", "top.a", "{Y,NULL}")
-
-

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from headrace._core.codecs.typemap import TypeMap
 
 
-
 class ArrowStream(Protocol):
     """An object that exports batches of columns through the Arrow PyCapsule interface."""
 
@@ -117,13 +116,24 @@ async def copy_arrow(
 
 async def _batches(data: Any) -> AsyncGenerator[Any, None]:
     """Yield the schema of the data, as a Field, and then its batches. Closing it releases the stream."""
-    reader = await in_thread(BatchReader, data)
+    reader, batch = await in_thread(_opened, data)
     try:
         yield reader.field
-        while (batch := await in_thread(reader.next)) is not None:
+        while batch is not None:
             yield batch
+            batch = None if reader.ended else await in_thread(reader.next)
     finally:
         reader.close()
+
+
+def _opened(data: Any) -> tuple[BatchReader, Batch | None]:
+    """Return a reader of the data and its first batch, None if there is none."""
+    reader = BatchReader(data)
+    try:
+        return reader, reader.next()
+    except BaseException:
+        reader.close()
+        raise
 
 
 def _chosen(fields: tuple[Field, ...], wanted: list[str] | None) -> list[str]:
@@ -151,9 +161,7 @@ def _chosen(fields: tuple[Field, ...], wanted: list[str] | None) -> list[str]:
     return chosen
 
 
-def _encoder(
-    types: TypeMap, table: str, fields: list[Field], positions: list[int], oids: list[int]
-) -> BatchEncoder:
+def _encoder(types: TypeMap, table: str, fields: list[Field], positions: list[int], oids: list[int]) -> BatchEncoder:
     """Return the encoder for columns of these types; raises ArgumentError that names all fields that do not fit."""
     writers: list[Writer] = []
     misfits: list[str] = []

@@ -39,7 +39,6 @@ BINARY: dict[str, object] = {"format": "binary"}
 AS_TEXT: dict[str, object] = {"format": "text"}
 
 
-
 class Encoder(Protocol):
     """An encoder of the rows of a COPY."""
 

@@ -190,7 +190,9 @@ def _range(field: Field, target: Target) -> Writer:
     assert target.element is not None
     names = [child.name for child in field.children]
     flags = ("lower_inc", "upper_inc", "empty")
-    expected = "it is expected to be a struct with lower and upper, and the bools lower_inc, upper_inc and empty or none"
+    expected = (
+        "it is expected to be a struct with lower and upper, and the bools lower_inc, upper_inc and empty or none"
+    )
     if field.format != "+s" or len(set(names)) < len(names) or not {"lower", "upper"} <= set(names):
         raise Mismatch(field, target, expected)
     if not set(names) <= {"lower", "upper", *flags}:
@@ -220,7 +222,9 @@ def _inner(field: Field, target: Target, outer: Field, outer_target: Target) -> 
     try:
         return writer_for(field, target)
     except Mismatch as mismatch:
-        raise Mismatch(outer, outer_target, f"{mismatch.field.type} for {mismatch.target.name}: {mismatch.remedy}") from None
+        raise Mismatch(
+            outer, outer_target, f"{mismatch.field.type} for {mismatch.target.name}: {mismatch.remedy}"
+        ) from None
 
 
 def _is_list(field: Field) -> bool:
@@ -234,7 +238,9 @@ def _remedy(field: Field, target: Target) -> str:
     if oid == 1184 and form.startswith("ts"):
         return "it has no time zone, so say which one is meant: cast it to timestamp[us, UTC] or localize it"
     if oid == 1114 and form.startswith("ts"):
-        return "it has a time zone, which the column would lose: cast it to timestamp[us], or make the column timestamptz"
+        return (
+            "it has a time zone, which the column would lose: cast it to timestamp[us], or make the column timestamptz"
+        )
     if oid == 1082 and form.startswith("ts"):
         return "cast it to date32, which drops the time"
     if oid in TEXTS or target.kind in ("enum", "text", "versioned") or oid in VERSIONED:

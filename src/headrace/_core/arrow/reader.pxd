@@ -15,7 +15,7 @@ cdef class BatchReader:
         readonly object field        # the fields of the columns, as the children of a struct
         readonly bint closed
         bint busy                    # a thread is inside the stream
-        bint ended
+        readonly bint ended          # there are no more batches
 
     cdef int read_schema(self) except -1
     cdef int check(self, int status, str doing) except -1

@@ -62,11 +62,11 @@ cdef class BatchReader:
 
     def __init__(self, data) -> None:
         cdef ArrowSchema schema
-        export = getattr(data, '__arrow_c_stream__', None)
-        if export is not None:
-            take_stream(export(), &self.stream)
+        if not hasattr(data, '__arrow_c_array__'):
+            take_stream(data.__arrow_c_stream__(), &self.stream)
             self.read_schema()
             return
+        # A batch may have both methods.
         memset(&schema, 0, sizeof(schema))
         self.single = Batch.__new__(Batch)
         pair = data.__arrow_c_array__()
