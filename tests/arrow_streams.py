@@ -55,7 +55,13 @@ RELEASE = ctypes.CFUNCTYPE(None, Pointer)
 class ArrowArrayStream(ctypes.Structure):
     """The C structure."""
 
-    _fields_ = [("get_schema", GET), ("get_next", GET), ("get_last_error", GET_ERROR), ("release", Pointer), ("private_data", Pointer)]  # fmt: skip
+    _fields_ = [
+        ("get_schema", GET),
+        ("get_next", GET),
+        ("get_last_error", GET_ERROR),
+        ("release", Pointer),
+        ("private_data", Pointer),
+    ]
 
 
 new_capsule: Any = ctypes.pythonapi.PyCapsule_New
@@ -69,7 +75,7 @@ def capsule(structure: ctypes.Structure, name: bytes) -> Any:
 
 
 class Counted:
-    """An object with `__arrow_c_stream__` whose batches come from an iterable. The iterable runs in the reader's thread.
+    """An object with `__arrow_c_stream__` whose batches come from an iterable, which runs in the reader's thread.
 
     An error of the iterable is one of the stream. `alive` counts the schemas and arrays that are not released yet,
     `twice` whatever was released more than once, and `released` is set when the stream is.

@@ -15,7 +15,7 @@ COLUMNS_ALONE = "measured on columns alone"
 
 
 class AdbcConnection:
-    """A connection. What other workloads need raises Unsupported."""
+    """A connection. It raises Unsupported for everything but COPY of columns."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

@@ -219,13 +219,14 @@ def test_what_returns_a_coroutine_passes_for_a_coroutine_function() -> None:
 
 
 EACH = ("fetch_each", "fetchrow_each", "fetchval_each")
+SHARED = {"copy_arrow_to_table", "copy_in", "copy_out", "insert_records", "stream", *EACH}
 
 
 @pytest.mark.parametrize(
     ("cls", "more"),
     [
-        ("Connection", {"copy_in", "copy_out", "insert_records", "stream", *EACH}),
-        ("Pool", {"copy_in", "copy_out", "insert_records", "listen", "run", "stats", "stream", "transaction", *EACH}),
+        ("Connection", SHARED),
+        ("Pool", {*SHARED, "listen", "run", "stats", "transaction"}),
     ],
 )
 def test_a_subclass_has_all_other_names_to_itself(cls: str, more: set[str]) -> None:

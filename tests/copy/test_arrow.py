@@ -98,7 +98,13 @@ async def test_data_frames_of_polars(conn: headrace.Connection) -> None:
     categories = polars.DataFrame({"b": polars.Series(["x", "y", "x"], dtype=polars.Categorical)})
     assert await conn.copy_arrow_to_table("t", categories) == "COPY 3"
     rows = await conn.fetch("SELECT a, b FROM t")
-    assert [tuple(row) for row in rows] == [(1, "short"), (None, "longer than twelve bytes"), (None, "x"), (None, "y"), (None, "x")]  # fmt: skip
+    assert [tuple(row) for row in rows] == [
+        (1, "short"),
+        (None, "longer than twelve bytes"),
+        (None, "x"),
+        (None, "y"),
+        (None, "x"),
+    ]
 
 
 async def test_data_frames_of_pandas(conn: headrace.Connection) -> None:

@@ -1,4 +1,4 @@
-"""copy_arrow_to_table: every Arrow type, and the types of PostgreSQL that it goes into, as the server prints the values."""
+"""copy_arrow_to_table: every Arrow type into the types of PostgreSQL that take it, as the server prints the values."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ D = Decimal
 UTC = datetime.UTC
 DAY = datetime.date(2024, 2, 29)
 AT = datetime.datetime(2024, 2, 29, 13, 14, 15, 123456)
+AT_UTC = AT.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -175,10 +176,8 @@ TIMES = [
         "0001-01-01 00:00:00",
     ),
     case("timestamp", of(pa.timestamp("ns"), AT), "2024-02-29 13:14:15.123456"),
-    case("timestamptz", of(pa.timestamp("us", "UTC"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"),
-    case(
-        "timestamptz", of(pa.timestamp("ns", "Europe/Paris"), AT.replace(tzinfo=UTC)), "2024-02-29 13:14:15.123456+00"
-    ),
+    case("timestamptz", of(pa.timestamp("us", "UTC"), AT_UTC), "2024-02-29 13:14:15.123456+00"),
+    case("timestamptz", of(pa.timestamp("ns", "Europe/Paris"), AT_UTC), "2024-02-29 13:14:15.123456+00"),
     case(
         "timestamptz", of(pa.timestamp("s", "+02:00"), AT.replace(tzinfo=UTC, microsecond=0)), "2024-02-29 13:14:15+00"
     ),
@@ -247,7 +246,7 @@ LISTS = [
     case("int2[]", of(pa.list_(pa.list_(pa.list_(pa.int16()))), [[[1], [2]], [[3], [4]]]), "{{{1},{2}},{{3},{4}}}"),
     case(
         "timestamptz[]",
-        of(pa.list_(pa.timestamp("us", "UTC")), [AT.replace(tzinfo=UTC)]),
+        of(pa.list_(pa.timestamp("us", "UTC")), [AT_UTC]),
         '{"2024-02-29 13:14:15.123456+00"}',
     ),
     case("numeric[]", of(pa.list_(pa.decimal128(9, 2)), [D("1.50"), None]), "{1.50,NULL}"),
@@ -269,12 +268,22 @@ MADE = [
     case(
         "pair",
         of(pa.struct({"m": pa.string(), "n": pa.int32()}), {"n": 1, "m": "bad"}, {"n": None, "m": None}, None),
-        "(1,bad)", "(,)", None,
+        "(1,bad)",
+        "(,)",
+        None,
     ),
     case("pair", of(pa.struct({"n": pa.int32()}), {"n": 1}), "(1,)"),
-    case("pair[]", of(pa.list_(pa.struct({"n": pa.int32(), "m": pa.string()})), [{"n": 1, "m": "bad"}, None]), '{"(1,bad)",NULL}'),
-    case("wide", of(pa.struct({"p": pa.struct({"n": pa.int8()}), "ns": pa.list_(pa.int64())}), {"p": {"n": 2}, "ns": [1, 2]}), '("(2,)","{1,2}")'),
-]  # fmt: skip
+    case(
+        "pair[]",
+        of(pa.list_(pa.struct({"n": pa.int32(), "m": pa.string()})), [{"n": 1, "m": "bad"}, None]),
+        '{"(1,bad)",NULL}',
+    ),
+    case(
+        "wide",
+        of(pa.struct({"p": pa.struct({"n": pa.int8()}), "ns": pa.list_(pa.int64())}), {"p": {"n": 2}, "ns": [1, 2]}),
+        '("(2,)","{1,2}")',
+    ),
+]
 
 BOUNDS = {"lower": pa.int32(), "upper": pa.int32()}
 RANGE = pa.struct({**BOUNDS, "lower_inc": pa.bool_(), "upper_inc": pa.bool_(), "empty": pa.bool_()})
@@ -290,15 +299,44 @@ RANGES = [
     case("int4range", of(pa.struct(BOUNDS), {"lower": 1, "upper": 5}, None), "[1,5)", None),
     case(
         "int4range",
-        of(RANGE, bounds(1, 5, False, True), bounds(None, 5), bounds(1, None), bounds(None, None), bounds(None, None, empty=True)),
-        "[2,6)", "(,5)", "[1,)", "(,)", "empty",
+        of(
+            RANGE,
+            bounds(1, 5, False, True),
+            bounds(None, 5),
+            bounds(1, None),
+            bounds(None, None),
+            bounds(None, None, empty=True),
+        ),
+        "[2,6)",
+        "(,5)",
+        "[1,)",
+        "(,)",
+        "empty",
     ),
-    case("numrange", of(pa.struct({"lower": pa.decimal128(5, 1), "upper": pa.float64(), "upper_inc": pa.bool_()}), {"lower": D("1.5"), "upper": 2.5, "upper_inc": True}), "[1.5,2.5]"),
-    case("tstzrange", of(pa.struct({"lower": pa.timestamp("us", "UTC"), "upper": pa.timestamp("us", "UTC")}), {"lower": AT.replace(tzinfo=UTC), "upper": None}), '["2024-02-29 13:14:15.123456+00",)'),
+    case(
+        "numrange",
+        of(
+            pa.struct({"lower": pa.decimal128(5, 1), "upper": pa.float64(), "upper_inc": pa.bool_()}),
+            {"lower": D("1.5"), "upper": 2.5, "upper_inc": True},
+        ),
+        "[1.5,2.5]",
+    ),
+    case(
+        "tstzrange",
+        of(
+            pa.struct({"lower": pa.timestamp("us", "UTC"), "upper": pa.timestamp("us", "UTC")}),
+            {"lower": AT_UTC, "upper": None},
+        ),
+        '["2024-02-29 13:14:15.123456+00",)',
+    ),
     case("int4range[]", of(pa.list_(RANGE), [bounds(1, 2), None]), '{"[1,2)",NULL}'),
-    case("floatrange", of(pa.struct({"lower": pa.float64(), "upper": pa.float64()}), {"lower": 0.5, "upper": 1.5}), "[0.5,1.5)"),
+    case(
+        "floatrange",
+        of(pa.struct({"lower": pa.float64(), "upper": pa.float64()}), {"lower": 0.5, "upper": 1.5}),
+        "[0.5,1.5)",
+    ),
     case("int4multirange", of(pa.list_(RANGE), [bounds(1, 2), bounds(5, 9)], [], None), "{[1,2),[5,9)}", "{}", None),
-]  # fmt: skip
+]
 
 CASES = [*INTEGERS, *DECIMALS, *FLOATS, *TEXTS, *BYTES, *TIMES, *OTHERS, *LISTS, *MADE, *RANGES]
 

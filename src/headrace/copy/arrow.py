@@ -60,8 +60,8 @@ def check_data(data: object) -> None:
         return
     hint = "; use copy_records_to_table() for rows of Python values" if isinstance(data, (list, tuple)) else ""
     raise TypeError(
-        "data is expected to have the Arrow PyCapsule interface (__arrow_c_stream__ or __arrow_c_array__), as tables of "
-        f"pyarrow, polars, pandas and DuckDB do, got {type(data).__name__} {shown(data)}{hint}"
+        "data is expected to have the Arrow PyCapsule interface (__arrow_c_stream__ or __arrow_c_array__), as tables "
+        f"of pyarrow, polars, pandas and DuckDB do, got {type(data).__name__} {shown(data)}{hint}"
     )
 
 

@@ -44,7 +44,7 @@ class Encoder(Protocol):
 
     @property
     def binary(self) -> bool:
-        """Whether the rows are in COPY's binary format, not in its text format."""
+        """True if the rows are in COPY's binary format, False if they are in its text format."""
 
 
 E = TypeVar("E", bound=Encoder)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from headrace._client.timeouts import time_limit
 from headrace._sql.named_parameters import bound
 from headrace.copy import command
-from headrace.copy.arrow import check_data, copy_arrow
 from headrace.copy.arguments import standard_strings, with_constants
+from headrace.copy.arrow import check_data, copy_arrow
 from headrace.copy.columns import prepared
 from headrace.copy.records import copy_records
 from headrace.copy.sink import Sink, writer

@@ -50,7 +50,7 @@ cdef class BatchEncoder:
 
     @property
     def has_rows(self) -> bool:
-        """Whether rows of the batch are left to encode."""
+        """True if rows of the batch are left to encode."""
         return self.batch is not None
 
     def start(self, Batch batch not None) -> None:

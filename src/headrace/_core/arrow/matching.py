@@ -152,7 +152,7 @@ def _array(field: Field, target: Target) -> Writer:
             codec = CODECS[target.base]
             return writers.bytes_writer(form, target.name, "form", codec, TEXT_FORMS[target.base].from_text)
         raise Mismatch(field, target, "it is expected to be a list")
-    # A list inside of a list is a dimension, unless the elements are arrays themselves: those of a domain over an array.
+    # A list inside of a list is a dimension, unless the elements are arrays themselves, by way of a domain.
     lists = [field]
     while _is_list(lists[-1]) and target.element.kind not in ("array", "multirange"):
         lists.append(lists[-1].children[0])
