@@ -254,6 +254,11 @@ LISTS = [
     case(
         "text[]", pa.ListArray.from_arrays(of(pa.int32(), 0, 2), of(pa.string(), "a", "a").dictionary_encode()), "{a,a}"
     ),
+    case("inet[]", of(pa.string(), '{10.0.0.1,NULL,"::1"}', None), "{10.0.0.1,NULL,::1}", None),
+    case("text[]", of(pa.string_view(), '{"a b",c}'), '{"a b",c}'),
+    case("timetz[]", of(pa.string(), "{{12:00:00+02},{13:00:00+02}}"), "{{12:00:00+02},{13:00:00+02}}"),
+    case("int4range", of(pa.string(), "[1,5)", "empty", "(,3]"), "[1,5)", "empty", "(,4)"),
+    case("int4multirange", of(pa.large_string(), "{[1,2),[5,9)}"), "{[1,2),[5,9)}"),
     case("int2vector", of(pa.list_(pa.int16()), [1, 2]), "1 2"),
 ]
 

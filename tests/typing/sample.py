@@ -165,6 +165,11 @@ async def cursors(connection: headrace.Connection) -> None:
 async def copies(connection: headrace.Connection) -> None:
     async for record in connection.copy_out(PRODUCTS, [1]):
         assert_type(record, Record)
+
+    class Columns:
+        def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+    assert_type(await connection.copy_arrow_to_table("product", Columns(), columns=["id"]), str)
     async for product in connection.copy_out(PRODUCTS, [1], row=Product):
         assert_type(product, Product)
     async with connection.copy_in("product", columns=["id", "name"]) as copy:

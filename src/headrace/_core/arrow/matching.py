@@ -85,6 +85,10 @@ def writer_for(field: Field, target: Target) -> Writer:
         if len(field.children) != 2 or field.children[0].format not in RUN_ENDS:
             raise Mismatch(field, target, "the ends of its runs are not integers")
         return writers.run_end_writer(field.children[0].format, writer_for(field.children[1], target))
+    if form in STRINGS and target.base in CODECS and target.kind in ("array", "range", "multirange"):
+        writer = _from_text_form(form, target)
+        if writer is not None:
+            return writer
     if target.kind == "array":
         return _array(field, target)
     if target.kind == "composite":
@@ -144,13 +148,18 @@ def _from_string(form: str, target: Target) -> Writer | None:
     return None
 
 
+def _from_text_form(form: str, target: Target) -> Writer | None:
+    """Return the writer of the text form of a built-in array or range, None if there is none."""
+    codec = CODECS[target.base]
+    if target.base in TEXT_FORMS:  # int2vector and oidvector
+        return writers.bytes_writer(form, target.name, "form", codec, TEXT_FORMS[target.base].from_text)
+    return writers.parsed_writer(form, target.name, codec)
+
+
 def _array(field: Field, target: Target) -> Writer:
     assert target.element is not None
     form = field.format
     if not _is_list(field):
-        if form in STRINGS and target.base in TEXT_FORMS:  # int2vector and oidvector
-            codec = CODECS[target.base]
-            return writers.bytes_writer(form, target.name, "form", codec, TEXT_FORMS[target.base].from_text)
         raise Mismatch(field, target, "it is expected to be a list")
     # A list inside of a list is a dimension, unless the elements are arrays themselves, by way of a domain.
     lists = [field]

@@ -29,14 +29,15 @@ from headrace._core.arrow.convert cimport (
     native_i16, native_i32, native_i64, native_i8, native_u16, native_u32, native_u64, native_u8,
 )
 from headrace._core.codecs.base cimport Codec
-from headrace._core.codecs.calendar cimport date_text, timestamp_text
+from headrace._core.codecs.calendar cimport date_text
+from headrace._core.codecs.format_variants cimport text_variant
 from headrace._core.codecs.text import NulError
 from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, put_byte, put_bytes, put_i32, put_value, reserve, store_f32,
     store_f64, store_u16, store_u32, store_u64, value_too_long,
 )
 
-from headrace.exceptions import InterfaceError
+from headrace.exceptions import InterfaceError, ProtocolError
 from headrace.exceptions._values import shown
 
 cdef extern from *:
@@ -476,8 +477,8 @@ cdef int put_float_numeric(Writer self, WriteBuffer out, int64_t i) except -1:
         object text = repr(number)
     if writer.kind != F64 and isfinite(number):
         text = writer.convert(number)
-    elif text.endswith('.0'):
-        text = text[:-2]
+    else:
+        text = text.removesuffix('.0')
     return writer.codec.encode(writer.codec, out, Decimal(text))
 
 
@@ -799,6 +800,33 @@ cdef int put_interval_form(Writer self, WriteBuffer out, int64_t i) except -1:
         const char *data = writer.bytes_at(i, &size)
     months, days, microseconds = writer.convert(PyUnicode_DecodeUTF8(data, size, NULL))
     return put_interval(out, microseconds, days, months)
+
+
+cdef int put_parsed(Writer self, WriteBuffer out, int64_t i) except -1:
+    """Write the value that a text stands for: a codec in text reads it, the one in binary writes it."""
+    cdef:
+        BytesWriter writer = <BytesWriter>self
+        Py_ssize_t size = 0
+        const char *data = writer.bytes_at(i, &size)
+        Codec reader = <Codec>writer.convert
+    try:
+        value = reader.decode(reader, data, size)
+    except (ProtocolError, ValueError, TypeError) as error:
+        text = PyUnicode_DecodeUTF8(data, size, b'replace')
+        raise ValueError(f'expected the text form of {self.target}, got {shown(text)}') from error
+    return writer.codec.encode(writer.codec, out, value)
+
+
+def parsed_writer(form: str, target: str, Codec codec) -> Writer | None:
+    """Return the writer of the text form of an array or a range by its codec, None if a codec cannot read that form."""
+    cdef:
+        BytesWriter writer
+        Codec reader = text_variant(codec) if codec.format == 1 else None
+    if reader is None:
+        return None
+    writer = bytes_writer(form, target, 'form', codec, reader)
+    writer.put = put_parsed
+    return writer
 
 
 def bytes_writer(form: str, target: str, how: str, Codec codec=None, convert=None) -> Writer:
