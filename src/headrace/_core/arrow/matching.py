@@ -158,7 +158,6 @@ def _from_text_form(form: str, target: Target) -> Writer | None:
 
 def _array(field: Field, target: Target) -> Writer:
     assert target.element is not None
-    form = field.format
     if not _is_list(field):
         raise Mismatch(field, target, "it is expected to be a list")
     # A list inside of a list is a dimension, unless the elements are arrays themselves, by way of a domain.
