@@ -219,7 +219,16 @@ def test_what_returns_a_coroutine_passes_for_a_coroutine_function() -> None:
 
 
 EACH = ("fetch_each", "fetchrow_each", "fetchval_each")
-SHARED = {"copy_arrow_to_table", "copy_in", "copy_out", "insert_records", "stream", *EACH}
+SHARED = {
+    "add_query_hook",
+    "copy_arrow_to_table",
+    "copy_in",
+    "copy_out",
+    "insert_records",
+    "remove_query_hook",
+    "stream",
+    *EACH,
+}
 
 
 @pytest.mark.parametrize(
