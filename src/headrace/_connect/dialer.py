@@ -1,8 +1,7 @@
 """Dials several addresses: staggered attempts in order of preference, until one is connected.
 
 An address that neither answers nor refuses does not delay the others: the next one is dialed after a quarter of a
-second, or as soon as the previous one has failed. Only connecting overlaps. TLS and authentication, which come after
-it, run for one address at a time, so that no two servers see a password.
+second, or as soon as the previous one has failed. What comes after connecting is the subject of `race`.
 
 Source: RFC 8305, "Happy Eyeballs Version 2", section 5.
 """
@@ -10,15 +9,15 @@ Source: RFC 8305, "Happy Eyeballs Version 2", section 5.
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace._connect.endpoint import Endpoint
+from headrace._connect.race import PATIENCE
 from headrace._connect.tls import attempts
 from headrace.exceptions import (
     ClientConfigurationError,
@@ -31,13 +30,14 @@ from headrace.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from headrace._connect.hosts import HostBook
     from headrace._connect.params.resolve import Address, ConnectParams
 
 CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is dialed beside one that has not answered (RFC 8305, section 8)."""
 
 LEAST_SHARE = 1.0
-"""Seconds that each address gets at least for TLS and authentication, if that much time is left."""
+"""Seconds that each address gets at least before it makes room for another one, if that much time is left."""
 
 # The server is unavailable just now, so the next address is tried. Any other error would come from every address.
 TRY_NEXT = frozenset({"57P01", "57P02", "57P03"})
@@ -48,6 +48,10 @@ Rank = tuple[int, int]
 """The position of an address in the order of preference: the number of its host, and its number within the host."""
 
 
+Failed = Callable[[Rank, str, Exception, "Hashable | None"], None]
+"""Told the rank of an address that has failed, its text, the error, and the address or place to remember, if any."""
+
+
 @dataclass(slots=True, eq=False)
 class Dialed:
     """A connected socket, and how much of the address's `connect_timeout` connecting took."""
@@ -56,6 +60,8 @@ class Dialed:
     endpoint: Endpoint
     sock: socket.socket
     seconds: float
+    last_chance: bool = False
+    """True if the address has made room for others before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,19 +70,21 @@ class _Step:
 
     rank: Rank
     where: str
+    key: Hashable
     run: Callable[[], Coroutine[Any, Any, Sequence[Endpoint] | Dialed]]
+    last_chance: bool = False
+    began: float = 0.0
 
 
 class Dialer:
     """One pass through the addresses. `next()` returns connected sockets; `close()` must be called at the end.
 
-    `failed(rank, where, error)` is called for each address that cannot be connected to.
+    `failed` is called for each address that cannot be connected to. `book` has the order of the addresses of a host.
     """
 
-    def __init__(
-        self, params: ConnectParams, addresses: Sequence[Address], failed: Callable[[Rank, str, Exception], None]
-    ) -> None:
+    def __init__(self, params: ConnectParams, addresses: Sequence[Address], failed: Failed, book: HostBook) -> None:
         self._params = params
+        self._book = book
         self._chosen: str | None = None
         self._begun = "nothing yet"
         self._failed = failed
@@ -95,9 +103,9 @@ class Dialer:
         """Number of addresses left. A host that has not been looked up counts as one."""
         return len(self._connected) + len(self._under_way) + len(self._to_begin)
 
-    def share(self, deadline: float) -> float:
-        """Return the seconds that the last returned address gets before the other addresses are tried."""
-        return share_of(deadline - asyncio.get_running_loop().time(), self.left)
+    def again(self, dialed: Dialed) -> None:
+        """Connect to an address once more, after all others."""
+        self._to_begin.append(self._connect(dialed.rank, dialed.endpoint, last_chance=True))
 
     async def next(self, deadline: float | None = None) -> Dialed | None:
         """Return a connected socket, the most preferred if there are several; None if no address is left.
@@ -129,6 +137,7 @@ class Dialer:
 
     async def close(self) -> None:
         """Close the connected sockets and abort the attempts under way, which are reported as failed."""
+        now = asyncio.get_running_loop().time()
         for dialed in self._connected:
             dialed.sock.close()
         self._connected.clear()
@@ -136,18 +145,21 @@ class Dialer:
         under_way, self._under_way = self._under_way, {}
         for task, step in under_way.items():
             if task.done():
-                _close(task)
+                close_dialed(task)
             else:
-                task.add_done_callback(_close)
+                task.add_done_callback(close_dialed)
                 task.cancel()
-            self._failed(step.rank, step.where, TimeoutError("no answer so far"))
+            seconds = now - step.began
+            key = step.key if seconds >= CONNECTION_ATTEMPT_DELAY else None
+            self._failed(step.rank, step.where, TimeoutError(f"no answer in {seconds:.3g} s"), key)
         if under_way:
             await asyncio.wait(under_way)
 
     async def _begin(self, step: _Step, loop: asyncio.AbstractEventLoop, *, alone: bool) -> None:
         """Begin a step. If there is nothing else to do or to wait for, it needs no task."""
         self._begun = step.where
-        self._next_at = loop.time() + CONNECTION_ATTEMPT_DELAY
+        step.began = loop.time()
+        self._next_at = step.began + CONNECTION_ATTEMPT_DELAY
         if self._under_way or self._to_begin or not alone:
             self._under_way[loop.create_task(step.run())] = step
             return
@@ -177,23 +189,27 @@ class Dialer:
             self._connected.append(result)
             return
         endpoints = [self._connect((step.rank[0], number), endpoint) for number, endpoint in enumerate(result)]
-        self._to_begin = deque(sorted([*endpoints, *self._to_begin], key=lambda each: each.rank))
+        self._to_begin = deque(sorted([*endpoints, *self._to_begin], key=lambda each: (each.last_chance, each.rank)))
         self._next_at = 0.0
 
     def _fail(self, step: _Step, error: Exception) -> None:
         if not another_address_may_work(error):
             raise error
-        self._failed(step.rank, step.where, error)
+        self._failed(step.rank, step.where, error, step.key)
 
     def _look_up(self, rank: Rank, address: Address) -> _Step:
         async def run() -> Sequence[Endpoint]:
             async with connect_timeout(self._params.connect_timeout):
-                found = await _resolve(self._params, address)
-            return [Endpoint(self._params, address, family, sockaddr) for family, sockaddr in found]
+                found = await _resolve(address)
+            endpoints = {
+                (address, sockaddr): Endpoint(self._params, address, family, sockaddr) for family, sockaddr in found
+            }
+            now, evenly = asyncio.get_running_loop().time(), self._params.load_balance_hosts
+            return [endpoints[place] for place in self._book.order(list(endpoints), now, evenly=evenly)]
 
-        return _Step(rank, str(address), run)
+        return _Step(rank, str(address), address, run)
 
-    def _connect(self, rank: Rank, endpoint: Endpoint) -> _Step:
+    def _connect(self, rank: Rank, endpoint: Endpoint, *, last_chance: bool = False) -> _Step:
         async def run() -> Dialed:
             loop = asyncio.get_running_loop()
             began = loop.time()
@@ -205,18 +221,18 @@ class Dialer:
             async with connect_timeout(params.connect_timeout):
                 await endpoint.prepare()
                 sock = await endpoint.connect()
-            return Dialed(rank, endpoint, sock, loop.time() - began)
+            return Dialed(rank, endpoint, sock, loop.time() - began, last_chance)
 
-        return _Step(rank, str(endpoint), run)
+        return _Step(rank, str(endpoint), endpoint.place, run, last_chance)
 
 
 @asynccontextmanager
-async def connect_timeout(seconds: float | None, spent: float = 0.0) -> AsyncIterator[None]:
+async def connect_timeout(seconds: float | None, spent: float = 0.0) -> AsyncIterator[asyncio.Timeout]:
     """Limit a block to what is left of `connect_timeout` after `spent` seconds. Raises TimeoutError, which says so."""
     limit = asyncio.timeout(None if seconds is None else max(seconds - spent, 0))
     try:
         async with limit:
-            yield
+            yield limit
     except TimeoutError:
         if limit.expired():
             raise TimeoutError(f"no connection within {seconds:g} s (connect_timeout)") from None
@@ -226,6 +242,14 @@ async def connect_timeout(seconds: float | None, spent: float = 0.0) -> AsyncIte
 def share_of(left: float, others: int) -> float:
     """Return how many of the remaining seconds an address gets if so many others follow it."""
     return max(left / (others + 1), min(left, LEAST_SHARE), 0)
+
+
+def patience(left: float | None, others: int) -> float:
+    """Return the seconds of silence after which an address makes room, if so many others are tried too.
+
+    `left` are the seconds until the search ends, if it ends.
+    """
+    return PATIENCE if left is None else min(PATIENCE, share_of(left, others))
 
 
 def another_address_may_work(error: Exception) -> bool:
@@ -240,13 +264,13 @@ def another_address_may_work(error: Exception) -> bool:
     return isinstance(error, (OSError, ProtocolError, InterfaceError, TargetServerAttributeNotMatched))
 
 
-def _close(task: asyncio.Task[Any]) -> None:
+def close_dialed(task: asyncio.Task[Any]) -> None:
     """Close the socket of a task that finished just as it was cancelled."""
     if not task.cancelled() and task.exception() is None and isinstance(task.result(), Dialed):
         task.result().sock.close()
 
 
-async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, Any]]:
+async def _resolve(address: Address) -> list[tuple[int, Any]]:
     """Return the socket addresses of a host, looked up again at each attempt. Raises socket.gaierror."""
     if address.is_unix:
         return [(socket.AF_UNIX, address.socket_path)]
@@ -262,7 +286,4 @@ async def _resolve(params: ConnectParams, address: Address) -> list[tuple[int, A
         code = error.errno if isinstance(error, socket.gaierror) else socket.EAI_NONAME
         reason = error.strerror if isinstance(error, socket.gaierror) else "it is not a host name"
         raise socket.gaierror(code, f"cannot look up the host {address.target!r}: {reason}") from None
-    found = list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
-    if params.load_balance_hosts:
-        random.SystemRandom().shuffle(found)
-    return list(found)
+    return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))

@@ -60,6 +60,11 @@ class Endpoint:
     hostname: str | None = None
     """The name that the TLS handshake sends and verifies."""
 
+    @property
+    def place(self) -> tuple[Address, Any]:
+        """The socket address and the host that it belongs to."""
+        return self.address, self.sockaddr
+
     def __str__(self) -> str:
         """Return the address as the user gave it, and the resolved address if it is different."""
         text = str(self.address)

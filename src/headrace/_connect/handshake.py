@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace._connect.auth import Authenticator, Work
+from headrace._connect.auth import Authenticator, AuthRequest, Work
 from headrace._connect.hashing import hashers
 from headrace._connect.poolers import explain_refused_parameter
 from headrace._connect.tls import certificate_requested
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from headrace._connect.endpoint import Endpoint
     from headrace._connect.params.resolve import Address, ConnectParams, Secret
     from headrace._io.driver import Driver
+
+
+class Turn(Protocol):
+    """The turn of an attempt to authenticate, if other attempts are under way; see `race`."""
+
+    def heard(self) -> None:
+        """Record that the server has said something."""
+
+    def ask_turn(self) -> asyncio.Future[None] | None:
+        """Return None if this attempt may authenticate now, or else a future for its turn."""
 
 
 class Credentials:
@@ -64,8 +74,10 @@ async def authenticator_for(
     )
 
 
-async def start(driver: Driver, endpoint: Endpoint, authenticator: Authenticator) -> int:
+async def start(driver: Driver, endpoint: Endpoint, authenticator: Authenticator, turn: Turn | None = None) -> int:
     """Send the startup message and answer the server's requests; return the protocol version at ReadyForQuery.
+
+    The server's first request is answered when it is this attempt's `turn`.
 
     Raises PostgresError, ProtocolError or InterfaceError if the server or the authenticator refuses, ssl.SSLError if
     the server rejects the client's certificate, and ConnectionDoesNotExistError if the server closes the connection
@@ -76,7 +88,7 @@ async def start(driver: Driver, endpoint: Endpoint, authenticator: Authenticator
     if driver.is_closed:
         # It was closed while the user's callable was asked for the password, for instance.
         raise _gone(endpoint, driver.session.failure)
-    exchange = _Exchange(driver, authenticator)
+    exchange = _Exchange(driver, authenticator, turn)
     request = driver.start(
         startup_message(params.max_protocol_version, params.startup_parameters()),
         exchange.on_authentication,
@@ -113,10 +125,12 @@ def _gone(endpoint: Endpoint, reason: object) -> Exception:
 class _Exchange:
     """Passes authentication messages between a driver and an authenticator, and runs slow steps in a thread."""
 
-    def __init__(self, driver: Driver, authenticator: Authenticator) -> None:
+    def __init__(self, driver: Driver, authenticator: Authenticator, turn: Turn | None) -> None:
         self.waiter: asyncio.Future[Any] | None = None
         self._driver = driver
         self._authenticator = authenticator
+        self._turn = turn
+        self._waits_for_turn: asyncio.Future[None] | None = None
         self._working: asyncio.Future[object] | None = None
         self._hashes = False
         self._held: tuple[int, bytes] | None = None
@@ -124,6 +138,16 @@ class _Exchange:
 
     def on_authentication(self, code: int, payload: bytes) -> None:
         """Process an Authentication message from the session."""
+        if self._turn is not None:
+            self._turn.heard()
+            # The server may let the client in without a question, and then there is nothing to wait for.
+            waiter = self._waits_for_turn
+            if waiter is None and code != AuthRequest.OK:
+                waiter = self._turn.ask_turn()
+            if waiter is not None:
+                self._waits_for_turn = waiter
+                waiter.add_done_callback(lambda waiter: self._go_on(waiter, code, payload))
+                return
         if self._working is not None and not self._hashes and self._held is None:
             # With GSSAPI the server's last token and AuthenticationOk come together: process the token first.
             self._held = code, payload
@@ -144,6 +168,11 @@ class _Exchange:
             finally:
                 del reply  # it may be the password, which no local variable may show in a traceback
 
+    def _go_on(self, waiter: asyncio.Future[None], code: int, payload: bytes) -> None:
+        self._waits_for_turn = None
+        if not waiter.cancelled() and not self._driver.is_closed:
+            self.on_authentication(code, payload)
+
     async def finish(self) -> None:
         """Wait for the last step after ReadyForQuery, and raise its error, so that nothing is accepted before it."""
         while self._working is not None:
@@ -157,6 +186,8 @@ class _Exchange:
         """Stop waiting for a result, and mark an error that nobody retrieved as retrieved."""
         if self._working is not None:
             self._working.cancel()
+        if self._waits_for_turn is not None:
+            self._waits_for_turn.cancel()
         if self.waiter is not None and self.waiter.done() and not self.waiter.cancelled():
             self.waiter.exception()
 

@@ -355,6 +355,10 @@ class ProtocolError(InternalClientError):
 class TargetServerAttributeNotMatched(InternalClientError):
     """No host is of the kind that target_session_attrs asks for."""
 
+    role: str | None = None
+    """The role of the server, if the error is about one: 'primary', 'standby', or 'read-only' for a primary whose
+    transactions are read-only by default."""
+
 
 class OutdatedSchemaCacheError(InternalClientError):
     """The driver's description of a type no longer matches the database. It must be looked up again."""

@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import functools
 import pickle
-import random
 import ssl
 import string
 import traceback
@@ -130,15 +129,6 @@ def test_keyword_arguments_beat_the_dsn(dsn: str, arguments: dict[str, Any], exp
 )
 def test_addresses_that_make_no_sense(arguments: dict[str, Any], reason: str) -> None:
     assert reason in refused(**arguments)
-
-
-def test_random_order_is_a_permutation_each_time_anew() -> None:
-    given = params(host=[f"h{i}" for i in range(20)], load_balance_hosts="random")
-    orders = {given.ordered_addresses(random.Random(seed)) for seed in range(5)}
-    assert len(orders) == 5
-    assert all(set(order) == set(given.addresses) for order in orders)
-    fixed = params(host=["a", "b"])
-    assert fixed.ordered_addresses() == fixed.addresses
 
 
 # ---- where a value comes from

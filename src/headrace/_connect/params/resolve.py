@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -90,17 +89,6 @@ class ConnectParams:
     def startup_parameters(self) -> dict[str, str]:
         """Return the fields of the startup message, user and database first."""
         return {"user": self.user, "database": self.database, **self.server_settings}
-
-    def ordered_addresses(self, generator: random.Random | None = None) -> tuple[Address, ...]:
-        """Return the addresses in the order of one connect: as given, or shuffled if load_balance_hosts says so.
-
-        The addresses that each host resolves to must be shuffled too. `generator` makes the order repeatable.
-        """
-        if not self.load_balance_hosts:
-            return self.addresses
-        shuffled = list(self.addresses)
-        (generator or random.SystemRandom()).shuffle(shuffled)
-        return tuple(shuffled)
 
     async def password_for(self, address: Address) -> Secret | None:
         """Return the password for a server; None if there is none.

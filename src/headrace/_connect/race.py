@@ -1,0 +1,113 @@
+"""The race of several servers for one connection: which address is tried when, and who may authenticate.
+
+The rules:
+
+1. The addresses are tried in the order of preference. The next one is begun when an attempt has failed, or when the
+   servers of all attempts under way have been silent for a while. The first session that suits wins.
+2. At most two attempts are under way at once. If both servers stay silent and another address is left, the attempt that
+   has been silent for longest makes room, and its address is tried once more at the end.
+3. One attempt at a time authenticates, so that the others cost their servers no session and see no password. Its turn
+   ends with the attempt, or when its server has been silent for some seconds.
+
+Only attempts whose server has accepted the connection take part, because an address that is still being connected to
+costs nobody anything. This module does no I/O. The caller passes the time, in seconds of one clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+ANSWER_DELAY: Final = 1.0
+"""Seconds in which a server that has accepted a connection must have said something, or the next address is begun."""
+
+PATIENCE: Final = 3.0
+"""Seconds of silence after which an attempt makes room for another address and loses its turn."""
+
+AT_ONCE: Final = 2
+"""The most attempts for one connection at a time."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An attempt at one address, from the accepted connection to the session."""
+
+    since: float
+    """When its server was heard for the last time; at first, when it accepted the connection."""
+    last_chance: bool
+    """True if the address made room before. It is not asked to do so again."""
+    heard: bool = False
+    """True if its server has said anything."""
+    waits: bool = False
+    """True if it waits for its turn to authenticate. Its server is not silent then."""
+    has_turn: bool = False
+
+
+class Race:
+    """The attempts of one search. `patience` is the time in seconds that rules 2 and 3 speak of.
+
+    A strict race gives up every attempt whose server is silent for so long: it looks for a server that is preferred,
+    and another one will do.
+    """
+
+    def __init__(self, patience: float = PATIENCE, *, strict: bool = False) -> None:
+        self.patience = patience
+        self.strict = strict
+        self.attempts: list[Attempt] = []
+
+    def begin(self, now: float, *, last_chance: bool = False) -> Attempt:
+        """Record that a server has accepted a connection."""
+        attempt = Attempt(now, last_chance)
+        self.attempts.append(attempt)
+        return attempt
+
+    def end(self, attempt: Attempt) -> None:
+        """Record that an attempt has ended."""
+        if attempt in self.attempts:
+            self.attempts.remove(attempt)
+
+    def heard(self, attempt: Attempt, now: float) -> None:
+        """Record that the server of an attempt has said something."""
+        attempt.heard = True
+        attempt.since = now
+
+    def ask_turn(self, attempt: Attempt, now: float) -> Attempt | None:
+        """Have an attempt wait for its turn to authenticate; return the attempt that has got the turn by this, if any."""
+        if attempt.has_turn:
+            return attempt
+        attempt.waits = True
+        return self.next_turn(now)
+
+    def next_turn(self, now: float) -> Attempt | None:
+        """Give the turn to the attempt that has waited for longest, if no other has it, and return that attempt."""
+        if any(each.has_turn and now - each.since < self.patience for each in self.attempts):
+            return None
+        for attempt in self.attempts:
+            if attempt.waits:
+                attempt.waits, attempt.has_turn, attempt.since = False, True, now
+                return attempt
+        return None
+
+    def may_begin(self, now: float) -> bool:
+        """Return whether another address is to be begun now."""
+        return len(self.attempts) < AT_ONCE and all(now >= self._stalls_at(each) for each in self.attempts)
+
+    def to_give_up(self, now: float, *, others_left: bool) -> list[Attempt]:
+        """Return the attempts to be given up now, because of their silence."""
+        silent = [each for each in self.attempts if not each.waits and now - each.since >= self.patience]
+        if self.strict:
+            return silent
+        if not others_left or len(self.attempts) < AT_ONCE:
+            return []
+        return sorted((each for each in silent if not each.last_chance), key=lambda each: each.since)[:1]
+
+    def next_change(self, now: float) -> float | None:
+        """Return the seconds until the answers of the other methods may change by the time alone; None for never."""
+        times = [time for each in self.attempts for time in (self._stalls_at(each), each.since + self.patience)]
+        return min((time - now for time in times if time > now), default=None)
+
+    def _stalls_at(self, attempt: Attempt) -> float:
+        """Return when the server of an attempt is silent for long enough to begin the next address."""
+        if attempt.waits:
+            return float("inf")
+        return attempt.since + (self.patience if attempt.heard else min(ANSWER_DELAY, self.patience))
