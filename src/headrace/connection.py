@@ -80,6 +80,7 @@ from headrace.types import ServerVersion, parse_server_version
 
 if TYPE_CHECKING:
     from headrace._client.session_state import SessionState
+    from headrace._connect.hosts import Place
     from headrace._connect.params.resolve import Address, ConnectParams
     from headrace._core.rows.row_plan import RowShape
     from headrace._io.driver import Driver
@@ -118,6 +119,8 @@ class Connection(Generic[RecordT_co]):
     _initial_state: SessionState | None = None
     """The state of the session that each caller of a pool gets; None if it is not known."""
     _strict_transactions = False
+    _place: Place | None = None
+    """The socket address that it is connected to, and the host that this belongs to."""
     _reset_query: str | None = None
     _lost_callback: Callable[[Connection], None] | None = None
     _lost_with: object = None
@@ -1809,4 +1812,5 @@ async def connect(
         driver.terminate()
         raise
     connection._strict_transactions = strict_transactions
+    connection._place = opened.endpoint.place
     return connection

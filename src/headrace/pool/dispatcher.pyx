@@ -340,6 +340,9 @@ cdef class Dispatcher(PoolCallbacks):
             error = TimeoutError(f'the command timed out after {max(request.timeout, 0):g} seconds')
             if request.waits:
                 self.maintenance.explain(error)
+            elif request.state <= QUEUED and request.can_encode_again():
+                # The connection has not sent it, and drops it now.
+                error.safe_to_retry = True
             request.deliver(None, error)
         self.give_up(request)
 
@@ -410,8 +413,12 @@ cdef class Dispatcher(PoolCallbacks):
     cdef int reported(self, Driver driver, str name) except -1:
         """Block the connection until it is known whether a shared call has changed the setting."""
         cdef PooledConnection pooled = <PooledConnection>driver.pooled
-        if name == 'in_hot_standby' or pooled.leased or pooled.gone or not pooled.is_reset:
-            # The server's role is not a setting, and the reset of a lease undoes its changes.
+        if name == 'in_hot_standby':
+            # The server's role is not a setting.
+            self.maintenance.role_reported(pooled)
+            return 0
+        if pooled.leased or pooled.gone or not pooled.is_reset:
+            # The reset of a lease undoes its changes.
             return 0
         if pooled.reported is None:
             pooled.reported = set()

@@ -12,6 +12,9 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from headrace._client.session_state import session_state
+from headrace._connect.connector import asked_role
+from headrace._connect.hosts import REMEMBERED, HostBook
+from headrace._connect.roles import reports_role, role, suits
 from headrace.exceptions import is_transient
 from headrace.pool.dispatcher import PING_TIMEOUT, Dispatcher
 from headrace.pool.scheduler import (
@@ -26,9 +29,11 @@ from headrace.pool.scheduler import (
 from headrace.pool.stats import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from headrace._client.session_state import SessionState
+    from headrace._connect.hosts import Place
+    from headrace._connect.params.resolve import Address
     from headrace._io.driver import Driver
     from headrace.connection import Connection
 
@@ -61,6 +66,9 @@ class Maintenance:
         self.dispatcher = Dispatcher(scheduler, self, repeat_reads=repeat_reads, pipeline_writes=pipeline_writes)
         self.check = check
         self.connect_timeout = connect_timeout
+        self.hosts = HostBook(self._places)
+        self._look: asyncio.Task[Any] | None = None
+        self._looked_at = 0.0
         self._connect = connect
         self._occupation = occupation
         self._dropped = dropped
@@ -83,11 +91,12 @@ class Maintenance:
         """True if connections are opened and used."""
         return self._running
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine in the background, at most until the pool is closed."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -117,12 +126,18 @@ class Maintenance:
 
     async def _open(self, opening: Opening) -> None:
         """Open one connection and add it to the pool."""
+        with self.hosts.choosing() as choice:
+            try:
+                connection = await self._connect()
+            except BaseException:
+                self.scheduler.end_opening(opening)
+                raise
+            self._add(connection, opening)
+            choice.address = None
+
+    def _add(self, connection: Connection, opening: Opening) -> None:
+        """Add a new connection to the pool."""
         scheduler = self.scheduler
-        try:
-            connection = await self._connect()
-        except BaseException:
-            scheduler.end_opening(opening)
-            raise
         if not self._running or connection.is_closed() or not scheduler.has_capacity():
             # A slow attempt may come too late, because another connection was opened meanwhile.
             scheduler.end_opening(opening)
@@ -179,13 +194,19 @@ class Maintenance:
         if self.scheduler.refusal_retires(error, now):
             log.warning("all connections are replaced, because no other can be opened: %s", error)
             self.expire(Reason.GENERATION_RETIRED)
-        delay = self.scheduler.failed(error, now)
+        delay = self._back_off(error)
         patience = self.connect_timeout if self.connect_timeout is not None else float("inf")
         for claim in self.scheduler.claims_to_fail(now, patience):
             self.dispatcher.fail(claim, self._refusal(error, patience))
         if delay:
             log.warning("a connection could not be opened, the next attempt is in %.1f seconds: %r", delay, error)
+
+    def _back_off(self, error: BaseException) -> float:
+        """Wait before the next attempt to connect; return the seconds, 0 if one is due already."""
+        delay = self.scheduler.failed(error, boot_time(), several_hosts=self.hosts.has_several)
+        if delay:
             self._next_attempt = self.loop.call_later(delay, self._try_again)
+        return delay
 
     def _refusal(self, error: BaseException, patience: float) -> BaseException:
         """Return the error for a caller that has waited in vain, because no connection can be opened."""
@@ -193,6 +214,7 @@ class Maintenance:
             return copy_of(error)
         late = TimeoutError(f"no connection could be opened within {patience:g} seconds: {error}")
         late.__cause__ = error
+        late.safe_to_retry = True  # type: ignore[attr-defined]
         return late
 
     def explain(self, error: BaseException) -> None:
@@ -201,6 +223,8 @@ class Maintenance:
         If connections cannot be opened, its cause is the last failure to open one.
         """
         error.add_note(self._occupation())
+        # The call was not sent to any server.
+        error.safe_to_retry = True  # type: ignore[attr-defined]
         cause = self.scheduler.last_error
         reason = "no connection was free"
         if cause is not None:
@@ -295,6 +319,7 @@ class Maintenance:
             self.retire(pooled, Reason.SETTINGS_CHANGED)
         else:
             self.dispatcher.unblock(pooled)
+            self.look_at_role(pooled)
 
     async def _session_state(self, pooled: PooledConnection) -> SessionState | None:
         """Return the state of a session; None if the server does not report it, or not in time."""
@@ -365,6 +390,115 @@ class Maintenance:
         for pooled in self.scheduler.next_generation(boot_time()):
             self.retire(pooled, reason)
 
+    # -- roles and hosts -------------------------------------------------------------------------------------------
+
+    def role_reported(self, pooled: PooledConnection) -> None:
+        """Look at the role of a server that has reported it, after the reply that the report may be a part of."""
+        self.loop.call_soon(self.look_at_role, pooled)
+
+    def look_at_role(self, pooled: PooledConnection) -> None:
+        """Retire the connections to a server that no longer suits `target_session_attrs`."""
+        if reports_role(parameters := pooled.driver.session.parameters):
+            self._compare_role(pooled, parameters)
+
+    def _compare_role(self, pooled: PooledConnection, parameters: Mapping[str, str]) -> None:
+        wanted = pooled.connection._params.target_session_attrs
+        if pooled.gone or not self._running or suits(wanted, parameters):
+            return
+        place = pooled.connection._place
+        log.warning(
+            "the connections to %s are replaced: it is %s, and target_session_attrs is %s",
+            pooled.connection._address, role(parameters), wanted,
+        )  # fmt: skip
+        self.hosts.mismatched(place, self.loop.time())
+        self._dropped()
+        for each in list(self.scheduler.connections.values()):
+            if each.connection._place == place:
+                # A lease keeps its connection until its end.
+                each.misfit = True
+                if not each.leased:
+                    self.retire(each, Reason.ROLE_CHANGED)
+
+    def _places(self) -> list[Place]:
+        """Return the socket address of each connection."""
+        return [
+            pooled.connection._place
+            for pooled in self.scheduler.connections.values()
+            if pooled.connection._place is not None
+        ]
+
+    def _look_at_hosts(self) -> None:
+        """Look, at times, whether a host has come back that should have connections, and what servers do not report."""
+        now = self.loop.time()
+        if not self.hosts.has_several or self.scheduler.backing_off or now - self._looked_at < REMEMBERED:
+            return
+        self._looked_at = now
+        members = list(self.scheduler.connections.values())
+        silent = {
+            pooled.connection._place: pooled
+            for pooled in members
+            if not pooled.leased and not reports_role(pooled.driver.session.parameters)
+        }
+        for pooled in silent.values():
+            self.spawn(self._ask_role(pooled))
+        if self._look is not None and not self._look.done():
+            return
+        if any(self._is_second_choice(pooled) for pooled in members):
+            self._look = self.spawn(self._look_for_standby())
+        elif members and members[0].connection._params.load_balance_hosts and (missing := self.hosts.missing()):
+            self._look = self.spawn(self._look_for(missing[0]))
+
+    async def _ask_role(self, pooled: PooledConnection) -> None:
+        try:
+            async with asyncio.timeout(PING_TIMEOUT):
+                parameters = await asked_role(pooled.driver)
+        except Exception as error:
+            log.debug("the role of a server could not be queried: %r", error)
+        else:
+            self._compare_role(pooled, parameters)
+
+    @staticmethod
+    def _is_second_choice(pooled: PooledConnection) -> bool:
+        """Return whether a standby would be preferred to the server of a connection."""
+        if pooled.connection._params.target_session_attrs != "prefer-standby":
+            return False
+        parameters = pooled.driver.session.parameters
+        return reports_role(parameters) and role(parameters) != "standby"
+
+    async def _look_for_standby(self) -> None:
+        """Replace the connections to a primary if a standby answers that is preferred."""
+        if await self._answers_at(wanted="standby"):
+            for pooled in list(self.scheduler.connections.values()):
+                if self._is_second_choice(pooled):
+                    self._replace(pooled)
+
+    async def _look_for(self, address: Address) -> None:
+        """Replace as many connections as a host lacks for its share, if it answers."""
+        if not await self._answers_at(only=address):
+            return
+        places = {each: each.connection._place for each in self.scheduler.connections.values() if not each.leased}
+        members = {each: place[0] for each, place in places.items() if place is not None}
+        for pooled in self.hosts.surplus(address, members):
+            self._replace(pooled)
+
+    async def _answers_at(self, *, only: Address | None = None, wanted: str | None = None) -> bool:
+        """Return whether a server that suits can be connected to."""
+        try:
+            with self.hosts.choosing(only=only, wanted=wanted):
+                connection = await self._connect()
+        except Exception as error:
+            log.debug("no other host to connect to yet: %s", error)
+            return False
+        await connection.close()
+        return True
+
+    def _replace(self, pooled: PooledConnection) -> None:
+        """Have a connection closed in favour of one to another host, after its lease if it has one."""
+        if pooled.leased:
+            pooled.retire_at = 0.0
+        else:
+            self.retire(pooled, Reason.REBALANCED)
+
     # -- sweeping --------------------------------------------------------------------------------------------------
 
     def _sweep_later(self) -> None:
@@ -374,6 +508,7 @@ class Maintenance:
         for pooled, reason in self.scheduler.sweep(boot_time()):
             self.retire(pooled, reason)
         self.refill()
+        self._look_at_hosts()
         self._sweep_later()
 
     # -- closing ---------------------------------------------------------------------------------------------------
@@ -388,6 +523,25 @@ class Maintenance:
         self._sweeper = self._next_attempt = None
         for opener in list(self._openers):
             opener.cancel()
+        if self._look is not None:
+            self._look.cancel()
+
+    def drop(self, error: BaseException) -> None:
+        """Close all connections at once, because their host is known to be down, and fail the callers that wait.
+
+        Calls in flight end as after a loss. Those that have not been sent get a copy of `error`. The pool stays open.
+        """
+        if not self._running:
+            return
+        self._dropped()
+        self.scheduler.next_generation(boot_time())
+        self._back_off(error)
+        for pooled in [*self.scheduler.draining.values(), *self.scheduler.connections.values()]:
+            if pooled.gone:
+                pooled.connection.terminate()
+            else:
+                self.retire(pooled, Reason.HOST_DOWN, at_once=True)
+        self.fail_all(error)
 
     def fail_all(self, error: BaseException) -> None:
         """Fail all waiting claims. Each gets a copy of the error, to add notes to."""

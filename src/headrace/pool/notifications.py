@@ -21,6 +21,7 @@ from headrace.exceptions._values import shown
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from headrace._connect.hosts import HostBook
     from headrace.connection import Connection
 
 log = logging.getLogger("headrace.listen")
@@ -28,6 +29,8 @@ log = logging.getLogger("headrace.listen")
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
 """Seconds between attempts to connect: each pause is twice the one before, minus a random part of up to a half."""
+LONGEST_DELAY_OF_SEVERAL = 1.0
+"""The longest of these pauses if there are several hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,10 @@ class ListeningPool(Protocol):
 
     _listenings: set[Listening]
     """The open ones, which end with the pool."""
+
+    @property
+    def _hosts(self) -> HostBook:
+        """What is known of the hosts."""
 
     def _check(self) -> None:
         """Raise InterfaceError unless the pool is open, on this event loop."""
@@ -164,7 +171,8 @@ class Listening:
     # -- the connection --------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        connection = await self._pool._connect_one()
+        with self._pool._hosts.choosing():
+            connection = await self._pool._connect_one()
         try:
             for channel in self._channels:
                 await connection.add_listener(channel, self._on_notification)
@@ -199,7 +207,8 @@ class Listening:
         delay = FIRST_DELAY
         while self._state == "open":
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, LONGEST_DELAY)
+            longest = LONGEST_DELAY_OF_SEVERAL if self._pool._hosts.has_several else LONGEST_DELAY
+            delay = min(delay * 2, longest)
             lost_at, lost_with = self._lost_at, self._lost_with
             assert lost_at is not None
             try:

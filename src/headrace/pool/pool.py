@@ -49,6 +49,7 @@ from headrace.transaction import check_isolation
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from headrace._connect.hosts import HostBook
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
     from headrace.pool.scheduler import PooledConnection
@@ -252,6 +253,10 @@ class Pool(Generic[RecordT_co]):
         except PostgresError as error:
             log.warning("the server does not tell what a callback has changed in the session: %s", error)
             return None
+
+    @property
+    def _hosts(self) -> HostBook:
+        return self._maintenance.hosts
 
     def _forget_types(self) -> None:
         """Have connections that are opened from now on read types anew, because they may reach another server."""
@@ -483,6 +488,13 @@ class Pool(Generic[RecordT_co]):
         if self._maintenance.is_running:
             self._check()
             self._maintenance.expire(Reason.EXPIRED)
+
+    def _host_is_down(self, error: BaseException) -> None:
+        """Close all connections at once, and fail the callers that wait with copies of `error`. The pool stays open.
+
+        For those who know by other means that its host is down. The pool goes on trying to connect, after a pause.
+        """
+        self._maintenance.drop(error)
 
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change the arguments for connections opened from now on. See `expire_connections()` for the others."""

@@ -13,6 +13,7 @@ cdef class PooledConnection:
         public bint leased               # acquired by a caller, or being reset after a lease
         public bint blocked              # accepts nothing: a CancelRequest or a query of its state is under way
         readonly bint reserved           # for the next claim that needs a connection to itself
+        public bint misfit               # its server no longer suits target_session_attrs
         public bint not_resettable       # its session has state that a reset does not undo
         public bint ran_code             # its lease ran code whose text was not seen: compare its session's state
         public set reported              # settings that the server has reported and that are being queried, or None

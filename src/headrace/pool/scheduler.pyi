@@ -10,6 +10,7 @@ PING_AFTER: float
 JITTER: float
 FIRST_DELAY: float
 LONGEST_DELAY: float
+LONGEST_DELAY_OF_SEVERAL: float
 GENERATION_PAUSE: float
 SHUTDOWN_PAUSE: float
 STALLED: float
@@ -25,6 +26,9 @@ class Reason(StrEnum):
     MAX_QUERIES = "max_queries"
     EXPIRED = "expired"
     GENERATION_RETIRED = "generation_retired"
+    ROLE_CHANGED = "role_changed"
+    REBALANCED = "rebalanced"
+    HOST_DOWN = "host_down"
     QUARANTINED = "quarantined"
     NOT_RESETTABLE = "not_resettable"
     SETTINGS_CHANGED = "settings_changed"
@@ -58,6 +62,7 @@ class PooledConnection:
 
     leased: bool
     blocked: bool
+    misfit: bool
     not_resettable: bool
     ran_code: bool
     reported: set[str] | None
@@ -161,7 +166,7 @@ class Scheduler:
     def mark_stalled(self, opening: Opening) -> None: ...
     def has_capacity(self) -> bool: ...
     def add(self, connection: Any, driver: Any, work: Workload, opening: Opening, now: float) -> PooledConnection: ...
-    def failed(self, error: BaseException, now: float) -> float: ...
+    def failed(self, error: BaseException, now: float, *, several_hosts: bool = False) -> float: ...
     def claims_to_fail(self, now: float, patience: float) -> list[Claim]: ...
     def end_back_off(self) -> None: ...
     def give_back(self, pooled: PooledConnection) -> None: ...

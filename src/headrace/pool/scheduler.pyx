@@ -57,6 +57,9 @@ JITTER = 0.1
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
+# The longest delay if there are several hosts: another one may take over at any moment.
+LONGEST_DELAY_OF_SEVERAL = 1.0
+
 # At most one generation is retired in so many seconds.
 GENERATION_PAUSE = 1.0
 
@@ -87,6 +90,12 @@ class Reason(StrEnum):
     """`expire_connections()` was called."""
     GENERATION_RETIRED = 'generation_retired'
     """Its server shut down, crashed or became read-only, so that every connection of its generation was replaced."""
+    ROLE_CHANGED = 'role_changed'
+    """Its server was promoted or turned read-only, and no longer suits `target_session_attrs`."""
+    REBALANCED = 'rebalanced'
+    """Another host, which has come back, is to have it."""
+    HOST_DOWN = 'host_down'
+    """Its host is known to be down."""
     QUARANTINED = 'quarantined'
     """A shared call left it inside a transaction."""
     NOT_RESETTABLE = 'not_resettable'
@@ -613,14 +622,15 @@ cdef class Scheduler:
         self._count()
         return pooled
 
-    def failed(self, error: BaseException, double now) -> float:
+    def failed(self, error: BaseException, double now, *, several_hosts: bool = False) -> float:
         """Record that a connection could not be opened; return the seconds until the next attempt, 0 if one is due."""
         if self.failures == 0 or self.last_error is None:
             self.outage_since = now
         self.last_error = error
         if self.backing_off:
             return 0.0
-        delay = min(FIRST_DELAY * 2 ** min(self.failures, 16), LONGEST_DELAY)
+        longest = LONGEST_DELAY_OF_SEVERAL if several_hosts else LONGEST_DELAY
+        delay = min(FIRST_DELAY * 2 ** min(self.failures, 16), longest)
         self.failures += 1
         self.backing_off = True
         self._count()
@@ -686,6 +696,8 @@ cdef class Scheduler:
 
     def expired(self, PooledConnection pooled not None, double now):
         """Return why an idle or just released connection must be replaced; None to keep it."""
+        if pooled.misfit:
+            return Reason.ROLE_CHANGED
         if pooled.generation != self.generation:
             return Reason.GENERATION_RETIRED
         if pooled.not_resettable:

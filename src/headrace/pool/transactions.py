@@ -95,7 +95,9 @@ async def run_in_transaction(
                     raise
             return result
         except Exception as error:
-            if not (lost or is_conflict(error) or (undone and is_safe_to_retry(error))):
+            # After a time-out the time that the caller allows is used up.
+            safe = undone and is_safe_to_retry(error) and not isinstance(error, TimeoutError)
+            if not (lost or is_conflict(error) or safe):
                 raise
             if attempt == attempts:
                 if attempts > 1:
