@@ -22,7 +22,7 @@ import pytest
 from tests.installations import Installation, installation_at, installations, spares
 from tests.peers.fakeserver import FakeServer, Script
 from tests.peers.proxy import Proxy
-from tests.servers import SUPERUSER, Cluster
+from tests.servers import SUPERUSER, Cluster, Replicas
 
 if TYPE_CHECKING:
     import headrace
@@ -164,6 +164,20 @@ def own_server(server: Cluster) -> Iterator[Cluster]:
     """A server of the same version for this test alone, to stop, restart, promote from or break."""
     with Cluster(server.postmaster.installation) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def replicas(server: Cluster) -> Iterator[Replicas]:
+    """A primary and two streaming standbys of the same version, shared by the tests of one module: break none."""
+    with Replicas(server.postmaster.installation) as replicas:
+        yield replicas
+
+
+@pytest.fixture
+def own_replicas(server: Cluster) -> Iterator[Replicas]:
+    """A primary and two streaming standbys for this test alone, to promote, freeze, crash and bring back."""
+    with Replicas(server.postmaster.installation) as replicas:
+        yield replicas
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +138,7 @@ class Postmaster:
         self._account = account
         self._server: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._frozen: list[int] = []
 
     @property
     def is_running(self) -> bool:
@@ -178,6 +180,7 @@ class Postmaster:
 
     def stop(self, mode: ShutdownMode) -> None:
         """Shut down and wait for the end; nothing happens where the server is not running."""
+        self.thaw()
         try:
             if self._server is not None and self._server.poll() is None:
                 self._server.send_signal(_SIGNALS[mode])
@@ -187,8 +190,40 @@ class Postmaster:
         finally:
             self.kill()
 
+    def processes(self) -> list[int]:
+        """Return the ids of the postmaster and of the processes that it has started."""
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], check=True, stdout=subprocess.PIPE, text=True).stdout
+        pairs = [line.split() for line in listed.splitlines()]
+        return [self.pid, *(int(pid) for pid, parent in pairs if int(parent) == self.pid)]
+
+    def freeze(self) -> None:
+        """Stop all processes by SIGSTOP: connections are accepted by the kernel, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        # From here on none is added.
+        self._frozen = self.processes()
+        for pid in self._frozen[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the processes go on; nothing happens where they are not frozen."""
+        frozen, self._frozen = self._frozen, []
+        for pid in reversed(frozen):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def crash(self) -> None:
+        """Kill all processes by SIGKILL, as the machine's loss of power does."""
+        pids = self.processes()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._frozen = []
+        self.kill()
+
     def kill(self) -> None:
         """Leave no process behind, whatever state it is in."""
+        self.thaw()
         # The guard first: it must not signal a process id that is no longer the server's.
         for process in (self._guard, self._server):
             if process is not None:

@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -31,7 +31,7 @@ import psycopg
 from tests.installations import Installation
 from tests.postmaster import HOST, PATIENCE, Account, Postmaster, ServerError, ShutdownMode, until
 
-__all__ = ["HOST", "PATIENCE", "SUPERUSER", "Backend", "Cluster", "ServerError", "until"]
+__all__ = ["HOST", "PATIENCE", "SUPERUSER", "Backend", "Cluster", "Replicas", "ServerError", "until"]
 
 SUPERUSER = "postgres"
 
@@ -205,6 +205,33 @@ class Cluster:
         """Make a standby a primary; returns when it takes writes."""
         self.postmaster.run("pg_ctl", "promote", "-w", "-D", str(self.postmaster.data))
 
+    def freeze(self) -> None:
+        """Stop every process of the server: it accepts connections, and answers nothing until `thaw()` or the end."""
+        self.postmaster.freeze()
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self.postmaster.thaw()
+
+    def crash(self) -> None:
+        """End every process of the server by SIGKILL."""
+        self._forget_monitor()
+        self.postmaster.crash()
+
+    def follow(self, primary: Cluster) -> None:
+        """Have a standby follow another primary from now on, after a promotion for instance."""
+        name = f"host={primary.host()} port={primary.port} user={SUPERUSER}"
+        self.sql(f"ALTER SYSTEM SET primary_conninfo = '{name}'")
+        self.reload()
+
+    def rejoin(self, primary: Cluster) -> None:
+        """Start the server anew, on the same port, as a standby with a copy of another server's data."""
+        self.stop("immediate")
+        shutil.rmtree(self.postmaster.data)
+        self._follow(primary)
+        self._write_configuration()
+        self.start()
+
     def remove(self) -> None:
         """Delete the server's files; it must have been stopped."""
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -338,6 +365,74 @@ class Cluster:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
+
+
+class Replicas:
+    """A primary and its streaming standbys, of one installation; a context manager.
+
+        with Replicas(installation) as replicas:
+            dsn = replicas.dsn(target_session_attrs="primary")
+            replicas.primary.freeze()
+            replicas.promote(replicas.standbys[0])
+
+    `servers` keeps its order: at first the primary, then the standbys. `primary` is the one that was promoted last.
+    """
+
+    def __init__(self, installation: Installation, standbys: int = 2) -> None:
+        self._installation = installation
+        self._count = standbys
+        self._stack = ExitStack()
+        self.servers: list[Cluster] = []
+        self.primary: Cluster
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.primary = stack.enter_context(Cluster(self._installation))
+            self.servers = [self.primary]
+            for _ in range(self._count):
+                self.servers.append(stack.enter_context(Cluster(self._installation, standby_of=self.primary)))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+    @property
+    def standbys(self) -> list[Cluster]:
+        """The servers that are not the primary."""
+        return [server for server in self.servers if server is not self.primary]
+
+    def dsn(self, *servers: Cluster, **options: str) -> str:
+        """Return a connection URI of all servers in their order, or of these, with options such as `connect_timeout`."""
+        hosts = ",".join(f"{each.host()}:{each.port}" for each in servers or self.servers)
+        more = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
+        return f"postgresql://{SUPERUSER}@{hosts}/{SUPERUSER}?{more}"
+
+    def catch_up(self) -> None:
+        """Wait until all running standbys have replayed what the primary has written."""
+        (position,) = self.primary.sql("SELECT pg_current_wal_insert_lsn()::text")[0]
+        for standby in self.standbys:
+            if standby.is_running:
+                until(
+                    functools.partial(_has_replayed, standby, position),
+                    f"{standby} replays up to {position}",
+                )
+
+    def promote(self, standby: Cluster) -> None:
+        """Make a standby the primary; returns when it takes writes. The other running standbys follow it."""
+        others = [each for each in self.standbys if each is not standby and each.is_running]
+        standby.promote()
+        self.primary, former = standby, self.primary
+        for each in others:
+            if each is not former:
+                each.follow(standby)
+
+
+def _has_replayed(standby: Cluster, position: str) -> bool:
+    (done,) = standby.sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)[0]
+    return bool(done)
 
 
 def _postmaster(installation: Installation, directory: Path, account: Account) -> Postmaster:
