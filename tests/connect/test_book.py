@@ -61,6 +61,7 @@ class Pool:
         self.members: list[Place] = []
         self.now = 0.0
         self.book = HostBook(lambda: self.members, random.Random(seed).random)
+        self.book.addresses = hosts
 
     def open(self, count: int = 1) -> None:
         """Open connections, all of them at once."""
@@ -68,18 +69,19 @@ class Pool:
         for _ in range(count):
             choice = HostChoice(self.book)
             self.book._choices.append(choice)
-            searches.append((choice, choice.order(self.hosts, self.now, evenly=True)))
-        for choice, order in searches:
-            self.now += 0.001
-            for address in order:
+            searches.append((choice, choice.next(self.hosts, self.now)))
+        for choice, address in searches:
+            left = list(self.hosts)
+            while left:
+                self.now += 0.001
                 if address not in self.down:
                     self.book.answered(at(address))
-                    self.book._choices.remove(choice)
                     self.members.append(at(address))
                     break
                 self.book.failed(at(address), self.now)
-            else:
-                self.book._choices.remove(choice)
+                left.remove(address)
+                address = choice.next(left, self.now) if left else address
+            self.book._choices.remove(choice)
 
     def sizes(self) -> list[int]:
         return sorted(sum(place[0] == host for place in self.members) for host in self.hosts)
@@ -145,7 +147,7 @@ def test_the_choice_holds_for_its_block() -> None:
 def test_a_connection_that_is_being_opened_counts() -> None:
     book = HostBook()
     with book.choosing() as one:
-        one.order((A, B), 0.0, evenly=True)
+        one.next((A, B), 0.0)
         with book.choosing() as other:
-            other.order((A, B), 0.0, evenly=True)
+            other.next((A, B), 0.0)
             assert {one.address, other.address} == {A, B}

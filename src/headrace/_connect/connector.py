@@ -29,7 +29,7 @@ from headrace._connect.endpoint import Endpoint, SSLRequestError
 from headrace._connect.failures import Failure, no_server, state_of
 from headrace._connect.handshake import Credentials, authenticator_for, start
 from headrace._connect.hosts import current_choice
-from headrace._connect.race import ANSWER_DELAY, Attempt, Race
+from headrace._connect.race import ANSWER_DELAY, ROUND_PAUSE, Attempt, Race
 from headrace._connect.roles import READ_ONLY, STANDBY, mismatch, reports_role, role
 from headrace._connect.tls import attempts
 from headrace._core.rows.record import Record
@@ -187,7 +187,7 @@ class _Search:
         addresses = self._choice.order(self._params.addresses, loop.time(), evenly=evenly)
         self._addresses = addresses
         seconds = patience(None if deadline is None else deadline - loop.time(), len(addresses) - 1)
-        dialer = Dialer(self._params, addresses, self._failed, self._book)
+        dialer = Dialer(self._params, addresses, self._failed, self._choice)
         contest = _Contest(Race(seconds, strict=strict), dialer, strict=strict)
         try:
             while True:
@@ -437,6 +437,8 @@ class _Contest:
         self._loop = asyncio.get_running_loop()
         self._entries: list[_Entry] = []
         self._dialing: asyncio.Task[Dialed | None] | None = None
+        self._ended: list[Dialed] = []
+        self._next_round: float | None = None
         self._changed: asyncio.Future[None] = self._loop.create_future()
 
     @property
@@ -462,7 +464,7 @@ class _Contest:
         wanted: str,
     ) -> None:
         """Begin an attempt."""
-        entry = _Entry(self, self._race.begin(self._loop.time(), last_chance=dialed.last_chance), dialed)
+        entry = _Entry(self, self._race.begin(self._loop.time(), made_room=dialed.made_room), dialed)
         entry.task = self._loop.create_task(outcome(dialed, wanted, entry))
         self._entries.append(entry)
 
@@ -491,13 +493,17 @@ class _Contest:
     async def step(self, gave_up: Callable[[Dialed, float], None]) -> list[tuple[Dialed, Opened | Exception]]:
         """Wait for the next event; return the attempts that have ended, with their outcomes. Raises fatal errors."""
         now, race, dialer = self._loop.time(), self._race, self._dialer
+        if self._next_round is not None and now >= self._next_round:
+            self._begin_round()
         others_left = bool(dialer.left)
         if self._dialing is None and dialer.left and race.may_begin(now):
             self._dialing = self._loop.create_task(dialer.next(self.end()))
         waiting_for: list[asyncio.Future[Any]] = [self._changed, *(entry.task for entry in self._entries)]
         if self._dialing is not None:
             waiting_for.append(self._dialing)
-        await asyncio.wait(waiting_for, timeout=race.next_change(now), return_when=asyncio.FIRST_COMPLETED)
+        times = [self._next_round - now if self._next_round is not None else None, race.next_change(now)]
+        timeout = min((time for time in times if time is not None), default=None)
+        await asyncio.wait(waiting_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if self._changed.done():
             self._changed = self._loop.create_future()
         now = self._loop.time()
@@ -509,18 +515,31 @@ class _Contest:
             await self._stop(entry)
             gave_up(entry.dialed, seconds)
             if not self._strict:
-                dialer.again(entry.dialed)
+                dialer.again(entry.dialed, entry.dialed.made_room + 1)
         ended = [entry for entry in self._entries if entry.task.done()]
         for entry in ended:
             self._leave(entry)
+            self._ended.append(entry.dialed)
         if (turn := race.next_turn(now)) is not None:
             self._wake(turn)
+        if dialer.left or self._strict or not self._entries:
+            self._next_round = None
+        elif self._next_round is None:
+            self._next_round = now + ROUND_PAUSE
         try:
             return [(entry.dialed, entry.task.result()) for entry in sorted(ended, key=lambda each: each.dialed.rank)]
         except BaseException:
             for entry in ended:
                 _drop(entry.task)
             raise
+
+    def _begin_round(self) -> None:
+        """Try again the addresses that have failed, because only silent servers are left."""
+        self._next_round = None
+        self._dialer.again_to_unreached()
+        ended, self._ended = self._ended, []
+        for dialed in ended:
+            self._dialer.again(dialed)
 
     def take_dialed(self) -> list[Dialed]:
         """Return the next connected socket, if there is one."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace._connect.endpoint import Endpoint
+from headrace._connect.params.address import Address
 from headrace._connect.race import PATIENCE
 from headrace._connect.tls import attempts
 from headrace.exceptions import (
@@ -30,8 +31,8 @@ from headrace.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from headrace._connect.hosts import HostBook
-    from headrace._connect.params.resolve import Address, ConnectParams
+    from headrace._connect.hosts import HostChoice
+    from headrace._connect.params.resolve import ConnectParams
 
 CONNECTION_ATTEMPT_DELAY = 0.25
 """Seconds after which the next address is dialed beside one that has not answered (RFC 8305, section 8)."""
@@ -60,8 +61,8 @@ class Dialed:
     endpoint: Endpoint
     sock: socket.socket
     seconds: float
-    last_chance: bool = False
-    """True if the address has made room for others before."""
+    made_room: int = 0
+    """How often the address has made room for others."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,25 +73,28 @@ class _Step:
     where: str
     key: Hashable
     run: Callable[[], Coroutine[Any, Any, Sequence[Endpoint] | Dialed]]
-    last_chance: bool = False
+    again: bool = False
+    """True if the address was tried before."""
     began: float = 0.0
 
 
 class Dialer:
     """One pass through the addresses. `next()` returns connected sockets; `close()` must be called at the end.
 
-    `failed` is called for each address that cannot be connected to. `book` has the order of the addresses of a host.
+    `failed` is called for each address that cannot be connected to. `choice` has the order.
     """
 
-    def __init__(self, params: ConnectParams, addresses: Sequence[Address], failed: Failed, book: HostBook) -> None:
+    def __init__(self, params: ConnectParams, addresses: Sequence[Address], failed: Failed, choice: HostChoice) -> None:
         self._params = params
-        self._book = book
+        self._choice = choice
+        self._evenly = params.load_balance_hosts
         self._chosen: str | None = None
         self._begun = "nothing yet"
         self._failed = failed
         self._connected: list[Dialed] = []
         self._under_way: dict[asyncio.Task[Sequence[Endpoint] | Dialed], _Step] = {}
         self._to_begin = deque(self._look_up((number, 0), address) for number, address in enumerate(addresses))
+        self._unreached: list[_Step] = []
         self._next_at = 0.0
 
     @property
@@ -103,9 +107,14 @@ class Dialer:
         """Number of addresses left. A host that has not been looked up counts as one."""
         return len(self._connected) + len(self._under_way) + len(self._to_begin)
 
-    def again(self, dialed: Dialed) -> None:
+    def again(self, dialed: Dialed, made_room: int = 0) -> None:
         """Connect to an address once more, after all others."""
-        self._to_begin.append(self._connect(dialed.rank, dialed.endpoint, last_chance=True))
+        self._to_begin.append(self._connect(dialed.rank, dialed.endpoint, made_room, again=True))
+
+    def again_to_unreached(self) -> None:
+        """Connect once more to the addresses that could not be connected to, and look up names again."""
+        self._to_begin.extend(self._unreached)
+        self._unreached.clear()
 
     async def next(self, deadline: float | None = None) -> Dialed | None:
         """Return a connected socket, the most preferred if there are several; None if no address is left.
@@ -117,7 +126,7 @@ class Dialer:
         self._chosen = None
         while not self._connected:
             if self._to_begin and (not self._under_way or loop.time() >= self._next_at):
-                await self._begin(self._to_begin.popleft(), loop, alone=deadline is None)
+                await self._begin(self._take_first(), loop, alone=deadline is None)
                 continue
             if not self._under_way:
                 return None
@@ -189,13 +198,29 @@ class Dialer:
             self._connected.append(result)
             return
         endpoints = [self._connect((step.rank[0], number), endpoint) for number, endpoint in enumerate(result)]
-        self._to_begin = deque(sorted([*endpoints, *self._to_begin], key=lambda each: (each.last_chance, each.rank)))
+        self._to_begin.extendleft(reversed(endpoints))
+        if not self._evenly:
+            self._to_begin = deque(sorted(self._to_begin, key=lambda each: (each.again, each.rank)))
         self._next_at = 0.0
 
     def _fail(self, step: _Step, error: Exception) -> None:
         if not another_address_may_work(error):
             raise error
         self._failed(step.rank, step.where, error, step.key)
+        step.again = True
+        self._unreached.append(step)
+
+    def _take_first(self) -> _Step:
+        """Remove the step to be begun next. To spread connections, hosts are compared anew each time."""
+        first = self._to_begin.popleft()
+        if not self._evenly or first.again or not isinstance(first.key, Address):
+            return first
+        steps = {step.key: step for step in (first, *self._to_begin) if isinstance(step.key, Address)}
+        chosen = steps[self._choice.next(list(steps), loop_time())]
+        if chosen is not first:
+            self._to_begin.remove(chosen)
+            self._to_begin.appendleft(first)
+        return chosen
 
     def _look_up(self, rank: Rank, address: Address) -> _Step:
         async def run() -> Sequence[Endpoint]:
@@ -204,12 +229,12 @@ class Dialer:
             endpoints = {
                 (address, sockaddr): Endpoint(self._params, address, family, sockaddr) for family, sockaddr in found
             }
-            now, evenly = asyncio.get_running_loop().time(), self._params.load_balance_hosts
-            return [endpoints[place] for place in self._book.order(list(endpoints), now, evenly=evenly)]
+            order = self._choice.book.order(list(endpoints), loop_time(), evenly=self._evenly)
+            return [endpoints[place] for place in order]
 
         return _Step(rank, str(address), address, run)
 
-    def _connect(self, rank: Rank, endpoint: Endpoint, *, last_chance: bool = False) -> _Step:
+    def _connect(self, rank: Rank, endpoint: Endpoint, made_room: int = 0, *, again: bool = False) -> _Step:
         async def run() -> Dialed:
             loop = asyncio.get_running_loop()
             began = loop.time()
@@ -221,9 +246,9 @@ class Dialer:
             async with connect_timeout(params.connect_timeout):
                 await endpoint.prepare()
                 sock = await endpoint.connect()
-            return Dialed(rank, endpoint, sock, loop.time() - began, last_chance)
+            return Dialed(rank, endpoint, sock, loop.time() - began, made_room)
 
-        return _Step(rank, str(endpoint), endpoint.place, run, last_chance)
+        return _Step(rank, str(endpoint), endpoint.place, run, again)
 
 
 @asynccontextmanager
@@ -262,6 +287,11 @@ def another_address_may_work(error: Exception) -> bool:
         return False
     # Any other InterfaceError is a refusal by the client: it does not trust this server, but may trust another.
     return isinstance(error, (OSError, ProtocolError, InterfaceError, TargetServerAttributeNotMatched))
+
+
+def loop_time() -> float:
+    """Return the time of the running event loop."""
+    return asyncio.get_running_loop().time()
 
 
 def close_dialed(task: asyncio.Task[Any]) -> None:

@@ -168,7 +168,7 @@ class HostChoice:
         self.only = only
         self.wanted = wanted
         self.address: Address | None = None
-        """The host that it is likely to end at, if connections are to be spread evenly."""
+        """The host that is being tried, if connections are to be spread evenly."""
 
     def order(self, addresses: tuple[Address, ...], now: float, *, evenly: bool) -> tuple[Address, ...]:
         """Return the addresses in the order in which they are to be tried."""
@@ -176,10 +176,13 @@ class HostChoice:
         if self.only is not None:
             return (self.only,)
         self.address = None
-        ordered = self.book.order(addresses, now, evenly=evenly)
-        if evenly:
-            self.address = ordered[0]
-        return tuple(ordered)
+        return tuple(self.book.order(addresses, now, evenly=evenly))
+
+    def next(self, addresses: Sequence[Address], now: float) -> Address:
+        """Return the address to be tried next, to spread connections evenly. Other connections may be on their way."""
+        self.address = None
+        self.address = self.book.order(addresses, now, evenly=True)[0]
+        return self.address
 
 
 _choice: ContextVar[HostChoice | None] = ContextVar("headrace_host_choice", default=None)

@@ -4,9 +4,11 @@ The rules:
 
 1. The addresses are tried in the order of preference. The next one is begun when an attempt has failed, or when the
    servers of all attempts under way have been silent for a while. The first session that suits wins.
-2. At most two attempts are under way at once. If both servers stay silent and another address is left, the attempt that
-   has been silent for longest makes room, and its address is tried once more at the end.
-3. One attempt at a time authenticates, so that the others cost their servers no session and see no password. Its turn
+2. At most two attempts are under way at once. If both servers stay silent and another address is left, the attempt
+   that has been silent for longest makes room, and its address is tried again at the end, with twice the patience.
+3. While silent servers are waited for, the addresses that have failed are tried again every second: one of them may
+   have become what is wanted.
+4. One attempt at a time authenticates, so that the others cost their servers no session and see no password. Its turn
    ends with the attempt, or when its server has been silent for some seconds.
 
 Only attempts whose server has accepted the connection take part, because an address that is still being connected to
@@ -24,6 +26,9 @@ ANSWER_DELAY: Final = 1.0
 PATIENCE: Final = 3.0
 """Seconds of silence after which an attempt makes room for another address and loses its turn."""
 
+ROUND_PAUSE: Final = 1.0
+"""Seconds after which addresses that have failed are tried again while a silent server is waited for."""
+
 AT_ONCE: Final = 2
 """The most attempts for one connection at a time."""
 
@@ -34,8 +39,8 @@ class Attempt:
 
     since: float
     """When its server was heard for the last time; at first, when it accepted the connection."""
-    last_chance: bool
-    """True if the address made room before. It is not asked to do so again."""
+    patience: float
+    """Seconds of silence after which it makes room for another address."""
     heard: bool = False
     """True if its server has said anything."""
     waits: bool = False
@@ -44,7 +49,7 @@ class Attempt:
 
 
 class Race:
-    """The attempts of one search. `patience` is the time in seconds that rules 2 and 3 speak of.
+    """The attempts of one search. `patience` is the time in seconds that rules 2 and 4 speak of.
 
     A strict race gives up every attempt whose server is silent for so long: it looks for a server that is preferred,
     and another one will do.
@@ -55,9 +60,9 @@ class Race:
         self.strict = strict
         self.attempts: list[Attempt] = []
 
-    def begin(self, now: float, *, last_chance: bool = False) -> Attempt:
-        """Record that a server has accepted a connection."""
-        attempt = Attempt(now, last_chance)
+    def begin(self, now: float, *, made_room: int = 0) -> Attempt:
+        """Record that a server has accepted a connection. `made_room`: how often its address has made room."""
+        attempt = Attempt(now, self.patience * 2**made_room)
         self.attempts.append(attempt)
         return attempt
 
@@ -72,7 +77,7 @@ class Race:
         attempt.since = now
 
     def ask_turn(self, attempt: Attempt, now: float) -> Attempt | None:
-        """Have an attempt wait for its turn to authenticate; return the attempt that has got the turn by this, if any."""
+        """Have an attempt wait for its turn to authenticate; return the attempt that has got the turn now, if any."""
         if attempt.has_turn:
             return attempt
         attempt.waits = True
@@ -90,21 +95,28 @@ class Race:
 
     def may_begin(self, now: float) -> bool:
         """Return whether another address is to be begun now."""
-        return len(self.attempts) < AT_ONCE and all(now >= self._stalls_at(each) for each in self.attempts)
+        return len(self.attempts) < AT_ONCE and self._all_stall(now)
 
     def to_give_up(self, now: float, *, others_left: bool) -> list[Attempt]:
         """Return the attempts to be given up now, because of their silence."""
-        silent = [each for each in self.attempts if not each.waits and now - each.since >= self.patience]
+        silent = [each for each in self.attempts if not each.waits and now - each.since >= each.patience]
         if self.strict:
             return silent
-        if not others_left or len(self.attempts) < AT_ONCE:
+        if not others_left or len(self.attempts) < AT_ONCE or not self._all_stall(now):
             return []
-        return sorted((each for each in silent if not each.last_chance), key=lambda each: each.since)[:1]
+        return sorted(silent, key=lambda each: each.since)[:1]
 
     def next_change(self, now: float) -> float | None:
         """Return the seconds until the answers of the other methods may change by the time alone; None for never."""
-        times = [time for each in self.attempts for time in (self._stalls_at(each), each.since + self.patience)]
+        times = [
+            time
+            for each in self.attempts
+            for time in (self._stalls_at(each), each.since + self.patience, each.since + each.patience)
+        ]
         return min((time - now for time in times if time > now), default=None)
+
+    def _all_stall(self, now: float) -> bool:
+        return all(now >= self._stalls_at(each) for each in self.attempts)
 
     def _stalls_at(self, attempt: Attempt) -> float:
         """Return when the server of an attempt is silent for long enough to begin the next address."""
