@@ -213,6 +213,11 @@ class Leases:
         A `reset` callback replaces the reset query. Transactions and LISTEN are ended before it is called.
         """
         connection, driver = pooled.connection, pooled.driver
+        if driver.pending and self._reset is None:
+            # Requests of the lease are still in flight. The next caller must not wait behind them. Nothing is sent behind
+            # them either, because a CancelRequest for one that was given up might hit the ROLLBACK.
+            async with time_limit(timeout, "release(), which waits for the requests of the lease,"):
+                await driver.drain()
         busy = bool(driver.pending)
         if connection._left_unsent:
             connection._report_open_transaction()
@@ -235,10 +240,6 @@ class Leases:
             async with time_limit(timeout, "the reset callback"):
                 await self._reset(connection)
         pooled.reset_at = driver.request_count
-        if busy and self._reset is None:
-            # Requests of the lease are still in flight. The next caller must not wait behind them.
-            async with time_limit(timeout, "release(), which waits for the requests of the lease,"):
-                await driver.drain()
 
     def _on_reset_refused(self) -> None:
         """Await each reset from now on: one has failed, and so has the query that was sent behind it."""
