@@ -418,7 +418,9 @@ cdef class Dispatcher(PoolCallbacks):
             self.maintenance.role_reported(pooled)
             return 0
         if pooled.leased or pooled.gone or not pooled.is_reset:
-            # The reset of a lease undoes its changes.
+            # The reset of a lease undoes its changes. Only a change of the server's configuration stays.
+            if name == 'default_transaction_read_only':
+                self.maintenance.role_unsure(pooled)
             return 0
         if pooled.reported is None:
             pooled.reported = set()

@@ -67,6 +67,7 @@ class Maintenance:
         self.check = check
         self.connect_timeout = connect_timeout
         self.hosts = HostBook(self._places)
+        self._unsure: set[PooledConnection] = set()
         self._look: asyncio.Task[Any] | None = None
         self._looked_at = 0.0
         self._connect = connect
@@ -280,6 +281,9 @@ class Maintenance:
         reason = self.scheduler.expired(pooled, boot_time())
         if reason is None and self._running:
             self.scheduler.give_back(pooled)
+            if pooled in self._unsure:
+                self._unsure.discard(pooled)
+                self.role_unsure(pooled)
             self.serve()
         else:
             self.retire(pooled, reason or Reason.POOL_CLOSED)
@@ -334,6 +338,7 @@ class Maintenance:
         if pooled.gone:
             return
         pooled.leased = False
+        self._unsure.discard(pooled)
         pooled.connection._when_lost(self._on_left)
         self.counts.closed[reason] += 1
         if at_once or pooled.connection.is_closed():
@@ -364,6 +369,7 @@ class Maintenance:
         pooled = self.scheduler.remove(driver)
         if pooled is None:
             return
+        self._unsure.discard(pooled)
         self.counts.closed[Reason.PING_FAILED if driver.unanswered else Reason.CONNECTION_LOST] += 1
         self._look_at(pooled, driver.session.fatal)
         self.serve()
@@ -400,6 +406,15 @@ class Maintenance:
         """Retire the connections to a server that no longer suits `target_session_attrs`."""
         if reports_role(parameters := pooled.driver.session.parameters):
             self._compare_role(pooled, parameters)
+
+    def role_unsure(self, pooled: PooledConnection) -> None:
+        """Ask whether the server is read-only now, after the reset of a lease: the lease itself may have set it."""
+        if pooled.gone or pooled.connection._params.target_session_attrs not in ("read-write", "read-only"):
+            return
+        if pooled.leased:
+            self._unsure.add(pooled)
+        else:
+            self.spawn(self._ask_role(pooled))
 
     def _compare_role(self, pooled: PooledConnection, parameters: Mapping[str, str]) -> None:
         wanted = pooled.connection._params.target_session_attrs
