@@ -741,6 +741,16 @@ cdef class Driver(TransportCallbacks):
     # -- for the pool --------------------------------------------------------------------------------------------------------
 
     @property
+    def nobody_waits(self) -> bool:
+        """True if nobody waits for any of the requests in flight."""
+        cdef Request request = self.session.sent.first
+        while request is not None:
+            if request.is_wanted() and not isinstance(request.waiter, Continuation):
+                return False
+            request = request.next
+        return True
+
+    @property
     def pending(self) -> int:
         """Requests in flight and waiting."""
         return self.session.count_pending()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headrace.pool")
 
+SILENCE = 5.0
+"""Seconds without any reply after which a connection is not waited for any more, at the end of its lease."""
+
 SHOWN = 10
 """The most leases that an error or a warning names."""
 
@@ -217,7 +220,9 @@ class Leases:
             # Requests of the lease are still in flight. The next caller must not wait behind them. Nothing is sent behind
             # them either, because a CancelRequest for one that was given up might hit the ROLLBACK.
             async with time_limit(timeout, "release(), which waits for the requests of the lease,"):
-                await driver.drain()
+                await self._drain(pooled)
+            if driver.is_closed:
+                return
         busy = bool(driver.pending)
         if connection._left_unsent:
             connection._report_open_transaction()
@@ -240,6 +245,24 @@ class Leases:
             async with time_limit(timeout, "the reset callback"):
                 await self._reset(connection)
         pooled.reset_at = driver.request_count
+
+    async def _drain(self, pooled: PooledConnection) -> None:
+        """Wait until nothing is in flight. Drop the connection if the server is silent and nobody waits for it."""
+        driver = pooled.driver
+        while True:
+            limit = asyncio.timeout(SILENCE)
+            before = driver.pending
+            try:
+                async with limit:
+                    await driver.drain()
+                return
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                if driver.nobody_waits and driver.pending == before:
+                    log.warning("a connection is dropped because its server has not answered for %g seconds", SILENCE)
+                    self._maintenance.retire(pooled, Reason.RESET_FAILED, at_once=True)
+                    return
 
     def _on_reset_refused(self) -> None:
         """Await each reset from now on: one has failed, and so has the query that was sent behind it."""
