@@ -14,9 +14,11 @@ import pytest
 
 import headrace
 import headrace._connect.dialer
+import headrace._connect.race
 from tests.peers import backend
 from tests.peers.blackhole import BlackHole
 from tests.peers.fakeserver import ClientError
+from tests.peers.frontend import Password
 from tests.secure import eventually
 
 if TYPE_CHECKING:
@@ -232,3 +234,72 @@ async def test_a_name_that_nobody_answers_for(fake: Fake, monkeypatch: pytest.Mo
             await connection.close()
     finally:
         over.set()
+
+
+async def test_the_server_that_comes_late_sees_no_password(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are under way. The first to speak authenticates, and the other one is left before it gets an answer."""
+    monkeypatch.setattr(headrace._connect.race, "ANSWER_DELAY", 0.05)
+    asked, late_asked = asyncio.Event(), asyncio.Event()
+
+    async def late(peer: Peer) -> None:
+        await peer.expect_startup()
+        await asked.wait()
+        await peer.send(backend.authentication_cleartext_password())
+        late_asked.set()
+        await peer.hold()
+
+    async def quick(peer: Peer) -> None:
+        await peer.expect_startup()
+        await peer.send(backend.authentication_cleartext_password())
+        await peer.expect(Password)
+        asked.set()
+        await late_asked.wait()
+        await peer.send(backend.greeting())
+        await peer.expect_end()
+
+    first, second = await fake(late), await fake(quick)
+    async with asyncio.timeout(PATIENCE):
+        connection = await headrace.connect(**to(first, second, password="secret", allow_cleartext_password=True))
+        await connection.close()
+    assert b"secret" not in first.peers[0].received
+    assert b"secret" in second.peers[0].received
+
+
+async def test_two_servers_at_most_are_spoken_to_at_once(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third one is begun only when one of the silent ones has been left."""
+    monkeypatch.setattr(headrace._connect.race, "ANSWER_DELAY", 0.05)
+    monkeypatch.setattr(headrace._connect.dialer, "PATIENCE", 0.2)
+    open_now = most = 0
+
+    async def counted(peer: Peer) -> None:
+        nonlocal open_now, most
+        await peer.expect_startup()
+        open_now += 1
+        most = max(most, open_now)
+        try:
+            await peer.hold()
+        finally:
+            open_now -= 1
+
+    async def found(peer: Peer) -> None:
+        nonlocal most
+        await peer.expect_startup()
+        most = max(most, open_now + 1)
+        await peer.send(backend.greeting())
+        await peer.expect_end()
+
+    servers = [await fake(every=counted), await fake(every=counted), await fake(found)]
+    async with asyncio.timeout(PATIENCE):
+        connection = await headrace.connect(**to(*servers))
+        await connection.close()
+    assert most == 2
+
+
+async def test_hosts_that_failed_are_looked_at_again_beside_a_silent_one(fake: Fake) -> None:
+    """A standby is promoted while the search waits for the frozen primary."""
+    frozen, heir = await fake(silent), await fake(standby, good)
+    async with asyncio.timeout(PATIENCE):
+        connection = await headrace.connect(**to(frozen, heir, target_session_attrs="primary"))
+        await connection.close()
+    assert len(frozen.peers) == 1
+    assert len(heir.peers) == 2

@@ -520,18 +520,22 @@ class _Contest:
         for entry in ended:
             self._leave(entry)
             self._ended.append(entry.dialed)
-        if (turn := race.next_turn(now)) is not None:
-            self._wake(turn)
         if dialer.left or self._strict or not self._entries:
             self._next_round = None
         elif self._next_round is None:
             self._next_round = now + ROUND_PAUSE
         try:
-            return [(entry.dialed, entry.task.result()) for entry in sorted(ended, key=lambda each: each.dialed.rank)]
+            outcomes = [
+                (entry.dialed, entry.task.result()) for entry in sorted(ended, key=lambda each: each.dialed.rank)
+            ]
         except BaseException:
             for entry in ended:
                 _drop(entry.task)
             raise
+        is_won = any(isinstance(outcome, Opened) for _, outcome in outcomes)
+        if not is_won and (turn := race.next_turn(now)) is not None:
+            self._wake(turn)
+        return outcomes
 
     def _begin_round(self) -> None:
         """Try again the addresses that have failed, because only silent servers are left."""

@@ -217,8 +217,8 @@ class Leases:
         """
         connection, driver = pooled.connection, pooled.driver
         if driver.pending and self._reset is None:
-            # Requests of the lease are still in flight. The next caller must not wait behind them. Nothing is sent behind
-            # them either, because a CancelRequest for one that was given up might hit the ROLLBACK.
+            # Requests of the lease are still in flight. The next caller must not wait behind them. Nothing is sent
+            # behind them either, because a CancelRequest for one that was given up might hit the ROLLBACK.
             async with time_limit(timeout, "release(), which waits for the requests of the lease,"):
                 await self._drain(pooled)
             if driver.is_closed:
