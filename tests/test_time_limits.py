@@ -48,6 +48,34 @@ async def test_a_pool_whose_connections_are_taken(pool: MakePool) -> None:
         assert str(error) == "the command timed out after 0.05 seconds: no connection was free"
 
 
+async def test_a_call_that_was_never_sent_is_safe_to_retry(pool: MakePool) -> None:
+    shared = await pool(min_size=1, max_size=1)
+    async with shared.acquire():
+        for call in (
+            shared.acquire(timeout=SHORT),
+            shared.execute("CREATE TABLE never (a int)", timeout=SHORT),
+            shared.executemany("SELECT $1::int", [(1,)], timeout=SHORT),
+        ):
+            assert headrace.is_safe_to_retry(await late(call))
+    assert not headrace.is_safe_to_retry(
+        await late(shared.execute("DO 'BEGIN PERFORM pg_sleep(60); END'", timeout=SHORT))
+    )
+    assert not headrace.is_safe_to_retry(await late(shared.fetch("SELECT pg_sleep(60)", timeout=SHORT)))
+
+
+async def test_run_does_not_repeat_a_wait_that_was_too_long(pool: MakePool) -> None:
+    """The time that the caller allows is used up."""
+    shared = await pool(min_size=1, max_size=1)
+
+    async def never(connection: object) -> None:
+        raise AssertionError("there is no connection")
+
+    async with shared.acquire():
+        error = await late(shared.run(never, timeout=SHORT))
+        assert headrace.is_safe_to_retry(error)
+        assert "attempts" not in "".join(error.__notes__)
+
+
 async def test_an_outage_is_the_reason(pool: MakePool, own_server: Cluster) -> None:
     shared = await pool(dsn=own_server.dsn(), min_size=0, max_size=2)
     own_server.stop()

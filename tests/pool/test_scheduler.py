@@ -735,6 +735,23 @@ def test_attempts_are_further_and_further_apart() -> None:
     assert scheduler.wanted() == 2
 
 
+def test_with_several_hosts_no_pause_is_longer_than_a_second() -> None:
+    scheduler = Pool(min_size=3).scheduler
+    delays = []
+    for _ in range(9):
+        delays.append(scheduler.failed(OSError("no"), 0.0, several_hosts=True))
+        scheduler.end_back_off()
+    assert max(delays) == 1
+
+
+def test_a_connection_whose_server_has_another_role_is_replaced_at_the_end_of_its_lease() -> None:
+    pool = Pool()
+    pooled = pool.open()
+    assert pool.scheduler.expired(pooled, 0.0) is None
+    pooled.misfit = True
+    assert pool.scheduler.expired(pooled, 0.0) == "role_changed"
+
+
 # Callers that cannot be served
 
 

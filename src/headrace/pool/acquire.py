@@ -103,6 +103,9 @@ class Leases:
                 phase = " in the wait for a connection or in the setup callback" if self._setup is not None else ""
                 error.args = (f"acquire() timed out{phase} after {max(timeout, 0):g} seconds",)
                 self._maintenance.explain(error)
+                if self._setup is not None:
+                    # The callback may have done something.
+                    error.safe_to_retry = False  # type: ignore[attr-defined]
             raise
 
     async def _lease(
