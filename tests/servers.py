@@ -405,7 +405,7 @@ class Replicas:
         return [server for server in self.servers if server is not self.primary]
 
     def dsn(self, *servers: Cluster, **options: str) -> str:
-        """Return a connection URI of all servers in their order, or of these, with options such as `connect_timeout`."""
+        """Return a connection URI of all servers in their order, or of these, with options."""
         hosts = ",".join(f"{each.host()}:{each.port}" for each in servers or self.servers)
         more = "&".join(f"{name}={quote(value, safe='')}" for name, value in options.items())
         return f"postgresql://{SUPERUSER}@{hosts}/{SUPERUSER}?{more}"

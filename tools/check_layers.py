@@ -30,6 +30,9 @@ PURE = {
     "_sql": IO,
     "pool.scheduler": IO,  # makes decisions, which others carry out
     "_connect.scram": IO,
+    "_connect.hosts": IO,
+    "_connect.race": IO,
+    "_connect.roles": IO,
 }
 
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi")

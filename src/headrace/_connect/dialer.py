@@ -1,7 +1,7 @@
 """Dials several addresses: staggered attempts in order of preference, until one is connected.
 
 An address that neither answers nor refuses does not delay the others: the next one is dialed after a quarter of a
-second, or as soon as the previous one has failed. What comes after connecting is the subject of `race`.
+second, or as soon as the previous one has failed. `race` is about the time after that.
 
 Source: RFC 8305, "Happy Eyeballs Version 2", section 5.
 """

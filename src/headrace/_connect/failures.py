@@ -44,7 +44,7 @@ class Failure:
     """The address, with the socket address if the host has another name."""
     error: Exception
     state: str
-    """What became of the attempt, in a few words."""
+    """The state of the host, in a few words."""
 
 
 def state_of(error: Exception) -> str:

@@ -42,7 +42,7 @@ class _Mark:
 
 
 class HostBook:
-    """What is known of some hosts. Its keys are addresses of hosts, and places, which are their socket addresses.
+    """The fate of some hosts' last attempts, and the order of the next. Its keys are addresses of hosts, and places, which are their socket addresses.
 
     `in_use` returns the place of each connection that is open.
     """

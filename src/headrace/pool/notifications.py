@@ -66,7 +66,7 @@ class ListeningPool(Protocol):
 
     @property
     def _hosts(self) -> HostBook:
-        """What is known of the hosts."""
+        """The pool's knowledge of its hosts."""
 
     def _check(self) -> None:
         """Raise InterfaceError unless the pool is open, on this event loop."""
