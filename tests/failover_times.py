@@ -3,9 +3,9 @@
     .venv/bin/python -m tests.failover_times --pg 15
 
 A primary with two standbys on loopback, and a pool with several hosts and defaults; each call has a second. Some
-writers go on all the time. The primary is frozen (SIGSTOP) or killed (SIGKILL), and a standby is promoted. It prints the
-seconds from the promotion's beginning to the first write that psycopg got through (the server's own time), and to the
-first that the pool got through, and how many calls failed. docs/reliability.md has the figures.
+writers go on all the time. The primary is frozen (SIGSTOP) or killed (SIGKILL), and a standby is promoted. It prints
+the seconds from the promotion's beginning to the first write that psycopg got through (the server's own time), and to
+the first that the pool got through, and how many calls failed. docs/reliability.md has the figures.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ class _Mark:
 
 
 class HostBook:
-    """The fate of some hosts' last attempts, and the order of the next. Its keys are addresses of hosts, and places, which are their socket addresses.
+    """The outcome of the last attempts at some hosts, and the order of the next.
+
+    Its keys are addresses of hosts, and places, which are their socket addresses.
 
     `in_use` returns the place of each connection that is open.
     """

@@ -371,6 +371,8 @@ class Maintenance:
             return
         self._unsure.discard(pooled)
         self.counts.closed[Reason.PING_FAILED if driver.unanswered else Reason.CONNECTION_LOST] += 1
+        if driver.unanswered and connection._place is not None:
+            self.hosts.failed(connection._place, self.loop.time())
         self._look_at(pooled, driver.session.fatal)
         self.serve()
 
