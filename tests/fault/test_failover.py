@@ -71,6 +71,7 @@ def written(own_replicas: Replicas) -> Replicas:
     return own_replicas
 
 
+@pytest.mark.slow
 async def test_a_frozen_primary_does_not_defeat_the_hosts_behind_it(written: Replicas) -> None:
     """The kernel goes on to accept connections, and nobody answers. `timeout` is a minute."""
     former, heir, _ = written.servers
