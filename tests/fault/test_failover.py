@@ -143,6 +143,20 @@ async def test_a_pool_of_standbys_leaves_a_server_that_is_promoted(written: Repl
         assert pool.stats().closed == {"role_changed": 2}
 
 
+async def test_servers_that_do_not_report_their_role_are_asked(
+    written: Replicas, soon: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before PostgreSQL 14, and behind some poolers. No call has to be made for it."""
+    monkeypatch.setattr(maintenance, "reports_role", lambda parameters: False)
+    _, heir, other = written.servers
+    async with pool_of(written.dsn(heir, other, target_session_attrs="standby"), min_size=2, max_size=2) as pool:
+        assert await sizes(pool) == {heir.port: 2}
+        written.promote(heir)
+        while pool.stats().closed.get("role_changed") != 2:
+            await asyncio.sleep(0.02)
+        assert await sizes(pool) == {other.port: 2}
+
+
 async def test_a_primary_that_becomes_read_only_is_left_before_a_write_fails(written: Replicas) -> None:
     former, heir, _ = written.servers
     async with pool_of(written.dsn(target_session_attrs="read-write"), min_size=2, max_size=2) as pool:
