@@ -20,7 +20,10 @@ BUSY = "SELECT pg_sleep(0.001)"
 @pytest.fixture
 async def shared(pool: Any) -> Any:
     """A pool of three that has learnt what the texts cost, with each of them prepared on each connection."""
-    made = await pool(min_size=3, max_size=3)
+    return await taught(await pool(min_size=3, max_size=3))
+
+
+async def taught(made: Any) -> Any:
     await made.execute("DROP TABLE IF EXISTS locked")
     await made.execute("CREATE TABLE locked AS SELECT 1 AS a")
     leases = [await made.acquire() for _ in range(3)]
@@ -59,6 +62,31 @@ async def test_reads_that_wait_for_a_lock_give_way_to_a_read_that_came_before_th
             calls += [asyncio.create_task(shared.fetch(BLOCKED)) for _ in range(10)]
             assert await asyncio.wait_for(awaited, 60) == 42
     # Those that have given way get their rows all the same.
+    assert all(await asyncio.wait_for(asyncio.gather(*calls), 60))
+
+
+async def test_a_read_that_overruns_during_a_cancellation_gives_way_when_that_is_over(pool: Any, proxy: Any) -> None:
+    """The CancelRequest of the head before it is acted on, and the server has not yet closed the socket that brought it."""
+    made = await taught(await pool(host=proxy.host, port=proxy.port, min_size=3, max_size=3))
+    async with made.acquire() as lease:
+        async with lease.transaction():
+            await lease.execute("LOCK TABLE locked")
+            # From now on nothing comes back on new sockets.
+            links = list(proxy.links)
+            proxy.freeze(towards="client")
+            for link in links:
+                link.thaw(towards="client")
+            calls = [asyncio.create_task(made.fetch(query)) for query in (BLOCKED, BUSY)]
+            awaited = asyncio.create_task(made.fetchval(QUICK))
+            calls += [asyncio.create_task(made.fetch(BLOCKED)) for _ in range(10)]
+            async with asyncio.timeout(60):
+                # The awaited read may also have been sent behind the other head, and be done already.
+                while not awaited.done() and not any(
+                    each.blocked and each.work.overrun for each in made._scheduler.available
+                ):
+                    await asyncio.sleep(0.001)
+                proxy.thaw()
+                assert await awaited == 42
     assert all(await asyncio.wait_for(asyncio.gather(*calls), 60))
 
 

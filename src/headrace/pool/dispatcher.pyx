@@ -391,7 +391,7 @@ cdef class Dispatcher(PoolCallbacks):
         if held_back or self.scheduler.holds_back:
             # A read that held back another claim may be done, and that claim may use any connection.
             self.loop.call_soon(self.serve)
-        if self.overrun_check is None and pooled.work.first is not None and pooled.work.first.asked_twice:
+        if self.overrun_check is None and pooled.work.first is not None and pooled.work.head().asked_twice:
             self.watch(boot_seconds())
         return 0
 
@@ -408,6 +408,7 @@ cdef class Dispatcher(PoolCallbacks):
     cdef int resumed(self, Driver driver) except -1:
         cdef PooledConnection pooled = <PooledConnection>driver.pooled
         pooled.blocked = pooled.reported is not None
+        self.look_at_overrun_head(pooled)
         return self.fill(pooled, False)
 
     cdef int reported(self, Driver driver, str name) except -1:
@@ -438,6 +439,7 @@ cdef class Dispatcher(PoolCallbacks):
         """Use a connection again after its session was found unchanged."""
         pooled.reported = None
         pooled.blocked = (<Driver>pooled.driver).session.cancellation.is_open
+        self.look_at_overrun_head(pooled)
         self.fill(pooled, True)
 
     cdef bint take_back(self, Driver driver, Request request, bint started) except -1:
@@ -501,7 +503,7 @@ cdef class Dispatcher(PoolCallbacks):
         if found:
             self.preempt()
             for pooled in found:
-                head = pooled.work.first
+                head = pooled.work.head()
                 if isinstance(head, Query) and (<Query>head).repetition is not None and (<Query>head).state != ABANDONED \
                         and (<Driver>pooled.driver).is_head(<Query>head):
                     # It is no longer stuck, and must not occupy two connections.
@@ -512,7 +514,14 @@ cdef class Dispatcher(PoolCallbacks):
                 self.maintenance.refill()
         self.watch(now)
 
-    cdef int preempt(self) except -1:
+    cdef int look_at_overrun_head(self, PooledConnection pooled) except -1:
+        """Preempt the head of a connection that is no longer blocked, if it has overrun while it could not be preempted."""
+        if pooled.work.overrun and not pooled.blocked and self.running:
+            # This call may come in the middle of a reply.
+            self.loop.call_soon(self.preempt)
+        return 0
+
+    cpdef int preempt(self) except -1:
         """Preempt plain reads in favour of earlier claims. The reads are repeated later."""
         cdef:
             Query request, original

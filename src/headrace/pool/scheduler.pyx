@@ -481,7 +481,7 @@ cdef class Scheduler:
         cdef Workload work = pooled.work
         if work.overrun or work.count == 0:
             return False
-        return work.count > 1 or work.first.asked_twice or self.alone.count > 0 and work.head_cost <= self.budget
+        return work.count > 1 or work.head().asked_twice or self.alone.count > 0 and work.head_cost <= self.budget
 
     def to_preempt(self) -> list:
         """Return the claims at the head of their connections that must be cancelled and wait again.
@@ -497,7 +497,7 @@ cdef class Scheduler:
             return []
         found = []
         for pooled in self.available:
-            head = pooled.work.first
+            head = pooled.work.head()
             if head is None or not pooled.work.overrun or pooled.blocked:
                 continue
             if pooled.reserved:
@@ -781,12 +781,11 @@ cdef int give(PooledConnection pooled, Claim claim, double now) except -1:
 
 cdef bint has_read_behind(PooledConnection pooled, long long ticket) noexcept:
     """Return whether an earlier read waits behind the head of a connection and may have to be repeated."""
-    cdef Claim claim = pooled.work.first
+    cdef Claim head = pooled.work.head(), claim = pooled.work.first
     if claim is None or pooled.work.overrun or pooled.blocked:
         return False
-    claim = claim.behind
     while claim is not None:
-        if claim.ticket < ticket and claim.movable and not claim.asked_twice:
+        if claim is not head and claim.ticket < ticket and claim.movable and not claim.asked_twice:
             return True
         claim = claim.behind
     return False

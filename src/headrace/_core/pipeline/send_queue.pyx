@@ -235,6 +235,7 @@ cdef class SendQueue:
         self.work.head_since = self.work.now
         # As expected when it was sent: others may stand behind it because of that.
         self.work.head_cost = 0 if request.cost is None else max(request.expected, 0)
+        self.work.begun = request if request.work is self.work else None
         return 0
 
     cdef Request answered(self):

@@ -52,7 +52,9 @@ cdef class Workload:
         public object pooled             # the pool's view of the connection; None outside of a pool
         Claim first
         Claim last
+        Claim begun                      # what the server has begun with last, as long as it is in flight
 
+    cdef Claim head(self)
     cdef int add(self, Claim claim) except -1
     cdef int remove(self, Claim claim) except -1
 

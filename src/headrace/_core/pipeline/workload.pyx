@@ -113,8 +113,17 @@ cdef class Workload:
             self.expected += expected
         return 0
 
+    cdef Claim head(self):
+        """Return the claim that the server works on, or None.
+
+        It may not be the first: a claim that is sent once more goes behind those that were in flight meanwhile.
+        """
+        return self.begun if self.begun is not None else self.first
+
     cdef int remove(self, Claim claim) except -1:
         """A claim has ended, or goes elsewhere."""
+        if self.begun is claim:
+            self.begun = None
         if self.first is claim:
             self.first = claim.behind
         if self.last is claim:
