@@ -194,6 +194,19 @@ def test_a_killed_server_starts_again(cluster: Path) -> None:
 
 
 @linux
+def test_a_copy_of_a_directory_starts_while_the_original_runs(cluster: Path, tmp_path: Path) -> None:
+    """The copy has the files that name the original's process, also the one beside the socket."""
+    copy = tmp_path / "copy"
+    with EmbeddedServer(cluster) as original:
+        # A copy by cp -a; copytree() keeps no owners.
+        subprocess.run(["cp", "-a", str(cluster), str(copy)], check=True)
+        with EmbeddedServer(copy) as server:
+            assert server.pid != original.pid
+            assert ask(server, "SELECT 1") == 1
+        assert ask(original, "SELECT 1") == 1
+
+
+@linux
 def test_the_server_of_a_killed_launcher_stops(cluster: Path) -> None:
     process, pid = command(cluster)
     launcher = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -311,8 +311,10 @@ class EmbeddedServer:
         if (left := self._postmaster()) is not None:
             # Its launcher was killed, so it is shutting down.
             self._end(left)
-        # PostgreSQL might take a process whose number is in an old pid file for a server, and refuse to start.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # PostgreSQL might take a process whose number is in an old file for a server, and refuse to start: that of a
+        # killed server, or of the one that runs in a directory of which this is a copy.
+        for left_behind in (self.data / "postmaster.pid", *self._socket.glob(f".s.PGSQL.{PORT}*")):
+            left_behind.unlink(missing_ok=True)
         settings = {**SETTINGS, "unix_socket_directories": self._socket_directory_setting()}
         # Only the launcher has this file open, for a lock of its own.
         with open(self.log, "wb") as log, open(self.directory / "lock", "ab") as users:
