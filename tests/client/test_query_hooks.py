@@ -254,6 +254,29 @@ async def test_the_wait_for_a_lease_is_told_apart_from_the_lease(pool: Any) -> N
     assert outcome_of(recorder.all[2]).operation.timeout == 0.05
 
 
+async def test_a_lease_ends_with_its_pool(pool: Any) -> None:
+    shared = await pool(min_size=1, max_size=1)
+    recorder = Recorder()
+    shared.add_query_hook(recorder)
+    leased = await shared.acquire()
+    shared.terminate()
+    assert recorder.told == [("acquire", ""), ("lease", "")]
+    await shared.release(leased)
+    assert len(recorder.all) == 2
+
+
+async def test_an_empty_query_is_no_operation(pool: Any) -> None:
+    """It would look like an operation that has no query, such as "acquire"."""
+    shared = await pool(min_size=1, max_size=1)
+    recorder = Recorder()
+    shared.add_query_hook(recorder)
+    assert await shared.fetch("") == []
+    await shared.executemany("", [()])
+    async with shared.acquire() as leased:
+        assert await leased.fetch("") == []
+    assert recorder.told == [("acquire", ""), ("lease", "")]
+
+
 async def test_connections_that_are_opened(pool: Any, connect: Any, connect_kwargs: dict[str, Any]) -> None:
     recorder = Recorder()
     shared = headrace.create_pool(**connect_kwargs, min_size=0, max_size=1)

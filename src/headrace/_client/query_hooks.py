@@ -24,6 +24,8 @@ log = logging.getLogger("headrace")
 
 OperationKind = Literal["query", "batch", "each", "copy", "prepare", "connect", "acquire", "lease"]
 
+WITHOUT_QUERY: Final = ("connect", "acquire", "lease")
+
 
 class ServerInfo(NamedTuple):
     """The server of a connection, as a query hook gets it."""
@@ -60,7 +62,7 @@ class Operation(NamedTuple):
     """
 
     query: str
-    """The text; '' for the last three kinds."""
+    """The text; '' for the last three kinds. An empty query, such as a ping, is no operation."""
 
     args: Any
     """The arguments: a tuple, or for "batch" and "each" the iterable that was passed."""
@@ -279,9 +281,11 @@ class Hooks:
         """Note the server of a connection of this level."""
 
     def watched(self, kind: OperationKind, query: str, args: Any, timeout: float | None) -> Watched | None:
-        """Return an operation that is going to begin; None if there are no hooks."""
+        """Return an operation that is going to begin; None if there are no hooks, or if it is an empty query."""
         hooks = self.all
-        return Watched(hooks, Operation(kind, query, args, timeout, self.server, self.pool)) if hooks else None
+        if not hooks or not (query or kind in WITHOUT_QUERY):
+            return None
+        return Watched(hooks, Operation(kind, query, args, timeout, self.server, self.pool))
 
     def start(self, kind: OperationKind, query: str, args: Any, timeout: float | None) -> Watched | None:
         """Tell the hooks of the start of an operation; returns None if there are none."""

@@ -90,6 +90,11 @@ class Leases:
             self._watched[proxy._pooled] = held
         return proxy
 
+    def end_watched(self) -> None:
+        """Tell query hooks that all leases have ended: their connections are dropped, and need not be given back."""
+        while self._watched:
+            self._watched.popitem()[1].end(None)
+
     async def _lease_within(
         self, pool: LeasingPool, timeout: float, call_site: CallSite, proxy: PoolConnectionProxy[Any] | None
     ) -> PoolConnectionProxy[Any]:

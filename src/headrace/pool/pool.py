@@ -561,12 +561,14 @@ class Pool(Generic[RecordT_co]):
         for listening in list(self._listenings):
             listening.terminate()
         self._maintenance.terminate(InterfaceError("pool is closed"))
+        self._leases.end_watched()
 
     def _drop_without_loop(self) -> None:
         scheduler = self._scheduler
         for pooled in [*scheduler.connections.values(), *scheduler.draining.values()]:
             pooled.connection.terminate()
             scheduler.remove(pooled.driver)
+        self._leases.end_watched()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
         # Attributes are missing if __init__ never ran, or that of a subclass.
