@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import subprocess
 import sys
 from array import array
@@ -259,6 +260,16 @@ def test_a_sparse_vector_is_a_value() -> None:
             SparseVector({index: 1}, 9)
     with pytest.raises(ValueError, match="dimensions is expected to be from 1"):
         SparseVector({}, 0)
+    for wrong, dimensions in (({1.5: 1}, 9), ({"a": 1}, 9), ({}, "9"), ([1], 9)):
+        with pytest.raises(TypeError, match="is expected to be"):
+            SparseVector(wrong, dimensions)  # type: ignore[arg-type]
+
+
+def test_an_element_that_is_zero_as_float4_is_left_out() -> None:
+    """The server refuses it."""
+    value = SparseVector({1: 2.0**-150, 2: -1e-50, 3: 2.0**-149, 4: 1}, 9)
+    assert value.indices() == [3, 4]
+    assert struct.unpack_from(">2f", extensions.encode_sparse(value), 20) == (2.0**-149, 1)
 
 
 def test_an_unknown_form_of_vectors_is_refused() -> None:

@@ -11,6 +11,7 @@ citext and ltree need none of this: their values are str.
 
 from __future__ import annotations
 
+import operator
 import struct
 import sys
 from array import array
@@ -34,6 +35,9 @@ MAX_NUMBERS: Final = 16_000
 MAX_DIMENSIONS: Final = 1_000_000_000
 """The most dimensions of a sparsevec."""
 
+LARGEST_ZERO: Final = 2.0**-150
+"""The greatest number that is rounded to zero as float4."""
+
 
 class Hstore(Extension):
     """hstore as `dict[str, str | None]`. A parameter may be any mapping."""
@@ -51,11 +55,20 @@ class Hstore(Extension):
 # -- pgvector -------------------------------------------------------------------------------------------------------
 
 
+def whole(name: str, value: Any) -> int:
+    """Return a whole number as an int; raises TypeError for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is expected to be an int, got {shown(value)}") from None
+
+
 class SparseVector:
     """A vector most of whose numbers are zero: pgvector's sparsevec. It is immutable.
 
     `SparseVector({0: 1.5, 7: -2.0}, 1000)` has 1,000 dimensions. Indices begin with 0, while the text of a sparsevec
-    counts from 1. Elements that are zero are left out. Raises ValueError for an index outside of the dimensions.
+    counts from 1. Elements that are zero as float4 are left out. Raises ValueError for an index outside of the
+    dimensions, and TypeError for one that is no whole number.
     """
 
     __slots__ = ("_dimensions", "_indices", "_values")
@@ -65,15 +78,21 @@ class SparseVector:
     _values: tuple[float, ...]
 
     def __init__(self, elements: Mapping[int, float], dimensions: int) -> None:
-        if not 1 <= dimensions <= MAX_DIMENSIONS:
+        count = whole("dimensions", dimensions)
+        if not 1 <= count <= MAX_DIMENSIONS:
             raise ValueError(f"dimensions is expected to be from 1 to {MAX_DIMENSIONS:,}, got {shown(dimensions)}")
-        found = sorted((index, value) for index, value in elements.items() if value)
-        for index, _ in found:
-            if not 0 <= index < dimensions:
-                raise ValueError(f"an index is expected to be from 0 to {dimensions - 1}, got {shown(index)}")
-        self._dimensions = dimensions
-        self._indices = tuple(index for index, _ in found)
-        self._values = tuple(float(value) for _, value in found)
+        if not isinstance(elements, Mapping):
+            raise TypeError(f"elements is expected to be a mapping of indices to numbers, got {shown(elements)}")
+        found = {}
+        for given, value in elements.items():
+            index, number = whole("an index", given), float(value)
+            if not 0 <= index < count:
+                raise ValueError(f"an index is expected to be from 0 to {count - 1}, got {shown(given)}")
+            if not abs(number) <= LARGEST_ZERO:  # NaN is left to the server
+                found[index] = number
+        self._dimensions = count
+        self._indices = tuple(sorted(found))
+        self._values = tuple(found[index] for index in self._indices)
 
     @classmethod
     def _made(cls, dimensions: int, indices: tuple[int, ...], values: tuple[float, ...]) -> SparseVector:
