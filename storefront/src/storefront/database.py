@@ -82,7 +82,7 @@ async def create_database(dsn: str) -> str | None:
     async with open_connection(with_database(dsn, MAINTENANCE_DATABASE)) as maintenance:
         try:
             status: str = await maintenance.execute(f'CREATE DATABASE "{name}"')
-        except headrace.DuplicateDatabaseError:
-            # Another program has just created it.
+        except (headrace.DuplicateDatabaseError, headrace.UniqueViolationError):
+            # Another program has just created it. If both do so at once, the name is found to be taken in the index.
             return None
     return status

@@ -86,6 +86,9 @@ def advance_sequence(table: str) -> str:
 
 STATEMENTS = (*TABLES, *INDEXES, *ROWS, advance_sequence("product_color"), advance_sequence("product_size"))
 
+LOCK = 7_305_808_869
+"""The key of the advisory lock that is held while the schema is created. The number means nothing."""
+
 _extensions: dict[str, tuple[str, ...]] = {}
 
 
@@ -126,6 +129,8 @@ async def create_schema(
         statuses.append(status)
 
     async with connection.transaction():
+        # Of two programs that create a table at once, one would get an error in spite of IF NOT EXISTS.
+        await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
         for statement in (*STATEMENTS, *(each for part in _extensions.values() for each in part)):
             await run(statement)
         try:
