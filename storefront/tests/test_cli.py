@@ -115,6 +115,16 @@ def test_an_interrupt_may_say_how_to_go_on(
     fails("lookup", "1", status=143, message="terminated: continue it with --resume")
 
 
+def test_an_interrupt_while_options_are_read_is_one_line(
+    fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise signals.Terminated
+
+    monkeypatch.setattr("storefront.cli.OneLineErrors.parse_args", interrupted)
+    fails("lookup", "1", status=143, message="terminated")
+
+
 @pytest.mark.parametrize("args", [[], ["brands"]])
 def test_a_group_alone_shows_its_help(run: Callable[..., Result], args: list[str]) -> None:
     result = run(*args)

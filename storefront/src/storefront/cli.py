@@ -32,6 +32,13 @@ class OneLineErrors(TyperGroup):
         """Return a command, or None if there is none of this name."""
         return find_command(cmd_name) if cmd_name in COMMANDS else None
 
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Read the options of the program. An interrupt leaves it as _InterruptedError."""
+        try:
+            return super().make_context(*arguments, **more)
+        except KeyboardInterrupt as error:
+            raise _InterruptedError from error
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command. An interrupt leaves it as _InterruptedError."""
         try:
