@@ -339,3 +339,15 @@ async def test_a_geometry_is_ewkb_without_shapely(conn: headrace.Connection) -> 
     assert await conn.fetchval("SELECT ST_AsEWKT($1::geometry)", point) == "SRID=4326;POINT(1 2)"
     with pytest.raises(ArgumentError, match="expected EWKB as bytes, got str"):
         await conn.fetchval("SELECT $1::geometry", "POINT(1 2)")
+
+
+@pytest.mark.parametrize("has_shapely", [True, False])
+def test_what_is_too_short_for_ewkb_is_not_sent(has_shapely: bool) -> None:
+    """PostGIS 3.3 ends the server process on an empty value, and so all connections."""
+    if has_shapely:
+        pytest.importorskip("shapely")
+    encode = extensions.shapely_functions()[0] if has_shapely else extensions.ewkb_of
+    for short in (b"", bytearray(4), memoryview(b"")):
+        with pytest.raises(ValueError, match="expected EWKB, which has 5 bytes or more, got"):
+            encode(short)
+    assert encode(bytes(5)) == bytes(5)

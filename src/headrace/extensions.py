@@ -334,6 +334,10 @@ def decode_sparse(data: bytes) -> SparseVector:
 # -- PostGIS --------------------------------------------------------------------------------------------------------
 
 
+SHORTEST_EWKB: Final = 5
+"""The bytes of the byte order and of the type, which all EWKB begins with."""
+
+
 class Postgis(Extension):
     """PostGIS's types geometry and geography, as shapely's geometries, or as bytes with `shapely=False`.
 
@@ -361,10 +365,18 @@ class Postgis(Extension):
         types.set_codec(oid, "binary", self._encode, self._decode)
 
 
+def whole_ewkb(value: bytes | bytearray | memoryview) -> Any:
+    """Return EWKB as it is; raises ValueError if it is too short. PostGIS 3.3 reads behind the end of an empty value."""
+    size = memoryview(value).nbytes
+    if size < SHORTEST_EWKB:
+        raise ValueError(f"expected EWKB, which has {SHORTEST_EWKB} bytes or more, got {size}")
+    return value
+
+
 def ewkb_of(value: Any) -> Any:
     """Return EWKB as it is; raises TypeError for anything but bytes."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return value
+        return whole_ewkb(value)
     raise TypeError(f"expected EWKB as bytes, got {type(value).__name__}: register Postgis() for shapely's geometries")
 
 
@@ -382,7 +394,7 @@ def shapely_functions() -> tuple[Callable[[Any], Any], Callable[[bytes], Any]]:
         if isinstance(value, shapely.Geometry):
             return shapely.to_wkb(value, include_srid=True)
         if isinstance(value, (bytes, bytearray, memoryview)):
-            return value
+            return whole_ewkb(value)
         if hasattr(value, "__geo_interface__"):
             return shapely.to_wkb(shape(value), include_srid=True)
         raise TypeError(f"expected a geometry of shapely, or EWKB as bytes, got {type(value).__name__}")
