@@ -366,7 +366,7 @@ class Postgis(Extension):
 
 
 def whole_ewkb(value: bytes | bytearray | memoryview) -> Any:
-    """Return EWKB as it is; raises ValueError if it is too short. PostGIS 3.3 reads behind the end of an empty value."""
+    """Return EWKB as it is; raises ValueError if it is too short. PostGIS 3.3 reads past the end of an empty value."""
     size = memoryview(value).nbytes
     if size < SHORTEST_EWKB:
         raise ValueError(f"expected EWKB, which has {SHORTEST_EWKB} bytes or more, got {size}")
