@@ -160,6 +160,24 @@ async def test_errors_and_cancellations_end_an_operation(conn: headrace.Connecti
     assert outcome_of(recorder.take()).error is no_statement.value
 
 
+async def test_a_copy_into_a_table_or_column_that_does_not_exist(conn: headrace.Connection) -> None:
+    """The name is found to be wrong by other requests than the COPY."""
+    await conn.execute("CREATE TEMPORARY TABLE t (a int)")
+    recorder = Recorder()
+    logged: list[Any] = []
+    conn.add_query_hook(recorder)
+    conn.add_query_logger(logged.append)
+    for table, columns, text in ("none", None, 'COPY "none" FROM STDIN'), ("t", ["b"], 'COPY "t" ("b") FROM STDIN'):
+        with pytest.raises((headrace.UndefinedTableError, headrace.UndefinedColumnError)) as raised:
+            await conn.copy_records_to_table(table, records=[(1,)], columns=columns)
+        (failed,) = [each for each in recorder.all if each.outcome is not None and each.outcome.error is not None]
+        assert (failed.operation.kind, failed.operation.query) == ("copy", text)
+        assert outcome_of(failed).error is raised.value
+        assert [(each.query, each.exception) for each in logged if each.exception] == [(text, raised.value)]
+        recorder.all.clear()
+        logged.clear()
+
+
 async def test_both_methods_run_in_the_context_of_the_caller(pool: Any) -> None:
     shared = await pool(min_size=1, max_size=1)
     recorder = Recorder()

@@ -168,10 +168,10 @@ class QueryLog:
         """Log a call of a pool's own methods, which has ended."""
         self.finished(request.query, request.arguments, timeout, request.elapsed(), error)
 
-    def refused(self, query: str, args: Any, error: BaseException) -> None:
-        """Tell of a query that was not sent because of its arguments."""
+    def refused(self, query: str, args: Any, error: BaseException, kind: OperationKind = "query") -> None:
+        """Tell of a query or COPY that was not sent because of its arguments."""
         self.finished(query, args, None, 0.0, error)
-        if (watched := self.start("query", query, args, None)) is not None:
+        if (watched := self.start(kind, query, args, None)) is not None:
             watched.end(error)
 
     def finished(

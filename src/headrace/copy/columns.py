@@ -18,7 +18,7 @@ from headrace._sql.hints.tokens import significant
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.transfer import Upload
-from headrace.exceptions import UndefinedColumnError, UndefinedTableError
+from headrace.exceptions import PostgresError, UndefinedColumnError, UndefinedTableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,8 +79,13 @@ async def encoder(
     oids = [types[name] for name in names if name in types]
     if not types or len(oids) < len(names) or driver.session.types.missing(oids):
         # The server reports what is wrong with a name. Preparing also looks up types that are not known yet.
-        with explaining_names(table, list(types)):
-            await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
+        try:
+            with explaining_names(table, list(types)):
+                await prepared(driver, f"SELECT {wanted or '*'} FROM {table}", timeout)
+        except PostgresError as error:
+            if driver.observer is not None:
+                driver.observer.refused(command.from_stdin(table, columns, {}, None, True), (), error, "copy")
+            raise
         # A description has the base type of a domain, so domains are still missing.
         await _look_up(driver, oids, timeout)
     return make(driver.session.types, names, [types[name] for name in names], table), columns
