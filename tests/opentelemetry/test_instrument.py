@@ -207,6 +207,22 @@ async def test_errors(conn: headrace.Connection, telemetry: Telemetry) -> None:
     assert [event.name for event in span.events] == ["exception"]
 
 
+async def test_an_error_without_a_text_ends_the_span_too(conn: headrace.Connection, telemetry: Telemetry) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise AssertionError
+
+    def rows() -> Any:
+        raise Unprintable
+        yield
+
+    await conn.execute("CREATE TEMPORARY TABLE t (a int)")
+    telemetry.instrument(conn, capture_parameters=True)
+    with pytest.raises(Unprintable):
+        await conn.copy_records_to_table("t", records=rows())
+    assert [span.name for span in telemetry.take()][-1] == "COPY t"
+
+
 async def test_time_outs_and_cancellations(conn: headrace.Connection, pool: Any, telemetry: Telemetry) -> None:
     shared = await pool(min_size=1, max_size=1)
     for target in (conn, shared):

@@ -101,13 +101,15 @@ class OpenTelemetryHook(QueryHook):
         error = outcome.error
         operation = outcome.operation
         if span is not None:
-            if outcome.server is not operation.server and outcome.server is not None:
-                span.set_attributes(self._of_server(outcome.server).span_attributes)
-            if outcome.executions is not None and outcome.executions > 1:
-                span.set_attribute("db.operation.batch.size", outcome.executions)
-            if error is not None:
-                self._fail(span, error)
-            span.end()
+            try:
+                if outcome.server is not operation.server and outcome.server is not None:
+                    span.set_attributes(self._of_server(outcome.server).span_attributes)
+                if outcome.executions is not None and outcome.executions > 1:
+                    span.set_attribute("db.operation.batch.size", outcome.executions)
+                if error is not None:
+                    self._fail(span, error)
+            finally:
+                span.end()
         if described is None:
             self._pool_metrics.record(operation, outcome)
             return
