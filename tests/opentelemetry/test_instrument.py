@@ -414,6 +414,9 @@ async def test_a_target_is_instrumented_once(conn: headrace.Connection, pool: An
     telemetry.instrument(shared)
     with pytest.raises(headrace.InterfaceError, match="is instrumented already"):
         telemetry.instrument(shared)
+    async with shared.acquire() as leased:
+        with pytest.raises(headrace.InterfaceError, match="is instrumented already, by its pool"):
+            telemetry.instrument(leased)
     with pytest.raises(headrace.InterfaceError, match="some connections or pools are instrumented already"):
         telemetry.instrument()
     uninstrument(shared)

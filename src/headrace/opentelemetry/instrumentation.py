@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
 
-from headrace._client.query_hooks import EVERYWHERE
+from headrace._client.query_hooks import EVERYWHERE, Hooks
 from headrace._version import __version__
 from headrace.connection import Connection
 from headrace.exceptions import InterfaceError
@@ -107,6 +107,13 @@ def instrument(
             if target is not None
             else "some connections or pools are instrumented already, so they would have two spans for a query",
             hint="Call uninstrument() for them first, or instrument() once for all.",
+        )
+    # A lazily acquired lease may have no connection yet.
+    hooks: Hooks | None = getattr(target, "_hooks", None)
+    if hooks is not None and any(isinstance(each.given, OpenTelemetryHook) for each in hooks.all):
+        raise InterfaceError(
+            f"{target!r} is instrumented already, by its pool or by an earlier lease of it",
+            hint="Instrument either the pool or connections of it, so that a query has one span.",
         )
     if tracer_provider is None and meter_provider is None and importlib.util.find_spec("opentelemetry.sdk") is None:
         log.warning(
