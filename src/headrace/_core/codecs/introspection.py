@@ -73,14 +73,24 @@ SELECT
         WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
     ) END AS attribute_types,
     t.typsend::pg_catalog.oid <> 0 AND t.typreceive::pg_catalog.oid <> 0 AS binary,
-    f.proname::pg_catalog.text AS send
+    f.proname::pg_catalog.text AS send,
+    CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE -1 END AS modifier,
+    CASE WHEN t.typtype = 'c' THEN ARRAY(
+        SELECT a.atttypmod FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+    ) END AS attribute_modifiers,
+    CASE WHEN t.typtype = 'e' THEN ARRAY(
+        SELECT l.enumlabel::pg_catalog.text FROM pg_catalog.pg_enum AS l
+        WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder
+    ) END AS labels
 FROM pg_catalog.pg_type AS t
 JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
 LEFT JOIN pg_catalog.pg_proc AS f ON f.oid = t.typsend
 WHERE t.oid = ANY (ARRAY(SELECT needed.oid FROM needed))"""
 
-_OID, _TEXT, _BOOL, _OID_ARRAY, _TEXT_ARRAY, _INT4, _TIMESTAMPTZ = 26, 25, 16, 1028, 1009, 23, 1184
+_OID, _TEXT, _BOOL, _INT4, _TIMESTAMPTZ = 26, 25, 16, 23, 1184
+_OID_ARRAY, _TEXT_ARRAY, _INT4_ARRAY = 1028, 1009, 1007
 
 COLUMNS: Final = [
     ("oid", _OID),
@@ -96,6 +106,9 @@ COLUMNS: Final = [
     ("attribute_types", _OID_ARRAY),
     ("binary", _BOOL),
     ("send", _TEXT),
+    ("modifier", _INT4),
+    ("attribute_modifiers", _INT4_ARRAY),
+    ("labels", _TEXT_ARRAY),
 ]
 """Name and type OID of each column of QUERY, so that its RowDescription is not needed."""
 
@@ -176,12 +189,20 @@ class TypeInfo(NamedTuple):
     send: str
     """The name of the function that makes the binary form; '' if there is none."""
 
+    modifier: int = -1
+    """The type modifier of a domain's base type; -1 if there is none."""
+
+    attribute_modifiers: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
+    """The labels of an enumerated type, in its order."""
+
 
 def type_infos(rows: Iterable[Iterable[Any]]) -> list[TypeInfo]:
     """Make TypeInfos of the rows that QUERY returned."""
     infos = []
     for row in rows:
-        (oid, name, schema, kind, element, delimiter, base, subtype, range_, names, types, binary, send) = row
+        (oid, name, schema, kind, element, delimiter, base, subtype, range_, names, types, binary, send, *more) = row
+        modifier, modifiers, labels = more or (None, None, None)
         infos.append(
             TypeInfo(
                 oid,
@@ -197,6 +218,9 @@ def type_infos(rows: Iterable[Iterable[Any]]) -> list[TypeInfo]:
                 tuple(types or ()),
                 bool(binary),
                 send or "",
+                -1 if modifier is None else modifier,
+                tuple(modifiers or ()),
+                tuple(labels or ()),
             )
         )
     return infos
