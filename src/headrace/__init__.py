@@ -3,6 +3,7 @@
 from headrace import _subinterpreters as _subinterpreters  # first: it decides how compiled modules are loaded
 
 # asyncpg's submodules are there as attributes once asyncpg is imported, and so are headrace's.
+from headrace import arrow as arrow
 from headrace import compat as compat
 from headrace import connect_utils as connect_utils
 from headrace import connection as connection

@@ -22,6 +22,7 @@ from headrace._client.queries import (
     EXECUTE,
     EXECUTEMANY,
     FETCH,
+    FETCH_ARROW,
     FETCH_EACH,
     FETCHMANY,
     FETCHROW,
@@ -52,12 +53,15 @@ from headrace._connect.connector import open_driver
 from headrace._connect.limits import OutOfRange, SessionLimits, StatementMode
 from headrace._connect.params.resolve import ConnectArguments, resolve
 from headrace._connect.server_kind import ServerKind, server_kind
+from headrace._core.arrow.result import ArrowShape, ArrowTable
 from headrace._core.codecs.json_functions import JsonOption
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace._io.each import Each
 from headrace._io.each_sender import ConnectionSender
 from headrace._sql.named_parameters import bound, bound_each, unbound_text
+from headrace.arrow import BATCH_ROWS, ArrowStream, checked_batch_rows
+from headrace.arrow import OutOfRange as ArrowOutOfRange
 from headrace.copy import CopyReader, CopyWriter
 from headrace.copy import command as copy_command
 from headrace.copy.arrow import ArrowData
@@ -715,6 +719,58 @@ class Connection(Generic[RecordT_co]):
         rows = record_class if row is None else rows_as(row, record_class)
         query, args = bound(query, args)
         return Stream(Rows(self._for_stream(query), query, args, rows, prefetch, timeout))
+
+    async def fetch_arrow(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        timeout: float | None = None,
+        decimal: tuple[int, int] | None = None,
+        out_of_range: ArrowOutOfRange = "error",
+    ) -> ArrowTable:
+        """Run a query and return all rows as columns in Arrow's format.
+
+        `polars.DataFrame(result)`, `pyarrow.table(result)`, DuckDB, pandas and others take the result, by the Arrow
+        PyCapsule interface and without a copy. headrace needs none of them. A result of no rows has its columns, and
+        that of a statement that returns no rows has none.
+
+        docs/arrow.md has the Arrow type of each PostgreSQL type. A numeric whose scale is declared is a decimal.
+        `decimal=(precision, scale)` makes decimals of the others, which are text without it; digits behind the scale
+        are rounded, as by a cast in the server. `out_of_range` is for values that the Arrow type cannot hold, such as
+        infinity in a date or NaN in a decimal: "error", "null" or "saturate" (the nearest value, and NULL for NaN).
+
+        Raises UnrepresentableValueError, which is a DataError, for such a value; it names the row and the column, and
+        only this query fails. Raises ValueError for options that make no sense. A new query takes two round trips. On
+        a pool it goes to an idle connection. Cancellation is as for `fetch()`. Source: Apache Arrow, "The Arrow
+        PyCapsule Interface".
+        """
+        shape = ArrowShape(decimal, out_of_range)
+        return await self._request(FETCH_ARROW, query, args, 0, shape, timeout)  # type: ignore[no-any-return]
+
+    def stream_arrow(
+        self: Queryable,
+        query: AnyQuery,
+        *args: object,
+        batch_rows: int = BATCH_ROWS,
+        timeout: float | None = None,
+        decimal: tuple[int, int] | None = None,
+        out_of_range: ArrowOutOfRange = "error",
+    ) -> ArrowStream:
+        """Return the rows of a query as record batches in Arrow's format: `async for batch in ...`, or `async with`.
+
+        A batch has `batch_rows` rows, and the last one those that are left. Memory is bounded by three batches. Inside
+        a transaction each batch is a request of its own, and other queries run in between. Outside of one the stream
+        owns the connection to its end. On a pool it takes a lease. The snapshot and the server's `statement_timeout`
+        last as long as the reader takes.
+
+        `timeout` limits each wait for the server. The other options and the errors are those of `fetch_arrow()`, and
+        ValueError for bad `batch_rows`. The query must return rows (InterfaceError). If the reader is cancelled or
+        closes the stream, a query that still runs is cancelled on the server, and the connection stays usable.
+        Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
+        """
+        shape = ArrowShape(decimal, out_of_range)
+        query, args = bound(query, args)
+        return ArrowStream(self._for_copy(), query, args, shape, checked_batch_rows(batch_rows), timeout)
 
     # -- cursors, statements, transactions -------------------------------------------------------------------------
 

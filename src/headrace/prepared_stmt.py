@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from headrace import cursor as cursors
 from headrace._client.streamed_batch import run_batch
-from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
+from headrace._core.arrow.result import ArrowShape, ArrowTable
+from headrace._io.driver import KIND_ARROW, KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
+from headrace.arrow import OutOfRange
 from headrace.rows.type_vars import RecordT_co
 from headrace.rows.values import checked_value, value_class
 from headrace.stream import Rows, Stream, Unleased
@@ -187,6 +189,17 @@ class PreparedStatement(Generic[RecordT_co]):
         """Run the statement and return all rows. See `Connection.fetch()` for the classes of rows."""
         rows = self._rows_as(record_class, row)
         return await self._execute("fetch", args, KIND_ROWS, 0, 0, rows, timeout)  # type: ignore[no-any-return]
+
+    async def fetch_arrow(
+        self,
+        *args: object,
+        timeout: float | None = None,
+        decimal: tuple[int, int] | None = None,
+        out_of_range: OutOfRange = "error",
+    ) -> ArrowTable:
+        """Run the statement and return all rows as columns in Arrow's format. See `Connection.fetch_arrow()`."""
+        shape = ArrowShape(decimal, out_of_range)
+        return await self._execute("fetch_arrow", args, KIND_ARROW, 0, 0, shape, timeout)  # type: ignore[no-any-return]
 
     @overload
     async def fetchrow(

@@ -224,9 +224,11 @@ SHARED = {
     "copy_arrow_to_table",
     "copy_in",
     "copy_out",
+    "fetch_arrow",
     "insert_records",
     "remove_query_hook",
     "stream",
+    "stream_arrow",
     *EACH,
 }
 

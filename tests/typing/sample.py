@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple, TypedDict, assert_type
 
 import headrace
 from headrace import Record, sql
+from headrace.arrow import ArrowTable, RecordBatch
 from headrace.cursor import Cursor, CursorFactory
 from headrace.prepared_stmt import PreparedStatement
 
@@ -86,6 +87,12 @@ async def rows(connection: headrace.Connection) -> None:
     assert_type(await connection.fetchrow(PRODUCTS, [1], row=Product), Product | None)
     assert_type(await connection.fetch(BRANDS, row=Brand), list[Brand])
     assert_type(await connection.fetchrow(BRANDS, row=Brand), Brand | None)
+    table = await connection.fetch_arrow(PRODUCTS, [1], decimal=(12, 4), out_of_range="null")
+    assert_type(table, ArrowTable)
+    assert_type(await (await connection.prepare(PRODUCTS)).fetch_arrow([1]), ArrowTable)
+    assert_type([batch async for batch in connection.stream_arrow(PRODUCTS, [1], batch_rows=10)], list[RecordBatch])
+    async with connection.stream_arrow(PRODUCTS, [1]) as stream:
+        assert_type(stream.column_names, list[str])
     async for brand in connection.fetch_each(BRANDS, [(), ()], row=Brand):
         assert_type(brand, list[Brand])
     async for brand_read in connection.copy_out(BRANDS, row=Brand):

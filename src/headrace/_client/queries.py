@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from headrace._client.timeouts import checked_timeout
-from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
+from headrace._io.driver import KIND_ARROW, KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
 from headrace.rows.type_vars import RecordT_co
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class QueryMethod:
 EXECUTE: Final = QueryMethod("execute", KIND_STATUS)
 EXECUTEMANY: Final = QueryMethod("executemany", KIND_STATUS, many=True)
 FETCH: Final = QueryMethod("fetch", KIND_ROWS)
+FETCH_ARROW: Final = QueryMethod("fetch_arrow", KIND_ARROW)
 FETCHMANY: Final = QueryMethod("fetchmany", KIND_ROWS, many=True)
 FETCHROW: Final = QueryMethod("fetchrow", KIND_FIRST_ROW, limit=1)
 FETCHVAL: Final = QueryMethod("fetchval", KIND_VALUE, limit=1)
@@ -56,7 +57,7 @@ FETCHROW_EACH: Final = QueryMethod("fetchrow_each", KIND_FIRST_ROW, limit=1)
 FETCHVAL_EACH: Final = QueryMethod("fetchval_each", KIND_VALUE, limit=1)
 
 EACH_METHODS: Final = (FETCH_EACH, FETCHROW_EACH, FETCHVAL_EACH)
-QUERY_METHODS: Final = (EXECUTE, EXECUTEMANY, FETCH, FETCHMANY, FETCHROW, FETCHVAL, *EACH_METHODS)
+QUERY_METHODS: Final = (EXECUTE, EXECUTEMANY, FETCH, FETCH_ARROW, FETCHMANY, FETCHROW, FETCHVAL, *EACH_METHODS)
 
 
 class EachOptions(NamedTuple):

@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, final
 
+from headrace._core.arrow.result import ArrowShape
+from headrace._core.pipeline.arrow import ArrowStream
 from headrace._core.pipeline.batch import StreamedBatch
 from headrace._core.pipeline.copy import CopyIn, CopyOut
 from headrace._core.pipeline.group import MeasuredQuery
@@ -22,6 +24,7 @@ KIND_ROWS: int
 KIND_FIRST_ROW: int
 KIND_VALUE: int
 KIND_STATUS: int
+KIND_ARROW: int
 
 class Continuation:
     """A waiter for the driver's own requests: calls a function instead of waking a task."""
@@ -96,6 +99,15 @@ class Driver(TransportCallbacks):
         portal: bytes,
         opener: Query | None = None,
     ) -> MeasuredQuery: ...
+    def execute_arrow_portal(
+        self,
+        statement: Statement,
+        args: Any,
+        limit: int,
+        record_class: ArrowShape,
+        portal: bytes,
+        opener: Query | None = None,
+    ) -> Query: ...
     def check(self) -> None: ...
     def simple_query(self, query: str, uncancellable: bool = False) -> Request: ...
     def ping(self, timeout: float, awaited: bool = False) -> Request: ...
@@ -140,6 +152,10 @@ class Driver(TransportCallbacks):
     def reads_row_stream(self, request: RowStream) -> None: ...
     def end_row_stream(self, request: RowStream, error: BaseException | None = None) -> None: ...
     def end_row_streams(self, error: BaseException | None) -> None: ...
+    def arrow_stream(
+        self, statement: Statement, args: tuple[object, ...], record_class: ArrowShape, batch_rows: int
+    ) -> ArrowStream: ...
+    def end_streams(self) -> None: ...
     def give_up(self, request: Request) -> None: ...
     def time_out(self, request: Request) -> None: ...
     def writable(self) -> None: ...

@@ -2,8 +2,8 @@
 
 It writes what the session has, in one go and at most once a tick of the event loop; it reads into the session's buffer.
 Reading goes on while writing is paused: a backend that cannot get rid of its replies stops reading, and both sides
-would wait for ever. There is one exception. The reader of a COPY TO STDOUT or of a stream may be slower than the server, so the
-socket is left unread while it has enough to do; nothing is in flight behind these.
+would wait for ever. There is one exception. The reader of a COPY TO STDOUT or of a stream may be slower than the server, so
+the socket is left unread while it has enough to do; nothing is in flight behind these.
 
 Its driver is told when replies were read, when reading or writing has failed, and when the connection is gone.
 """

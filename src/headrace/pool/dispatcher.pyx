@@ -7,8 +7,9 @@ all the time.
 
 cimport cython
 
+from headrace._core.pipeline.arrow cimport ArrowQuery
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, ROWS, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
+from headrace._core.pipeline.requests cimport ABANDONED, ARROW, DONE, QUEUED, ROWS, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport Driver, PoolCallbacks
 
@@ -135,9 +136,13 @@ cdef class Dispatcher(PoolCallbacks):
             Query request
         if profile.leases:
             return None
-        request = Query(None, query, args, kind, limit, column, record_class, True)
+        if kind == ARROW:
+            # Its reply may be long, so it goes to an idle connection.
+            request = ArrowQuery(None, query, args, kind, limit, column, record_class, True)
+        else:
+            request = Query(None, query, args, kind, limit, column, record_class, True)
+            request.pipelined = profile.pipelined
         request.cost = profile.cost
-        request.pipelined = profile.pipelined
         request.movable = profile.movable
         if watched is None:
             self.submit(request, timeout)

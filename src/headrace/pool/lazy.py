@@ -19,6 +19,7 @@ from headrace._client.timeouts import checked_timeout, returns_coroutine
 from headrace._connect.params.arguments import ConnectArguments
 from headrace._connect.params.resolve import ConnectParams, resolve
 from headrace._connect.params.secret import HiddenArguments, hides_locals
+from headrace._io.driver import KIND_ARROW
 from headrace._sql.named_parameters import Query
 from headrace.connection import Connection, ConnectOptions
 from headrace.exceptions import InterfaceError
@@ -355,7 +356,7 @@ def _querying(method: QueryMethod) -> Any:
             if self._reads_only(query) and getattr(Connection, name) is method.original:
                 self._is_reading = True
                 try:
-                    if kwargs or method.many:
+                    if kwargs or method.many or method.kind == KIND_ARROW:
                         return await getattr(pool, name)(*args, **kwargs)
                     return await pool._request(method, query, args[1:], 0, None, None)
                 finally:
@@ -441,6 +442,7 @@ MEMBERS: dict[str, Any] = {
     "copy_in": _otherwise("copy_in", Connection.copy_in),
     "copy_out": _otherwise("copy_out", Connection.copy_out),
     "stream": _otherwise("stream", Connection.stream),
+    "stream_arrow": _otherwise("stream_arrow", Connection.stream_arrow),
     "cursor": _otherwise("cursor", lambda self, *args, **kwargs: LazyCursor(self, args, kwargs)),
     "get_reset_query": _of_any("get_reset_query"),
     "get_server_pid": _otherwise("get_server_pid", _no_pid),

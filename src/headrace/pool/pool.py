@@ -287,6 +287,11 @@ class Pool(Generic[RecordT_co]):
     stream = Connection[RecordT_co].stream
     """Return the rows of a query as an asynchronous iterator, on a lease. See `Connection.stream()`."""
 
+    fetch_arrow = Connection.fetch_arrow
+    """Run a query on an idle connection and return columns in Arrow's format. See `Connection.fetch_arrow()`."""
+    stream_arrow = Connection.stream_arrow
+    """Return the rows of a query as record batches, on a lease. See `Connection.stream_arrow()`."""
+
     copy_from_table = Connection.copy_from_table
     """Copy a table to a path, a file-like object or a function, on a lease. See `Connection.copy_from_table()`."""
     copy_from_query = Connection.copy_from_query

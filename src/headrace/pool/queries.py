@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Any
 
 from headrace._client.queries import EXECUTE, EachOptions, QueryMethod
-from headrace._io.driver import KIND_STATUS, KIND_VALUE
+from headrace._core.arrow.result import ArrowShape
+from headrace._io.driver import KIND_ARROW, KIND_STATUS, KIND_VALUE
 from headrace._sql.classify import classify
 from headrace.exceptions import InterfaceError, PostgresSyntaxError
 
@@ -57,6 +58,9 @@ async def run_on_lease(
     kwargs: dict[str, Any] = {"timeout": timeout}
     if method.kind == KIND_VALUE:
         kwargs["column"] = column
+    elif method.kind == KIND_ARROW:
+        assert isinstance(rows, ArrowShape)
+        kwargs["decimal"], kwargs["out_of_range"] = rows.decimal, rows.out_of_range
     elif method.kind != KIND_STATUS:
         kwargs["record_class"] = rows
     async with acquire(timeout=timeout) as connection:

@@ -17,6 +17,7 @@ cdef class Plan:
         Columns columns
         RowPlan record_rows              # rows as Record itself
         dict row_plans                   # and as other classes, by what was asked for
+        dict arrow_plans                 # the same statement for columns in Arrow's format, by its shape; None
         bytes bind_head
         bytes bind_tail
 

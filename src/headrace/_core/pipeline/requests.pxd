@@ -12,6 +12,7 @@ cdef enum Result:
     FIRST_ROW     # the first row or None
     VALUE         # one column of the first row, or None
     STATUS        # the command tag
+    ARROW         # all rows, as columns in Arrow's format (ArrowQuery)
 
 # The life of a request. It only goes forward, but for one that is run again.
 cdef enum RequestState:
@@ -189,6 +190,7 @@ cdef inline int take_row(Query request, const char *data, Py_ssize_t size) excep
 
 cpdef Query repetition_of(Query original)
 cdef bint takes_copy(Request request, char kind) except -1
+cdef bint classify_copy(Statement statement) except -1
 
 cdef class UnpreparedQuery(Request):
     cdef:

@@ -11,6 +11,7 @@ queue or in flight. Every change to the queue keeps that true.
 cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
+from headrace._core.pipeline.arrow cimport ArrowQuery
 from headrace._core.pipeline.connection_lost cimport fail_lost
 from headrace._core.pipeline.first_run cimport FORMATS_DIFFER
 from headrace._core.pipeline.group cimport Group
@@ -206,7 +207,7 @@ cdef class Statements:
         cdef:
             Statement statement = asked.statement
             Query request
-        if not isinstance(asked, Query) or isinstance(asked, Group):
+        if not isinstance(asked, Query) or isinstance(asked, (Group, ArrowQuery)):
             return False
         request = <Query>asked
         request.first = self.first_run_of(request)
