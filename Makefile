@@ -41,7 +41,7 @@ OPTIONAL_coverage := $(OPTIONAL_test)
 # hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
 PARALLEL := -n auto --dist worksteal --max-worker-restart 0
 
-CHECKS := check-format check-lint check-language check-types check-pyright check-imports check-layers check-stubs check-errors check-functions check-connecting check-types-docs
+CHECKS := check-format check-lint check-language check-types check-pyright check-imports check-layers check-stubs check-errors check-functions check-connecting check-types-docs check-arrow-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers tests/soak \
 	tests/typing
 
@@ -135,6 +135,9 @@ check-connecting:
 
 check-types-docs:
 	@$(BIN)/python tools/generate_types_docs.py --check
+
+check-arrow-docs:
+	@$(BIN)/python tools/generate_arrow_docs.py --check
 
 $(VENV)/created:
 	@$(PYTHON) tools/preflight.py

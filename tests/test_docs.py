@@ -139,6 +139,9 @@ PAGES = {
     "docs/from-asyncpg.md": Page(SHOP),
     "docs/index.md": Page(SHOP),
     "docs/connecting.md": Page(names=connecting_names, needs_tls=True),
+    "docs/arrow.md": Page(
+        "CREATE TABLE product (id int, name text, price numeric(9, 2)); INSERT INTO product VALUES (1, 'chair', 4.5)"
+    ),
     "docs/copy.md": Page(
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (1, 'chair', 4.5);"
         "CREATE TABLE event (id int, name text, day date)",

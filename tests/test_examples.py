@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LISTINGS = sorted((ROOT / "examples" / "listings").glob("*.py"))
 NEEDS = {
+    "arrow_frames": ("polars", "pyarrow"),
     "loader_fastapi": ("fastapi", "httpx"),
     "loader_strawberry": ("strawberry",),
     "23_take_aiostream": ("aiostream",),
