@@ -4,6 +4,7 @@ from headrace import _subinterpreters as _subinterpreters  # first: it decides h
 
 # asyncpg's submodules are there as attributes once asyncpg is imported, and so are headrace's.
 from headrace import arrow as arrow
+from headrace import cluster as cluster
 from headrace import compat as compat
 from headrace import connect_utils as connect_utils
 from headrace import connection as connection
@@ -23,6 +24,7 @@ from headrace._client.type_codecs import TypeCodec
 from headrace._core.rows.record import Record
 from headrace._sql.named_parameters import Query, identifier, sql
 from headrace._version import __version__
+from headrace.cluster import Cluster, Position, create_cluster
 from headrace.compat import install_as_asyncpg
 from headrace.connection import Connection, LoggedQuery, connect
 from headrace.copy import CopyReader, CopyWriter
@@ -52,6 +54,7 @@ __all__ = [
     "BitString",
     "Box",
     "Circle",
+    "Cluster",
     "Connection",
     "CopyReader",
     "CopyWriter",
@@ -68,6 +71,7 @@ __all__ = [
     "Point",
     "Polygon",
     "Pool",
+    "Position",
     "Query",
     "QueryHook",
     "Range",
@@ -81,6 +85,7 @@ __all__ = [
     "__version__",
     "add_query_hook",
     "connect",
+    "create_cluster",
     "create_pool",
     "exceptions",
     "identifier",

@@ -16,6 +16,7 @@ from headrace._core.rows.record import Record
 from headrace._sql.classify import classify
 from headrace._sql.lexer import highest_parameter
 from headrace._sql.named_parameters import unbound_text
+from headrace.cluster.view import View
 from headrace.connection import Connection
 from headrace.exceptions import ArgumentError, InterfaceError, PostgresError
 from headrace.exceptions._values import shown
@@ -60,7 +61,7 @@ class Loader(Generic[K, V]):
     @overload
     def __init__(
         self: Loader[Any, Record | None],
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -77,7 +78,7 @@ class Loader(Generic[K, V]):
     @overload
     def __init__(
         self: Loader[Any, list[Record]],
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -94,7 +95,7 @@ class Loader(Generic[K, V]):
     @overload
     def __init__(
         self: Loader[Any, R | None],
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -111,7 +112,7 @@ class Loader(Generic[K, V]):
     @overload
     def __init__(
         self: Loader[Any, list[R]],
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -128,7 +129,7 @@ class Loader(Generic[K, V]):
     @overload
     def __init__(
         self: Loader[Any, T | None],
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -145,7 +146,7 @@ class Loader(Generic[K, V]):
     @overload
     def __init__(
         self: Loader[Any, list[T]],
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -161,7 +162,7 @@ class Loader(Generic[K, V]):
 
     def __init__(
         self,
-        source: Pool | Connection,
+        source: Pool | View | Connection,
         query: str,
         *,
         key: str | None = None,
@@ -176,7 +177,7 @@ class Loader(Generic[K, V]):
     ) -> None:
         """Make a loader for a query whose parameter $1 is the array of keys, such as `... WHERE id = ANY($1)`.
 
-        `source` is a pool, or a connection inside of a transaction. `key` is the column of the result that has the key
+        `source` is a pool, a view of a cluster, or a connection inside of a transaction. `key` is the column of the result that has the key
         of each row. `position` is used instead if only the server can compare keys, as for citext, char(n), collations
         and floats: the column that has the position of the key in $1, from `unnest($1::citext[]) WITH ORDINALITY`. A
         class for rows needs no field for that column. `args` are the values of $2, $3, ... in every statement.
@@ -188,7 +189,7 @@ class Loader(Generic[K, V]):
         Raises InterfaceError or ValueError for arguments that do not make sense. A wrong column is noticed when the
         first keys are sent, and raised for these.
         """
-        if not isinstance(source, (Pool, Connection)):
+        if not isinstance(source, (Pool, View, Connection)):
             raise InterfaceError(f"a loader is expected to get a Pool or a Connection, got {type(source).__name__}")
         self._source = source
         self._query = unbound_text(query, "Loader()")
@@ -224,7 +225,7 @@ class Loader(Generic[K, V]):
         """The same for all keys."""
         traits = classify(self._query)
         self._divides = (
-            isinstance(source, Pool) and source._repeat_reads and traits.plain_read and not traits.reads_session
+            isinstance(source, (Pool, View)) and source._repeat_reads and traits.plain_read and not traits.reads_session
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakeups: Wakeups | None = None

@@ -20,11 +20,14 @@ from ._values import shown
 __all__ = [
     "ClientConfigurationError",
     "FatalPostgresError",
+    "ForeignPositionError",
     "InterfaceError",
     "InterfaceMessage",
     "InterfaceWarning",
     "InternalClientError",
     "LoaderKeyError",
+    "NoPrimaryError",
+    "NoReplicaError",
     "OutdatedSchemaCacheError",
     "PostgresError",
     "PostgresLogMessage",
@@ -330,6 +333,29 @@ class LoaderKeyError(InterfaceError):
     """The key that was asked for."""
     returned: object = None
     """The value in the key column of the row that belongs to no key."""
+
+
+class NoPrimaryError(InterfaceError, ConnectionError):
+    """A cluster has no primary that the call could be sent to. Its text names the state of each host.
+
+    Nothing was sent, so the call can be made again. Programs may catch it as ConnectionError or OSError, as they catch
+    other errors of a database that is away.
+    """
+
+    safe_to_retry = True
+
+
+class NoReplicaError(InterfaceError, ConnectionError):
+    """A cluster has no replica that may answer, and the call must not go to the primary. Nothing was sent.
+
+    Its text names the state of each host.
+    """
+
+    safe_to_retry = True
+
+
+class ForeignPositionError(InterfaceError, ValueError):
+    """A position in the write-ahead log belongs to another cluster: its system identifier is another one."""
 
 
 class InterfaceWarning(InterfaceMessage, UserWarning):

@@ -43,6 +43,8 @@ cdef class Dispatcher(PoolCallbacks):
     cpdef Batch batch(self, str query, object elements, object record_class, bint collects, object timeout, object watched=*)
     cdef int submit(self, Request request, object timeout) except -1
     cdef int submit_watched(self, Request request, object timeout, object watched) except -1
+    cdef int prepare(self, Request request, object timeout, double now) except -1
+    cdef int move_deadline(self, Request request) except -1
     cdef int send(self, PooledConnection pooled, Request request, bint flush) except -1
     cdef int fill(self, PooledConnection pooled, bint flush) except -1
     cdef int count_wait(self, double seconds) except -1

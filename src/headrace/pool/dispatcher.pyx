@@ -9,7 +9,7 @@ cimport cython
 
 from headrace._core.pipeline.arrow cimport ArrowQuery
 from headrace._core.pipeline.batch cimport Batch
-from headrace._core.pipeline.requests cimport ABANDONED, ARROW, DONE, QUEUED, ROWS, SENT, STATUS, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
+from headrace._core.pipeline.requests cimport ABANDONED, ARROW, DONE, QUEUED, ROWS, SENT, STATUS, VALUE, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport Driver, PoolCallbacks
 
@@ -18,6 +18,7 @@ import logging
 from asyncio import get_running_loop
 
 from headrace._client.timeouts import checked_timeout
+from headrace._core.rows.record import Record
 from headrace._sql.classify import classify
 from headrace.exceptions import InterfaceError
 from headrace.rows import checked_record_class
@@ -186,21 +187,115 @@ cdef class Dispatcher(PoolCallbacks):
         watched.begin()
         return 0
 
+    def pair(self, str probe not None, tuple probe_args not None, str query not None, tuple args not None, int kind,
+             int limit, object column, object record_class, object timeout):
+        """Request one value of a probe, and a plain read behind it on the same connection; return both requests.
+
+        Neither is moved to another connection or asked twice, so that the server works on the probe first: see
+        `in_order()`. Return None if no connection can take both now.
+        """
+        cdef:
+            Query first = Query(None, probe, probe_args, VALUE, 1, 0, Record, False)
+            Query second = Query(None, query, args, kind, limit, column, record_class, False)
+            QueryProfile profile = self.profile(probe)
+            PooledConnection pooled
+            double now = boot_seconds()
+        if not self.running or get_running_loop() is not self.loop:
+            self.maintenance.check()
+        first.cost = profile.cost
+        second.cost = self.profile(query).cost
+        first.pipelined = second.pipelined = True
+        pooled = self.scheduler.submit(first, now)
+        if pooled is None:
+            self.scheduler.withdraw(first)
+            return None
+        if (<Driver>pooled.driver).session.failure is not None:
+            # The connection is just ending.
+            first.release()
+            pooled.blocked = True
+            return None
+        if pooled.work.count == 1 and now - pooled.work.replied_at >= self.scheduler.ping_after:
+            (<Driver>pooled.driver).ping(PING_TIMEOUT)
+        self.scheduler.tickets += 1
+        second.ticket = self.scheduler.tickets
+        pooled.work.add(second)
+        for request in (first, second):
+            self.prepare(<Request>request, timeout, now)
+        self.send(pooled, first, False)
+        self.send(pooled, second, True)
+        return first, second
+
+    def take_waiting(self) -> list:
+        """Remove the waiting shared calls from the queue and return them, for `adopt()` of another pool.
+
+        Those that are pinned stay.
+        Meanwhile they belong to no queue. A call that is given up, or whose time is up, ends by itself.
+        """
+        cdef Claim claim
+        taken = []
+        for claim in self.scheduler.claims():
+            if isinstance(claim, Request) and not is_pinned(<Request>claim):
+                self.scheduler.withdraw(claim)
+                taken.append(claim)
+        return taken
+
+    def adopt(self, requests) -> int:
+        """Serve calls that were taken from another pool of the same event loop; return how many of them are wanted."""
+        cdef:
+            Request request, original
+            double now = boot_seconds()
+            int adopted = 0
+        if not self.running:
+            self.maintenance.check()
+        for request in requests:
+            if request.state == DONE or not request.is_wanted():
+                continue
+            request.owner = self
+            if isinstance(request, Query) and (<Query>request).original is not None:
+                original = (<Query>request).original
+                original.owner = self
+                self.move_deadline(original)
+            self.move_deadline(request)
+            self.scheduler.tickets += 1
+            request.ticket = self.scheduler.tickets
+            self.scheduler.enqueue(request, now)
+            adopted += 1
+        if adopted:
+            self.serve()
+            if self.scheduler.can_grow:
+                self.maintenance.refill()
+            if self.overrun_check is None:
+                self.watch(now)
+        return adopted
+
+    cdef int move_deadline(self, Request request) except -1:
+        """Have this dispatcher end a request when its time is up."""
+        cdef object timer = request.deadline
+        if timer is not None:
+            timer.cancel()
+            request.deadline = self.loop.call_at(timer.when(), self.time_out, request)
+        return 0
+
+    cdef int prepare(self, Request request, object timeout, double now) except -1:
+        """Set who owns a request, and when its time is up."""
+        request.wakeup_batch = self.wakeup_batch
+        request.owner = self
+        request.timeout = timeout
+        request.asked_at = now
+        if timeout is not None and timeout > 0:
+            request.limited = True
+            request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        return 0
+
     cdef int submit(self, Request request, object timeout) except -1:
         cdef PooledConnection pooled
         if not self.running or get_running_loop() is not self.loop:
             self.maintenance.check()
-        request.wakeup_batch = self.wakeup_batch
-        request.owner = self
-        request.timeout = timeout
         cdef double now = boot_seconds()
-        request.asked_at = now
-        if timeout is not None:
-            if timeout <= 0:
-                self.time_out(request)
-                return 0
-            request.limited = True
-            request.deadline = self.loop.call_later(timeout, self.time_out, request)
+        self.prepare(request, timeout, now)
+        if timeout is not None and timeout <= 0:
+            self.time_out(request)
+            return 0
         pooled = self.scheduler.submit(request, now)
         if pooled is None:
             if self.scheduler.can_grow:
@@ -566,8 +661,8 @@ cdef class Dispatcher(PoolCallbacks):
                 if repeats and request.movable and not request.asked_twice \
                         and not driver.is_head(request) and request.is_wanted():
                     self.scheduler.put_back(repetition_of(<Query>request), now)
-            elif request.state <= QUEUED and not driver.is_head(request) and request.can_encode_again() \
-                    and driver.session.withdraw(request):
+            elif request.state <= QUEUED and request.shared and not driver.is_head(request) \
+                    and request.can_encode_again() and driver.session.withdraw(request):
                 request.renew()
                 self.scheduler.put_back(request, now)
         return 0
@@ -598,6 +693,18 @@ cdef class Dispatcher(PoolCallbacks):
                 (<LeaseClaim>claim).waiter.set_exception(error)
         else:
             (<Request>claim).fail(error)
+
+
+cdef bint is_pinned(Request request) noexcept:
+    """Return whether only this pool may serve a request."""
+    if isinstance(request, Query) and (<Query>request).original is not None:
+        request = (<Query>request).original
+    return request.pinned
+
+
+def in_order(Query first not None, Query second not None) -> bool:
+    """Return whether the second request of a pair was sent behind the first, and neither was sent again since."""
+    return 0 < first.sent_at <= second.sent_at and first.repeated == 0
 
 
 @cython.final

@@ -419,7 +419,7 @@ class Pool(Generic[RecordT_co]):
         the wait for the connection. The other arguments, errors and cancellation are those of
         `Connection.transaction()` and `acquire()`.
         """
-        begin = _beginning(isolation, readonly, deferrable)
+        begin = beginning(isolation, readonly, deferrable)
         return PoolTransaction(self.acquire(timeout=timeout), begin)
 
     async def run(
@@ -447,7 +447,7 @@ class Pool(Generic[RecordT_co]):
         Cancellation rolls back, as in `transaction()`. Source: PostgreSQL documentation, "Serialization Failure
         Handling".
         """
-        begin = _beginning(isolation, readonly, deferrable)
+        begin = beginning(isolation, readonly, deferrable)
         return await run_in_transaction(
             partial(self.acquire, timeout=timeout),
             begin,
@@ -701,7 +701,7 @@ def missing_attribute(pool: Pool, name: str) -> str:
     return text
 
 
-def _beginning(
+def beginning(
     isolation: str | None, readonly: bool, deferrable: bool
 ) -> Callable[[PoolConnectionProxy[Any]], Transaction]:
     """Return the function that makes the transaction of a lease; raises ValueError for an unknown isolation level."""

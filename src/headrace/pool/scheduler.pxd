@@ -76,3 +76,4 @@ cdef class Scheduler:
     cdef int withdraw(self, Claim claim) except -1
     cdef int begin_lease(self, PooledConnection pooled) except -1
     cdef int rebalance(self) except -1
+    cpdef Py_ssize_t load(self) except -1

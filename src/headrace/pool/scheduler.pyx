@@ -526,6 +526,15 @@ cdef class Scheduler:
         """Return the number of connections that have nothing to do."""
         return sum(pooled.idle for pooled in self.connections.values())
 
+    cpdef Py_ssize_t load(self) except -1:
+        """Return the number of claims that wait or are in flight, leases included."""
+        cdef:
+            PooledConnection pooled
+            Py_ssize_t found = self.pipelined.count + self.alone.count + len(self.connections) - len(self.available)
+        for pooled in self.available:
+            found += pooled.work.count
+        return found
+
     # For tests and other Python code.
 
     def claim(self, Claim claim not None, double now):
@@ -763,6 +772,18 @@ cdef class Scheduler:
             return False
         return getattr(error, 'sqlstate', None) in SHUTDOWN \
             or isinstance(error, ConnectionRefusedError) and now - self.last_shutdown <= LONGEST_DELAY
+
+
+def least_loaded(list schedulers not None, Py_ssize_t turn) -> int:
+    """Return the index of the pool with the lowest load. Among equals it is the first one from `turn` on."""
+    cdef:
+        Py_ssize_t count = len(schedulers), at, load, least = 0, step, best = 0
+    for step in range(count):
+        at = (turn + step) % count
+        load = (<Scheduler?>schedulers[at]).load()
+        if step == 0 or load < least:
+            best, least = at, load
+    return best
 
 
 def boot_time() -> float:

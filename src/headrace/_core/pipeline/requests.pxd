@@ -63,6 +63,7 @@ cdef class Request(Future):
         bint controls                # begins or ends a transaction block; known once the connection has ended
         bint moves_search_path       # may change the search_path (search_path)
         bint awaits_search_path      # its statement is found once the search_path is known
+        public bint pinned           # another host must not answer it, only other connections of its pool may
         bint timed_out               # its caller has given up because its time limit was over
         int stage
         readonly object error

@@ -25,6 +25,7 @@ class Request(Future):
     @property
     def arguments(self) -> Any: ...
     observer: Any
+    pinned: bool
     def elapsed(self) -> float: ...
 
 class Command(Request):

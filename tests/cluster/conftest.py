@@ -1,0 +1,118 @@
+"""A primary with two streaming standbys, and clusters of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import headrace
+from tests.servers import SUPERUSER, Cluster, until
+
+PATIENCE = 30.0
+
+MakeCluster = Callable[..., Awaitable[headrace.Cluster]]
+
+
+@dataclass
+class Trio:
+    """A primary and its two standbys."""
+
+    primary: Cluster
+    standbys: list[Cluster]
+    frozen: set[int] = field(default_factory=set)
+
+    @property
+    def all(self) -> list[Cluster]:
+        return [self.primary, *self.standbys]
+
+    def dsn(self, *servers: Cluster) -> str:
+        hosts = ",".join(f"{each.host()}:{each.port}" for each in servers or self.all)
+        return f"postgresql://{SUPERUSER}@{hosts}/{SUPERUSER}"
+
+    def wait_for_replay(self) -> None:
+        """Return when both standbys have replayed all that the primary has."""
+        lsn = self.primary.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
+        # A position inside of a page is reached only once something is written behind it.
+        self.primary.sql("SELECT pg_switch_wal()")
+        for standby in self.standbys:
+            if standby.is_running:
+                replayed = f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"
+                until(lambda standby=standby, query=replayed: standby.sql(query)[0][0], "a standby follows")  # type: ignore[misc]
+
+    def kill(self, server: Cluster) -> None:
+        """Kill a server with all its backends."""
+        for pid in pids(server):
+            os.kill(pid, signal.SIGKILL)
+        server.postmaster.kill()
+
+    def freeze(self, server: Cluster) -> None:
+        """Stop the processes of a server: it accepts connections, and does not answer."""
+        for pid in pids(server):
+            self.frozen.add(pid)
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self.frozen:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+        self.frozen.clear()
+
+
+def pids(server: Cluster) -> list[int]:
+    """Return the processes of a server, the postmaster first."""
+    postmaster = server.postmaster.pid
+    with open(f"/proc/{postmaster}/task/{postmaster}/children") as file:
+        return [postmaster, *map(int, file.read().split())]
+
+
+@pytest.fixture
+def trio(own_server: Cluster) -> Iterator[Trio]:
+    own_server.sql("CREATE TABLE written (token int)")
+    with ExitStack() as stack:
+        installation = own_server.postmaster.installation
+        standbys = [stack.enter_context(Cluster(installation, standby_of=own_server)) for _ in range(2)]
+        made = Trio(own_server, standbys)
+        made.wait_for_replay()
+        try:
+            yield made
+        finally:
+            made.thaw()
+
+
+@pytest.fixture
+async def make_cluster() -> AsyncIterator[MakeCluster]:
+    """`await make_cluster(dsn, **kwargs)`: a cluster that checks often, closed after the test."""
+    opened: list[headrace.Cluster] = []
+
+    async def make_cluster(dsn: str, **kwargs: Any) -> headrace.Cluster:
+        kwargs = {"min_size": 1, "max_size": 3, "check_interval": 0.05, **kwargs}
+        made = headrace.create_cluster(dsn, **kwargs)
+        opened.append(made)
+        return await made
+
+    yield make_cluster
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for made in opened:
+                if not made.is_closing() and made._state == "open":
+                    await made.close()
+    finally:
+        for made in opened:
+            made.terminate()
+
+
+async def until_true(condition: Callable[[], bool], what: str) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+    assert condition(), what
