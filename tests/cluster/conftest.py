@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 import headrace
+from tests.installations import Installation
 from tests.servers import SUPERUSER, Cluster, until
 
 PATIENCE = 30.0
@@ -74,18 +75,43 @@ def pids(server: Cluster) -> list[int]:
         return [postmaster, *map(int, file.read().split())]
 
 
-@pytest.fixture
-def trio(own_server: Cluster) -> Iterator[Trio]:
-    own_server.sql("CREATE TABLE written (token int)")
+@contextmanager
+def started(installation: Installation) -> Iterator[Trio]:
+    """Run the block with a primary and two standbys that have caught up."""
     with ExitStack() as stack:
-        installation = own_server.postmaster.installation
-        standbys = [stack.enter_context(Cluster(installation, standby_of=own_server)) for _ in range(2)]
-        made = Trio(own_server, standbys)
+        primary = stack.enter_context(Cluster(installation))
+        primary.sql("CREATE TABLE written (token int)")
+        standbys = [stack.enter_context(Cluster(installation, standby_of=primary)) for _ in range(2)]
+        made = Trio(primary, standbys)
         made.wait_for_replay()
         try:
             yield made
         finally:
             made.thaw()
+
+
+@pytest.fixture
+def trio(server: Cluster) -> Iterator[Trio]:
+    """Servers for this test alone, to kill, freeze and promote."""
+    with started(server.postmaster.installation) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_trio(server: Cluster) -> Iterator[Trio]:
+    """Servers that the tests of a module share, and leave as they are."""
+    with started(server.postmaster.installation) as made:
+        yield made
+
+
+@pytest.fixture
+def delayed(shared_trio: Trio) -> Iterator[Trio]:
+    """The shared servers, whose standbys replay a commit only 300 ms after it."""
+    with ExitStack() as stack:
+        for standby in shared_trio.standbys:
+            stack.enter_context(standby.settings(recovery_min_apply_delay="300ms"))
+        yield shared_trio
+    shared_trio.wait_for_replay()
 
 
 @pytest.fixture

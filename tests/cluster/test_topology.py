@@ -298,14 +298,14 @@ def test_events_tell_that_a_replica_lags_and_has_caught_up(world: World) -> None
     world.events()
     world.now = 14.0
     world.primary(A, 300)
-    world.replica(B, 200)
+    world.replica(B, 300)
     world.replica(C, 300)
     world.events()
     world.now = 18.0
     world.primary(A, 400)
-    world.replica(B, 225)
+    world.replica(B, 300)
     world.replica(C, 400)
-    assert [event for event in world.events() if isinstance(event, ReplicaLagging)] == [ReplicaLagging(B, 7.0)]
+    assert [event for event in world.events() if isinstance(event, ReplicaLagging)] == [ReplicaLagging(B, 4.0)]
     world.replica(B, 400)
     assert world.events() == [ReplicaCaughtUp(B, 0.0)]
 

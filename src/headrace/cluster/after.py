@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
-    from headrace.cluster.cluster import PrimaryView
+    from headrace.cluster.cluster import PrimaryView, ReplicaView
     from headrace.cluster.hosts import Host
     from headrace.cluster.position import Position
     from headrace.cluster.stats import Counts
@@ -50,6 +51,10 @@ class PositionedHosts(Hosts[RecordT_co], Protocol[RecordT_co]):
     @property
     def primary(self) -> PrimaryView[RecordT_co]:
         """The view of the primary."""
+
+    @property
+    def replicas(self) -> ReplicaView[RecordT_co]:
+        """The view of the replicas."""
 
     def _least_loaded(self, hosts: Any) -> Pool[RecordT_co] | None:
         """Return the pool of the least loaded of some hosts; None if none of them has one."""
@@ -79,7 +84,7 @@ class AfterView(View[RecordT_co]):
         return f"<{type(self).__name__} {self._position} of {self._cluster!r}>"
 
     async def _target(self) -> Position | None:
-        """Return the position that reads have to see; None if only the primary is certain to have all."""
+        """Return the position that reads have to see; None for none. Raises _OnlyPrimaryError if it is not known."""
         return self._position
 
     def _choose(self) -> Pool[RecordT_co] | None:
@@ -90,9 +95,11 @@ class AfterView(View[RecordT_co]):
 
     async def _find(self, timeout: float | None) -> Pool[RecordT_co]:
         """Return the pool of a host that has the position. It is waited for first."""
-        position = await self._target()
-        if position is not None:
-            pool = await self._find_replica(position, timeout, None)
+        with suppress(_OnlyPrimaryError):
+            position = await self._target()
+            if position is None:
+                return await self._cluster.replicas._find(timeout)
+            pool: Pool[RecordT_co] | None = await self._find_replica(position, timeout, None)
             if pool is not None:
                 return pool
         self._cluster._counts.reads_primary += 1
@@ -186,7 +193,11 @@ class AfterView(View[RecordT_co]):
         def left() -> float | None:
             return None if deadline is None else max(deadline - loop.time(), 0.0)
 
-        position = await self._target()
+        position = None
+        with suppress(_OnlyPrimaryError):
+            position = await self._target()
+            if position is None:
+                return await cluster.replicas._request(method, query, args, column, rows, left())
         while position is not None:
             read = None
             if not method.many:
@@ -278,8 +289,12 @@ class AfterView(View[RecordT_co]):
         return _Answer(value)
 
 
-class _NotYet(Exception):  # noqa: N818
+class _NotYet(Exception):
     """A replica has not replayed the position yet, or was lost."""
+
+
+class _OnlyPrimaryError(Exception):
+    """The position that a read has to see is not known, so only the primary may answer."""
 
 
 class _Answer:
@@ -312,7 +327,7 @@ class SessionReplicas(AfterView[RecordT_co]):
             return await self._session.position()
         except (OSError, PostgresError, InterfaceError):
             # The primary is away. A read waits for one, because nothing else is certain.
-            return None
+            raise _OnlyPrimaryError from None
 
 
 class Session(View[RecordT_co]):
