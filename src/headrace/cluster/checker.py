@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from headrace.cluster.topology import Observation
-from headrace.exceptions import InterfaceError, InternalClientError, PostgresError
+from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, InternalClientError, PostgresError
 
 if TYPE_CHECKING:
     from headrace.connection import Connection
@@ -88,6 +88,7 @@ class Checker:
         self._timeout = timeout
         self._connection: Connection | None = None
         self._wakes: asyncio.Future[None] | None = None
+        self._is_new = False
         self._again = False
         self._was_early = False
         self.checks = 0
@@ -123,7 +124,13 @@ class Checker:
         self.checks += 1
         lateness = Lateness(loop, self._timeout / 10)
         try:
-            observation = await self._ask()
+            try:
+                observation = await self._ask()
+            except ConnectionDoesNotExistError:
+                if self._is_new:
+                    raise
+                # Its own backend may have been terminated. A new connection shows whether the host is away.
+                observation = await self._ask()
         except (OSError, PostgresError, InterfaceError, InternalClientError) as error:
             late = lateness.end() > LATE * self._timeout
             if self._is_away(error):
@@ -148,6 +155,7 @@ class Checker:
     async def _ask(self) -> Observation:
         if self._connection is not None and self._connection.is_closed():
             self._connection = None
+        self._is_new = self._connection is None
         if self._connection is None:
             connection = await self._connect(self._timeout)
             self._connection = connection
