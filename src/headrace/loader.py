@@ -177,10 +177,11 @@ class Loader(Generic[K, V]):
     ) -> None:
         """Make a loader for a query whose parameter $1 is the array of keys, such as `... WHERE id = ANY($1)`.
 
-        `source` is a pool, a view of a cluster, or a connection inside of a transaction. `key` is the column of the result that has the key
-        of each row. `position` is used instead if only the server can compare keys, as for citext, char(n), collations
-        and floats: the column that has the position of the key in $1, from `unnest($1::citext[]) WITH ORDINALITY`. A
-        class for rows needs no field for that column. `args` are the values of $2, $3, ... in every statement.
+        `source` is a pool, a view of a cluster, or a connection inside of a transaction. `key` is the column of the
+        result that has the key of each row. `position` is used instead if only the server can compare keys, as for
+        citext, char(n), collations and floats: the column that has the position of the key in $1, from
+        `unnest($1::citext[]) WITH ORDINALITY`. A class for rows needs no field for that column. `args` are the values
+        of $2, $3, ... in every statement.
 
         `many` gives a list of rows for each key. A statement has at most `max_batch_size` distinct keys, and takes at
         most `timeout` seconds, by default the `command_timeout`. `cache=True`, or a mapping, keeps what was loaded.

@@ -189,9 +189,7 @@ async def test_errors_of_a_read_are_its_own(shared_trio: Trio, make_cluster: Mak
         await view.fetchval("SELECT 1 / $1::int", 0)
 
 
-async def test_a_read_that_is_cancelled_leaves_the_others_alone(
-    delayed: Trio, make_cluster: MakeCluster
-) -> None:
+async def test_a_read_that_is_cancelled_leaves_the_others_alone(delayed: Trio, make_cluster: MakeCluster) -> None:
     cluster = await make_cluster(delayed.dsn(), max_size=1)
     await cluster.ready(replicas=2)
     for token in range(800, 815):

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
-
-import headrace
-from headrace.cluster import HostDown, HostUp, PrimaryChanged, RoleChanged
+from headrace.cluster import HostDown, PrimaryChanged, RoleChanged
 from tests.cluster.conftest import until_true
 
 if TYPE_CHECKING:

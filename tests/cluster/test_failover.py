@@ -69,9 +69,7 @@ class Readers:
 
     async def until_more(self, count: int = 100) -> None:
         enough = len(self.ports) + count
-        await until_true(
-            lambda: len(self.ports) >= enough or any(task.done() for task in self.tasks), "reads go on"
-        )
+        await until_true(lambda: len(self.ports) >= enough or any(task.done() for task in self.tasks), "reads go on")
 
     async def stop(self) -> None:
         for task in self.tasks:

@@ -25,7 +25,7 @@ def test_order() -> None:
     first, second, third = Position(SYSTEM, 1, 500), Position(SYSTEM, 1, 501), Position(SYSTEM, 2, 100)
     assert sorted([third, second, first]) == [first, second, third]
     assert max(first, third) is third
-    assert first <= first  # noqa: PLR0124
+    assert first <= first
     assert len({first, Position(SYSTEM, 1, 500)}) == 1
 
 

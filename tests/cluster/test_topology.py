@@ -34,7 +34,9 @@ class World:
         self.now = 0.0
         self.started = {A: 1.0, B: 2.0, C: 3.0}
 
-    def primary(self, host: Host, lsn: int = 100, *, timeline: int = 1, system: int = SYSTEM, read_only: bool = False) -> None:
+    def primary(
+        self, host: Host, lsn: int = 100, *, timeline: int = 1, system: int = SYSTEM, read_only: bool = False
+    ) -> None:
         self._observe(host, Observation(False, lsn, timeline, system, self.started[host], read_only))
 
     def replica(self, host: Host, lsn: int = 100, *, timeline: int = 1, system: int = SYSTEM) -> None:

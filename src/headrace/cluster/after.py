@@ -1,4 +1,5 @@
-"""Reads that see a write: views of the replicas that have replayed a position, and sessions that remember their own writes."""
+"""Reads that see a write: views of the replicas that have replayed a position, and sessions that remember their own
+writes."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from headrace._sql.named_parameters import bound
 from headrace.cluster.view import Hosts, View
 from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace.pool.dispatcher import in_order
-from headrace.pool.proxy import CallSite, PoolAcquireContext, PoolConnectionProxy
+from headrace.pool.proxy import CallSite, PoolConnectionProxy
 from headrace.rows import checked_record_class
 from headrace.rows.type_vars import RecordT_co
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
-    from headrace.cluster.cluster import PrimaryView, ReplicaView
     from headrace.cluster.hosts import Host
     from headrace.cluster.position import Position
     from headrace.cluster.stats import Counts
@@ -37,26 +37,27 @@ PROBE: Final = "SELECT pg_catalog.pg_last_wal_replay_lsn()"
 
 FIRST_PAUSE: Final = 0.002
 LONGEST_PAUSE: Final = 0.02
-"""Seconds between two questions whether a replica has replayed a position. Each pause is twice as long as the one before."""
+"""Seconds between two questions whether a replica has replayed a position. Each pause is twice as long as the one
+before."""
 
 
-class PositionedHosts(Hosts[RecordT_co], Protocol[RecordT_co]):
+class PositionedHosts(Hosts, Protocol):
     """The cluster, as views that have to see a position use it."""
 
     _topology: Topology
     _counts: Counts
     _fallback: bool
-    _primary_pool: Pool[RecordT_co] | None
+    _primary_pool: Pool[Any] | None
 
     @property
-    def primary(self) -> PrimaryView[RecordT_co]:
+    def primary(self) -> View[Any]:
         """The view of the primary."""
 
     @property
-    def replicas(self) -> ReplicaView[RecordT_co]:
+    def replicas(self) -> View[Any]:
         """The view of the replicas."""
 
-    def _least_loaded(self, hosts: Any) -> Pool[RecordT_co] | None:
+    def _least_loaded(self, hosts: Any) -> Pool[Any] | None:
         """Return the pool of the least loaded of some hosts; None if none of them has one."""
 
     def _host_of(self, pool: Pool[Any]) -> Host | None:
@@ -72,9 +73,9 @@ class PositionedHosts(Hosts[RecordT_co], Protocol[RecordT_co]):
 class AfterView(View[RecordT_co]):
     """The methods of a pool on the replicas that have replayed a position: `cluster.replicas.after(position)`."""
 
-    _cluster: PositionedHosts[RecordT_co]
+    _cluster: PositionedHosts
 
-    def __init__(self, cluster: PositionedHosts[RecordT_co], position: Position, wait: float) -> None:
+    def __init__(self, cluster: PositionedHosts, position: Position, wait: float) -> None:
         super().__init__(cluster)
         self._position = position
         self._wait = wait
@@ -261,9 +262,7 @@ class AfterView(View[RecordT_co]):
         limit = self._cluster._command_timeout if timeout is None else timeout
         pair = None
         if shared.takes(method) and pool._is_plain_read(query) and (limit is None or limit > 0):
-            pair = pool._dispatcher.pair(
-                PROBE, (), query, args, method.kind, method.limit, column, row_class, limit
-            )
+            pair = pool._dispatcher.pair(PROBE, (), query, args, method.kind, method.limit, column, row_class, limit)
         if pair is None:
             return await self._probe(pool, position)
         probe, request = pair
@@ -331,16 +330,17 @@ class SessionReplicas(AfterView[RecordT_co]):
 
 
 class Session(View[RecordT_co]):
-    """A session of a user, or of a request: it remembers the position of its writes, and its replicas have replayed them.
+    """A session of a user, or of a request: it remembers the position of its writes, and its replicas have replayed
+    them.
 
     `async with cluster.session() as session`, or without a block: there is nothing to close. Its own methods go to the
     primary, as those of the cluster. `session.replicas` reads from replicas that have replayed all that the session has
     written. A session holds no connection.
     """
 
-    _cluster: PositionedHosts[RecordT_co]
+    _cluster: PositionedHosts
 
-    def __init__(self, cluster: PositionedHosts[RecordT_co], position: Position | None, wait: float) -> None:
+    def __init__(self, cluster: PositionedHosts, position: Position | None, wait: float) -> None:
         super().__init__(cluster)
         self._position = position
         self._has_written = False

@@ -29,9 +29,9 @@ FROM pg_catalog.pg_is_in_recovery() AS r, pg_catalog.pg_control_system() AS s
 """
 """The columns of an Observation.
 
-A standby does not tell the timeline that it replays, so this takes the highest one that is known to be reached: of its last
-restart point, of the data on its disk, and, for roles that may see it (pg_read_all_stats), of the WAL that it receives.
-Source: PostgreSQL documentation, "System Administration Functions" and "Control Data Functions".
+A standby does not tell the timeline that it replays, so this takes the highest one that is known to be reached: of
+its last restart point, of the data on its disk, and, for roles that may see it (pg_read_all_stats), of the WAL that
+it receives. Source: PostgreSQL documentation, "System Administration Functions" and "Control Data Functions".
 """
 
 LATE: Final = 0.25

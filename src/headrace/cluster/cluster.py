@@ -1,7 +1,8 @@
 """The cluster: the public class and the function that makes it.
 
-A cluster has a pool for each host and a checker for each host. The checkers tell the topology what they see, the topology
-decides (`topology`), and the cluster carries its decisions out: it opens and drops pools, and leads calls to them (`view`).
+A cluster has a pool for each host and a checker for each host. The checkers tell the topology what they see, the
+topology decides (`topology`), and the cluster carries its decisions out: it opens and drops pools, and leads calls
+to them (`view`).
 """
 
 from __future__ import annotations
@@ -77,9 +78,7 @@ class Member:
         self.was_primary = False
         """Calls for the primary may be waiting in the pool."""
         self.task: asyncio.Task[None] | None = None
-        self.checker = Checker(
-            self._connect, self, interval=cluster._check_interval, timeout=cluster._check_timeout
-        )
+        self.checker = Checker(self._connect, self, interval=cluster._check_interval, timeout=cluster._check_timeout)
 
     async def _connect(self, timeout: float) -> Connection:
         return await self._cluster._connect_to(self.host, timeout)
@@ -162,9 +161,9 @@ class ReplicaView(View[RecordT_co]):
     def after(self, position: Position | str, *, wait: float = 0.05) -> AfterView[RecordT_co]:
         """Return a view whose reads see everything up to a position: `cluster.replicas.after(position).fetch(...)`.
 
-        A call goes to a replica that has replayed the position. If it is not known whether one has, a plain read is sent
-        together with the question, and its answer is used only if the replica had. If none has after `wait` seconds,
-        the call goes to the primary. With `fallback=False` it waits for a replica instead.
+        A call goes to a replica that has replayed the position. If it is not known whether one has, a plain read is
+        sent together with the question, and its answer is used only if the replica had. If none has after `wait`
+        seconds, the call goes to the primary. With `fallback=False` it waits for a replica instead.
 
         Raises ForeignPositionError for a position of another cluster, and TypeError or ValueError for anything that is
         no position.
@@ -198,8 +197,8 @@ class Cluster(PrimaryView[RecordT_co]):
         **arguments: Any,
     ) -> None:
         super().__init__(self)
-        self._check_interval = _checked_seconds("check_interval", check_interval)
-        self._check_timeout = _checked_seconds("check_timeout", check_timeout)
+        self._check_interval: float = _checked_seconds("check_interval", check_interval)
+        self._check_timeout: float = _checked_seconds("check_timeout", check_timeout)
         self._failover_timeout = _checked_seconds("failover_timeout", failover_timeout)
         self._discover_interval = _checked_seconds("discover_interval", discover_interval)
         self._discover_timeout = _checked_seconds("discover_timeout", discover_timeout)
@@ -248,6 +247,8 @@ class Cluster(PrimaryView[RecordT_co]):
         self._listenings: set[Listening] = set()
         self._tasks: set[asyncio.Future[Any]] = set()
         self._discovery: asyncio.Task[None] | None = None
+        self._discovering: asyncio.Future[Any] | None = None
+        """The call of `discover` that is under way."""
         self._discover_now: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._updating = False
@@ -350,7 +351,8 @@ class Cluster(PrimaryView[RecordT_co]):
         return self._replica_view
 
     def session(self, after: Position | str | None = None, *, wait: float = 0.05) -> Session[RecordT_co]:
-        """Return a session, which remembers the position of its own writes: `session.replicas` reads what it has written.
+        """Return a session, which remembers the position of its own writes: `session.replicas` reads what it has
+        written.
 
         `after` is a position to begin with, such as `session.position` of an earlier session of the same user. `wait`
         is that of `replicas.after()`.
@@ -663,19 +665,10 @@ class Cluster(PrimaryView[RecordT_co]):
         assert self._discover is not None
         assert self._loop is not None
         asked_at = self._now()
-        task = asyncio.ensure_future(_answer(self._discover, self))
-        # A function that does not end when it is cancelled holds up nothing.
-        self._tasks.add(task)
-        task.add_done_callback(self._discovered)
         try:
-            await asyncio.wait({task}, timeout=self._discover_timeout)
-        finally:
-            if not task.done():
-                task.cancel()
-        try:
-            if not task.done():
-                raise TimeoutError(f"discover did not return within {self._discover_timeout:g} seconds")
-            hosts = checked_hosts(task.result())
+            if self._discovering is not None:
+                raise TimeoutError("the last call of discover has not ended yet")
+            hosts = checked_hosts(await self._answer_of(self._discover))
         except Exception as error:
             self._counts.discovery_errors += 1
             self._tell(DiscoveryFailed(error))
@@ -688,8 +681,21 @@ class Cluster(PrimaryView[RecordT_co]):
                     member = self._members[host] = Member(self, host)
                     member.task = self._loop.create_task(_look_and_run(member.checker))
 
+    async def _answer_of(self, discover: Discover) -> Any:
+        """Return the answer of `discover`. A function that does not end when it is cancelled holds up nothing."""
+        task = self._discovering = asyncio.ensure_future(_answer(discover, self))
+        task.add_done_callback(self._discovered)
+        try:
+            await asyncio.wait({task}, timeout=self._discover_timeout)
+        finally:
+            if not task.done():
+                task.cancel()
+        if not task.done():
+            raise TimeoutError(f"discover did not return within {self._discover_timeout:g} seconds")
+        return task.result()
+
     def _discovered(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
+        self._discovering = None
         if not task.cancelled():
             task.exception()
 
@@ -773,6 +779,8 @@ class Cluster(PrimaryView[RecordT_co]):
         tasks += [self._discovery] if self._discovery is not None else []
         for task in tasks:
             task.cancel()
+        if self._discovering is not None:
+            self._discovering.cancel()
         if self._stray_timer is not None:
             self._stray_timer.cancel()
         self._primary_pool, self._replica_pools, self._replica_schedulers = None, [], []
@@ -896,28 +904,29 @@ def create_cluster(
 ) -> Cluster[RecordT]:
     """Return a cluster, to be awaited or used by `async with`: a primary and its replicas, with a pool for each host.
 
-    The hosts are those of the DSN, or of `host=`, in any order. All other arguments are those of `create_pool()`, for the
-    pool of each host: it has `min_size` to `max_size` connections, and `timeout` limits each attempt to connect. Awaiting
-    it checks all hosts once, and opens the pools of those that answer.
+    The hosts are those of the DSN, or of `host=`, in any order. All other arguments are those of `create_pool()`,
+    for the pool of each host: it has `min_size` to `max_size` connections, and `timeout` limits each attempt to
+    connect. Awaiting it checks all hosts once, and opens the pools of those that answer.
 
-    Every `check_interval` seconds each host is asked, on a connection of its own, whether it is the primary and how far it
-    has come. A host that refuses is down at once; one that does not answer within `check_timeout` seconds is after the
-    second time. Its connections are dropped then. Calls that wait for it go to another host.
+    Every `check_interval` seconds each host is asked, on a connection of its own, whether it is the primary and how
+    far it has come. A host that refuses is down at once; one that does not answer within `check_timeout` seconds is
+    after the second time. Its connections are dropped then. Calls that wait for it go to another host.
 
-    `max_lag` is the lag in seconds, as of the last check, with which a replica may answer (None: any). `fallback` leads the
-    calls of `replicas` to the primary while no replica may answer. A call that has to wait for a host waits for its own
-    `timeout`, or for the `command_timeout`, or for `failover_timeout` seconds.
+    `max_lag` is the lag in seconds, as of the last check, with which a replica may answer (None: any). `fallback`
+    leads the calls of `replicas` to the primary while no replica may answer. A call that has to wait for a host
+    waits for its own `timeout`, or for the `command_timeout`, or for `failover_timeout` seconds.
 
-    If several hosts say that they are the primary, the one on the highest timeline is it, or with `on_split="refuse"` none.
-    If that does not decide, no write is sent, and there is an event. `discover` is a coroutine function that is called with
-    the cluster, every `discover_interval` seconds and after changes, and returns all hosts: as `Host`, as "host:port" or as
-    pairs. The primary that it names by a `role` is the primary, if it says so itself. `headrace.cluster.discover` has some.
-    If it fails, or takes longer than `discover_timeout` seconds, the known hosts stay.
+    If several hosts say that they are the primary, the one on the highest timeline is it, or with
+    `on_split="refuse"` none. If that does not decide, no write is sent, and there is an event. `discover` is a
+    coroutine function that is called with the cluster, every `discover_interval` seconds and after changes, and
+    returns all hosts: as `Host`, as "host:port" or as pairs. The primary that it names by a `role` is the primary,
+    if it says so itself. `headrace.cluster.discover` has some. If it fails, or takes longer than `discover_timeout`
+    seconds, the known hosts stay.
 
-    Raises ClientConfigurationError for bad parameters and a host that appears twice, and ValueError for numbers that make
-    no sense. Awaiting it raises NoPrimaryError if no host answers, and the error of a host that another attempt does not
-    mend, such as a wrong password. Needs PostgreSQL 10 or newer with streaming replication. Source: PostgreSQL
-    documentation, "High Availability, Load Balancing, and Replication".
+    Raises ClientConfigurationError for bad parameters and a host that appears twice, and ValueError for numbers
+    that make no sense. Awaiting it raises NoPrimaryError if no host answers, and the error of a host that another
+    attempt does not mend, such as a wrong password. Needs PostgreSQL 10 or newer with streaming replication.
+    Source: PostgreSQL documentation, "High Availability, Load Balancing, and Replication".
     """
     try:
         return Cluster(

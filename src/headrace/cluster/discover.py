@@ -1,7 +1,7 @@
 """Functions that find the hosts of a cluster, for `create_cluster(discover=...)`.
 
-Each one returns a coroutine function that a cluster calls from time to time. A program's own function gets the cluster as its
-argument and returns the hosts: as `Host`, as "host:port" or as pairs of both.
+Each one returns a coroutine function that a cluster calls from time to time. A program's own function gets the
+cluster as its argument and returns the hosts: as `Host`, as "host:port" or as pairs of both.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ WHERE client_addr IS NOT NULL AND application_name !~ '^pg_(basebackup|receivewa
 def stat_replication(*, port: int | None = None) -> Discover:
     """Return a function that asks the primary for its standbys (pg_stat_replication).
 
-    It returns the hosts of the DSN, and the addresses of the standbys. The view does not tell their ports: `port` is that of
-    all standbys, by default that of the primary. The role needs pg_read_all_stats, for example by pg_monitor. While there
-    is no primary it raises NoPrimaryError, so the known hosts stay.
+    It returns the hosts of the DSN, and the addresses of the standbys. The view does not tell their ports: `port`
+    is that of all standbys, by default that of the primary. The role needs pg_read_all_stats, for example by
+    pg_monitor. While there is no primary it raises NoPrimaryError, so the known hosts stay.
     """
 
     async def discover(cluster: Cluster[Any]) -> list[Host]:
@@ -92,16 +92,18 @@ def dns(name: str, port: int = DEFAULT_PORT) -> Discover:
 def patroni(*urls: str, ssl: ssl_module.SSLContext | None = None) -> Discover:
     """Return a function that asks Patroni's REST API for the members of its cluster (GET /cluster).
 
-    `urls` are those of the API on one or more members, such as "http://a.example.com:8008". They are asked in turn until
-    one answers. The leader that Patroni names is the primary. `ssl` is for https. The errors of the last one are raised
-    if none answers. Source: Patroni documentation, "Patroni REST API".
+    `urls` are those of the API on one or more members, such as "http://a.example.com:8008". They are asked in turn
+    until one answers. The leader that Patroni names is the primary. `ssl` is for https. The errors of the last one
+    are raised if none answers. Source: Patroni documentation, "Patroni REST API".
     """
     if not urls:
         raise InterfaceError("patroni() is expected to get a URL, such as http://a.example.com:8008")
     for url in urls:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InterfaceError(f"patroni() is expected to get URLs such as http://a.example.com:8008, got {shown(url)}")
+            raise InterfaceError(
+                f"patroni() is expected to get URLs such as http://a.example.com:8008, got {shown(url)}"
+            )
 
     async def discover(cluster: Cluster[Any]) -> list[Host]:
         share = cluster._discover_timeout / len(urls)

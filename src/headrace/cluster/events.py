@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headrace.cluster.hosts import Host
-
-Role = Literal["primary", "replica"]
+    from headrace.cluster.hosts import Host, Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal
 
 from headrace._connect.params.address import DEFAULT_HOSTS, DEFAULT_PORT
 from headrace._connect.params.arguments import ConnectArguments
@@ -13,8 +13,7 @@ from headrace._connect.params.secret import hides_locals
 from headrace.exceptions import ClientConfigurationError, InterfaceError
 from headrace.exceptions._values import shown
 
-if TYPE_CHECKING:
-    from headrace.cluster.events import Role
+Role = Literal["primary", "replica"]
 
 OWN: Final = ("host", "hostaddr", "port", "target_session_attrs", "load_balance_hosts")
 """The arguments of connect() that a cluster sets for each host."""
@@ -72,7 +71,7 @@ def without_duplicates(hosts: Iterable[Host], origin: str) -> tuple[Host, ...]:
 
 
 def checked_hosts(answer: object) -> tuple[Host, ...]:
-    """Return the hosts that `discover` has returned; raises InterfaceError for anything else, an empty list included."""
+    """Return the hosts that `discover` has returned; raises InterfaceError for anything else, and for none."""
     if isinstance(answer, (str, bytes, Mapping)) or not isinstance(answer, Iterable):
         raise InterfaceError(f"discover is expected to return hosts, got {type(answer).__name__} {shown(answer)}")
     found = without_duplicates(map(_host, answer), "the hosts that discover has returned")

@@ -18,8 +18,8 @@ _TEXT: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9A-Fa-f]{1,8})/([0-9
 class Position:
     """A position in the write-ahead log of a cluster: everything committed before it is part of it.
 
-    `str()` makes a text of it, for a cookie or a header, and `Position.parse()` reads that. Positions of one cluster are
-    ordered, first by timeline. Positions of several clusters have no order: comparing them raises
+    `str()` makes a text of it, for a cookie or a header, and `Position.parse()` reads that. Positions of one
+    cluster are ordered, first by timeline. Positions of several clusters have no order: comparing them raises
     ForeignPositionError. Source: PostgreSQL documentation, "pg_lsn Type" and "Timelines".
     """
 
@@ -45,7 +45,7 @@ class Position:
             raise ForeignPositionError(
                 f"the position {self} belongs to another cluster: its system identifier is {self.system_identifier}, "
                 f"and that of this one is {system_identifier}",
-                hint="Forget positions when a database is replaced by another one, for example by a restore with initdb.",
+                hint="Forget positions when a database is replaced by another one, as by initdb and a restore.",
             )
 
     @classmethod

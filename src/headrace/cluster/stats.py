@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headrace.cluster.events import Role
+    from headrace.cluster.hosts import Role
     from headrace.cluster.position import Position
     from headrace.cluster.topology import State
     from headrace.pool import PoolStats

@@ -1,18 +1,18 @@
 """The decisions of a cluster: who is the primary, which replicas may answer, and what has changed.
 
-This module does no I/O and reads no clock. It is given observations, failures and the time. `update()` returns the events
-since the last call. The rules:
+This module does no I/O and reads no clock. It is given observations, failures and the time. `update()` returns the
+events since the last call. The rules:
 
-1. A host that refuses is down at once. A check that had no answer in time counts only if the event loop was not late, and the
-   second one in a row takes the host down.
-2. The primary is the host that says so. Of several, the one on the highest timeline is it, and the others are former primaries.
-   Hosts that claim it on equal timelines, or with different system identifiers, are a split: no write goes anywhere. With
-   `on_split="refuse"` any two are a split. A primary on an older timeline than one that was seen is a former primary as well,
-   even if the newer one cannot be reached.
-3. `discover` has the last word: the primary that it names is the primary if it says so itself, and nobody else is. It counts
-   if it was asked after the hosts made their present claims.
-4. A replica's lag is the time since the primary's position was the one that the replica has now replayed. Without a primary it
-   counts from the last known position of one.
+1. A host that refuses is down at once. A check that had no answer in time counts only if the event loop was not
+   late, and the second one in a row takes the host down.
+2. The primary is the host that says so. Of several, the one on the highest timeline is it, and the others are
+   former primaries. Hosts that claim it on equal timelines, or with different system identifiers, are a split: no
+   write goes anywhere. With `on_split="refuse"` any two are a split. A primary on an older timeline than one that
+   was seen is a former primary as well, even if the newer one cannot be reached.
+3. `discover` has the last word: the primary that it names is the primary if it says so itself, and nobody else is.
+   It counts if it was asked after the hosts made their present claims.
+4. A replica's lag is the time since the primary's position was the one that the replica has now replayed. Without a
+   primary it counts from the last known position of one.
 5. A host has replayed a position if it has replayed at least as much on the same timeline, which must be the primary's.
 """
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from headrace.cluster.events import (
@@ -37,8 +37,7 @@ from headrace.cluster.events import (
 )
 
 if TYPE_CHECKING:
-    from headrace.cluster.events import Role
-    from headrace.cluster.hosts import Host
+    from headrace.cluster.hosts import Host, Role
     from headrace.cluster.position import Position
 
 OnSplit = Literal["newest", "refuse"]
@@ -90,7 +89,7 @@ class Record:
     """The highest position that it is known to have replayed."""
     state: State = "unknown"
     why: str = ""
-    """What the state means for this host."""
+    """The reason for the state, for people; "" if there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +131,8 @@ class History:
     def lag(self, replayed: int, now: float, *, primary_answers: bool) -> float | None:
         """Return for how many seconds the primary has had more than `replayed`; None if it was never seen with that.
 
-        Between two observations the position is taken to grow evenly. A replica that has all that is known of the primary
-        has no lag while the primary answers, and otherwise that of the time since.
+        Between two observations the position is taken to grow evenly. A replica that has all that is known of the
+        primary has no lag while the primary answers, and otherwise that of the time since.
         """
         if not self._positions:
             return None
@@ -194,9 +193,14 @@ class Topology:
         if record is None:
             return
         before = record.observation
-        if before is None or before.lsn > observation.lsn or (before.started, before.timeline) != (
-            observation.started,
-            observation.timeline,
+        if (
+            before is None
+            or before.lsn > observation.lsn
+            or (before.started, before.timeline)
+            != (
+                observation.started,
+                observation.timeline,
+            )
         ):
             # The server was started anew, perhaps with other data, or follows another timeline.
             record.replayed = 0
@@ -297,7 +301,10 @@ class Topology:
         elif (other := self._same_server(record)) is not None:
             record.state, record.why = "duplicate", f"it is the same server as {other}"
         elif not record.observation.in_recovery and record.observation.read_only:
-            record.state, record.why = "read-only", "it is a primary that takes no writes (default_transaction_read_only)"
+            record.state, record.why = (
+                "read-only",
+                "it is a primary that takes no writes (default_transaction_read_only)",
+            )
         else:
             record.state = "up"
 
@@ -429,7 +436,8 @@ class Topology:
         if leader is not None and leader.timeline != position.timeline:
             # Nothing but the primary itself knows whether a position of an older timeline was kept.
             return Routes((), ())
-        known, possible = [], []
+        known: list[Host] = []
+        possible: list[Host] = []
         for host in self.decision.replicas:
             record = self.records[host]
             seen = record.observation

@@ -1,7 +1,7 @@
 """Views of a cluster: the methods of a pool, on the pool of a host that the cluster chooses for each call.
 
-A view is no pool. It has the query methods that connections and pools share, and describes their requests to the pool of
-one host (see `_client/queries.py`). A call for which there is no host waits for one.
+A view is no pool. It has the query methods that connections and pools share, and describes their requests to the
+pool of one host (see `_client/queries.py`). A call for which there is no host waits for one.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Hosts(Protocol[RecordT_co]):
+class Hosts(Protocol):
     """The cluster, as its views use it."""
 
-    _row_class: type[RecordT_co]
+    _row_class: type[Any]
     _repeats_reads: bool
     _debug: bool
     _failover_timeout: float
@@ -47,7 +47,7 @@ class Hosts(Protocol[RecordT_co]):
         """Raise InterfaceError unless the cluster is open, on this event loop."""
 
     async def _wait_for_change(self, deadline: float) -> None:
-        """Wait until something has changed at a host; raises TimeoutError at the deadline, by the event loop's clock."""
+        """Wait until something has changed at a host; raises TimeoutError at the deadline, in the loop's time."""
 
     def _owns(self, pool: object) -> bool:
         """Return whether a pool is, or was, that of one of the hosts."""
@@ -56,13 +56,13 @@ class Hosts(Protocol[RecordT_co]):
 class View(Generic[RecordT_co]):
     """The methods of a pool on the hosts of a cluster: `cluster.primary`, `cluster.replicas` and their like.
 
-    They are those of `Pool`: see there. A call for which there is no host waits until there is one: until its `timeout`,
-    or the pools' `command_timeout`, and for `failover_timeout` seconds if it has neither. Then it raises NoPrimaryError
-    or NoReplicaError, which are safe to retry. A call that waits for a connection of a host that is lost goes to the next
-    host, and so does a plain read that was sent there.
+    They are those of `Pool`: see there. A call for which there is no host waits until there is one: until its
+    `timeout`, or the pools' `command_timeout`, and for `failover_timeout` seconds if it has neither. Then it raises
+    NoPrimaryError or NoReplicaError, which are safe to retry. A call that waits for a connection of a host that is
+    lost goes to the next host, and so does a plain read that was sent there.
     """
 
-    def __init__(self, cluster: Hosts[RecordT_co]) -> None:
+    def __init__(self, cluster: Hosts) -> None:
         self._cluster = cluster
 
     # -- hosts -----------------------------------------------------------------------------------------------------
