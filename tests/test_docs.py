@@ -34,7 +34,7 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE = 60.0
 """Seconds after which a piece is taken for hanging."""
 
-HOSTS = ("localhost", "pgbouncer", "db.example.com", "a.example.com", "b.example.com")
+HOSTS = ("localhost", "pgbouncer", "db.example.com", "a.example.com", "b.example.com", "c.example.com")
 DATABASES = ("shop", "products")
 ROLES = ("shop", "user", "app")
 
@@ -138,6 +138,7 @@ PAGES = {
     "README.md": Page(SHOP),
     "docs/from-asyncpg.md": Page(SHOP),
     "docs/index.md": Page(SHOP),
+    "docs/cluster.md": Page(SHOP),
     "docs/connecting.md": Page(names=connecting_names, needs_tls=True),
     "docs/arrow.md": Page(
         "CREATE TABLE product (id int, name text, price numeric(9, 2)); INSERT INTO product VALUES (1, 'chair', 4.5)"
@@ -185,6 +186,7 @@ PAGES = {
     "docs/howto/pgvector.md": Page(extension="vector"),
     "docs/howto/postgis.md": Page(extension="postgis"),
     "docs/performance.md": Page(SHOP),
+    "docs/scaling.md": Page(SHOP),
     "docs/howto/cloud.md": Page(names=connecting_names, needs_tls=True),
     "docs/typed-rows.md": Page(
         "CREATE TABLE product (id int, name text, price numeric); INSERT INTO product VALUES (5, 'chair', 4.5);"

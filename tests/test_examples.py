@@ -22,6 +22,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LISTINGS = sorted((ROOT / "examples" / "listings").glob("*.py"))
 NEEDS = {
     "arrow_frames": ("polars", "pyarrow"),
+    "cluster_fastapi": ("fastapi", "httpx"),
     "loader_fastapi": ("fastapi", "httpx"),
     "loader_strawberry": ("strawberry",),
     "23_take_aiostream": ("aiostream",),

@@ -160,9 +160,7 @@ def returns_at_once(cluster: object) -> Any:
 async def test_the_hosts_stay_if_discover_fails(
     function: Callable[[object], Any], error: str, shared_trio: Trio, make_cluster: MakeCluster
 ) -> None:
-    cluster = await make_cluster(
-        shared_trio.dsn(), discover=function, discover_interval=0.02, discover_timeout=0.05
-    )
+    cluster = await make_cluster(shared_trio.dsn(), discover=function, discover_interval=0.02, discover_timeout=0.05)
     events: list[Any] = []
     cluster.add_listener(events.append)
     await cluster.ready(replicas=2)
