@@ -1,12 +1,12 @@
-"""A web service on a primary and its replicas: users see their own writes, also while another server becomes the primary.
+"""A web service on a primary and its replicas: users see their own writes, also through a failover.
 
 python examples/cluster_fastapi.py postgresql://a.example.com,b.example.com/test
 
 It needs fastapi and httpx. A server runs `app` by: uvicorn cluster_fastapi:app. Here httpx calls it without a network.
 With one server there are no replicas, and the primary answers everything.
 
-Writes go to the primary. Each response has the position of the user's writes in a cookie, and reads go to replicas that
-have replayed it. A write has a key of the user's own, so it can be repeated if its connection was lost: it happens once.
+Writes go to the primary. Each response has the position of the user's writes in a cookie, and reads go to replicas
+that have replayed it. A write has a key of the user's own, so it can be repeated if its connection was lost.
 """
 
 from __future__ import annotations

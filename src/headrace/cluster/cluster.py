@@ -33,7 +33,7 @@ from headrace.exceptions import InterfaceError, NoPrimaryError, NoReplicaError, 
 from headrace.exceptions._values import shown
 from headrace.pool import Pool, create_pool
 from headrace.pool.notifications import Listening
-from headrace.pool.scheduler import Reason, Scheduler, least_loaded
+from headrace.pool.scheduler import Balancer, Reason
 from headrace.rows.type_vars import RecordT, RecordT_co
 
 if TYPE_CHECKING:
@@ -238,8 +238,7 @@ class Cluster(PrimaryView[RecordT_co]):
         self._pools: weakref.WeakSet[Pool[Any]] = weakref.WeakSet()
         self._primary_pool: Pool[RecordT_co] | None = None
         self._replica_pools: list[Pool[RecordT_co]] = []
-        self._replica_schedulers: list[Scheduler] = []
-        self._turn = 0
+        self._replica_balancer: Balancer[Pool[RecordT_co]] = Balancer([], [])
         self._strays: deque[Stray] = deque()
         self._stray_timer: asyncio.TimerHandle | None = None
         self._waiters: set[asyncio.Future[None]] = set()
@@ -397,12 +396,9 @@ class Cluster(PrimaryView[RecordT_co]):
 
     def _replica(self) -> Pool[RecordT_co] | None:
         """Return the pool of the least loaded replica, or of the primary; None if a call has to wait."""
-        pools = self._replica_pools
-        if len(pools) > 1:
-            self._turn += 1
-            return pools[least_loaded(self._replica_schedulers, self._turn)]
-        if pools:
-            return pools[0]
+        pool = self._replica_balancer.choose()
+        if pool is not None:
+            return pool
         if self._fallback and self._primary_pool is not None:
             self._counts.fallbacks += 1
             return self._primary_pool
@@ -411,10 +407,7 @@ class Cluster(PrimaryView[RecordT_co]):
     def _least_loaded(self, hosts: Iterable[Host]) -> Pool[RecordT_co] | None:
         """Return the pool of the least loaded of some hosts; None if none of them has one."""
         pools = [member.pool for host in hosts if (member := self._members.get(host)) and member.pool is not None]
-        if not pools:
-            return None
-        self._turn += 1
-        return pools[least_loaded([pool._scheduler for pool in pools], self._turn)]
+        return min(pools, key=lambda pool: pool._scheduler.load(), default=None)
 
     def _host_of(self, pool: Pool[Any]) -> Host | None:
         return next((host for host, member in self._members.items() if member.pool is pool), None)
@@ -485,7 +478,8 @@ class Cluster(PrimaryView[RecordT_co]):
             primary.was_primary = True
         members = [self._members[host] for host in decision.replicas if host in self._members]
         self._replica_pools = [member.pool for member in members if member.pool is not None]
-        self._replica_schedulers = [pool._scheduler for pool in self._replica_pools]
+        self._replica_balancer = Balancer([pool._scheduler for pool in self._replica_pools], self._replica_pools)
+        self._set_shared_calls()
         if self._primary_pool is not before:
             for listening in list(self._listenings):
                 # It reconnects to the present primary, and says that notifications may be missing.
@@ -495,6 +489,15 @@ class Cluster(PrimaryView[RecordT_co]):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _set_shared_calls(self) -> None:
+        """Let the views know the pools between which they have no choice."""
+        primary, replicas = self._primary_pool, self._replica_pools
+        self._shared_calls = self._primary_view._shared_calls = primary._shared_calls if primary is not None else None
+        self._replica_view._shared_calls = replicas[0]._shared_calls if len(replicas) == 1 else None
+        self._replica_view._balancer = Balancer(
+            [pool._scheduler for pool in replicas], [pool._shared_calls for pool in replicas]
+        )
 
     def _open_pool(self, member: Member) -> None:
         if member.pool is None and member.opening is None:
@@ -783,7 +786,8 @@ class Cluster(PrimaryView[RecordT_co]):
             self._discovering.cancel()
         if self._stray_timer is not None:
             self._stray_timer.cancel()
-        self._primary_pool, self._replica_pools, self._replica_schedulers = None, [], []
+        self._primary_pool, self._replica_pools, self._replica_balancer = None, [], Balancer([], [])
+        self._set_shared_calls()
         while self._strays:
             self._fail_stray(self._strays.popleft())
         for waiter in self._waiters:

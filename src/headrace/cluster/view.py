@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
     from headrace.pool import Pool
+    from headrace.pool.dispatcher import SharedCalls
+    from headrace.pool.scheduler import Balancer
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -64,6 +66,10 @@ class View(Generic[RecordT_co]):
 
     def __init__(self, cluster: Hosts) -> None:
         self._cluster = cluster
+        self._shared_calls: SharedCalls | None = None
+        """Those of the only host that may be chosen; None if there is no such host or a choice."""
+        self._balancer: Balancer[SharedCalls] | None = None
+        """Chooses among those of several hosts; None if the view has no choice."""
 
     # -- hosts -----------------------------------------------------------------------------------------------------
 
@@ -147,15 +153,20 @@ class View(Generic[RecordT_co]):
         rows: type[Record] | RowShape | None,
         timeout: float | None,
     ) -> Awaitable[Any]:
-        # This runs for every call, in place of Pool._request(): a call of that would cost as much as the choice.
-        pool = self._choose()
-        if pool is None:
-            return self._request_later(method, query, args, column, rows, timeout)
+        # This runs for every call, in place of Pool._request(): a call of that would cost more than the choice.
+        shared_calls = self._shared_calls
+        if shared_calls is None and self._balancer is not None:
+            shared_calls = self._balancer.choose()
+        if shared_calls is None:
+            pool = self._choose()
+            if pool is None:
+                return self._request_later(method, query, args, column, rows, timeout)
+            shared_calls = pool._shared_calls
         if not isinstance(query, str):
             query, args = bound_each(query, args) if method.many else bound(query, args)
         if method.many and is_asynchronous(args):
             return run_on_lease(self._for_copy, method, query, args, column, rows, timeout)
-        request = pool._shared_calls.request(method, query, args, column, rows, timeout)
+        request = shared_calls.request(method, query, args, column, rows, timeout)
         if request is None:
             return run_on_lease(self._for_copy, method, query, args, column, rows, timeout)
         if method is EXECUTE and not args:

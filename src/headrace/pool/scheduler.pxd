@@ -77,3 +77,10 @@ cdef class Scheduler:
     cdef int begin_lease(self, PooledConnection pooled) except -1
     cdef int rebalance(self) except -1
     cpdef Py_ssize_t load(self) except -1
+
+
+cdef class Balancer:
+    cdef:
+        list schedulers
+        list values
+        Py_ssize_t turn

@@ -774,16 +774,30 @@ cdef class Scheduler:
             or isinstance(error, ConnectionRefusedError) and now - self.last_shutdown <= LONGEST_DELAY
 
 
-def least_loaded(list schedulers not None, Py_ssize_t turn) -> int:
-    """Return the index of the pool with the lowest load. Among equals it is the first one from `turn` on."""
-    cdef:
-        Py_ssize_t count = len(schedulers), at, load, least = 0, step, best = 0
-    for step in range(count):
-        at = (turn + step) % count
-        load = (<Scheduler?>schedulers[at]).load()
-        if step == 0 or load < least:
-            best, least = at, load
-    return best
+@cython.final
+cdef class Balancer:
+    """Chooses among several pools: the one with the lowest load, and by turns among equals.
+
+    `schedulers` are those of the pools, and `values` the objects that stand for them.
+    """
+
+    def __init__(self, list schedulers not None, list values not None):
+        self.schedulers = [<Scheduler?>scheduler for scheduler in schedulers]
+        self.values = values
+
+    @cython.cdivision(True)
+    def choose(self):
+        """Return the object of the pool that is chosen; None if there is none."""
+        cdef Py_ssize_t count = len(self.schedulers), at, load, least = 0, step, best = 0
+        if count == 0:
+            return None
+        self.turn = (self.turn + 1) % count
+        for step in range(count):
+            at = (self.turn + step) % count
+            load = (<Scheduler>self.schedulers[at]).load()
+            if step == 0 or load < least:
+                best, least = at, load
+        return self.values[best]
 
 
 def boot_time() -> float:
