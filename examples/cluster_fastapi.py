@@ -83,7 +83,7 @@ async def write(
             if attempt == ATTEMPTS:
                 raise
         else:
-            response.set_cookie("position", str(written), httponly=True)
+            response.set_cookie("position", str(written), max_age=60, httponly=True)
             break
     return {"note": note}
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from headrace.cluster.topology import Observation
-from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, InternalClientError, PostgresError
+from headrace.exceptions import ConnectionDoesNotExistError, PostgresError
 
 if TYPE_CHECKING:
     from headrace.connection import Connection
@@ -36,6 +36,9 @@ it receives. Source: PostgreSQL documentation, "System Administration Functions"
 
 LATE: Final = 0.25
 """A check without an answer does not count if the event loop was late by more than this part of the time limit."""
+
+LONGEST: Final = 3
+"""Time limits that a check may take in all: for the query, a new connection, and the query again."""
 
 ALIVE: Final = ("53",)
 """SQLSTATE classes of a server that refuses a connection because it is busy (too many connections), not away."""
@@ -124,14 +127,16 @@ class Checker:
         self.checks += 1
         lateness = Lateness(loop, self._timeout / 10)
         try:
-            try:
-                observation = await self._ask()
-            except ConnectionDoesNotExistError:
-                if self._is_new:
-                    raise
-                # Its own backend may have been terminated. A new connection shows whether the host is away.
-                observation = await self._ask()
-        except (OSError, PostgresError, InterfaceError, InternalClientError) as error:
+            async with asyncio.timeout(LONGEST * self._timeout):
+                try:
+                    observation = await self._ask()
+                except ConnectionDoesNotExistError:
+                    if self._is_new:
+                        raise
+                    # Its own backend may have been terminated. A new connection shows whether the host is away.
+                    observation = await self._ask()
+        except Exception as error:
+            # The checks go on after any error, and the state of the host has its text.
             late = lateness.end() > LATE * self._timeout
             if self._is_away(error):
                 self._report.failed(error)

@@ -73,6 +73,8 @@ class Member:
         """Opens the pool."""
         self.open_error: str = ""
         """Why the pool could not be opened."""
+        self.open_again_at = 0.0
+        """When it is to be tried again, by the event loop's clock."""
         self.error: Exception | None = None
         """The error of the last check; None if it was answered."""
         self.was_primary = False
@@ -416,7 +418,9 @@ class Cluster(PrimaryView[RecordT_co]):
         return pool in self._pools
 
     def _no_primary(self) -> NoPrimaryError:
-        return NoPrimaryError(f"no primary was found: {self._topology.decision.reason}\n{self._describe()}")
+        decision = self._topology.decision
+        reason = decision.reason or f"{decision.primary} is the primary, but there is no connection to it yet"
+        return NoPrimaryError(f"no primary was found: {reason}\n{self._describe()}")
 
     def _no_replica(self) -> NoReplicaError:
         other = ", nor a primary" if self._fallback else ", and fallback is False"
@@ -500,7 +504,7 @@ class Cluster(PrimaryView[RecordT_co]):
         )
 
     def _open_pool(self, member: Member) -> None:
-        if member.pool is None and member.opening is None:
+        if member.pool is None and member.opening is None and self._now() >= member.open_again_at:
             assert self._loop is not None
             member.opening = self._loop.create_task(self._opened(member))
 
@@ -511,14 +515,12 @@ class Cluster(PrimaryView[RecordT_co]):
             await pool
         except Exception as error:
             member.open_error = f"its pool could not be opened: {_text(error)}"
+            member.open_again_at = self._now() + self._check_interval
             if not is_transient(error):
                 log.error("the pool of %s could not be opened: %r", member.host, error)
                 member.error = error
             member.opening = None
             return
-        except BaseException:
-            pool._closed = True
-            raise
         member.opening = None
         member.open_error = ""
         member.pool, member.was_primary = pool, False

@@ -5,7 +5,7 @@ from typing import Any, Generic, TypeVar, final
 
 from headrace._core.pipeline.workload import Claim, Workload
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 BUDGET: float
 PING_AFTER: float
@@ -182,11 +182,11 @@ class Scheduler:
     def refusal_retires(self, error: BaseException, now: float) -> bool: ...
 
 @final
-class Balancer(Generic[T]):
+class Balancer(Generic[_T]):
     """Chooses among several pools."""
 
-    def __init__(self, schedulers: list[Scheduler], values: list[T]) -> None: ...
-    def choose(self) -> T | None: ...
+    def __init__(self, schedulers: list[Scheduler], values: list[_T]) -> None: ...
+    def choose(self) -> _T | None: ...
 
 def reports_read_only(parameters: Any) -> bool: ...
 def copy_of(error: BaseException) -> BaseException: ...
