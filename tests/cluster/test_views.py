@@ -102,7 +102,7 @@ async def test_rows_have_the_class_of_the_cluster(shared_trio: Trio, make_cluste
     cluster = await make_cluster(shared_trio.dsn(), record_class=Row)
     await cluster.ready(replicas=2)
     for view in (cluster, cluster.replicas, cluster.replicas.after(await cluster.position(), wait=0.001)):
-        row = await view.fetchrow("SELECT 5 AS five")
+        row: Any = await view.fetchrow("SELECT 5 AS five")
         assert row is not None
         assert row.five == 5
 

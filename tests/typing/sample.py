@@ -383,6 +383,35 @@ async def pools() -> None:
     pool.terminate()
 
 
+async def clusters() -> None:
+    cluster = headrace.create_cluster("postgresql://a,b/shop", min_size=1, max_lag=5.0, statement_cache_size=10)
+    async with cluster:
+        assert_type(cluster, headrace.Cluster)
+        await cluster.ready(primary=1, replicas=1, timeout=10)
+        assert_type(await cluster.fetch(PRODUCTS, [1], row=Product), list[Product])
+        assert_type(await cluster.primary.fetchrow(PRODUCTS, [1]), Record | None)
+        assert_type(await cluster.replicas.fetch(PRODUCTS, [1], record_class=Row), list[Row])
+        position = await cluster.position()
+        assert_type(position, headrace.Position)
+        replicas = cluster.replicas.after(position, wait=0.1)
+        assert_type(await replicas.fetchval("SELECT now()", type=datetime), datetime | None)
+        async with replicas.acquire() as connection:
+            assert_type(connection, headrace.pool.PoolConnectionProxy)
+        async with cluster.session(after=str(position)) as session:
+            assert_type(await session.execute("TRUNCATE product"), str)
+            assert_type(await session.replicas.fetchrow(PRODUCTS, [1], row=Product), Product | None)
+            assert_type(await session.position(), headrace.Position | None)
+        assert_type([info.host for info in cluster.hosts()], list[str])
+        assert_type(cluster.stats().fallbacks, int)
+        cluster.add_listener(print)
+        loader: headrace.Loader[int, Product | None] = headrace.Loader(cluster.replicas, PRODUCTS, key="id", row=Product)
+        assert_type(await loader.load(5), Product | None)
+        async with cluster.listen("news") as events:
+            assert_type(await events.next(), headrace.Notification | headrace.Gap | None)
+    rows_of_a_class = headrace.create_cluster("postgresql://a,b/shop", record_class=Row)
+    assert_type(await rows_of_a_class.replicas.fetch(PRODUCTS, [1]), list[Row])
+
+
 async def loaders(pool: headrace.Pool, connection: headrace.Connection) -> None:
     records = headrace.Loader(pool, PRODUCTS, key="id")
     assert_type(await records.load(1), Record | None)
