@@ -222,7 +222,9 @@ cdef class Dispatcher(PoolCallbacks):
         for request in (first, second):
             self.prepare(<Request>request, timeout, now)
         self.send(pooled, first, False)
-        self.send(pooled, second, True)
+        # This fails if an argument cannot be encoded. The probe is sent all the same.
+        self.send(pooled, second, False)
+        (<Driver>pooled.driver).transport.flush_soon()
         return first, second
 
     def take_waiting(self) -> list:
