@@ -404,7 +404,9 @@ async def clusters() -> None:
         assert_type([info.host for info in cluster.hosts()], list[str])
         assert_type(cluster.stats().fallbacks, int)
         cluster.add_listener(print)
-        loader: headrace.Loader[int, Product | None] = headrace.Loader(cluster.replicas, PRODUCTS, key="id", row=Product)
+        loader: headrace.Loader[int, Product | None] = headrace.Loader(
+            cluster.replicas, PRODUCTS, key="id", row=Product
+        )
         assert_type(await loader.load(5), Product | None)
         async with cluster.listen("news") as events:
             assert_type(await events.next(), headrace.Notification | headrace.Gap | None)
