@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
+from headrace._client.queries import FETCHVAL
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_VALUE
 from headrace.pool.dispatcher import in_order
@@ -81,7 +82,7 @@ async def test_a_time_limit_holds_in_the_other_pool(pool: MakePool) -> None:
 async def test_a_pinned_call_stays(pool: MakePool) -> None:
     full = await pool(min_size=1, max_size=1)
     lease = await full.acquire()
-    request: Any = full._request(headrace._client.queries.FETCHVAL, "SELECT 4", (), 0, None, None)
+    request: Any = full._request(FETCHVAL, "SELECT 4", (), 0, None, None)
     request.pinned = True
     assert full._dispatcher.take_waiting() == []
     await full.release(lease)
@@ -133,7 +134,7 @@ async def test_the_errors_of_a_pair_are_its_own(pool: MakePool) -> None:
     pair = made._dispatcher.pair("SELECT 1", (), "SELECT pg_sleep(60)", (), KIND_VALUE, 1, 0, Record, None)
     assert pair is not None
     assert await pair[0] == 1
-    pair[1].close()  # type: ignore[attr-defined]
+    pair[1].close()
     assert await made.fetchval("SELECT 2") == 2
 
 
