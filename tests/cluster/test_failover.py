@@ -98,6 +98,25 @@ async def test_no_read_fails_while_one_replica_is_left(trio: Trio, make_cluster:
     assert cluster.stats().fallbacks == 0
 
 
+async def test_no_read_fails_while_a_replica_does_not_answer(trio: Trio, make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(trio.dsn(), check_timeout=1.0)
+    await cluster.ready(replicas=2, timeout=30)
+    await cluster.execute("INSERT INTO written VALUES (1)")
+    position = await cluster.position()
+    readers = Readers(cluster)
+    await readers.until_more()
+    for standby in trio.standbys:
+        trio.freeze(standby)
+    # A read of one's own writes goes to the primary before anybody knows that the replicas are away.
+    view = cluster.replicas.after(position, wait=0.02)
+    assert await view.fetchval(READ, 0) == 1
+    await readers.until_more()
+    trio.thaw()
+    await cluster.ready(replicas=2, timeout=30)
+    await readers.until_more()
+    await readers.stop()
+
+
 async def test_writes_go_on_at_the_promoted_standby(trio: Trio, make_cluster: MakeCluster) -> None:
     first, second = trio.standbys
     trio.primary.sql("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
@@ -124,8 +143,8 @@ async def test_writes_go_on_at_the_promoted_standby(trio: Trio, make_cluster: Ma
 
 
 async def test_a_primary_that_does_not_answer_is_left(trio: Trio, make_cluster: MakeCluster) -> None:
-    cluster = await make_cluster(trio.dsn(), check_timeout=0.3, failover_timeout=60)
-    await cluster.ready(replicas=2)
+    cluster = await make_cluster(trio.dsn(), check_timeout=1.0, failover_timeout=60)
+    await cluster.ready(replicas=2, timeout=30)
     events: list[Any] = []
     cluster.add_listener(events.append)
     writers = Writers(cluster, 3)

@@ -267,13 +267,18 @@ class AfterView(View[RecordT_co]):
             return await self._probe(pool, position)
         probe, request = pair
         counts = self._cluster._counts
+        # A host that does not answer must not keep the read from the primary.
+        limit_of_probe = asyncio.timeout(self._wait if self._cluster._fallback else None)
         try:
-            replayed: Any = await probe
+            async with limit_of_probe:
+                replayed: Any = await probe
             self._note(pool, replayed, position)
         except BaseException as error:
             _abandon(request)
             counts.reads_discarded += 1
-            if isinstance(error, (OSError, PostgresError, InterfaceError)) and not isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) and not limit_of_probe.expired():
+                raise
+            if isinstance(error, (OSError, PostgresError, InterfaceError)):
                 raise _NotYet from None
             raise
         try:

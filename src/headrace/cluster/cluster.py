@@ -46,6 +46,9 @@ log = logging.getLogger("headrace.cluster")
 CLOSE_TIMEOUT: Final = 60.0
 """Seconds that the pool of a host that was removed may take to close."""
 
+FIRST_LOOKS: Final = 4
+"""Checks without an answer in time after which a cluster is opened without a host. A program is busy when it starts."""
+
 POSITION_QUERY: Final = """
 SELECT l, ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(l), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4,
        s.system_identifier
@@ -300,9 +303,10 @@ class Cluster(PrimaryView[RecordT_co]):
         self._members.update((member.host, member) for member in members)
 
         async def look(member: Member) -> None:
-            await member.checker.look()
-            if isinstance(member.error, TimeoutError):
+            for _ in range(FIRST_LOOKS):
                 await member.checker.look()
+                if not isinstance(member.error, TimeoutError):
+                    break
 
         async with asyncio.TaskGroup() as group:
             for member in members:

@@ -224,7 +224,11 @@ class Topology:
         `late` says that the event loop was late, so that the answer may be there unread.
         """
         record = self.records.get(host)
-        if record is None or late:
+        if record is None:
+            return False
+        if not record.is_up:
+            record.reason = reason
+        if late:
             return False
         record.misses += 1
         if record.misses < MISSES:
