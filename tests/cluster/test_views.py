@@ -32,6 +32,8 @@ OF_ONE_POOL = {
     "is_closing": "Cluster has it",
     "close": "Cluster has it",
     "terminate": "Cluster has it",
+    "add_query_hook": "headrace.add_query_hook() is told of all pools, also of those that a cluster makes later",
+    "remove_query_hook": "as add_query_hook",
     "listen": "PrimaryView has it: replicas send no notifications",
 }
 """Methods of a pool that a view does not have, and why."""
@@ -73,6 +75,13 @@ async def test_every_kind_of_call(shared_trio: Trio, make_cluster: MakeCluster) 
             assert [row[0] async for row in cursor][:2] == [9000, 9001]
         async with view.copy_out("SELECT 5") as rows:
             assert [row async for row in rows] == [(5,)]
+        assert [row async for row in view.stream("SELECT generate_series(1, 3)")] == [(1,), (2,), (3,)]
+        columns = await view.fetch_arrow("SELECT token FROM written WHERE token >= 9000")
+        assert columns.num_rows == 12
+        assert [batch.num_rows async for batch in view.stream_arrow("SELECT generate_series(1, 3)", batch_rows=2)] == [
+            2,
+            1,
+        ]
 
         async def port(connection: Any) -> Any:
             return await connection.fetchval(PORT)
@@ -81,6 +90,7 @@ async def test_every_kind_of_call(shared_trio: Trio, make_cluster: MakeCluster) 
         connection = await view.acquire(timeout=5)
         await view.release(connection)
         await view.release(connection)
+    assert await cluster.copy_arrow_to_table("written", await cluster.fetch_arrow("SELECT 9012 AS token")) == "COPY 1"
 
 
 async def test_a_loader_takes_a_view(shared_trio: Trio, make_cluster: MakeCluster) -> None:

@@ -66,7 +66,7 @@ async def test_reads_that_wait_for_a_lock_give_way_to_a_read_that_came_before_th
 
 
 async def test_a_read_that_overruns_during_a_cancellation_gives_way_when_that_is_over(pool: Any, proxy: Any) -> None:
-    """The CancelRequest of the head before it is acted on, and the server has not yet closed the socket that brought it."""
+    """The CancelRequest has ended the head before it, and the server has not yet closed the socket that brought it."""
     made = await taught(await pool(host=proxy.host, port=proxy.port, min_size=3, max_size=3))
     async with made.acquire() as lease:
         async with lease.transaction():

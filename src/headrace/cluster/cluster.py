@@ -876,7 +876,7 @@ def retire_at_once(pool: Pool[Any]) -> list[Request]:
         # Nothing is assigned to the next one while one is dropped.
         pooled.blocked = True
     for pooled in connections:
-        maintenance.retire(pooled, Reason.GENERATION_RETIRED, at_once=True)
+        maintenance.retire(pooled, Reason.HOST_DOWN, at_once=True)
     return pool._dispatcher.take_waiting()
 
 

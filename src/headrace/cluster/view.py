@@ -25,12 +25,14 @@ from headrace.pool.transactions import PoolTransaction, checked_attempts, run_in
 from headrace.rows.type_vars import RecordT_co
 
 if TYPE_CHECKING:
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
     from headrace._sql.named_parameters import AnyQuery
     from headrace.pool import Pool
     from headrace.pool.dispatcher import SharedCalls
     from headrace.pool.scheduler import Balancer
+    from headrace.stream import StreamLease
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -128,6 +130,14 @@ class View(Generic[RecordT_co]):
     fetchval_each = Connection.fetchval_each
     """Return one value for each element of `args`. See `fetch_each()`."""
 
+    stream = Connection[RecordT_co].stream
+    """Return the rows of a query as an asynchronous iterator. See `Pool.stream()`."""
+
+    fetch_arrow = Connection.fetch_arrow
+    """Run a query and return columns in Arrow's format. See `Pool.fetch_arrow()`."""
+    stream_arrow = Connection.stream_arrow
+    """Return the rows of a query as record batches. See `Pool.stream_arrow()`."""
+
     copy_from_table = Connection.copy_from_table
     """Copy a table to a path, a file-like object or a function. See `Pool.copy_from_table()`."""
     copy_from_query = Connection.copy_from_query
@@ -136,6 +146,8 @@ class View(Generic[RecordT_co]):
     """Copy data in one of COPY's formats into a table. See `Pool.copy_to_table()`."""
     copy_records_to_table = Connection.copy_records_to_table
     """Copy rows of Python values into a table. See `Pool.copy_records_to_table()`."""
+    copy_arrow_to_table = Connection.copy_arrow_to_table
+    """Copy columns in Arrow's format into a table. See `Pool.copy_arrow_to_table()`."""
     copy_in = Connection.copy_in
     """Return a COPY into a table to write to. See `Pool.copy_in()`."""
     copy_out = Connection[RecordT_co].copy_out
@@ -237,6 +249,10 @@ class View(Generic[RecordT_co]):
             partial(self._acquire, checked_timeout(timeout), CallSite(self._cluster._debug), False), self.release
         )
 
+    def _for_stream(self, query: str) -> ViewStreamLease:
+        """Return the lease of one stream."""
+        return ViewStreamLease(self._find, query)
+
     async def _acquire(
         self, timeout: float | None, call_site: CallSite, may_be_lazy: bool
     ) -> PoolConnectionProxy[RecordT_co]:
@@ -294,3 +310,31 @@ class View(Generic[RecordT_co]):
             args,
             checked_attempts(attempts),
         )
+
+
+class ViewStreamLease:
+    """Leases the connection of one stream, from the pool of the host that is chosen when the stream begins."""
+
+    def __init__(self, find: Callable[[float | None], Awaitable[Pool[Any]]], query: str) -> None:
+        self._find = find
+        self._query = query
+        self._lease: StreamLease | None = None
+
+    async def take(self, timeout: float | None) -> ConnectionInterface:
+        """Lease the connection; `timeout` covers the wait for a host as well."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        lease = (await self._find(timeout))._for_stream(self._query)
+        connection = await lease.take(None if deadline is None else max(deadline - loop.time(), 0.0))
+        self._lease = lease
+        return connection
+
+    async def give_back(self) -> None:
+        """End the lease, if there is one."""
+        if self._lease is not None:
+            await self._lease.give_back()
+
+    def abandon(self) -> None:
+        """End the lease in the background."""
+        if self._lease is not None:
+            self._lease.abandon()
