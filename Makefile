@@ -48,16 +48,19 @@ TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildca
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check coverage fuzz soak asan bench docs dist build format clean distclean $(CHECKS)
+.PHONY: help demo test cluster-tests check coverage fuzz soak asan bench docs dist build format clean distclean $(CHECKS)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a PostgreSQL of its own
 	@TMPDIR=$(CURDIR)/build $(BIN)/storefront demo --ephemeral $(DEMO_ARGS)
 
 test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 	@$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)
+
+cluster-tests: $(VENV)/ready-test $(BUILT) ## Test failovers by pg_auto_failover and by Patroni (some seven minutes)
+	@$(BIN)/python -m pytest -n 0 -s tests/cluster/automatic_failover.py $(CLUSTER_ARGS)
 
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, language, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
