@@ -54,6 +54,10 @@ class Node:
     def kill(self) -> None:
         """Kill the server and the program that would start it again, as if the machine had lost its power."""
         kill_all(self.directory)
+        if self.process is not None:
+            # As a zombie it would count as running, for a program that looks into its pid file.
+            self.process.wait()
+        shutil.rmtree(self.bed.run / "pg_autoctl" / self.directory.relative_to("/"), ignore_errors=True)
 
     def freeze(self) -> None:
         """Stop all processes: connections are accepted, and nothing is answered."""
@@ -115,6 +119,9 @@ class Bed(ABC):
         self.bin = DEBIAN / "15" / "bin"
         self.user = UNPRIVILEGED if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.directory = self.account.private_directory()
+        self.run = self.directory / "run"
+        self.run.mkdir()
+        self.account.own(self.run)
         self.held: list[HeldPort] = []
         self.started: list[subprocess.Popen[bytes]] = []
         self.guard = subprocess.Popen(
@@ -217,7 +224,7 @@ class Bed(ABC):
             "TMPDIR": str(self.directory),
             "XDG_CONFIG_HOME": str(self.directory / "config"),
             "XDG_DATA_HOME": str(self.directory / "share"),
-            "XDG_RUNTIME_DIR": str(self.directory / "run"),
+            "XDG_RUNTIME_DIR": str(self.run),
             # pg_autoctl has servers listen there, and for some connections it takes libpq's default.
             "PG_REGRESS_SOCK_DIR": str(self.directory),
             "PGHOST": str(self.directory),

@@ -1,13 +1,14 @@
 """Failovers that pg_auto_failover or Patroni carries out, while a program writes and reads: `make cluster-tests`.
 
-Each write has a token of its own. Replication is synchronous, so no acknowledged token may be missing afterwards, and none
-may be in the table twice. Times are measured and printed. Nothing is asserted about them.
+Each write has a token of its own. Replication is synchronous, so no acknowledged token may be missing afterwards, and
+none may be in the table twice. Times are measured and printed. Nothing is asserted about them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -144,8 +145,9 @@ async def traffic(bed: Bed, what: str, writes: Any, reads: Any = None) -> AsyncI
     gap, own = longest_pause(made.times), longest_pause(probe.times)
     kinds = collections.Counter(type(error).__name__ for error in made.failed)
     print(
-        f"\n{type(bed).__name__}, {what}: {len(made.acknowledged)} acknowledged, {len(lost)} lost, {len(doubled)} doubled, "
-        f"{len(made.failed)} calls failed {dict(kinds)}, no write for {gap:.2f} s (the servers: {own:.2f} s)"
+        f"\n{type(bed).__name__}, {what}: {len(made.acknowledged)} acknowledged, {len(lost)} lost, "
+        f"{len(doubled)} doubled, {len(made.failed)} calls failed {dict(kinds)}, "
+        f"no write for {gap:.2f} s (the servers: {own:.2f} s)"
         + (f", {made.reads_done} reads, {len(made.reads_failed)} failed" if reads is not None else ""),
         flush=True,
     )
@@ -156,7 +158,7 @@ async def traffic(bed: Bed, what: str, writes: Any, reads: Any = None) -> AsyncI
 def longest_pause(times: list[float]) -> float:
     """Return the longest time between two acknowledged writes."""
     ordered = sorted(times)
-    return max(after - before for before, after in zip(ordered, ordered[1:], strict=False))
+    return max(after - before for before, after in itertools.pairwise(ordered))
 
 
 async def another_primary(bed: Bed, former: Node) -> None:
