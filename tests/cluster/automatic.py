@@ -63,12 +63,10 @@ class Node:
         """Stop all processes: connections are accepted, and nothing is answered."""
         # A process may be started by one that is not stopped yet.
         for _ in range(2):
-            for pid in processes(self.directory):
-                os.kill(pid, signal.SIGSTOP)
+            signal_all(self.directory, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for pid in processes(self.directory):
-            os.kill(pid, signal.SIGCONT)
+        signal_all(self.directory, signal.SIGCONT)
 
     def start(self) -> None:
         """Start the program that watches over the server."""
@@ -245,7 +243,7 @@ class Bed(ABC):
         self.started.append(process)
         return process
 
-    def _run(self, *command: str) -> str:
+    def _run(self, *command: str) -> None:
         done = subprocess.run(
             command,
             check=False,
@@ -258,7 +256,6 @@ class Bed(ABC):
         )
         if done.returncode != 0:
             raise ServerError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout}")
-        return done.stdout
 
 
 class PgAutoFailover(Bed):
@@ -476,17 +473,19 @@ def processes(directory: Path) -> list[int]:
     return found
 
 
+def signal_all(directory: Path, what: signal.Signals) -> list[int]:
+    """Send a signal to the processes of a directory, and return them."""
+    found = processes(directory)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, what)
+    return found
+
+
 def kill_all(directory: Path) -> None:
     """Kill the processes of a directory until there is none."""
 
-    def is_empty() -> bool:
-        found = processes(directory)
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not found
-
-    until(is_empty, f"the processes of {directory} end")
+    until(lambda: not signal_all(directory, signal.SIGKILL), f"the processes of {directory} end")
 
 
 if __name__ == "__main__":

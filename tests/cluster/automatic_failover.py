@@ -182,19 +182,21 @@ async def test_a_cluster_writes_on_after_the_primary_was_killed(bed: Bed, make_c
     await cluster.ready(replicas=2)
     former = bed.primary()
     async with traffic(bed, "kill -9, create_cluster()", cluster, cluster.replicas) as made:
-        former.kill()
+        await asyncio.to_thread(former.kill)
         await another_primary(bed, former)
     assert await cluster.fetchval(PORT) == bed.primary().port
     assert made.reads_failed == []
 
 
-async def test_a_pool_writes_on_after_the_primary_was_killed(bed: Bed) -> None:
+@pytest.mark.parametrize("attribute", ["primary", "read-write"])
+async def test_a_pool_writes_on_after_the_primary_was_killed(bed: Bed, attribute: str) -> None:
+    """pg_auto_failover keeps the new primary read-only for a while, so "primary" has it, and "read-write" not yet."""
     former = bed.primary()
     async with headrace.create_pool(
-        bed.dsn(), min_size=2, max_size=6, target_session_attrs="primary", timeout=3
+        bed.dsn(), min_size=2, max_size=6, target_session_attrs=attribute, timeout=3
     ) as pool:
-        async with traffic(bed, "kill -9, create_pool()", pool):
-            former.kill()
+        async with traffic(bed, f"kill -9, create_pool(), {attribute}", pool):
+            await asyncio.to_thread(former.kill)
             await another_primary(bed, former)
         assert await pool.fetchval(PORT) == bed.primary().port
 
@@ -230,10 +232,10 @@ async def test_a_cluster_leaves_a_primary_that_is_frozen(bed: Bed, make_cluster:
     cluster.add_listener(events.append)
     former = bed.primary()
     async with traffic(bed, "SIGSTOP, create_cluster()", cluster, cluster.replicas) as made:
-        former.freeze()
+        await asyncio.to_thread(former.freeze)
         await another_primary(bed, former)
         await made.until_more()
-        former.thaw()
+        await asyncio.to_thread(former.thaw)
     assert await cluster.fetchval(PORT) == bed.primary().port != former.port
     assert any(isinstance(event, HostDown) and event.host.port == former.port for event in events)
     assert made.reads_failed == []
@@ -244,7 +246,7 @@ async def test_no_read_fails_while_one_replica_is_left(bed: Bed, make_cluster: M
     await cluster.ready(replicas=2)
     async with traffic(bed, "kill -9 of a replica, create_cluster()", cluster, cluster.replicas) as made:
         lost = bed.standbys()[0]
-        lost.kill()
+        await asyncio.to_thread(lost.kill)
         await made.until_more()
         lost.start()
         await cluster.ready(replicas=2, timeout=LONGEST_RECOVERY)

@@ -2,9 +2,9 @@
 
     python -m tests.cluster.replica_simulation
 
-A host has a pool of connections, and each of them answers one call after the other. The time that a call takes is random,
-with the mean of its host. Tasks call as soon as their last call was answered. The clock is a number, so the figures are
-those of a model. They show where calls go, and not how fast a driver or a server is.
+A host has a pool of connections, and each of them answers one call after the other. The time that a call takes is
+random, with the mean of its host. Tasks call as soon as their last call was answered. The clock is a number, so the
+figures are those of a model. They show where calls go, and not how fast a driver or a server is.
 """
 
 from __future__ import annotations
