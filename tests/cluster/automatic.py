@@ -474,11 +474,15 @@ def processes(directory: Path) -> list[int]:
 
 
 def signal_all(directory: Path, what: signal.Signals) -> list[int]:
-    """Send a signal to the processes of a directory, and return them."""
+    """Send a signal to the processes of a directory, and return them.
+
+    Another process sends it, so that this one goes on working meanwhile, and has calls in flight.
+    """
     found = processes(directory)
-    for pid in found:
-        with suppress(ProcessLookupError):
-            os.kill(pid, what)
+    if found:
+        # Some may have ended already.
+        script = f'kill -{what.value} "$@" 2>/dev/null'
+        subprocess.run(["/bin/sh", "-c", script, "kill", *map(str, found)], check=False)
     return found
 
 

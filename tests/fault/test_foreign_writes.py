@@ -125,3 +125,17 @@ async def test_writes_of_a_pool_beside_heads_that_are_cancelled_at_random(
     assert {token: count for token, count in times.items() if count > 1} == {}, "doubled"
     assert set(acknowledged) - set(times) == set(), "lost"
     assert set(times) <= {*acknowledged, *unknown}
+
+
+@pytest.mark.usefixtures("tokens")
+async def test_a_batch_into_a_foreign_table_is_kept_as_a_whole_or_not_at_all(
+    server: Cluster, database: str, connect: Connect
+) -> None:
+    conn = await connect()
+    divided = "INSERT INTO foreign_tokens VALUES (60 / $1) RETURNING token"
+    for batch in (conn.executemany, conn.fetchmany):
+        with pytest.raises(headrace.DivisionByZeroError):
+            await batch(divided, [(2,), (3,), (0,)])
+        assert written(server, database) == {}
+        await batch(divided, [(2,), (3,)])
+        assert written(server, database) == {30: 1, 20: 1}
