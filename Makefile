@@ -59,7 +59,7 @@ demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a 
 test: $(VENV)/ready-test $(BUILT) ## Run all tests, on every PostgreSQL found
 	@$(BIN)/python -m pytest $(PARALLEL) $(TEST_ARGS)
 
-cluster-tests: $(VENV)/ready-test $(BUILT) ## Test failovers by pg_auto_failover and by Patroni (some seven minutes)
+cluster-tests: $(VENV)/ready-test $(BUILT) ## Test failovers by pg_auto_failover and by Patroni (some five minutes)
 	@$(BIN)/python -m pytest -n 0 -s tests/cluster/automatic_failover.py $(CLUSTER_ARGS)
 
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, language, types, layers, stubs and generated code
