@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 import headrace
@@ -289,3 +290,26 @@ async def test_listening_follows_the_primary(trio: Trio, make_cluster: MakeClust
         assert (await anext(received)).payload == "two"  # type: ignore[union-attr]
     with pytest.raises(AttributeError):
         cluster.replicas.listen("news")  # type: ignore[attr-defined]
+
+
+async def test_a_read_on_a_connection_that_was_to_be_replaced_moves_too(trio: Trio, make_cluster: MakeCluster) -> None:
+    """Its pool had retired the connection already when the host was lost."""
+    cluster = await make_cluster(trio.dsn(), fallback=False, check_timeout=0.3)
+    await cluster.ready(replicas=2)
+    with psycopg.connect(trio.dsn(trio.primary)) as locking:
+        # The standbys replay the lock, so the read waits there.
+        locking.execute("LOCK TABLE written IN ACCESS EXCLUSIVE MODE")
+        trio.wait_for_replay()
+        reading = asyncio.create_task(cluster.replicas.fetchval(READ, 0))
+        await until_true(
+            lambda: any(info.in_flight for info in cluster.hosts() if info.role == "replica"), "it is sent"
+        )
+        port = next(info.port for info in cluster.hosts() if info.role == "replica" and info.in_flight)
+        lost = next(standby for standby in trio.standbys if standby.port == port)
+        await cluster.expire_connections()
+        trio.freeze(lost)
+        await until_true(
+            lambda: any(info.port == port and info.state == "down" for info in cluster.hosts()), "it is down"
+        )
+        locking.rollback()
+        assert await reading == 0

@@ -877,6 +877,9 @@ def retire_at_once(pool: Pool[Any]) -> list[Request]:
         pooled.blocked = True
     for pooled in connections:
         maintenance.retire(pooled, Reason.HOST_DOWN, at_once=True)
+    for pooled in list(scheduler.draining.values()):
+        # They were retired before, and have requests in flight.
+        pooled.connection.terminate()
     return pool._dispatcher.take_waiting()
 
 
