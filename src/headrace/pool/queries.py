@@ -142,7 +142,7 @@ class PoolStreamLease:
     """Leases the connection of one stream; `spawn` runs a coroutine in the background."""
 
     def __init__(
-        self, acquire: Acquire, query: str, streams: OpenStreams, spawn: Callable[[Coroutine[Any, Any, Any]], None]
+        self, acquire: Acquire, query: str, streams: OpenStreams, spawn: Callable[[Coroutine[Any, Any, Any]], object]
     ) -> None:
         self._acquire = acquire
         self._query = query
