@@ -41,7 +41,8 @@ OPTIONAL_coverage := $(OPTIONAL_test)
 # hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
 PARALLEL := -n auto --dist worksteal --max-worker-restart 0
 
-CHECKS := check-format check-lint check-language check-types check-pyright check-imports check-layers check-stubs check-errors check-functions check-connecting check-types-docs check-arrow-docs
+CHECKS := check-format check-lint check-language check-types check-windows check-pyright check-imports check-layers check-stubs \
+	check-errors check-functions check-connecting check-types-docs check-arrow-docs
 TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildcard tests/*.py) tests/fuzz tests/peers tests/soak \
 	tests/typing
 
@@ -110,6 +111,10 @@ check-lint:
 
 check-types:
 	@$(BIN)/mypy --strict $(TYPED)
+
+# The sources as Windows has them. Its cache is its own, or each run would undo the other's.
+check-windows:
+	@$(BIN)/mypy --strict --platform win32 --cache-dir .mypy_cache/win32 src/headrace
 
 # The wrapper would look for a newer version in the network.
 check-pyright:

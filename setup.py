@@ -176,6 +176,7 @@ def extensions() -> list[Extension]:
             include_dirs=sorted({str(header.parent) for header in headers}),
             depends=[str(header) for header in headers],
             define_macros=list(MACROS),
+            libraries=["ws2_32"] if sys.platform == "win32" else [],
         )
         for name, files in sources.items()
     ]

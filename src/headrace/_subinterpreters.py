@@ -43,10 +43,10 @@ def copied(module: str) -> Iterator[str]:
     process that is killed. Raises OSError if there is no such directory that can be written to.
     """
     try:
-        if not os.path.exists(DESCRIPTORS):
+        if sys.platform != "linux" or not os.path.exists(DESCRIPTORS):
             raise FileNotFoundError(DESCRIPTORS)
         descriptor = os.memfd_create(os.path.basename(module))
-    except (AttributeError, OSError):
+    except OSError:
         import shutil
         import tempfile
 

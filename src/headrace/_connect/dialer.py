@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace._connect.endpoint import Endpoint
 from headrace._connect.params.address import Address
+from headrace._connect.platform import AF_UNIX
 from headrace._connect.race import PATIENCE
 from headrace._connect.tls import attempts
 from headrace.exceptions import (
@@ -303,7 +304,7 @@ def close_dialed(task: asyncio.Task[Any]) -> None:
 async def _resolve(address: Address) -> list[tuple[int, Any]]:
     """Return the socket addresses of a host, looked up again at each attempt. Raises socket.gaierror."""
     if address.is_unix:
-        return [(socket.AF_UNIX, address.socket_path)]
+        return [(AF_UNIX, address.socket_path)]
     try:
         try:
             # A numeric address needs no thread, which could have to wait for a free one.

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from headrace._connect.platform import AF_UNIX, peer_user
 from headrace._connect.tls import Attempt, check_alpn, make_context, server_hostname
 from headrace._core.wire.frontend import ssl_request
 from headrace.exceptions import ClientConfigurationError
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 PLAIN: Final = Attempt(tls=False)
-
-# struct ucred of Linux: process, user and group.
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class SSLRequestError(ConnectionError):
@@ -126,7 +123,7 @@ class Endpoint:
         try:
             sock = socket.socket(self.family, socket.SOCK_STREAM)
             sock.setblocking(False)
-            if self.family != socket.AF_UNIX:
+            if self.family != AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 keep_alive(sock, self.params.keepalives)
             await loop.sock_connect(sock, self.sockaddr)
@@ -178,7 +175,7 @@ class Endpoint:
     async def _transport(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: Callable[[], _P]
     ) -> tuple[asyncio.Transport, _P]:
-        if self.family == socket.AF_UNIX:
+        if sys.platform != "win32" and self.family == AF_UNIX:
             return await loop.create_unix_connection(protocol, sock=sock)
         if self.encrypted:
             name = self.hostname or ""
@@ -212,14 +209,8 @@ def check_peer(sock: socket.socket, user: str) -> None:
 
     Raises ConnectionError if it does not, ClientConfigurationError if the platform cannot tell.
     """
-    import pwd
-
-    if not hasattr(socket, "SO_PEERCRED"):
+    name = peer_user(sock)
+    if name is None:
         raise ClientConfigurationError("requirepeer is not supported on this platform")
-    uid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = f"uid {uid}"
     if name != user:
         raise ConnectionError(f"requirepeer={user}, but the server runs as {name}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from headrace._connect.params.secret import Secret
+from headrace._connect.platform import APPEND_FLAGS, open_to_others
 from headrace.exceptions import ClientConfigurationError, ProtocolError
 from headrace.exceptions._values import shown
 
@@ -178,7 +179,7 @@ def make_context(settings: TLSSettings) -> ssl.SSLContext:
     if settings.keylogfile is not None:
         try:
             # OpenSSL would create the file readable by everyone.
-            os.close(os.open(settings.keylogfile, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(settings.keylogfile, APPEND_FLAGS, 0o600))
             context.keylog_filename = settings.keylogfile
         except OSError as reason:
             raise _unreadable("sslkeylogfile", settings.keylogfile, reason) from None
@@ -287,8 +288,7 @@ def _check_key(path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise ClientConfigurationError(f"sslkey {path!r} is not a plain file")
     # A group may read root's keys, as distributions set them up for services.
-    forbidden = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO if status.st_uid == 0 else stat.S_IRWXG | stat.S_IRWXO
-    if status.st_mode & forbidden:
+    if open_to_others(status, root_may_share=True):
         raise ClientConfigurationError(
             f"sslkey {path!r} can be used by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
             hint=f"chmod 600 {path} (or 640 if root owns it).",

@@ -9,24 +9,12 @@ left to the event loop, and each time for longer: the network is slow then, or t
 
 cimport cython
 
-cdef extern from *:
-    """
-    #include <sys/types.h>
-    #include <sys/socket.h>
-    #include <time.h>
+cdef extern from "platform.h":
+    double monotonic_seconds() noexcept
+    Py_ssize_t receive_now(int descriptor, char *place, Py_ssize_t room) noexcept
 
-    static long long monotonic_nanoseconds(void)
-    {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * 1000000000LL + now.tv_nsec;
-    }
-    """
-    long long monotonic_nanoseconds() noexcept
-    Py_ssize_t recv(int descriptor, char *place, Py_ssize_t room, int flags) noexcept
-    int MSG_DONTWAIT
-
-cdef long long PATIENCE = 20_000
+# Seconds.
+cdef double PATIENCE = 20e-6
 cdef int LONGEST_SETBACK = 1024
 
 
@@ -44,7 +32,7 @@ cdef class BusyPoll:
 
     cdef Py_ssize_t rest(self, char *place, Py_ssize_t room) noexcept:
         """Receive what is there; returns the number of bytes, and 0 or less if there are none, or no more."""
-        return recv(self.descriptor, place, room, MSG_DONTWAIT)
+        return receive_now(self.descriptor, place, room)
 
     cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept:
         """Receive what is there, or arrives in a moment; returns the number of bytes, and 0 if there are none.
@@ -52,19 +40,19 @@ cdef class BusyPoll:
         The end of the stream and errors are not told apart from that: the event loop comes upon them by itself.
         """
         cdef:
-            long long deadline = 0
-            Py_ssize_t size = recv(self.descriptor, place, room, MSG_DONTWAIT)
+            double deadline = 0
+            Py_ssize_t size = receive_now(self.descriptor, place, room)
         if size < 0 and self.passed_over > 0:
             self.passed_over -= 1
             return 0
         while size < 0:
             if deadline == 0:
-                deadline = monotonic_nanoseconds() + PATIENCE
-            elif monotonic_nanoseconds() > deadline:
+                deadline = monotonic_seconds() + PATIENCE
+            elif monotonic_seconds() > deadline:
                 self.setback = min(2 * self.setback + 1, LONGEST_SETBACK)
                 self.passed_over = self.setback
                 return 0
-            size = recv(self.descriptor, place, room, MSG_DONTWAIT)
+            size = receive_now(self.descriptor, place, room)
         if deadline != 0:
             self.setback //= 2
         return size

@@ -5,13 +5,16 @@ An event loop that is busy reads late. The scheduler must not take that for a sl
 
 cimport cython
 
+cdef extern from "platform.h":
+    bint descriptor_has_unread "has_unread"(int descriptor) noexcept
+
 cdef extern from *:
     """
     #include <string.h>
-    #include <sys/types.h>
-    #include <sys/socket.h>
+    #ifdef __linux__
     #include <netinet/in.h>
     #include <netinet/tcp.h>
+    #endif
 
     /* Milliseconds since the kernel received data last (tcp(7), TCP_INFO); -1 if it does not tell. */
     static long milliseconds_since_data(int descriptor)
@@ -26,10 +29,7 @@ cdef extern from *:
         return -1;
     }
     """
-    Py_ssize_t recv(int descriptor, char *place, Py_ssize_t room, int flags) noexcept
     long milliseconds_since_data(int descriptor) noexcept
-    int MSG_DONTWAIT
-    int MSG_PEEK
 
 
 @cython.final
@@ -41,8 +41,7 @@ cdef class SocketState:
 
     cdef bint has_unread(self) noexcept:
         """Return whether there is something to read: data, or the end of the stream."""
-        cdef char byte
-        return recv(self.descriptor, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0
+        return descriptor_has_unread(self.descriptor)
 
     cdef double lateness(self) noexcept:
         """Seconds that the last data have lain here; 0 if that is not known.

@@ -15,6 +15,9 @@ from headrace._core.wire.read_buffer cimport ReadBuffer
 from headrace._core.pipeline.requests cimport BARRIER, DONE, Request
 from headrace._core.pipeline.workload cimport Workload, boot_seconds
 
+cdef extern from "platform.h":
+    bint READS_DESCRIPTORS
+
 # Bytes of a reply that are taken in at most before the event loop goes on.
 cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
 # Seconds since the last reply after which the socket is looked at before a request is written.
@@ -58,11 +61,11 @@ cdef class Transport:
     def connection_made(self, transport):
         self.transport = transport
         self.connected = True
-        sock = transport.get_extra_info('socket')
-        if sock is not None and transport.get_extra_info('sslcontext') is None:
-            self.busy_poll = BusyPoll(sock.fileno())
+        sock = transport.get_extra_info('socket') if READS_DESCRIPTORS else None
         if sock is not None:
             self.socket_state = SocketState(sock.fileno())
+            if transport.get_extra_info('sslcontext') is None:
+                self.busy_poll = BusyPoll(sock.fileno())
         self.session.work.replied_at = boot_seconds()
 
     def get_buffer(self, sizehint):

@@ -13,14 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace._connect.params.values import Values
+from headrace._connect.platform import DEFAULT_HOSTS, SOCKET_PATH_MAX, UNIX_SOCKETS
 from headrace.exceptions import ClientConfigurationError
 
 DEFAULT_PORT: Final = 5432
-DEFAULT_HOSTS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")
-"""Tried if no host is given: the usual socket directories, as in asyncpg, then localhost."""
-
-# sizeof(sun_path) - 1 on Linux and, four bytes less, on macOS and the BSDs.
-_SOCKET_PATH_MAX: Final = 107 if os.uname().sysname == "Linux" else 103
 _SOCKET_FILE: Final = re.compile(r"\.s\.PGSQL\.[0-9]+")
 
 
@@ -105,7 +101,7 @@ def addresses(values: Values) -> tuple[Address, ...]:
         for name in (host,) if host or hostaddr else DEFAULT_HOSTS:
             address = Address(name or None, hostaddr or None, port)
             if address.is_unix:
-                _check_length(address)
+                _check_socket(address)
             found.append(address)
     return tuple(found)
 
@@ -132,11 +128,16 @@ def _check_ip(values: Values, hostaddr: str) -> None:
         ) from None
 
 
-def _check_length(address: Address) -> None:
+def _check_socket(address: Address) -> None:
+    if not UNIX_SOCKETS:
+        raise ClientConfigurationError(
+            f"host is the directory of a Unix socket, {address.host!r}, which this operating system does not have",
+            hint="Give the name or the IP address of the server.",
+        )
     length = len(os.fsencode(address.socket_path))
-    if length > _SOCKET_PATH_MAX:
+    if length > SOCKET_PATH_MAX:
         raise ClientConfigurationError(
             f"the path of the Unix socket {str(address)!r} is too long:"
-            f" {length} bytes, expected at most {_SOCKET_PATH_MAX}",
+            f" {length} bytes, expected at most {SOCKET_PATH_MAX}",
             hint="Move unix_socket_directories of the server to a shorter path.",
         )

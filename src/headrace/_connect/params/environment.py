@@ -5,10 +5,9 @@ Source: PostgreSQL documentation, "Environment Variables". An empty variable cou
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Mapping
 
+from headrace._connect import platform
 from headrace._connect.params.options import OPTIONS, STARTUP_VARIABLES
 from headrace.exceptions import ClientConfigurationError
 
@@ -35,22 +34,12 @@ def startup_settings(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def home(environ: Mapping[str, str]) -> str | None:
-    """Return the user's home directory; None if the system knows none."""
-    if environ.get("HOME"):
-        return environ["HOME"]
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_dir or None
-    except KeyError:
-        return None
-
-
 def system_user() -> str:
-    """Return the operating system's name for the effective user, as libpq and psql do."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
+    """Return the operating system's name for the user."""
+    name = platform.user_name()
+    if name is None:
         raise ClientConfigurationError(
-            f"user is not given, and the operating system has no name for user ID {os.geteuid()}",
+            "user is not given, and the operating system has no name for the user of this process",
             hint="Give user=..., name it in the DSN or set PGUSER.",
-        ) from None
+        )
+    return name

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 
 from headrace._connect.params.secret import Secret, hides_locals
+from headrace._connect.platform import READ_FLAGS, open_to_others
 from headrace.exceptions import InterfaceWarning
 
 
@@ -23,23 +24,23 @@ def find_password(path: str, hosts: Sequence[str], port: int, database: str, use
     not a plain file, cannot be read, or is accessible to others than its owner is ignored with an InterfaceWarning.
     """
     try:
-        # O_NONBLOCK: opening a pipe would wait for its writer, and only fstat returns the kind of file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # Only fstat returns the kind of file.
+        descriptor = os.open(path, READ_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as reason:
         _warn(path, f"cannot be read: {reason.strerror}", None)
         return None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         _warn(path, "is not a plain file", None)
         return None
     with open(descriptor, "rb") as file:
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if open_to_others(status):
             _warn(
                 path,
-                f"can be used by others than its owner (mode {stat.S_IMODE(mode):04o})",
+                f"can be used by others than its owner (mode {stat.S_IMODE(status.st_mode):04o})",
                 f"chmod 600 {path}",
             )
             return None

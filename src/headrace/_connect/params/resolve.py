@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Final, Literal, NoReturn, Unpack, cast
 
+from headrace._connect import platform
 from headrace._connect.auth import AuthSettings
 from headrace._connect.params import environment
 from headrace._connect.params.address import Address, addresses
@@ -207,8 +208,8 @@ def _gather(dsn: str | None, keywords: Keywords, environ: Mapping[str, str]) -> 
 def _passfile(values: Values, environ: Mapping[str, str]) -> str | None:
     if path := values.raw("passfile"):
         return path
-    directory = environment.home(environ)
-    return None if directory is None else os.path.join(directory, ".pgpass")
+    directory = platform.home(environ)
+    return None if directory is None else os.path.join(directory, platform.PASSFILE)
 
 
 def _server_settings(values: Values, keywords: Keywords, environ: Mapping[str, str]) -> dict[str, str]:
@@ -244,7 +245,7 @@ def _check_encoding(name: str, encoding: str, source: str) -> None:
 
 
 def _tls(values: Values, keywords: Keywords, environ: Mapping[str, str]) -> TLSSettings:
-    directory = environment.home(environ)
+    directory = platform.home(environ)
     context = keywords.context
     values.choice("sslcompression")
     return TLSSettings(
@@ -263,7 +264,7 @@ def _tls(values: Values, keywords: Keywords, environ: Mapping[str, str]) -> TLSS
         keylogfile=values.raw("sslkeylogfile"),
         context=context,
         require_alpn=values.raw("sslnegotiation") == "direct" and not keywords.direct_tls,
-        directory=None if directory is None else os.path.join(directory, ".postgresql"),
+        directory=None if directory is None else os.path.join(directory, platform.CERTIFICATES),
     )
 
 

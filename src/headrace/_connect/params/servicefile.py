@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from headrace._connect.params.environment import home
 from headrace._connect.params.options import OPTIONS, canonical, is_secret, unknown_option
+from headrace._connect.platform import home
 from headrace.exceptions import ClientConfigurationError
 
 

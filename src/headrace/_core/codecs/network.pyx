@@ -22,7 +22,7 @@ from headrace._core.codecs.coercion cimport enum_value
 from headrace._core.codecs.slots cimport store_u128
 from headrace._core.codecs.text cimport utf8_of
 
-cdef extern from 'arpa/inet.h' nogil:
+cdef extern from 'platform.h' nogil:
     int AF_INET
     int AF_INET6
     int inet_pton(int family, const char *text, void *address)

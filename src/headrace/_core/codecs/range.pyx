@@ -25,7 +25,7 @@ from headrace._core.codecs.slots cimport slot_fill, slot_offset, slot_value, slo
 from headrace.exceptions import ProtocolError
 from headrace.types import Range
 
-cdef extern from "<strings.h>":
+cdef extern from "platform.h":
     int strncasecmp(const char *left, const char *right, size_t size)
 
 cdef extern from "Python.h":

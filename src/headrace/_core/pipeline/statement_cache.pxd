@@ -7,7 +7,8 @@ from headrace._core.pipeline.plan cimport Plan
 cdef Py_ssize_t MAX_PARAMETERS
 
 cdef object too_many_parameters(Py_ssize_t count)
-cdef double monotonic() noexcept
+cdef extern from "platform.h":
+    double monotonic_seconds() noexcept
 
 cpdef enum StatementState:
     NEW          # the server does not know it (yet, or any more)

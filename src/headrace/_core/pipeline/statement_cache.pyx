@@ -7,8 +7,6 @@ statement's.
 Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 """
 
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-
 import os
 
 from headrace._core.codecs.base cimport Codec
@@ -39,19 +37,14 @@ def name_process() -> None:
 
 
 name_process()
-os.register_at_fork(after_in_child=name_process)
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=name_process)
 
 
 cdef bytes next_name():
     global names_given
     names_given += 1
     return b'headrace_%b_%x' % (process_name, names_given)
-
-
-cdef double monotonic() noexcept:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
 
 
 cdef int check_parameters(str query) except -1:
@@ -219,7 +212,7 @@ cdef class StatementCache:
             Statement statement = <Statement>self.table.get(key)
         if statement is None:
             return None
-        if self.lifetime > 0 and monotonic() > statement.expires:
+        if self.lifetime > 0 and monotonic_seconds() > statement.expires:
             return None
         if statement is not self.newest:
             del self.table[key]
@@ -243,7 +236,7 @@ cdef class StatementCache:
         statement.key = key
         statement.cached = True
         if self.lifetime > 0:
-            statement.expires = monotonic() + self.lifetime
+            statement.expires = monotonic_seconds() + self.lifetime
         return evicted
 
     cdef int replace(self, Statement former, Statement statement) except -1:
@@ -251,7 +244,7 @@ cdef class StatementCache:
         statement.key = former.key
         statement.cached = True
         if self.lifetime > 0:
-            statement.expires = monotonic() + self.lifetime
+            statement.expires = monotonic_seconds() + self.lifetime
         self.table[former.key] = statement
         former.cached = False
         if self.newest is former:

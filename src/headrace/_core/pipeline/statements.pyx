@@ -18,7 +18,7 @@ from headrace._core.pipeline.group cimport Group
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
 from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, QUEUED, SENT, STATUS, WAITING, Closing, Prepare
 from headrace._core.rows.keyed_rows cimport KeyedShape
-from headrace._core.pipeline.statement_cache cimport KEEPS, NEW, PREPARING, READY, UNKNOWN, monotonic
+from headrace._core.pipeline.statement_cache cimport KEEPS, NEW, PREPARING, READY, UNKNOWN, monotonic_seconds
 
 from functools import partial
 
@@ -424,7 +424,7 @@ cdef class Statements:
         if not request.can_encode_again():
             self.doubt_refused(statement)
             return False
-        if statement.confirmed > 0 and monotonic() - statement.confirmed < CONFIRMED_SECONDS:
+        if statement.confirmed > 0 and monotonic_seconds() - statement.confirmed < CONFIRMED_SECONDS:
             return False
         if probe is None:
             probe = statement.probe = Statement(statement.query, self.types, len(statement.name) > 0)
@@ -445,9 +445,9 @@ cdef class Statements:
         if statement.state != READY or statement.results is not self.types or self.failure is not None:
             return 0
         if not self.types.catalogue.made_of(statement.parameter_oids):
-            if statement.confirmed > 0 and monotonic() - statement.confirmed < CONFIRMED_SECONDS:
+            if statement.confirmed > 0 and monotonic_seconds() - statement.confirmed < CONFIRMED_SECONDS:
                 return 0
-            statement.confirmed = monotonic()
+            statement.confirmed = monotonic_seconds()
         return self.doubt(statement)
 
     cdef int compare(self, Statement probe, bint same, bint accepted) except -1:
@@ -460,7 +460,7 @@ cdef class Statements:
         if statement.state != READY:
             return 0
         if same and not accepted:
-            statement.confirmed = monotonic()
+            statement.confirmed = monotonic_seconds()
             return 0
         if statement.cached:
             self.cache.replace(statement, probe)

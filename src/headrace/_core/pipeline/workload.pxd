@@ -1,6 +1,6 @@
 # Learnt costs of query texts, and the work that one connection has in flight for a pool's callers.
 
-cdef extern from "clock.h":
+cdef extern from "platform.h":
     double boot_seconds() noexcept
 
 cdef enum:

@@ -13,6 +13,11 @@
 #define HR_BE16(x) (x)
 #define HR_BE32(x) (x)
 #define HR_BE64(x) (x)
+#elif defined(_MSC_VER)
+#include <stdlib.h>
+#define HR_BE16(x) _byteswap_ushort(x)
+#define HR_BE32(x) _byteswap_ulong(x)
+#define HR_BE64(x) _byteswap_uint64(x)
 #else
 #define HR_BE16(x) __builtin_bswap16(x)
 #define HR_BE32(x) __builtin_bswap32(x)
