@@ -8,6 +8,8 @@ to work with older ones is built in a manylinux image; cibuildwheel does that, a
 from __future__ import annotations
 
 import argparse
+import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -45,8 +47,29 @@ def time_of_commit() -> str:
 
 def build_sdist() -> Path:
     """Build the sdist; returns its path."""
-    run(sys.executable, "-m", "build", "--sdist", "--outdir", DIST, ".", SOURCE_DATE_EPOCH=time_of_commit())
-    return only("*.tar.gz")
+    run(sys.executable, "-m", "build", "--sdist", "--outdir", DIST, ".")
+    sdist = only("*.tar.gz")
+    make_reproducible(sdist, int(time_of_commit()))
+    return sdist
+
+
+def make_reproducible(sdist: Path, seconds: int) -> None:
+    """Write an archive anew, in the order of the names, with this time, and without owners. setuptools does not."""
+    with tarfile.open(sdist) as archive:
+        members = [
+            (member, archive.extractfile(member) if member.isfile() else None)
+            for member in sorted(archive.getmembers(), key=lambda member: member.name)
+        ]
+        with tempfile.TemporaryFile() as plain:
+            with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as written:
+                for member, content in members:
+                    member.mtime, member.uid, member.gid, member.uname, member.gname = seconds, 0, 0, "", ""
+                    member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+                    member.pax_headers = {}
+                    written.addfile(member, content)
+            plain.seek(0)
+            packed = gzip.compress(plain.read(), mtime=seconds)
+    sdist.write_bytes(packed)
 
 
 def build_wheel(sdist: Path) -> Path:
@@ -59,7 +82,10 @@ def build_wheel(sdist: Path) -> Path:
         run(sys.executable, "-m", "build", "--wheel", "--outdir", built, source, SOURCE_DATE_EPOCH=time_of_commit())
         wheel = next(built.glob("*.whl"))
         if sys.platform == "linux":
-            run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", DIST, wheel)
+            run(
+                *(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", DIST, wheel),
+                SOURCE_DATE_EPOCH=time_of_commit(),
+            )
         else:
             shutil.copy2(wheel, DIST)
     wheel = only("*.whl")
@@ -76,6 +102,28 @@ def only(pattern: str) -> Path:
     if len(found) != 1:
         raise SystemExit(f"dist/ is expected to hold one {pattern}, it holds {len(found)}")
     return found[0]
+
+
+def digests() -> dict[str, str]:
+    """Return the SHA-256 of each file in dist/."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(DIST.iterdir())}
+
+
+def build(*, wheel: bool) -> None:
+    """Build everything anew."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    sdist = build_sdist()
+    if wheel:
+        build_wheel(sdist)
+
+
+def compare(first: dict[str, str], second: dict[str, str]) -> None:
+    """Exit with a line for each file that differs between two builds."""
+    different = [name for name in sorted({*first, *second}) if first.get(name) != second.get(name)]
+    if different:
+        raise SystemExit(f"two builds of this commit differ in {', '.join(different)}")
+    for name, digest in second.items():
+        print(f"built twice: {digest}  {name}")
 
 
 def test(wheel: Path, sdist: Path, arguments: Sequence[str]) -> None:
@@ -100,6 +148,7 @@ def main() -> None:
     """Build, check and test, as the options say."""
     parser = argparse.ArgumentParser(prog="make dist", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--sdist", action="store_true", help="build the sdist alone")
+    parser.add_argument("--twice", action="store_true", help="build everything twice, and compare the files")
     parser.add_argument("--no-test", action="store_true", help="do not test the wheel")
     parser.add_argument(
         "tests",
@@ -108,13 +157,14 @@ def main() -> None:
         help="the tests of the wheel, and options of pytest behind --",
     )
     options = parser.parse_args()
-    shutil.rmtree(DIST, ignore_errors=True)
-    sdist = build_sdist()
-    if not options.sdist:
-        wheel = build_wheel(sdist)
+    build(wheel=not options.sdist)
+    if options.twice:
+        first = digests()
+        build(wheel=not options.sdist)
+        compare(first, digests())
     run(sys.executable, "-m", "twine", "check", "--strict", *DIST.iterdir())
     if not (options.sdist or options.no_test):
-        test(wheel, sdist, options.tests)
+        test(only("*.whl"), only("*.tar.gz"), options.tests)
 
 
 if __name__ == "__main__":
