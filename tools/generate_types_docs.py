@@ -111,7 +111,7 @@ SECTIONS: dict[str, tuple[Family, ...]] = {
     ),
     "System types": (
         Family("oid xid cid", "as for `int4`", "0 to 4294967295"),
-        Family("xid8 pg_lsn", "as for `int8`", "0 to 2<sup>64</sup> - 1"),
+        Family("xid8 oid8 pg_lsn", "as for `int8`", "0 to 2<sup>64</sup> - 1"),
         Family("tid", "a list", "block and offset"),
         Family("pg_snapshot txid_snapshot", "a list", "xmin, xmax, and the transactions in progress between them"),
         Family("int2vector oidvector", "a tuple", "at least one number, no NULL"),

@@ -14,7 +14,7 @@ from headrace._core.codecs.testing import decode, encode
 
 from .wire import check_both_ways, check_hostile, check_refused
 
-INT8, INT2, INT4, OID, XID, CID, PG_LSN, XID8 = 20, 21, 23, 26, 28, 29, 3220, 5069
+INT8, INT2, INT4, OID, XID, CID, PG_LSN, XID8, OID8 = 20, 21, 23, 26, 28, 29, 3220, 5069, 6437
 
 RANGES = {
     INT2: (-(2**15), 2**15 - 1),
@@ -24,6 +24,7 @@ RANGES = {
     XID: (0, 2**32 - 1),
     CID: (0, 2**32 - 1),
     XID8: (0, 2**64 - 1),
+    OID8: (0, 2**64 - 1),
     PG_LSN: (0, 2**64 - 1),
 }
 
@@ -120,7 +121,7 @@ def test_other_types_are_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("oid", "size"), [(INT2, 2), (INT4, 4), (INT8, 8), (OID, 4), (XID, 4), (CID, 4), (XID8, 8), (PG_LSN, 8)]
+    ("oid", "size"), [(INT2, 2), (INT4, 4), (INT8, 8), (OID, 4), (XID, 4), (CID, 4), (XID8, 8), (OID8, 8), (PG_LSN, 8)]
 )
 def test_other_lengths_are_refused(oid: int, size: int) -> None:
     check_hostile(oid, "", "00" * (size - 1), "00" * (size + 1))

@@ -26,6 +26,7 @@ TYPES = {
     "regconfig": 3734,
     "regdictionary": 3769,
     "regcollation": 4191,
+    "regdatabase": 6490,
     "pg_node_tree": 194,
     "anyarray": 2277,
     "trigger": 2279,

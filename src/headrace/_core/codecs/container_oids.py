@@ -87,6 +87,8 @@ ARRAYS: Final = (
     (6153, "_tstzmultirange", 4534, ","),
     (6155, "_datemultirange", 4535, ","),
     (6157, "_int8multirange", 4536, ","),
+    (6442, "_oid8", 6437, ","),
+    (6491, "_regdatabase", 6490, ","),
 )
 
 RANGES: Final = (

@@ -24,7 +24,7 @@ from headrace.exceptions._values import shown
 # xml and pg_node_tree: their binary form is their text.
 cdef frozenset TEXT_IN_BINARY = frozenset((142, 194))
 # The reg* types, which are OIDs in binary.
-cdef frozenset REG = frozenset((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 8326))
+cdef frozenset REG = frozenset((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 6490))
 
 
 cdef uint32_t INTERVAL = 1186

@@ -1,7 +1,7 @@
 """The integer types: int2, int4 and int8, and the unsigned types of the system catalogues.
 
-The formats are those of int2send(), int4send(), int8send(), oidsend(), xidsend(), cidsend(), xid8send() and
-pg_lsn_send(): big-endian two's complement, or big-endian unsigned, of the type's own width.
+The formats are those of int2send(), int4send(), int8send(), oidsend(), xidsend(), cidsend(), xid8send(), oid8send()
+and pg_lsn_send(): big-endian two's complement, or big-endian unsigned, of the type's own width.
 """
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongLong, PyLong_CheckExact
@@ -136,4 +136,5 @@ scalar(26, 'oid', 'int', encode_uint4, decode_uint4)
 scalar(28, 'xid', 'int', encode_uint4, decode_uint4)
 scalar(29, 'cid', 'int', encode_uint4, decode_uint4)
 scalar(5069, 'xid8', 'int', encode_uint8, decode_uint8)
+scalar(6437, 'oid8', 'int', encode_uint8, decode_uint8)
 scalar(3220, 'pg_lsn', 'int', encode_uint8, decode_uint8)

@@ -328,7 +328,7 @@ TEXT_FORMS: Final[dict[int, Form]] = {
     18: Form(_write_char, _read_char),
     # int2vector and oidvector are arrays with a text form of their own.
     **dict.fromkeys((22, 30), Form(_write_vector, _read_vector)),
-    **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069), _INT),
+    **dict.fromkeys((20, 21, 23, 26, 28, 29, 5069, 6437), _INT),
     **dict.fromkeys((19, 25, 114, 142, 705, 774, 829, 1042, 1043, 1790, 2275, 3802, 4072), _TEXT),
     27: Form(_write_tid, _read_tid),
     600: Form(_write_point, lambda text: Point(*_read_numbers(text))),

@@ -30,7 +30,7 @@ cdef tuple TEXT_ONLY = (
     (3734, 'regconfig'),
     (3769, 'regdictionary'),
     (4191, 'regcollation'),
-    (8326, 'regdatabase'),
+    (6490, 'regdatabase'),
     # Statistics and parse trees: the server sends them but does not accept them as input.
     (194, 'pg_node_tree'),
     (3361, 'pg_ndistinct'),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import headrace
 from headrace.exceptions import FeatureNotSupportedError
 from tests.core.codecs.on_server.round_trip import batches, check
-from tests.core.codecs.on_server.samples.every import SAMPLES
+from tests.core.codecs.on_server.samples.every import NEWER, SAMPLES
 from tests.core.codecs.on_server.samples.sample import Sample, array_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ async def conn(connect: Connect) -> headrace.Connection:
     return await connect()
 
 
-@pytest.fixture(params=SAMPLES.values(), ids=repr)
+@pytest.fixture(params=[*SAMPLES.values(), *NEWER.values()], ids=repr)
 async def sample(request: pytest.FixtureRequest, conn: headrace.Connection) -> Sample:
     """A type, where the server has it."""
     sample: Sample = request.param
+    if sample.name in NEWER and conn.get_server_version().major < 19:
+        pytest.skip("PostgreSQL 19 has added the type")
     if sample.name == "xml":
         try:
             await conn.fetchval("SELECT '<a/>'::xml")

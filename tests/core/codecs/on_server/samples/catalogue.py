@@ -64,3 +64,5 @@ CATALOGUE = [
         edges=("=r*w/postgres", "postgres=/postgres"),
     ),
 ]
+
+SINCE_19 = [integer("oid8", 0, 2**64 - 1), names("regdatabase", "postgres", "template1", "-", "12345678")]

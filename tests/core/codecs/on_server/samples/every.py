@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.codecs.on_server.samples.catalogue import CATALOGUE
+from tests.core.codecs.on_server.samples.catalogue import CATALOGUE, SINCE_19
 from tests.core.codecs.on_server.samples.characters import DOCUMENTS, TEXTS
 from tests.core.codecs.on_server.samples.geometry import GEOMETRY
 from tests.core.codecs.on_server.samples.network import ADDRESSED
@@ -14,7 +14,7 @@ from tests.core.codecs.on_server.samples.times import TIMES
 SCALARS: dict[str, Sample] = {
     sample.name: sample for sample in (*NUMBERS, *TEXTS, *DOCUMENTS, *TIMES, *ADDRESSED, *GEOMETRY, *CATALOGUE)
 }
-"""Every base type of PostgreSQL 15 to 18 that takes input. A type without an entry fails test_pg_type.py."""
+"""Every base type of PostgreSQL 15 to 18 that takes input."""
 
 AS_TEXT = {
     *("money", "xml", "tsvector", "tsquery", "gtsvector", "aclitem"),
@@ -27,3 +27,6 @@ AS_TEXT = {
 
 SAMPLES: dict[str, Sample] = {**SCALARS, **{sample.name: sample for sample in RANGES}}
 """These, and the ranges and multiranges."""
+
+NEWER: dict[str, Sample] = {sample.name: sample for sample in SINCE_19}
+"""The base types that PostgreSQL 19 has added. A type without an entry here or above fails test_pg_type.py."""
