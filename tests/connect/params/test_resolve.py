@@ -450,6 +450,11 @@ async def test_a_token_may_be_asked_for_too() -> None:
     assert "needs oauth_token" in refused(oauth_issuer="https://i")
 
 
+def test_the_authorities_of_an_issuer_are_not_read() -> None:
+    # As in libpq 19, the variable may be set for other programs.
+    assert params(environ={"HOME": "/", "PGUSER": "u", "PGOAUTHCAFILE": "/nowhere"}).oauth_token is None
+
+
 def test_bytes_are_no_password() -> None:
     said = refused(password=SECRET.encode())
     assert "password must be a str or a callable, got bytes" in said

@@ -78,6 +78,7 @@ class ConnectArguments(TypedDict, total=False):
     oauth_client_id: str | None
     oauth_client_secret: str | None
     oauth_scope: str | None
+    oauth_ca_file: str | None
     min_protocol_version: str | None
     max_protocol_version: str | None
 

@@ -417,6 +417,13 @@ OPTIONS: Final[dict[str, Option]] = {
             meaning="Scope asked of the issuer.",
             note="Needs oauth_token.",
         ),
+        Option(
+            name="oauth_ca_file",
+            variable="PGOAUTHCAFILE",
+            status="narrower",
+            meaning="File with the authorities that certify the issuer (libpq 19).",
+            note="Nothing is read from it: headrace does not talk to the issuer.",
+        ),
         # ---- protocol
         Option(
             name="min_protocol_version",
