@@ -1,6 +1,6 @@
 """Every connection option: name, environment variable, default, meaning.
 
-The names, variables and defaults are libpq 18's (PostgreSQL documentation, "Parameter Key Words" and "Environment
+The names, variables and defaults are libpq 19's (PostgreSQL documentation, "Parameter Key Words" and "Environment
 Variables"); the last few are headrace's own. The reference table of the documentation is generated from `OPTIONS`, and
 every DSN, service file, environment variable and keyword argument is read with it. No other options exist.
 """
@@ -154,9 +154,8 @@ OPTIONS: Final[dict[str, Option]] = {
             name="servicefile",
             variable="PGSERVICEFILE",
             kind="path",
-            status="own",
             meaning="Service file. Default: ~/.pg_service.conf, then pg_service.conf in the directory PGSYSCONFDIR.",
-            note="libpq 18 knows only the variable.",
+            note="libpq knows it since 19, before that only the variable.",
         ),
         Option(
             name="requirepeer",
