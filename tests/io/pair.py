@@ -33,8 +33,11 @@ class Pair:
         self._read(size)
 
     @classmethod
-    async def open(cls, **limits: Any) -> Pair:
-        """Connect a driver; its session takes requests at once, as if it were past authentication."""
+    async def open(cls, *, hidden: bool = False, **limits: Any) -> Pair:
+        """Connect a driver; its session takes requests at once, as if it were past authentication.
+
+        With `hidden` the driver cannot get at its socket, as on Windows, where a Proactor loop alone may read it.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
@@ -42,7 +45,8 @@ class Pair:
         loop = asyncio.get_running_loop()
         driver = Driver(loop, Session(TypeMap(), **limits))
         pair = cls(driver, theirs)
-        await loop.create_unix_connection(lambda: driver.transport, sock=ours)
+        protocol = Hidden(driver) if hidden else driver.transport
+        await loop.create_unix_connection(lambda: protocol, sock=ours)
         return pair
 
     def ask(self, query: str, record_class: type[Record] = Record) -> Awaitable[list[Any]]:
@@ -92,6 +96,27 @@ class Pair:
         """Drop both ends."""
         self.driver.terminate()
         self._server.close()
+
+
+class Hidden(asyncio.BufferedProtocol):
+    """Passes everything on to the protocol of a driver, but for the socket."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._inner = driver.transport
+        self.get_buffer = self._inner.get_buffer  # type: ignore[method-assign]
+        self.eof_received = self._inner.eof_received  # type: ignore[method-assign]
+        self.connection_lost = self._inner.connection_lost  # type: ignore[method-assign]
+        self.pause_writing = self._inner.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = self._inner.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Show the driver a transport that does not tell its socket."""
+        transport.get_extra_info = lambda name, default=None: default  # type: ignore[method-assign]
+        self._inner.connection_made(transport)
+
+    def buffer_updated(self, size: int) -> None:
+        """Pass it on."""
+        self._inner.buffer_updated(size)
 
 
 def reply(*texts: str) -> bytes:

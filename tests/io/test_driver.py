@@ -56,6 +56,19 @@ async def test_a_long_reply_is_taken_in_as_it_comes(pair: Pair) -> None:
     assert pair.turns - before == 1
 
 
+async def test_without_a_socket_to_look_at_the_loop_reads_everything() -> None:
+    hidden = await Pair.open(hidden=True)
+    await hidden.prepare(QUERY)
+    call = asyncio.create_task(awaited(hidden.ask(QUERY)))
+    await hidden.hear()
+    before = hidden.turns
+    hidden.say(reply(*["x" * 1000] * 180))
+    assert len(await call) == 180
+    assert hidden.turns - before > 1
+    hidden.close()
+    await asyncio.sleep(0)
+
+
 async def test_a_reply_that_pauses_between_two_rows_is_gone_on_with(pair: Pair) -> None:
     whole = reply("a", "b")
     cut = len(backend.bind_complete() + backend.data_row("a"))

@@ -558,8 +558,8 @@ def test_variables_defaults_and_secrets_are_libpqs(name: str) -> None:
     ours = OPTIONS[name]
     assert (ours.variable or "") == (theirs.envvar or b"").decode()
     if name not in {"client_encoding", "gssencmode", "keepalives", "min_protocol_version", "sslcertmode"}:
-        # These have their defaults elsewhere in libpq's code; headrace always asks for UTF8. A libpq that was built with
-        # Kerberos has gssencmode=prefer; headrace has no encryption by it.
+        # These have their defaults elsewhere in libpq's code; headrace always asks for UTF8. A libpq with Kerberos has
+        # gssencmode=prefer; headrace has no encryption by it.
         assert (ours.default or "") == (theirs.compiled or b"").decode()
     if theirs.dispchar == b"*":
         assert ours.secret
