@@ -46,7 +46,7 @@ def copied(module: str) -> Iterator[str]:
         if sys.platform != "linux" or not os.path.exists(DESCRIPTORS):
             raise FileNotFoundError(DESCRIPTORS)
         descriptor = os.memfd_create(os.path.basename(module))
-    except OSError:
+    except (AttributeError, OSError):
         import shutil
         import tempfile
 
