@@ -13,6 +13,7 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -767,6 +768,14 @@ class Cluster(PrimaryView[RecordT_co]):
                 "cannot perform operation: the cluster belongs to another event loop",
                 hint="Use a cluster only in the event loop that opened it.",
             )
+
+    @property
+    def _has_several_hosts(self) -> bool:
+        return True
+
+    def _choosing_host(self) -> AbstractContextManager[object]:
+        # The cluster has chosen, and the pool of a host has no other.
+        return nullcontext()
 
     async def _connect_one(self) -> Connection:
         """Return a new connection to the primary that its pool does not count, for listen()."""

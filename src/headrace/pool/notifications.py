@@ -11,7 +11,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
@@ -21,7 +21,6 @@ from headrace.exceptions._values import shown
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from headrace._connect.hosts import HostBook
     from headrace.connection import Connection
 
 log = logging.getLogger("headrace.listen")
@@ -65,8 +64,11 @@ class ListeningPool(Protocol):
     """The open ones, which end with the pool."""
 
     @property
-    def _hosts(self) -> HostBook:
-        """The pool's knowledge of its hosts."""
+    def _has_several_hosts(self) -> bool:
+        """True if another host may take over."""
+
+    def _choosing_host(self) -> AbstractContextManager[object]:
+        """Return the block in which `_connect_one()` is called."""
 
     def _check(self) -> None:
         """Raise InterfaceError unless the pool is open, on this event loop."""
@@ -171,7 +173,7 @@ class Listening:
     # -- the connection --------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        with self._pool._hosts.choosing():
+        with self._pool._choosing_host():
             connection = await self._pool._connect_one()
         try:
             for channel in self._channels:
@@ -207,7 +209,7 @@ class Listening:
         delay = FIRST_DELAY
         while self._state == "open":
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-            longest = LONGEST_DELAY_OF_SEVERAL if self._pool._hosts.has_several else LONGEST_DELAY
+            longest = LONGEST_DELAY_OF_SEVERAL if self._pool._has_several_hosts else LONGEST_DELAY
             delay = min(delay * 2, longest)
             lost_at, lost_with = self._lost_at, self._lost_with
             assert lost_at is not None

@@ -47,6 +47,7 @@ from headrace.rows.type_vars import RecordT, RecordT_co
 from headrace.transaction import check_isolation
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from headrace._connect.hosts import HostBook
@@ -257,6 +258,13 @@ class Pool(Generic[RecordT_co]):
     @property
     def _hosts(self) -> HostBook:
         return self._maintenance.hosts
+
+    @property
+    def _has_several_hosts(self) -> bool:
+        return self._hosts.has_several
+
+    def _choosing_host(self) -> AbstractContextManager[object]:
+        return self._hosts.choosing()
 
     def _forget_types(self) -> None:
         """Have connections that are opened from now on read types anew, because they may reach another server."""
