@@ -85,6 +85,7 @@ _SCALARS: Final[dict[int, tuple[str, str, str, str]]] = {
     28: ("fixed4", "I", "uint32", ""),
     29: ("fixed4", "I", "uint32", ""),
     5069: ("fixed8", "L", "uint64", ""),
+    6437: ("fixed8", "L", "uint64", ""),
     700: ("fixed4", "f", "float32", ""),
     701: ("fixed8", "g", "float64", ""),
     25: ("text", "u", "utf8", ""),
