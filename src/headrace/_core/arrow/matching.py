@@ -49,7 +49,7 @@ NUMBERS: Final = {
     3220: "xid8",
     5069: "xid8",
     6437: "xid8",
-    **dict.fromkeys((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 8326), "oid"),
+    **dict.fromkeys((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 6490), "oid"),
 }
 """Types that are numbers in binary, by the one that they look like. The reg* types are OIDs."""
 
