@@ -232,8 +232,6 @@ class Leases:
             if driver.is_closed:
                 return
         busy = bool(driver.pending)
-        if busy:
-            driver.end_streams()
         if connection._left_unsent:
             connection._report_open_transaction()
         if self._reset is None and type(connection).reset is not Connection.reset:
