@@ -20,11 +20,11 @@ from headrace.exceptions import (
 if TYPE_CHECKING:
     from headrace._connect.params.resolve import Address
 
-_KINDS: Final = {
-    "primary": "primary",
-    "read-write": "server that takes writes",
-    "read-only": "server that is read-only",
-    "standby": "standby",
+_NOT_FOUND: Final = {
+    "primary": "no primary among",
+    "read-write": "no server that takes writes among",
+    "read-only": "no server that is read-only among",
+    "standby": "no standby among",
 }
 
 _SQLSTATES: Final = {
@@ -79,4 +79,4 @@ def no_server(wanted: str, addresses: Sequence[Address], failures: Iterable[Fail
     for address in dict.fromkeys(addresses):
         own = [failure for failure in found if failure.address == address]
         states += [f"{failure.where} ({failure.state})" for failure in own] or [f"{address} (not tried)"]
-    return f"no {_KINDS.get(wanted, 'server')} among {', '.join(states)}"
+    return f"{_NOT_FOUND.get(wanted, 'no server among')} {', '.join(states)}"
