@@ -14,7 +14,7 @@ from storefront.formats import CsvEncoder, NdjsonEncoder
 from storefront.searching import LIMIT, search
 from storefront.service.authentication import PartnerDependency
 from storefront.service.batch_ids import body_format, read_ids
-from storefront.service.batches import AnswerEncoder, CsvAnswer, NdjsonAnswer, Outcome, answer_batch
+from storefront.service.batches import AnswerEncoder, BatchOutcome, CsvAnswer, NdjsonAnswer, answer_batch
 from storefront.service.body import read_body
 from storefront.service.export import ExportEncoder, stream_pages
 from storefront.service.problems import ProblemError
@@ -82,10 +82,10 @@ async def batches(request: Request, service: ServiceDependency, partner: Partner
                     )
         # The lease was given back, so that a partner with one batch at once may send the next.
         await answer.write(encoder.end(tally, None))
-        service.metrics.count_batch(tally, Outcome.COMPLETE)
+        service.metrics.count_batch(tally, BatchOutcome.COMPLETE)
 
     def failure(problem: ProblemError) -> bytes:
-        service.metrics.count_batch(tally, Outcome.FAILED)
+        service.metrics.count_batch(tally, BatchOutcome.FAILED)
         return encoder.end(tally, problem)
 
     return StreamedAnswer(

@@ -27,7 +27,7 @@ WINDOW: Final = 1_024
 Write = Callable[[bytes], Awaitable[None]]
 
 
-class Outcome(StrEnum):
+class BatchOutcome(StrEnum):
     """Why an id has no rows, or how a batch has ended."""
 
     UNKNOWN = "unknown"
@@ -52,7 +52,7 @@ class AnswerEncoder(Protocol):
     def product(self, rows: Sequence[Sequence[Any]]) -> bytes:
         """Encode rows of one product."""
 
-    def without_rows(self, line: int, product_id: int | None, outcome: Outcome, text: str | None) -> bytes:
+    def without_rows(self, line: int, product_id: int | None, outcome: BatchOutcome, text: str | None) -> bytes:
         """Encode an id that has no rows. `text` is that of a malformed one."""
 
     def end(self, tally: Tally, problem: ProblemError | None) -> bytes:
@@ -69,7 +69,7 @@ class NdjsonAnswer:
         self.header = encoder.header
         self.product = encoder.product
 
-    def without_rows(self, line: int, product_id: int | None, outcome: Outcome, text: str | None) -> bytes:
+    def without_rows(self, line: int, product_id: int | None, outcome: BatchOutcome, text: str | None) -> bytes:
         """Encode an id that has no rows."""
         if product_id is not None:
             return f'{{"outcome":"{outcome}","line":{line},"product_id":{product_id}}}\n'.encode()
@@ -77,7 +77,7 @@ class NdjsonAnswer:
 
     def end(self, tally: Tally, problem: ProblemError | None) -> bytes:
         """Encode the end of the answer."""
-        members = {"outcome": Outcome.FAILED if problem else Outcome.COMPLETE, **asdict(tally)}
+        members = {"outcome": BatchOutcome.FAILED if problem else BatchOutcome.COMPLETE, **asdict(tally)}
         if problem is not None:
             members["problem"] = problem.members()
         return json.dumps(members, separators=(",", ":")).encode() + b"\n"
@@ -101,7 +101,7 @@ class CsvAnswer:
             return self._rows.rows((*row, None) for row in rows)
         return encoded.replace(b"\n", b",\n")
 
-    def without_rows(self, line: int, product_id: int | None, outcome: Outcome, text: str | None) -> bytes:
+    def without_rows(self, line: int, product_id: int | None, outcome: BatchOutcome, text: str | None) -> bytes:
         """Encode an id that has no rows. Its text is in the first column."""
         first = text if product_id is None else product_id
         return self._rows.rows([(first, None, None, None, None, None, f"{outcome} line={line}")])
@@ -109,7 +109,9 @@ class CsvAnswer:
     def end(self, tally: Tally, problem: ProblemError | None) -> bytes:
         """Encode the end of the answer."""
         told = " ".join(f"{name}={count}" for name, count in asdict(tally).items())
-        told = f"{Outcome.COMPLETE} {told}" if problem is None else f"{Outcome.FAILED} {told} problem={problem}"
+        told = (
+            f"{BatchOutcome.COMPLETE} {told}" if problem is None else f"{BatchOutcome.FAILED} {told} problem={problem}"
+        )
         return self._rows.rows([(None, None, None, None, None, None, told)])
 
 
@@ -132,7 +134,7 @@ _QUERIES: Final = {
     Strategy.GROUPED: _Query(LOOK_UP_PAGES, ids=64, page=PAGE // 4),
 }
 
-_Line = tuple[int, int, Outcome | None]
+_Line = tuple[int, int, BatchOutcome | None]
 """An id with its index, and why it is not looked up."""
 
 
@@ -169,7 +171,7 @@ async def answer_batch(
                 if outcome is None:
                     product: Any = found.get(product_id)
                     if product is None:
-                        outcome = Outcome.UNKNOWN
+                        outcome = BatchOutcome.UNKNOWN
                     else:
                         tally.products += 1
                         if product[0][3] is not None:
@@ -183,7 +185,7 @@ async def answer_batch(
                                     tally.skus += len(page)
                                     await write(encoder.product(page))
                             continue
-                        outcome = Outcome.WITHOUT_SKUS
+                        outcome = BatchOutcome.WITHOUT_SKUS
                 setattr(tally, outcome, getattr(tally, outcome) + 1)
                 text = batch.malformed[index] if product_id == MALFORMED else None
                 line = batch.first_line + index
@@ -200,13 +202,13 @@ def _divide(batch: BatchIds, most: int) -> Iterator[tuple[list[_Line], list[int]
     for index, product_id in enumerate(batch.ids):
         outcome = None
         if product_id == MALFORMED:
-            outcome = Outcome.MALFORMED
+            outcome = BatchOutcome.MALFORMED
         elif product_id > MAX_ID:
-            outcome = Outcome.UNKNOWN
+            outcome = BatchOutcome.UNKNOWN
         elif seen.add(product_id):
             ids.append(product_id)
         else:
-            outcome = Outcome.REPEATED
+            outcome = BatchOutcome.REPEATED
         part.append((index, product_id, outcome))
         if len(ids) == most or len(part) == 4 * most:
             yield part, ids

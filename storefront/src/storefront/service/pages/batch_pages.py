@@ -14,7 +14,7 @@ from storefront.formats import Format
 from storefront.jobs import JobRefusedError, create_job
 from storefront.partners import Partner
 from storefront.service.batch_ids import BatchIds, BodyFormat, read_ids
-from storefront.service.batches import AnswerEncoder, CsvAnswer, Outcome, Write, answer_batch
+from storefront.service.batches import AnswerEncoder, BatchOutcome, CsvAnswer, Write, answer_batch
 from storefront.service.pages.forms import read_form, text_field
 from storefront.service.pages.rendering import render
 from storefront.service.pages.session import SessionPartner, VisitorDependency
@@ -126,10 +126,10 @@ def _download(service: Service, partner: Partner, ids: BatchIds) -> Response:
         async with answer.while_connected():
             await _answer(service, partner, ids, encoder, answer.write, tally)
         await answer.write(encoder.end(tally, None))
-        service.metrics.count_batch(tally, Outcome.COMPLETE)
+        service.metrics.count_batch(tally, BatchOutcome.COMPLETE)
 
     def failure(problem: ProblemError) -> bytes:
-        service.metrics.count_batch(tally, Outcome.FAILED)
+        service.metrics.count_batch(tally, BatchOutcome.FAILED)
         return encoder.end(tally, problem)
 
     response = StreamedAnswer(service, partner, produce, failure, media_type=CsvAnswer.media_type)
@@ -159,12 +159,12 @@ class _Shown:
             self.products.append((rows[0][0], rows[0][1], shown))
         return b""
 
-    def without_rows(self, line: int, product_id: int | None, outcome: Outcome, text: str | None) -> bytes:
+    def without_rows(self, line: int, product_id: int | None, outcome: BatchOutcome, text: str | None) -> bytes:
         problem = {
-            Outcome.UNKNOWN: f"no product has the id {product_id}",
-            Outcome.MALFORMED: f"“{text}” is not a product id",
-            Outcome.REPEATED: f"product {product_id} is repeated; its SKUs are listed where it first appears",
-            Outcome.WITHOUT_SKUS: f"product {product_id} has no SKUs",
+            BatchOutcome.UNKNOWN: f"no product has the id {product_id}",
+            BatchOutcome.MALFORMED: f"“{text}” is not a product id",
+            BatchOutcome.REPEATED: f"product {product_id} is repeated; its SKUs are listed where it first appears",
+            BatchOutcome.WITHOUT_SKUS: f"product {product_id} has no SKUs",
         }[outcome]
         self.problems.append((line, problem))
         return b""
@@ -181,7 +181,7 @@ async def _page(request: Request, service: Service, partner: Partner, ids: Batch
 
     async with service.running_batches.run(partner):
         await _answer(service, partner, ids, shown, write, tally)
-    service.metrics.count_batch(tally, Outcome.COMPLETE)
+    service.metrics.count_batch(tally, BatchOutcome.COMPLETE)
     return render(
         request,
         "batch_answer.html",
