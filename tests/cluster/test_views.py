@@ -93,6 +93,18 @@ async def test_every_kind_of_call(shared_trio: Trio, make_cluster: MakeCluster) 
     assert await cluster.copy_arrow_to_table("written", await cluster.fetch_arrow("SELECT 9012 AS token")) == "COPY 1"
 
 
+async def test_wal_that_the_primary_has_not_flushed_is_no_lag(shared_trio: Trio, make_cluster: MakeCluster) -> None:
+    """Standbys get no more than is flushed, and an idle primary may leave its last records unflushed for long."""
+    shared_trio.wait_for_replay()
+    shared_trio.primary.sql("SELECT pg_logical_emit_message(false, 'test', 'not flushed')")
+    cluster = await make_cluster(shared_trio.dsn(), max_lag=5.0)
+    (position,) = (info.position for info in cluster.hosts() if info.role == "primary")
+    [(flushed,)] = shared_trio.primary.sql("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint")
+    assert position is not None
+    assert position.lsn <= flushed
+    await cluster.ready(replicas=2)
+
+
 async def test_a_loader_takes_a_view(shared_trio: Trio, make_cluster: MakeCluster) -> None:
     cluster = await make_cluster(shared_trio.dsn())
     await cluster.ready(replicas=2)

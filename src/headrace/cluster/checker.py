@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 QUERY: Final = """
 SELECT r,
-       CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_insert_lsn() END,
+       CASE WHEN r THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END,
        CASE WHEN r
             THEN (SELECT greatest(c.timeline_id, m.min_recovery_end_timeline,
                                   (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver))
@@ -28,6 +28,9 @@ SELECT r,
 FROM pg_catalog.pg_is_in_recovery() AS r, pg_catalog.pg_control_system() AS s
 """
 """The columns of an Observation.
+
+The position of a primary is what it has flushed: a standby gets no more, and an idle primary may leave its last records
+unflushed for long.
 
 A standby does not tell the timeline that it replays, so this takes the highest one that is known to be reached: of
 its last restart point, of the data on its disk, and, for roles that may see it (pg_read_all_stats), of the WAL that
