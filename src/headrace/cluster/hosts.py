@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from headrace._connect.params.address import DEFAULT_HOSTS, DEFAULT_PORT
+from headrace._connect.params.address import DEFAULT_PORT
 from headrace._connect.params.arguments import ConnectArguments
 from headrace._connect.params.resolve import resolve
 from headrace._connect.params.secret import hides_locals
+from headrace._connect.platform import DEFAULT_HOSTS
 from headrace.exceptions import ClientConfigurationError, InterfaceError
 from headrace.exceptions._values import shown
 
