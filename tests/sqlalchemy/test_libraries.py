@@ -89,6 +89,8 @@ def migrations(url: sa.URL, tmp_path: Path) -> Config:
     environment = tmp_path / "migrations" / "env.py"
     text = environment.read_text()
     assert "target_metadata = None" in text
+    # The configuration of logging would turn off the loggers of the process that runs the tests.
+    text = text.replace("fileConfig(config.config_file_name)", "pass")
     environment.write_text(text.replace("target_metadata = None", f"{MODELS}\ntarget_metadata = metadata"))
     return Config(ini)
 
