@@ -40,9 +40,11 @@ async def count(conn: headrace.Connection) -> Any:
 
 
 async def released(stream: Counted) -> None:
-    """Wait until the stream is released, which a thread may do."""
+    """Wait until the stream and all that came of it are released, which a thread may do, in any order."""
     assert await asyncio.to_thread(stream.released.wait, PATIENCE)
-    assert stream.is_clean
+    async with asyncio.timeout(PATIENCE):
+        while not stream.is_clean:
+            await asyncio.sleep(0.001)
 
 
 # What is copied
