@@ -253,6 +253,8 @@ cdef class Dispatcher(PoolCallbacks):
             if request.state == DONE or not request.is_wanted():
                 continue
             request.owner = self
+            # It may be lost with each of two servers without having caused the end of either.
+            request.attempts = 0
             if isinstance(request, Query) and (<Query>request).original is not None:
                 original = (<Query>request).original
                 original.owner = self
