@@ -154,5 +154,5 @@ class Counted:
 
     @property
     def is_clean(self) -> bool:
-        """Whether all that was exported has been released, and once."""
+        """True if every part that was exported has been released exactly once."""
         return self.released.is_set() and self.alive == 0 and self.twice == 0

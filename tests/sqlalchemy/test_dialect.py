@@ -338,7 +338,7 @@ async def test_a_connection_that_goes_back_does_not_wait_for_the_rollback(engine
 async def test_a_program_that_blocks_its_loop_finds_the_locks_gone(
     engine: AsyncEngine, server: Cluster, database: str
 ) -> None:
-    """What runs right behind the block may wait for its locks without giving the event loop a turn."""
+    """Code right behind the block may wait for its locks without giving the event loop a turn."""
     for _ in range(3):
         async with engine.connect() as connection:
             await connection.execute(text("LOCK TABLE item IN ACCESS EXCLUSIVE MODE"))
