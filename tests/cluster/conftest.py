@@ -47,6 +47,14 @@ class Trio:
                 replayed = f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"
                 until(lambda standby=standby, query=replayed: standby.sql(query)[0][0], "a standby follows")  # type: ignore[misc]
 
+    def replicate_synchronously(self) -> None:
+        """Have the primary acknowledge a commit once both standbys have replayed it."""
+        self.primary.sql("ALTER SYSTEM SET synchronous_commit = 'remote_apply'")
+        self.primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'ANY 2 (*)'")
+        self.primary.sql("SELECT pg_reload_conf()")
+        synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'"
+        until(lambda: self.primary.sql(synchronous) == [(2,)], "both standbys are synchronous")
+
     def kill(self, server: Cluster) -> None:
         """Kill a server with all its backends."""
         for pid in pids(server):

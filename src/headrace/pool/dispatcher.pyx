@@ -12,6 +12,7 @@ from headrace._core.pipeline.batch cimport Batch
 from headrace._core.pipeline.requests cimport ABANDONED, ARROW, DONE, QUEUED, ROWS, SENT, STATUS, VALUE, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport Driver, PoolCallbacks
+from headrace.pool.scheduler cimport is_shutdown
 
 import asyncio
 import logging
@@ -31,6 +32,9 @@ LONGEST_TEXT = 8192
 
 # The most times that a request is moved to another connection because its own ended before the server began with it.
 cdef int MOST_ATTEMPTS = 3
+
+# The most times that a plain read is sent again after it may itself have ended its connection.
+cdef int MOST_SUSPICIONS = 1
 
 # Seconds in which a connection that was idle must answer a ping.
 PING_TIMEOUT = 5.0
@@ -253,8 +257,8 @@ cdef class Dispatcher(PoolCallbacks):
             if request.state == DONE or not request.is_wanted():
                 continue
             request.owner = self
-            # It may be lost with each of two servers without having caused the end of either.
             request.attempts = 0
+            request.suspected_at = 0
             if isinstance(request, Query) and (<Query>request).original is not None:
                 original = (<Query>request).original
                 original.owner = self
@@ -549,8 +553,7 @@ cdef class Dispatcher(PoolCallbacks):
     cdef bint take_back(self, Driver driver, Request request, bint started) except -1:
         if not self.running or request.attempts >= MOST_ATTEMPTS:
             return False
-        if started and (not request.movable or request.attempts):
-            # It may have caused the end of the connection.
+        if started and not (request.movable and self.is_innocent(<PooledConnection>driver.pooled, driver.session.fatal, request)):
             return False
         if request.repetition is not None:
             # The repetition is still in flight.
@@ -561,6 +564,23 @@ cdef class Dispatcher(PoolCallbacks):
         request.attempts += 1
         self.scheduler.put_back(request, boot_seconds())
         return True
+
+    cdef bint is_innocent(self, PooledConnection pooled, object fatal, Request request) except -1:
+        """Return whether a read may be sent again although the server may have begun with it when the connection ended.
+
+        If the server did not say why, the read itself may have ended the connection, and is suspected. Connections that
+        were open at that time may all end with their host, without a word, so a second of them is no new suspicion; but
+        then the generation is retired, and the read waits for a new connection or for another host.
+        """
+        cdef double now = boot_seconds()
+        if is_shutdown(fatal):
+            return True
+        if fatal is None and pooled.opened_at <= request.suspected_at:
+            pooled.ends_generation = True
+            return True
+        request.suspected_at = now
+        request.suspected += 1
+        return request.suspected <= MOST_SUSPICIONS
 
     # -- leases that wait for the pool ------------------------------------------------------------------------------
 

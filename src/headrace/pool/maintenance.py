@@ -389,7 +389,8 @@ class Maintenance:
     def _look_at(self, pooled: PooledConnection, error: BaseException | None) -> None:
         """Replace every connection of a generation after an error that will affect all of them."""
         if self._running and self.scheduler.retires_generation(pooled, getattr(error, "sqlstate", None), boot_time()):
-            log.warning("all connections are replaced, because of one of them: %s", error)
+            reason = error or "the server closed it without saying why, like another one before"
+            log.warning("all connections are replaced, because of one of them: %s", reason)
             self.expire(Reason.GENERATION_RETIRED)
 
     def expire(self, reason: Reason) -> None:

@@ -9,6 +9,7 @@ cdef class PooledConnection:
         readonly object driver
         readonly Workload work
         readonly long generation
+        readonly double opened_at
         public double retire_at
         public bint leased               # acquired by a caller, or being reset after a lease
         public bint blocked              # accepts nothing: a CancelRequest or a query of its state is under way
@@ -17,6 +18,7 @@ cdef class PooledConnection:
         public bint not_resettable       # its session has state that a reset does not undo
         public bint ran_code             # its lease ran code whose text was not seen: compare its session's state
         public set reported              # settings that the server has reported and that are being queried, or None
+        public bint ends_generation      # a read was lost with it for the second time, without a word of the server
         readonly bint gone               # it was removed from the pool, or is draining
         public bint needs_check          # a lease must ping it before its use
         public object proxy              # a weak reference to the caller's proxy, or None
@@ -84,3 +86,6 @@ cdef class Balancer:
         list schedulers
         list values
         Py_ssize_t turn
+
+
+cdef bint is_shutdown(object error) except -1

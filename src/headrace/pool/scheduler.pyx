@@ -143,11 +143,12 @@ class Opening:
 cdef class PooledConnection:
     """A connection of the pool."""
 
-    def __init__(self, connection, driver, Workload work not None, long generation, double retire_at):
+    def __init__(self, connection, driver, Workload work not None, long generation, double opened_at, double retire_at):
         self.connection = connection
         self.driver = driver
         self.work = work
         self.generation = generation
+        self.opened_at = opened_at
         self.retire_at = retire_at
 
     cdef bint is_idle(self) noexcept:
@@ -620,7 +621,7 @@ cdef class Scheduler:
         self.opening.discard(opening)
         lifetime = self.limits.max_lifetime
         retire_at = now + lifetime * self.uniform(1 - JITTER, 1) if lifetime > 0 else float('inf')
-        pooled = PooledConnection(connection, driver, work, opening.generation, retire_at)
+        pooled = PooledConnection(connection, driver, work, opening.generation, now, retire_at)
         work.pooled = pooled
         work.replied_at = now
         self.connections[driver] = pooled
@@ -750,9 +751,14 @@ cdef class Scheduler:
 
         A crash will (57P02), and so will a second session that is shut down within a second: a single one may have been
         terminated by an administrator. A refused write will if the server reports that it is read-only; otherwise only
-        the transaction may be. `sqlstate` is None if the server sent no error.
+        the transaction may be. `sqlstate` is None if the server sent no error. If one read is then lost for the second
+        time, the host itself may be gone.
         """
-        if pooled.generation != self.generation or now - self.born < GENERATION_PAUSE:
+        if pooled.generation != self.generation:
+            return False
+        if pooled.ends_generation:
+            return True
+        if now - self.born < GENERATION_PAUSE:
             return False
         if sqlstate == READ_ONLY:
             parameters = pooled.driver.session.parameters
@@ -837,3 +843,8 @@ cdef double remaining(PooledConnection pooled) noexcept:
     if pooled.work.unmeasured:
         return 1e9 + pooled.work.unmeasured
     return pooled.work.expected
+
+
+cdef bint is_shutdown(object error) except -1:
+    """Return whether the server has ended a session for a reason that has nothing to do with the session's requests."""
+    return getattr(error, 'sqlstate', None) in SHUTDOWN

@@ -55,7 +55,9 @@ cdef class Request(Future):
         bint counted                 # among those that were ever queued
         double sent_at               # when it was written
         double asked_at              # when its caller asked, in seconds
-        int attempts                 # how often it was taken back from a connection that was lost
+        int attempts                 # how often it was taken back from a connection of its pool that was lost
+        int suspected                # how often it may itself have ended the connection that worked on it
+        double suspected_at          # when it was last, on a connection of its pool; 0: not there
         public object observer       # shared(request, timeout, error): is told that it has ended; None if nobody is
         object timeout               # seconds that a pool's caller waits; None for no limit
         Request repetition           # asks the same on another connection

@@ -827,6 +827,7 @@ cpdef Query repetition_of(Query original):
     request.ticket = original.ticket
     request.pipelined = False
     request.movable = original.movable
+    request.suspected = original.suspected
     request.asked_twice = original.asked_twice = True
     original.repetition = request
     return request
