@@ -1,4 +1,5 @@
-"""``python -m bench.arrow``: results as columns in Arrow's format, compared with ADBC, connectorx and own Records.
+"""``python -m bench.arrow``: results as columns in Arrow's format, compared with ADBC, connectorx and psycopg's COPY, with
+headrace's own Records, and with the rate at which the server makes the rows.
 
 Each driver runs in a process of its own, by turns. The figures are rows a second, by the quickest round, and the
 processor time of the client for one result, by the median. A busy machine changes the first and hardly the second. A
@@ -14,16 +15,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
+import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
 
 import headrace
+from bench import markdown
 from bench.server import embedded_server
 
 TABLES = """
@@ -49,8 +53,12 @@ DRIVERS = {
     "headrace-records": "headrace",
     "adbc": "adbc_driver_postgresql",
     "connectorx": "connectorx",
+    "psycopg-copy": "psycopg",
+    "server": "headrace",
 }
-"""The drivers, and the packages that they need."""
+"""The drivers, and the packages that they need. `server` is the server's own time for the rows in binary form."""
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 
 @dataclass
@@ -64,6 +72,11 @@ class Figures:
 async def run_headrace(driver: str, dsn: str, query: str, rows: int, rounds: int) -> None:
     """Measure headrace, and print a line for each round."""
     connection = await headrace.connect(dsn)
+    if driver == "server":
+        for _ in range(rounds):
+            print(await server_seconds(connection, query), 0.0, flush=True)
+        await connection.close()
+        return
 
     async def stream() -> int:
         return sum([len(batch) async for batch in connection.stream_arrow(query)])
@@ -88,31 +101,49 @@ async def run_headrace(driver: str, dsn: str, query: str, rows: int, rounds: int
     await connection.close()
 
 
+async def server_seconds(connection: headrace.Connection, query: str) -> float:
+    """Return the time that the server needs to make the rows of a query in binary form, without sending them."""
+    plan = await connection.fetch(f"EXPLAIN (ANALYZE, SERIALIZE BINARY, TIMING OFF) {query}")
+    (milliseconds,) = (line.split()[2] for (line,) in plan if line.startswith("Execution Time"))
+    return float(milliseconds) / 1000
+
+
 def run_other(driver: str, dsn: str, query: str, rows: int, rounds: int) -> None:
     """Measure another driver, and print a line for each round."""
-    call: Callable[[], Any]
+    call: Callable[[], int]
     if driver == "adbc":
         adbc: Any = import_module("adbc_driver_postgresql.dbapi")
 
         cursor = adbc.connect(dsn, autocommit=True).cursor()
 
-        def call() -> Any:
+        def call() -> int:
             cursor.execute(query)
-            return cursor.fetch_arrow_table()
+            rows: int = cursor.fetch_arrow_table().num_rows
+            return rows
+    elif driver == "psycopg-copy":
+        psycopg_cursor = psycopg.connect(dsn, autocommit=True).cursor()
+        psycopg_cursor.execute(f"SELECT * FROM ({query}) AS q LIMIT 0".encode())
+        types = [column.type_code for column in psycopg_cursor.description or ()]
+
+        def call() -> int:
+            with psycopg_cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT binary)".encode()) as copy:
+                copy.set_types(types)
+                return sum(1 for _ in copy.rows())
     else:
         connectorx: Any = import_module("connectorx")
         # It knows no Unix sockets.
         port = parse_qs(urlsplit(dsn).query)["port"][0]
         uri = f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
-        def call() -> Any:
-            return connectorx.read_sql(uri, query, return_type="arrow")
+        def call() -> int:
+            rows: int = connectorx.read_sql(uri, query, return_type="arrow").num_rows
+            return rows
 
     for _ in range(rounds):
         began, used = perf_counter(), process_time()
         found = call()
         print(perf_counter() - began, process_time() - used, flush=True)
-        assert found.num_rows == rows
+        assert found == rows
 
 
 def measured(driver: str, dsn: str, title: str, rounds: int) -> Figures:
@@ -132,6 +163,7 @@ def measured(driver: str, dsn: str, title: str, rounds: int) -> Figures:
 
 def main(
     rounds: Annotated[int, typer.Option(min=2, help="Results of each driver, in each of three turns.")] = 10,
+    update_docs: Annotated[bool, typer.Option("--update-docs", help="Put the tables into docs/benchmarks.md.")] = False,
     driver: Annotated[str, typer.Option(hidden=True)] = "",
     dsn: Annotated[str, typer.Option(hidden=True)] = "",
     result: Annotated[str, typer.Option(hidden=True)] = "",
@@ -139,12 +171,13 @@ def main(
     """Compare the drivers on one server."""
     if driver:
         query, rows = RESULTS[result]
-        if driver.startswith("headrace"):
+        if driver == "server" or driver.startswith("headrace"):
             asyncio.run(run_headrace(driver, dsn, query, rows, rounds))
         else:
             run_other(driver, dsn, query, rows, rounds)
         return
     drivers = [name for name, package in DRIVERS.items() if find_spec(package)]
+    texts = []
     with embedded_server(tcp=True) as server:
         asyncio.run(prepare(server.dsn))
         for title, (_, rows) in RESULTS.items():
@@ -155,7 +188,11 @@ def main(
                     # The first result of a process prepares the statement and fills caches.
                     found[name].seconds += figures.seconds[1:]
                     found[name].processor += figures.processor[1:]
-            show(title, rows, found)
+            lines = compared(rows, found)
+            show(title, lines)
+            texts.append(as_markdown(title, lines))
+    if update_docs:
+        markdown.replace(DOCS, "arrow", "\n\n".join(texts))
 
 
 async def prepare(dsn: str) -> None:
@@ -167,22 +204,43 @@ async def prepare(dsn: str) -> None:
     await connection.close()
 
 
-def show(title: str, rows: int, found: dict[str, Figures]) -> None:
-    """Print the table of one result."""
-    table = Table(title=title)
-    for heading in ("driver", "million rows/s", "ms of processor time", "of headrace's time", "of its processor time"):
-        table.add_column(heading, justify="left" if heading == "driver" else "right")
+HEADINGS = ("driver", "million rows/s", "ms of processor time", "of headrace's time", "of its processor time")
+
+
+def compared(rows: int, found: dict[str, Figures]) -> list[list[str]]:
+    """Return the lines of the table of one result."""
     own = found["headrace"]
+    lines = []
     for name, figures in found.items():
         quickest, processor = min(figures.seconds), median(figures.processor)
-        table.add_row(
-            name,
-            f"{rows / quickest / 1e6:.2f}",
-            f"{processor * 1000:.1f}",
-            f"{quickest / min(own.seconds):.2f}",
-            f"{processor / median(own.processor):.2f}",
+        client = name != "server"
+        lines.append(
+            [
+                name,
+                f"{rows / quickest / 1e6:.2f}",
+                f"{processor * 1000:.1f}" if client else "-",
+                f"{quickest / min(own.seconds):.2f}",
+                f"{processor / median(own.processor):.2f}" if client else "-",
+            ]
         )
-    Console().print(table)
+    return lines
+
+
+def show(title: str, lines: list[list[str]]) -> None:
+    """Print the table of one result."""
+    table = Table(title=title)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "driver" else "right")
+    for line in lines:
+        table.add_row(*line)
+    Console(width=110).print(table)
+
+
+def as_markdown(title: str, lines: list[list[str]]) -> str:
+    """Return the table of one result for the documentation."""
+    headings = [title, *HEADINGS[1:]]
+    marks = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [headings, marks, *lines])
 
 
 if __name__ == "__main__":

@@ -97,3 +97,11 @@ def drop_data(dsn: str) -> None:
     """Remove the schema."""
     with psycopg.connect(dsn) as connection:
         connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
+
+
+def rows_of(dsn: str, table: str) -> int:
+    """Return how many rows a table has."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])

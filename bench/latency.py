@@ -324,7 +324,7 @@ def main(
     ]
     json_file.write_text(json.dumps(rows, indent=1) + "\n")
     if update_docs:
-        markdown.update_latency(DOCS, as_markdown(results, rounds, calls))
+        markdown.replace(DOCS, "latency", as_markdown(results, rounds, calls))
 
 
 if __name__ == "__main__":

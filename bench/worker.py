@@ -141,7 +141,8 @@ async def _workload(pipe: Connection, peer: Peer, settings: Settings, command: O
     except NotImplementedError as missing:
         pipe.send(Refused(f"not implemented {missing}".strip(), failed=False))
     except Exception as error:
-        pipe.send(Refused(f"{type(error).__name__}: {error}", failed=True))
+        # The first line alone: it becomes an item of a list.
+        pipe.send(Refused(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", failed=True))
     else:
         pipe.send(Ready(peer.version()))
 

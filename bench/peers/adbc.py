@@ -9,7 +9,7 @@ from typing import Any, NoReturn, cast
 
 from adbc_driver_postgresql import dbapi
 
-from bench.peers.peer import PeerConnection, PeerPool, Rows, Table, Unsupported
+from bench.peers.peer import PeerConnection, PeerPool, Table, Unsupported
 
 COLUMNS_ALONE = "measured on columns alone"
 
@@ -22,12 +22,6 @@ class AdbcConnection:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise Unsupported(COLUMNS_ALONE)
-
-    async def fetch(self, sql: str, *args: object) -> Rows:
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql)
-            rows: Rows = cursor.fetchall()
-            return rows
 
     async def execute(self, sql: str) -> None:
         with self._connection.cursor() as cursor:

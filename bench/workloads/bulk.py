@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from bench.data import SCHEMA, SKUS
+from bench.data import SCHEMA, SKUS, rows_of
 from bench.peers.peer import Peer, PeerConnection, Table, Unsupported
 from bench.workloads.workload import AtLeast, Job, Open, Scale, Workload, expect
 
@@ -106,8 +106,8 @@ def _write(table: Table, make: MakeRows, count: int, write: Write) -> Open:
                 return n
 
             async def check(written: Any) -> None:
-                count = await connection.fetch(f"SELECT count(*)::int FROM {table.qualified}")
-                expect(count[0][0] == written, f"{written} rows are in the table, not {count[0][0]}")
+                found = rows_of(dsn, table.qualified)
+                expect(found == written, f"{written} rows are in the table, not {found}")
 
             yield Job(run=run, check=check, reset=lambda: connection.execute(f"TRUNCATE {table.qualified}"))
 
