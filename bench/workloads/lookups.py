@@ -50,7 +50,7 @@ def workloads(scale: Scale) -> list[Workload]:
             _pooled(PRODUCT, scale.lookups, leased=False),
             batch=scale.lookups,
             at_once=True,
-            requirement=AtLeast(7.0),
+            requirement=AtLeast(8.0),
             limit=limit(PRODUCT, POOL_SIZE, PIPELINE),
         ),
         workload(
