@@ -1,7 +1,7 @@
 """``python -m bench.arrow``: results as columns in Arrow's format.
 
-They are compared with those of ADBC and connectorx, with psycopg's COPY, with headrace's own Records, and with the rate at
-which the server makes the rows.
+They are compared with those of ADBC and connectorx, with psycopg's COPY, with headrace's own Records, and with the rate
+at which the server makes the rows.
 
 Each driver runs in a process of its own, by turns. The figures are rows a second, by the quickest round, and the
 processor time of the client for one result, by the median. A busy machine changes the first and hardly the second. A
