@@ -56,7 +56,7 @@ SHARED = "headrace._cython"
 INLINING = ["-finline-small-functions", "-findirect-inlining", "-fpartial-inlining", "-foptimize-sibling-calls"]
 
 COMPILE = {
-    # -g0: symbol names stay for profilers; line tables would triple the size of a wheel. Assertions that are
+    # -g0: symbol names stay for profilers (but not in wheels); line tables would triple the size. Assertions that are
     # compiled away leave unused variables and helpers in Cython's C.
     # -O1 with the inlining of -O2 compiles in two thirds of the time of -O2. A look-up takes 1.7 % fewer instructions
     # then, decoding a number or an array 1.5 % more.

@@ -82,8 +82,9 @@ def build_wheel(sdist: Path) -> Path:
         run(sys.executable, "-m", "build", "--wheel", "--outdir", built, source, SOURCE_DATE_EPOCH=time_of_commit())
         wheel = next(built.glob("*.whl"))
         if sys.platform == "linux":
+            # Without the names of static functions, which only profilers read, a wheel is a tenth smaller.
             run(
-                *(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", DIST, wheel),
+                *(sys.executable, "-m", "auditwheel", "repair", "--strip", "--wheel-dir", DIST, wheel),
                 SOURCE_DATE_EPOCH=time_of_commit(),
             )
         else:
