@@ -12,9 +12,11 @@ import psycopg
 import pytest
 
 import headrace
+from headrace.pool.scheduler import Reason
 from tests.peers import backend
 from tests.peers.fakeserver import Peer
-from tests.peers.frontend import Sync
+from tests.peers.frontend import Bind, Execute, Sync
+from tests.peers.scripts import INT4, prepare, row, run
 
 if TYPE_CHECKING:
     from tests.fixtures import Fake, MakePool
@@ -45,6 +47,56 @@ async def test_a_read_survives_that_one_connection_of_its_host_after_another_end
             await asyncio.sleep(0.001)
     assert await reading == 1
     assert made.stats().closed["generation_retired"] >= 1
+
+
+async def test_a_read_does_not_try_one_connection_after_another_of_a_host_that_is_gone(
+    fake: Fake, pool: MakePool
+) -> None:
+    """Not even if it was lost for the second time with a connection that was to be closed after it."""
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def read(peer: Peer) -> None:
+        await peer.greet()
+        await prepare(peer, backend.Field("a", INT4), parameters=(INT4,))
+        await peer.expect(Bind, Execute, Sync)
+
+    async def first(peer: Peer) -> None:
+        await read(peer)
+        peer.reset()
+
+    async def second(peer: Peer) -> None:
+        await read(peer)
+        begun.set()
+        await gone.wait()
+        peer.reset()
+
+    async def unused(peer: Peer) -> None:
+        await peer.greet()
+        await peer.expect_end()
+
+    async def answers(peer: Peer) -> None:
+        if peer.number > 5:
+            await peer.hold()
+            return
+        await peer.greet()
+        await prepare(peer, backend.Field("a", INT4), parameters=(INT4,))
+        await run(peer, row(b"\0\0\0\7"))
+        await peer.expect_end()
+
+    # The fourth one is opened in place of the first.
+    server = await fake(first, second, unused, unused, every=answers)
+    made = await pool(dsn=server.dsn(), min_size=3, max_size=3)
+    reading = asyncio.create_task(made.fetchval("SELECT a FROM t WHERE b = $1", 1))
+    await begun.wait()
+    (busy,) = (pooled for pooled in made._scheduler.available if not pooled.idle)
+    await server.connected(4)
+    while len(made._scheduler.connections) < 3:
+        await asyncio.sleep(0)
+    made._maintenance.retire(busy, Reason.MAX_LIFETIME)
+    gone.set()
+    async with asyncio.timeout(PATIENCE):
+        assert await reading == 7
+    assert made.stats().closed["generation_retired"] == 2
 
 
 @pytest.mark.slow

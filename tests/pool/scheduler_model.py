@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.pipeline.workload import Claim, Cost, Workload
@@ -22,7 +23,7 @@ DEADLOCK_TIMEOUT = 1.0
 CANCEL_DELAY = 0.002
 GRACE = 0.25
 OPENING = 0.01
-MOST_ATTEMPTS = 3
+CLOSING = 0.0005
 END = 1000.0
 
 
@@ -206,6 +207,10 @@ class Call:
     asked: float = -1.0
     settled: float = -1.0
     outcome: str = ""
+    lost: int = 0
+    """How many connections have ended that may have begun with it."""
+    repetitions: int = 0
+    """How often it was repeated because it was stuck, or had given way."""
     on_settled: Callable[[], None] = lambda: None
 
     def settle(self, outcome: str, now: float) -> None:
@@ -293,8 +298,23 @@ class Pool:
     def release(self, lease: Lease) -> None:
         raise NotImplementedError
 
-    def kill(self, at: int) -> None:
-        """End the connection with this number, counted from the oldest on."""
+    def kill(self, at: int, sqlstate: str | None) -> None:
+        """End the connection with this number, counted from the oldest on, with an error or without a word (None)."""
+        connections = self.connections()
+        if connections:
+            self.lose(connections[at % len(connections)], sqlstate)
+
+    def crash(self, sqlstate: str | None, pause: float) -> None:
+        """End all connections, one after the other, as a host does that goes down."""
+        for number, connection in enumerate(self.connections()):
+            self.world.later(number * pause, partial(self.lose, connection, sqlstate))
+
+    def connections(self) -> list[Any]:
+        """Return the connections, the oldest first."""
+        raise NotImplementedError
+
+    def lose(self, connection: Any, sqlstate: str | None) -> None:
+        """A connection ends, unless it has."""
         raise NotImplementedError
 
 
@@ -366,10 +386,13 @@ class OneAtATime(Pool):
         if self.busy.get(lease.session) is lease:
             self._free(lease.session)
 
-    def kill(self, at: int) -> None:
-        if not self.sessions:
+    def connections(self) -> list[Session]:
+        return list(self.sessions)
+
+    def lose(self, session: Session, sqlstate: str | None) -> None:
+        if session not in self.sessions:
             return
-        session = self.sessions.pop(at % len(self.sessions))
+        self.sessions.remove(session)
         if session in self.free:
             self.free.remove(session)
         lost = session.die()
@@ -410,7 +433,6 @@ class CallClaim(Claim):
         self.repetition: CallClaim | None = None
         self.abandoned = False
         self.canceling = False
-        self.attempts = 0
 
     @property
     def is_wanted(self) -> bool:
@@ -431,6 +453,7 @@ class Shared(Pool):
         self.costs: dict[str, Cost] = {}
         self.check_is_due = False
         self.sent_behind = 0
+        self.generations = 0
         self.repeated = 0.0
         """Seconds of server time that repetitions may have taken."""
         self.patience = self.scheduler.budget
@@ -463,13 +486,15 @@ class Shared(Pool):
 
             self.world.later(OPENING, opened)
 
-    def kill(self, at: int) -> None:
-        connections = list(self.scheduler.connections.values())
-        if not connections:
+    def connections(self) -> list[Connection]:
+        scheduler = self.scheduler
+        return [pooled.driver for pooled in (*scheduler.draining.values(), *scheduler.connections.values())]
+
+    def lose(self, connection: Connection, sqlstate: str | None) -> None:
+        pooled: PooledConnection = connection.pooled
+        if connection not in self.connections():
             return
-        connection = connections[at % len(connections)].driver
-        pooled = self.scheduler.remove(connection)
-        assert pooled is not None
+        self.scheduler.remove(connection)
         executions = connection.session.die()
         if pooled.leased:
             for execution in executions:
@@ -477,24 +502,54 @@ class Shared(Pool):
         lost, connection.in_flight = connection.in_flight, []
         for position, claim in enumerate(lost):
             claim.finish()
-            if not self._take_back(claim, started=position == 0):
+            # If the server has said why, it has not begun with those behind the head.
+            started = position == 0 or sqlstate is None
+            claim.call.lost += started
+            assert claim.call.lost <= 3 + claim.call.repetitions, f"{claim.call.name} is started once more"
+            if not self._take_back(claim, pooled, sqlstate, started=started):
                 self._outcome(claim, "lost")
+        if self.scheduler.retires_generation(pooled, sqlstate, self.world.now):
+            self._expire()
         self._serve_all()
         self._refill()
 
-    def _take_back(self, claim: CallClaim, *, started: bool) -> bool:
-        if claim.attempts >= MOST_ATTEMPTS or (started and not claim.movable):
-            return False
-        if claim.repetition is not None:
-            return True
+    def _take_back(self, claim: CallClaim, pooled: PooledConnection, sqlstate: str | None, *, started: bool) -> bool:
         if claim.original is not None and claim.original.repetition is not claim:
             return False
         if not claim.is_wanted or claim.abandoned:
             return False
-        claim.attempts += 1
+        call = claim.original if claim.original is not None else claim
+        again = self.scheduler.may_be_sent_again(call, pooled, sqlstate, started, self.world.now)
+        assert call.movable or not (started and again), f"{claim.call.name}, which writes, is run twice"
+        if claim.repetition is not None and (again or not claim.repetition.waits):
+            return True
+        if not again:
+            return False
         claim.canceling = False
         self.scheduler.repeat(claim, self.world.now)
         return True
+
+    def _expire(self) -> None:
+        self.generations += 1
+        for pooled in self.scheduler.next_generation(self.world.now):
+            self._retire(pooled)
+
+    def _retire(self, pooled: PooledConnection) -> None:
+        pooled.leased = False
+        self.scheduler.drain(pooled.driver)
+        self._close_if_done(pooled.driver)
+        self._serve_all()
+        self._refill()
+
+    def _close_if_done(self, connection: Connection) -> None:
+        if connection in self.scheduler.draining and not connection.in_flight:
+
+            def close() -> None:
+                self.scheduler.remove(connection)
+                self._serve_all()
+                self._refill()
+
+            self.world.later(CLOSING, close)
 
     # Calls.
 
@@ -525,7 +580,10 @@ class Shared(Pool):
         assert lease.session is not None
         lease.session.end_transaction()
         if not lease.handle.gone:
-            self.scheduler.give_back(lease.handle)
+            if self.scheduler.expired(lease.handle, self.world.now):
+                self._retire(lease.handle)
+            else:
+                self.scheduler.give_back(lease.handle)
         self._serve_all()
 
     def _lease(self, pooled: PooledConnection, claim: LeaseClaim) -> None:
@@ -578,6 +636,7 @@ class Shared(Pool):
         pooled = connection.pooled
         if not pooled.leased and not pooled.gone:
             self._serve(pooled)
+        self._close_if_done(connection)
         if self.scheduler.holds_back:
             self._serve_all()
         if connection.in_flight and connection.in_flight[0].asked_twice:
@@ -678,6 +737,7 @@ class Shared(Pool):
                 self._repeat(claim)
 
     def _repeat(self, claim: CallClaim) -> None:
+        claim.call.repetitions += 1
         repetition = CallClaim(claim.call, claim)
         repetition.cost, repetition.ticket = claim.cost, claim.ticket
         repetition.movable = True

@@ -985,6 +985,128 @@ def test_a_refusal_by_a_server_that_does_not_say_whether_it_is_read_only_retires
     assert pool.scheduler.retires_generation(pooled, "25006", 10)
 
 
+def test_nothing_is_assigned_to_the_connections_of_a_generation_that_is_retired() -> None:
+    """They are retired one by one, and each time the claims that wait are served."""
+    pool = Pool(3)
+    one, *others = pool.connections
+    assert pool.scheduler.next_generation(1) == [one, *others]
+    read, write = pool.read(), pool.write()
+    assert pool.ask(read) is None
+    assert pool.ask(write) is None
+    pool.scheduler.drain(one.driver)
+    assert [pool.serve(pooled) for pooled in pool.scheduler.available] == []
+    assert pool.scheduler.claims() == [read, write]
+    assert pool.scheduler.reserved == 0
+    new = pool.open()
+    assert pool.serve(new) == [read]
+
+
+# Calls whose connection has ended
+
+
+def lost(
+    pool: Pool, claim: Claim, pooled: PooledConnection, sqlstate: str | None = None, *, started: bool = True
+) -> bool:
+    """The connection of a claim ends; returns whether the claim waits for another one."""
+    again = pool.scheduler.may_be_sent_again(claim, pooled, sqlstate, started, pool.now)
+    if again:
+        pool.scheduler.repeat(claim, pool.now)
+    pool.scheduler.remove(pooled.driver)
+    return again
+
+
+def sent(pool: Pool, claim: Claim) -> PooledConnection:
+    pooled = next(pooled for pooled in pool.scheduler.available if not pooled.work.count)
+    assert pool.serve(pooled) == [claim]
+    return pooled
+
+
+@pytest.mark.parametrize("sqlstate", [None, "57P01", "XX000"])
+def test_a_write_is_sent_again_only_if_it_was_not_started(sqlstate: str | None) -> None:
+    pool = Pool(10)
+    write = pool.write()
+    pooled = pool.ask(write)
+    for _ in range(3):
+        assert pooled is not None
+        assert lost(pool, write, pooled, sqlstate, started=False)
+        pooled = sent(pool, write)
+    assert pooled is not None
+    assert not lost(pool, write, pooled, sqlstate, started=False)
+    other = pool.write()
+    pooled = pool.ask(other)
+    assert pooled is not None
+    assert not lost(pool, other, pooled, sqlstate)
+
+
+@pytest.mark.parametrize("sqlstate", [None, "XX000", "57P05"])
+def test_a_read_that_may_have_ended_two_connections_fails(sqlstate: str | None) -> None:
+    pool = Pool(1)
+    read = pool.read()
+    pooled = pool.ask(read)
+    assert pooled is not None
+    pool.now = 1.0
+    assert lost(pool, read, pooled, sqlstate)
+    pool.now = 2.0
+    pooled = pool.open()
+    assert pool.serve(pooled) == [read]
+    assert not lost(pool, read, pooled, sqlstate)
+    assert not pooled.ends_generation
+    assert (read.starts, read.suspected, read.moves) == (2, 2, 0)
+
+
+def test_a_read_that_connections_of_one_generation_have_lost_waits_for_the_next() -> None:
+    """All of them may end with their host, so the second one is no new suspicion."""
+    pool = Pool(5)
+    read = pool.read()
+    pooled = pool.ask(read)
+    assert pooled is not None
+    pool.now = 1.0
+    assert lost(pool, read, pooled)
+    assert not pool.scheduler.retires_generation(pooled, None, pool.now)
+    pooled = sent(pool, read)
+    assert lost(pool, read, pooled)
+    # Even if the generation is young.
+    assert pool.scheduler.retires_generation(pooled, None, pool.now)
+    pool.scheduler.next_generation(pool.now)
+    assert pool.scheduler.claims() == [read]
+    pool.now = 2.0
+    new = pool.open()
+    assert pool.serve(new) == [read]
+    assert (read.starts, read.suspected) == (2, 1)
+    assert not lost(pool, read, new)
+
+
+def test_a_read_is_started_three_times_at_most() -> None:
+    pool = Pool(5)
+    read = pool.read()
+    pooled = pool.ask(read)
+    for _ in range(2):
+        assert pooled is not None
+        assert lost(pool, read, pooled, "57P01")
+        pooled = sent(pool, read)
+    assert pooled is not None
+    assert read.suspected == 0
+    assert not lost(pool, read, pooled, "57P01")
+
+
+def test_a_suspected_read_is_sent_behind_no_other() -> None:
+    """Those behind one that ends connections are suspected with it, and would fail with it the next time."""
+    pool = Pool(1)
+    ends_connections, behind = pool.read(), pool.read()
+    pooled = pool.ask(ends_connections)
+    assert pooled is not None
+    assert pool.ask(behind) is pooled
+    pool.now = 1.0
+    assert lost(pool, ends_connections, pooled)
+    assert lost(pool, behind, pooled)
+    one, two = pool.open(), pool.open()
+    assert pool.serve(one) == [ends_connections]
+    assert pool.serve(one) == []
+    assert pool.serve(two) == [behind]
+    # What was not suspected may be sent behind it.
+    assert pool.ask(pool.read()) in (one, two)
+
+
 def test_a_server_that_is_starting_up_or_shutting_down_retires_the_generation() -> None:
     pool = Pool()
     refusal = exceptions.CannotConnectNowError("the database system is shutting down")

@@ -47,7 +47,10 @@ class Program:
     size: int
     tasks: list[tuple[float, list[Any]]] = field(default_factory=list)
     others: list[tuple[float, float, Lock]] = field(default_factory=list)
-    deaths: list[tuple[float, int]] = field(default_factory=list)
+    deaths: list[tuple[float, int, str | None]] = field(default_factory=list)
+    """When a connection ends, which one, and the SQLSTATE of the server's last words; None for no word."""
+    crashes: list[tuple[float, str | None, float]] = field(default_factory=list)
+    """When all connections end, the SQLSTATE, and the seconds between one and the next."""
     known: dict[str, float] = field(default_factory=dict)
     """Texts whose cost has been learnt before."""
 
@@ -59,8 +62,10 @@ class Program:
             other = Session(pool.world, pool.locks)
             statement = Statement("another process", seconds, locks=(lock,))
             later(at, partial(other.send, Execution(statement, lambda _outcome, _seconds: None)))
-        for at, which in self.deaths:
-            later(at, partial(pool.kill, which))
+        for at, which, sqlstate in self.deaths:
+            later(at, partial(pool.kill, which, sqlstate))
+        for at, sqlstate, pause in self.crashes:
+            later(at, partial(pool.crash, sqlstate, pause))
 
     def _start_task(self, pool: Pool, steps: list[Any], name: str) -> None:
         pool.task(self._steps(pool, steps, name))
@@ -196,9 +201,8 @@ def test_a_read_is_asked_again_if_the_connection_of_its_repetition_dies() -> Non
     program = Program(
         3, [(0.0, holder), (0.0035, [read("blocked", MILLISECOND, "a")]), (0.0036, [write("two", 2 * MILLISECOND)])]
     )
-    program.deaths = [(0.1, which) for which in range(3)]
     for which in range(3):
-        program.deaths = [(0.1, which)]
+        program.deaths = [(0.1, which, "57P01")]
         ends(program)
 
 
@@ -255,8 +259,17 @@ def random_program(seed: int) -> Program:
     if chance.random() < 0.3:
         program.others.append((0.0, chance.choice([0.01, 0.5]), Lock(chance.choice(names))))
     if chance.random() < 0.3:
-        program.deaths = [(chance.random() * span * 2, chance.randrange(8)) for _ in range(chance.randint(1, 3))]
+        program.deaths = [
+            (chance.random() * span * 2, chance.randrange(8), chance.choice([None, "57P01", "57P05"]))
+            for _ in range(chance.randint(1, 3))
+        ]
+    if chance.random() < 0.3:
+        program.crashes = [random_crash(chance, span) for _ in range(chance.randint(1, 2))]
     return program
+
+
+def random_crash(chance: random.Random, span: float) -> tuple[float, str | None, float]:
+    return chance.random() * span * 2, chance.choice([None, "57P02"]), chance.choice([0.0, 0.0001, 0.002])
 
 
 def simple_program(seed: int) -> Program:
@@ -342,6 +355,56 @@ def test_everything_ends_of_many_programs() -> None:
 @pytest.mark.slow
 def test_nobody_waits_longer_in_many_programs() -> None:
     assert_nobody_waits_longer(range(1000, 6000))
+
+
+# -- hosts that go down ------------------------------------------------------------------------------------------------
+
+
+def run_with_crashes(seed: int, crashes: int) -> Shared:
+    """Run single calls on a pool that has been open for a while, whose hosts go down meanwhile."""
+    chance = random.Random(seed)
+    program = simple_program(seed)
+    program.crashes = [random_crash(chance, 0.1) for _ in range(crashes)]
+    pool = Shared(World(), program.size)
+    pool.scheduler.born = -60.0
+    for text, seconds in program.known.items():
+        pool.learn(text, seconds)
+    program.start(pool)
+    pool.world.after_each = pool.check
+    pool.world.run()
+    return pool
+
+
+def assert_reads_survive_a_host(seeds: range) -> None:
+    generations = 0
+    for seed in seeds:
+        pool = run_with_crashes(seed, 1)
+        assert not unsettled(pool), f"seed {seed}"
+        lost = [
+            each.name
+            for each in pool.asked
+            if isinstance(each, Call) and each.statement.read and each.outcome != "done"
+        ]
+        assert not lost, f"seed {seed}"
+        generations += pool.generations
+    # Otherwise this would say little.
+    assert generations > len(seeds) / 4
+
+
+def test_a_read_survives_that_its_host_goes_down_however_many_connections_it_had() -> None:
+    assert_reads_survive_a_host(range(300))
+
+
+@pytest.mark.slow
+def test_reads_survive_that_many_hosts_go_down() -> None:
+    assert_reads_survive_a_host(range(1000, 6000))
+
+
+def test_every_call_has_an_outcome_if_hosts_go_down_again_and_again() -> None:
+    for seed in range(200):
+        pool = run_with_crashes(seed, 8)
+        assert not unsettled(pool), f"seed {seed}"
+        assert pool.scheduler.waiting == 0
 
 
 @pytest.mark.parametrize("options", [{"budget": 0.0}, {"max_pipeline": 1}])

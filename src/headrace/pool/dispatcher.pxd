@@ -52,7 +52,6 @@ cdef class Dispatcher(PoolCallbacks):
     cdef bint looks_alive(self, PooledConnection pooled, double now) except -1
     cdef int watch_starvation(self) except -1
     cdef int look_at_overrun_head(self, PooledConnection pooled) except -1
-    cdef bint is_innocent(self, PooledConnection pooled, object fatal, Request request) except -1
     cpdef int preempt(self) except -1
     cdef int move(self, PooledConnection pooled, bint repeats=*) except -1
 

@@ -12,7 +12,6 @@ from headrace._core.pipeline.batch cimport Batch
 from headrace._core.pipeline.requests cimport ABANDONED, ARROW, DONE, QUEUED, ROWS, SENT, STATUS, VALUE, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
 from headrace._io.driver cimport Driver, PoolCallbacks
-from headrace.pool.scheduler cimport is_shutdown
 
 import asyncio
 import logging
@@ -29,12 +28,6 @@ log = logging.getLogger('headrace.pool')
 # Number and length of the texts whose profiles are cached.
 MOST_PROFILES = 4096
 LONGEST_TEXT = 8192
-
-# The most times that a request is moved to another connection because its own ended before the server began with it.
-cdef int MOST_ATTEMPTS = 3
-
-# The most times that a plain read is sent again after it may itself have ended its connection.
-cdef int MOST_SUSPICIONS = 1
 
 # Seconds in which a connection that was idle must answer a ping.
 PING_TIMEOUT = 5.0
@@ -240,7 +233,7 @@ cdef class Dispatcher(PoolCallbacks):
         cdef Claim claim
         taken = []
         for claim in self.scheduler.claims():
-            if isinstance(claim, Request) and not is_pinned(<Request>claim):
+            if isinstance(claim, Request) and not call_of(<Request>claim).pinned:
                 self.scheduler.withdraw(claim)
                 taken.append(claim)
         return taken
@@ -248,7 +241,7 @@ cdef class Dispatcher(PoolCallbacks):
     def adopt(self, requests) -> int:
         """Serve calls that were taken from another pool of the same event loop; return how many of them are wanted."""
         cdef:
-            Request request, original
+            Request request, call
             double now = boot_seconds()
             int adopted = 0
         if not self.running:
@@ -256,14 +249,10 @@ cdef class Dispatcher(PoolCallbacks):
         for request in requests:
             if request.state == DONE or not request.is_wanted():
                 continue
-            request.owner = self
-            request.attempts = 0
-            request.suspected_at = 0
-            if isinstance(request, Query) and (<Query>request).original is not None:
-                original = (<Query>request).original
-                original.owner = self
-                self.move_deadline(original)
-            self.move_deadline(request)
+            call = call_of(request)
+            self.scheduler.forget_losses(call)
+            request.owner = call.owner = self
+            self.move_deadline(call)
             self.scheduler.tickets += 1
             request.ticket = self.scheduler.tickets
             self.scheduler.enqueue(request, now)
@@ -551,36 +540,20 @@ cdef class Dispatcher(PoolCallbacks):
         self.fill(pooled, True)
 
     cdef bint take_back(self, Driver driver, Request request, bint started) except -1:
-        if not self.running or request.attempts >= MOST_ATTEMPTS:
-            return False
-        if started and not (request.movable and self.is_innocent(<PooledConnection>driver.pooled, driver.session.fatal, request)):
-            return False
-        if request.repetition is not None:
-            # The repetition is still in flight.
+        cdef:
+            object fatal = driver.session.fatal
+            object sqlstate = None if fatal is None else getattr(fatal, 'sqlstate', None) or ''
+            double now = boot_seconds()
+            bint again = self.running and self.scheduler.may_be_sent_again(
+                call_of(request), <PooledConnection>driver.pooled, sqlstate, started, now)
+        if request.repetition is not None and (again or not request.repetition.waits):
+            # The repetition is still in flight, or is sent later.
             request.release()
             return True
-        if not request.is_wanted():
+        if not again or not request.is_wanted():
             return False
-        request.attempts += 1
-        self.scheduler.put_back(request, boot_seconds())
+        self.scheduler.put_back(request, now)
         return True
-
-    cdef bint is_innocent(self, PooledConnection pooled, object fatal, Request request) except -1:
-        """Return whether a read may be sent again although the server may have begun with it when the connection ended.
-
-        If the server did not say why, the read itself may have ended the connection, and is suspected. Connections that
-        were open at that time may all end with their host, without a word, so a second of them is no new suspicion; but
-        then the generation is retired, and the read waits for a new connection or for another host.
-        """
-        cdef double now = boot_seconds()
-        if is_shutdown(fatal):
-            return True
-        if fatal is None and pooled.opened_at <= request.suspected_at:
-            pooled.ends_generation = True
-            return True
-        request.suspected_at = now
-        request.suspected += 1
-        return request.suspected <= MOST_SUSPICIONS
 
     # -- leases that wait for the pool ------------------------------------------------------------------------------
 
@@ -719,11 +692,11 @@ cdef class Dispatcher(PoolCallbacks):
             (<Request>claim).fail(error)
 
 
-cdef bint is_pinned(Request request) noexcept:
-    """Return whether only this pool may serve a request."""
+cdef Request call_of(Request request):
+    """Return the request that the caller awaits: that which this one repeats, or itself."""
     if isinstance(request, Query) and (<Query>request).original is not None:
-        request = (<Query>request).original
-    return request.pinned
+        return (<Query>request).original
+    return request
 
 
 def in_order(Query first not None, Query second not None) -> bool:

@@ -360,7 +360,11 @@ class Maintenance:
 
     def _on_left(self, connection: Connection) -> None:
         """Handle the end of a draining connection, which leaves capacity for another."""
-        self.scheduler.remove(connection._driver)
+        driver = connection._driver
+        pooled = self.scheduler.draining.get(driver)
+        self.scheduler.remove(driver)
+        if pooled is not None:
+            self._look_at(pooled, driver.session.fatal)
         self.serve()
 
     def _on_lost(self, connection: Connection) -> None:

@@ -79,6 +79,8 @@ cdef class Scheduler:
     cdef int begin_lease(self, PooledConnection pooled) except -1
     cdef int rebalance(self) except -1
     cpdef Py_ssize_t load(self) except -1
+    cpdef bint may_be_sent_again(self, Claim call, PooledConnection pooled, object sqlstate, bint started, double now) except -1
+    cdef int forget_losses(self, Claim call) except -1
 
 
 cdef class Balancer:
@@ -86,6 +88,3 @@ cdef class Balancer:
         list schedulers
         list values
         Py_ssize_t turn
-
-
-cdef bint is_shutdown(object error) except -1

@@ -69,6 +69,15 @@ SHUTDOWN_PAUSE = 1.0
 # An attempt to connect that has no answer after so many seconds no longer delays other attempts.
 STALLED = 5.0
 
+# The most times that a call is moved because its connection ended before the server began with it.
+cdef int MOST_MOVES = 3
+
+# The most times that a plain read is started, on connections that end.
+cdef int MOST_STARTS = 3
+
+# The most times that a plain read is started again after it may itself have ended its connection.
+cdef int MOST_SUSPICIONS = 1
+
 # admin_shutdown, crash_shutdown, cannot_connect_now ("PostgreSQL Error Codes").
 ADMIN_SHUTDOWN = '57P01'
 SHUTDOWN = frozenset({'57P01', '57P02', '57P03'})
@@ -393,6 +402,8 @@ cdef class Scheduler:
         """Put a claim that was in flight back into the wait queue, ahead of all later ones."""
         claim.release()
         claim.since = now
+        if claim.suspected:
+            claim.pipelined = False
         if claim.pipelined:
             self.pipelined.put_back(claim)
         else:
@@ -507,6 +518,43 @@ cdef class Scheduler:
                 found.append(head)
         found.sort(key=ticket_of, reverse=True)
         return found[:missing]
+
+    # -- connections that end --------------------------------------------------------------------------------------
+
+    cpdef bint may_be_sent_again(self, Claim call, PooledConnection pooled, object sqlstate, bint started, double now) except -1:
+        """Return whether a call may be sent on another connection, because its own has ended.
+
+        `started`: the server may have begun with it. `sqlstate`: that of the error that the server has ended the
+        connection with, None if it has not said a word.
+
+        Only plain reads may be started again, and not for ever. If the server did not say why it ended the connection, the
+        read itself may have been the reason, and is suspected. It is sent behind no other from then on, because these
+        might be suspected with it. Connections that were open at that time may all end with their host, without a word,
+        so a second of them is no new suspicion. But then the generation is retired, and the read waits for a new
+        connection or for another host.
+        """
+        if not started:
+            call.moves += 1
+            return call.moves <= MOST_MOVES
+        if not call.movable:
+            return False
+        call.starts += 1
+        if call.starts >= MOST_STARTS:
+            return False
+        if sqlstate in SHUTDOWN:
+            return True
+        if sqlstate is None and 0 < call.suspected_at >= pooled.opened_at:
+            pooled.ends_generation = True
+            return True
+        call.suspected_at = now
+        call.suspected += 1
+        return call.suspected <= MOST_SUSPICIONS
+
+    cdef int forget_losses(self, Claim call) except -1:
+        """A call comes from another pool: it has not ended that one's host, as far as this one is concerned."""
+        call.moves = call.starts = 0
+        call.suspected_at = 0
+        return 0
 
     # -- queries ---------------------------------------------------------------------------------------------------
 
@@ -744,7 +792,11 @@ cdef class Scheduler:
         """Begin a generation; return the connections of earlier ones that are not leased, to be retired at once."""
         self.generation += 1
         self.born = now
-        return list(self.available)
+        going = list(self.available)
+        for pooled in going:
+            # Or the claims of one would be assigned to the next.
+            self._withhold(pooled)
+        return going
 
     def retires_generation(self, PooledConnection pooled not None, sqlstate, double now) -> bool:
         """Return whether the loss of a connection, or an error on it, will affect its whole generation.
@@ -843,8 +895,3 @@ cdef double remaining(PooledConnection pooled) noexcept:
     if pooled.work.unmeasured:
         return 1e9 + pooled.work.unmeasured
     return pooled.work.expected
-
-
-cdef bint is_shutdown(object error) except -1:
-    """Return whether the server has ended a session for a reason that has nothing to do with the session's requests."""
-    return getattr(error, 'sqlstate', None) in SHUTDOWN

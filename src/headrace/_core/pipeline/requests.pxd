@@ -55,12 +55,10 @@ cdef class Request(Future):
         bint counted                 # among those that were ever queued
         double sent_at               # when it was written
         double asked_at              # when its caller asked, in seconds
-        int attempts                 # how often it was taken back from a connection of its pool that was lost
-        int suspected                # how often it may itself have ended the connection that worked on it
-        double suspected_at          # when it was last, on a connection of its pool; 0: not there
         public object observer       # shared(request, timeout, error): is told that it has ended; None if nobody is
         object timeout               # seconds that a pool's caller waits; None for no limit
         Request repetition           # asks the same on another connection
+        long within                  # the number of the block that it was queued in (commands); 0 for none
         Py_ssize_t block             # the transaction block that it was in when the connection ended; 0 for none
         bint controls                # begins or ends a transaction block; known once the connection has ended
         bint moves_search_path       # may change the search_path (search_path)
@@ -202,6 +200,7 @@ cdef class UnpreparedQuery(Request):
 cdef class SimpleQuery(Request):
     cdef:
         str first_status             # the tag of its first command, if that returns no rows
+        bint has_ended               # a command was answered by COMMIT or ROLLBACK, the latter perhaps to a savepoint
         bint deallocates             # has the server forget all prepared statements
         bint renames                 # may give types or attributes other names
 

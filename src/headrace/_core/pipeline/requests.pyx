@@ -827,7 +827,6 @@ cpdef Query repetition_of(Query original):
     request.ticket = original.ticket
     request.pipelined = False
     request.movable = original.movable
-    request.suspected = original.suspected
     request.asked_twice = original.asked_twice = True
     original.repetition = request
     return request
@@ -943,6 +942,8 @@ cdef class SimpleQuery(Request):
             self.status = command_tag(data, size)
             if self.stage == 0:
                 self.first_status = self.status
+            if self.status == 'COMMIT' or self.status == 'ROLLBACK':
+                self.has_ended = True
             self.stage = 2
         elif kind == b'I':
             self.stage = 2

@@ -33,6 +33,10 @@ cdef class Claim:
         readonly double expected         # seconds, as learnt when it was sent; below 0 if unknown
         public double since              # when it came to the wait queue
         public long long ticket          # its place in the order of arrival
+        readonly int moves               # how often its connection has ended before the server began with it
+        readonly int starts              # how often its connection has ended when the server may have begun with it
+        readonly int suspected           # how often it may itself have ended its connection
+        double suspected_at              # when it was last, on a connection of its pool; 0: not there
 
     cdef int release(self) except -1
 
