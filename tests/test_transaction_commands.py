@@ -489,6 +489,37 @@ async def test_releases_that_were_put_off_keep_what_they_release(conn: headrace.
     assert [row[0] for row in await conn.fetch("SELECT a FROM t ORDER BY a")] == [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("chain", ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SELECT 1; COMMIT AND CHAIN; SELECT 1"])
+async def test_a_savepoint_has_ended_with_its_block_if_another_one_follows_by_and_chain(
+    conn: headrace.Connection, table: str, chain: str
+) -> None:
+    """Its RELEASE must not be sent with a statement that it would fail."""
+    outer, inner = conn.transaction(), conn.transaction()
+    await outer.start()
+    await inner.start()
+    await conn.execute("INSERT INTO t VALUES (1)")
+    await conn.execute(chain)
+    with pytest.raises(headrace.InvalidSavepointSpecificationError):
+        await inner.commit()
+    await outer.rollback()
+    assert [row[0] for row in await conn.fetch("SELECT a FROM t")] == ([1] if "COMMIT" in chain else [])
+
+
+async def test_savepoints_behind_and_chain_are_as_ever(conn: headrace.Connection, table: str) -> None:
+    async with conn.transaction():
+        await conn.execute("INSERT INTO t VALUES (1)")
+        await conn.execute("COMMIT AND CHAIN")
+        with pytest.raises(RuntimeError, match="own"):
+            async with conn.transaction():
+                await conn.execute("INSERT INTO t VALUES (2)")
+                raise RuntimeError("own")
+        async with conn.transaction():
+            await conn.execute("INSERT INTO t VALUES (3)")
+        asked = conn._driver.request_count
+    assert conn._driver.request_count == asked + 1
+    assert [row[0] for row in await conn.fetch("SELECT a FROM t ORDER BY a")] == [1, 3]
+
+
 async def test_a_query_logger_is_told_of_begin_and_savepoint(conn: headrace.Connection) -> None:
     told: list[headrace.LoggedQuery] = []
     with conn.query_logger(told.append):

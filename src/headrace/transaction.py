@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from headrace._client.interface import ConnectionInterface
-    from headrace._core.pipeline.commands import Commands
+    from headrace._core.pipeline.commands import Block, Commands
     from headrace._core.pipeline.requests import Command
 
 ISOLATION_LEVELS = {
@@ -159,7 +159,8 @@ class Transaction:
     """
 
     __slots__ = (
-        "_command", "_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint", "_state",
+        "_block", "_command", "_connection", "_deferrable", "_isolation", "_lease", "_open", "_readonly", "_savepoint",
+        "_state",
     )  # fmt: skip
 
     def __init__(
@@ -178,6 +179,7 @@ class Transaction:
         self._state = State.NEW
         self._savepoint: str | None = None
         self._command: Command | None = None
+        self._block: Block | None = None
         this = self._open = OpenTransaction()
         if isolation is not None:
             this.isolation = isolation
@@ -291,6 +293,7 @@ class Transaction:
                 connection._overlap = None
                 connection._driver.background("ROLLBACK")
             raise
+        self._block = self._commands.block
         this.starting = False
         self._state = State.STARTED
 
@@ -301,8 +304,8 @@ class Transaction:
             # A pooler may give the next request to another backend.
             return False
         if releases:
-            # It cannot fail then.
-            return session.status == "T" and not session.pending
+            # It cannot fail then, unless a statement such as COMMIT AND CHAIN has ended the block of the savepoint.
+            return session.status == "T" and not session.pending and session.commands.block is self._block
         # In a failed transaction the server's error is raised at once.
         return session.status != "E"
 

@@ -311,6 +311,27 @@ def test_what_was_queued_behind_the_end_of_a_block_that_could_not_begin_is_sent(
     assert behind.value == [(3,)]
 
 
+def test_nothing_of_a_block_that_could_not_begin_is_left_behind_a_request_that_was_cancelled() -> None:
+    talk, commands = begun(SERIALIZABLE)
+    first = talk.fetch(ECHO, 1)
+    assert talk.flush() == "PBEBES"
+    commands.put_off("SAVEPOINT a")
+    cancelled = talk.fetch(ECHO, 2)
+    block = commands.end_block()
+    assert block is not None
+    commit = talk.script("COMMIT", uncancellable=True)
+    block.ends_with(commit.request)
+    assert talk.cancel(cancelled) == DROPPED
+    assert talk.flush() == ""
+    talk.reply(refused())
+    check_could_not_begin(commit.error, first.error)
+    behind = talk.fetch(ECHO, 3)
+    assert talk.flush() == "BES"
+    talk.reply(rows(3))
+    assert behind.value == [(3,)]
+    assert talk.session.idle
+
+
 def test_the_rollback_of_a_block_that_could_not_begin_succeeds() -> None:
     talk, commands = begun(SERIALIZABLE)
     talk.fetch(ECHO, 1)
@@ -385,6 +406,32 @@ def test_a_statement_of_the_program_that_ends_the_block_is_what_it_asked_for(fir
     assert not commands.is_open
     talk.fetch(ECHO, 1)
     assert talk.flush() == "BES"
+
+
+@pytest.mark.parametrize("query", ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "SELECT 1; COMMIT AND CHAIN; SELECT 1"])
+def test_and_chain_ends_the_block_and_begins_another_one(query: str) -> None:
+    talk, commands = opened()
+    block = commands.block
+    if ";" in query:
+        call = talk.script(query)
+        assert talk.flush() == "Q"
+        talk.reply(*map(backend.command_complete, ("SELECT 1", "COMMIT", "SELECT 1")), backend.ready_for_query("T"))
+    else:
+        call = single(talk, query)
+        assert talk.flush() == "PBES"
+        talk.reply(backend.parse_complete() + done(query.partition(" ")[0], status="T"))
+    assert call.value
+    assert commands.is_open
+    assert commands.block is not block
+
+
+def test_a_return_to_a_savepoint_ends_no_block() -> None:
+    talk, commands = opened()
+    block = commands.block
+    talk.script("ROLLBACK TO a; RELEASE a", uncancellable=True)
+    assert talk.flush() == "Q"
+    talk.reply(*map(backend.command_complete, ("ROLLBACK", "RELEASE")), backend.ready_for_query("T"))
+    assert commands.block is block
 
 
 def test_nothing_of_a_block_is_sent_after_the_server_turns_out_not_to_have_it() -> None:

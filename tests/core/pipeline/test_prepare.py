@@ -162,6 +162,24 @@ def test_a_later_caller_may_find_the_table_that_the_first_one_missed() -> None:
     assert late.value == [(1,)]
 
 
+def test_nobody_gets_the_error_of_a_parse_whose_caller_has_given_up() -> None:
+    """The next caller may stand behind the end of the transaction that has failed."""
+    talk = echoing()
+    talk.script("BEGIN; SELEC")
+    assert talk.flush() == "Q"
+    talk.reply(failed("42601", status="E"))
+    early, end, late = talk.fetch(COLD), talk.script("ROLLBACK"), talk.fetch(COLD)
+    assert talk.flush() == "PDS"
+    assert talk.cancel(early) == DROPPED
+    talk.reply(failed("25P02", status="E"))
+    assert talk.flush() == "Q PDS"
+    talk.reply(simple("ROLLBACK"), described([], [NUMBER]))
+    assert end.value == "ROLLBACK"
+    assert talk.flush() == "BES"
+    talk.reply(rows(1))
+    assert late.value == [(1,)]
+
+
 def test_a_failing_parse_does_not_strand_a_strict_caller_behind_a_shared_one() -> None:
     """The next preparation goes ahead of the first that waits in the queue, whoever waits first."""
     talk = echoing()

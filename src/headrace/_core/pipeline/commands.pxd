@@ -7,24 +7,25 @@ from headrace._core.pipeline.statements cimport Statements
 
 cdef class Block:
     cdef:
+        long number               # of those of the session, from 1 on
         Command command           # its BEGIN, if that was put off
         readonly bint is_begun    # the server has begun it
         object failure            # the server has no such block (any more): why; None
         bint is_refused           # because it has refused BEGIN
         bint is_known             # and a caller has got that error
-        bint is_closed            # nothing is queued in it any more
-        Request last              # what was queued last in it, once it is closed; None for nothing
         Request end               # the COMMIT that ends it
 
-    cdef object error(self)
+    cdef object error(self, bint is_told=*)
 
 
 cdef class Commands:
     cdef:
         SendQueue send_queue
         Statements statements
-        Block block
+        readonly Block block      # the open one; None if there is none
+        long blocks               # how many there were
 
+    cdef Block begin_block(self)
     cdef int check(self) except -1
     cdef bint is_last(self, Command command) except -1
     cdef Command queue(self, str query, Block begins, object observer)

@@ -12,7 +12,7 @@ Source: PostgreSQL documentation, "Pipelining" (protocol-flow-pipelining).
 cimport cython
 
 from headrace._core.pipeline.connection_lost cimport text_of
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, OWN, PUT_OFF, QUEUED, WAITING, ExtendedQuery, Request
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, OWN, PUT_OFF, QUEUED, WAITING, ExtendedQuery, Request, SimpleQuery
 
 from headrace._core.pipeline.connection_lost import transaction_control
 from headrace.exceptions import InFailedSQLTransactionError, NoActiveSQLTransactionError, ProtocolError
@@ -28,15 +28,15 @@ cdef class Block:
     def has_begun(self) -> None:
         """BEGIN was executed."""
         self.is_begun = True
-        self.last = self.end = None
+        self.end = None
 
     def ends_with(self, Request request not None) -> None:
-        """Note the COMMIT of the block, behind its last request: it fails if BEGIN is refused."""
+        """Note the COMMIT of the block: it fails if BEGIN is refused."""
         if not self.is_begun:
             self.end = request
 
-    cdef object error(self):
-        """Return the error for one of its requests: the server has no such block."""
+    cdef object error(self, bint is_told=True):
+        """Return the error for one of its requests: the server has no such block. `is_told`: somebody gets it."""
         cdef object error
         if not self.is_refused:
             error = NoActiveSQLTransactionError(
@@ -44,7 +44,7 @@ cdef class Block:
                 hint=LOST_HINT)
             return error
         if not self.is_known:
-            self.is_known = True
+            self.is_known = is_told
             return self.failure
         error = InFailedSQLTransactionError(
             f'the transaction could not begin, so nothing of it is executed: {text_of(self.failure)}')
@@ -67,14 +67,13 @@ cdef class Commands:
 
         `observer.sent()` is told that it is sent, and `observer.shared()` of its end, or `observer.skipped()`.
         """
-        self.block = Block()
-        self.block.command = self.queue(query, self.block, observer)
-        return self.block.command
+        cdef Block block = self.begin_block()
+        block.command = self.queue(query, block, observer)
+        return block.command
 
     def begun(self) -> None:
         """Note that a BEGIN that was not put off has succeeded."""
-        self.block = Block()
-        self.block.is_begun = True
+        self.begin_block().is_begun = True
 
     def put_off(self, str query not None, observer=None):
         """Put a SAVEPOINT or RELEASE off; returns the command. Raises if the server has no block."""
@@ -95,11 +94,7 @@ cdef class Commands:
     def end_block(self):
         """Note that nothing is queued in the block from here on; returns the block, None if there is none."""
         cdef Block block = self.block
-        if block is not None:
-            block.is_closed = True
-            if not block.is_begun:
-                block.last = self.send_queue.unsent.last
-            self.block = None
+        self.block = None
         return block
 
     def forget_block(self) -> bool:
@@ -136,6 +131,13 @@ cdef class Commands:
 
     # -- what the session and the driver ask --------------------------------------------------------------------------
 
+    cdef Block begin_block(self):
+        """Note that what is queued from here on belongs to a new block."""
+        self.blocks += 1
+        self.block = Block()
+        self.block.number = self.blocks
+        return self.block
+
     cdef int check(self) except -1:
         """Raise if the block is open by the note alone."""
         if self.block is not None and self.block.failure is not None:
@@ -152,6 +154,7 @@ cdef class Commands:
     cdef Command queue(self, str query, Block begins, object observer):
         cdef Command command = Command(query, begins)
         command.observer = observer
+        command.within = self.block.number if self.block is not None else 0
         self.send_queue.unsent.append(command)
         self.send_queue.put_off += 1
         return command
@@ -180,7 +183,14 @@ cdef class Commands:
                 block.is_known = is_told(head)
                 return block
         block = self.block
-        if block is None or not idle or not block.is_begun or block.failure is not None:
+        if block is None or not block.is_begun or block.failure is not None:
+            return None
+        if not idle:
+            if begins_another(head):
+                # The savepoints have ended with the block.
+                self.block = Block()
+                self.block.number = block.number
+                self.block.is_begun = True
             return None
         if transaction_control(head.query)[1]:
             # The program has ended it by a statement of its own, and goes on outside of it.
@@ -191,26 +201,18 @@ cdef class Commands:
 
     cdef int fail_block(self, Block block) except -1:
         """Fail the requests of a block that the server does not have."""
-        cdef:
-            list requests = []
-            Request request = self.send_queue.unsent.first
-            bint complete = not block.is_closed
-        while request is not None:
-            requests.append(request)
-            if block.is_closed and request is block.last:
-                complete = True
-                break
-            request = request.next
-        if complete:
-            for request in requests:
-                if request.traits & PUT_OFF:
-                    request.state = DONE
-                    self.send_queue.unsent.remove(request)
-                    self.send_queue.put_off -= 1
-                elif request.state <= QUEUED and not request.traits & OWN:
-                    self.fail(request, block.error())
+        cdef Request request
+        for request in list(self.send_queue.unsent):
+            if request.within != block.number or request.state > QUEUED:
+                continue
+            if request.traits & PUT_OFF:
+                request.state = DONE
+                self.send_queue.unsent.remove(request)
+                self.send_queue.put_off -= 1
+            elif not request.traits & OWN:
+                self.fail(request, block.error(request.is_wanted()))
         if block.end is not None and block.is_refused and block.end.state <= QUEUED:
-            self.fail(block.end, block.error())
+            self.fail(block.end, block.error(block.end.is_wanted()))
         return 0
 
     cdef int fail(self, Request request, object error) except -1:
@@ -229,12 +231,20 @@ cdef class Commands:
         return 0
 
 
+cdef bint begins_another(Request head) except -1:
+    """Return whether the server has ended the block of a request and begun another one, as COMMIT AND CHAIN asks for."""
+    if isinstance(head, SimpleQuery):
+        if not (<SimpleQuery>head).has_ended:
+            return False
+    elif head.status != 'COMMIT' and head.status != 'ROLLBACK':
+        return False
+    return transaction_control(head.query)[1]
+
+
 cdef bint is_told(Request head) except -1:
     """Return whether somebody gets the error of a request."""
-    cdef Request waiting
+    cdef list waiting
     if head.prepares is None:
         return head.state != ABANDONED and head.is_wanted()
-    for waiting in head.prepares.waiting:
-        if waiting.state != DONE:
-            return True
-    return False
+    waiting = head.prepares.waiting
+    return len(waiting) > 0 and (<Request>waiting[0]).state != DONE

@@ -181,6 +181,8 @@ cdef class Session:
         """
         cdef ExtendedQuery bound
         self.check_open()
+        if self.commands.block is not None:
+            request.within = self.commands.block.number
         if isinstance(request, ExtendedQuery):
             bound = <ExtendedQuery>request
             if bound.statement is None:

@@ -732,9 +732,17 @@ cdef class Statements:
         return self.let_go(statement)
 
     cdef int has_failed(self, Statement statement, object error, bint unseen) except -1:
-        """The first that waits gets the error, unless it is `unseen`; for the next the text is prepared again."""
-        cdef ExtendedQuery request, failed = None
-        for request in self.no_longer_waiting(statement):
+        """The first that waits gets the error, unless it is `unseen`; for the next the text is prepared again.
+
+        If the first one was dropped, nobody gets it: the preparation stood in the place of that one, perhaps in a
+        transaction that had failed, and the next may stand behind its end.
+        """
+        cdef:
+            list waiting = self.no_longer_waiting(statement)
+            ExtendedQuery request, failed = None
+        if waiting and (<ExtendedQuery>waiting[0]).state == DONE:
+            unseen = True
+        for request in waiting:
             if request.state == DONE:
                 continue
             if failed is None and not unseen:
