@@ -59,6 +59,11 @@ async def test_an_extension_whose_files_the_server_lacks(conn: headrace.Connecti
     assert "CREATE EXTENSION unheard_of" in str(raised.value.hint)
 
 
+async def test_the_base_of_the_extensions_is_none(conn: headrace.Connection) -> None:
+    with pytest.raises(TypeError, match=r"Extension\(\) has no types: write Hstore\(\), Pgvector\(\) or Postgis\(\)"):
+        await extensions.Extension().register(conn)
+
+
 async def test_a_pool_is_told_where_extensions_go(pool: MakePool) -> None:
     with pytest.raises(InterfaceError, match="expected to get a connection, got Pool") as raised:
         await Hstore().register(await pool())

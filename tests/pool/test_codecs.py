@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import headrace
-from headrace import TypeCodec
+from headrace import TypeCodec, extensions
 
 JSON = TypeCodec(typename="jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
 
@@ -66,9 +66,17 @@ async def test_a_codec_that_cannot_be_set_fails_the_opening(
 @pytest.mark.parametrize(
     ("codecs", "message"),
     [
-        ([5], "codecs is expected to be a list of headrace.TypeCodec or headrace.extensions, got 5"),
+        (
+            [5],
+            r"codecs is expected to be a list of headrace.TypeCodec\(...\) and of headrace.extensions, such as "
+            r"Pgvector\(\), got 5$",
+        ),
         (JSON, None),
-        ({"jsonb": JSON}, "headrace.TypeCodec or headrace.extensions, got 'jsonb'"),
+        ({"jsonb": JSON}, "got 'jsonb'$"),
+        ([extensions.Extension()], "got <headrace.*Extension object at"),
+        (extensions.Extension, r"got <class '[\w.]+Extension'>$"),
+        ([extensions.Pgvector], r"got <class 'headrace.extensions.Pgvector'>: write Pgvector\(\)$"),
+        (TypeCodec, r"got <class '[\w.]+TypeCodec'>: write TypeCodec\(...\)$"),
     ],
 )
 async def test_what_is_no_codec(pool: Any, codecs: Any, message: str | None) -> None:
@@ -76,7 +84,7 @@ async def test_what_is_no_codec(pool: Any, codecs: Any, message: str | None) -> 
         shared = await pool(min_size=1, codecs=codecs)
         assert await shared.fetchval("SELECT '1'::jsonb") == 1
         return
-    with pytest.raises(headrace.InterfaceError, match=message):
+    with pytest.raises(TypeError, match=message):
         await pool(codecs=codecs)
 
 

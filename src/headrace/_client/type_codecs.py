@@ -95,14 +95,21 @@ class Extension:
     typenames: ClassVar[tuple[str, ...]]
     """The types that get a codec. An older version of the extension may lack some."""
 
+    @property
+    def _is_whole(self) -> bool:
+        """True if it says which types it is for."""
+        return hasattr(self, "extension") and hasattr(self, "typenames")
+
     async def register(self, connection: Any) -> None:
         """Have values of the extension's types converted on a connection, also in arrays, composites, ranges and COPY.
 
         The types are found in whatever schema the extension was installed. It costs one round trip, and another one
         if nothing is known of the types yet; each may take the connection's `command_timeout`. Raises
-        UnsupportedServerFeatureError if the extension is not installed in the database, and InterfaceError for
-        anything but a connection.
+        UnsupportedServerFeatureError if the extension is not installed in the database, InterfaceError for anything
+        but a connection, and TypeError for an Extension() itself, which is only the base of the others.
         """
+        if not self._is_whole:
+            raise TypeError(f"{type(self).__name__}() has no types: write Hstore(), Pgvector() or Postgis()")
         driver = getattr(connection, "_driver", None)
         if driver is None:
             raise InterfaceError(
@@ -123,11 +130,15 @@ class Extension:
 
 
 def checked_codecs(codecs: Iterable[TypeCodec | Extension]) -> tuple[TypeCodec | Extension, ...]:
-    """Return the codecs as a tuple; raises InterfaceError for anything that is neither a TypeCodec nor an Extension."""
+    """Return the codecs as a tuple; raises TypeError for anything but a TypeCodec or an extension."""
     given = tuple(codecs) if isinstance(codecs, Iterable) and not isinstance(codecs, (str, bytes)) else (codecs,)
     for codec in given:
-        if not isinstance(codec, (TypeCodec, Extension)):
-            raise InterfaceError(
-                f"codecs is expected to be a list of headrace.TypeCodec or headrace.extensions, got {shown(codec)}"
+        if not isinstance(codec, (TypeCodec, Extension)) or (isinstance(codec, Extension) and not codec._is_whole):
+            remedy = ""
+            if isinstance(codec, type) and issubclass(codec, (TypeCodec, Extension)) and codec is not Extension:
+                remedy = f": write {codec.__name__}({'...' if codec is TypeCodec else ''})"
+            raise TypeError(
+                "codecs is expected to be a list of headrace.TypeCodec(...) and of headrace.extensions, such as "
+                f"Pgvector(), got {shown(codec)}{remedy}"
             )
     return given
