@@ -13,7 +13,7 @@ import pytest
 import headrace
 from headrace._connect import hosts
 from headrace.pool import acquire, maintenance, scheduler
-from tests.servers import Cluster, Replicas, until
+from tests.servers import Cluster, Replicas
 
 pytestmark = pytest.mark.fault(number=51)
 
@@ -222,24 +222,3 @@ async def test_the_state_of_each_host_is_told(written: Replicas) -> None:
     ) as late:
         await headrace.connect(written.dsn(target_session_attrs="primary"), timeout=2)
     assert headrace.is_safe_to_retry(late.value)
-
-
-async def test_a_pool_is_told_that_its_host_is_down(own_server: Cluster) -> None:
-    """As by a check on another connection. Nobody waits for the server any more."""
-    own_server.sql("CREATE TABLE written (token int)")
-    async with pool_of(own_server.dsn(), min_size=2, max_size=2) as pool:
-        running = [asyncio.create_task(pool.fetchval("SELECT pg_sleep(600)")) for _ in range(2)]
-        await asyncio.to_thread(until, lambda: pool.stats().in_flight == 2, "both are busy")
-        waiting = [
-            asyncio.create_task(pool.execute("INSERT INTO written VALUES (1)")),
-            asyncio.create_task(pool.acquire().__aenter__()),
-        ]
-        while pool.stats().waiting < 2:
-            await asyncio.sleep(0)
-        pool._host_is_down(headrace.InterfaceError("the host is down", safe_to_retry=True))
-        failed = await asyncio.gather(*running, *waiting, return_exceptions=True)
-        assert [headrace.is_safe_to_retry(error) for error in failed if isinstance(error, BaseException)] == [True] * 4
-        assert [str(error) for error in failed[2:]] == ["the host is down"] * 2
-        assert pool.stats().closed == {"host_down": 2}
-        assert await pool.execute("INSERT INTO written VALUES (2)") == "INSERT 0 1"
-        assert own_server.sql("SELECT token FROM written") == [(2,)]

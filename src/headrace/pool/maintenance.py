@@ -548,23 +548,6 @@ class Maintenance:
         if self._look is not None:
             self._look.cancel()
 
-    def drop(self, error: BaseException) -> None:
-        """Close all connections at once, because their host is known to be down, and fail the callers that wait.
-
-        Calls in flight end as after a loss. Those that have not been sent get a copy of `error`. The pool stays open.
-        """
-        if not self._running:
-            return
-        self._dropped()
-        self.scheduler.next_generation(boot_time())
-        self._back_off(error)
-        for pooled in [*self.scheduler.draining.values(), *self.scheduler.connections.values()]:
-            if pooled.gone:
-                pooled.connection.terminate()
-            else:
-                self.retire(pooled, Reason.HOST_DOWN, at_once=True)
-        self.fail_all(error)
-
     def fail_all(self, error: BaseException) -> None:
         """Fail all waiting claims. Each gets a copy of the error, to add notes to."""
         for claim in self.scheduler.claims():

@@ -146,7 +146,7 @@ class Pool(Generic[RecordT_co]):
         except InterfaceError as error:
             raise TypeError(str(error)) from None
         self._record_class = record_class
-        self._command_timeout = checked_command_timeout(command_timeout)
+        command_timeout = checked_command_timeout(command_timeout)
         self._loop = loop
         limits = checked_limits(min_size, max_size, max_queries, max_inactive_connection_lifetime, max_lifetime)
         self._init_size = checked_init_size(init_size, limits)
@@ -167,7 +167,7 @@ class Pool(Generic[RecordT_co]):
         )
         self._dispatcher = self._maintenance.dispatcher
         self._shared_calls = SharedCalls(
-            self._dispatcher, connection_class, record_class, self._command_timeout, leases_always
+            self._dispatcher, connection_class, record_class, command_timeout, leases_always
         )
         self._is_plain_read = self._dispatcher.is_plain_read
         self._leases = Leases(self._maintenance, setup=setup, reset=reset)
@@ -356,7 +356,7 @@ class Pool(Generic[RecordT_co]):
     ) -> ResultIterator[Any]:
         self._check()
         query, args = bound_each(query, checked_elements(args))
-        options = options.checked(self._command_timeout)
+        options = options.checked(self._shared_calls.command_timeout)
         is_shared = self._shared_calls.takes(method) and not options.pipeline_writes
         if not is_shared or self._dispatcher.leases(query):
             return each_on_lease(self._for_call, method, query, args, column, rows, options)
@@ -502,13 +502,6 @@ class Pool(Generic[RecordT_co]):
             self._check()
             self._maintenance.expire(Reason.EXPIRED)
 
-    def _host_is_down(self, error: BaseException) -> None:
-        """Close all connections at once, and fail the callers that wait with copies of `error`. The pool stays open.
-
-        For those who know by other means that its host is down. The pool goes on trying to connect, after a pause.
-        """
-        self._maintenance.drop(error)
-
     def set_connect_args(self, dsn: str | None = None, **connect_kwargs: Any) -> None:
         """Change the arguments for connections opened from now on. See `expire_connections()` for the others."""
         arguments = HiddenArguments(dsn, **connect_kwargs)
@@ -518,7 +511,7 @@ class Pool(Generic[RecordT_co]):
         self._arguments = arguments
         self._forget_types()
         self._scheduler.max_pipeline = max_pipeline
-        self._command_timeout = self._shared_calls.command_timeout = command_timeout
+        self._shared_calls.command_timeout = command_timeout
 
     # -- closing ---------------------------------------------------------------------------------------------------
 
