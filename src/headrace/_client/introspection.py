@@ -18,7 +18,7 @@ from headrace._io.driver import KIND_ROWS, KIND_VALUE
 from headrace.exceptions import PostgresError, UnsupportedServerFeatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from headrace._core.pipeline.requests import Request
     from headrace._io.driver import Driver
@@ -62,7 +62,7 @@ async def type_oid(driver: Driver, typename: str, schema: str, timeout: float | 
     oid = await _answer(driver, driver.execute_statement(question, names, KIND_VALUE, 1, 0, Record), timeout)
     if oid is None:
         raise ValueError(f"unknown type: {schema}.{typename}{await _elsewhere(driver, typename, timeout)}")
-    await _learn(driver, [oid], timeout)
+    await learn_types(driver, [oid], timeout)
     return oid  # type: ignore[no-any-return]
 
 
@@ -82,8 +82,8 @@ async def _answer(driver: Driver, request: Request, timeout: float | None) -> An
     return result
 
 
-async def _learn(driver: Driver, oids: list[int], timeout: float | None) -> None:
-    """Have the session's type map know these types."""
+async def learn_types(driver: Driver, oids: Sequence[int], timeout: float | None) -> None:
+    """Have the session's type map know these types. The server is asked for those that are not known yet."""
     types = driver.session.types
     missing = types.missing(oids)
     if missing:
@@ -106,7 +106,7 @@ async def extension_types(
     if not rows:
         raise await _not_installed(driver, extension, timeout)
     found = {name: oid for name, oid in rows if name is not None}
-    await _learn(driver, list(found.values()), timeout)
+    await learn_types(driver, list(found.values()), timeout)
     return found
 
 

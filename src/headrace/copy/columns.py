@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY
+from headrace._client.introspection import learn_types
 from headrace._core.pipeline.prepare import own_statement
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
@@ -33,7 +33,7 @@ ATTRIBUTES = """\
 SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a
 WHERE a.attrelid = pg_catalog.to_regclass($1::pg_catalog.text) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum"""
-BOOL, TEXT, OID, OIDS = 16, 25, 26, 1028
+BOOL, TEXT, OID = 16, 25, 26
 
 BINARY: dict[str, object] = {"format": "binary"}
 AS_TEXT: dict[str, object] = {"format": "text"}
@@ -87,7 +87,7 @@ async def encoder(
                 driver.observer.refused(command.from_stdin(table, columns, {}, None, True), (), error, "copy")
             raise
         # A description has the base type of a domain, so domains are still missing.
-        await _look_up(driver, oids, timeout)
+        await learn_types(driver, oids, timeout)
     return make(driver.session.types, names, [types[name] for name in names], table), columns
 
 
@@ -171,16 +171,6 @@ def _question(driver: Driver, table: str) -> Query:
     """Queue the question about the columns of a table."""
     question = own_statement(ATTRIBUTES, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
     return driver.execute_statement(question, (table,), KIND_ROWS, 0, 0, Record)
-
-
-async def _look_up(driver: Driver, oids: list[int], timeout: float | None) -> None:
-    """Have the session's type map know some types."""
-    types = driver.session.types
-    missing = types.missing(oids)
-    if missing:
-        question = own_statement(INTROSPECTION_QUERY, (OIDS,), INTROSPECTION_COLUMNS)
-        request = driver.execute_statement(question, (missing,), KIND_ROWS, 0, 0, Record)
-        types.learn(missing, await driver.reply(request, timeout))
 
 
 def _types(attributes: list[Any], columns: list[str] | None) -> dict[str, int]:

@@ -19,6 +19,7 @@ from operator import itemgetter
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headrace._client.introspection import learn_types
 from headrace._client.timeouts import time_limit
 from headrace._core.pipeline.copy import RowEncoder
 from headrace._io.driver import KIND_ROWS, KIND_STATUS
@@ -36,7 +37,7 @@ from headrace.exceptions import (
 from headrace.insert.command import Command, returning_list
 from headrace.insert.conflict import Conflict
 from headrace.insert.records import CHUNK_ROWS, Progress, Records
-from headrace.insert.table import Table, described, has_rows_as_tuples, look_up
+from headrace.insert.table import Table, described, has_rows_as_tuples
 from headrace.rows import one_object_a_row
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Insertion:
             if table is None or not columns or any(name not in table.columns for name in columns):
                 await self._refused(quoted, columns, table)
                 raise InterfaceError(f"{quoted} has no columns that records could be inserted into")
-            await look_up(driver, table.types_of(columns))
+            await learn_types(driver, table.types_of(columns), None)
             self._records.into(table, columns, driver.session.types)
             if self._takes_copy(table, columns):
                 self._count = await self._by_copy(table.quoted, columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from headrace._core.codecs.typemap import INTROSPECTION_COLUMNS, INTROSPECTION_QUERY
+from headrace._client.introspection import learn_types
 from headrace._core.pipeline.prepare import own_statement
 from headrace._core.rows.record import Record
 from headrace._io.driver import KIND_ROWS
@@ -34,7 +34,7 @@ WHERE c.oid = pg_catalog.to_regclass($1::pg_catalog.text)
 ORDER BY a.attnum"""
 # Subqueries instead of joins: planning the joins took half as long again.
 
-BOOL, TEXT, OID, OIDS = 16, 25, 26, 1028
+BOOL, TEXT, OID = 16, 25, 26
 ANSWER = list(
     {
         "schema": TEXT, "name": TEXT, "kind": TEXT, "row_type": OID, "array_type": OID, "has_rules": BOOL,
@@ -140,16 +140,6 @@ async def has_rows_as_tuples(driver: Driver, table: Table) -> bool:
         or known.attribute_types != tuple(each.type for each in table.columns.values())
     ):
         types.catalogue.forget([table.array_type])
-    await look_up(driver, [table.array_type])
+    await learn_types(driver, [table.array_type], None)
     codec = types.codec(table.row_type)
     return codec is not None and codec.kind == "composite"
-
-
-async def look_up(driver: Driver, oids: Sequence[int]) -> None:
-    """Have the session's type map know some types."""
-    types = driver.session.types
-    missing = types.missing(oids)
-    if missing:
-        question = own_statement(INTROSPECTION_QUERY, (OIDS,), INTROSPECTION_COLUMNS)
-        request = driver.execute_statement(question, (missing,), KIND_ROWS, 0, 0, Record)
-        types.learn(missing, await driver.reply(request, None))
