@@ -262,6 +262,8 @@ class Labelled(Transaction):
 
     __slots__ = ("label",)
 
+    label: str
+
     def _begin(self) -> str:
         return f"BEGIN /* {self.label} */"
 
