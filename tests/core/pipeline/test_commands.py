@@ -241,6 +241,40 @@ def test_a_script_is_not_sent_if_the_savepoint_is_refused() -> None:
     assert call.error.__cause__ is failing.error
 
 
+@pytest.mark.parametrize("query", ["COMMIT", "ROLLBACK"])
+def test_the_end_of_a_block_is_sent_if_a_savepoint_ahead_of_it_is_refused(query: str) -> None:
+    """What stood between them was cancelled. The server would keep the block open."""
+    talk, commands = opened()
+    commands.put_off("SAVEPOINT a")
+    cancelled = talk.fetch(ECHO, 1)
+    commands.end_block()
+    end = talk.script(query, uncancellable=True)
+    assert talk.cancel(cancelled) == DROPPED
+    assert talk.flush() == "PBES"
+    talk.reply(refused("no more memory", "53200", status="E"))
+    assert talk.flush() == "Q"
+    talk.reply(simple("ROLLBACK"))
+    if query == "ROLLBACK":
+        assert end.value == "ROLLBACK"
+    else:
+        assert isinstance(end.error, headrace.InFailedSQLTransactionError)
+        assert end.error.__cause__.sqlstate == "53200"
+    assert talk.session.idle
+
+
+@pytest.mark.parametrize("query", ["COMMIT", "ROLLBACK"])
+def test_the_end_of_a_block_is_not_sent_if_the_begin_ahead_of_it_is_refused(query: str) -> None:
+    talk, commands = begun(SERIALIZABLE, max_pipeline=1)
+    cancelled = talk.fetch(ECHO, 1)
+    commands.end_block()
+    end = talk.script(query, uncancellable=True)
+    assert talk.cancel(cancelled) == DROPPED
+    assert talk.flush() == "PBES"
+    talk.reply(refused())
+    assert talk.flush() == ""
+    assert isinstance(end.error, headrace.FeatureNotSupportedError)
+
+
 # -- refused -----------------------------------------------------------------------------------------------------------
 
 
@@ -309,6 +343,20 @@ def test_what_was_queued_behind_the_end_of_a_block_that_could_not_begin_is_sent(
     assert talk.flush() == "BES"
     talk.reply(rows(3))
     assert behind.value == [(3,)]
+
+
+def test_nobody_waits_for_the_end_of_a_savepoint_that_gets_the_error_of_a_begin() -> None:
+    """So commit() gets it."""
+    talk, commands = begun(SERIALIZABLE)
+    call = talk.fetch(ECHO, 1)
+    assert talk.flush() == "PBEBES"
+    end = talk.script("ROLLBACK TO a; RELEASE a", uncancellable=True)
+    for given_up in (call, end):
+        given_up.waiter.settled = True
+        talk.cancel(given_up)
+    talk.session.cancellation.delivered()
+    talk.reply(refused())
+    assert isinstance(commands.refusal(), headrace.FeatureNotSupportedError)
 
 
 def test_nothing_of_a_block_that_could_not_begin_is_left_behind_a_request_that_was_cancelled() -> None:

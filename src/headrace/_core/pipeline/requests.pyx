@@ -319,7 +319,10 @@ cdef class Ahead:
 
 
 cdef class Opening(Request):
-    """A Sync for commands whose follower cannot take them along. The follower is not sent if one of them is refused."""
+    """A Sync for commands whose follower cannot take them along. The follower is not sent if one of them is refused.
+
+    The end of a block is sent all the same, unless that could not begin: the server would keep it open.
+    """
 
     def __cinit__(self, Request follower not None):
         self.traits = UNCANCELLABLE | BARRIER
@@ -335,9 +338,10 @@ cdef class Opening(Request):
         cdef:
             Request follower = self.follower
             object error = self.error
+            bint has_begun = self.ahead is None or self.ahead.block is None or self.ahead.block.is_begun
         self.follower = None
         Request.settle(self)
-        if error is not None and follower.state != DONE:
+        if error is not None and follower.state != DONE and not (has_begun and follower.traits & UNCANCELLABLE):
             follower.fail(error)
         return 0
 
