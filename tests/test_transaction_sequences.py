@@ -349,7 +349,9 @@ class Life:
         """Call for something, and have it queued."""
         connection, token = self.connection, self.number()
         session = connection._driver.session
-        kind = self.chance.choice(["text"] * 4 + ["argument"] * 4 + ["script", "fail", "batch", "prepare", "chain", "chain"])
+        kind = self.chance.choice(
+            ["text"] * 4 + ["argument"] * 4 + ["script", "fail", "batch", "prepare", "chain", "chain"]
+        )
         call: Awaitable[Any]
         sqls: tuple[str, ...] = (f"INSERT INTO t VALUES ({token})",)
         tokens: tuple[int, ...] = (token,)
