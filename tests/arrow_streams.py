@@ -156,3 +156,28 @@ class Counted:
     def is_clean(self) -> bool:
         """True if every part that was exported has been released exactly once."""
         return self.released.is_set() and self.alive == 0 and self.twice == 0
+
+
+pointer_of: Any = ctypes.pythonapi.PyCapsule_GetPointer
+pointer_of.restype = ctypes.c_void_p
+pointer_of.argtypes = [ctypes.py_object, ctypes.c_char_p]
+
+
+def check_array(exported: Any, length: int) -> None:
+    """Check what a capsule with an array says of itself: lengths, and the NULLs that it counts."""
+    _check(ArrowArray.from_address(pointer_of(exported, b"arrow_array")), length)
+
+
+def _check(array: Any, length: int) -> None:
+    assert array.length >= length
+    assert array.offset == 0
+    assert 0 <= array.null_count <= array.length
+    if array.n_buffers:
+        validity = array.buffers[0]
+        assert validity or not array.null_count, "NULLs without a bitmap"
+        if validity:
+            bits = int.from_bytes(ctypes.string_at(validity, (array.length + 7) // 8), "little")
+            ones = (bits & ((1 << array.length) - 1)).bit_count()
+            assert ones == array.length - array.null_count, f"{ones} of {array.length}, {array.null_count} NULLs"
+    for child in range(array.n_children):
+        _check(array.children[child].contents, 0)

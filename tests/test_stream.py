@@ -730,10 +730,13 @@ async def test_cancelled_at_every_step(conn: headrace.Connection, pool: MakePool
     """The loop goes on by one tick after the other until the stream has come to its end."""
     shared = await pool(min_size=1, max_size=1)
 
-    async def read(source: Any) -> int:
+    async def read_rows(source: Any) -> int:
         return len([row async for row in source.stream(SERIES, 30_000)])
 
-    for source in (conn, shared):
+    async def read_batches(source: Any) -> int:
+        return sum([len(batch) async for batch in source.stream_arrow(SERIES, 30_000, batch_rows=1000)])
+
+    for source, read in ((conn, read_rows), (shared, read_rows), (conn, read_batches), (shared, read_batches)):
         for ticks in range(200):
             task = asyncio.create_task(read(source))
             for _ in range(ticks):

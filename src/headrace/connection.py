@@ -60,7 +60,7 @@ from headrace._io.driver import KIND_ROWS, KIND_STATUS
 from headrace._io.each import Each
 from headrace._io.each_sender import ConnectionSender
 from headrace._sql.named_parameters import bound, bound_each, unbound_text
-from headrace.arrow import BATCH_ROWS, ArrowStream, checked_batch_rows
+from headrace.arrow import BATCH_ROWS, ArrowStream, batches
 from headrace.arrow import OutOfRange as ArrowOutOfRange
 from headrace.copy import CopyReader, CopyWriter
 from headrace.copy import command as copy_command
@@ -758,19 +758,19 @@ class Connection(Generic[RecordT_co]):
     ) -> ArrowStream:
         """Return the rows of a query as record batches in Arrow's format: `async for batch in ...`, or `async with`.
 
-        A batch has `batch_rows` rows, and the last one those that are left. Memory is bounded by three batches. Inside
-        a transaction each batch is a request of its own, and other queries run in between. Outside of one the stream
-        owns the connection to its end. On a pool it takes a lease. The snapshot and the server's `statement_timeout`
-        last as long as the reader takes.
+        A batch has `batch_rows` rows, and the last one those that are left. Memory is bounded: outside of a transaction
+        the next batch is read while you have one, or 256 kB of smaller ones. Inside a transaction each batch is a
+        request of its own, and other queries run in between. In all else it is a stream as `stream()` returns it:
+        ownership of the connection, the lease of a pool, `timeout`, cancellation and ending early are the same.
 
-        `timeout` limits each wait for the server. The other options and the errors are those of `fetch_arrow()`, and
-        ValueError for bad `batch_rows`. The query must return rows (InterfaceError). If the reader is cancelled or
-        closes the stream, a query that still runs is cancelled on the server, and the connection stays usable.
-        Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
+        The other options are those of `fetch_arrow()`. An error in the middle, of the server, of a value or of the
+        connection, is raised after the batches that were complete before it. Raises ValueError for bad `batch_rows`,
+        and InterfaceError for a query that returns no rows. Source: PostgreSQL documentation, "Extended Query"
+        (protocol-flow-ext-query).
         """
-        shape = ArrowShape(decimal, out_of_range)
+        shape = batches(batch_rows, decimal, out_of_range)
         query, args = bound(query, args)
-        return ArrowStream(self._for_copy(), query, args, shape, checked_batch_rows(batch_rows), timeout)
+        return ArrowStream(Rows(self._for_stream(query), query, args, shape, None, timeout))
 
     # -- cursors, statements, transactions -------------------------------------------------------------------------
 
@@ -1712,7 +1712,6 @@ class Connection(Generic[RecordT_co]):
         self._left_managed = self._is_managed()
         self._left_unsent = self._forget_transactions()
         self._driver.end_row_streams(released(self))
-        self._driver.end_streams()
         self._proxy = None
         return self._listeners.end_lease(self)
 

@@ -14,12 +14,14 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic
 
 from headrace._client.timeouts import time_limit
+from headrace._core.arrow.result import ArrowShape
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
 from headrace.exceptions._values import shown
 from headrace.rows.type_vars import RowT_co
 
 if TYPE_CHECKING:
     from headrace._client.interface import ConnectionInterface
+    from headrace._core.arrow.result import Schema
     from headrace._core.pipeline.requests import Query
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._core.rows.record import Record
@@ -79,7 +81,7 @@ class CursorFactory(Generic[RowT_co]):
 
     async def _open(self) -> Cursor[RowT_co]:
         portal = self._portal("__await__")
-        await portal.open()
+        await portal.open("CursorFactory.__await__()")
         return Cursor(portal)
 
     def _portal(self, method: str) -> Portal:
@@ -91,8 +93,8 @@ class CursorFactory(Generic[RowT_co]):
 class Portal:
     """A portal on the server, opened by the first request that needs it."""
 
-    __slots__ = ("_held", "_lease", "_lost", "_objects", "_opener", "_record_class", "_statement", "args", "connection",
-                 "exhausted", "grouped", "name", "opened", "query", "received", "timeout")  # fmt: skip
+    __slots__ = ("_batch_rows", "_held", "_lease", "_lost", "_objects", "_opener", "_record_class", "_statement", "args",
+                 "connection", "exhausted", "grouped", "name", "opened", "query", "received", "timeout")  # fmt: skip
 
     def __init__(
         self,
@@ -113,6 +115,8 @@ class Portal:
         self.timeout = timeout
         """Seconds for opening it, and for each batch of an iteration."""
         self._record_class = record_class
+        self._batch_rows = record_class.batch_rows if isinstance(record_class, ArrowShape) else 0
+        """The rows of a record batch in Arrow's format; 0 if rows become something else."""
         self.name = f"headrace_portal_{next(_numbers):x}"
         self.opened = False
         self.exhausted = False
@@ -121,7 +125,7 @@ class Portal:
         self.grouped = False
         """True if several rows may become one object."""
         self._objects: deque[Any] = deque()
-        """Objects with lists that were read and not yet asked for."""
+        """Objects with lists, or record batches, that were read and not yet asked for."""
         self._lost = False
 
     @property
@@ -141,9 +145,14 @@ class Portal:
                 "`connection.stream(...)`.",
             )
 
-    async def open(self) -> None:
+    @property
+    def schema(self) -> Schema | None:
+        """The columns in Arrow's format, if they are asked for so and it is open."""
+        return self._opener.schema if self._opener is not None else None
+
+    async def open(self, method: str) -> None:
         """Bind the portal without fetching anything."""
-        self.check("CursorFactory.__await__()")
+        self.check(method)
         await self._request(-1, self.timeout)
 
     async def fetch(self, method: str, limit: int, timeout: float | None) -> list[Any]:
@@ -162,9 +171,10 @@ class Portal:
         return await self._fetch_objects(limit, timeout)
 
     async def _fetch_objects(self, limit: int, timeout: float | None) -> list[Any]:
-        """Fetch the next objects with lists, at most `limit`.
+        """Fetch the next objects with lists, or record batches, at most `limit`.
 
-        Nobody knows how many rows they have. Asked for row by row, an object of many would cost a round trip for each.
+        Nobody knows how many rows an object with a list has. Asked for row by row, an object of many would cost a round
+        trip for each. A record batch has a known number, but for those before a column of 2 GB.
         """
         objects = self._objects
         if len(objects) < limit and not self.exhausted:
@@ -174,12 +184,12 @@ class Portal:
                     hint="Open another cursor.",
                 )
             async with time_limit(self.connection._timeout(timeout), "the fetch"):
-                rows = max(PREFETCH, limit - len(objects))
+                rows = self._batch_rows or max(PREFETCH, limit - len(objects))
                 while len(objects) < limit and not self.exhausted:
                     self._lost = True
                     objects.extend(await self._request(rows, inf))
                     self._lost = False
-                    rows *= 2
+                    rows = self._batch_rows or 2 * rows
         return [objects.popleft() for _ in range(min(limit, len(objects)))]
 
     async def _request(self, limit: int, timeout: float | None) -> list[Any]:

@@ -10,7 +10,7 @@ from headrace import cursor as cursors
 from headrace._client.streamed_batch import run_batch
 from headrace._core.arrow.result import ArrowShape, ArrowTable
 from headrace._io.driver import KIND_ARROW, KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.arrow import OutOfRange
+from headrace.arrow import BATCH_ROWS, ArrowStream, OutOfRange, batches
 from headrace.rows.type_vars import RecordT_co
 from headrace.rows.values import checked_value, value_class
 from headrace.stream import Rows, Stream, Unleased
@@ -142,6 +142,19 @@ class PreparedStatement(Generic[RecordT_co]):
         statement = self._check("stream")
         rows = self._rows_as(None, row)
         return Stream(Rows(Unleased(self._connection), statement.query, args, rows, prefetch, timeout, statement))
+
+    def stream_arrow(
+        self,
+        *args: object,
+        batch_rows: int = BATCH_ROWS,
+        timeout: float | None = None,
+        decimal: tuple[int, int] | None = None,
+        out_of_range: OutOfRange = "error",
+    ) -> ArrowStream:
+        """Return the rows of the statement as record batches. See `Connection.stream_arrow()`."""
+        statement = self._check("stream_arrow")
+        shape = batches(batch_rows, decimal, out_of_range)
+        return ArrowStream(Rows(Unleased(self._connection), statement.query, args, shape, None, timeout, statement))
 
     async def explain(self, *args: object, analyze: bool = False) -> Any:
         """Return the server's plan for the statement as parsed JSON.

@@ -1,5 +1,7 @@
 """Streams: the rows of a query as they come, in memory that does not grow with their number.
 
+The rows may come as record batches in Arrow's format: then the row plan of the request makes batches of them, and all else is
+the same.
 Outside of a transaction a stream is one execution that owns its connection to the end. A slow reader slows the server
 down. Inside a transaction it is a cursor, and other queries run between its batches. On a pool it takes a lease.
 Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
@@ -11,12 +13,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace._client.timeouts import time_limit
+from headrace._core.arrow.result import ArrowShape
 from headrace._io.stream import Stream
 from headrace.cursor import Portal, Prefetch, checked_prefetch
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
 
 if TYPE_CHECKING:
     from headrace._client.interface import ConnectionInterface
+    from headrace._core.arrow.result import Schema
     from headrace._core.pipeline.row_stream import RowStream
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._core.rows.record import Record
@@ -60,10 +64,11 @@ class Unleased:
 class Rows:
     """The source of a `Stream`: opens it with the first batch, and ends it with the last.
 
-    `prefetch` is the number of rows to read ahead, None for as many as fit into the usual number of bytes.
+    `rows` is the class of the rows, or an ArrowShape for record batches. `prefetch` is the number of rows to read ahead,
+    None for as many as fit into the usual number of bytes.
     """
 
-    __slots__ = ("_args", "_lease", "_prefetch", "_query", "_reader", "_rows", "_statement", "_timeout")
+    __slots__ = ("_args", "_lease", "_prefetch", "_query", "_reader", "_rows", "_schema", "_statement", "_timeout")
 
     def __init__(
         self,
@@ -83,14 +88,27 @@ class Rows:
         self._prefetch = checked_prefetch(prefetch)
         self._timeout = timeout
         self._reader: _Owning | _Sharing | None = None
+        self._schema: Schema | None = None
+
+    @property
+    def schema(self) -> Schema | None:
+        """The columns in Arrow's format, also after the end; None before it is open."""
+        if self._reader is not None:
+            self._schema = self._reader.schema
+        return self._schema
 
     async def open(self) -> None:
-        """Get the connection and send the query, unless that was done before. If this fails, everything is closed."""
+        """Get the connection and send the query, unless that was done before. If this fails, everything is closed.
+
+        For record batches it also waits until the columns are known.
+        """
         if self._reader is None:
             try:
                 connection = await self._lease.take(self._timeout)
                 reader = _Sharing if connection.is_in_transaction() else _Owning
                 self._reader = reader(self, connection)
+                if isinstance(self._rows, ArrowShape):
+                    await self._reader.describe()
             except BaseException as error:
                 await self._fail(error)
                 raise
@@ -137,6 +155,7 @@ class Rows:
     def _end(self, error: BaseException | None) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
+            self._schema = reader.schema
             reader.end(error)
 
 
@@ -156,6 +175,17 @@ class _Owning:
             rows._prefetch or 0,
         )
 
+    @property
+    def schema(self) -> Schema | None:
+        """The columns in Arrow's format."""
+        return self._request.schema
+
+    async def describe(self) -> None:
+        """Wait until the columns are known."""
+        request = self._request
+        while request.schema is None and not request.is_over():
+            await self._arrival("the wait for the columns of the stream")
+
     async def more(self) -> list[Any]:
         """Return the rows that have come, or wait for some. Raises the error of the server or of a row."""
         request = self._request
@@ -166,12 +196,16 @@ class _Owning:
             driver.transport.read_on()
             if rows or request.is_over():
                 return rows
-            request.arrival = driver.loop.create_future()
-            if self._timeout is None:
-                await request.arrival
-            else:
-                async with time_limit(self._timeout, "the wait for the next rows of the stream"):
-                    await request.arrival
+            await self._arrival("the wait for the next rows of the stream")
+
+    async def _arrival(self, what: str) -> None:
+        """Wait until something has come of the request."""
+        arrival = self._request.arrival = self.connection._driver.loop.create_future()
+        if self._timeout is None:
+            await arrival
+        else:
+            async with time_limit(self._timeout, what):
+                await arrival
 
     def end(self, error: BaseException | None) -> None:
         """Cancel the query if it has not come to its end."""
@@ -190,10 +224,20 @@ class _Sharing:
     def __init__(self, rows: Rows, connection: ConnectionInterface) -> None:
         self.connection = connection
         self._lease = connection._lease
-        self._prefetch = Prefetch(rows._prefetch)
+        # Of record batches one at a time is fetched.
+        self._prefetch = Prefetch(1 if isinstance(rows._rows, ArrowShape) else rows._prefetch)
         self._portal = Portal(
             connection, rows._query, rows._statement, rows._args, rows._timeout, connection._rows_as(rows._rows)
         )
+
+    @property
+    def schema(self) -> Schema | None:
+        """The columns in Arrow's format."""
+        return self._portal.schema
+
+    async def describe(self) -> None:
+        """Open the portal, which tells the columns."""
+        await self._portal.open("Stream.__aenter__()")
 
     async def more(self) -> list[Any]:
         """Fetch the next batch."""

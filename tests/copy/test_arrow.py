@@ -209,7 +209,7 @@ async def test_names(conn: headrace.Connection) -> None:
 
 
 async def test_all_types_that_do_not_fit_are_named(conn: headrace.Connection) -> None:
-    await conn.execute("CREATE TEMP TABLE many (i int, ts timestamptz, ok int, tags text[], m money)")
+    await conn.execute("CREATE TEMP TABLE many (i int, ts timestamptz, ok int, tags text[], m money, class regclass, asked tsquery)")
     data = pa.table(
         {
             "i": pa.array(["1.5"]).cast(pa.float64()),
@@ -217,6 +217,8 @@ async def test_all_types_that_do_not_fit_are_named(conn: headrace.Connection) ->
             "ok": [1],
             "tags": pa.array([1]),
             "m": pa.array(["1"]),
+            "class": pa.array(["pg_class"]),
+            "asked": pa.array(["a & b"]),
         }
     )
     with pytest.raises(headrace.ArgumentError) as caught:
@@ -226,7 +228,10 @@ async def test_all_types_that_do_not_fit_are_named(conn: headrace.Connection) ->
         "column 'i': Arrow type float64 does not fit PostgreSQL type int4 (cast it to int32)",
         "column 'ts': Arrow type timestamp[us] does not fit PostgreSQL type timestamptz (it has no time zone",
         "column 'tags': Arrow type int64 does not fit PostgreSQL type text[] (it is expected to be a list)",
-        "column 'm': Arrow type string does not fit PostgreSQL type money (",
+        "column 'm': Arrow type string does not fit PostgreSQL type money (its binary form depends on the server's "
+        "lc_monetary; copy decimals into a column of type numeric and cast it there)",
+        "column 'class': Arrow type string does not fit PostgreSQL type regclass (cast OIDs to uint32; copy names into",
+        "column 'asked': Arrow type string does not fit PostgreSQL type tsquery (the type has no binary form that",
     ):
         assert part in text
     assert "'ok'" not in text
@@ -260,6 +265,7 @@ DOES_NOT_FIT = [
     ("int4[]", pa.array([[[1], [2]], [[1], [2, 3]]]), "the lists inside of a list are expected to have one length"),
     ("int4[]", pa.array([[[1]], [[1], None]]), "a list inside of a list is NULL"),
     ("int2[]", pa.array([[1], [5, 70000]]), "element 1: value out of int2 range"),
+    ("tsvector", pa.array(["a", "a:0"]), r"expected the text form of tsvector, got 'a:0' \(a position from 1 on is"),
     ("int2vector", pa.array([[1], [None]]), "expected one or more numbers and no NULL"),
 ]
 

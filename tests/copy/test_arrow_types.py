@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import headrace
+from headrace._core.arrow.tsvector import binary_tsvector
 
 D = Decimal
 UTC = datetime.UTC
@@ -343,6 +345,23 @@ RANGES = [
     case("int4multirange", of(pa.list_(RANGE), [bounds(1, 2), bounds(5, 9)], [], None), "{[1,2),[5,9)}", "{}", None),
 ]
 
+TEXT_FORMS_OF_PARTS = [
+    case("pair", of(pa.string(), "(3,bad)", "(,fine)", None), "(3,bad)", "(,fine)", None),
+    case("wide", of(pa.large_string(), '("(3,bad)","{1,NULL}")'), '("(3,bad)","{1,NULL}")'),
+    case("mood[]", of(pa.string_view(), "{bad,NULL,fine}", "{}"), "{bad,NULL,fine}", "{}"),
+    case("pair[]", of(pa.string(), '{"(1,fine)"}'), '{"(1,fine)"}'),
+    case("floatrange", of(pa.string(), "[0.5,1.5)", "empty"), "[0.5,1.5)", "empty"),
+    case("ints", of(pa.string(), "{1,2}"), "{1,2}"),
+    case("wide", of(pa.struct({"p": pa.string()}), {"p": "(3,bad)"}), '("(3,bad)",)'),
+]
+
+VECTORS_OF_LEXEMES = [
+    case("tsvector", of(pa.string(), "'fat':2B,4 'rat':3", "a fat cat", "", None), "'fat':2B,4 'rat':3", "'a' 'cat' 'fat'", "", None),
+    case("tsvector", of(pa.string(), "b:1 a:3,2A,3B b:1C"), "'a':2A,3B 'b':1C"),
+    case("tsvector", of(pa.string_view(), r"'it''s' 'a\\b' größe:1"), r"'a\\b' 'größe':1 'it''s'"),
+    case("tsvector[]", of(pa.list_(pa.string()), ["a:1", None]), """{'a':1,NULL}"""),
+]
+
 CASES = [*INTEGERS, *DECIMALS, *FLOATS, *TEXTS, *BYTES, *TIMES, *OTHERS, *LISTS, *MADE, *RANGES]
 
 
@@ -360,8 +379,10 @@ async def conn(conn: headrace.Connection) -> AsyncIterator[headrace.Connection]:
 
 
 @pytest.mark.parametrize(
-    "group", ["INTEGERS", "DECIMALS", "FLOATS", "TEXTS", "BYTES", "TIMES", "OTHERS", "LISTS", "MADE", "RANGES"]
-)
+    "group",
+    ["INTEGERS", "DECIMALS", "FLOATS", "TEXTS", "BYTES", "TIMES", "OTHERS", "LISTS", "MADE", "RANGES",
+     "TEXT_FORMS_OF_PARTS", "VECTORS_OF_LEXEMES"],
+)  # fmt: skip
 async def test_values_arrive_as_the_server_prints_them(conn: headrace.Connection, group: str) -> None:
     wrong: list[tuple[str, Any, Any]] = []
     for each in globals()[group]:
@@ -384,11 +405,73 @@ async def test_values_arrive_as_the_server_prints_them(conn: headrace.Connection
     assert not wrong
 
 
+async def test_a_codec_that_the_program_has_set_plays_no_part_in_text_forms(conn: headrace.Connection) -> None:
+    await conn.set_type_codec("mood", encoder=lambda value: "no mood", decoder=lambda value: "?")
+    await conn.execute("CREATE TEMP TABLE t (c mood[])")
+    assert await conn.copy_arrow_to_table("t", pa.table({"c": ["{bad,fine}"]})) == "COPY 1"
+    assert await conn.fetchval("SELECT c::text FROM t") == "{bad,fine}"
+
+
+async def test_the_text_of_a_tsvector_is_read_as_the_server_reads_it(conn: headrace.Connection) -> None:
+    """The server sends what it has read, or NULL for an error."""
+    await conn.execute(
+        """CREATE FUNCTION pg_temp.read(given text) RETURNS bytea LANGUAGE plpgsql AS $$
+        BEGIN RETURN tsvectorsend(given::tsvector); EXCEPTION WHEN others THEN RETURN NULL; END $$"""
+    )
+    some = random.Random(1)
+    pieces = ["a", "b", "ab", "é", "'", "''", "\\", ":", ":1", ":2", ",3", ",16383", ":99999", "A", "b:4C", "*", "D", " ",
+              "\t", "\n", ":0", ",", "'a b'", "'a':1"]  # fmt: skip
+    texts = ["".join(some.choices(pieces, k=some.randrange(1, 9))) for _ in range(3000)]
+    texts += ["a:" + ",".join(map(str, range(1, 300))), "x" * 2046, "x" * 2047, "'" + "y" * 2048 + "'", "a:16384,5,20000"]
+    expected = await conn.fetchval("SELECT array_agg(pg_temp.read(t) ORDER BY n) FROM unnest($1::text[]) WITH ORDINALITY AS u (t, n)", texts)
+    wrong = []
+    read = 0
+    for text, sent in zip(texts, expected, strict=True):
+        try:
+            made = binary_tsvector(text)
+        except ValueError:
+            made = None
+        read += made is not None
+        if made != sent:
+            wrong.append((text[:50], made, sent))
+    assert not wrong
+    assert 500 < read < 3000
+
+
+@pytest.mark.parametrize("lists", [pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float16(), 3)])
+@pytest.mark.parametrize("type", ["vector", "halfvec"])
+async def test_vectors_of_pgvector(conn: headrace.Connection, type: str, lists: pa.DataType) -> None:
+    if not await conn.fetchval("SELECT true FROM pg_available_extensions WHERE name = 'vector'"):
+        pytest.skip("the server has no pgvector")
+    await conn.execute(f"CREATE EXTENSION IF NOT EXISTS vector; CREATE TEMP TABLE t (n int GENERATED ALWAYS AS IDENTITY, c {type})")
+    data = pa.table({"c": pa.array([[1.0, -2.5, 0.0], None, [3.0, 0.5, 100.0]], lists)})
+    assert await conn.copy_arrow_to_table("t", data) == "COPY 3"
+    assert [row[0] for row in await conn.fetch("SELECT c::text FROM t ORDER BY n")] == ["[1,-2.5,0]", None, "[3,0.5,100]"]
+    for values, message in (([1.0, None, 2.0], "element 1 is NULL"), ([], "1 to 32767 dimensions, got 0")):
+        if values or pa.types.is_large_list(lists):
+            with pytest.raises(headrace.ArgumentError, match=f"row 1, column 'c': .*{message}"):
+                await conn.copy_arrow_to_table("t", pa.table({"c": pa.array([values], lists)}))
+    if lists.value_type == pa.float64():
+        with pytest.raises(headrace.ArgumentError, match="row 1, column 'c': .*(out of float4 range|too large)"):
+            await conn.copy_arrow_to_table("t", pa.table({"c": pa.array([[1e300]], lists)}))
+    with pytest.raises(headrace.ArgumentError, match="cast it to a list of float32"):
+        await conn.copy_arrow_to_table("t", pa.table({"c": [[1, 2]]}))
+
+
 async def test_types_of_extensions(conn: headrace.Connection, server: Any) -> None:
     available = {row[0] for row in await conn.fetch("SELECT name FROM pg_available_extensions")}
     if not {"citext", "ltree", "hstore", "cube"} <= available:
         pytest.skip("the server has no extensions")
     await conn.execute("CREATE EXTENSION citext; CREATE EXTENSION ltree; CREATE EXTENSION hstore")
+    await conn.execute("CREATE TEMP TABLE h (n int GENERATED ALWAYS AS IDENTITY, h hstore)")
+    maps = pa.array([[("a", "1"), ("b", None)], [], None], pa.map_(pa.string(), pa.large_string()))
+    assert await conn.copy_arrow_to_table("h", pa.table({"h": maps})) == "COPY 3"
+    assert [row[0] for row in await conn.fetch("SELECT h::text FROM h ORDER BY n")] == ['"a"=>"1", "b"=>NULL', "", None]
+    with pytest.raises(headrace.ArgumentError, match="make it a map of strings to strings"):
+        await conn.copy_arrow_to_table("h", pa.table({"h": ["a=>1"]}))
+    numbers = pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int32()))
+    with pytest.raises(headrace.ArgumentError, match="int32 for text: cast it to string"):
+        await conn.copy_arrow_to_table("h", pa.table({"h": numbers}))
     await conn.execute("CREATE TEMP TABLE t (a citext, b ltree, c citext[])")
     data = pa.table({"a": ["X"], "b": ["top.a"], "c": [["Y", None]]})
     assert await conn.copy_arrow_to_table("t", data) == "COPY 1"

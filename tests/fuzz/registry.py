@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tests.fuzz.target import Target
+from tests.fuzz.targets.arrow_columns import ArrowColumns
+from tests.fuzz.targets.arrow_producers import ArrowProducers
 from tests.fuzz.targets.certificate import Certificate
 from tests.fuzz.targets.codecs import Codecs
 from tests.fuzz.targets.dsn import Dsn
@@ -19,6 +21,7 @@ from tests.fuzz.targets.startup import StartOfSession
 TARGETS: Mapping[str, type[Target]] = MappingProxyType({
     target.name: target
     for target in (
-        SessionStates, Codecs, StartOfSession, Scram, Certificate, Dsn, Passfile, Servicefile, Lexer, NamedParameters,
+        SessionStates, Codecs, ArrowColumns, ArrowProducers, StartOfSession, Scram, Certificate, Dsn, Passfile, Servicefile,
+        Lexer, NamedParameters,
     )
 })  # fmt: skip

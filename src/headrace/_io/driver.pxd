@@ -40,7 +40,6 @@ cdef class Driver(TransportCallbacks):
         set tasks
         set streams                      # the asynchronous sources of batches that are being read
         set row_streams                  # RowStreams whose readers have not come to an end
-        list arrow_streams               # ArrowStreams that were not read to their end
         object __weakref__
 
     cdef int _check(self) except -1

@@ -17,7 +17,6 @@ from contextvars import ContextVar
 from functools import partial
 from weakref import ref
 
-from headrace._core.pipeline.arrow cimport ArrowQuery, ArrowStream
 from headrace._core.pipeline.batch cimport Batch, StreamedBatch
 from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancellation
 from headrace._core.codecs.typemap cimport TypeMap
@@ -106,7 +105,6 @@ cdef class Driver(TransportCallbacks):
         self.tasks = set()
         self.streams = set()
         self.row_streams = set()
-        self.arrow_streams = []
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -146,10 +144,7 @@ cdef class Driver(TransportCallbacks):
         if type(query) is not str:
             query, args = bound(query, args)
         self._check()
-        if kind == ARROW:
-            request = ArrowQuery(None, query, args, kind, limit, column, record_class)
-        else:
-            request = Query(None, query, args, kind, limit, column, record_class)
+        request = Query(None, query, args, kind, limit, column, record_class)
         request.wakeup_batch = self.wakeup_batch
         try:
             self.session.submit(request)
@@ -163,8 +158,6 @@ cdef class Driver(TransportCallbacks):
     def execute_statement(self, Statement statement not None, args, int kind, int limit, column, record_class):
         """Queue one execution of a prepared statement; returns the request."""
         self._check()
-        if kind == ARROW:
-            return self._queue(ArrowQuery(None, statement, args, kind, limit, column, record_class))
         return self._queue(Query(None, statement, args, kind, limit, column, record_class))
 
     def execute_portal(self, Statement statement not None, args, int limit, record_class, bytes portal not None,
@@ -172,12 +165,6 @@ cdef class Driver(TransportCallbacks):
         """Queue a request for rows of a portal, which `opener` has bound; returns the request, which counts their bytes."""
         self._check()
         return self._queue(MeasuredQuery(None, statement, args, ROWS, limit, 0, record_class, False, portal, opener))
-
-    def execute_arrow_portal(self, Statement statement not None, args, int limit, record_class, bytes portal not None,
-                             Query opener=None):
-        """Queue a request for rows of a portal as columns, as execute_portal() does."""
-        self._check()
-        return self._queue(ArrowQuery(None, statement, args, ARROW, limit, 0, record_class, False, portal, opener))
 
     cdef object _queue(self, Query request):
         """Queue an execution of a prepared statement; returns it."""
@@ -401,31 +388,7 @@ cdef class Driver(TransportCallbacks):
             raise InterfaceError(
                 'cannot perform operation: this task is in the middle of a COPY on the connection',
                 hint='End the COPY first, or use another connection inside it.')
-        if isinstance(last, ArrowStream) and last.state != ABANDONED \
-                and (<ArrowStream>last).task is asyncio.current_task():
-            raise InterfaceError(
-                'cannot perform operation: this task is in the middle of stream_arrow() on the connection',
-                hint='Use another connection, such as one of a pool; or open the stream inside a transaction(), where other '
-                     'queries run between its batches.')
         return 0
-
-    def arrow_stream(self, Statement statement not None, args, record_class, int batch_rows):
-        """Queue a query whose record batches are taken as they come; returns the request.
-
-        While it holds much the socket is left unread; the reader then calls read_on().
-        """
-        cdef ArrowStream request = ArrowStream(
-            self._waiter(), statement, args, <int>ARROW, 0, 0, record_class)
-        request.task = asyncio.current_task()
-        request.batch_rows = batch_rows
-        self.arrow_streams = [each for each in self.arrow_streams if (<ArrowStream>each).state < ABANDONED] + [request]
-        try:
-            self.session.submit(request)
-        except Exception as error:
-            self._refused(statement.query, args, error)
-            raise
-        self.transport.flush_soon()
-        return request
 
     def copy_in(self, str query not None):
         """Queue a COPY FROM STDIN; returns the request, to be sent data once `began` has a result."""
@@ -501,19 +464,6 @@ cdef class Driver(TransportCallbacks):
                          '`async with connection.transaction():`, where other queries run between its rows. To end a '
                          'stream early, write `async with connection.stream(...) as rows:`.')
         return 0
-
-    def end_streams(self) -> None:
-        """End the streams that were not read to their end: the lease that they belong to is over."""
-        cdef ArrowStream request
-        found, self.arrow_streams = self.arrow_streams, []
-        for request in found:
-            if request.state < ABANDONED:
-                self.give_up(request)
-                if not request.waiter.done():
-                    request.waiter.set_exception(
-                        InterfaceError('cannot take the next batch: the connection has been released back to the pool'))
-                    request.waiter.exception()
-                request.arrived()
 
     # -- giving up -----------------------------------------------------------------------------------------------------
 
@@ -754,8 +704,6 @@ cdef class Driver(TransportCallbacks):
             (<CopyOut>head).drop()
         elif isinstance(head, RowStream):
             (<RowStream>head).pass_over()
-        elif isinstance(head, ArrowStream):
-            (<ArrowStream>head).drop()
         self.transport.read_on()
         self.transport.flush_urgent()
         return 0

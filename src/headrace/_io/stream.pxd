@@ -1,4 +1,4 @@
-# Rows handed out one by one, from batches.
+# Rows, or record batches, handed out one by one.
 
 cdef class Stream:
     cdef:

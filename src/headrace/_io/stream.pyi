@@ -1,10 +1,9 @@
 from collections.abc import Generator
 from types import GenericAlias, TracebackType
-from typing import Any, Generic, Self, final
+from typing import Any, Generic, Self
 
 from headrace.rows.type_vars import RowT_co
 
-@final
 class Stream(Generic[RowT_co]):
     """The rows of a query, one after the other. `stream()` of a connection, pool or prepared statement returns it.
 

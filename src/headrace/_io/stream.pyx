@@ -11,7 +11,6 @@ stream is its own awaitable, and most of the time that is done at once. A batch 
 If more() raises, it has closed the source before.
 """
 
-cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
@@ -29,7 +28,6 @@ cdef extern from "Python.h":
     void list_set "PyList_SET_ITEM" (PyObject *list, Py_ssize_t i, PyObject *item) noexcept
 
 
-@cython.final
 cdef class Stream:
     """The rows of a query, one after the other.
 
@@ -51,7 +49,7 @@ cdef class Stream:
 
     async def __aenter__(self):
         if self.closed:
-            raise InterfaceError('a stream cannot be used again after its end: call stream() once more')
+            raise InterfaceError('a stream cannot be used again after its end: call stream() or stream_arrow() once more')
         try:
             await self.source.open()
         except BaseException:

@@ -14,6 +14,7 @@ from headrace._core.arrow.encoder import BatchEncoder
 from headrace._core.arrow.matching import Mismatch, writer_for
 from headrace._core.arrow.reader import BatchReader, can_read
 from headrace._core.arrow.targets import target
+from headrace._core.codecs.typemap import TypeMap
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings
 from headrace.copy.columns import BINARY, begin_at_once, listed
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from headrace._core.arrow.fields import Field
     from headrace._core.arrow.reader import Batch
     from headrace._core.arrow.writers import Writer
-    from headrace._core.codecs.typemap import TypeMap
 
 
 class ArrowStream(Protocol):
@@ -163,11 +163,13 @@ def _chosen(fields: tuple[Field, ...], wanted: list[str] | None) -> list[str]:
 
 def _encoder(types: TypeMap, table: str, fields: list[Field], positions: list[int], oids: list[int]) -> BatchEncoder:
     """Return the encoder for columns of these types; raises ArgumentError that names all fields that do not fit."""
+    # Codecs that the program has set play no part.
+    plain = TypeMap(types.catalogue)
     writers: list[Writer] = []
     misfits: list[str] = []
     for field, oid in zip(fields, oids, strict=True):
         try:
-            writers.append(writer_for(field, target(oid, types.catalogue.find)))
+            writers.append(writer_for(field, target(oid, types.catalogue.find, plain.codec)))
         except Mismatch as mismatch:
             misfits.append(
                 f"column {field.name!r}: Arrow type {mismatch.field.type} does not fit PostgreSQL type "

@@ -7,7 +7,6 @@ all the time.
 
 cimport cython
 
-from headrace._core.pipeline.arrow cimport ArrowQuery
 from headrace._core.pipeline.batch cimport Batch
 from headrace._core.pipeline.requests cimport ABANDONED, ARROW, DONE, QUEUED, ROWS, SENT, STATUS, VALUE, ExtendedQuery, UnpreparedQuery, Query, Request, repetition_of
 from headrace._core.pipeline.workload cimport boot_seconds
@@ -134,12 +133,9 @@ cdef class Dispatcher(PoolCallbacks):
             Query request
         if profile.leases:
             return None
-        if kind == ARROW:
-            # Its reply may be long, so it goes to an idle connection.
-            request = ArrowQuery(None, query, args, kind, limit, column, record_class, True)
-        else:
-            request = Query(None, query, args, kind, limit, column, record_class, True)
-            request.pipelined = profile.pipelined
+        request = Query(None, query, args, kind, limit, column, record_class, True)
+        # Columns may be a long reply, so they are asked for on an idle connection.
+        request.pipelined = kind != ARROW and profile.pipelined
         request.cost = profile.cost
         request.movable = profile.movable
         if watched is None:

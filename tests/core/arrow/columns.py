@@ -46,9 +46,8 @@ def schema(
 def table(schema: Schema, *rows: bytes, most_rows: int = 0, most_bytes: int = 0) -> ArrowTable:
     """Return the table of these rows."""
     builder = RowBuilder(schema, most_rows=most_rows, most_bytes=most_bytes)
-    for data in rows:
-        builder.add(data)
-    return builder.finish()
+    batches = [builder.add(data) for data in rows]
+    return builder.table([batch for batch in (*batches, builder.end()) if batch is not None])
 
 
 def taken(table: ArrowTable) -> pyarrow.Table:

@@ -60,12 +60,13 @@ class Made:
 
     def __init__(self, format: str, length: int, *buffers: bytes | None, **fields: Any) -> None:
         self._kept: list[Any] = []
-        self._schema = self._new_schema("+s", "", [self._new_schema(format, "c", fields.pop("schemas", []))])
+        self.field = self._new_schema(format, "c", fields.pop("schemas", []))
+        self._schema = self._new_schema("+s", "", [self.field])
         self.column = self._new_array(length, buffers, **fields)
-        self._array = self._new_array(length, [None], children=[self.column])
+        self.array = self._new_array(length, [None], children=[self.column])
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[Any, Any]:
-        return capsule(self._schema, b"arrow_schema"), capsule(self._array, b"arrow_array")
+        return capsule(self._schema, b"arrow_schema"), capsule(self.array, b"arrow_array")
 
     def schema(self, format: str, name: str = "", children: Sequence[ArrowSchema] = ()) -> ArrowSchema:
         return self._new_schema(format, name, children)
@@ -192,6 +193,8 @@ LIES = {
     "the values of an array are missing": lambda: Made("i", 1, None, None),
     "an array has NULLs, and no validity bitmap": lambda: Made("i", 1, None, ints(1), null_count=1),
     "a length or an offset is negative": lambda: Made("i", 1, None, ints(1), offset=-1),
+    "a length or an offset is negative or too large": lambda: Made("i", 2**62, None, ints(1), offset=2**62),
+    "a length or an offset is too large": lambda: Made("w:99999999", 2**56, None, ints(1)),
     "an offset is less than the one before it": lambda: Made("u", 2, None, ints(0, 2, 1), b"abc"),
     "the offsets of an array are missing": lambda: Made("u", 1, None, None, b"abc"),
 }
@@ -202,6 +205,53 @@ def test_an_array_that_lies(message: str) -> None:
     data = LIES[message]()
     with pytest.raises(headrace.InterfaceError, match="the data is not laid out as Arrow prescribes: " + message):
         rows(data, TEXT if "offset" in message and "negative" not in message else INT4)
+
+
+def test_a_batch_that_lies() -> None:
+    for fields in ({"offset": 2**63 - 1}, {"length": -1}, {"length": 2**63 - 1}):
+        data = Made("i", 1, None, ints(1))
+        for name, value in fields.items():
+            setattr(data.array, name, value)
+        with pytest.raises(headrace.InterfaceError, match="the length or the offset of a batch is negative or too large"):
+            rows(data, INT4)
+    data = Made("i", 1, None, ints(1))
+    data.array.buffers, data.array.null_count = None, 1
+    with pytest.raises(headrace.InterfaceError, match="an array has NULLs, and no validity bitmap"):
+        rows(data, INT4)
+
+
+def test_runs_that_lie() -> None:
+    for fields in ({"offset": -1}, {"offset": 2**62}, {"length": -1}):
+        ends, values = Made("i", 1, None, ints(1)).column, Made("i", 1, None, ints(7)).column
+        for name, value in fields.items():
+            setattr(ends, name, value)
+        parts = [ArrowSchema(format=b"i", name=name, release=NOTHING) for name in (b"run_ends", b"values")]
+        data = Made("+r", 1, children=[ends, values], schemas=parts)
+        with pytest.raises(headrace.InterfaceError, match="a length or an offset is negative or too large"):
+            rows(data, INT4)
+
+
+@pytest.mark.parametrize("format", ["w:-1", "w:", "w:x", "+w:-1", "d:", "d:x,y", "tsx:", "ts", "tt", "tDx", "q", ""])
+def test_a_format_that_is_none(format: str) -> None:
+    for oid in (INT4, TEXT, BYTEA, NUMERIC, INTERVAL):
+        with pytest.raises(Mismatch, match=f"a type with the format '{format.replace('+', '.')}'"):
+            rows(Made(format, 1, None, ints(1)), oid)
+
+
+def test_metadata_of_a_negative_size() -> None:
+    for metadata in (struct.pack("=ii", 1, -1), struct.pack("=iii", 1, 0, -5)):
+        data = Made("i", 1, None, ints(1))
+        data.field.metadata = metadata
+        with pytest.raises(headrace.InterfaceError, match="the schema of the data is malformed"):
+            rows(data, INT4)
+
+
+def test_a_dictionary_whose_indexes_are_no_integers() -> None:
+    data = Made("f", 1, None, ints(0))
+    values = data.schema("u")
+    data.field.dictionary = ctypes.pointer(values)
+    with pytest.raises(Mismatch, match="the indexes of its dictionary are not integers"):
+        rows(data, TEXT)
 
 
 def test_an_index_outside_of_its_dictionary() -> None:

@@ -32,7 +32,7 @@ def _malloc_bytes() -> Callable[[], int]:
     return lambda: int(info().field7) + int(info().field4)  # uordblks and hblkhd
 
 
-_bytes = _malloc_bytes()
+malloc_bytes = _malloc_bytes()
 
 SHARED: Mapping[str, object] = {
     "None": None,
@@ -102,4 +102,4 @@ def growth(
 
 def _count(objects: list[object]) -> list[int]:
     gc.collect()
-    return [sys.getallocatedblocks(), _bytes(), *map(sys.getrefcount, objects)]
+    return [sys.getallocatedblocks(), malloc_bytes(), *map(sys.getrefcount, objects)]

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 
 from headrace._core.arrow.abi cimport ArrowArray
 from headrace._core.arrow.reader cimport Batch
-from headrace._core.arrow.writers cimport Writer, put_slot
+from headrace._core.arrow.writers cimport MOST_VALUES, Writer, put_slot
 from headrace._core.codecs.text cimport argument_error
 from headrace._core.wire.buffer cimport WriteBuffer, begin_message, end_message, put_bytes, put_i16
 
@@ -60,9 +60,12 @@ cdef class BatchEncoder:
             const ArrowArray *child
             Writer writer
             Py_ssize_t position, k
-        if array.length < 0 or array.offset < 0 or (array.n_children > 0 and array.children == NULL):
+        if array.length < 0 or array.offset < 0 or array.offset > MOST_VALUES - array.length:
+            raise InterfaceError('the data is not laid out as Arrow prescribes: the length or the offset of a batch is negative '
+                                 'or too large')
+        if array.n_children > 0 and array.children == NULL:
             raise InterfaceError('the data is not laid out as Arrow prescribes: a batch has no columns')
-        if array.null_count > 0 or (array.null_count < 0 and array.n_buffers > 0 and array.buffers[0] != NULL):
+        if array.null_count != 0:
             check_valid(array)
         for k in range(self.width):
             position = self.positions[k]
@@ -145,8 +148,13 @@ cdef class BatchEncoder:
 cdef int check_valid(const ArrowArray *array) except -1:
     """Raise InterfaceError if a row of a batch is NULL: a row of a table cannot be."""
     cdef:
-        const unsigned char *bits = <const unsigned char *>array.buffers[0]
+        const unsigned char *bits = NULL
         int64_t i
+    if array.n_buffers > 0 and array.buffers != NULL:
+        bits = <const unsigned char *>array.buffers[0]
+    if bits == NULL and array.null_count < 0:
+        # Nobody has counted.
+        return 0
     if bits == NULL:
         raise InterfaceError('the data is not laid out as Arrow prescribes: an array has NULLs, and no validity bitmap')
     for i in range(array.offset, array.offset + array.length):

@@ -5,6 +5,7 @@ Source: Apache Arrow, "The Arrow C data interface", format strings.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +55,13 @@ PLAIN: Final = {
 UNITS: Final = {"s": "s", "m": "ms", "u": "us", "n": "ns"}
 """The units of times by their letter in a format string."""
 
+_FORMATS: Final = re.compile(
+    r"[ncCsSiIlLefgbzZuU]|v[zu]|w:\d{1,9}|d:\d{1,4},-?\d{1,4}(,\d{1,4})?|td[Dm]|tt[smun]|ts[smun]:.*|tD[smun]|ti[MDn]"
+    r"|\+[lLsmr]|\+v[lL]|\+w:\d{1,9}|\+u[ds]:.*",
+    re.DOTALL | re.ASCII,
+)
+"""The format strings."""
+
 LISTS: Final = {"+l": "list", "+L": "large_list", "+vl": "list_view", "+vL": "large_list_view"}
 
 
@@ -77,14 +85,21 @@ class Field:
         return f"{self.extension} ({name})" if self.extension else name
 
     @property
+    def is_known(self) -> bool:
+        """True if headrace knows the format string."""
+        return _FORMATS.fullmatch(self.format) is not None
+
+    @property
     def decimal(self) -> tuple[int, int, int]:
-        """Precision, scale and bits of a decimal."""
+        """Precision, scale and bits of a decimal, if the format is known."""
         numbers = [int(number) for number in self.format[2:].split(",")]
         precision, scale = numbers[:2]
         return precision, scale, numbers[2] if len(numbers) > 2 else 128
 
     def _storage(self) -> str:
         form = self.format
+        if not self.is_known:
+            return f"a type with the format {form!r}"
         if self.dictionary is not None:
             return f"dictionary<{self.dictionary.type}>"
         if form in PLAIN:
@@ -107,10 +122,8 @@ class Field:
         if form.startswith("d:"):
             precision, scale, bits = self.decimal
             return f"decimal{bits}({precision}, {scale})"
-        if form.startswith("ts") and form[3:4] == ":":
-            zone = form[4:]
-            return f"timestamp[{UNITS.get(form[2], '?')}{', ' + zone if zone else ''}]"
-        return f"a type with the format {form!r}"
+        zone = form[4:]
+        return f"timestamp[{UNITS[form[2]]}{', ' + zone if zone else ''}]"
 
     def _parts(self) -> str:
         return ", ".join(child.type for child in self.children)

@@ -6,15 +6,19 @@ at: a timestamp without a zone is no point in time, and a number is no text.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace._core.arrow import writers
 from headrace._core.arrow.fields import INTEGERS, Field
 from headrace._core.arrow.targets import Target
+from headrace._core.arrow.tsvector import binary_tsvector
 from headrace._core.arrow.writers import Writer
 from headrace._core.codecs import builtin as _registered  # noqa: F401  registers the codecs
 from headrace._core.codecs.base import builtin_codecs
 from headrace._core.codecs.text_forms import TEXT_FORMS, interval_numbers
+
+if TYPE_CHECKING:
+    from headrace._core.codecs.base import Codec
 
 __all__ = ["Mismatch", "writer_for"]
 
@@ -25,7 +29,15 @@ BYTES: Final = frozenset({"z", "Z", "vz"})
 LISTS: Final = frozenset({"+l", "+L", "+vl", "+vL"})
 RUN_ENDS: Final = frozenset({"s", "i", "l"})
 
-BOOL, BYTEA, INTERVAL, UUID = 16, 17, 1186, 2950
+BOOL, BYTEA, TEXT, MONEY, INTERVAL, UUID, TSVECTOR = 16, 17, 25, 790, 1186, 2950, 3614
+
+REG: Final = frozenset({24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 6490})
+"""The types whose values are names in text and OIDs in binary."""
+
+VECTORS: Final = frozenset({"vector_send", "halfvec_send"})
+"""The functions that make the binary forms of pgvector's types."""
+
+FLOATS: Final = frozenset({"e", "f", "g"})
 
 TEXTS: Final = frozenset({19, 25, 114, 142, 705, 1042, 1043, 1790, 2275})
 """Types whose binary form is their text: name, text, json, xml, unknown, bpchar, varchar, refcursor and cstring."""
@@ -49,7 +61,7 @@ NUMBERS: Final = {
     3220: "xid8",
     5069: "xid8",
     6437: "xid8",
-    **dict.fromkeys((24, 2202, 2203, 2204, 2205, 2206, 4096, 4089, 3734, 3769, 4191, 6490), "oid"),
+    **dict.fromkeys(REG, "oid"),
 }
 """Types that are numbers in binary, by the one that they look like. The reg* types are OIDs."""
 
@@ -78,7 +90,11 @@ class Mismatch(Exception):
 def writer_for(field: Field, target: Target) -> Writer:
     """Return the writer of an Arrow type for a type of PostgreSQL; raises Mismatch if there is none."""
     form = field.format
+    if not field.is_known:
+        raise Mismatch(field, target, "headrace does not know this format")
     if field.dictionary is not None:
+        if form not in INTEGERS:
+            raise Mismatch(field, target, "the indexes of its dictionary are not integers")
         return writers.dictionary_writer(form, writer_for(field.dictionary, target))
     if form == "n":
         return writers.null_writer()
@@ -86,10 +102,16 @@ def writer_for(field: Field, target: Target) -> Writer:
         if len(field.children) != 2 or field.children[0].format not in RUN_ENDS:
             raise Mismatch(field, target, "the ends of its runs are not integers")
         return writers.run_end_writer(field.children[0].format, writer_for(field.children[1], target))
-    if form in STRINGS and target.base in CODECS and target.kind in ("array", "range", "multirange"):
-        writer = _from_text_form(form, target)
+    if form in STRINGS and target.codec is not None:
+        writer = _from_text_form(form, target, target.codec)
         if writer is not None:
             return writer
+    if target.send in VECTORS and _is_list(field):
+        number = field.children[0]
+        if number.format in FLOATS and number.dictionary is None:
+            return writers.vector_writer(form, target.name, number.format, target.send == "halfvec_send")
+    if target.send == "hstore_send" and form == "+m":
+        return _hstore(field, target)
     if target.kind == "array":
         return _array(field, target)
     if target.kind == "composite":
@@ -139,6 +161,8 @@ def _from_string(form: str, target: Target) -> Writer | None:
         return writers.bytes_writer(form, target.name, "versioned")
     if oid == INTERVAL:
         return writers.bytes_writer(form, target.name, "interval", convert=interval_numbers)
+    if oid == TSVECTOR:
+        return writers.bytes_writer(form, target.name, "made", convert=binary_tsvector)
     codec = CODECS.get(oid)
     if codec is None or codec.format != 1 or oid == BYTEA or target.kind != "scalar":
         return None
@@ -149,9 +173,8 @@ def _from_string(form: str, target: Target) -> Writer | None:
     return None
 
 
-def _from_text_form(form: str, target: Target) -> Writer | None:
-    """Return the writer of the text form of a built-in array or range, None if there is none."""
-    codec = CODECS[target.base]
+def _from_text_form(form: str, target: Target, codec: Codec) -> Writer | None:
+    """Return the writer of the text form of an array, a range or a composite, None if there is none."""
     if target.base in TEXT_FORMS:  # int2vector and oidvector
         return writers.bytes_writer(form, target.name, "form", codec, TEXT_FORMS[target.base].from_text)
     return writers.parsed_writer(form, target.name, codec)
@@ -217,6 +240,15 @@ def _range(field: Field, target: Target) -> Writer:
     return writers.range_writer(target.name, tuple(children), positions)
 
 
+def _hstore(field: Field, target: Target) -> Writer:
+    text = Target(TEXT, "text", "scalar", TEXT)
+    pairs = field.children[0] if len(field.children) == 1 else None
+    if pairs is None or pairs.format != "+s" or len(pairs.children) != 2:
+        raise Mismatch(field, target, "it is expected to be a map of strings to strings")
+    key, value = (_inner(child, text, field, target) for child in pairs.children)
+    return writers.hstore_writer(target.name, key, value)
+
+
 def _multirange(field: Field, target: Target) -> Writer:
     assert target.element is not None
     if not _is_list(field):
@@ -254,12 +286,23 @@ def _remedy(field: Field, target: Target) -> str:
         return "cast it to date32, which drops the time"
     if oid in TEXTS or target.kind in ("enum", "text", "versioned") or oid in VERSIONED:
         return "cast it to string"
+    if target.send in VECTORS:
+        return "cast it to a list of float32"
+    if target.send == "hstore_send":
+        return "make it a map of strings to strings, or copy the text into a column of type text and cast it there"
     if oid == BYTEA or target.kind == "binary":
         return "cast it to binary"
     if oid == UUID:
         return "cast it to string or fixed_size_binary[16]"
     if oid == BOOL:
         return "cast it to bool"
+    if oid in REG:
+        return "cast OIDs to uint32; copy names into a column of type text and cast it there"
+    if oid == MONEY:
+        return (
+            "its binary form depends on the server's lc_monetary; copy decimals into a column of type numeric and cast "
+            "it there"
+        )
     if oid in NUMBERS:
         number = NUMBERS[oid]
         casts = {"int2": "int16", "int4": "int32", "int8": "int64", "oid": "uint32", "xid8": "uint64"}

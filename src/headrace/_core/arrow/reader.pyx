@@ -263,9 +263,13 @@ cdef str extension_of(const char *metadata):
     metadata += 4
     for _ in range(pairs):
         memcpy(&size, metadata, 4)
+        if size < 0:
+            raise InterfaceError('the schema of the data is malformed')
         found = PyBytes_FromStringAndSize(metadata + 4, size) == EXTENSION
         metadata += 4 + size
         memcpy(&size, metadata, 4)
+        if size < 0:
+            raise InterfaceError('the schema of the data is malformed')
         if found:
             return PyBytes_FromStringAndSize(metadata + 4, size).decode('utf-8', 'replace')
         metadata += 4 + size

@@ -4,13 +4,14 @@ from libc.stdint cimport int64_t
 
 from headrace._core.arrow.columns cimport Chunk, Column
 from headrace._core.arrow.export cimport Result, Tree
-from headrace._core.rows.row_plan cimport RowShape
+from headrace._core.rows.row_plan cimport RowPlan, RowShape
 
 
 cdef class ArrowShape(RowShape):
     cdef:
         readonly object decimal
         readonly str out_of_range
+        readonly int64_t batch_rows  # of a record batch; 0: as many as a chunk can have
         readonly tuple key
 
 
@@ -24,11 +25,13 @@ cdef class Schema:
         bint expands                 # a text can be far longer than what the server sends for it
 
 
-cdef class RowBuilder:
+cdef class RecordBatch
+
+
+cdef class RowBuilder(RowPlan):
     cdef:
         readonly Schema schema
         Chunk *chunk                 # to which rows are added; NULL for none
-        list finished                # RecordBatches
         readonly int64_t rows        # in all
         int64_t in_chunk             # rows in the open chunk
         int64_t wire                 # bytes of their DataRows
@@ -36,7 +39,7 @@ cdef class RowBuilder:
         int64_t most_bytes
 
     cdef int append(self, const char *data, Py_ssize_t size) except -1
-    cdef int end_chunk(self) except -1
+    cdef RecordBatch end_chunk(self)
     cdef bint is_long(self) noexcept
 
 

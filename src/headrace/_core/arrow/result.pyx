@@ -1,8 +1,8 @@
 """Results in Arrow's format: what is made of DataRow messages, and what users hold.
 
-A RowBuilder adds each row to the columns of a chunk. It begins another chunk if the next row might make a column larger
-than 2 GB, or after a number of rows. ArrowTable and RecordBatch give the chunks away by the Arrow PyCapsule interface.
-They copy nothing.
+A RowBuilder is the row plan of a request whose rows become columns. It adds each row to the columns of a chunk, and returns
+the chunk as a RecordBatch with its last row: after a number of rows, or if the next row might make a column larger than
+2 GB. ArrowTable and RecordBatch give the chunks away by the Arrow PyCapsule interface. They copy nothing.
 
 Source: Apache Arrow, "The Arrow PyCapsule Interface".
 """
@@ -20,6 +20,7 @@ from headrace._core.arrow.columns cimport (
 from headrace._core.arrow.export cimport (
     array_capsule, make_result, make_tree, release_result, release_tree, schema_capsule, stream_capsule,
 )
+from headrace._core.rows.row_plan cimport HELD, Grouping
 from headrace._core.wire.buffer cimport load_i32, load_u16
 
 from headrace._core.arrow.schema import MOST_DIGITS
@@ -34,16 +35,19 @@ cdef class ArrowShape(RowShape):
     """Rows as columns in Arrow's format.
 
     `decimal` has precision and scale for numerics that have none declared. `out_of_range` says what becomes of values that
-    the Arrow type cannot hold. Raises ValueError for others than there are.
+    the Arrow type cannot hold. `batch_rows` is the number of rows in a record batch of a stream; a table has no such
+    limit (0). Raises ValueError for others than there are.
     """
 
-    def __init__(self, decimal=None, out_of_range='error'):
+    def __init__(self, decimal=None, out_of_range='error', int64_t batch_rows=0):
         if decimal is not None:
             decimal = checked_decimal(decimal)
         if out_of_range not in POLICIES:
             raise ValueError(f"out_of_range is expected to be 'error', 'null' or 'saturate', got {shown(out_of_range)}")
         self.decimal = decimal
         self.out_of_range = out_of_range
+        self.batch_rows = batch_rows
+        # Batches of any number of rows have the same columns.
         self.key = (decimal, out_of_range)
 
     def __repr__(self) -> str:
@@ -106,12 +110,12 @@ def has_numeric_text(field) -> bool:
 
 
 @cython.final
-cdef class RowBuilder:
-    """Adds rows to chunks of at most `most_rows` rows, and of DataRows of at most `most_bytes` bytes."""
+cdef class RowBuilder(RowPlan):
+    """Makes record batches of at most `most_rows` rows, and of DataRows of at most `most_bytes` bytes."""
 
     def __cinit__(self, Schema schema not None, *, most_rows=0, most_bytes=0):
         self.schema = schema
-        self.finished = []
+        self.grouped = True
         self.most_rows = most_rows or INT64_MAX
         # No value of the columns takes more bytes than its part of the message, but for numbers of fixed width, which
         # have no offsets to overflow.
@@ -121,9 +125,39 @@ cdef class RowBuilder:
         if self.chunk != NULL:
             release_chunk(self.chunk)
 
-    def add(self, bytes row not None) -> None:
-        """Add a row: the body of a DataRow message."""
-        self.append(row, len(row))
+    def add(self, bytes row not None) -> RecordBatch | None:
+        """Add a row: the body of a DataRow message. Returns the batch that is complete, if one is."""
+        made = self.row(row, len(row))
+        return None if made is HELD else made
+
+    def end(self) -> RecordBatch | None:
+        """Return the rows that are left; None if there are none."""
+        return self.end_chunk()
+
+    cdef object row(self, const char *data, Py_ssize_t size):
+        cdef RecordBatch complete = None
+        if self.in_chunk and (self.wire + size > self.most_bytes or self.schema.expands and self.is_long()):
+            complete = self.end_chunk()
+        self.append(data, size)
+        if self.in_chunk >= self.most_rows:
+            # Only if a batch has one row alone, and then none was ended above.
+            complete = self.end_chunk()
+        return HELD if complete is None else complete
+
+    cdef RowPlan begin(self, Grouping grouping):
+        # ArrowPlan makes one for each execution.
+        return self
+
+    cdef object last(self):
+        cdef RecordBatch complete = self.end_chunk()
+        return HELD if complete is None else complete
+
+    cdef int drop(self) except -1:
+        if self.chunk != NULL:
+            release_chunk(self.chunk)
+            self.chunk = NULL
+        self.in_chunk = self.wire = 0
+        return 0
 
     cdef int append(self, const char *data, Py_ssize_t size) except -1:
         cdef:
@@ -133,10 +167,6 @@ cdef class RowBuilder:
             int32_t length
             Column *column
         if self.chunk == NULL:
-            self.chunk = new_chunk(&self.schema.template)
-        elif self.in_chunk >= self.most_rows or self.in_chunk and (
-                self.wire + size > self.most_bytes or self.schema.expands and self.is_long()):
-            self.end_chunk()
             self.chunk = new_chunk(&self.schema.template)
         if size < 2 or load_u16(data) != count:
             raise ProtocolError(f'DataRow from the server with {load_u16(data) if size >= 2 else "no"} fields: '
@@ -175,33 +205,26 @@ cdef class RowBuilder:
     cdef bint is_long(self) noexcept:
         return largest(&self.chunk.root) > self.most_bytes // 2
 
-    cdef int end_chunk(self) except -1:
-        """Finish the open chunk, if it has rows."""
-        cdef RecordBatch batch
-        if self.chunk == NULL:
-            return 0
+    cdef RecordBatch end_chunk(self):
+        """Finish the open chunk and return it; None if it has no rows."""
+        cdef RecordBatch batch = None
         if self.in_chunk:
             self.chunk.rows = self.in_chunk
             seal(&self.chunk.root)
             batch = RecordBatch.__new__(RecordBatch)
             batch.schema = self.schema
             batch.chunk = self.chunk
-            self.finished.append(batch)
-        else:
-            release_chunk(self.chunk)
-        self.chunk = NULL
-        self.in_chunk = self.wire = 0
-        return 0
+            self.chunk = NULL
+        self.drop()
+        return batch
 
-    def finish(self) -> ArrowTable:
-        """Return all rows that are left. No rows may be added any more."""
+    def table(self, list batches not None) -> ArrowTable:
+        """Return the table of all batches that it has made."""
         cdef:
             ArrowTable table = ArrowTable.__new__(ArrowTable)
             RecordBatch batch
-        self.end_chunk()
         table.schema = self.schema
-        table._batches = self.finished
-        self.finished = []
+        table._batches = batches
         table.result = make_result(self.schema.tree, len(table._batches))
         for batch in table._batches:
             if self.schema.labels and len(table._batches) > 1:
@@ -212,12 +235,6 @@ cdef class RowBuilder:
             table.result.count += 1
             table.num_rows += batch.chunk.rows
         return table
-
-    def take(self) -> list:
-        """Return the chunks that are finished."""
-        taken = self.finished
-        self.finished = []
-        return taken
 
 
 cdef object unrepresentable(object field, int64_t row, object error):

@@ -7,7 +7,7 @@ part: the types are taken from the catalogue.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from headrace._core.codecs import builtin as _registered  # noqa: F401  registers the codecs
@@ -15,6 +15,7 @@ from headrace._core.codecs.base import builtin_codecs
 from headrace._core.codecs.container_oids import ARRAYS, RANGES
 
 if TYPE_CHECKING:
+    from headrace._core.codecs.base import Codec
     from headrace._core.codecs.introspection import TypeInfo
 
 __all__ = ["Target", "target"]
@@ -56,41 +57,57 @@ class Target:
     names: tuple[str, ...] = ()
     attributes: tuple[Target, ...] = ()
 
+    send: str = ""
+    """The function that makes the binary form, of a type of an extension."""
 
-def target(oid: int, find: Callable[[int], TypeInfo | None], depth: int = 0) -> Target:
-    """Return the type of an OID; `find` returns the description of a type that was looked up."""
+    codec: Codec | None = field(default=None, compare=False)
+    """The codec of a type that is made of others, which can read its text form."""
+
+
+def target(
+    oid: int,
+    find: Callable[[int], TypeInfo | None],
+    codec_of: Callable[[int], Codec | None] = lambda oid: None,
+    depth: int = 0,
+) -> Target:
+    """Return the type of an OID.
+
+    `find` returns the description of a type that was looked up, and `codec_of` its codec, if no other was set.
+    """
 
     def part(oid: int) -> Target:
-        return target(oid, find, depth + 1)
+        return target(oid, find, codec_of, depth + 1)
 
     codec = _CODECS.get(oid)
     if codec is not None:
         if oid in _ELEMENTS:
-            return Target(oid, codec.name, "array", oid, part(_ELEMENTS[oid]), 0 if oid in _VECTORS else 1)
+            element, lower = part(_ELEMENTS[oid]), 0 if oid in _VECTORS else 1
+            return Target(oid, codec.name, "array", oid, element, lower, codec=codec)
         if oid in _SUBTYPES:
-            return Target(oid, codec.name, "range", oid, part(_SUBTYPES[oid]))
+            return Target(oid, codec.name, "range", oid, part(_SUBTYPES[oid]), codec=codec)
         if oid in _RANGES:
-            return Target(oid, codec.name, "multirange", oid, part(_RANGES[oid]))
+            return Target(oid, codec.name, "multirange", oid, part(_RANGES[oid]), codec=codec)
         return Target(oid, codec.name, "scalar" if codec.kind == "scalar" else "unknown", oid)
     info = find(oid)
     if info is None or depth > MAX_DEPTH:
         return Target(oid, f"type with OID {oid}", "unknown", oid)
     if info.element:
         element = part(info.element)
-        return Target(oid, f"{element.name}[]", "array", oid, element)
+        return Target(oid, f"{element.name}[]", "array", oid, element, codec=codec_of(oid))
     if info.kind == "d" and info.base:
-        base = part(info.base)
-        return Target(oid, info.name, base.kind, base.base, base.element, base.lower, base.names, base.attributes)
+        return replace(part(info.base), oid=oid, name=info.name)
     if info.kind == "c":
         attributes = tuple(part(attribute) for attribute in info.attribute_types)
-        return Target(oid, info.name, "composite", oid, names=info.attribute_names, attributes=attributes)
+        return Target(
+            oid, info.name, "composite", oid, names=info.attribute_names, attributes=attributes, codec=codec_of(oid)
+        )
     if info.kind == "r" and info.subtype:
-        return Target(oid, info.name, "range", oid, part(info.subtype))
+        return Target(oid, info.name, "range", oid, part(info.subtype), codec=codec_of(oid))
     if info.kind == "m" and info.range:
-        return Target(oid, info.name, "multirange", oid, part(info.range))
+        return Target(oid, info.name, "multirange", oid, part(info.range), codec=codec_of(oid))
     if info.kind == "e":
         return Target(oid, info.name, "enum", oid)
     kind = "unknown"
     if info.kind == "b" and info.binary:
         kind = "text" if info.send in TEXT_SENDERS else "versioned" if info.send in VERSIONED_SENDERS else "binary"
-    return Target(oid, info.name, kind, oid)
+    return Target(oid, info.name, kind, oid, send=info.send)

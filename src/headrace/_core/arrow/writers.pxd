@@ -11,6 +11,14 @@ from headrace._core.wire.buffer cimport WriteBuffer, put_i32
 ctypedef int (*put_t)(Writer writer, WriteBuffer out, int64_t i) except -1
 
 
+# The values of an array, those that are skipped included. No memory holds more, so positions do not overflow.
+cdef extern from *:
+    """
+    #define MOST_VALUES ((int64_t)1 << 56)
+    """
+    const int64_t MOST_VALUES
+
+
 cdef class Writer:
     cdef:
         put_t put
@@ -22,6 +30,7 @@ cdef class Writer:
 
     cdef int bind(self, const ArrowArray *array) except -1
     cdef int buffers(self, const ArrowArray *array, int64_t count, bint has_validity) except -1
+    cdef int check_width(self, int64_t width) except -1
 
 
 cdef class FixedWriter(Writer):

@@ -15,6 +15,7 @@ Source: Apache Arrow, "Arrow Columnar Format" and "The Arrow C data interface".
 
 import sys
 from decimal import Decimal
+from struct import pack
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.tuple cimport PyTuple_GET_ITEM
@@ -103,8 +104,8 @@ cdef class Writer:
 
     cdef int buffers(self, const ArrowArray *array, int64_t count, bint has_validity) except -1:
         """Take the offset, the length and the validity bitmap of an array with at least so many buffers."""
-        if array.length < 0 or array.offset < 0 or array.offset > INT64_MAX - array.length:
-            malformed('a length or an offset is negative')
+        if array.length < 0 or array.offset < 0 or array.offset > MOST_VALUES - array.length:
+            malformed('a length or an offset is negative or too large')
         if array.n_buffers < count or (count > 0 and array.buffers == NULL):
             malformed(f'an array has {array.n_buffers} buffers, and {count} are needed')
         self.offset = array.offset
@@ -115,6 +116,14 @@ cdef class Writer:
             self.validity = <const char *>array.buffers[0]
             if self.validity == NULL and array.null_count > 0:
                 malformed('an array has NULLs, and no validity bitmap')
+        return 0
+
+
+    cdef int check_width(self, int64_t width) except -1:
+        """Raise InterfaceError if positions of values of this width are too large."""
+        cdef int64_t product = 0
+        if not multiplied(self.offset + self.length, width, &product):
+            malformed('a length or an offset is too large')
         return 0
 
 
@@ -678,6 +687,7 @@ cdef class BytesWriter(Writer):
             self.data = <const char *>array.buffers[1]
             if self.data == NULL and array.length > 0 and self.width > 0:
                 malformed('the values of an array are missing')
+            self.check_width(self.width)
             return 0
         self.buffers(array, 3, True)
         self.offsets = <const char *>array.buffers[1]
@@ -720,6 +730,8 @@ cdef class BytesWriter(Writer):
             start = native_i32(view, 3)
             if piece < 0 or piece >= self.n_pieces or start < 0 or start + size[0] > native_i64(self.sizes, piece):
                 malformed('a view lies outside of its buffer')
+            if self.pieces[piece] == NULL:
+                malformed('a buffer of views is missing')
             return self.pieces[piece] + start
         if start < 0 or end < start:
             malformed('an offset is less than the one before it')
@@ -793,6 +805,23 @@ cdef int put_text_form(Writer self, WriteBuffer out, int64_t i) except -1:
     return writer.codec.encode(writer.codec, out, value)
 
 
+cdef int put_made(Writer self, WriteBuffer out, int64_t i) except -1:
+    """Write the binary form that `convert` makes of a text."""
+    cdef:
+        BytesWriter writer = <BytesWriter>self
+        Py_ssize_t size = 0
+        const char *data = writer.bytes_at(i, &size)
+        bytes made
+    if memchr(data, 0, <size_t>size) != NULL:
+        has_nul(data, size)
+    text = PyUnicode_DecodeUTF8(data, size, NULL)
+    try:
+        made = writer.convert(text)
+    except ValueError as error:
+        raise ValueError(f'expected the text form of {self.target}, got {shown(text)} ({error})') from error
+    return put_value(out, made, len(made))
+
+
 cdef int put_interval_form(Writer self, WriteBuffer out, int64_t i) except -1:
     cdef:
         BytesWriter writer = <BytesWriter>self
@@ -833,8 +862,8 @@ def bytes_writer(form: str, target: str, how: str, Codec codec=None, convert=Non
     """Return the writer of strings or bytes.
 
     `how`: plain writes the bytes as they are, text refuses the NUL character, versioned puts a 1 before the text,
-    uuid expects 16 bytes, form reads the text form by `convert` and writes the value by `codec`, and interval writes
-    the numbers that `convert` returns.
+    uuid expects 16 bytes, form reads the text form by `convert` and writes the value by `codec`, interval writes the
+    numbers that `convert` returns, and made the bytes.
     """
     cdef BytesWriter writer = BytesWriter.__new__(BytesWriter)
     if form.startswith('w:'):
@@ -855,6 +884,8 @@ def bytes_writer(form: str, target: str, how: str, Codec codec=None, convert=Non
         writer.put = put_uuid
     elif how == 'interval':
         writer.put = put_interval_form
+    elif how == 'made':
+        writer.put = put_made
     else:
         writer.put = put_text_form
     return writer
@@ -875,30 +906,33 @@ cdef class ListWriter(Writer):
             self.sizes = <const char *>array.buffers[2] if count == 3 else NULL
             if array.length > 0 and (self.offsets == NULL or (count == 3 and self.sizes == NULL)):
                 malformed('the offsets of a list are missing')
+        else:
+            self.check_width(self.width)
         return self.child.bind(array.children[0])
 
     cdef int span(self, int64_t i, int64_t *start, int64_t *count) except -1:
         """Find the values of a list among those of all lists."""
         cdef int64_t end
         i += self.offset
-        if self.layout == OFFSETS_32:
-            start[0] = native_i32(self.offsets, i)
-            end = native_i32(self.offsets, i + 1)
-        elif self.layout == OFFSETS_64:
-            start[0] = native_i64(self.offsets, i)
-            end = native_i64(self.offsets, i + 1)
-        elif self.layout == FIXED:
+        if self.layout == FIXED:
             start[0] = i * self.width
-            end = start[0] + self.width
+            count[0] = self.width
         elif self.layout == VIEWS_32:
             start[0] = native_i32(self.offsets, i)
-            end = start[0] + native_i32(self.sizes, i)
-        else:
+            count[0] = native_i32(self.sizes, i)
+        elif self.layout == VIEWS_64:
             start[0] = native_i64(self.offsets, i)
-            end = start[0] + native_i64(self.sizes, i)
-        if start[0] < 0 or end < start[0] or end > self.child.length:
+            count[0] = native_i64(self.sizes, i)
+        else:
+            if self.layout == OFFSETS_32:
+                start[0] = native_i32(self.offsets, i)
+                end = native_i32(self.offsets, i + 1)
+            else:
+                start[0] = native_i64(self.offsets, i)
+                end = native_i64(self.offsets, i + 1)
+            count[0] = end - start[0] if 0 <= start[0] <= end else -1
+        if start[0] < 0 or count[0] < 0 or start[0] > self.child.length or count[0] > self.child.length - start[0]:
             malformed('a list lies outside of the values')
-        count[0] = end - start[0]
         if count[0] > 0x7fffffff:
             raise ValueError(f'too many elements in an array: {count[0]}')
         return 0
@@ -1048,6 +1082,58 @@ def multirange_writer(form: str, target: str, Writer child) -> Writer:
     return writer
 
 
+cdef int put_vector(Writer self, WriteBuffer out, int64_t i) except -1:
+    """Write a vector or halfvec of pgvector: the dimensions and an unused field of 16 bits each, and the numbers."""
+    cdef:
+        ListWriter writer = <ListWriter>self
+        FixedWriter child = <FixedWriter>writer.child
+        Py_ssize_t mark
+        int64_t start = 0
+        int64_t count = 0
+        int64_t k
+        double number
+        float narrowed
+        bint halves = child.scale
+        int width = 2 if halves else 4
+        char *at
+    writer.span(i, &start, &count)
+    if not 0 < count <= 0x7fff:
+        raise ValueError(f'a {self.target} is expected to have 1 to {0x7fff} dimensions, got {count}')
+    mark = begin_length(out)
+    at = reserve(out, 4 + count * width)
+    store_u16(at, <uint16_t>count)
+    store_u16(at + 2, 0)
+    at += 4
+    for k in range(start, start + count):
+        if is_null(child, k):
+            raise ValueError(f'element {k - start} is NULL: a {self.target} has numbers alone')
+        number = float_at(child, k)
+        if halves:
+            store_u16(at, native_u16(child.data, k) if child.kind == F16 else half(number))
+        else:
+            narrowed = <float>number
+            if isinf(narrowed) and not isinf(number):
+                raise OverflowError(f'element {k - start} is out of float4 range: {number}')
+            store_f32(at, narrowed)
+        at += width
+    return end_length(out, mark)
+
+
+cdef uint16_t half(double number) except? 0xffff:
+    """Return the nearest number of 16 bits; raises OverflowError for one that becomes infinite."""
+    return int.from_bytes(pack('>e', number), 'big')
+
+
+def vector_writer(form: str, target: str, kind: str, halves: bool) -> Writer:
+    """Return the writer of lists of floats as a vector of pgvector, or as a halfvec."""
+    cdef:
+        FixedWriter child = fixed(kind, target, put_null)
+        ListWriter writer = list_writer(form, target, child, nests=False, element=0, lower=1)
+    child.scale = halves
+    writer.put = put_vector
+    return writer
+
+
 # --- structs
 
 cdef class StructWriter(Writer):
@@ -1157,6 +1243,36 @@ def range_writer(target: str, children: tuple, positions: tuple) -> Writer:
     return writer
 
 
+# --- maps
+
+cdef int put_hstore(Writer self, WriteBuffer out, int64_t i) except -1:
+    """Write an hstore, by hstore_recv() in its hstore_io.c. Of keys that are equal the server keeps one."""
+    cdef:
+        ListWriter writer = <ListWriter>self
+        StructWriter pairs = <StructWriter>writer.child
+        Py_ssize_t begin, mark = begin_length(out)
+        int64_t start = 0
+        int64_t count = 0
+        int64_t k
+    writer.span(i, &start, &count)
+    put_i32(out, <int32_t>count)
+    for k in range(start, start + count):
+        begin = out.length
+        put_slot(pairs.child(0), out, pairs.offset + k)
+        if load_i32(out.data + begin) == -1:
+            raise ValueError(f'key {k - start} of a map is NULL')
+        put_slot(pairs.child(1), out, pairs.offset + k)
+    return end_length(out, mark)
+
+
+def hstore_writer(target: str, Writer key, Writer value) -> Writer:
+    """Return the writer of maps as hstores, by the writers of their texts."""
+    cdef ListWriter writer = list_writer(
+        '+l', target, struct_writer(target, (), (key, value), (0, 1)), nests=False, element=0, lower=1)
+    writer.put = put_hstore
+    return writer
+
+
 # --- dictionaries and runs
 
 cdef class DictionaryWriter(Writer):
@@ -1217,7 +1333,9 @@ cdef class RunEndWriter(Writer):
         if array.n_children != 2 or array.children == NULL or array.children[0] == NULL or array.children[1] == NULL:
             malformed('the runs of an array are missing')
         ends = array.children[0]
-        if ends.n_buffers < 2 or ends.length < 0 or (ends.length > 0 and ends.buffers[1] == NULL):
+        if ends.length < 0 or ends.offset < 0 or ends.offset > MOST_VALUES - ends.length:
+            malformed('a length or an offset is negative or too large')
+        if ends.n_buffers < 2 or ends.buffers == NULL or (ends.length > 0 and ends.buffers[1] == NULL):
             malformed('the ends of the runs of an array are missing')
         self.runs = min(ends.length, array.children[1].length)
         self.run = 0

@@ -12,7 +12,7 @@ cdef enum Result:
     FIRST_ROW     # the first row or None
     VALUE         # one column of the first row, or None
     STATUS        # the command tag
-    ARROW         # all rows, as columns in Arrow's format (ArrowQuery)
+    ARROW         # all rows, as an ArrowTable; the record class is an ArrowShape
 
 # The life of a request. It only goes forward, but for one that is run again.
 cdef enum RequestState:
@@ -139,6 +139,7 @@ cdef class ExtendedQuery(Request):
         object row                   # the first one, if no more are wanted
 
     cdef int start(self, Plan plan) except -1
+    cdef Plan plan_of_columns(self, Plan plan)
     cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef bint is_bound(self) except -1
     cdef Grouping grouping(self) noexcept
@@ -173,7 +174,7 @@ cdef class Query(ExtendedQuery):
 cdef inline int take_row(Query request, const char *data, Py_ssize_t size) except -1:
     """Read one more row of the result, as a Query or a Group does for each DataRow."""
     cdef object made
-    if request.kind == ROWS:
+    if request.kind == ROWS or request.kind == ARROW:
         if request.rows is None:
             request.rows = []
         made = request.row_plan.row(data, size)

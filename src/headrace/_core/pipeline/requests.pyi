@@ -2,6 +2,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Self
 
+from headrace._core.arrow.result import Schema
 from headrace._core.pipeline.future import Future
 from headrace._core.pipeline.statement_cache import Statement
 
@@ -53,6 +54,8 @@ class ExtendedQuery(Request):
 
     @property
     def statement(self) -> Statement: ...
+    @property
+    def schema(self) -> Schema | None: ...
 
 class Query(ExtendedQuery):
     """Bind and Execute of one statement, whose rows are decoded as they come."""

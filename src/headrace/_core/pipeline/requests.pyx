@@ -18,6 +18,8 @@ from headrace._core.wire.backend cimport command_tag, parameter_description, row
 from headrace._core.wire.frontend cimport (
     put_bind_nothing, put_close, put_copy_fail, put_describe, put_execute, put_parse, put_query, put_sync, query_bytes,
 )
+from headrace._core.arrow.result cimport ArrowShape, RowBuilder
+from headrace._core.pipeline.arrow_plan cimport ArrowPlan, arrow_plan
 from headrace._core.pipeline.first_run cimport FORMATS_DIFFER, all_binary
 from headrace._core.pipeline.plan cimport make_plan, plan_again
 from headrace._core.pipeline.statement_cache cimport MAX_PARAMETERS, READY, too_many_parameters
@@ -399,6 +401,8 @@ cdef class ExtendedQuery(Request):
         """
         if classify_copy(self.statement):
             raise InterfaceError(COPY_REFUSED, hint=COPY_HINT)
+        if type(self.record_class) is ArrowShape and not isinstance(plan, ArrowPlan):
+            plan = self.plan_of_columns(plan)
         # If rows cannot become what was asked for, nothing is sent.
         self.row_plan = plan.rows_as(self.record_class)
         if self.row_plan.grouped:
@@ -411,6 +415,12 @@ cdef class ExtendedQuery(Request):
         self.error = None
         self.status = None
         return 0
+
+    cdef Plan plan_of_columns(self, Plan plan):
+        """Return the plan by which the statement gives columns in Arrow's format."""
+        if (<ArrowShape>self.record_class).batch_rows and not self.statement.returns_rows:
+            raise InterfaceError('query is expected to return rows: a SELECT, VALUES or TABLE, or what has RETURNING')
+        return arrow_plan(plan, <ArrowShape>self.record_class, self.statement.results)
 
     cdef int described(self, char kind, const char *data, Py_ssize_t size) except -1:
         """Take the RowDescription or NoData of the portal that was just bound; the rows are read by it.
@@ -476,6 +486,11 @@ cdef class ExtendedQuery(Request):
     cdef bint is_bound(self) except -1:
         """Return whether it executes what was bound already, and so needs no statement."""
         return False
+
+    @property
+    def schema(self):
+        """The columns in Arrow's format, if that was asked for; None before the statement is bound."""
+        return (<ArrowPlan>self.plan).schema if isinstance(self.plan, ArrowPlan) else None
 
     cdef int renew(self) except -1:
         Request.renew(self)
@@ -585,6 +600,10 @@ cdef class Query(ExtendedQuery):
                         self.reason = error
                     else:
                         self.error = error
+            elif self.row_plan.grouped:
+                # Their memory is free before the rest of the rows has come.
+                self.rows = None
+                self.row_plan.drop()
         elif kind == b'C' and self.stage == 2:
             self.status = command_tag(data, size)
             self.stage = 3
@@ -739,6 +758,8 @@ cdef class Query(ExtendedQuery):
             return rows if rows is not None else []
         if self.kind == STATUS:
             return self.status if self.status is not None else ''
+        if self.kind == ARROW:
+            return (<RowBuilder?>self.row_plan).table(rows if rows is not None else [])
         return row if row is None or self.kind == FIRST_ROW else row[self.column]
 
     cdef bint is_bound(self) except -1:
@@ -767,7 +788,7 @@ cdef class Query(ExtendedQuery):
         return ExtendedQuery.is_wanted(self)
 
     cdef int take(self, object made) except -1:
-        if self.kind == ROWS:
+        if self.kind == ROWS or self.kind == ARROW:
             return ExtendedQuery.take(self, made)
         self.row = made
         return 0

@@ -6,7 +6,7 @@ barrier, as COPY is: nothing is sent behind it until it is done.
 
 Rows are read by a row plan, as those of a query are. A plan that makes one object of several rows returns it with the row that
 completes it, and the rest at the end (RowPlan.row, RowPlan.last). Rows that are part of an object count as held only once the
-object is complete. So a plan may also collect rows into batches of its own kind.
+object is complete. The record batches in Arrow's format are such objects.
 
 A row that cannot be read ends the stream. Its error is raised after the rows before it, and its owner gives the request up. If a type
 was not known, it is looked up when the statement is executed the next time.
@@ -55,7 +55,8 @@ cdef class RowStream(ExtendedQuery):
         put_execute(out, b'', 0)
         put_sync(out)
         self.message = out.take()
-        return 0
+        # A reader may wait for the columns.
+        return self.wake()
 
     cdef Grouping grouping(self) noexcept:
         # Keys of all objects that were handed out would need memory without bound.
@@ -104,6 +105,7 @@ cdef class RowStream(ExtendedQuery):
     cdef int fails(self, object error) except -1:
         """Rows cannot be read from here on."""
         self.error = self.unreadable = error
+        self.row_plan.drop()
         return self.wake()
 
     cdef bint is_full(self) noexcept:
@@ -157,6 +159,8 @@ cdef class RowStream(ExtendedQuery):
         self.unwanted = True
         self.rows = []
         self.backlog = 0
+        if self.row_plan is not None:
+            self.row_plan.drop()
         if not self.delivered:
             self.deliver(None, error)
 

@@ -11,12 +11,11 @@ queue or in flight. Every change to the queue keeps that true.
 cimport cython
 
 from headrace._core.codecs.typemap cimport TypeCatalogue
-from headrace._core.pipeline.arrow cimport ArrowQuery
 from headrace._core.pipeline.connection_lost cimport fail_lost
 from headrace._core.pipeline.first_run cimport FORMATS_DIFFER
 from headrace._core.pipeline.group cimport Group
 from headrace._core.pipeline.prepare cimport Identification, Introspection, question_about, question_who
-from headrace._core.pipeline.requests cimport ABANDONED, BARRIER, DONE, QUEUED, SENT, STATUS, WAITING, Closing, Prepare
+from headrace._core.pipeline.requests cimport ABANDONED, ARROW, BARRIER, DONE, QUEUED, SENT, STATUS, WAITING, Closing, Prepare
 from headrace._core.rows.keyed_rows cimport KeyedShape
 from headrace._core.pipeline.statement_cache cimport KEEPS, NEW, PREPARING, READY, UNKNOWN, monotonic_seconds
 
@@ -207,9 +206,11 @@ cdef class Statements:
         cdef:
             Statement statement = asked.statement
             Query request
-        if not isinstance(asked, Query) or isinstance(asked, (Group, ArrowQuery)):
+        if not isinstance(asked, Query) or isinstance(asked, Group):
             return False
         request = <Query>asked
+        if request.kind == ARROW:
+            return False
         request.first = self.first_run_of(request)
         if request.first is None:
             return False

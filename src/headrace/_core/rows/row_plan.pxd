@@ -35,6 +35,7 @@ cdef class RowPlan:
     cdef object row(self, const char *data, Py_ssize_t size)
     cdef RowPlan begin(self, Grouping grouping)
     cdef object last(self)
+    cdef int drop(self) except -1
 
 
 cdef class ObjectPlan(RowPlan):

@@ -161,6 +161,10 @@ cdef class RowPlan:
         """There are no more rows: return the object that is being read, or HELD if there is none."""
         return HELD
 
+    cdef int drop(self) except -1:
+        """Let go of the object that is being read: nobody wants it."""
+        return 0
+
 
 @cython.final
 cdef class RecordPlan(RowPlan):
