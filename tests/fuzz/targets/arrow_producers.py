@@ -300,7 +300,8 @@ class ArrowProducers(Target):
     def run(self, data: bytes) -> object:
         program = Program(data)
         oid = OIDS[program.byte() % len(OIDS)]
-        reader = BatchReader(Lying(program))
+        producer = Lying(program)  # it owns the memory
+        reader = BatchReader(producer)
         fields = reader.field.children
         writers = tuple(writer_for(field, target(oid, self._find)) for field in fields)
         names = tuple(field.name for field in fields)
@@ -308,7 +309,7 @@ class ArrowProducers(Target):
         try:
             while (batch := reader.next()) is not None:
                 encoder.start(batch)
-                while encoder.fill(1 << 12):
+                while encoder.fill(1 << 24):
                     pass
         except exceptions.ArgumentError as error:
             place = re.match(r"invalid input for row ([0-9]+), column '([^']*)': ", str(error))

@@ -595,7 +595,7 @@ cdef class Query(ExtendedQuery):
                     raise
                 except Exception as error:
                     # The wire is intact: this query fails, the rest of its rows are passed over.
-                    if self.statement.results.cures(error):
+                    if self.statement.results.cures(error) and not isinstance(self.plan, ArrowPlan):
                         self.late = [data[:size]]
                         self.reason = error
                     else:
