@@ -12,7 +12,12 @@ import pytest
 
 import headrace
 from headrace.arrow import RecordBatch
-from headrace.exceptions import DivisionByZeroError, InterfaceError, UnrepresentableValueError
+from headrace.exceptions import (
+    DivisionByZeroError,
+    InterfaceError,
+    NoActiveSQLTransactionError,
+    UnrepresentableValueError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,7 +193,7 @@ async def test_a_stream_does_not_outlive_its_transaction(conn: headrace.Connecti
     async with conn.transaction():
         stream = conn.stream_arrow(MANY, 30, batch_rows=10)
         await anext(stream)
-    with pytest.raises(InterfaceError, match="the transaction in which it was opened has ended"):
+    with pytest.raises(NoActiveSQLTransactionError, match="the transaction in which it was opened has ended"):
         await anext(stream)
     assert await conn.fetchval("SELECT 1") == 1
 
@@ -203,6 +208,60 @@ async def test_outside_of_a_transaction_it_owns_its_connection(conn: headrace.Co
         await anext(stream)
         assert not other.done()
     assert await other == 1
+
+
+@pytest.mark.any_server
+async def test_a_stream_of_a_prepared_statement(conn: headrace.Connection, mode: str) -> None:
+    statement = await conn.prepare(MANY)
+    async with block(conn, mode):
+        for count in (25, 0):
+            async with statement.stream_arrow(count, batch_rows=10) as stream:
+                assert stream.column_names == ["g"]
+                batches = [batch async for batch in stream]
+            assert [number for part in numbers(batches) for number in part] == list(range(1, count + 1))
+        with pytest.raises(ValueError, match="batch_rows is expected"):
+            statement.stream_arrow(1, batch_rows=0)
+        assert await statement.fetchval(3) == 1
+
+
+@pytest.mark.any_server
+async def test_the_columns_are_known_after_the_end_as_well(conn: headrace.Connection, mode: str) -> None:
+    async with block(conn, mode), conn.stream_arrow(MANY, 25, batch_rows=10) as stream:
+        await anext(stream)
+    assert stream.column_names == ["g"]
+
+
+@pytest.mark.any_server
+async def test_a_statement_that_is_wrong_ends_the_stream(conn: headrace.Connection) -> None:
+    stream = conn.stream_arrow("SELECT nothing")
+    with pytest.raises(headrace.UndefinedColumnError):
+        await stream.__aenter__()
+    with pytest.raises(InterfaceError, match="the schema of a stream is known once it is open"):
+        _ = stream.column_names
+    assert await conn.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.any_server
+async def test_query_loggers_see_it_at_its_end(conn: headrace.Connection) -> None:
+    seen: list[headrace.LoggedQuery] = []
+    with conn.query_logger(seen.append):
+        async for _ in conn.stream_arrow(MANY, 3):
+            assert not seen
+        with pytest.raises(headrace.UndefinedColumnError):
+            await anext(conn.stream_arrow("SELECT nothing"))
+    assert [(each.query, each.args, type(each.exception)) for each in seen] == [
+        (MANY, (3,), type(None)),
+        ("SELECT nothing", (), headrace.UndefinedColumnError),
+    ]
+
+
+@pytest.mark.any_server
+async def test_without_a_cache_of_statements(connect: Connect) -> None:
+    for options in ({"statement_cache_size": 0}, {"statement_mode": "unnamed"}, {"statement_mode": "describe"}):
+        conn = await connect(**options)
+        for _ in range(2):
+            assert [len(batch) async for batch in conn.stream_arrow(MANY, 25, batch_rows=10)] == [10, 10, 5]
+            assert len(await conn.fetch_arrow(MANY, 25)) == 25
 
 
 @pytest.mark.any_server
@@ -293,7 +352,9 @@ async def test_a_lease_that_ends_before_its_stream(pool: MakePool, waits: bool) 
             await task
     else:
         with pytest.raises(InterfaceError, match="released back to the pool"):
-            await anext(stream)
+            # After the batches that it holds.
+            async for _ in stream:
+                pass
     assert await shared.fetchval("SELECT 1") == 1
 
 

@@ -14,23 +14,24 @@ from typing import Final
 
 __all__ = ["binary_tsvector"]
 
-MOST_BYTES: Final = 2047
-"""The bytes of a lexeme (MAXSTRLEN)."""
+MOST_BYTES: Final = 2046
+"""The bytes of a lexeme (below MAXSTRLEN)."""
 
-MOST_POSITIONS: Final = 255
-"""The positions of a lexeme that are kept (below MAXNUMPOS)."""
+MOST_POSITIONS: Final = 256
+"""The positions of a lexeme that are kept (MAXNUMPOS)."""
 
 LAST_POSITION: Final = 16383
 """The largest position; larger ones become it (MAXENTRYPOS)."""
 
-WEIGHTS: Final = {"": 0, "D": 0, "C": 1, "B": 2, "A": 3, "*": 3}
+WEIGHTS: Final = {"": 0, "C": 1, "B": 2, "A": 3, "*": 3}
 
 _SPACE: Final = re.compile(r"[ \t\n\r\f\v]*")
 _QUOTED: Final = re.compile(r"'((?:[^'\\]|''|\\.)+)'", re.DOTALL)
-_PLAIN: Final = re.compile(r"(?:[^ \t\n\r\f\v:'\\]|\\.)(?:[^ \t\n\r\f\v:\\]|\\.)*", re.DOTALL)
+_PLAIN: Final = re.compile(r"(?:[^ \t\n\r\f\v'\\]|\\.)(?:[^ \t\n\r\f\v:\\]|\\.)*", re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED_OR_DOUBLED: Final = re.compile(r"\\(.)|''", re.DOTALL)
-_POSITION: Final = re.compile(r"([0-9]+)([ABCDabcd*]?)(,?)")
+# The server passes over a D, and over digits behind a weight.
+_POSITION: Final = re.compile(r"([0-9]+)[0-9Dd]*([ABCabc*]?)[0-9]*(,|(?![^ \t\n\r\f\v]))")
 
 
 def binary_tsvector(text: str) -> bytes:
@@ -70,6 +71,9 @@ def _lexeme(text: str, at: int) -> tuple[bytes, int]:
         lexeme = found and _ESCAPED.sub(r"\1", found[0])
     if not found or not lexeme:
         raise ValueError(f"a lexeme is expected at character {at + 1}")
+    if text[at] != "'" and any(character.isspace() for character in found[0] if not character.isascii()):
+        # It depends on the server's locale whether it ends the lexeme.
+        raise ValueError(f"the lexeme at character {at + 1} has a space that is not ASCII: put it into quotes")
     return lexeme.encode(), found.end()
 
 
