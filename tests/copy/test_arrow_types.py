@@ -419,9 +419,11 @@ async def test_the_text_of_a_tsvector_is_read_as_the_server_reads_it(conn: headr
         BEGIN RETURN tsvectorsend(given::tsvector); EXCEPTION WHEN others THEN RETURN NULL; END $$"""
     )
     some = random.Random(1)
-    pieces = ["a", "b", "ab", "é", "'", "''", "\\", ":", ":1", ":2", ",3", ",16383", ":99999", "A", "b:4C", "*", "D", " ",
+    pieces = ["a", "b", "ab", "é", "'", "''", "\\", ":", ":1", ":2", ",3", ":99999", "A", "b:4C", "*", "D", " ",
               "\t", "\n", ":0", ",", "'a b'", "'a':1"]  # fmt: skip
     texts = ["".join(some.choices(pieces, k=some.randrange(1, 9))) for _ in range(3000)]
+    # Of the last position with several weights the server keeps any.
+    texts = [text for text in texts if text.count("99999") < 2]
     texts += ["a:" + ",".join(map(str, range(1, 300))), "x" * 2046, "x" * 2047, "'" + "y" * 2048 + "'", "a:16384,5,20000"]
     expected = await conn.fetchval("SELECT array_agg(pg_temp.read(t) ORDER BY n) FROM unnest($1::text[]) WITH ORDINALITY AS u (t, n)", texts)
     wrong = []
@@ -435,7 +437,7 @@ async def test_the_text_of_a_tsvector_is_read_as_the_server_reads_it(conn: headr
         if made != sent:
             wrong.append((text[:50], made, sent))
     assert not wrong
-    assert 500 < read < 3000
+    assert 500 < read < len(texts) - 500
 
 
 @pytest.mark.parametrize("lists", [pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float16(), 3)])

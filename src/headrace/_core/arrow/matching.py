@@ -270,7 +270,7 @@ def _inner(field: Field, target: Target, outer: Field, outer_target: Target) -> 
 
 def _is_list(field: Field) -> bool:
     is_list = field.format in LISTS or field.format.startswith("+w:")
-    return is_list and field.dictionary is None and len(field.children) == 1
+    return is_list and field.is_known and field.dictionary is None and len(field.children) == 1
 
 
 def _remedy(field: Field, target: Target) -> str:

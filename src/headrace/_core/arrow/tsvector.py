@@ -78,7 +78,10 @@ def _lexeme(text: str, at: int) -> tuple[bytes, int]:
 
 
 def _positions(text: str, at: int, positions: dict[int, int]) -> int:
-    """Read positions behind a colon; of a position that comes twice the larger weight counts."""
+    """Read positions behind a colon; of a position that comes twice the larger weight counts.
+
+    The server does the same, but of the last position it keeps any of the weights.
+    """
     while True:
         found = _POSITION.match(text, at)
         position = min(int(found[1][:9]), LAST_POSITION) if found else 0
