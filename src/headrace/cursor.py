@@ -93,8 +93,9 @@ class CursorFactory(Generic[RowT_co]):
 class Portal:
     """A portal on the server, opened by the first request that needs it."""
 
-    __slots__ = ("_batch_rows", "_held", "_lease", "_lost", "_objects", "_opener", "_record_class", "_statement", "args",
-                 "connection", "exhausted", "grouped", "name", "opened", "query", "received", "timeout")  # fmt: skip
+    __slots__ = ("_batch_rows", "_held", "_lease", "_lost", "_objects", "_opener", "_record_class", "_statement",
+                 "args", "connection", "exhausted", "grouped", "name", "opened", "query", "received",
+                 "timeout")  # fmt: skip
 
     def __init__(
         self,

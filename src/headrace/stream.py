@@ -1,7 +1,7 @@
 """Streams: the rows of a query as they come, in memory that does not grow with their number.
 
-The rows may come as record batches in Arrow's format: then the row plan of the request makes batches of them, and all else is
-the same.
+The rows may come as record batches in Arrow's format. Then the row plan of the request makes batches of them, and all
+else is the same.
 Outside of a transaction a stream is one execution that owns its connection to the end. A slow reader slows the server
 down. Inside a transaction it is a cursor, and other queries run between its batches. On a pool it takes a lease.
 Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
@@ -64,8 +64,8 @@ class Unleased:
 class Rows:
     """The source of a `Stream`: opens it with the first batch, and ends it with the last.
 
-    `rows` is the class of the rows, or an ArrowShape for record batches. `prefetch` is the number of rows to read ahead,
-    None for as many as fit into the usual number of bytes.
+    `rows` is the class of the rows, or an ArrowShape for record batches. `prefetch` is the number of rows to read
+    ahead, None for as many as fit into the usual number of bytes.
     """
 
     __slots__ = ("_args", "_lease", "_prefetch", "_query", "_reader", "_rows", "_schema", "_statement", "_timeout")

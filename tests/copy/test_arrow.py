@@ -209,7 +209,9 @@ async def test_names(conn: headrace.Connection) -> None:
 
 
 async def test_all_types_that_do_not_fit_are_named(conn: headrace.Connection) -> None:
-    await conn.execute("CREATE TEMP TABLE many (i int, ts timestamptz, ok int, tags text[], m money, class regclass, asked tsquery)")
+    await conn.execute(
+        "CREATE TEMP TABLE many (i int, ts timestamptz, ok int, tags text[], m money, class regclass, asked tsquery)"
+    )
     data = pa.table(
         {
             "i": pa.array(["1.5"]).cast(pa.float64()),

@@ -356,7 +356,14 @@ TEXT_FORMS_OF_PARTS = [
 ]
 
 VECTORS_OF_LEXEMES = [
-    case("tsvector", of(pa.string(), "'fat':2B,4 'rat':3", "a fat cat", "", None), "'fat':2B,4 'rat':3", "'a' 'cat' 'fat'", "", None),
+    case(
+        "tsvector",
+        of(pa.string(), "'fat':2B,4 'rat':3", "a fat cat", "", None),
+        "'fat':2B,4 'rat':3",
+        "'a' 'cat' 'fat'",
+        "",
+        None,
+    ),
     case("tsvector", of(pa.string(), "b:1 a:3,2A,3B b:1C"), "'a':2A,3B 'b':1C"),
     case("tsvector", of(pa.string_view(), r"'it''s' 'a\\b' größe:1"), r"'a\\b' 'größe':1 'it''s'"),
     case("tsvector[]", of(pa.list_(pa.string()), ["a:1", None]), """{'a':1,NULL}"""),
@@ -424,8 +431,16 @@ async def test_the_text_of_a_tsvector_is_read_as_the_server_reads_it(conn: headr
     texts = ["".join(some.choices(pieces, k=some.randrange(1, 9))) for _ in range(3000)]
     # Of the last position with several weights the server keeps any.
     texts = [text for text in texts if text.count("99999") < 2]
-    texts += ["a:" + ",".join(map(str, range(1, 300))), "x" * 2046, "x" * 2047, "'" + "y" * 2048 + "'", "a:16384,5,20000"]
-    expected = await conn.fetchval("SELECT array_agg(pg_temp.read(t) ORDER BY n) FROM unnest($1::text[]) WITH ORDINALITY AS u (t, n)", texts)
+    texts += [
+        "a:" + ",".join(map(str, range(1, 300))),
+        "x" * 2046,
+        "x" * 2047,
+        "'" + "y" * 2048 + "'",
+        "a:16384,5,20000",
+    ]
+    expected = await conn.fetchval(
+        "SELECT array_agg(pg_temp.read(t) ORDER BY n) FROM unnest($1::text[]) WITH ORDINALITY AS u (t, n)", texts
+    )
     wrong = []
     read = 0
     for text, sent in zip(texts, expected, strict=True):
@@ -445,10 +460,16 @@ async def test_the_text_of_a_tsvector_is_read_as_the_server_reads_it(conn: headr
 async def test_vectors_of_pgvector(conn: headrace.Connection, type: str, lists: pa.DataType) -> None:
     if not await conn.fetchval("SELECT true FROM pg_available_extensions WHERE name = 'vector'"):
         pytest.skip("the server has no pgvector")
-    await conn.execute(f"CREATE EXTENSION IF NOT EXISTS vector; CREATE TEMP TABLE t (n int GENERATED ALWAYS AS IDENTITY, c {type})")
+    await conn.execute(
+        f"CREATE EXTENSION IF NOT EXISTS vector; CREATE TEMP TABLE t (n int GENERATED ALWAYS AS IDENTITY, c {type})"
+    )
     data = pa.table({"c": pa.array([[1.0, -2.5, 0.0], None, [3.0, 0.5, 100.0]], lists)})
     assert await conn.copy_arrow_to_table("t", data) == "COPY 3"
-    assert [row[0] for row in await conn.fetch("SELECT c::text FROM t ORDER BY n")] == ["[1,-2.5,0]", None, "[3,0.5,100]"]
+    assert [row[0] for row in await conn.fetch("SELECT c::text FROM t ORDER BY n")] == [
+        "[1,-2.5,0]",
+        None,
+        "[3,0.5,100]",
+    ]
     for values, message in (([1.0, None, 2.0], "element 1 is NULL"), ([], "1 to 32767 dimensions, got 0")):
         if values or pa.types.is_large_list(lists):
             with pytest.raises(headrace.ArgumentError, match=f"row 1, column 'c': .*{message}"):

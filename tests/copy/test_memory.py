@@ -18,6 +18,7 @@ pytestmark = [
 TEXT = "x" * 1023
 ROWS = 64 * 1024
 
+
 @pytest.fixture
 async def conn(conn: headrace.Connection) -> headrace.Connection:
     """A connection with an empty table `t`; nothing is stored in it, so that the server has little to do."""

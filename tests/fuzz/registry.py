@@ -21,7 +21,7 @@ from tests.fuzz.targets.startup import StartOfSession
 TARGETS: Mapping[str, type[Target]] = MappingProxyType({
     target.name: target
     for target in (
-        SessionStates, Codecs, ArrowColumns, ArrowProducers, StartOfSession, Scram, Certificate, Dsn, Passfile, Servicefile,
-        Lexer, NamedParameters,
+        SessionStates, Codecs, ArrowColumns, ArrowProducers, StartOfSession, Scram, Certificate, Dsn, Passfile,
+        Servicefile, Lexer, NamedParameters,
     )
 })  # fmt: skip

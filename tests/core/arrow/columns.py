@@ -60,4 +60,5 @@ def taken(table: ArrowTable) -> pyarrow.Table:
 def values(oid: int, *data: bytes | None, typmod: int = -1, **options: Any) -> list[Any]:
     """Return what becomes of the values of one column."""
     found = taken(table(schema(("c", oid, typmod), **options), *map(row, data)))
-    return found.column(0).to_pylist()
+    made: list[Any] = found.column(0).to_pylist()
+    return made

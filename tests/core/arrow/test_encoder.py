@@ -221,7 +221,9 @@ def test_a_batch_that_lies() -> None:
         data = Made("i", 1, None, ints(1))
         for name, value in fields.items():
             setattr(data.array, name, value)
-        with pytest.raises(headrace.InterfaceError, match="the length or the offset of a batch is negative or too large"):
+        with pytest.raises(
+            headrace.InterfaceError, match="the length or the offset of a batch is negative or too large"
+        ):
             rows(data, INT4)
     data = Made("i", 1, None, ints(1))
     data.array.buffers, data.array.null_count = None, 1

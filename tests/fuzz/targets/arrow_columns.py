@@ -1,7 +1,7 @@
 """Columns in Arrow's format from arbitrary rows: of each type alone, and of several columns.
 
-The first two bytes of an input choose the columns, and what becomes of values without a place. For a single column the rest
-are its values, each behind its length in two bytes; for several it is DataRows as they are, in the same way.
+The first two bytes of an input choose the columns, and what becomes of values without a place. For a single column the
+rest are its values, each behind its length in two bytes; for several it is DataRows as they are, in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from headrace import exceptions
 from headrace._core.arrow.result import RecordBatch, RowBuilder, Schema
 from headrace._core.arrow.schema import columns_of
 from headrace._core.codecs.base import builtin_codecs
-from headrace._core.codecs.introspection import TypeInfo
 from headrace._core.codecs.testing import encode_with
 from tests.arrow_streams import check_array
 from tests.core.arrow.columns import Column, modifier, row
@@ -94,7 +93,18 @@ class ArrowColumns(Target):
     allowed = (exceptions.ProtocolError, exceptions.UnrepresentableValueError, exceptions.OutdatedSchemaCacheError)
     words = (
         *(oid.to_bytes(4, "big") for oid in (16, 17, 20, 21, 23, 25, 701, 1082, 1700, 16384, 16386, 16388)),
-        *(b"\xff\xff", b"\0\4", b"\0\0", b"\0\1", b"\x01", b"\xc0\0", b"\xd0\0", b"\xf0\0", b"sad", b"\xff\xff\xff\xff"),
+        *(
+            b"\xff\xff",
+            b"\0\4",
+            b"\0\0",
+            b"\0\1",
+            b"\x01",
+            b"\xc0\0",
+            b"\xd0\0",
+            b"\xf0\0",
+            b"sad",
+            b"\xff\xff\xff\xff",
+        ),
         b"\0\0\0\1\0\0\0\0\0\0\0\x17\0\0\0\2\0\0\0\1",
     )
     share = 4.0
@@ -136,10 +146,7 @@ class ArrowColumns(Target):
                 if made is not None:
                     batches.append(made)
         except exceptions.UnrepresentableValueError as error:
-            place = re.match(r"row ([0-9]+), column '(\w+)' of type ", str(error))
-            assert place, f"no row and column: {error}"
-            assert int(place[1]) == number, str(error)
-            assert place[2] in columns.schema.names, str(error)
+            check_place(str(error), number, columns.schema.names)
             raise
         finally:
             # What was complete before an error holds as well.
@@ -175,3 +182,11 @@ def check(batch: RecordBatch) -> None:
     _, array = batch.__arrow_c_array__()
     check_array(array, len(batch))
     pyarrow.record_batch(batch).validate(full=True)
+
+
+def check_place(message: str, row: int, names: tuple[str, ...]) -> None:
+    """Check that an error names the row and the column."""
+    place = re.match(r"row ([0-9]+), column '(\w+)' of type ", message)
+    assert place, f"no row and column: {message}"
+    assert int(place[1]) == row, message
+    assert place[2] in names, message

@@ -1,8 +1,9 @@
 """Batches of a producer that lies, into rows of binary COPY.
 
 An input is a program: it says, byte by byte, what schema and what array a producer exports, and whether the two agree.
-Addresses are good, and buffers are longer than any position that can pass the checks, because nobody can check these. All else may
-be wrong: lengths, offsets, numbers of buffers and children, formats, NULLs, dictionaries, runs, views and metadata.
+Addresses are good, and buffers are longer than any position that can pass the checks, because nobody can check these.
+All else may be wrong: lengths, offsets, numbers of buffers and children, formats, NULLs, dictionaries, runs, views and
+metadata.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from tests.arrow_streams import ArrowArray, ArrowSchema, capsule
 from tests.core.codecs.types_known import TYPES
 from tests.fuzz.target import Target
 
-FORMATS = tuple(
-    b"n b c C s S i I l L e f g z Z vz u U vu w:16 w:0 w:3 w:-1 w: w:x w:99999999999 d:9,2 d:38,0 d:76,3,256 d:9,-2,64 "
-    b"d:5,1,32 d: d:x,y d:1 d:9,2,77 d:9,5000 tdD tdm tts ttm ttu ttn tt tss: tsm: tsu: tsn: tsu:UTC tsx: ts tDs tDm tDu "
-    b"tDn tDx tiM tiD tin +l +L +vl +vL +w:2 +w:0 +w:-1 +w: +w:x +s +m +r +ud:0,1 +us:0 q".split()
-) + (b"", b"\xff", b"u\xff")
+FORMATS = (
+    *b"n b c C s S i I l L e f g z Z vz u U vu w:16 w:0 w:3 w:-1 w: w:x w:99999999999 d:9,2 d:38,0 d:76,3,256".split(),
+    *b"d:9,-2,64 d:5,1,32 d: d:x,y d:1 d:9,2,77 d:9,5000 tdD tdm tts ttm ttu ttn tt tss: tsm: tsu: tsn:".split(),
+    *b"tsu:UTC tsx: ts tDs tDm tDu tDn tDx tiM tiD tin +l +L +vl +vL +w:2 +w:0 +w:-1 +w: +w:x +s +m +r +ud:0,1 q".split(),
+    *(b"", b"\xff", b"u\xff"),
+)
 """Format strings: of every type, and some that are none."""
 
 METADATA = (
@@ -43,8 +45,8 @@ METADATA = (
 """What the metadata of a field may be."""
 
 OIDS = (
-    16, 17, 20, 21, 23, 25, 26, 30, 114, 142, 600, 700, 701, 790, 869, 1005, 1007, 1009, 1082, 1083, 1114, 1184, 1185, 1186,
-    1266, 1560, 1700, 1231, 2950, 3614, 3615, 3802, 3904, 3906, 4451, 5069, *(info.oid for info in TYPES),
+    16, 17, 20, 21, 23, 25, 26, 30, 114, 142, 600, 700, 701, 790, 869, 1005, 1007, 1009, 1082, 1083, 1114, 1184, 1185,
+    1186, 1266, 1560, 1700, 1231, 2950, 3614, 3615, 3802, 3904, 3906, 4451, 5069, *(info.oid for info in TYPES),
 )  # fmt: skip
 """The types of PostgreSQL that data is copied into."""
 
@@ -58,11 +60,11 @@ MOST_PARTS = 12
 RELEASE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-@RELEASE
-def nothing(address: int) -> None:
+def _nothing(address: int) -> None:
     """Release nothing: Python owns the memory."""
 
 
+nothing = RELEASE(_nothing)
 NOTHING = ctypes.cast(nothing, ctypes.c_void_p).value
 
 
@@ -118,9 +120,7 @@ class Lying:
         if depth >= MOST_DEPTH or self._parts > MOST_PARTS:
             count = 0
         names = ((b"lower", b"upper"), (b"a", b"b"), (b"key", b"value"), (b"kind", b"count"))[program.byte() % 4]
-        children = [
-            self._field(FORMATS[program.byte() % len(FORMATS)], names[k % 2], depth + 1) for k in range(count)
-        ]
+        children = [self._field(FORMATS[program.byte() % len(FORMATS)], names[k % 2], depth + 1) for k in range(count)]
         made = self._new_schema(form, name, children)
         if program.odd():
             made.metadata = METADATA[program.byte() % len(METADATA)]
@@ -312,16 +312,21 @@ class ArrowProducers(Target):
                 while encoder.fill(1 << 24):
                     pass
         except exceptions.ArgumentError as error:
-            place = re.match(r"invalid input for row ([0-9]+), column '([^']*)': ", str(error))
-            assert place, f"no row and column: {error}"
-            assert int(place[1]) >= 1
-            assert place[2] in names, str(error)
+            check_place(str(error), names)
             raise
         finally:
             encoder.drop()
             reader.close()
         check(encoder.end(), len(fields))
         return oid, tuple(field.format for field in fields)
+
+
+def check_place(message: str, names: tuple[str, ...]) -> None:
+    """Check that an error names the row and the column."""
+    place = re.match(r"invalid input for row ([0-9]+), column '([^']*)': ", message)
+    assert place, f"no row and column: {message}"
+    assert int(place[1]) >= 1
+    assert place[2] in names, message
 
 
 def check(message: bytes, width: int) -> None:
