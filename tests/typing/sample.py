@@ -328,6 +328,7 @@ async def statements(connection: headrace.Connection) -> None:
     assert_type(await statement.fetch([1], row=Product), list[Product])
     assert_type(await statement.fetchrow([1], row=Price), Price | None)
     assert_type(await statement.fetchmany([([1],)], row=Product), list[Product])
+    assert_type([batch async for batch in statement.stream_arrow([1])], list[RecordBatch])
     assert_type(statement.get_parameters(), tuple[headrace.Type, ...])
     assert_type(statement.get_attributes(), tuple[headrace.Attribute, ...])
     assert_type(statement.get_name(), str)

@@ -27,8 +27,8 @@ from tests.fuzz.target import Target
 FORMATS = (
     *b"n b c C s S i I l L e f g z Z vz u U vu w:16 w:0 w:3 w:-1 w: w:x w:99999999999 d:9,2 d:38,0 d:76,3,256".split(),
     *b"d:9,-2,64 d:5,1,32 d: d:x,y d:1 d:9,2,77 d:9,5000 tdD tdm tts ttm ttu ttn tt tss: tsm: tsu: tsn:".split(),
-    *b"tsu:UTC tsx: ts tDs tDm tDu tDn tDx tiM tiD tin +l +L +vl +vL +w:2 +w:0 +w:-1 +w: +w:x +s +m +r +ud:0,1 q".split(),
-    *(b"", b"\xff", b"u\xff"),
+    *b"tsu:UTC tsx: ts tDs tDm tDu tDn tDx tiM tiD tin +l +L +vl +vL +w:2 +w:0 +w:-1 +w: +w:x +s +m +r".split(),
+    *(b"+ud:0,1", b"q", b"", b"\xff", b"u\xff"),
 )
 """Format strings: of every type, and some that are none."""
 
