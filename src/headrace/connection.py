@@ -759,7 +759,7 @@ class Connection(Generic[RecordT_co]):
         """Return the rows of a query as record batches in Arrow's format: `async for batch in ...`, or `async with`.
 
         A batch has `batch_rows` rows, and the last one those that are left. Memory is bounded: outside of a transaction
-        the next batch is read while you have one, or 256 kB of smaller ones. Inside a transaction each batch is a
+        the next two are read while you have one, or 256 kB of smaller ones. Inside a transaction each batch is a
         request of its own, and other queries run in between. In all else it is a stream as `stream()` returns it:
         ownership of the connection, the lease of a pool, `timeout`, cancellation and ending early are the same.
 

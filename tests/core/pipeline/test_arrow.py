@@ -153,16 +153,21 @@ def test_the_columns_of_a_stream_are_known_once_its_statement_is() -> None:
     assert request.schema.names == ("number",)
 
 
-def test_the_socket_is_left_unread_for_one_large_batch_or_many_small_ones() -> None:
+def test_the_socket_is_left_unread_for_two_large_batches_or_many_small_ones() -> None:
     row = backend.data_row(int4(1), b"x" * 100_000, None, None)
     large, small = known(), known()
     one, many = stream(large, 10), stream(small, 1)
     large.flush()
     small.flush()
-    large.reply(BIND, row * 9)
-    assert not one.full, "there is nothing to take"
+    large.reply(BIND, row * 19)
+    assert not one.full
     large.reply(row)
     assert one.full
+    assert sizes(one) == [10]
+    assert not one.full
+    large.reply(row * 10)
+    assert one.full
+    assert (sizes(one), sizes(one), sizes(one)) == ([10], [10], [])
     small.reply(BIND, row * 2)
     assert not many.full
     small.reply(row)

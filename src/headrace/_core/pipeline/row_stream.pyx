@@ -14,6 +14,7 @@ was not known, it is looked up when the statement is executed the next time.
 Source: PostgreSQL documentation, "Extended Query" (protocol-flow-ext-query).
 """
 
+from headrace._core.arrow.result cimport ArrowShape
 from headrace._core.wire.backend cimport command_tag
 from headrace._core.wire.buffer cimport WriteBuffer
 from headrace._core.wire.frontend cimport put_execute, put_sync
@@ -43,6 +44,8 @@ cdef class RowStream(ExtendedQuery):
         self.args = args
         self.record_class = record_class
         self.most_rows = most_rows
+        # Of record batches the next one is read while the reader comes for the one before.
+        self.least = 2 if type(record_class) is ArrowShape else 1
         self.rows = []
         # Rows cannot be taken back. So it is not run again for a CancelRequest that was not meant for it, and nothing is
         # cancelled on the server while it waits behind that.
@@ -109,7 +112,7 @@ cdef class RowStream(ExtendedQuery):
         return self.wake()
 
     cdef bint is_full(self) noexcept:
-        return len(self.rows) > 0 and not self.unwanted and self.state != ABANDONED \
+        return len(self.rows) >= self.least and not self.unwanted and self.state != ABANDONED \
             and (self.backlog > MOST_HELD or 0 < self.most_rows <= len(self.rows))
 
     cdef bint only_reads(self) except -1:
@@ -133,8 +136,14 @@ cdef class RowStream(ExtendedQuery):
         return 0
 
     def take_rows(self) -> list:
-        """The rows held, in order."""
-        cdef list rows = self.rows
+        """The rows held, in order; of large record batches the first alone, since the others count as held until taken."""
+        cdef:
+            list rows = self.rows
+            Py_ssize_t count = len(rows)
+        if count > 1 and self.least > 1 and self.backlog // count > MOST_HELD:
+            self.backlog -= self.backlog // count
+            self.handed_out = True
+            return [rows.pop(0)]
         if rows:
             self.rows = []
             self.handed_out = True
