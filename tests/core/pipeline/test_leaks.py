@@ -12,10 +12,13 @@ from functools import partial
 import pytest
 
 from headrace import exceptions
+from headrace._core.arrow.result import ArrowShape
 from headrace._core.pipeline import statements
 from headrace._core.pipeline.copy import CopyIn, CopyOut, RowEncoder
-from headrace._core.pipeline.requests import Closing
+from headrace._core.pipeline.requests import Closing, Query
+from headrace._core.pipeline.row_stream import RowStream
 from headrace._core.rows.record import Record
+from headrace._io.driver import KIND_ARROW
 from tests.core.pipeline.growth import REPEATS, SHARED, growth
 from tests.core.pipeline.script import (
     ECHO,
@@ -266,6 +269,38 @@ def read_a_portal(talk: Conversation) -> None:
     talk.session.release(statement)
 
 
+def read_streams(talk: Conversation) -> None:
+    """Rows and record batches, to the end, up to an error and up to the point where the reader has had enough."""
+    for shape in (Record, ArrowShape(batch_rows=2)):
+        for end in ("whole", "failed", "dropped"):
+            request = RowStream(ECHO, (1,), shape)
+            talk.submit(request)
+            talk.flush()
+            talk.reply(backend.bind_complete(), *map(backend.data_row, map(int4, range(5))))
+            assert len(request.take_rows()) == (5 if shape is Record else 2)
+            if end == "dropped":
+                request.drop()
+            talk.reply(failed("22012") if end == "failed" else simple("SELECT 5"))
+            if end == "whole":
+                assert len(request.take_rows()) == (0 if shape is Record else 1)
+                assert request.is_over()
+            elif end == "failed":
+                with pytest.raises(exceptions.DivisionByZeroError):
+                    request.is_over()
+
+
+def fetch_columns(talk: Conversation) -> None:
+    for reply in (
+        backend.bind_complete() + backend.data_row(int4(1)) + simple("SELECT 1"),
+        backend.bind_complete() + backend.data_row(int4(1)) + failed("22012"),
+    ):
+        waiter = Waiter()
+        talk.submit(Query(waiter, ECHO, (1,), KIND_ARROW, 0, 0, ArrowShape()), waiter)
+        talk.flush()
+        talk.reply(reply)
+        assert waiter.settled
+
+
 def copy_in(talk: Conversation) -> None:
     waiter = Waiter()
     request = CopyIn(waiter, Waiter(), "COPY t FROM STDIN", None)
@@ -369,8 +404,8 @@ def be_sent_nonsense(talk: Conversation) -> None:
 
 
 MORE_SCENES: list[Callable[[Conversation], None]] = [
-    read_a_portal, copy_in, give_up_a_copy, copy_out, copy_rows, read_what_cannot_be_read, be_told, begin_and_be_lost,
-    be_sent_nonsense,
+    read_a_portal, read_streams, fetch_columns, copy_in, give_up_a_copy, copy_out, copy_rows, read_what_cannot_be_read,
+    be_told, begin_and_be_lost, be_sent_nonsense,
 ]  # fmt: skip
 
 
