@@ -138,6 +138,11 @@ async def executemany(connection: Any) -> None:
     await connection.executemany("INSERT INTO number (n) VALUES ($1)", [(1,), (2,), (3,)])
 
 
+@action("`executemany(transaction=True)`", asyncpg_too=False)
+async def executemany_beginning(connection: Any) -> None:
+    await connection.executemany("INSERT INTO number (n) VALUES ($1)", [(1,), (2,), (3,)], transaction=True)
+
+
 @action("`fetchmany()`")
 async def fetchmany(connection: Any) -> None:
     await connection.fetchmany("SELECT name FROM product WHERE id = $1", [(1,), (2,), (3,)])
@@ -242,6 +247,11 @@ async def pool_fetch(pool: Any) -> None:
 @action("`fetch()` of a pool, parameters not cast", on_pool=True)
 async def pool_fetch_uncast(pool: Any) -> None:
     await pool.fetch("SELECT name FROM product WHERE id = $1", 1)
+
+
+@action("`executemany(transaction=True)` of a pool", on_pool=True, asyncpg_too=False)
+async def pool_executemany_beginning(pool: Any) -> None:
+    await pool.executemany("INSERT INTO number (n) VALUES ($1)", [(1,), (2,), (3,)], transaction=True)
 
 
 @action("`acquire()`, a `fetch()` without arguments, and `release()`", on_pool=True)

@@ -15,16 +15,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, overload
 
 import headrace._core.codecs.builtin  # noqa: F401  registers the codecs of all built-in types
+from headrace._client.batch_transaction import checked_transaction, run_in_transaction
 from headrace._client.forgotten_await import not_awaited
 from headrace._client.introspection import type_oid
 from headrace._client.listeners import Listener, Listeners
 from headrace._client.queries import (
     EXECUTE,
     EXECUTEMANY,
+    EXECUTEMANY_BEGINNING,
     FETCH,
     FETCH_ARROW,
     FETCH_EACH,
     FETCHMANY,
+    FETCHMANY_BEGINNING,
     FETCHROW,
     FETCHROW_EACH,
     FETCHVAL,
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
     from headrace._client.session_state import SessionState
     from headrace._connect.hosts import Place
     from headrace._connect.params.resolve import Address, ConnectParams
+    from headrace._core.pipeline.requests import Request
     from headrace._core.rows.row_plan import RowShape
     from headrace._io.driver import Driver
     from headrace._sql.named_parameters import AnyQuery
@@ -200,6 +204,7 @@ class Connection(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
     ) -> None:
         """Run a command once for each element of `args`. If one of them fails, none has any effect.
 
@@ -210,8 +215,15 @@ class Connection(Generic[RecordT_co]):
         sent in chunks of some 64 kB, and `timeout` covers the waits for them. Before the first chunk is full, nothing
         is sent. From then on the calls of other tasks on this connection wait for the end. A call on this connection
         from within the iterable would wait for itself; it raises InterfaceError. On a pool this takes a lease.
+
+        Without `transaction` the server runs all of it as one implicit transaction. Citus has none for several
+        statements, so there it is not atomic. With `transaction=True` it is: BEGIN and COMMIT are sent with it, which
+        costs no round trip. In an open transaction they are not sent. On a pool this takes a lease. An error of COMMIT,
+        such as that of a deferred constraint, is raised here. A cancellation or a time-out rolls back, unless COMMIT
+        has been reached.
         """
-        return await self._request(EXECUTEMANY, command, args, 0, None, timeout)  # type: ignore[no-any-return]
+        method = EXECUTEMANY_BEGINNING if checked_transaction(transaction) else EXECUTEMANY
+        return await self._request(method, command, args, 0, None, timeout)  # type: ignore[no-any-return]
 
     @overload
     async def fetch(
@@ -271,6 +283,7 @@ class Connection(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
         record_class: None = None,
         row: None = None,
     ) -> list[R]: ...
@@ -282,6 +295,7 @@ class Connection(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
         record_class: type[R],
         row: None = None,
     ) -> list[R]: ...
@@ -293,6 +307,7 @@ class Connection(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
         record_class: None = None,
         row: type[T],
     ) -> list[T]: ...
@@ -303,15 +318,17 @@ class Connection(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> list[Any]:
         """Run a query once for each element of `args`, as one atomic request; returns the rows of all, in order.
 
-        See `executemany()` for the elements and `fetch()` for the rows.
+        See `executemany()` for the elements and `transaction`, and `fetch()` for the rows.
         """
         rows = record_class if row is None else rows_as(row, record_class)
-        return await self._request(FETCHMANY, query, args, 0, rows, timeout)  # type: ignore[no-any-return]
+        method = FETCHMANY_BEGINNING if checked_transaction(transaction) else FETCHMANY
+        return await self._request(method, query, args, 0, rows, timeout)  # type: ignore[no-any-return]
 
     @overload
     async def fetchrow(
@@ -1528,7 +1545,9 @@ class Connection(Generic[RecordT_co]):
         rows = self._record_class if rows is None else checked_record_class(rows)
         if method.many:
             if is_asynchronous(args):
-                return self._stream(query, args, rows, method.kind == KIND_ROWS, seconds)
+                return self._stream(query, args, rows, method.kind == KIND_ROWS, seconds, method.begins)
+            if method.begins:
+                return self._begin_batch(query, args, rows, method.kind == KIND_ROWS, seconds)
             return driver.reply(driver.batch(query, args, rows, method.kind == KIND_ROWS), seconds)
         if method.kind == KIND_STATUS:
             if not isinstance(query, str):
@@ -1544,9 +1563,24 @@ class Connection(Generic[RecordT_co]):
         rows: type[Record] | RowShape,
         collects: bool,
         seconds: float | None,
+        begins: bool,
     ) -> Any:
         text, elements = bound_each(query, args)
-        return (await run_batch(self._driver, text, elements, rows, collects, seconds))[0]
+        owner = self if begins else None
+        return (await run_batch(self._driver, text, elements, rows, collects, seconds, begins_on=owner))[0]
+
+    async def _begin_batch(
+        self,
+        query: AnyQuery,
+        args: Any,
+        rows: type[Record] | RowShape,
+        collects: bool,
+        seconds: float | None,
+    ) -> Any:
+        def queue(repeated: int) -> Request:
+            return self._driver.batch(query, args, rows, collects, repeated=repeated)
+
+        return (await run_in_transaction(self, queue, seconds))[1]
 
     def _each(
         self,
@@ -1732,7 +1766,7 @@ class Connection(Generic[RecordT_co]):
         return self._driver.loop
 
 
-for _method in QUERY_METHODS:
+for _method in (*QUERY_METHODS, EXECUTEMANY_BEGINNING, FETCHMANY_BEGINNING):
     _method.original = getattr(Connection, _method.name)
 
 ConnectionMeta = type(Connection)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from headrace import cursor as cursors
+from headrace._client.batch_transaction import checked_transaction, run_in_transaction
 from headrace._client.streamed_batch import run_batch
 from headrace._core.arrow.result import ArrowShape, ArrowTable
 from headrace._io.driver import KIND_ARROW, KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
@@ -271,18 +272,31 @@ class PreparedStatement(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
         record_class: None = None,
         row: None = None,
     ) -> list[RecordT_co]: ...
 
     @overload
     async def fetchmany(
-        self, args: Elements, *, timeout: float | None = None, record_class: type[R], row: None = None
+        self,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        transaction: bool = False,
+        record_class: type[R],
+        row: None = None,
     ) -> list[R]: ...
 
     @overload
     async def fetchmany(
-        self, args: Elements, *, timeout: float | None = None, record_class: None = None, row: type[T]
+        self,
+        args: Elements,
+        *,
+        timeout: float | None = None,
+        transaction: bool = False,
+        record_class: None = None,
+        row: type[T],
     ) -> list[T]: ...
 
     async def fetchmany(
@@ -290,23 +304,25 @@ class PreparedStatement(Generic[RecordT_co]):
         args: Elements,
         *,
         timeout: float | None = None,
+        transaction: bool = False,
         record_class: type[Record] | None = None,
         row: type[Any] | None = None,
     ) -> list[Any]:
         """Run the statement for each element of `args`, as one atomic request, and return all rows.
 
-        `args` is an iterable or asynchronous iterable. See `Connection.executemany()`.
+        `args` is an iterable or asynchronous iterable. See `Connection.executemany()`, also for `transaction`.
         """
         statement = self._check("fetchmany")
-        return await self._batch(statement, args, self._rows_as(record_class, row), True, timeout)  # type: ignore[no-any-return]
+        rows = self._rows_as(record_class, row)
+        return await self._batch(statement, args, rows, True, timeout, transaction)  # type: ignore[no-any-return]
 
-    async def executemany(self, args: Elements, *, timeout: float | None = None) -> None:
+    async def executemany(self, args: Elements, *, timeout: float | None = None, transaction: bool = False) -> None:
         """Run the statement for each element of `args`, as one atomic request.
 
-        `args` is an iterable or asynchronous iterable. See `Connection.executemany()`.
+        `args` is an iterable or asynchronous iterable. See `Connection.executemany()`, also for `transaction`.
         """
         statement = self._check("executemany")
-        await self._batch(statement, args, self._record_class, False, timeout)
+        await self._batch(statement, args, self._record_class, False, timeout, transaction)
 
     async def _batch(
         self,
@@ -315,11 +331,24 @@ class PreparedStatement(Generic[RecordT_co]):
         rows: type[Record] | RowShape,
         collects: bool,
         timeout: float | None,
+        transaction: bool,
     ) -> Any:
-        seconds = self._connection._timeout(timeout)
-        driver = self._connection._driver
+        connection = self._connection
+        seconds = connection._timeout(timeout)
+        driver = connection._driver
+        begins = checked_transaction(transaction)
         if isinstance(args, AsyncIterable):
-            result, self._status = await run_batch(driver, statement.query, args, rows, collects, seconds, statement)
+            result, self._status = await run_batch(
+                driver, statement.query, args, rows, collects, seconds, statement, connection if begins else None
+            )
+            return result
+        if begins:
+
+            def queue(repeated: int) -> Request:
+                return driver.batch(statement.query, args, rows, collects, statement, repeated)
+
+            request, result = await run_in_transaction(connection, queue, seconds)
+            self._status = request.status or None
             return result
         return await self._run(driver.batch(statement.query, args, rows, collects, statement=statement), seconds)
 

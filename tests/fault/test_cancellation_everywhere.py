@@ -242,6 +242,34 @@ async def test_executemany(connect: Connect, table: str, watch: Watch, moment: s
 
 
 @every_moment
+@pytest.mark.parametrize("size", [3, 30_000])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_executemany_in_a_transaction_of_its_own(
+    connect: Connect, table: str, watch: Watch, moment: str, size: int, streamed: bool
+) -> None:
+    """BEGIN and COMMIT travel with the batch: whatever was sent of it is committed whole or rolled back."""
+    connection = await connect()
+    watch = watch.beside(1)
+
+    async def elements() -> AsyncIterator[tuple[int]]:
+        for i in range(size):
+            if i % 5000 == 0:
+                await asyncio.sleep(0)
+            yield (i,)
+
+    async def work() -> None:
+        args: Any = elements() if streamed else ((i,) for i in range(size))
+        await connection.executemany(f"INSERT INTO {table} VALUES ($1)", args, transaction=True)
+
+    # The replies to the batch and to COMMIT mostly come together.
+    assert await cancelled_at_every_step(moment, work) >= 1
+    assert not connection.is_closed()
+    assert await connection.fetchval(f"SELECT count(*) FROM {table}") % size == 0
+    assert not connection.is_in_transaction()
+    await watch.is_back()
+
+
+@every_moment
 async def test_copy_in(connect: Connect, table: str, watch: Watch, moment: str) -> None:
     connection = await connect()
     watch = watch.beside(1)

@@ -30,13 +30,15 @@ class QueryMethod:
     """The description of a query method.
 
     `kind` is the kind of result (one of the driver's KIND_ constants), `limit` the number of rows to ask the server for
-    (0: all). With `many` the arguments are an iterable, and the query is run once for each element.
+    (0: all). With `many` the arguments are an iterable, and the query is run once for each element. With `begins` that
+    is done in a transaction of its own.
     """
 
-    __slots__ = ("kind", "limit", "many", "name", "original")
+    __slots__ = ("begins", "kind", "limit", "many", "name", "original")
 
-    def __init__(self, name: str, kind: int, *, limit: int = 0, many: bool = False) -> None:
+    def __init__(self, name: str, kind: int, *, limit: int = 0, many: bool = False, begins: bool = False) -> None:
         self.name = name
+        self.begins = begins
         self.kind = kind
         self.limit = limit
         self.many = many
@@ -46,9 +48,11 @@ class QueryMethod:
 
 EXECUTE: Final = QueryMethod("execute", KIND_STATUS)
 EXECUTEMANY: Final = QueryMethod("executemany", KIND_STATUS, many=True)
+EXECUTEMANY_BEGINNING: Final = QueryMethod("executemany", KIND_STATUS, many=True, begins=True)
 FETCH: Final = QueryMethod("fetch", KIND_ROWS)
 FETCH_ARROW: Final = QueryMethod("fetch_arrow", KIND_ARROW)
 FETCHMANY: Final = QueryMethod("fetchmany", KIND_ROWS, many=True)
+FETCHMANY_BEGINNING: Final = QueryMethod("fetchmany", KIND_ROWS, many=True, begins=True)
 FETCHROW: Final = QueryMethod("fetchrow", KIND_FIRST_ROW, limit=1)
 FETCHVAL: Final = QueryMethod("fetchval", KIND_VALUE, limit=1)
 

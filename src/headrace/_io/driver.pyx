@@ -22,7 +22,7 @@ from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancella
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
 from headrace._core.pipeline.group cimport MeasuredQuery
-from headrace._core.pipeline.requests cimport ABANDONED, ARROW, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery
+from headrace._core.pipeline.requests cimport ABANDONED, ARROW, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Command, QUEUED, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery, WAITING
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.row_stream cimport RowStream
@@ -265,14 +265,18 @@ cdef class Driver(TransportCallbacks):
         self.transport.ticks = ticks
         return 0
 
-    def batch(self, query, elements, record_class, bint collects, Statement statement=None):
-        """Queue one statement for each element as one atomic request; returns the request."""
+    def batch(self, query, elements, record_class, bint collects, Statement statement=None, int repeated=0):
+        """Queue one statement for each element as one atomic request; returns the request.
+
+        `repeated` is how often the caller has asked for it again because the statement was stale.
+        """
         cdef Batch request
         self._check()
         if statement is None and type(query) is not str:
             query, elements = bound_each(query, elements)
         request = Batch(None, statement if statement is not None else query, elements, record_class, collects)
         request.wakeup_batch = self.wakeup_batch
+        request.repeated = repeated
         try:
             self.session.submit(request)
         except Exception as error:
@@ -484,6 +488,21 @@ cdef class Driver(TransportCallbacks):
             request.timed_out = True
             request.deliver(None, TimeoutError(f'the command timed out after {max(request.timeout, 0):g} seconds'))
         self.give_up(request)
+
+    def give_up_block(self, Command begin not None, Request commit not None):
+        """Give up a block of one request, which was given up already, and the COMMIT behind it.
+
+        Once BEGIN was sent COMMIT has to follow. It rolls back what has failed.
+        """
+        if commit.state > QUEUED:
+            self.give_up(commit)
+        elif begin.state == WAITING and self.session.unsent.last is commit:
+            self.give_up(commit)
+            self.session.commands.take_back(begin)
+
+    def see_through(self, Request request not None):
+        """Do not cancel a request on the server if its caller gives up."""
+        request.traits |= UNCANCELLABLE
 
     cdef int _carry_out(self, CancelAction action) except -1:
         """Do what a cancellation asks for."""

@@ -176,7 +176,7 @@ class View(Generic[RecordT_co]):
             shared_calls = pool._shared_calls
         if not isinstance(query, str):
             query, args = bound_each(query, args) if method.many else bound(query, args)
-        if method.many and is_asynchronous(args):
+        if method.many and (method.begins or is_asynchronous(args)):
             return run_on_lease(self._for_copy, method, query, args, column, rows, timeout)
         request = shared_calls.request(method, query, args, column, rows, timeout)
         if request is None:

@@ -331,8 +331,8 @@ class Pool(Generic[RecordT_co]):
         # attribute of a pool takes long to look up, because of __getattr__().
         if not isinstance(query, str):
             query, args = bound_each(query, args) if method.many else bound(query, args)
-        if method.many and is_asynchronous(args):
-            # It has its connection to itself for as long as its source takes.
+        if method.many and (method.begins or is_asynchronous(args)):
+            # It has its connection to itself for as long as its transaction or its source takes.
             return run_on_lease(self.acquire, method, query, args, column, rows, timeout)
         request = self._shared_calls.request(method, query, args, column, rows, timeout)
         if request is None:

@@ -63,6 +63,8 @@ async def run_on_lease(
         kwargs["decimal"], kwargs["out_of_range"] = rows.decimal, rows.out_of_range
     elif method.kind != KIND_STATUS:
         kwargs["record_class"] = rows
+    if method.begins:
+        kwargs["transaction"] = True
     async with acquire(timeout=timeout) as connection:
         # The holder of a lease may want to keep a role. The caller of a shared method cannot use it any further.
         connection._pooled.not_resettable = traits.not_resettable

@@ -155,6 +155,87 @@ def test_nothing_is_sent_behind_a_begin_until_it_is_known_to_be_good() -> None:
     assert (first.value, second.value) == ([(1,)], [(2,)])
 
 
+def alone(talk: Conversation, elements: list[tuple[int]]) -> tuple[Call, Call]:
+    """Ask for a batch in a block of its own, and for its COMMIT."""
+    commands = talk.session.commands
+    commands.begin("BEGIN", alone=True)
+    batch = talk.batch(ECHO, elements)
+    block = commands.end_block()
+    commit = talk.script("COMMIT")
+    assert block is not None
+    block.ends_with(commit.request)
+    return batch, commit
+
+
+def test_a_block_of_one_request_travels_with_its_commit_and_holds_nothing_back() -> None:
+    talk = echoing()
+    batch, commit = alone(talk, [(1,), (2,)])
+    assert not talk.session.commands.is_open
+    assert talk.session.is_idle_behind()
+    behind = talk.fetch(ECHO, 3)
+    assert talk.flush() == "PBEBEBES Q BES"
+    execution = rows(0)[: -len(backend.ready_for_query())]
+    talk.reply(completed("BEGIN"), execution * 2 + backend.ready_for_query("T"), simple("COMMIT"), rows(3))
+    assert (batch.value, commit.value, behind.value) == (None, "COMMIT", [(3,)])
+
+
+def test_a_block_of_one_request_that_fails_is_rolled_back_by_its_commit() -> None:
+    talk = echoing()
+    batch, commit = alone(talk, [(1,), (2,)])
+    behind = talk.fetch(ECHO, 3)
+    talk.flush()
+    talk.reply(completed("BEGIN"), failed("23514", status="E"), simple("ROLLBACK"), rows(3))
+    assert batch.error.sqlstate == "23514"
+    assert commit.error.__cause__ is batch.error
+    assert behind.value == [(3,)]
+    assert talk.session.is_idle_behind()
+
+
+def test_if_the_begin_of_a_block_of_one_request_is_refused_nothing_of_it_runs() -> None:
+    talk = echoing()
+    batch, commit = alone(talk, [(1,)])
+    behind = talk.fetch(ECHO, 3)
+    talk.flush()
+    talk.reply(refused(), simple("COMMIT"), rows(3))
+    assert batch.error.sqlstate == "0A000"
+    assert commit.settled
+    assert behind.value == [(3,)]
+    assert talk.session.is_idle_behind()
+
+
+def test_a_block_of_one_request_that_is_cancelled_is_signalled_once_its_commit_is_given_up_too() -> None:
+    talk = echoing()
+    batch, commit = alone(talk, [(1,)])
+    talk.flush()
+    assert talk.cancel(batch) != SIGNAL
+    assert talk.cancel(commit) == SIGNAL
+
+
+def test_whether_a_transaction_is_open_behind_all_that_was_asked() -> None:
+    talk = echoing()
+    session = talk.session
+    assert session.is_idle_behind()
+    talk.fetch(ECHO, 1)
+    assert session.is_idle_behind()
+    talk.script("BEGIN")
+    assert not session.is_idle_behind()
+    talk.script("COMMIT")
+    # It would have to be known that BEGIN succeeds.
+    assert not session.is_idle_behind()
+    talk.flush()
+    talk.reply(rows(1), simple("BEGIN", status="T"))
+    assert session.is_idle_behind()
+    talk.script("RESET ALL; UNLISTEN *")
+    assert session.is_idle_behind()
+    talk.script("SELECT 1; COMMIT")
+    assert not session.is_idle_behind()
+    talk.flush()
+    talk.reply(simple("COMMIT"), simple("UNLISTEN"), simple("COMMIT"))
+    assert session.is_idle_behind()
+    session.commands.begin("BEGIN")
+    assert not session.is_idle_behind()
+
+
 def test_a_savepoint_holds_nothing_back() -> None:
     talk, commands = opened()
     commands.put_off("SAVEPOINT a")

@@ -62,13 +62,17 @@ cdef class Commands:
 
     # -- what transactions ask for -----------------------------------------------------------------------------------
 
-    def begin(self, str query not None, observer=None):
+    def begin(self, str query not None, observer=None, bint alone=False):
         """Put a BEGIN off; the block counts as open. Returns the command.
+
+        With `alone` the block is one request. The caller queues it next, then ends the block and queues its COMMIT, and
+        all of that may travel at once: if the request fails, so does the transaction, and COMMIT rolls it back.
 
         `observer.sent()` is told that it is sent, and `observer.shared()` of its end, or `observer.skipped()`.
         """
         cdef Block block = self.begin_block()
         block.command = self.queue(query, block, observer)
+        block.command.alone = alone
         return block.command
 
     def begun(self) -> None:

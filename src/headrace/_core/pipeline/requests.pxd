@@ -100,6 +100,7 @@ cdef class Request(Future):
 cdef class Command(Request):
     cdef:
         object begins                # the Block that it begins; None for SAVEPOINT and RELEASE
+        bint alone                   # the block is one request, and its COMMIT is queued right behind that
         readonly bint is_refused     # the server has refused it, or one ahead of it
 
     cdef int report(self, object error) except -1
@@ -111,6 +112,7 @@ cdef class Ahead:
         Py_ssize_t answered          # so many of them are complete
         object error                 # with which the server has refused the next one
         object block                 # that one of them begins; None
+        bint alone                   # the request is the whole block
 
     cdef int add(self, Command command) except -1
     cdef bytes message(self)

@@ -272,6 +272,7 @@ cdef class Ahead:
             command.observer.sent()
         if command.begins is not None:
             self.block = command.begins
+            self.alone = command.alone
         self.commands.append(command)
         self.count += 1
         return 0

@@ -69,17 +69,19 @@ cdef class Retry:
         cdef:
             ExtendedQuery bound
             Statement statement
+            # The COMMIT that is queued behind it rolls back, so that it can be asked for again.
+            bint is_undone = idle or request.ahead is not None and request.ahead.alone
         if isinstance(request, ExtendedQuery):
             bound = <ExtendedQuery>request
             statement = bound.statement
             if statement.state == READY and bound.plan is not None and bound.plan.name == statement.name:
                 # It is the first to find out. The next user of the statement has it prepared again.
-                self.note_refusal(bound, statement, idle, events)
+                self.note_refusal(bound, statement, is_undone, events)
         if not self.can_retry(request, idle):
             if isinstance(request, ExtendedQuery) and getattr(request.error, 'sqlstate', None) == '26000' \
                     and request.error.hint is None and statement.refused(request.error):
                 request.error.hint = MISSING_HINT
-            if idle and isinstance(request, ExtendedQuery) and request.not_bound() and request.can_encode_again() \
+            if is_undone and isinstance(request, ExtendedQuery) and (request.not_bound() or not idle) and request.can_encode_again() \
                     and may_bind_again(<ExtendedQuery>request) and not transaction_control(request.query)[0]:
                 # It was not begun: where it cannot be run again here, it can elsewhere.
                 request.error.safe_to_retry = True

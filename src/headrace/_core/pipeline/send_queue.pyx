@@ -104,7 +104,8 @@ cdef class SendQueue:
         self.unsent.pop()
         carrier.ahead = ahead
         carrier.message = ahead.message() + carrier.message
-        if ahead.block is not None:
+        if ahead.block is not None and not (ahead.alone and carrier is request):
+            # If BEGIN is refused, nothing else of the block may run. A lone COMMIT does no harm.
             carrier.traits |= BARRIER
         return carrier
 

@@ -46,6 +46,7 @@ Interface. The transport and the driver use these members and no others, and the
     work                                     how far the server is; the transport tells it the time
     status_byte, failure, fatal              the transaction status; why no more is taken; the server's last words
     check_open(), in_block()                 raises if no more is taken; whether a transaction block is open
+    is_idle_behind()                         whether none will be open behind all that is queued
     max_pipeline                             the most requests in flight
 
 There is no event loop and no socket here.
@@ -60,13 +61,16 @@ from headrace._core.pipeline.first_run cimport FORMATS_DIFFER
 from headrace._core.pipeline.prepare cimport Introspection
 from headrace._core.pipeline.cancel cimport Cancellation
 from headrace._core.pipeline.commands cimport Block, Commands
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, WAITING, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery
+from headrace._core.pipeline.requests cimport (
+    ABANDONED, DONE, PUT_OFF, QUEUED, WAITING, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery,
+)
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport READY, StatementCache
 from headrace._core.pipeline.workload cimport Cost
 
 from libc.math cimport INFINITY
 
+from headrace._core.pipeline.connection_lost import transaction_control
 from headrace._core.pipeline.events import Events
 from headrace._sql.hints.server import server_error
 from headrace.exceptions import (
@@ -585,6 +589,27 @@ cdef class Session:
         self.statements.fail_elsewhere(ending)
         self.fail_unsent(ending)
         self.statements.cache.clear()
+
+    def is_idle_behind(self) -> bool:
+        """Return whether no transaction will be open behind all that is queued, as far as the texts of it tell."""
+        cdef:
+            bint idle = self.status_byte == b'I'
+            Queue queue
+            Request request
+        if self.commands.block is not None:
+            return False
+        for queue in (self.sent, self.unsent):
+            request = queue.first
+            while request is not None:
+                # A BEGIN that was put off has its COMMIT behind it, or the block would be open.
+                if request.state != DONE and not request.traits & PUT_OFF:
+                    is_open = transaction_control(request.query)[3]
+                    if is_open or is_open is not None and classify(request.query).statements != 1:
+                        # If one of several statements fails, those behind it are not executed.
+                        return False
+                    idle = idle or is_open is not None
+                request = request.next
+        return idle
 
     cdef bint in_block(self) noexcept:
         """Return whether a transaction block was open at the last ReadyForQuery."""
