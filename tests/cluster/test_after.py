@@ -48,6 +48,19 @@ async def test_a_replica_answers_once_it_has_replayed(delayed: Trio, make_cluste
     assert cluster.stats().reads_primary == 0
 
 
+async def test_an_idle_server_has_no_position_that_nobody_reaches(
+    shared_trio: Trio, make_cluster: MakeCluster
+) -> None:
+    cluster = await make_cluster(shared_trio.dsn())
+    await cluster.ready(replicas=2)
+    await cluster.execute(WRITE, 0)
+    # The next record is inserted behind the header of a page. Until there is one, replay ends in front of it.
+    await cluster.execute("SELECT pg_switch_wal()")
+    replicas = cluster.replicas.after(await cluster.position(), wait=20)
+    assert await replicas.fetchval(PORT) in {standby.port for standby in shared_trio.standbys}
+    assert cluster.stats().reads_primary == 0
+
+
 @pytest.mark.parametrize("how", ["fetch", "fetchrow", "each", "acquire", "copy", "transaction", "run"])
 async def test_every_method_sees_the_position(delayed: Trio, make_cluster: MakeCluster, how: str) -> None:
     cluster = await make_cluster(delayed.dsn())

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from headrace.cluster.position import Position, checked_position
+from headrace.cluster.position import Position, checked_position, written_up_to
 from headrace.exceptions import ForeignPositionError
 
 SYSTEM = 7311552035842560000
@@ -44,3 +44,19 @@ def test_another_text_is_refused(text: str) -> None:
 def test_anything_else_is_refused() -> None:
     with pytest.raises(TypeError, match="position is expected to be a Position or its text, got 16"):
         checked_position(16)
+
+
+@pytest.mark.parametrize(
+    ("inserted", "written"),
+    [
+        (0x3000028, 0x3000000),
+        (0x3000018, 0x3000018),
+        (0x3002018, 0x3002000),
+        (0x3002028, 0x3002028),
+        (0x3100028, 0x3100028),
+        (0x3000030, 0x3000030),
+        (0x3001FF8, 0x3001FF8),
+    ],
+)
+def test_a_position_at_the_beginning_of_a_page_is_in_front_of_its_header(inserted: int, written: int) -> None:
+    assert written_up_to(inserted, 8192, 2**24) == written

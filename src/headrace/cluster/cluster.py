@@ -24,7 +24,7 @@ from headrace.cluster.after import AfterView, Session
 from headrace.cluster.checker import Checker
 from headrace.cluster.events import ClusterEvent, DiscoveryFailed, HostDown, PrimaryChanged, Split
 from headrace.cluster.hosts import OWN, Host, checked_hosts, hosts_of
-from headrace.cluster.position import Position, checked_position
+from headrace.cluster.position import Position, checked_position, written_up_to
 from headrace.cluster.stats import ClusterStats, Counts, HostInfo
 from headrace.cluster.topology import Observation, OnSplit, Topology
 from headrace.cluster.view import View
@@ -52,8 +52,8 @@ FIRST_LOOKS: Final = 4
 
 POSITION_QUERY: Final = """
 SELECT l, ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(l), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4,
-       s.system_identifier
-FROM pg_catalog.pg_current_wal_insert_lsn() AS l, pg_catalog.pg_control_system() AS s
+       s.system_identifier, i.wal_block_size, i.bytes_per_wal_segment
+FROM pg_catalog.pg_current_wal_insert_lsn() AS l, pg_catalog.pg_control_system() AS s, pg_catalog.pg_control_init() AS i
 """
 
 Discover = Callable[["Cluster[Any]"], Awaitable[Iterable[Any]]]
@@ -373,8 +373,8 @@ class Cluster(PrimaryView[RecordT_co]):
         Functions" (pg_current_wal_insert_lsn).
         """
         row: Any = await self.primary.fetchrow(POSITION_QUERY, timeout=timeout, record_class=Record)
-        lsn, timeline, system = row
-        return Position(system % 2**64, timeline, lsn)
+        lsn, timeline, system, page, segment = row
+        return Position(system % 2**64, timeline, written_up_to(lsn, page, segment))
 
     async def ready(self, *, primary: int = 1, replicas: int = 1, timeout: float | None = 10.0) -> None:
         """Wait until there are so many healthy hosts: `primary` is 0 or 1.
@@ -614,9 +614,11 @@ class Cluster(PrimaryView[RecordT_co]):
             self._listeners.remove(callback)
 
     def _tell(self, event: ClusterEvent) -> None:
+        # The first primary is no news.
+        is_first = isinstance(event, PrimaryChanged) and self._counts.primary_changes == 0
         if isinstance(event, Split):
             log.error("no write is sent: %s", event.reason)
-        elif isinstance(event, (HostDown, PrimaryChanged, DiscoveryFailed)):
+        elif isinstance(event, (HostDown, PrimaryChanged, DiscoveryFailed)) and not is_first:
             log.warning("%s", event)
         else:
             log.info("%s", event)

@@ -10,6 +10,10 @@ from typing import Final
 from headrace.exceptions import ForeignPositionError
 from headrace.exceptions._values import shown
 
+SHORT_HEADER: Final = 24
+LONG_HEADER: Final = 40
+"""Bytes of the header of a page of the write-ahead log; that of a segment's first page is long (xlog_internal.h)."""
+
 _TEXT: Final = re.compile(r"([0-9]{1,20})-([0-9]{1,10})-([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
@@ -58,6 +62,16 @@ class Position:
             )
         system, timeline, high, low = found.groups()
         return cls(int(system), int(timeline), int(high, 16) << 32 | int(low, 16))
+
+
+def written_up_to(lsn: int, page: int, segment: int) -> int:
+    """Return where the last record ends, if the next one is inserted at a position.
+
+    At the beginning of a page that is in front of its header. A replica does not come further before there is a next
+    record, so on an idle server, as after pg_switch_wal(), nobody would reach the position behind the header.
+    """
+    offset = lsn % page
+    return lsn - offset if offset == (LONG_HEADER if lsn % segment < page else SHORT_HEADER) else lsn
 
 
 def checked_position(position: object) -> Position:
