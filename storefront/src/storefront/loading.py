@@ -11,7 +11,7 @@ from itertools import islice
 import headrace
 from storefront.errors import CatalogueNotEmptyError
 from storefront.sample import Sample
-from storefront.schema import advance_sequence
+from storefront.schema import ONE_BY_ONE, advance_sequence, has_citus
 from storefront.timing import timed
 from storefront.wording import counted
 
@@ -67,6 +67,10 @@ async def load(
         ),
     )
     async with connection.transaction():
+        if await has_citus(connection):
+            await connection.execute(ONE_BY_ONE)
+            # A COPY of a distributed table would not see what the coordinator itself has just written.
+            await connection.execute("SET LOCAL citus.enable_local_execution TO off")
         # Without the lock, two loads at once would both find the tables empty. The lock does not block readers.
         await connection.execute("LOCK TABLE brand, product, sku IN SHARE ROW EXCLUSIVE MODE")
         if replace:

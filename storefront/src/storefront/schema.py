@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import headrace
-from storefront.errors import reason
+from storefront.errors import StorefrontError, reason
 
 COLORS = {1: "Blue", 2: "Black"}
 SIZES = {1: "Small", 2: "Medium", 3: "Large"}
@@ -84,6 +84,35 @@ def advance_sequence(table: str) -> str:
     )
 
 
+TABLE_NAMES = ("brand", "product", "product_color", "product_size", "sku")
+"""The tables, in the order of TABLES."""
+
+DISTRIBUTED_SKU = """\
+CREATE TABLE IF NOT EXISTS sku (
+    sku_id BIGSERIAL,
+    product_id INTEGER NOT NULL,
+    product_size_id INTEGER NOT NULL REFERENCES product_size (product_size_id),
+    product_color_id INTEGER NOT NULL REFERENCES product_color (product_color_id),
+    PRIMARY KEY (product_id, sku_id)
+)"""
+"""The table sku on Citus. A key there has the distribution column, and workers can only continue a bigserial. The
+foreign key to product is added when both are distributed."""
+
+DISTRIBUTIONS = {
+    "brand": "SELECT create_reference_table('brand')",
+    "product": "SELECT create_distributed_table('product', 'product_id')",
+    "product_color": "SELECT create_reference_table('product_color')",
+    "product_size": "SELECT create_reference_table('product_size')",
+    "sku": "SELECT create_distributed_table('sku', 'product_id', colocate_with => 'product')",
+}
+"""The statement that distributes each table on Citus, right after it was created. A product and its SKUs are on the same worker."""
+
+DISTRIBUTED_KEY = """\
+ALTER TABLE sku ADD CONSTRAINT sku_product_id_fkey FOREIGN KEY (product_id) REFERENCES product (product_id)"""
+
+ONE_BY_ONE = "SET LOCAL citus.multi_shard_modify_mode TO 'sequential'"
+"""A transaction that changes reference tables and distributed ones works on one shard at a time."""
+
 STATEMENTS = (*TABLES, *INDEXES, *ROWS, advance_sequence("product_color"), advance_sequence("product_size"))
 
 LOCK = 7_305_808_869
@@ -113,10 +142,48 @@ def status_line(statement: str, status: str, width: int = 60) -> str:
     return f"{kind:<16} {headline(statement, width)}{f' ({why})' if why else ''}"
 
 
+async def has_citus(connection: headrace.Connection) -> bool:
+    """Return whether the database has the extension Citus."""
+    found: bool = await connection.fetchval("SELECT to_regclass('citus_tables') IS NOT NULL")
+    return found
+
+
+async def _check_citus(connection: headrace.Connection) -> None:
+    """Raise StorefrontError if the tables cannot be distributed."""
+    if not await has_citus(connection):
+        raise StorefrontError(
+            "--citus requires the extension citus, which the database does not have: run CREATE EXTENSION citus in it, "
+            "on the coordinator and on every worker, and add the workers by citus_add_node()"
+        )
+    if await connection.fetchval("SELECT to_regclass('sku') IS NOT NULL") and not await _is_distributed(
+        connection, "sku"
+    ):
+        raise StorefrontError(
+            "the catalogue was created without --citus, and its tables cannot be distributed: use another database"
+        )
+
+
+async def _is_distributed(connection: headrace.Connection, table: str) -> bool:
+    # citus_tables has distributed tables and reference tables, but not those that Citus keeps on the coordinator.
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM citus_tables WHERE table_name = $1::text::regclass"
+        " AND citus_table_type IN ('distributed', 'reference'))",
+        table,
+    )
+    return found
+
+
 async def create_schema(
-    connection: headrace.Connection, report: Callable[[str, str], None] = lambda statement, status: None
+    connection: headrace.Connection,
+    report: Callable[[str, str], None] = lambda statement, status: None,
+    *,
+    citus: bool = False,
 ) -> list[str]:
     """Create the tables, indexes, colours and sizes that are missing. Return the status of each statement.
+
+    With `citus` the tables are distributed over the workers of Citus: products and their SKUs by product, all others as
+    reference tables. Raises StorefrontError if the database does not have the extension, or has the tables already, and
+    not distributed.
 
     `report` is called with each statement and its status as soon as the statement is done. An error leaves nothing
     created. Only SEARCH_INDEXES may be missing at the end; their statuses then begin with "left out".
@@ -131,7 +198,22 @@ async def create_schema(
     async with connection.transaction():
         # Of two programs that create a table at once, one would get an error in spite of IF NOT EXISTS.
         await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-        for statement in (*STATEMENTS, *(each for part in _extensions.values() for each in part)):
+        if citus:
+            await _check_citus(connection)
+            await connection.execute(ONE_BY_ONE)
+            for table, statement in zip(TABLE_NAMES, (*TABLES[:-1], DISTRIBUTED_SKU), strict=True):
+                await run(statement)
+                if not await _is_distributed(connection, table):
+                    await run(DISTRIBUTIONS[table])
+            if not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_constraint"
+                " WHERE conrelid = 'sku'::regclass AND conname = 'sku_product_id_fkey')"
+            ):
+                await run(DISTRIBUTED_KEY)
+        for statement in (
+            *(STATEMENTS[len(TABLES) :] if citus else STATEMENTS),
+            *(each for part in _extensions.values() for each in part),
+        ):
             await run(statement)
         try:
             async with connection.transaction():

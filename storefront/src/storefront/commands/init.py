@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from storefront.console import log_to, print_json, stderr
@@ -23,6 +25,9 @@ app = typer.Typer()
 
 @app.command()
 def init(
+    citus: Annotated[
+        bool, typer.Option("--citus", help="Distribute products and SKUs over the workers of Citus.")
+    ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     dsn: DsnOption = None,
@@ -47,7 +52,7 @@ def init(
             if not json and not quiet:
                 typer.echo(status)
         async with open_connection(target) as connection:
-            await create_schema(connection, report)
+            await create_schema(connection, report, citus=citus)
             await create_service_tables(connection, report)
 
     run_on_server(dsn, data_dir, work, create=True)
