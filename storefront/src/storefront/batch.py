@@ -10,11 +10,12 @@ rows, however long the order is and however many SKUs a product has. Besides, it
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import stat
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, groupby, islice
@@ -24,12 +25,15 @@ from pathlib import Path
 import headrace
 from storefront.catalogue import COLUMNS, LOOK_UP_PAGE, LOOK_UP_PAGES, MAX_ID, PAGE, Executor, further_pages
 from storefront.checkpoint import Checkpoint, Tally
+from storefront.database import Database, leased
 from storefront.errors import StorefrontError, UsageError
 from storefront.formats import Encoder, Format, output_type
 from storefront.orders import InputFormat, Order, OrderLine, open_order
 from storefront.reports import Problem, ProblemKind, Report, ReportFile
 from storefront.rows import PartedFile, PartedOutput, PartedParquet, naming
 from storefront.timing import timed
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 2_048
 """The number of lines that are looked up at once."""
@@ -39,6 +43,9 @@ CHECKPOINT_LINES = 10_000
 
 CHECKPOINT_BYTES = 64 * 2**20
 """The number of bytes of rows, not compressed, after which a checkpoint is due before its lines."""
+
+ATTEMPTS = 3
+"""How many hosts may be lost, one after another, before a batch that came no further gives up."""
 
 TABLE_LINES = 1_500
 """The number of lines from which a temporary table is faster. It was measured; see the README."""
@@ -205,9 +212,15 @@ async def choose_strategy(executor: Executor, lines: int = 0) -> Strategy:
     each, unless the rows themselves are most of it. A temporary table saves more, but costs some statements.
     """
     ((average, temporary),) = await executor.fetch(SERVER)
-    if temporary and lines >= TABLE_LINES:
+    # Replicas have no temporary tables, although the primary may just have answered in place of them.
+    if temporary and lines >= TABLE_LINES and may_write(executor):
         return Strategy.TABLE
     return Strategy.EACH if average is not None and average > MANY_SKUS else Strategy.GROUPED
+
+
+def may_write(executor: Executor) -> bool:
+    """Return whether all statements of an executor go to a server that it may write to, as far as can be told."""
+    return isinstance(executor, headrace.cluster.PrimaryView) or not isinstance(executor, headrace.cluster.View)
 
 
 async def _by_queries(
@@ -343,7 +356,7 @@ async def _by_table(
     executor: Executor, lines: Iterable[OrderLine], encoder: Encoder, done: _Completion
 ) -> AsyncGenerator[Answered]:
     rest = iter(lines)
-    ahead = TABLE_PARTS_AHEAD if isinstance(executor, headrace.Pool) else 1
+    ahead = TABLE_PARTS_AHEAD if isinstance(executor, headrace.Pool | headrace.cluster.View) else 1
     running: deque[_TablePart] = deque()
     try:
         while True:
@@ -396,7 +409,7 @@ class _TablePart:
                 return {}, 0
             # The two queries have one snapshot.
             async with (
-                _connection(self._executor) as connection,
+                leased(self._executor) as connection,
                 connection.transaction(isolation="repeatable_read"),
             ):
                 await connection.execute(CREATE_BATCH_TABLE)
@@ -413,15 +426,6 @@ class _TablePart:
         while self._pieces.qsize() >= self.MOST_WAITING:
             self._room.clear()
             await self._room.wait()
-
-
-@asynccontextmanager
-async def _connection(executor: Executor) -> AsyncIterator[headrace.Connection]:
-    if isinstance(executor, headrace.Pool):
-        async with executor.acquire() as connection:
-            yield connection
-    else:
-        yield executor
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -559,6 +563,27 @@ class ProductBatch:
                 f"{self.input_path} has changed since the batch was interrupted: "
                 f"remove {self.checkpoint_path} to start again"
             )
+
+
+async def run_on_hosts(batch: ProductBatch, database: Database, report: Report = lambda problem: None) -> Tally:
+    """Run a batch on the replicas, if there are any, and go on with another host if one is lost.
+
+    It continues at its last checkpoint, so nothing is lost or written twice. It gives up if ATTEMPTS hosts were lost in
+    a row without a checkpoint. With one host there is one attempt. Strategy.TABLE writes, so it runs at the primary.
+    """
+    attempts = 0
+    while True:
+        before = Checkpoint.load(batch.checkpoint_path)
+        try:
+            return await batch.run(database.primary if batch.strategy is Strategy.TABLE else database.reads, report)
+        except (headrace.PostgresConnectionError, headrace.InterfaceError, headrace.OperatorInterventionError) as error:
+            attempts = attempts + 1 if Checkpoint.load(batch.checkpoint_path) == before else 1
+            if not database.has_replicas or attempts == ATTEMPTS or not batch.checkpoint_path.exists():
+                raise
+            why = str(error).split("\n", 1)[0]
+            logger.warning("a host was lost, and another one goes on: %s: %s", type(error).__name__, why)
+        batch.resume = True
+        await database.catch_up()
 
 
 class _Writer:

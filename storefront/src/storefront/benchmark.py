@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import headrace
 from storefront import hints
 from storefront.catalogue import LOOK_UP
-from storefront.database import POOL_SIZE, open_connection
+from storefront.database import POOL_SIZE, has_several_hosts, open_connection
 from storefront.errors import StorefrontError, UsageError
 from storefront.timing import timed
 
@@ -274,7 +274,7 @@ async def bench(dsn: str, plan: Plan) -> list[Measurement]:
 
     Raises StorefrontError if the catalogue has no SKUs to look up, if a peer fails, or if an answer is for another id.
     """
-    ids = await _choose_ids(dsn, plan)
+    ids = await choose_ids(dsn, plan)
     measurements = await _measure(dsn, plan, ids, None)
     if plan.without_index:
         async with _unindexed(dsn) as search_path:
@@ -282,7 +282,8 @@ async def bench(dsn: str, plan: Plan) -> list[Measurement]:
     return measurements
 
 
-async def _choose_ids(dsn: str, plan: Plan) -> list[int]:
+async def choose_ids(dsn: str, plan: Plan) -> list[int]:
+    """Return the ids to look up. Raises StorefrontError if there is no product that has SKUs."""
     async with open_connection(dsn) as connection:
         records = await connection.fetch("SELECT DISTINCT product_id FROM sku ORDER BY product_id")
     if not records:
@@ -316,11 +317,12 @@ async def _unindexed(dsn: str) -> AsyncIterator[str]:
 async def _headrace(dsn: str, size: int, search_path: str | None) -> AsyncIterator[list[Task]]:
     """Open the pools of headrace. Yield a task for each way."""
     settings = {"search_path": search_path} if search_path else None
+    attrs: dict[str, Any] = {"target_session_attrs": "primary"} if has_several_hosts(dsn) else {}
     async with AsyncExitStack() as stack:
         pool, lazy = [
             await stack.enter_async_context(
                 headrace.create_pool(
-                    dsn, min_size=size, max_size=size, server_settings=settings, lazy_acquire=lazy_acquire
+                    dsn, min_size=size, max_size=size, server_settings=settings, lazy_acquire=lazy_acquire, **attrs
                 )
             )
             for lazy_acquire in (False, True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeAlias
 
 import headrace
+from storefront.database import Executor as Executor
 from storefront.errors import UnknownProductError, UsageError
 from storefront.timing import timed
 
@@ -56,9 +56,6 @@ MAX_ID = 2**31 - 1
 
 MAX_WHOLE_NUMBER = 2**63 - 1
 """The largest number that is taken for an id. No product has an id above MAX_ID."""
-
-Executor: TypeAlias = headrace.Connection | headrace.Pool
-"""A connection or a pool. Both can run a single statement."""
 
 
 def parse_product_id(text: str) -> int:

@@ -16,6 +16,7 @@ from rich.table import Table
 import headrace
 from storefront.benchmark import HEADRACE, Measurement
 from storefront.errors import StorefrontError, UsageError
+from storefront.spread import Spread
 
 COLOURS = {HEADRACE: "#2f6f9f", "asyncpg": "#8a8a8a", "psycopg": "#c98a3c"}
 """The colour of a driver's bars. The bars of a table without the index are lighter."""
@@ -108,7 +109,28 @@ def _cells(row: Measurement) -> tuple[str, ...]:
     )
 
 
-def document(measurements: Sequence[Measurement], facts: Environment) -> dict[str, object]:
+def spread_tables(measured: Sequence[Spread]) -> Iterator[Table]:
+    """Yield a table for each query, with a row for each number of servers that answer."""
+    for query, group in groupby(measured, key=lambda each: each.query):
+        rows = list(group)
+        result = Table(
+            title=f"{rows[0].look_ups:,} look-ups of {query.subject}, by the servers that answer", title_justify="left"
+        )
+        for heading in ("servers", "seconds", "look-ups/s", "look-ups of each server"):
+            result.add_column(heading, justify="right" if heading in ("seconds", "look-ups/s") else "left")
+        for row in rows:
+            counts = "\n".join(f"{count:,} {host}" for host, count in row.counts.items())
+            result.add_row(row.servers, f"{row.seconds:.2f}", f"{row.rate:,.0f}", counts)
+        yield result
+
+
+SHARED = "Servers on one machine share its processors, so more of them are no faster there."
+"""The remark below the tables of `spread_tables`."""
+
+
+def document(
+    measurements: Sequence[Measurement], facts: Environment, measured: Sequence[Spread] = ()
+) -> dict[str, object]:
     """Return the measurements and the facts that they depend on, as a JSON document."""
     return {
         "date": facts.date,
@@ -129,13 +151,20 @@ def document(measurements: Sequence[Measurement], facts: Environment) -> dict[st
             }
             for measurement in measurements
         ],
+        **(
+            {"servers": [{**asdict(each), "rate": each.rate, "query": each.query.value} for each in measured]}
+            if measured
+            else {}
+        ),
     }
 
 
-def write_json(measurements: Sequence[Measurement], path: Path, facts: Environment) -> None:
+def write_json(
+    measurements: Sequence[Measurement], path: Path, facts: Environment, measured: Sequence[Spread] = ()
+) -> None:
     """Write `document` to `path`. Raises UsageError if that fails."""
     try:
-        path.write_text(json.dumps(document(measurements, facts), indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document(measurements, facts, measured), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 

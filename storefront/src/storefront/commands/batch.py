@@ -16,10 +16,10 @@ import typer
 
 import headrace
 from storefront import catalogue, formats, hints
-from storefront.batch import WINDOW, ProductBatch, Strategy, answer
+from storefront.batch import WINDOW, ProductBatch, Strategy, answer, run_on_hosts
 from storefront.checkpoint import Tally
 from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr
-from storefront.database import POOL_SIZE
+from storefront.database import POOL_SIZE, open_database
 from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
 from storefront.formats import Compression, FileType, Format
 from storefront.options import (
@@ -116,11 +116,13 @@ def batch(
         )
 
     async def work(dsn: str) -> Tally:
-        async with headrace.create_pool(dsn, min_size=1, max_size=pool_size) as pool:
+        async with open_database(dsn, size=pool_size) as database:
+            await database.catch_up()
             if job is not None:
                 with progress_bar(stderr(), "batch", "lines", quiet=quiet) as progress:
                     job.progress = _progress(job.input_path, progress)
-                    return await job.run(pool, problems)
+                    return await run_on_hosts(job, database, problems)
+            pool = database.primary if strategy is Strategy.TABLE else database.reads
             with ExitStack() as stack:
                 order = stack.enter_context(open_order(source, input_format))
                 if order.is_empty:

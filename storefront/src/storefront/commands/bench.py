@@ -14,6 +14,7 @@ from storefront.database import POOL_SIZE, open_connection
 from storefront.errors import UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
 from storefront.peers import find_peers
+from storefront.spread import Spread, spread
 
 app = typer.Typer()
 
@@ -61,7 +62,10 @@ def bench(
     data_dir: DataDirOption = DATA_DIR,
     verbose: VerboseOption = False,
 ) -> None:
-    """Measure look-ups: one after another, at once with a pool or ONE connection, by a single call, and grouped."""
+    """Measure look-ups: one after another, at once with a pool or ONE connection, by a single call, and grouped.
+
+    If --dsn names several hosts, the ways are measured at the primary, and then the look-ups of one server, two, more.
+    """
     log_to(stderr(), verbose=verbose)
     is_document = json is not None and str(json) == "-"
     for path in (None if is_document else json, picture):
@@ -87,8 +91,9 @@ def bench(
     # The JSON document is alone on standard output.
     console = stderr() if is_document else stdout()
 
-    async def work(target: str) -> tuple[list[benchmark.Measurement], figures.Environment]:
+    async def work(target: str) -> tuple[list[benchmark.Measurement], list[Spread], figures.Environment]:
         measurements: list[benchmark.Measurement] = []
+        measured_hosts: list[Spread] = []
         async with open_connection(target) as connection:
             server: str = await connection.fetchval("SELECT version()")
         facts = figures.environment(server=server, peers={peer.name: peer.version for peer in found})
@@ -98,15 +103,21 @@ def bench(
                 for table in figures.tables(measured):
                     console.print(table, "")
             measurements += measured
+        for plan in plans:
+            measured_hosts += await spread(target, plan)
         if not quiet:
+            for table in figures.spread_tables(measured_hosts):
+                console.print(table, "")
+            if measured_hosts:
+                console.print(figures.SHARED, highlight=False)
             for line in facts.lines:
                 console.print(line, highlight=False, markup=False)
-        return measurements, facts
+        return measurements, measured_hosts, facts
 
-    measurements, facts = run_on_server(dsn, data_dir, work)
+    measurements, measured_hosts, facts = run_on_server(dsn, data_dir, work)
     if is_document:
-        print_json(figures.document(measurements, facts))
+        print_json(figures.document(measurements, facts, measured_hosts))
     elif json is not None:
-        figures.write_json(measurements, json, facts)
+        figures.write_json(measurements, json, facts, measured_hosts)
     if picture is not None:
         figures.draw(measurements, picture, facts)

@@ -13,7 +13,7 @@ from storefront import brands
 from storefront.catalogue import MAX_ID
 from storefront.catalogue_file import mistake_in_name
 from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
-from storefront.database import open_connection
+from storefront.database import open_connection, open_reader
 from storefront.errors import StorefrontError, UsageError, reason
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 from storefront.wording import counted
@@ -32,8 +32,8 @@ def list_(
     log_to(stderr(), verbose=verbose)
 
     async def work(target: str) -> list[headrace.Record]:
-        async with open_connection(target) as connection:
-            return await brands.list_brands(connection)
+        async with open_reader(target) as executor:
+            return await brands.list_brands(executor)
 
     found = run_on_server(dsn, data_dir, work)
     with exit_on_broken_pipe():

@@ -10,7 +10,7 @@ import typer
 from storefront import formats, stream
 from storefront.catalogue import MAX_ID
 from storefront.console import exit_on_broken_pipe, log_to, stderr
-from storefront.database import open_connection
+from storefront.database import leased, open_reader
 from storefront.formats import Format
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
 from storefront.rows import output_file
@@ -54,7 +54,7 @@ def export(
     chosen, compression = formats.output_type(path, output_format)
 
     async def work(target: str) -> int:
-        async with open_connection(target) as connection:
+        async with open_reader(target) as executor, leased(executor) as connection:
             with output_file(path, chosen, compression, stream.COLUMNS) as rows:
                 return await stream.export(connection, rows, prefetch=prefetch, skip=skip, limit=take, since=since)
 

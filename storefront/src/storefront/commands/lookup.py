@@ -12,7 +12,7 @@ from rich.table import Table
 import headrace
 from storefront import catalogue
 from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
-from storefront.database import open_connection
+from storefront.database import open_reader
 from storefront.errors import StorefrontError, UnknownProductError, UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 from storefront.rows import RowWriter
@@ -43,8 +43,8 @@ def lookup(
         raise UsageError("--csv and --json contradict each other")
 
     async def work(target: str) -> list[list[headrace.Record] | BaseException]:
-        async with open_connection(target) as connection:
-            look_ups = (catalogue.look_up(connection, product_id) for product_id in ids)
+        async with open_reader(target) as executor:
+            look_ups = (catalogue.look_up(executor, product_id) for product_id in ids)
             return await asyncio.gather(*look_ups, return_exceptions=True)
 
     unknown: list[UnknownProductError] = []

@@ -10,7 +10,7 @@ from rich.text import Text
 
 import headrace
 from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
-from storefront.database import open_connection
+from storefront.database import open_reader
 from storefront.errors import ExitStatus
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 from storefront.searching import LIMIT, parse_words
@@ -40,8 +40,8 @@ def search(
     parse_words(text)
 
     async def work(target: str) -> list[headrace.Record]:
-        async with open_connection(target) as connection:
-            return await search_products(connection, text, limit=limit)
+        async with open_reader(target) as executor:
+            return await search_products(executor, text, limit=limit)
 
     found = run_on_server(dsn, data_dir, work)
     with exit_on_broken_pipe():

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-import headrace
 from storefront.console import log_to, stderr
-from storefront.database import POOL_SIZE, open_connection
+from storefront.database import POOL_SIZE, open_database
 from storefront.jobs import JobLimits, Worker, WorkerSettings
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
 from storefront.service_schema import create_service_tables
@@ -37,10 +36,10 @@ def work(
     log_to(stderr(), verbose=verbose)
 
     async def run(target: str) -> None:
-        async with open_connection(target) as connection:
-            await create_service_tables(connection)
-        async with headrace.create_pool(target, min_size=1, max_size=pool_size) as pool:
-            worker = Worker(pool, count=workers, settings=WorkerSettings(limits=JobLimits()))
+        async with open_database(target, size=pool_size) as database:
+            async with database.primary.acquire() as connection:
+                await create_service_tables(connection)
+            worker = Worker(database, count=workers, settings=WorkerSettings(limits=JobLimits()))
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):

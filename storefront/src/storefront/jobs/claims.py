@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-import headrace
 from storefront.checkpoint import Tally
+from storefront.database import AnyPool
 from storefront.errors import StorefrontError
 from storefront.formats import Format
 from storefront.jobs.queue import ENDED, PROGRESS, QUEUED
@@ -62,7 +62,7 @@ class Part:
 
 
 async def claim_job(
-    pool: headrace.Pool, worker: str, *, lease: timedelta, max_attempts: int, keep: timedelta
+    pool: AnyPool, worker: str, *, lease: timedelta, max_attempts: int, keep: timedelta
 ) -> Claim | None:
     """Claim a job that waits, or whose claim is over. Return None if there is none.
 
@@ -126,7 +126,7 @@ SELECT job_id, fence, result_format, attempts, lines, lines_done, parts, skipped
     )
 
 
-async def renew_claim(pool: headrace.Pool, claim: Claim, *, lease: timedelta) -> None:
+async def renew_claim(pool: AnyPool, claim: Claim, *, lease: timedelta) -> None:
     """Prolong a claim. A claim that is over can be renewed while nobody has taken it over.
 
     Raises ClaimLostError if it was lost.
@@ -134,12 +134,12 @@ async def renew_claim(pool: headrace.Pool, claim: Claim, *, lease: timedelta) ->
     await _renew(pool, claim, lease)
 
 
-async def resume_claim(pool: headrace.Pool, claim: Claim, *, lease: timedelta) -> None:
+async def resume_claim(pool: AnyPool, claim: Claim, *, lease: timedelta) -> None:
     """Prolong a claim after an error, and find out how far the job has come. Raises ClaimLostError if it was lost."""
     claim.lines_done, claim.parts = await _renew(pool, claim, lease)
 
 
-async def _renew(pool: headrace.Pool, claim: Claim, lease: timedelta) -> tuple[int, int]:
+async def _renew(pool: AnyPool, claim: Claim, lease: timedelta) -> tuple[int, int]:
     record = await pool.fetchrow(
         "UPDATE job SET claimed_until = now() + $3 WHERE job_id = $1 AND fence = $2 AND state = 'running'"
         " RETURNING lines_done, parts",
@@ -154,7 +154,7 @@ async def _renew(pool: headrace.Pool, claim: Claim, lease: timedelta) -> tuple[i
 
 
 async def store_part(
-    pool: headrace.Pool, claim: Claim, part: Part, *, lease: timedelta, keep: timedelta, stored_bytes: int
+    pool: AnyPool, claim: Claim, part: Part, *, lease: timedelta, keep: timedelta, stored_bytes: int
 ) -> None:
     """Store the next part of a job's result, and count its lines. The last part ends the job.
 
@@ -221,7 +221,7 @@ FROM stored""",
         raise ClaimLostError(claim.job_id)
 
 
-async def fail_job(pool: headrace.Pool, claim: Claim, error: str, *, keep: timedelta) -> None:
+async def fail_job(pool: AnyPool, claim: Claim, error: str, *, keep: timedelta) -> None:
     """End a job as failed, with a reason. Nothing happens if the claim was lost."""
     await pool.execute(
         f"""\
@@ -241,7 +241,7 @@ SELECT {PROGRESS} FROM failed""",
     )
 
 
-async def give_back(pool: headrace.Pool, claim: Claim, *, timeout: float | None = None) -> None:
+async def give_back(pool: AnyPool, claim: Claim, *, timeout: float | None = None) -> None:
     """Release a claim, so that another worker takes the job at once. It does not count as an attempt.
 
     Nothing happens if the claim was lost.
@@ -261,7 +261,7 @@ SELECT {PROGRESS}, {QUEUED} FROM released""",
     )
 
 
-async def put_off(pool: headrace.Pool, claim: Claim, error: str, *, pause: timedelta) -> None:
+async def put_off(pool: AnyPool, claim: Claim, error: str, *, pause: timedelta) -> None:
     """Release a claim after an error. The job is tried again after a pause. Nothing happens if the claim was lost."""
     await pool.execute(
         f"""\
@@ -278,7 +278,7 @@ SELECT {PROGRESS} FROM released""",
     )
 
 
-async def end_revoked(pool: headrace.Pool, *, keep: timedelta) -> int:
+async def end_revoked(pool: AnyPool, *, keep: timedelta) -> int:
     """Cancel the unfinished jobs of revoked partners. Return how many."""
     ended = await pool.fetch(
         f"""\

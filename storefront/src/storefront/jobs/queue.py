@@ -29,6 +29,7 @@ from uuid import UUID
 import headrace
 from storefront.catalogue import Executor
 from storefront.checkpoint import Tally
+from storefront.database import AnyPool
 from storefront.errors import StorefrontError, UsageError
 from storefront.formats import Format
 from storefront.jobs.lines import JobInput, LineReader, pack_lines
@@ -236,7 +237,7 @@ def job_of(record: Any) -> Job:
 
 @timed
 async def create_job(
-    pool: headrace.Pool,
+    pool: AnyPool,
     partner_id: int,
     body: AsyncIterable[bytes],
     *,
@@ -301,7 +302,7 @@ SELECT {_JOB}, {PROGRESS}, {QUEUED} FROM queued""",
 
 
 async def _begin(
-    pool: headrace.Pool, partner_id: int, result_format: Format, idempotency_key: str | None, limits: JobLimits
+    pool: AnyPool, partner_id: int, result_format: Format, idempotency_key: str | None, limits: JobLimits
 ) -> Any:
     """Insert a job whose lines are about to arrive, or return the one that has the key and is complete already.
 
@@ -375,7 +376,7 @@ class _Receiver:
 
     def __init__(
         self,
-        pool: headrace.Pool,
+        pool: AnyPool,
         job_id: UUID,
         job_input: JobInput,
         limits: JobLimits,

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import headrace
 from storefront.batch import WINDOW, Strategy, choose_strategy
+from storefront.database import Database
 from storefront.errors import reason
 from storefront.jobs.claims import (
     Claim,
@@ -72,7 +73,7 @@ class WorkerSettings:
 
 
 class Worker:
-    """Works off `count` jobs at a time, on the connections of a pool.
+    """Works off `count` jobs at a time, on the connections of a pool, or of the servers of a database.
 
         await Worker(pool, count=2).run(stop)
 
@@ -81,14 +82,15 @@ class Worker:
 
     def __init__(
         self,
-        pool: headrace.Pool,
+        database: Database | headrace.Pool,
         *,
         count: int = 1,
         name: str | None = None,
         settings: WorkerSettings = WorkerSettings(),
     ) -> None:
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
-        self._pool = pool
+        self._database = database if isinstance(database, Database) else Database(database)
+        self._pool = self._database.primary
         self._count = count
         self._settings = settings
         self._wake = asyncio.Condition()
@@ -290,11 +292,14 @@ class Worker:
 
     async def _answer_job(self, claim: Claim) -> None:
         settings = self._settings
-        strategy = await choose_strategy(self._pool)
+        # A replica answers only if it has all that was committed when the job was posted.
+        await self._database.catch_up()
+        reads = self._database.reads
+        strategy = await choose_strategy(reads)
         if strategy is Strategy.GROUPED:
             # A temporary table is faster for many lines, but its rows come in larger parts. So it is not taken for
             # products of many SKUs.
-            strategy = await choose_strategy(self._pool, claim.lines)
+            strategy = await choose_strategy(reads, claim.lines)
         while claim.lines_done < claim.lines:
             stored = await self._pool.fetchrow(
                 "SELECT first_line, data FROM job_input WHERE job_id = $1 AND first_line <= $2"
@@ -305,7 +310,7 @@ class Worker:
             if stored is None:
                 raise ClaimLostError(claim.job_id)
             parts = answer_parts(
-                self._pool,
+                reads,
                 unpack_lines(stored["data"], stored["first_line"], start=claim.lines_done + 1),
                 claim.result_format,
                 header=claim.parts == 0,

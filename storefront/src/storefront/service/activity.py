@@ -23,6 +23,7 @@ from prometheus_client import Histogram
 
 import headrace
 from storefront.checkpoint import Tally
+from storefront.database import AnyPool, Database
 from storefront.service.events import ACTIVITY_CHANNEL, EventHub
 from storefront.service.metrics import Metrics
 from storefront.service.running import RunningStreams
@@ -178,10 +179,10 @@ class _Counts:
 class Sampler:
     """Makes samples of the counters of this process."""
 
-    def __init__(self, metrics: Metrics, pool: headrace.Pool, running: RunningStreams, throughput: Throughput) -> None:
+    def __init__(self, metrics: Metrics, database: Database, running: RunningStreams, throughput: Throughput) -> None:
         self.process = f"{socket.gethostname()}:{os.getpid()}"
         self._metrics = metrics
-        self._pool = pool
+        self._database = database
         self._running = running
         self._throughput = throughput
         self._number = 0
@@ -208,9 +209,9 @@ class Sampler:
         )
 
     def pool_state(self) -> PoolState:
-        """Return the present state of the pool."""
-        stats = self._pool.stats()
-        return PoolState(**{name: getattr(stats, name) for name in PoolState.__slots__})
+        """Return the present state of the pool, or of the pools of all hosts together."""
+        pools = self._database.pools().values()
+        return PoolState(**{name: sum(getattr(stats, name) for stats in pools) for name in PoolState.__slots__})
 
     def _counts(self, at: float) -> _Counts:
         seconds = self._metrics.request_seconds
@@ -298,9 +299,12 @@ class ActivityLog:
 class Reporting(Protocol):
     """The part of a service that its activity is reported with."""
 
-    pool: headrace.Pool
     sampler: Sampler
     events: EventHub
+
+    @property
+    def pool(self) -> AnyPool:
+        """It is notified."""
 
 
 async def report_activity(service: Reporting, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
@@ -314,7 +318,7 @@ async def report_activity(service: Reporting, pause: Callable[[float], Awaitable
         was_idle = sample.is_idle
 
 
-async def notify_sample(pool: headrace.Pool, sample: Sample, hub: EventHub) -> float | None:
+async def notify_sample(pool: AnyPool, sample: Sample, hub: EventHub) -> float | None:
     """Notify a sample to all processes. Return how many milliseconds that took, or None if it has failed.
 
     If the database does not answer, the pages of this process get the sample all the same.

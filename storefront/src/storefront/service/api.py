@@ -72,7 +72,7 @@ async def batches(request: Request, service: ServiceDependency, partner: Partner
             async with answer.while_connected():
                 with service.throughput.count(tally):
                     await answer_batch(
-                        service.pool,
+                        service.reads,
                         batch,
                         encoder,
                         answer.write,
@@ -132,7 +132,7 @@ async def export(
     async def produce(answer: StreamedAnswer) -> None:
         async with service.limits.batch(partner), answer.while_connected():
             count, last = await stream_pages(
-                service.pool, encoder, answer.write, after=after, timeout=service.settings.query_timeout
+                service.reads, encoder, answer.write, after=after, timeout=service.settings.query_timeout
             )
         await answer.write(encoder.complete(count, last))
 
@@ -161,7 +161,7 @@ async def product_skus(
     if product_id <= MAX_ID:
         timeout = service.settings.query_timeout
         # One more row than asked for tells that there is a next page.
-        rows = await service.pool.fetch(LOOK_UP_PAGE, product_id, after, limit + 1, timeout=timeout)
+        rows = await service.reads.fetch(LOOK_UP_PAGE, product_id, after, limit + 1, timeout=timeout)
     if not rows:
         raise ProblemError(404, "Unknown product", f"no product has the id {product_id}", product_id=product_id)
     _, name, brand_id, *_ = rows[0]
@@ -193,7 +193,7 @@ async def products(
     offset: Annotated[int, Query(ge=0, le=10_000, description="The number of products to leave out.")] = 0,
 ) -> FoundProducts:
     """Find products by words of their name or their brand's name, the best first."""
-    found = await search(service.pool, text, limit=limit, offset=offset)
+    found = await search(service.reads, text, limit=limit, offset=offset)
     return FoundProducts.model_validate({"products": [dict(row) for row in found]})
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI
 
-import headrace
 import storefront
+from storefront.database import open_database
 from storefront.service import api, health, jobs_api, operator_pages, pages
 from storefront.service.activity import report_activity
 from storefront.service.authentication import keep_leases, poll_partners, watch_partners
@@ -19,7 +19,7 @@ from storefront.service.headers import SecurityHeaders
 from storefront.service.metrics import RequestMetrics
 from storefront.service.problems import install_handlers
 from storefront.service.schemas import describe
-from storefront.service.service import Background, Service
+from storefront.service.service import Background, Service, follow_catalogue
 from storefront.service.settings import ServiceSettings
 from storefront.service_schema import create_service_tables
 
@@ -31,6 +31,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     operator_pages.router,
 )
 BACKGROUND: Final[tuple[Background, ...]] = (
+    follow_catalogue,
     watch_partners,
     poll_partners,
     keep_leases,
@@ -41,7 +42,7 @@ BACKGROUND: Final[tuple[Background, ...]] = (
 
 
 def create_application(settings: ServiceSettings) -> FastAPI:
-    """Make the application. Its lifespan opens the pool, creates missing tables and starts the background tasks.
+    """Make the application. Its lifespan opens the database, creates missing tables and starts the background tasks.
 
     The lifespan raises the driver's errors if the database does not answer. The requests find the service as
     `application.state.service`.
@@ -49,12 +50,12 @@ def create_application(settings: ServiceSettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
-        async with headrace.create_pool(
-            settings.dsn, min_size=1, max_size=settings.pool_size, command_timeout=settings.query_timeout
-        ) as pool:
-            async with pool.acquire() as connection:
+        async with open_database(
+            settings.dsn, size=settings.pool_size, command_timeout=settings.query_timeout
+        ) as database:
+            async with database.primary.acquire() as connection:
                 await create_service_tables(connection)
-            service = Service(settings, pool)
+            service = Service(settings, database)
             service.background.extend(BACKGROUND)
             application.state.service = service
             tasks = [asyncio.create_task(service.keep_running(part)) for part in service.background]

@@ -12,10 +12,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
-import headrace
 from storefront.batch import Strategy
 from storefront.catalogue import COLUMNS, LOOK_UP_PAGE, LOOK_UP_PAGES, MAX_ID, PAGE, further_pages
 from storefront.checkpoint import Tally
+from storefront.database import AnyPool
 from storefront.formats import CsvEncoder, NdjsonEncoder
 from storefront.orders import SeenIds
 from storefront.service.batch_ids import MALFORMED, BatchIds
@@ -139,7 +139,7 @@ _Line = tuple[int, int, BatchOutcome | None]
 
 
 async def answer_batch(
-    pool: headrace.Pool,
+    pool: AnyPool,
     batch: BatchIds,
     encoder: AnswerEncoder,
     write: Write,

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeAlias
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -26,6 +26,9 @@ from storefront.service.problems import unavailable
 
 ACTIVITY_CHANNEL: Final = "storefront_activity"
 """The channel on which each process of the service tells what it is doing."""
+
+Listened: TypeAlias = headrace.Pool | headrace.Cluster
+"""A pool, or a cluster, whose listen() follows the primary."""
 
 MOST_STREAMS: Final = 200
 """The number of streams that a process has open at once."""
@@ -154,7 +157,7 @@ class EventHub:
         for subscription in self._all():
             subscription.wake()
 
-    async def listen(self, pool: headrace.Pool) -> None:
+    async def listen(self, pool: Listened) -> None:
         """Listen to the database until the task is cancelled. Raises the driver's errors if it cannot begin.
 
         After a lost connection, which is replaced, every stream is told to look again.
@@ -182,7 +185,10 @@ class EventHub:
 class PagesOfService(Protocol):
     """The part of a service that listens for its pages."""
 
-    pool: headrace.Pool
+    @property
+    def pool(self) -> Listened:
+        """It is listened to."""
+
     events: EventHub
 
 

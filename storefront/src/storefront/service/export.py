@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Final
 
-import headrace
+from storefront.database import AnyPool
 from storefront.formats import CsvEncoder, Format, NdjsonEncoder
 from storefront.service.batches import Write
 from storefront.service.problems import ProblemError
@@ -22,7 +22,7 @@ _PAGE: Final = CATALOGUE_SINCE.replace("ORDER BY", "AND s.sku_id <= $2\nORDER BY
 
 
 async def stream_pages(
-    pool: headrace.Pool, encoder: ExportEncoder, write: Write, *, after: int, timeout: float
+    pool: AnyPool, encoder: ExportEncoder, write: Write, *, after: int, timeout: float
 ) -> tuple[int, int]:
     """Write the SKUs with an id greater than `after`, and return their number and the last id.
 
@@ -46,7 +46,7 @@ async def stream_pages(
 
 
 async def _read_page(
-    pool: headrace.Pool, encoder: ExportEncoder, after: int, timeout: float
+    pool: AnyPool, encoder: ExportEncoder, after: int, timeout: float
 ) -> tuple[int, int, bytes] | None:
     """Return the last id of the next page, the number of its rows, and its data; None if there is none."""
     last: int | None = await pool.fetchval(_LAST_OF_PAGE, after, PAGE, timeout=timeout)

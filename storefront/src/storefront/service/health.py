@@ -11,6 +11,7 @@ import headrace
 from storefront.jobs import job_statistics
 from storefront.service.authentication import OperatorDependency, refuse_while_draining
 from storefront.service.service import ServiceDependency
+from storefront.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,17 @@ async def healthz() -> str:
 
 @router.get("/readyz", response_class=PlainTextResponse)
 async def readyz(service: ServiceDependency) -> str:
-    """Answer that requests can be served: the database answers, and the service is not shutting down."""
+    """Answer that requests can be served: the database answers, and the service is not shutting down.
+
+    Of several servers the primary has to answer. The others are counted, but not named: anybody may ask.
+    """
     refuse_while_draining(service)
     await service.pool.fetchval("SELECT 1", timeout=service.settings.query_timeout)
-    return "ok\n"
+    if not service.database.has_replicas:
+        return "ok\n"
+    hosts = service.database.hosts()
+    replicas = sum(info.role == "replica" and info.state == "up" for info in hosts)
+    return f"ok: the primary and {replicas} of {counted(len(hosts) - 1, 'other host')}\n"
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

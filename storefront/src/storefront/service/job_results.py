@@ -154,7 +154,10 @@ async def _pieces(
             if isinstance(block, bytes):
                 content = iter((block,))
             else:
-                member = await read_part(service.pool, job_id, block.part)
+                # A part never changes, so any server that has it may answer.
+                member = await read_part(service.reads, job_id, block.part)
+                if member is None and service.database.has_replicas:
+                    member = await read_part(service.pool, job_id, block.part)
                 if member is None:
                     raise unavailable("the job was deleted meanwhile")
                 content = _slices(data_of(member)) if compressed else gunzipped(member)

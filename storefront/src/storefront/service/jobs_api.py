@@ -393,4 +393,4 @@ async def work_jobs(service: Service) -> None:
     """Work off jobs in this process until it ends, if it has workers."""
     if service.settings.workers:
         settings = WorkerSettings(limits=service.settings.job_limits)
-        await Worker(service.pool, count=service.settings.workers, settings=settings).run()
+        await Worker(service.database, count=service.settings.workers, settings=settings).run()

@@ -12,8 +12,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import headrace
 from storefront.checkpoint import Tally
+from storefront.database import Database, host_address
 from storefront.jobs import JobState, StateStatistics
 from storefront.service.running import RunningStreams
 
@@ -35,31 +35,79 @@ COUNTERS = {
 }
 
 
-class PoolCollector(Collector):
-    """Makes metrics of `pool.stats()` at each scrape."""
+CLUSTER_COUNTERS = {
+    "checks": "Checks of the hosts.",
+    "missed": "Checks of a host without an answer in time.",
+    "primary_changes": "How often a host has become the primary, the first one included.",
+    "moved": "Calls that went to another host because theirs was lost.",
+    "fallbacks": "Reads that the primary answered because no replica could.",
+    "reads_known": "Reads by a replica that was known to have the last change of the catalogue.",
+    "reads_probed": "Reads by a replica that was asked whether it has it.",
+    "reads_discarded": "Answers that were thrown away because the replica did not have it.",
+    "reads_primary": "Reads by the primary because no replica had it.",
+}
 
-    def __init__(self, pool: headrace.Pool, running: RunningStreams) -> None:
-        self._pool = pool
+
+class PoolCollector(Collector):
+    """Makes metrics of `pool.stats()` at each scrape. If there are several hosts, a label tells whose pool it is."""
+
+    def __init__(self, database: Database, running: RunningStreams) -> None:
+        self._database = database
         self._running = running
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
-        stats = self._pool.stats()
         yield GaugeMetricFamily("storefront_streams_running", "Answers that are being streamed.", len(self._running))
-        for name, text in GAUGES.items():
-            yield GaugeMetricFamily(f"storefront_pool_{name}", text, getattr(stats, name))
-        for name, text in COUNTERS.items():
-            yield CounterMetricFamily(f"storefront_pool_{name}", text, getattr(stats, name))
-        closed = CounterMetricFamily("storefront_pool_closed", "Connections closed, by reason.", labels=["reason"])
-        for reason, count in stats.closed.items():
-            closed.add_metric([reason], count)
-        yield closed
-        waits = stats.wait_time
-        bounds = [*(repr(bound) for bound in waits.bounds), "+Inf"]
-        buckets = list(zip(bounds, map(float, accumulate(waits.counts)), strict=True))
-        yield HistogramMetricFamily(
-            "storefront_pool_wait_seconds", "Time that callers waited for a connection.", buckets, waits.total
+        several = self._database.has_replicas
+        names = ["host"] if several else []
+        pools = [([host] if several else [], stats) for host, stats in self._database.pools().items()]
+        for kind, described in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+            for name, text in described.items():
+                family = kind(f"storefront_pool_{name}", text, labels=names)
+                for host, stats in pools:
+                    family.add_metric(host, getattr(stats, name))
+                yield family
+        closed = CounterMetricFamily(
+            "storefront_pool_closed", "Connections closed, by reason.", labels=[*names, "reason"]
         )
+        waited = HistogramMetricFamily(
+            "storefront_pool_wait_seconds", "Time that callers waited for a connection.", labels=names
+        )
+        for host, stats in pools:
+            for reason, count in stats.closed.items():
+                closed.add_metric([*host, reason], count)
+            waits = stats.wait_time
+            bounds = [*(repr(bound) for bound in waits.bounds), "+Inf"]
+            buckets = list(zip(bounds, map(float, accumulate(waits.counts)), strict=True))
+            waited.add_metric(host, buckets, waits.total)
+        yield closed
+        yield waited
+
+
+class HostCollector(Collector):
+    """Makes metrics of the hosts of the database and of the cluster's counters, if there are several hosts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; none with one host."""
+        stats = self._database.cluster_stats()
+        if stats is None:
+            return
+        up = GaugeMetricFamily(
+            "storefront_host_up", "1 if the host is used for its role.", labels=["host", "role", "state"]
+        )
+        lag = GaugeMetricFamily("storefront_host_lag_seconds", "How far a replica is behind.", labels=["host"])
+        for info in self._database.hosts():
+            host = host_address(info)
+            up.add_metric([host, info.role or "", info.state], float(info.state == "up"))
+            if info.role == "replica" and info.lag is not None:
+                lag.add_metric([host], info.lag)
+        yield up
+        yield lag
+        for name, text in CLUSTER_COUNTERS.items():
+            yield CounterMetricFamily(f"storefront_cluster_{name}", text, getattr(stats, name))
 
 
 class JobCollector(Collector):
@@ -105,9 +153,10 @@ class JobCollector(Collector):
 class Metrics:
     """The counters of one process of the service."""
 
-    def __init__(self, pool: headrace.Pool, running: RunningStreams) -> None:
+    def __init__(self, database: Database, running: RunningStreams) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(PoolCollector(pool, running))
+        self.registry.register(PoolCollector(database, running))
+        self.registry.register(HostCollector(database))
         self.requests = Counter(
             "storefront_requests",
             "Requests answered, by route and status.",

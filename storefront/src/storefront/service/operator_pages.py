@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
+from storefront.database import host_address
 from storefront.service.activity import Sample
 from storefront.service.authentication import get_operator
 from storefront.service.events import ACTIVITY_CHANNEL, EventStream, Subscription, encode_event
@@ -173,7 +174,20 @@ def view_of(service: Service, now: float | None = None) -> dict[str, Any]:
         else:
             pool = by_process[process][-1].pool
         fields.update({f"{name}_{index}": f"{value:,}" for name, value in asdict(pool).items()})
-    return {"fields": fields, "curves": curves, "processes": processes, "layout": " ".join(processes)}
+    hosts = service.database.hosts()
+    for index, info in enumerate(hosts):
+        fields[f"host_role_{index}"] = info.role or "\N{EN DASH}"
+        fields[f"host_state_{index}"] = info.state
+        fields[f"host_lag_{index}"] = "\N{EN DASH}" if info.role != "replica" else _shown(info.lag)
+        fields[f"host_in_flight_{index}"] = f"{info.in_flight:,}"
+    addresses = [host_address(info) for info in hosts]
+    return {
+        "fields": fields,
+        "curves": curves,
+        "processes": processes,
+        "hosts": addresses,
+        "layout": " ".join([*processes, *addresses]),
+    }
 
 
 def series(by_process: dict[str, list[Sample]], name: str, now: float) -> list[float]:

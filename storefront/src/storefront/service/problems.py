@@ -142,6 +142,9 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, headrace.UndefinedTableError | headrace.InvalidCatalogNameError):
         log.error("the catalogue is incomplete: %s: run `storefront init`", reason(error))
         return unavailable("the catalogue has not been created yet")
+    if isinstance(error, headrace.NoPrimaryError):
+        log.warning("the database takes no writes: %s", error)
+        return unavailable("the database has no primary at the moment, so only pages of the catalogue are answered")
     if isinstance(error, _LATER):
         log.warning("the database does not answer: %s: %s", type(error).__name__, error)
         return unavailable("the database does not answer at the moment")

@@ -10,8 +10,8 @@ from typing import Annotated, Final, TypeAlias
 
 from fastapi import Depends, Request
 
-import headrace
 from storefront.batch import Strategy, choose_strategy
+from storefront.database import AnyPool, Database
 from storefront.jobs import PROGRESS_CHANNEL
 from storefront.service.activity import ActivityLog, Sampler, Throughput
 from storefront.service.events import ACTIVITY_CHANNEL, EventHub
@@ -36,30 +36,37 @@ Background: TypeAlias = Callable[["Service"], Awaitable[None]]
 class Service:
     """One process of the service, found by requests as `application.state.service`."""
 
-    def __init__(self, settings: ServiceSettings, pool: headrace.Pool) -> None:
+    def __init__(self, settings: ServiceSettings, database: Database) -> None:
         self.settings = settings
-        self.pool = pool
+        self.database = database
+        self.pool = pool = database.primary
+        """Everything that partners and jobs need is read and written at the primary."""
         self.draining = False
         """True from SIGTERM on: running answers are finished, and new requests are refused."""
         self.running_batches = RunningStreams()
         self.partners = PartnerCache(pool, settings.key_cache)
         self.limits = Limits(pool, settings.lease_seconds)
-        self.metrics = Metrics(pool, self.running_batches)
+        self.metrics = Metrics(database, self.running_batches)
         self._strategy: tuple[float, Strategy] | None = None
         self.activity = ActivityLog()
         self.throughput = Throughput()
-        self.sampler = Sampler(self.metrics, pool, self.running_batches, self.throughput)
+        self.sampler = Sampler(self.metrics, database, self.running_batches, self.throughput)
         self.events = EventHub()
         self.events.observe(ACTIVITY_CHANNEL, self.activity.add)
         self.events.observe(PROGRESS_CHANNEL, self.activity.add_progress)
         self.background: list[Background] = []
         """The parts that run in the background. They are started after the pool was opened."""
 
+    @property
+    def reads(self) -> AnyPool:
+        """The pool to read the catalogue from: the replicas, if there are any."""
+        return self.database.reads
+
     async def strategy(self) -> Strategy:
         """Return the strategy of batches, which is chosen anew each minute."""
         now = time.monotonic()
         if self._strategy is None or now >= self._strategy[0]:
-            self._strategy = (now + STRATEGY_SECONDS, await choose_strategy(self.pool))
+            self._strategy = (now + STRATEGY_SECONDS, await choose_strategy(self.reads))
         return self._strategy[1]
 
     async def keep_running(self, part: Background) -> None:
@@ -71,6 +78,11 @@ class Service:
             except Exception as error:
                 log.warning("%s has failed and is started again: %s: %s", part.__name__, type(error).__name__, error)
             await asyncio.sleep(RESTART_PAUSE)
+
+
+async def follow_catalogue(service: Service) -> None:
+    """See the changes of the catalogue that commands tell of, also where replicas answer."""
+    await service.database.follow()
 
 
 async def get_service(request: Request) -> Service:

@@ -201,7 +201,7 @@ async def _answer(
     async with service.limits.batch(partner):
         with service.throughput.count(tally):
             await answer_batch(
-                service.pool,
+                service.reads,
                 ids,
                 encoder,
                 write,

@@ -27,7 +27,7 @@ MOST_RESULTS = 1_000
 async def home(request: Request, service: ServiceDependency, visitor: VisitorDependency) -> Response:
     """Show the form for a search, and some brands."""
     async with in_time(service):
-        brands = await list_brands(service.pool, limit=HOME_BRANDS)
+        brands = await list_brands(service.reads, limit=HOME_BRANDS)
     return render(request, "home.html", brands=brands.items, more_brands=brands.next is not None)
 
 
@@ -42,9 +42,9 @@ async def results(
     text = q.strip()
     async with in_time(service):
         if text.isascii() and text.isdecimal() and len(text) <= 10 and not skipped:
-            by_id = await find_product(service.pool, int(text))
+            by_id = await find_product(service.reads, int(text))
         try:
-            found = await search(service.pool, q, limit=RESULTS_A_PAGE + 1, offset=skipped)
+            found = await search(service.reads, q, limit=RESULTS_A_PAGE + 1, offset=skipped)
         except UsageError as error:
             problem = str(error)[:1].upper() + str(error)[1:] + "."
     further = skipped + RESULTS_A_PAGE
@@ -76,7 +76,7 @@ async def brands(
     """Show a page of the brands, by name."""
     after, before = name_of(after), name_of(before)
     async with in_time(service):
-        page = await list_brands(service.pool, after=None if before is not None else after, before=before)
+        page = await list_brands(service.reads, after=None if before is not None else after, before=before)
     return render(
         request,
         "brands.html",
@@ -98,7 +98,7 @@ async def brand_page(
     """Show a brand with a page of its products."""
     brand_id, start, end = id_of(brand), number_of(after), number_of(before)
     async with in_time(service):
-        found = await find_brand(service.pool, brand_id, after=None if end is not None else start, before=end)
+        found = await find_brand(service.reads, brand_id, after=None if end is not None else start, before=end)
     if found is None:
         raise not_found(f"no brand has the id {brand_id}")
     path = f"/brands/{brand_id}"
@@ -129,11 +129,11 @@ async def product_page(
     product_id, color_id, size_id = id_of(product), number_of(color), number_of(size)
     start, end = number_of(after), number_of(before)
     async with in_time(service):
-        found = await find_product(service.pool, product_id)
+        found = await find_product(service.reads, product_id)
         if found is None:
             raise not_found(f"no product has the id {product_id}")
         page = await list_skus(
-            service.pool,
+            service.reads,
             product_id,
             color_id=color_id,
             size_id=size_id,
