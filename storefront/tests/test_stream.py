@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import threading
 import tracemalloc
 from contextlib import aclosing
+from pathlib import Path
+from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from storefront import Encoder, Format, Sample, encoder, export, open_connection, stream_catalogue
-from storefront.stream import COLUMNS
+from storefront import Compression, Encoder, Format, Sample, encoder, export, open_connection, stream_catalogue
+from storefront.formats import ROW_GROUP
+from storefront.rows import ParquetOutput, output_file
+from storefront.stream import COLUMNS, in_thread
 
 
 async def sku_ids(dsn: str, **options: int | None) -> list[int]:
@@ -132,3 +140,111 @@ async def test_an_export_to_a_full_disk_is_an_error_and_leaves_the_connection_us
         with pytest.raises(OSError, match="No space left"):
             await export(connection, Full())
         assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000
+
+
+# -- Parquet, by record batches ---------------------------------------------------------------------------------------
+
+
+class Columns(ParquetOutput):
+    """A Parquet file in memory that takes no rows as CSV."""
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO()
+        super().__init__(self.file, COLUMNS)
+        self.write = self.refuse
+
+    def refuse(self, data: bytes) -> None:
+        pytest.fail("rows came as CSV")
+
+
+@pytest.mark.parametrize(
+    ("skip", "limit", "since"), [(0, None, 0), (5, 10, 0), (995, 100, 0), (1_000, None, 0), (0, 0, 0), (5, 10, 985)]
+)
+async def test_parquet_by_record_batches_is_that_of_a_cursor(
+    dsn: str, skip: int, limit: int | None, since: int, tmp_path: Path
+) -> None:
+    tables = []
+    async with open_connection(dsn) as connection:
+        await connection.execute("UPDATE product SET product_name = '' WHERE product_id = 7")
+        for prefetch in (None, 50):
+            path = tmp_path / f"{prefetch}.parquet"
+            with output_file(path, Format.PARQUET, Compression.NONE, COLUMNS) as output:
+                count = await export(connection, output, prefetch=prefetch, skip=skip, limit=limit, since=since)
+            tables.append(pyarrow.parquet.read_table(path))
+            assert tables[-1].num_rows == count
+    assert tables[0].equals(tables[1])
+    assert tables[0].schema == pyarrow.schema(
+        [
+            pyarrow.field(name, pyarrow.int32() if name.endswith("_id") else pyarrow.string(), nullable=False)
+            for name in COLUMNS
+        ]
+    )
+
+
+async def test_a_record_batch_is_a_row_group_and_no_row_is_csv(dsn: str) -> None:
+    output = Columns()
+    async with open_connection(dsn) as connection:
+        await connection.execute(
+            "INSERT INTO sku (product_id, product_size_id, product_color_id)"
+            f" SELECT 1, 1, 1 FROM generate_series(1, {ROW_GROUP})"
+        )
+        assert await export(connection, output) == ROW_GROUP + 1_000
+    output.close()
+    with pyarrow.parquet.ParquetFile(output.file) as written:
+        groups = [written.metadata.row_group(index).num_rows for index in range(written.num_row_groups)]
+    assert groups == [ROW_GROUP, 1_000]
+
+
+async def test_parquet_on_a_full_disk_is_an_error_and_leaves_the_connection_usable(dsn: str) -> None:
+    class Full(Columns):
+        def __init__(self) -> None:
+            super().__init__()
+            self.write_batch = self.fail
+
+        def fail(self, batch: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    async with open_connection(dsn) as connection:
+        with pytest.raises(OSError, match="No space left"):
+            await export(connection, Full())
+        assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000
+
+
+async def test_a_cancelled_export_to_parquet_leaves_the_connection_usable(dsn: str) -> None:
+    loop = asyncio.get_running_loop()
+    writing, may_go_on = asyncio.Event(), threading.Event()
+
+    class Slow(Columns):
+        def __init__(self) -> None:
+            super().__init__()
+            self.write_batch = self.wait
+
+        def wait(self, batch: Any) -> None:
+            loop.call_soon_threadsafe(writing.set)
+            may_go_on.wait(60)
+
+    async with open_connection(dsn) as connection:
+        exporting = asyncio.create_task(export(connection, Slow()))
+        async with asyncio.timeout(60):
+            await writing.wait()
+            exporting.cancel()
+            may_go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await exporting
+        assert await connection.fetchval("SELECT count(*) FROM sku") == 1_000
+
+
+async def test_a_cancellation_waits_for_a_thread_that_writes() -> None:
+    """The file is closed after the export. A thread must not write to it then."""
+    may_go_on = threading.Event()
+    try:
+        running = asyncio.create_task(in_thread(may_go_on.wait, 60))
+        await asyncio.sleep(0)
+        running.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not running.done()
+    finally:
+        may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running

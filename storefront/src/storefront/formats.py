@@ -4,7 +4,8 @@ An `Encoder` turns rows into bytes of CSV or NDJSON. Rows are records of headrac
 least. CSV is RFC 4180 in UTF-8, but a line ends in a line feed alone. NDJSON has an object for each row. Both are
 written exactly as the server writes them: CSV as COPY, an object as row_to_json().
 
-A `ParquetFile` takes rows as CSV, since Arrow reads CSV faster than Python makes columns of objects.
+A `ParquetFile` takes rows in Arrow's format. It also takes them as CSV, since Arrow reads CSV faster than Python makes
+columns of objects.
 
 A column whose name ends in `_id` holds whole numbers, every other column holds text.
 """
@@ -438,21 +439,17 @@ def require(module: str, purpose: str) -> Any:
 
 
 class ParquetFile:
-    """Writes rows that come as CSV to a Parquet file, in row groups of ROW_GROUP rows.
+    """Writes rows that come as CSV, or in Arrow's format, to a Parquet file, in row groups of ROW_GROUP rows.
 
     Memory holds at most one row group, as columns. Raises UsageError if pyarrow is not installed.
     """
 
     def __init__(self, file: BinaryIO | Path, columns: Sequence[str]) -> None:
         self._arrow = arrow = require("pyarrow", "Parquet")
-        self._csv, parquet = require("pyarrow.csv", "Parquet"), require("pyarrow.parquet", "Parquet")
+        self._columns = columns
         types = {name: arrow.int32() if _is_number(name) else arrow.string() for name in columns}
-        schema = arrow.schema([arrow.field(name, kind, nullable=False) for name, kind in types.items()])
-        self._read = self._csv.ReadOptions(column_names=list(columns), use_threads=False, block_size=2 * CSV_BLOCK)
-        self._parse = self._csv.ParseOptions(newlines_in_values=True)
-        self._convert = self._csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False)
-        self._schema = schema
-        self._writer = parquet.ParquetWriter(file, schema, compression="zstd")
+        self._schema = arrow.schema([arrow.field(name, kind, nullable=False) for name, kind in types.items()])
+        self._writer = require("pyarrow.parquet", "Parquet").ParquetWriter(file, self._schema, compression="zstd")
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._tables: list[Any] = []
@@ -467,26 +464,27 @@ class ParquetFile:
         if self._waiting_bytes >= CSV_BLOCK:
             self._convert_waiting()
 
-    def write_table(self, table: Any) -> None:
-        """Take rows that are an Arrow table of the same columns already."""
+    def write_batch(self, batch: Any) -> None:
+        """Take rows as an object with the Arrow PyCapsule interface, such as a record batch, of the same columns."""
         self._convert_waiting()
-        self._add(table.cast(self._schema))
+        self._add(self._arrow.table(batch).cast(self._schema))
 
     def _convert_waiting(self) -> None:
         data = b"".join(self._waiting)
         self._waiting, self._waiting_bytes = [], 0
         if data:
-            source = self._arrow.py_buffer(data)
-            options = self._read
-            if len(data) >= 2 * CSV_BLOCK:
-                options = self._csv.ReadOptions(
-                    column_names=self._read.column_names, use_threads=False, block_size=len(data) + 1
-                )
-            table = self._csv.read_csv(
-                self._arrow.BufferReader(source),
-                read_options=options,
-                parse_options=self._parse,
-                convert_options=self._convert,
+            csv = require("pyarrow.csv", "Parquet")
+            table = csv.read_csv(
+                self._arrow.BufferReader(self._arrow.py_buffer(data)),
+                read_options=csv.ReadOptions(
+                    column_names=list(self._columns), use_threads=False, block_size=max(2 * CSV_BLOCK, len(data) + 1)
+                ),
+                parse_options=csv.ParseOptions(newlines_in_values=True),
+                convert_options=csv.ConvertOptions(
+                    column_types={field.name: field.type for field in self._schema},
+                    null_values=[],
+                    strings_can_be_null=False,
+                ),
             )
             self._add(table.cast(self._schema))
 
@@ -497,8 +495,9 @@ class ParquetFile:
         while self._table_rows >= ROW_GROUP:
             whole = self._arrow.concat_tables(self._tables)
             self._writer.write_table(whole.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
-            self._tables = [whole.slice(ROW_GROUP)]
             self._table_rows -= ROW_GROUP
+            # An empty slice would keep the memory of all rows.
+            self._tables = [whole.slice(ROW_GROUP)] if self._table_rows else []
 
     def close(self) -> None:
         """Write the last row group and the footer."""
@@ -524,7 +523,7 @@ def join_parquet(parts: Iterable[Path], output: BinaryIO | Path, columns: Sequen
         for part in parts:
             with parquet.ParquetFile(part, pre_buffer=False) as source:
                 for batch in source.iter_batches(ROW_GROUP // 4, use_threads=False):
-                    joined.write_table(arrow.Table.from_batches([batch]))
+                    joined.write_batch(batch)
     except BaseException:
         joined.abandon()
         raise

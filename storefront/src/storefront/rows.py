@@ -88,9 +88,9 @@ def output_file(
     target = path.with_name(path.name + ".new") if whole else path
     try:
         with naming(path), open_binary(target, "wb") as file:
-            output: _Stream | _Parquet
+            output: _Stream | ParquetOutput
             if chosen is Format.PARQUET:
-                output = _Parquet(file, columns)
+                output = ParquetOutput(file, columns)
             else:
                 output = _Stream(file, chosen, compression, columns)
             yield output
@@ -138,13 +138,14 @@ class _Stream:
         self._file.flush()
 
 
-class _Parquet:
-    """Writes Parquet to a file that is open already."""
+class ParquetOutput:
+    """Writes Parquet to a file that is open already. It takes rows as CSV, and as record batches in Arrow's format."""
 
     def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
         self.encoder = encoder(Format.PARQUET, columns)
         self._file = ParquetFile(file, columns)
         self.write = self._file.write
+        self.write_batch = self._file.write_batch
         self.close = self._file.close
 
 

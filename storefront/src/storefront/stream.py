@@ -1,13 +1,20 @@
-"""Stream the whole catalogue, with only a few rows in memory at a time: by COPY as CSV, or as records of a cursor."""
+"""Stream the catalogue, with only a few rows in memory at a time.
+
+`export` gets the rows as bytes by COPY or, for Parquet, as record batches in Arrow's format, so that no row becomes an
+object of Python. `stream_catalogue` yields them as records of a cursor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import aclosing
+from typing import Any
 
 import headrace
+from storefront.formats import ROW_GROUP
 from storefront.iteration import take
-from storefront.rows import Output
+from storefront.rows import Output, ParquetOutput
 from storefront.timing import timed
 
 PREFETCH = 50
@@ -82,26 +89,48 @@ async def export(
 ) -> int:
     """Write the catalogue, ordered by sku_id, and return the number of rows.
 
-    SKUs up to the id `since` are left out, then `skip` rows, and at most `limit` rows are written. The server sends the
-    rows by COPY, in one statement and therefore one snapshot. With `prefetch` the rows are those of `stream_catalogue`,
-    which is slower.
+    SKUs up to the id `since` are left out, then `skip` rows, and at most `limit` rows are written. It is one statement
+    and therefore one snapshot. The server sends the rows by COPY, or to a ParquetOutput as record batches of a row
+    group each. With `prefetch` the rows are those of `stream_catalogue`, which is slower.
+
+    Raises the errors of the database and of the output. Then, and after a cancellation, the statement does not run any
+    more, and the connection can be used.
     """
     encoder = output.encoder
-    if prefetch is None:
+    part = f"{CATALOGUE_SINCE}\nOFFSET $2 LIMIT $3"
+    count = 0
+    if prefetch is not None:
+        async with aclosing(
+            stream_catalogue(connection, prefetch=prefetch, skip=skip, limit=limit, since=since)
+        ) as records:
+            async for record in records:
+                output.write(encoder.rows((record,)))
+                count += 1
+    elif isinstance(output, ParquetOutput):
+        async with connection.stream_arrow(part, since, skip, limit, batch_rows=ROW_GROUP) as batches:
+            async for batch in batches:
+                # The next batch arrives meanwhile.
+                await in_thread(output.write_batch, batch)
+                count += batch.num_rows
+    else:
         status = await connection.copy_from_query(
-            f"{CATALOGUE_SINCE}\nOFFSET $2 LIMIT $3",
+            part,
             since,
             skip,
             limit,
             output=lambda data: output.write(encoder.copied(data)),
             **encoder.copy_options,
         )
-        return int(status.removeprefix("COPY "))
-    count = 0
-    async with aclosing(
-        stream_catalogue(connection, prefetch=prefetch, skip=skip, limit=limit, since=since)
-    ) as records:
-        async for record in records:
-            output.write(encoder.rows((record,)))
-            count += 1
+        count = int(status.removeprefix("COPY "))
     return count
+
+
+async def in_thread(function: Callable[..., object], *args: Any) -> None:
+    """Call a function in a thread. A cancellation is raised once it has returned, because its file is closed then."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait((running,))
+        running.exception()  # mark it as retrieved
+        raise

@@ -65,6 +65,13 @@ def test_bad_usage_is_refused(fails: Callable[..., None], dsn: str) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("output_format", ["csv", "ndjson", "parquet"])
+def test_a_full_disk_is_named(fails: Callable[..., None], dsn: str, output_format: str) -> None:
+    message = "cannot write /dev/full: No space left on device"
+    fails("export", "--format", output_format, "--output", "/dev/full", status=1, message=message, dsn=dsn)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_standard_output_that_is_full_is_named(dsn: str) -> None:
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "storefront", "export", "--dsn", dsn]
