@@ -7,11 +7,12 @@ import io
 import json
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from httpx import AsyncClient
 
 import headrace
-from storefront import open_connection
+from storefront import formats, open_connection
 from storefront.service import export
 from storefront.service.server import GracefulServer
 from storefront.stream import CATALOGUE_SINCE, COLUMNS
@@ -42,6 +43,56 @@ async def test_an_export_may_be_csv(client: AsyncClient, dsn: str, page: int) ->
     assert tuple(header) == COLUMNS
     assert rows == [[str(value) for value in row.values()] for row in await catalogue(dsn)]
     assert end == ["complete skus=1000 last=1000", *[""] * 6]
+
+
+PARQUET = {"Accept": "application/vnd.apache.parquet"}
+
+
+async def test_an_export_may_be_parquet(client: AsyncClient, dsn: str, page: int) -> None:
+    answer = await client.get("/v1/export", headers={**PARQUET, "Accept-Encoding": "gzip"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, PARQUET["Accept"])
+    assert "Content-Encoding" not in answer.headers
+    table = pyarrow.parquet.read_table(io.BytesIO(answer.content))
+    assert table.to_pylist() == await catalogue(dsn)
+
+
+async def test_a_parquet_export_of_no_skus_has_the_columns(client: AsyncClient) -> None:
+    answer = await client.get("/v1/export?after=1000", headers=PARQUET)
+    table = pyarrow.parquet.read_table(io.BytesIO(answer.content))
+    assert (table.num_rows, tuple(table.column_names)) == (0, COLUMNS)
+
+
+async def test_a_parquet_export_that_fails_cannot_be_read(
+    serving: GracefulServer, new_partner: Any, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no footer, and the response has no last chunk."""
+    monkeypatch.setattr(export, "PAGE", 7)
+    monkeypatch.setattr(formats, "ROW_GROUP", 7)
+    whole = export.ParquetExport.page
+
+    async def fail(self: export.ParquetExport, *args: Any) -> tuple[int, bytes]:
+        if args[1] >= 500:
+            raise headrace.InterfaceError("the database has gone")
+        return await whole(self, *args)
+
+    monkeypatch.setattr(export.ParquetExport, "page", fail)
+    key = (await new_partner()).key
+    client = await raw(serving)
+    await client.send(
+        f"GET /v1/export HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        f"Accept: {PARQUET['Accept']}\r\n\r\n".encode()
+    )
+    received = await client.rest()
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.count(b"PAR1") == 1
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+async def test_parquet_is_not_offered_without_its_library(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    answer = await client.get("/v1/export", headers=PARQUET)
+    assert answer.status_code == 406
+    assert answer.json()["detail"] == "the answer can be application/x-ndjson or text/csv"
 
 
 async def test_an_export_continues_after_a_sku(client: AsyncClient, page: int) -> None:

@@ -30,6 +30,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
     ("GET", "/v1/products?search=a&limit=101", {}, 422),
     ("GET", "/v1/export", {}, 200),
     ("GET", "/v1/export?after=999", {"headers": {"Accept": "text/csv"}}, 200),
+    ("GET", "/v1/export", {"headers": {"Accept": "application/vnd.apache.parquet"}}, 200),
     ("GET", "/v1/export?after=-1", {}, 422),
     ("GET", "/v1/export", {"headers": {"Accept": "image/png"}}, 406),
     ("POST", "/v1/batches", {"content": "1\nabc\n999\n1\n", "headers": PLAIN}, 200),

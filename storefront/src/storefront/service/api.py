@@ -10,13 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from storefront.catalogue import LOOK_UP_PAGE, MAX_ID, MAX_WHOLE_NUMBER, PAGE
 from storefront.checkpoint import Tally
-from storefront.formats import CsvEncoder, NdjsonEncoder
 from storefront.searching import LIMIT, search
 from storefront.service.authentication import PartnerDependency
 from storefront.service.batch_ids import body_format, read_ids
 from storefront.service.batches import AnswerEncoder, BatchOutcome, CsvAnswer, NdjsonAnswer, answer_batch
 from storefront.service.body import read_body
-from storefront.service.export import ExportEncoder, stream_pages
+from storefront.service.export import ExportEncoder, ParquetExport, encoders, stream_pages
 from storefront.service.problems import ProblemError
 from storefront.service.schemas import (
     BATCH_LINE,
@@ -106,6 +105,7 @@ async def batches(request: Request, service: ServiceDependency, partner: Partner
             "Every SKU of the catalogue, ordered by sku_id.",
             EXPORT_LINE,
             "The columns of a row, and a last line that has only an outcome: complete or failed.",
+            parquet=True,
         ),
         **problems(406, 422),
     },
@@ -118,31 +118,22 @@ async def export(
 ) -> Response:
     """Stream the whole catalogue, or the SKUs after one. It counts as a batch.
 
-    The last object has the outcome `complete`. An export that was broken off can be continued after the last SKU that
-    has arrived.
+    The last object has the outcome `complete`. A Parquet file that is not complete has no footer, and cannot be read.
+    An export that was broken off can be continued after the last SKU that has arrived.
     """
-    encoder: ExportEncoder = _accepted(
-        request,
-        {
-            "application/x-ndjson": lambda: ExportEncoder(NdjsonEncoder),
-            "text/csv": lambda: ExportEncoder(CsvEncoder),
-        },
-    )()
+    encoder: ExportEncoder = _accepted(request, encoders())()
+    # Parquet is compressed inside.
+    accept_encoding = "" if isinstance(encoder, ParquetExport) else request.headers.get("accept-encoding", "")
 
     async def produce(answer: StreamedAnswer) -> None:
         async with service.limits.batch(partner), answer.while_connected():
             count, last = await stream_pages(
                 service.reads, encoder, answer.write, after=after, timeout=service.settings.query_timeout
             )
-        await answer.write(encoder.complete(count, last))
+        await answer.write(await encoder.complete(count, last))
 
     return StreamedAnswer(
-        service,
-        partner,
-        produce,
-        encoder.failed,
-        media_type=encoder.media_type,
-        accept_encoding=request.headers.get("accept-encoding", ""),
+        service, partner, produce, encoder.failed, media_type=encoder.media_type, accept_encoding=accept_encoding
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from storefront.formats import Format
 from storefront.service.problems import PROBLEM_TYPE
 
 _COMPONENTS: Final = "#/components/schemas/{model}"
@@ -189,19 +190,20 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def streamed(description: str, line: TypeAdapter[Any], csv: str) -> dict[int | str, dict[str, Any]]:
+def streamed(
+    description: str, line: TypeAdapter[Any], csv: str, *, parquet: bool = False
+) -> dict[int | str, dict[str, Any]]:
     """Return the description of a response that is a stream. The schema of NDJSON is that of each line."""
     schema = line.json_schema(ref_template=_COMPONENTS)
     schema.pop("$defs", None)
-    return {
-        200: {
-            "description": description,
-            "content": {
-                "application/x-ndjson": {"schema": {**schema, "description": "One line. Each line is an object."}},
-                "text/csv": {"schema": {"type": "string", "description": csv}},
-            },
-        }
+    content: dict[str, Any] = {
+        "application/x-ndjson": {"schema": {**schema, "description": "One line. Each line is an object."}},
+        "text/csv": {"schema": {"type": "string", "description": csv}},
     }
+    if parquet:
+        # A file of bytes has no schema (OpenAPI 3.1, "Considerations for File Uploads").
+        content[Format.PARQUET.media_type] = {}
+    return {200: {"description": description, "content": content}}
 
 
 def describe(application: FastAPI) -> None:
