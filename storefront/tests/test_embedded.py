@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -256,11 +258,80 @@ def test_an_interrupted_initdb_is_repeated(tmp_path: Path) -> None:
     assert not (tmp_path / "data.unfinished").exists()
 
 
+@pytest.fixture
+def copy(cluster: Path, tmp_path: Path) -> Path:
+    """A directory with a cluster of its own, whose server is not running."""
+    directory = tmp_path / "copy"
+    subprocess.run(["cp", "-a", str(cluster), str(directory)], check=True)
+    return directory
+
+
+def refused(directory: Path) -> str:
+    """Start a server, which fails, and return the error. It is one line, and nothing was changed in data/."""
+    data = directory / "data"
+    before = sorted(path.name for path in data.iterdir()) if os.path.isdir(data) else None
+    with pytest.raises(EmbeddedServerError) as refusal:
+        EmbeddedServer(directory).start()
+    assert (sorted(path.name for path in data.iterdir()) if os.path.isdir(data) else None) == before
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert "Errno" not in message
+    return message
+
+
 def test_a_cluster_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "PG_VERSION").write_text("16\n")
-    with pytest.raises(EmbeddedServerError, match="was made by PostgreSQL 16, the embedded server is 18"):
-        EmbeddedServer(tmp_path).start()
+    assert refused(tmp_path) == (
+        f"{tmp_path}/data was made by PostgreSQL 16, the embedded server is 18: choose another --data-dir, "
+        "or start a PostgreSQL 16 on it and name that by --dsn"
+    )
+
+
+@pytest.mark.parametrize("content", ["nothing", "other files", "an empty PG_VERSION", "a file"])
+def test_data_that_are_not_a_cluster_are_refused(tmp_path: Path, content: str) -> None:
+    data = tmp_path / "data"
+    if content == "a file":
+        data.touch()
+    else:
+        data.mkdir()
+    if content == "other files":
+        (data / "catalogue.csv").touch()
+    if content == "an empty PG_VERSION":
+        (data / "PG_VERSION").touch()
+    assert refused(tmp_path) == (
+        f"{data} is not the data of a PostgreSQL (it has no PG_VERSION): remove it, or choose another --data-dir"
+    )
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    expected = f"cannot use {tmp_path}/file: it is not a directory: choose another --data-dir"
+    assert refused(tmp_path / "file") == expected
+
+
+def test_a_name_that_is_too_long_for_the_file_system_is_named(tmp_path: Path) -> None:
+    directory = tmp_path / ("long" * 100)
+    assert refused(directory).startswith(f"cannot use {directory}: File name too long")
+
+
+def test_a_server_that_was_started_by_other_means_is_left_alone(copy: Path, cluster: Path, tmp_path: Path) -> None:
+    """Someone has started a PostgreSQL on the data, with a socket elsewhere. It must not be stopped either."""
+    with EmbeddedServer(copy) as server:
+        # For the next command it is such a server: the socket is not where this command would look for it.
+        elsewhere = tmp_path / "elsewhere"
+        (copy / "socket").rename(elsewhere)
+        try:
+            pid = server.pid
+            assert refused(copy) == (
+                f"{copy}/data is used by a PostgreSQL that was started by other means, process {pid}: "
+                "name it by --dsn, or stop it"
+            )
+            assert pid is not None
+            assert is_running(pid)
+        finally:
+            elsewhere.rename(copy / "socket")
+        assert ask(server, "SELECT 1") == 1
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +341,24 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path, cluster: Path, mo
     monkeypatch.undo()
     with EmbeddedServer(cluster) as server:
         assert ask(server, "SELECT 1") == 1
+
+
+def test_a_damaged_cluster_is_told_from_the_end_of_its_log(copy: Path) -> None:
+    """The last lines of the log only say that the server shuts down."""
+    for segment in (copy / "data" / "pg_wal").glob("0*"):
+        segment.unlink()
+    message = refused(copy)
+    assert re.fullmatch(
+        "the embedded server did not start: could not locate a valid checkpoint record at [0-9A-F/]+ "
+        rf"\(see {copy}/server.log\)",
+        message,
+    )
+
+
+def test_initdb_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "SUPERUSER", "pg_nobody")
+    with pytest.raises(EmbeddedServerError, match='initdb failed in .*: superuser name "pg_nobody" is disallowed'):
+        EmbeddedServer(tmp_path / "server").start()
 
 
 def test_without_the_wheel_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,11 +404,59 @@ def test_as_root_the_programs_may_be_in_a_closed_directory(tmp_path: Path, monke
     assert closed.stat().st_mode & 0o777 == 0o700
 
 
+@linux
+@as_root
+def test_as_root_data_of_root_are_refused(copy: Path) -> None:
+    """PostgreSQL does not run as root. Somebody has copied the directory without its owners."""
+    os.chown(copy / "data", 0, 0)
+    assert refused(copy) == (
+        f"{copy}/data belongs to the user root, and the server would run as nobody: "
+        "give it to that user (chown -R nobody), or choose another --data-dir"
+    )
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from storefront import EmbeddedServer, EmbeddedServerError, embedded
+# Only root may be able to read these.
+binaries = embedded.find_binaries()
+embedded.find_binaries = lambda: binaries
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    EmbeddedServer(Path(sys.argv[1])).start()
+except EmbeddedServerError as error:
+    print(error)
+"""
+
+
+@linux
+@as_root
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_data_of_another_user_are_refused(mode: int) -> None:
+    """The first command was run by root, for example."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        data = Path(name) / "data"
+        data.mkdir()
+        (data / "PG_VERSION").write_text("18\n")
+        data.chmod(mode)
+        os.chmod(name, 0o755)
+        result = subprocess.run([sys.executable, "-c", AS_NOBODY, name], capture_output=True, text=True, check=True)
+    expected = {
+        0o700: "cannot be read: it belongs to the user root: run this as that user, or choose another --data-dir",
+        0o755: "belongs to the user root, and the server would run as nobody: "
+        "give it to that user (chown -R nobody), or choose another --data-dir",
+    }
+    assert result.stdout == f"{data} {expected[mode]}\n"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(EmbeddedServerError, match="cannot write in"):
+        with pytest.raises(EmbeddedServerError, match=r"cannot use .*/server: Permission denied"):
             EmbeddedServer(tmp_path / "server").start()
     finally:
         tmp_path.chmod(0o700)

@@ -24,6 +24,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,9 @@ STOP_TIMEOUT = 30.0
 """The number of seconds to wait for the server to start and to stop."""
 
 SUPERUSER = "postgres"
+
+VERSION = "18"
+"""The major version of PostgreSQL, as it is in the file PG_VERSION of a cluster."""
 
 _running_launchers: list[subprocess.Popen[bytes] | None] = []
 """The launchers of servers that others still use. Popen would warn about a forgotten process."""
@@ -109,8 +113,14 @@ class EmbeddedServer:
 
     @property
     def is_new(self) -> bool:
-        """True if the cluster does not exist yet. Creating it takes a few seconds."""
-        return not self.data.exists()
+        """True if the cluster does not exist yet. Creating it takes a few seconds.
+
+        Raises EmbeddedServerError if that cannot be seen, for example because the directory must not be entered.
+        """
+        try:
+            return not self.data.exists()
+        except OSError as error:
+            raise self._cannot_use(error) from error
 
     @property
     def pid(self) -> int | None:
@@ -128,15 +138,17 @@ class EmbeddedServer:
         """
         binaries = find_binaries()
         try:
+            if not self.is_new:
+                self._check_cluster()
             self._prepare_directory()
             # This waits while the last user of the server stops it.
             self._lock = self._locked("lock", fcntl.LOCK_SH)
             with self._locked("start.lock", fcntl.LOCK_EX):
                 if not self._is_ready():
                     self._start(binaries)
-        except PermissionError as error:
+        except OSError as error:
             self.stop()
-            raise EmbeddedServerError(f"cannot write in {self.directory}: {error.strerror}") from error
+            raise self._cannot_use(error) from error
         except BaseException:
             self.stop()
             raise
@@ -263,15 +275,53 @@ class EmbeddedServer:
             process.wait()
             raise
         if process.returncode != 0:
-            raise EmbeddedServerError(f"initdb failed in {self.directory}: {_last_line(output)}")
+            raise EmbeddedServerError(f"initdb failed in {self.directory}: {_cause(output)}")
         unfinished.rename(self.data)
 
-    def _check_version(self) -> None:
-        version = (self.data / "PG_VERSION").read_text().strip()
-        if version != "18":
+    def _check_cluster(self) -> None:
+        """Raise EmbeddedServerError, which says what to do, if the server cannot be started on data/."""
+        elsewhere = "choose another --data-dir"
+        try:
+            version = (self.data / "PG_VERSION").read_text(errors="replace").strip()
+        except PermissionError as error:
+            name = _user_name(self.data.stat().st_uid)
             raise EmbeddedServerError(
-                f"{self.data} was made by PostgreSQL {version}, the embedded server is 18: remove it"
+                f"{self.data} cannot be read: it belongs to the user {name}: run this as that user, or {elsewhere}"
+            ) from error
+        except (FileNotFoundError, NotADirectoryError):
+            version = ""
+        if not version:
+            raise EmbeddedServerError(
+                f"{self.data} is not the data of a PostgreSQL (it has no PG_VERSION): remove it, or {elsewhere}"
             )
+        if version != VERSION:
+            raise EmbeddedServerError(
+                f"{self.data} was made by PostgreSQL {version}, the embedded server is {VERSION}: {elsewhere}, "
+                f"or start a PostgreSQL {version} on it and name that by --dsn"
+            )
+        user = self._server_user()
+        owner, runs_as = self.data.stat().st_uid, os.geteuid() if user is None else user[0]
+        if owner != runs_as:
+            name = _user_name(runs_as)
+            raise EmbeddedServerError(
+                f"{self.data} belongs to the user {_user_name(owner)}, and the server would run as {name}: "
+                f"give it to that user (chown -R {name}), or {elsewhere}"
+            )
+        # It is looked at twice, because the last user of a server may be stopping it.
+        if self._is_ready() and not (self._socket / f".s.PGSQL.{PORT}").exists() and self._is_ready():
+            raise EmbeddedServerError(
+                f"{self.data} is used by a PostgreSQL that was started by other means, process {self._postmaster()}: "
+                "name it by --dsn, or stop it"
+            )
+
+    def _cannot_use(self, error: OSError) -> EmbeddedServerError:
+        """Return the error for a directory that cannot be used."""
+        why = error.strerror or str(error)
+        if os.path.exists(self.directory) and not os.path.isdir(self.directory):
+            why = "it is not a directory"
+        elif error.filename is not None and Path(os.fsdecode(error.filename)) != self.directory:
+            why = f"{why} ({os.fsdecode(error.filename)})"
+        return EmbeddedServerError(f"cannot use {self.directory}: {why}: choose another --data-dir")
 
     def _pid_file(self) -> list[str]:
         """Return the lines of the postmaster's pid file, or none if there is no such file."""
@@ -307,7 +357,6 @@ class EmbeddedServer:
     def _start(self, binaries: Path) -> None:
         if self.is_new:
             self._make_cluster(binaries)
-        self._check_version()
         if (left := self._postmaster()) is not None:
             # Its launcher was killed, so it is shutting down.
             self._end(left)
@@ -333,7 +382,7 @@ class EmbeddedServer:
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             if launcher.poll() is not None:
-                said = _last_line(self.log.read_text(errors="replace"))
+                said = _cause(self.log.read_text(errors="replace"))
                 raise EmbeddedServerError(f"the embedded server did not start: {said} (see {self.log})")
             if self._is_ready():
                 return
@@ -372,7 +421,25 @@ class EmbeddedServer:
         return len(os.fsencode(self._socket / f".s.PGSQL.{PORT}")) > SOCKET_PATH_LIMIT
 
 
-def _last_line(output: str) -> str:
-    """Return the last line that is not empty, for an error message of one line."""
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+_ERROR = re.compile(r"\b(?:FATAL|PANIC|error): +(.*)")
+_MORE = re.compile(r"\b(?:DETAIL|HINT|detail|hint): +(.*)")
+
+
+def _cause(output: str) -> str:
+    """Return why a program of PostgreSQL has failed, in one line: the last error that it names, or else its last line.
+
+    After the error, the program reports how it ends.
+    """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for number in reversed(range(len(lines))):
+        if found := _ERROR.search(lines[number]):
+            more = [match[1] for match in map(_MORE.search, lines[number + 1 :]) if match]
+            return " ".join([found[1], *(f"({text})" for text in more)])
     return lines[-1] if lines else "no output"
