@@ -467,7 +467,8 @@ class ParquetFile:
     def write_batch(self, batch: Any) -> None:
         """Take rows as an object with the Arrow PyCapsule interface, such as a record batch, of the same columns."""
         self._convert_waiting()
-        self._add(self._arrow.table(batch).cast(self._schema))
+        # pyarrow.table() imports pandas if it is installed, which takes 35 MB.
+        self._add(self._arrow.RecordBatchReader.from_stream(batch).read_all())
 
     def _convert_waiting(self) -> None:
         data = b"".join(self._waiting)
@@ -486,10 +487,11 @@ class ParquetFile:
                     strings_can_be_null=False,
                 ),
             )
-            self._add(table.cast(self._schema))
+            self._add(table)
 
     def _add(self, table: Any) -> None:
-        self._tables.append(table)
+        # No value is null. The fields of `table` do not say so.
+        self._tables.append(self._arrow.Table.from_arrays(table.columns, schema=self._schema))
         self._table_rows += table.num_rows
         self.rows += table.num_rows
         while self._table_rows >= ROW_GROUP:
