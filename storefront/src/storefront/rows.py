@@ -52,12 +52,12 @@ class RowWriter:
         self._file.flush()
 
 
-def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"]) -> BinaryIO:
-    """Open a file in binary mode. Raises UsageError with the reason if that fails."""
+def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"], *, name: Path | None = None) -> BinaryIO:
+    """Open a file in binary mode. Raises UsageError with the reason if that fails, and with `name` if it is given."""
     try:
         return open(path, mode)
     except OSError as error:
-        raise UsageError(f"cannot {'read' if mode == 'rb' else 'write'} {path}: {error.strerror}") from error
+        raise UsageError(f"cannot {'read' if mode == 'rb' else 'write'} {name or path}: {error.strerror}") from error
 
 
 class Output(Protocol):
@@ -87,7 +87,7 @@ def output_file(
     whole = not path.exists() or path.is_file()
     target = path.with_name(path.name + ".new") if whole else path
     try:
-        with naming(path), open_binary(target, "wb") as file:
+        with naming(path), open_binary(target, "wb", name=path) as file:
             output: _Stream | ParquetOutput
             if chosen is Format.PARQUET:
                 output = ParquetOutput(file, columns)

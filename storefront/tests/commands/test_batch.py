@@ -146,6 +146,18 @@ def test_a_batch_from_standard_input(dsn: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["order.ndjson", "skus.csv.gz"]
 
 
+def test_messages_name_standard_input(dsn: str) -> None:
+    command = [sys.executable, "-m", "storefront", "batch", "-"]
+    done = subprocess.run(
+        command, input=b"999\n", capture_output=True, env={**os.environ, "STOREFRONT_DSN": dsn}, check=False
+    )
+    assert done.returncode == 3
+    assert done.stderr.decode().splitlines() == [
+        "standard input:1: no product has the id 999",
+        "standard input: 1 line, 0 products with 0 SKUs, 1 unknown",
+    ]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_wait_for_standard_input(dsn: str, number: signal.Signals, status: int) -> None:
     process = subprocess.Popen(

@@ -62,6 +62,8 @@ def test_an_export_of_later_skus(run: Callable[..., Result], dsn: str, more: lis
 
 def test_bad_usage_is_refused(fails: Callable[..., None], dsn: str) -> None:
     fails("export", "--since", str(2**31), status=2, message="'--since'", dsn=dsn)
+    message = "cannot write nowhere/all.csv: No such file or directory\n"
+    fails("export", "--output", "nowhere/all.csv", status=2, message=message, dsn=dsn)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")

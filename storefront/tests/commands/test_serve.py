@@ -199,7 +199,8 @@ def test_no_database_at_the_start_is_a_clear_error(fails: Callable[..., None], b
 def test_a_port_in_use_is_a_clear_error(fails: Callable[..., None], dsn: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        fails("serve", "--port", str(port), status=1, message=f"cannot listen on 127.0.0.1, port {port}: ", dsn=dsn)
+        message = f"cannot listen on 127.0.0.1, port {port}: Address already in use: choose another --port\n"
+        fails("serve", "--port", str(port), status=1, message=message, dsn=dsn)
 
 
 def test_a_host_that_does_not_exist_is_a_clear_error(fails: Callable[..., None], dsn: str) -> None:

@@ -101,7 +101,8 @@ def batch(
         raise UsageError("--report requires the name of a file, got -")
     if report is not None and report.resolve() in (source and source.resolve(), target and target.resolve()):
         raise UsageError(f"the report would overwrite {report}, which is the input or the output")
-    problems = _Problems(str(file), None if report or quiet else SHOWN)
+    name = "standard input" if source is None else str(file)
+    problems = _Problems(name, None if report or quiet else SHOWN)
     job = None
     if source is not None and target is not None and (resume or (_is_regular(source) and _is_regular(target))):
         job = ProductBatch(
@@ -126,11 +127,11 @@ def batch(
             with ExitStack() as stack:
                 order = stack.enter_context(open_order(source, input_format))
                 if order.is_empty:
-                    raise UsageError(f"{'standard input' if source is None else source} is empty: expected product ids")
+                    raise UsageError(f"{name} is empty: expected product ids")
                 rows = stack.enter_context(output_file(target, chosen, compression, catalogue.COLUMNS))
                 tell: Report = problems
                 if report is not None:
-                    report_file = ReportFile(report, str(file))
+                    report_file = ReportFile(report, name)
                     stack.callback(report_file.close)
                     tell = report_file
                 return await answer(
@@ -157,7 +158,7 @@ def batch(
     if json:
         print_json({"file": str(file), "output": str(output), **asdict(tally)})
     elif not quiet:
-        print(_summary(file, tally), file=sys.stderr)
+        print(_summary(name, tally), file=sys.stderr)
     if not tally.all_found:
         raise typer.Exit(ExitStatus.NOT_ALL_FOUND)
 
@@ -212,7 +213,7 @@ class _Problems:
             print(f"{self._file}: {self._count - self._most:,} more; --report FILE has them all", file=sys.stderr)
 
 
-def _summary(file: Path, tally: Tally) -> str:
+def _summary(file: str, tally: Tally) -> str:
     counts = {
         "without SKUs": tally.without_skus,
         "unknown": tally.unknown,

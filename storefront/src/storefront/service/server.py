@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Generator
@@ -147,7 +148,10 @@ def listening_socket(settings: ServiceSettings) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=512)
     except OSError as error:
-        raise StorefrontError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+        # create_server() adds the address to the text of an error.
+        why = str(error.strerror).partition(" (while attempting")[0]
+        remedy = ": choose another --port" if error.errno == errno.EADDRINUSE else ""
+        raise StorefrontError(f"cannot listen on {host}, port {port}: {why}{remedy}") from error
 
 
 def _address(listening: socket.socket) -> str:
