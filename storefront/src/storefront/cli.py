@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -151,4 +152,6 @@ def _options(
 
 def main() -> None:
     """Run the program `storefront`."""
+    # pyarrow's own allocator keeps memory that was freed: a batch to Parquet takes 20 MB more with it.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     app()
