@@ -68,7 +68,7 @@ class ExportEncoder(Protocol):
     def header(self) -> bytes:
         """Return the beginning."""
 
-    async def page(self, pool: headrace.Pool, after: int, last: int, timeout: float) -> tuple[int, bytes]:
+    async def page(self, pool: AnyPool, after: int, last: int, timeout: float) -> tuple[int, bytes]:
         """Read the SKUs with an id greater than `after` up to `last`. Return their number and the next bytes."""
 
     async def complete(self, skus: int, last: int) -> bytes:
@@ -87,7 +87,7 @@ class TextExport:
         self.media_type = (Format.NDJSON if self._json else Format.CSV).media_type
         self.header = self._encoder.header
 
-    async def page(self, pool: headrace.Pool, after: int, last: int, timeout: float) -> tuple[int, bytes]:
+    async def page(self, pool: AnyPool, after: int, last: int, timeout: float) -> tuple[int, bytes]:
         """Read a page."""
         data = bytearray()
         encoder = self._encoder
@@ -131,7 +131,7 @@ class ParquetExport:
         """Return nothing. The file begins with its first row group."""
         return b""
 
-    async def page(self, pool: headrace.Pool, after: int, last: int, timeout: float) -> tuple[int, bytes]:
+    async def page(self, pool: AnyPool, after: int, last: int, timeout: float) -> tuple[int, bytes]:
         """Read a page. Its rows are written once there are enough for a row group."""
         rows = await pool.fetch_arrow(_PAGE, after, last, timeout=timeout)
         return rows.num_rows, await asyncio.to_thread(self._write, rows)
@@ -144,7 +144,7 @@ class ParquetExport:
         """Return nothing, so that the file has no footer."""
         return b""
 
-    def _write(self, rows: headrace.arrow.ArrowTable | None) -> bytes:
+    def _write(self, rows: ArrowTable | None) -> bytes:
         """Write rows, or the end if there are none. Return what was added to the file."""
         if self._file is None:
             self._file = ParquetFile(self._written, COLUMNS)
