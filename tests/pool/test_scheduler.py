@@ -1080,9 +1080,11 @@ def test_a_read_is_started_three_times_at_most() -> None:
     pool = Pool(5)
     read = pool.read()
     pooled = pool.ask(read)
-    for _ in range(2):
+    for ends_generation in (False, True):
         assert pooled is not None
         assert lost(pool, read, pooled, "57P01")
+        # Or it would be started for the last time on a connection that ends for the same reason.
+        assert pooled.ends_generation is ends_generation
         pooled = sent(pool, read)
     assert pooled is not None
     assert read.suspected == 0

@@ -542,6 +542,9 @@ cdef class Scheduler:
         if call.starts >= MOST_STARTS:
             return False
         if sqlstate in SHUTDOWN:
+            if call.starts == MOST_STARTS - 1:
+                # The others may end for the same reason, and it is started only once more.
+                pooled.ends_generation = True
             return True
         if sqlstate is None and 0 < call.suspected_at >= pooled.opened_at:
             pooled.ends_generation = True
