@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final, Protocol
 
+import headrace
 from storefront.database import AnyPool
 from storefront.formats import CsvEncoder, Format, NdjsonEncoder, ParquetFile
 from storefront.service.batches import Write
@@ -144,7 +145,7 @@ class ParquetExport:
         """Return nothing, so that the file has no footer."""
         return b""
 
-    def _write(self, rows: ArrowTable | None) -> bytes:
+    def _write(self, rows: headrace.arrow.ArrowTable | None) -> bytes:
         """Write rows, or the end if there are none. Return what was added to the file."""
         if self._file is None:
             self._file = ParquetFile(self._written, COLUMNS)
