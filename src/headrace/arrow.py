@@ -42,7 +42,7 @@ class ArrowStream(Stream[RecordBatch]):
 
     In an `async with` block it is open from the start of the block, so that its schema is known before the first batch,
     and it ends with the block at the latest. Without a block it is opened by the first batch; call `aclose()` if you do
-    not take all batches. In all else it is a stream of rows, see `Connection.stream()`.
+    not take all batches. In all else it is a stream of rows: see `headrace.Stream` and `Connection.stream()`.
     """
 
     def __init__(self, rows: Rows) -> None:
