@@ -75,7 +75,7 @@ fuzz: $(VENV)/ready-test $(BUILT) ## Read random bytes, as many as you like: FUZ
 soak: $(VENV)/ready-test $(BUILT) ## Everything at once while everything goes wrong: SOAK_ARGS='--seconds 600 --pg 15'
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
-asan: $(VENV)/ready-test ## Build under AddressSanitizer and UBSan, in build/asan, and run the tests that need no server
+asan: $(VENV)/ready-test ## Build under AddressSanitizer and UBSan, in build/asan, and run the tests that need no server, and Arrow's
 	@$(BIN)/python tools/sanitize.py $(ASAN_ARGS)
 
 bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; results in bench/results

@@ -1,6 +1,6 @@
 """Build the core under AddressSanitizer and UBSan, and test it: python tools/sanitize.py [ARGUMENTS FOR PYTEST]
 
-By default it runs the tests that need no server, and the fuzzing corpus. Everything runs in a copy of the tree,
+By default it runs the tests that need no server, those of Arrow, and the fuzzing corpus. Everything runs in a copy of the tree,
 build/asan, so the extension modules of the tree do not change. Only changed files are copied and compiled again. This
 tool needs gcc with libasan and libubsan, which Debian's gcc includes.
 
@@ -38,6 +38,18 @@ DEFAULT = [
     "--deselect=tests/core/pipeline/test_reentrancy.py::test_a_long_queue_that_is_dropped_whole",
 ]
 
+ARROW = [
+    "tests/arrow",
+    "tests/copy/test_arrow.py",
+    "tests/copy/test_arrow_types.py",
+    "tests/copy/test_arrow_random.py",
+    "-m",
+    "not slow",
+    "--pg",
+    "18",
+]
+"""Arrow's data goes to and from other libraries by addresses, so its tests with a server run as well."""
+
 LIBRARIES = ("libasan.so", "libubsan.so")
 
 # Processes that the tests start, such as PostgreSQL, must run without the sanitizers.
@@ -64,6 +76,8 @@ def main(arguments: list[str]) -> int:
     copy()
     copied_tree.build(COPY, "HEADRACE_ASAN", "under sanitizers")
     status = run("pytest", "-p", "no:cacheprovider", *(arguments or DEFAULT))
+    if status == 0 and not arguments:
+        status = run("pytest", "-p", "no:cacheprovider", *ARROW)
     if status == 0 and not arguments:
         status = run("tests.fuzz", "--replay")
     return status

@@ -12,7 +12,7 @@ import pytest
 
 import headrace
 from tests.arrow_streams import Counted
-from tests.copy.test_memory import little_memory
+from tests.memory import little_memory, needs_linux
 from tests.servers import Cluster
 
 PATIENCE = 30.0
@@ -160,6 +160,7 @@ async def test_a_batch_at_a_time_is_held(conn: headrace.Connection) -> None:
     await released(stream)
 
 
+@needs_linux
 async def test_memory(conn: headrace.Connection) -> None:
     await conn.execute("CREATE TEMP TABLE u (a int, b text)")
     with little_memory():
