@@ -1,8 +1,8 @@
 """Build the core under AddressSanitizer and UBSan, and test it: python tools/sanitize.py [ARGUMENTS FOR PYTEST]
 
-By default it runs the tests that need no server, those of Arrow, and the fuzzing corpus. Everything runs in a copy of the tree,
-build/asan, so the extension modules of the tree do not change. Only changed files are copied and compiled again. This
-tool needs gcc with libasan and libubsan, which Debian's gcc includes.
+By default it runs the tests that need no server, those of Arrow, and the fuzzing corpus. Everything runs in a copy of
+the tree, build/asan, so the extension modules of the tree do not change. Only changed files are copied and compiled
+again. This tool needs gcc with libasan and libubsan, which Debian's gcc includes.
 
 A memory error or undefined behaviour stops the run at once, with a report. Leaks are not detected here, because the
 interpreter itself leaves too much allocated; tests/core/pipeline/test_leaks.py tests for leaks.
