@@ -29,7 +29,7 @@ STOREFRONT_demo := [embedded,serve]
 STOREFRONT_test := [test]
 STOREFRONT_coverage := [test]
 STOREFRONT_check := [test]
-STOREFRONT_bench := [embedded,serve]
+STOREFRONT_bench := [embedded,files,serve]
 STOREFRONT_docs := [embedded]
 
 # What some tests need and not every machine can have: gssapi is compiled, against Kerberos' headers; test-tls is a wheel
