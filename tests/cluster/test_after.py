@@ -48,9 +48,7 @@ async def test_a_replica_answers_once_it_has_replayed(delayed: Trio, make_cluste
     assert cluster.stats().reads_primary == 0
 
 
-async def test_an_idle_server_has_no_position_that_nobody_reaches(
-    shared_trio: Trio, make_cluster: MakeCluster
-) -> None:
+async def test_an_idle_server_has_no_position_that_nobody_reaches(shared_trio: Trio, make_cluster: MakeCluster) -> None:
     cluster = await make_cluster(shared_trio.dsn())
     await cluster.ready(replicas=2)
     await cluster.execute(WRITE, 0)

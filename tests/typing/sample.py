@@ -70,7 +70,8 @@ async def connections() -> None:
         await connection.fetchval("SELECT name, tags FROM product", column="tags", type=list[str]), list[str] | None
     )
     assert_type(connection.get_server_version(), headrace.ServerVersion)
-    await connection.executemany("INSERT INTO product VALUES ($1, $2)", [(1, "chair"), (2, "table")])
+    await connection.executemany("INSERT INTO product VALUES ($1, $2)", [(1, "chair"), (2, "table")], transaction=True)
+    assert_type(await connection.fetchmany("SELECT $1", [(1,)], transaction=True), list[headrace.Record])
     await connection.close()
 
 

@@ -105,7 +105,8 @@ DISTRIBUTIONS = {
     "product_size": "SELECT create_reference_table('product_size')",
     "sku": "SELECT create_distributed_table('sku', 'product_id', colocate_with => 'product')",
 }
-"""The statement that distributes each table on Citus, right after it was created. A product and its SKUs are on the same worker."""
+"""The statement that distributes each table on Citus, right after it was created. A product and its SKUs are on one
+worker."""
 
 DISTRIBUTED_KEY = """\
 ALTER TABLE sku ADD CONSTRAINT sku_product_id_fkey FOREIGN KEY (product_id) REFERENCES product (product_id)"""
