@@ -22,7 +22,7 @@ from headrace._core.pipeline.cancel cimport FAIL, SIGNAL, CancelAction, Cancella
 from headrace._core.codecs.typemap cimport TypeMap
 from headrace._core.pipeline.copy cimport Copy, CopyIn, CopyOut
 from headrace._core.pipeline.group cimport MeasuredQuery
-from headrace._core.pipeline.requests cimport ABANDONED, ARROW, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Command, QUEUED, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery, WAITING
+from headrace._core.pipeline.requests cimport ABANDONED, ARROW, BARRIER, DONE, ROWS, FIRST_ROW, STATUS, VALUE, ExtendedQuery, Closing, Command, QUEUED, Query, Request, SimpleQuery, UNCANCELLABLE, UnpreparedQuery
 from headrace._core.pipeline.prepare cimport PrepareWaiter
 from headrace._core.pipeline.future cimport WakeupBatch
 from headrace._core.pipeline.row_stream cimport RowStream
@@ -496,7 +496,7 @@ cdef class Driver(TransportCallbacks):
         """
         if commit.state > QUEUED:
             self.give_up(commit)
-        elif begin.state == WAITING and self.session.unsent.last is commit:
+        elif self.session.commands.is_droppable(begin, commit):
             self.give_up(commit)
             self.session.commands.take_back(begin)
 

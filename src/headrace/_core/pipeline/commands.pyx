@@ -91,6 +91,10 @@ cdef class Commands:
         self.send_queue.take_back(command)
         return True
 
+    def is_droppable(self, Command command not None, Request commit not None) -> bool:
+        """Return whether neither a BEGIN nor the COMMIT of its block was sent, and nothing was queued behind them."""
+        return command.state == WAITING and self.send_queue.unsent.last is commit
+
     def drop_unsent(self) -> None:
         """Drop all commands that no request was queued behind."""
         self.send_queue.take_back(self.send_queue.first_put_off())

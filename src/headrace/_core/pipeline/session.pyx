@@ -46,7 +46,6 @@ Interface. The transport and the driver use these members and no others, and the
     work                                     how far the server is; the transport tells it the time
     status_byte, failure, fatal              the transaction status; why no more is taken; the server's last words
     check_open(), in_block()                 raises if no more is taken; whether a transaction block is open
-    is_idle_behind()                         whether none will be open behind all that is queued
     max_pipeline                             the most requests in flight
 
 There is no event loop and no socket here.
