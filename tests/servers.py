@@ -56,7 +56,14 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %q%a@%d ",
     # The default leaves files in /dev/shm when a server is killed; these stay in the data directory.
     "dynamic_shared_memory_type": "mmap",
+    # By default a standby that has lost its primary looks for another one only every five seconds.
+    "wal_retrieve_retry_interval": "100ms",
+    # A standby that comes back finds what it has missed.
+    "wal_keep_size": "64MB",
 }
+
+SEGMENT_NAME = 24
+"""Hexadecimal digits of a WAL segment's name: eight of the timeline, sixteen of the position."""
 
 TRUST = (
     "local all all trust",
@@ -87,7 +94,8 @@ class Cluster:
 
     Its data directory is a copy of one that initdb has made for all clusters of this process: a copy takes a fifth of
     the time. Copies share a system identifier; with `identified` initdb runs again and gives the cluster one of its
-    own. With `standby_of` the cluster is a streaming standby of another one of the same version.
+    own. With `standby_of` the cluster is a streaming standby of another one of the same version. It begins as the same
+    copy if the other one still has all that it has written since, and as a base backup otherwise.
 
     A server that does not do in PATIENCE seconds what it is told to raises ServerError. Its process and its
     files are gone when the `with` block is left, and soon after the test process was killed. Not thread-safe.
@@ -102,6 +110,8 @@ class Cluster:
         self._rules: tuple[str, ...] = TRUST
         self._monitor: psycopg.Connection[tuple[Any, ...]] | None = None
         self._numbers = itertools.count(1)
+        self._template: Path | None = None
+        self._behind: str | None = None
         try:
             self.postmaster = _postmaster(installation, self.directory, self._account)
             if standby_of is not None:
@@ -109,7 +119,8 @@ class Cluster:
             elif identified:
                 _initialise(self.postmaster)
             else:
-                self.postmaster.run("cp", "-R", str(_template(installation)), str(self.postmaster.data))
+                self._template = _template(installation)
+                self._copy(self._template)
             self._write_configuration()
         except BaseException:
             self.remove()
@@ -175,8 +186,14 @@ class Cluster:
     # Life
 
     def start(self) -> None:
-        """Start the server, on the port it had if it had one; returns when it accepts connections."""
+        """Start the server, on the port it had if it had one; returns when it accepts connections.
+
+        A new standby has what its primary had when it was made.
+        """
         self.postmaster.start()
+        if self._behind is not None:
+            self.catch_up(self._behind)
+            self._behind = None
 
     def stop(self, mode: ShutdownMode = "fast") -> None:
         """Shut the server down and wait for its end; nothing happens where it is not running."""
@@ -203,7 +220,23 @@ class Cluster:
 
     def promote(self) -> None:
         """Make a standby a primary; returns when it takes writes."""
-        self.postmaster.run("pg_ctl", "promote", "-w", "-D", str(self.postmaster.data))
+        self.sql("SELECT pg_promote(wait => false)")
+        until(lambda: self.sql("SELECT pg_is_in_recovery()") == [(False,)], f"{self} becomes a primary")
+
+    def position(self) -> str:
+        """Return a position in the WAL that a standby has reached once it has replayed all that is written by now."""
+        position: str = self.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
+        # The start of a page counts as reached only once something behind it was replayed, and an idle primary writes
+        # something every 15 seconds.
+        self.sql(
+            "BEGIN; SET LOCAL synchronous_commit = local; SELECT pg_logical_emit_message(true, 'tests', ''); COMMIT"
+        )
+        return position
+
+    def catch_up(self, position: str) -> None:
+        """Wait until a standby has replayed the WAL up to a position."""
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        until(lambda: self.sql(replayed, position) == [(True,)], f"{self} replays up to {position}")
 
     def freeze(self) -> None:
         """Stop every process of the server: it accepts connections, and answers nothing until `thaw()` or the end."""
@@ -220,8 +253,7 @@ class Cluster:
 
     def follow(self, primary: Cluster) -> None:
         """Have a standby follow another primary from now on, after a promotion for instance."""
-        name = f"host={primary.host()} port={primary.port} user={SUPERUSER}"
-        self.sql(f"ALTER SYSTEM SET primary_conninfo = '{name}'")
+        self.sql(f"ALTER SYSTEM SET primary_conninfo = '{primary._address}'")
         self.reload()
 
     def rejoin(self, primary: Cluster) -> None:
@@ -308,6 +340,10 @@ class Cluster:
         )
         return [Backend(*row) for row in rows]
 
+    def connection(self, database: str) -> psycopg.Connection[tuple[Any, ...]]:
+        """Open a connection that `backends` leaves out. The caller closes it."""
+        return self._connect(database)
+
     def waits_for(self, pid: int) -> str | None:
         """Return the event that a backend waits for, "" for none; None where there is no such backend."""
         rows = self.sql("SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = %s", pid)
@@ -315,7 +351,21 @@ class Cluster:
 
     # How it is done
 
+    def _copy(self, template: Path) -> None:
+        self.postmaster.run("cp", "-R", str(template), str(self.postmaster.data))
+
     def _follow(self, primary: Cluster) -> None:
+        """Make the data directory of a standby."""
+        self._template = None
+        template = primary._template
+        if template is not None and (primary.postmaster.data / "pg_wal" / _last_segment(template)).exists():
+            # It was shut down in order, so it is a base backup of all that have begun as copies of it.
+            self._copy(template)
+            kept = (primary.postmaster.data / "postgresql.auto.conf").read_text().splitlines()
+            self._write("postgresql.auto.conf", [*kept, f"primary_conninfo = '{primary._address}'"])
+            self._write("standby.signal", [])
+            self._behind = primary.position()
+            return
         self.postmaster.run(
             "pg_basebackup",
             *("--pgdata", str(self.postmaster.data), "--write-recovery-conf", "--wal-method", "stream"),
@@ -349,6 +399,11 @@ class Cluster:
         path = self.postmaster.data / name
         path.write_text("".join(f"{line}\n" for line in lines))
         self._account.own(path)
+
+    @property
+    def _address(self) -> str:
+        """What a standby connects to."""
+        return f"host={self.host()} port={self.port} user={SUPERUSER}"
 
     def _connect(self, database: str = SUPERUSER) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(
@@ -412,13 +467,10 @@ class Replicas:
 
     def catch_up(self) -> None:
         """Wait until all running standbys have replayed what the primary has written."""
-        (position,) = self.primary.sql("SELECT pg_current_wal_insert_lsn()::text")[0]
+        position = self.primary.position()
         for standby in self.standbys:
             if standby.is_running:
-                until(
-                    functools.partial(_has_replayed, standby, position),
-                    f"{standby} replays up to {position}",
-                )
+                standby.catch_up(position)
 
     def promote(self, standby: Cluster) -> None:
         """Make a standby the primary; returns when it takes writes. The other running standbys follow it."""
@@ -428,11 +480,6 @@ class Replicas:
         for each in others:
             if each is not former:
                 each.follow(standby)
-
-
-def _has_replayed(standby: Cluster, position: str) -> bool:
-    (done,) = standby.sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)[0]
-    return bool(done)
 
 
 def _postmaster(installation: Installation, directory: Path, account: Account) -> Postmaster:
@@ -468,6 +515,12 @@ def _template(installation: Installation) -> Path:
     postmaster = _postmaster(installation, directory, account)
     _initialise(postmaster)
     return postmaster.data
+
+
+@functools.cache
+def _last_segment(template: Path) -> str:
+    """Return the name of the WAL segment from which a copy of the template goes on."""
+    return max(path.name for path in (template / "pg_wal").iterdir() if len(path.name) == SEGMENT_NAME)
 
 
 def _rows(connection: psycopg.Connection[tuple[Any, ...]], query: str, parameters: tuple[object, ...]) -> Rows:

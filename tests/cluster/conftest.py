@@ -39,13 +39,10 @@ class Trio:
 
     def wait_for_replay(self) -> None:
         """Return when both standbys have replayed all that the primary has."""
-        lsn = self.primary.sql("SELECT pg_current_wal_insert_lsn()::text")[0][0]
-        # A position inside of a page is reached only once something is written behind it.
-        self.primary.sql("SELECT pg_switch_wal()")
+        position = self.primary.position()
         for standby in self.standbys:
             if standby.is_running:
-                replayed = f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"
-                until(lambda standby=standby, query=replayed: standby.sql(query)[0][0], "a standby follows")  # type: ignore[misc]
+                standby.catch_up(position)
 
     def replicate_synchronously(self) -> None:
         """Have the primary acknowledge a commit once both standbys have replayed it."""
