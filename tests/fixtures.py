@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from tests.installations import Installation, installation_at, installations, spares
@@ -253,6 +254,38 @@ async def pool(connect_kwargs: dict[str, Any]) -> AsyncIterator[MakePool]:
     finally:
         for made in opened:
             made.terminate()
+
+
+class Gate:
+    """A query that ends when the test says so, because it reads a table that the test has locked.
+
+    await connection.fetchval(gate.query)       # 5; now it is prepared
+    gate.close()
+    head = asyncio.create_task(connection.fetchval(gate.query))
+    gate.open()
+    assert await head == 5
+    """
+
+    query = "SELECT 5 FROM gate"
+
+    def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection = connection
+        connection.execute("CREATE TABLE IF NOT EXISTS gate AS SELECT 1 AS a")
+
+    def close(self) -> None:
+        """Let the query wait from now on."""
+        self._connection.execute("BEGIN; LOCK TABLE gate")
+
+    def open(self) -> None:
+        """Let the query end."""
+        self._connection.execute("ROLLBACK")
+
+
+@pytest.fixture
+def gate(server: Cluster, database: str) -> Iterator[Gate]:
+    """A query on `database` that ends when the test says so, instead of one that sleeps for a while."""
+    with server.connection(database) as connection:
+        yield Gate(connection)
 
 
 # Peers

@@ -18,7 +18,7 @@ from tests.peers.frontend import Terminate
 from tests.servers import Cluster
 
 if TYPE_CHECKING:
-    from tests.fixtures import Connect, Fake, MakePool
+    from tests.fixtures import Connect, Fake, Gate, MakePool
     from tests.peers.fakeserver import Peer
     from tests.secure import Secure
 
@@ -96,19 +96,24 @@ async def test_while_executemany_is_being_sent(connect: Any) -> None:
     assert isinstance(call.exception(), (headrace.ConnectionDoesNotExistError, headrace.QueryCanceledError))
 
 
-async def test_draining_passes_over_what_was_dropped(connect: Any) -> None:
+async def test_draining_passes_over_what_was_dropped(connect: Any, gate: Gate) -> None:
     conn = await connect(max_pipeline=1)
     await conn.fetch(SLEEP, 0)
-    running = asyncio.create_task(conn.fetch("SELECT 1 FROM pg_sleep(0.05)"))
+    await conn.fetch(gate.query)
+    gate.close()
+    running = asyncio.create_task(conn.fetch(gate.query))
     await until(lambda: in_flight(conn) == 1)
     gone = [asyncio.create_task(conn.fetch(SLEEP, 600)) for _ in range(3)]
     await asyncio.sleep(0)
     drained = asyncio.create_task(conn._driver.drain())
     for task in gone:
         task.cancel()
+    await asyncio.sleep(0)
+    assert not drained.done()
+    gate.open()
     async with asyncio.timeout(10):
         await drained
-    assert await running == [(1,)]
+    assert await running == [(5,)]
     assert conn._driver.pending == 0
 
 

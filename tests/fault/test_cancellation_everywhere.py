@@ -12,7 +12,7 @@ import headrace
 from tests.watching import until_in_flight
 
 if TYPE_CHECKING:
-    from tests.fixtures import Connect, MakePool
+    from tests.fixtures import Connect, Gate, MakePool
     from tests.secure import Secure
     from tests.servers import Cluster
 
@@ -188,20 +188,22 @@ async def test_transaction(connect: Connect, table: str, watch: Watch, moment: s
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 async def test_the_end_of_a_transaction_that_waits_to_be_sent(
-    connect: Connect, table: str, watch: Watch, end: str
+    connect: Connect, table: str, gate: Gate, watch: Watch, end: str
 ) -> None:
     """Who gives up a COMMIT in the queue has still asked for it: dropped, it would leave the transaction open."""
+    gate.close()
     connection = await connect(max_pipeline=1)
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(f"INSERT INTO {table} VALUES (1)")
-    running = asyncio.create_task(connection.execute("SELECT pg_sleep(0.05)"))
+    running = asyncio.create_task(connection.execute(gate.query))
     await until_in_flight(connection)
     ending = asyncio.create_task(getattr(transaction, end)())
     await asyncio.sleep(0)
     ending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await ending
+    gate.open()
     await running
     found = await connection.fetchval(f"SELECT count(*) FROM {table}")
     assert not connection.is_in_transaction()

@@ -17,7 +17,7 @@ import headrace
 from tests.servers import SUPERUSER, Cluster, until
 
 if TYPE_CHECKING:
-    from tests.fixtures import Connect, MakePool
+    from tests.fixtures import Connect, Gate, MakePool
     from tests.peers.proxy import Proxy
 
 pytestmark = pytest.mark.fault(number=44)
@@ -66,13 +66,14 @@ def written(server: Cluster, database: str) -> dict[int, int]:
 
 @pytest.mark.usefixtures("tokens")
 async def test_a_signal_that_is_late_arrives_while_the_remote_server_commits(
-    server: Cluster, database: str, connect: Connect, proxy: Proxy
+    server: Cluster, database: str, connect: Connect, proxy: Proxy, gate: Gate
 ) -> None:
     conn = await connect(host=proxy.host, port=proxy.port)
-    await conn.fetchval(SLEEP, 0)
+    await conn.fetchval(gate.query)
     assert await conn.execute(WRITE, 1) == "INSERT 0 1"
     assert written(server, database) == {1: 1}
-    head = asyncio.create_task(conn.fetchval(SLEEP, 0.3))
+    gate.close()
+    head = asyncio.create_task(conn.fetchval(gate.query))
     neighbour = asyncio.create_task(conn.execute(WRITE, -5))
     while len(list(conn._driver.session.sent)) < 2:
         await asyncio.sleep(0)
@@ -81,6 +82,7 @@ async def test_a_signal_that_is_late_arrives_while_the_remote_server_commits(
     proxy.links[0].thaw()
     head.cancel()
     await asyncio.gather(head, return_exceptions=True)
+    gate.open()
     async with asyncio.timeout(60):
         while server.sql(COMMITTING, database) != [(1,)]:
             await asyncio.sleep(0)

@@ -15,7 +15,7 @@ import headrace
 from headrace.pool import dispatcher, maintenance, scheduler
 
 if TYPE_CHECKING:
-    from tests.fixtures import Connect, Fake, MakePool
+    from tests.fixtures import Connect, Fake, Gate, MakePool
     from tests.peers.fakeserver import Peer
     from tests.peers.proxy import Proxy
     from tests.servers import Cluster
@@ -184,19 +184,18 @@ async def test_a_server_that_accepts_and_says_nothing_holds_up_one_attempt_alone
 # What it reports
 
 
-async def test_stats(pool: MakePool) -> None:
+async def test_stats(pool: MakePool, gate: Gate) -> None:
     made = await pool(min_size=1, max_size=2)
     lease = await made.acquire()
+    gate.close()
     other = await made.acquire()
     waiting = asyncio.create_task(made.acquire(timeout=PATIENCE).__aenter__())
-    running = asyncio.create_task(lease.fetchval("SELECT pg_sleep(0.05)"))
-    async with asyncio.timeout(PATIENCE):
-        # Every turn of the loop, so that the query is seen on its way before its reply can be.
-        while not made.stats().in_flight:
-            await asyncio.sleep(0)
+    running = asyncio.create_task(lease.fetchval(gate.query))
+    await until(lambda: made.stats().in_flight > 0)
     stats = made.stats()
     assert (stats.size, stats.leased, stats.idle, stats.waiting) == (2, 2, 0, 1)
     assert (stats.opened, stats.acquire_count) == (2, 2)
+    gate.open()
     await running
     await made.release(other)
     await made.release(await waiting)
