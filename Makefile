@@ -37,9 +37,9 @@ STOREFRONT_docs := [embedded]
 OPTIONAL_test := $(if $(shell command -v krb5-config),gssapi) test-tls
 OPTIONAL_coverage := $(OPTIONAL_test)
 
-# A worker on each processor; what is left of the longest part is shared out again. A worker that dies, as of a test that
-# hangs, stays dead: its test has failed. TEST_ARGS='-n 0' runs everything in one process.
-PARALLEL := -n auto --dist worksteal --max-worker-restart 0
+# A worker on each processor; what is left of the longest part is shared out again. A worker that dies is replaced: its
+# test has failed, and the others run. TEST_ARGS='-n 0' runs everything in one process.
+PARALLEL := -n auto --dist worksteal --max-worker-restart 4
 
 CHECKS := check-format check-lint check-language check-types check-windows check-pyright check-imports check-layers check-stubs \
 	check-errors check-functions check-connecting check-types-docs check-arrow-docs

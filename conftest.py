@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ("tests.fixtures", "tests.guards", "tests.poolers", "tests.secure")
+pytest_plugins = ("tests.fixtures", "tests.guards", "tests.poolers", "tests.secure", "tests.time_limit")
 
 # A longer search than that of every day: `make test TEST_ARGS='--hypothesis-profile long'`.
 settings.register_profile("long", max_examples=2000)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.installations import installations
+from tests.time_limit import HAS_TIMER
 
 pytest_plugins = ("pytester",)
 
@@ -69,5 +70,76 @@ def test_what_is_left_behind_fails_the_test(pytester: pytest.Pytester) -> None:
             "the test left the shared server down",
             "*PostgreSQL log*",
             '*ERROR:  column "nonsense" does not exist*',
+        ]
+    )
+
+
+HANGING = """
+import asyncio, contextlib, threading, time
+import pytest
+
+async def test_waits():
+    await asyncio.Event().wait()
+
+async def test_keeps_the_loop_busy():
+    while True:
+        await asyncio.sleep(0)
+
+async def test_blocks_the_loop():
+    threading.Event().wait()
+
+def test_blocks():
+    threading.Event().wait()
+
+async def test_takes_no_cancellation():
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+
+@pytest.fixture
+async def never():
+    await asyncio.Event().wait()
+
+async def test_is_never_set_up(never):
+    pass
+
+@pytest.fixture
+async def endless():
+    yield
+    await asyncio.Event().wait()
+
+async def test_is_never_torn_down(endless):
+    pass
+
+async def test_ends():
+    await asyncio.sleep(0)
+"""
+
+LIMITED = """
+pytest_plugins = "tests.fixtures", "tests.time_limit"
+
+def pytest_configure(config):
+    plugin = config.pluginmanager.get_plugin("tests.time_limit")
+    plugin.SHARE = 0.5 / float(config.getini("faulthandler_timeout"))
+    plugin.AGAIN = 0.2
+"""
+
+
+@pytest.mark.skipif(not HAS_TIMER, reason="needs setitimer(2)")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_test_that_hangs_fails_and_the_next_one_runs(pytester: pytest.Pytester, loop: str) -> None:
+    pytester.makeconftest(LIMITED)
+    pytester.makepyfile(HANGING)
+    options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(pytester.path), str(pytester.path))
+    result = pytester.runpytest_subprocess(*options, "--loop", loop)
+    result.assert_outcomes(passed=2, failed=5, errors=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*ERROR at setup of test_is_never_set_up*",
+            "*ERROR at teardown of test_is_never_torn_down*",
+            "*Failed: the test was ended: it took longer than 0.5 s*",
+            ">*await asyncio.Event().wait()*",
+            ">*threading.Event().wait()*",
+            "*Threads and tasks when the time was over*",
+            "*Stack for <Task pending*",
         ]
     )
