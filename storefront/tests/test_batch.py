@@ -676,17 +676,19 @@ async def test_a_batch_that_is_killed_again_and_again_loses_nothing(
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, dsn, str(order), str(output), strategy])
         wanted = choose.randint(2, 9)
         checkpoints = set[int]()
-        while process.poll() is None and len(checkpoints) < wanted:
-            # The program itself goes on meanwhile, so the kill comes at any moment after a checkpoint.
-            # It may end just now, and take its checkpoint away.
-            if (checkpoint := Checkpoint.load(Checkpoint.path_for(output))) is not None:
-                checkpoints.add(checkpoint.tally.lines)
-            await asyncio.sleep(0.001)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
+        try:
+            while process.poll() is None and len(checkpoints) < wanted:
+                # The program itself goes on meanwhile, so the kill comes at any moment after a checkpoint.
+                # It may end just now, and take its checkpoint away.
+                if (checkpoint := Checkpoint.load(Checkpoint.path_for(output))) is not None:
+                    checkpoints.add(checkpoint.tally.lines)
+                await asyncio.sleep(0.001)
+            if process.poll() is not None:
+                break
+            kills += 1
+        finally:
+            process.kill()
+            process.wait()
     assert process.returncode == 0
     assert kills >= 2
     report = tmp_path / "whole.txt"
