@@ -60,6 +60,9 @@ SETTINGS = {
     "wal_retrieve_retry_interval": "100ms",
     # A standby that comes back finds what it has missed.
     "wal_keep_size": "64MB",
+    # As with segments of 16 MB; the defaults go by the size.
+    "min_wal_size": "80MB",
+    "max_wal_size": "1GB",
 }
 
 SEGMENT_NAME = 24
@@ -322,7 +325,9 @@ class Cluster:
     def database(self, *, template: str = "template1") -> Iterator[str]:
         """Run the block with a new database, a copy of `template`; dropped then, whoever is connected."""
         name = f"test_{next(self._numbers)}"
-        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # Nobody waits for a disk here, so a copy of files takes a third of the time.
+        option = "STRATEGY file_copy" if self.version >= 15 else ""
+        self.sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {option}')
         try:
             yield name
         finally:
@@ -358,7 +363,7 @@ class Cluster:
         """Make the data directory of a standby."""
         self._template = None
         template = primary._template
-        if template is not None and (primary.postmaster.data / "pg_wal" / _last_segment(template)).exists():
+        if template is not None and (primary.postmaster.data / "pg_wal" / _first_segment(template)).exists():
             # It was shut down in order, so it is a base backup of all that have begun as copies of it.
             self._copy(template)
             kept = (primary.postmaster.data / "postgresql.auto.conf").read_text().splitlines()
@@ -495,6 +500,8 @@ def _initialise(postmaster: Postmaster) -> None:
         "initdb",
         *("--pgdata", str(postmaster.data), "--username", SUPERUSER, "--auth", "trust"),
         *("--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions"),
+        # Segments of 16 MB, the default, would be almost half of each copy.
+        *("--wal-segsize", "1"),
     )
     # A single-user backend reads its script from standard input: no server has to be up for it.
     create = f"CREATE ROLE {MONITOR} SUPERUSER LOGIN\n"
@@ -518,9 +525,9 @@ def _template(installation: Installation) -> Path:
 
 
 @functools.cache
-def _last_segment(template: Path) -> str:
-    """Return the name of the WAL segment from which a copy of the template goes on."""
-    return max(path.name for path in (template / "pg_wal").iterdir() if len(path.name) == SEGMENT_NAME)
+def _first_segment(template: Path) -> str:
+    """Return the name of the first WAL segment: a server that has it has all that follow."""
+    return min(path.name for path in (template / "pg_wal").iterdir() if len(path.name) == SEGMENT_NAME)
 
 
 def _rows(connection: psycopg.Connection[tuple[Any, ...]], query: str, parameters: tuple[object, ...]) -> Rows:

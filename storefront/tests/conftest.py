@@ -80,9 +80,17 @@ def new_name(postgres: str) -> Iterator[Callable[[], str]]:
 def new_database(postgres: str, new_name: Callable[[], str]) -> Callable[[str], str]:
     """A function that creates a database as a copy of another, and returns its name."""
 
+    async def strategy() -> str:
+        """Return the option for copies of files. It takes less time than the default if nobody waits for a disk."""
+        async with open_connection(postgres) as connection:
+            quick = connection.get_server_version() >= (15,) and await connection.fetchval("SHOW fsync") == "off"
+            return "STRATEGY file_copy" if quick else ""
+
+    option = asyncio.run(strategy())
+
     def create(template: str) -> str:
         name = new_name()
-        execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+        execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template} {option}")
         return name
 
     return create

@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -252,6 +253,7 @@ def test_a_batch_that_a_signal_ends_is_resumed_as_it_says(
     process = program("batch", str(order), "-o", str(output), "--strategy", strategy, dsn=dsn)
     while not Checkpoint.path_for(output).exists():
         assert process.poll() is None
+        time.sleep(0.001)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     line = errors.splitlines()[-1]
