@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 if getattr(sys.modules.get("storefront"), "__file__", None) is None:
     sys.modules.pop("storefront", None)
 
-from storefront import EmbeddedServer, Sample, cli, create_schema, load, open_connection
+from storefront import EmbeddedServer, Sample, cli, create_schema, embedded, load, open_connection
 from storefront.database import with_database
 
 SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
@@ -32,6 +32,15 @@ SAMPLE = Sample(brand_count=10, product_count=50, sku_count=1_000, seed=7)
 GIVEN = os.environ.get("STOREFRONT_TEST_DSN")
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def launchers() -> Iterator[None]:
+    """Wait for the ends of servers that others still used when the one who had started them left."""
+    yield
+    for launcher in embedded._running_launchers:
+        if launcher is not None:
+            launcher.wait(60)
 
 
 def execute(dsn: str, *statements: str) -> None:
