@@ -243,7 +243,7 @@ async def test_a_bad_argument_beside_a_password(
 
 @pytest.mark.parametrize("wrong", [{"min_size": -1}, {"max_queries": 0}, {"init_size": 9}, {"codecs": [5]}])
 async def test_a_bad_argument_of_a_pool(wrong: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, headrace.InterfaceError)) as caught:
+    with pytest.raises((TypeError, ValueError, headrace.InterfaceError)) as caught:
         headrace.create_pool(f"postgresql://me:{SECRET}@h/", password=SECRET, **wrong)
     check_hidden(caught.value)
 
