@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+import os
+import signal
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+import headrace
 from tests.cluster.conftest import until_true
 from tests.servers import Cluster
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.any_server, pytest.mark.slow]
 
 READ = "SELECT count(*) FROM written"
+
+LONG = "SELECT count(*) FROM generate_series(1, 10000) AS a, generate_series(1, 10000) AS b"
+"""Works for seconds."""
 
 
 async def test_a_read_is_asked_a_third_time(trio: Trio, make_cluster: MakeCluster) -> None:
@@ -53,3 +59,31 @@ async def test_a_read_is_asked_a_third_time(trio: Trio, make_cluster: MakeCluste
         await until_true(lambda: reader() is not None or reading.done(), "the last standby reads")
         locking.rollback()
         assert await reading == 0
+
+
+async def test_a_read_that_crashes_servers_does_not_go_to_one_after_another(
+    trio: Trio, make_cluster: MakeCluster
+) -> None:
+    cluster = await make_cluster(trio.dsn(), check_timeout=1.0)
+    await cluster.ready(replicas=2)
+    position = await cluster.position()
+    trio.wait_for_replay()
+    reading = asyncio.create_task(cluster.replicas.after(position, wait=20).fetchval(LONG, timeout=60))
+    crashed: set[int] = set()
+
+    def kill() -> None:
+        # The test's own session ends with the crash as well.
+        for server in trio.all:
+            with suppress(psycopg.OperationalError):
+                for each in server.backends():
+                    if each.query == LONG and each.state == "active":
+                        crashed.add(server.port)
+                        with suppress(ProcessLookupError):
+                            os.kill(each.pid, signal.SIGKILL)
+
+    async with asyncio.timeout(60):
+        while not reading.done():
+            await asyncio.to_thread(kill)
+    with pytest.raises(headrace.ConnectionDoesNotExistError):
+        await reading
+    assert len(crashed) <= 2

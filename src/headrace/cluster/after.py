@@ -16,6 +16,7 @@ from headrace.cluster.view import Hosts, View
 from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace.pool.dispatcher import in_order
 from headrace.pool.proxy import CallSite, PoolConnectionProxy
+from headrace.pool.scheduler import SHUTDOWN
 from headrace.rows import checked_record_class
 from headrace.rows.type_vars import RecordT_co
 
@@ -199,19 +200,22 @@ class AfterView(View[RecordT_co]):
             position = await self._target()
             if position is None:
                 return await cluster.replicas._request(method, query, args, column, rows, left())
+        suspicions = _Suspicions()
         while position is not None:
             read = None
             if not method.many:
                 if not isinstance(query, str):
                     query, args = bound(query, args)
-                read = partial(self._read_behind_probe, position, method, query, args, column, row_class, left)
+                read = partial(
+                    self._read_behind_probe, suspicions, position, method, query, args, column, row_class, left
+                )
             found = await self._find_replica(position, left(), read)
             if found is None:
                 break
             if isinstance(found, _Answer):
                 return found.value
             try:
-                return await self._read_pinned(found, method, query, args, column, rows, left())
+                return await self._read_pinned(found, suspicions, method, query, args, column, rows, left())
             except _NotYet:
                 # Its host was lost. Nothing was written there, so another one is asked.
                 continue
@@ -221,6 +225,7 @@ class AfterView(View[RecordT_co]):
     async def _read_pinned(
         self,
         pool: Pool[RecordT_co],
+        suspicions: _Suspicions,
         method: QueryMethod,
         query: AnyQuery,
         args: Any,
@@ -235,14 +240,16 @@ class AfterView(View[RecordT_co]):
             request.pinned = True
         try:
             return await request
-        except (ConnectionDoesNotExistError, InterfaceError):
+        except (ConnectionDoesNotExistError, InterfaceError) as error:
             if not (plain and pool.is_closing()):
                 raise
             self._cluster._check()
+            suspicions.add(error, getattr(request, "suspected", 0))
             raise _NotYet from None
 
     async def _read_behind_probe(
         self,
+        suspicions: _Suspicions,
         position: Position,
         method: QueryMethod,
         query: str,
@@ -283,7 +290,9 @@ class AfterView(View[RecordT_co]):
             raise
         try:
             value = await request
-        except ConnectionDoesNotExistError:
+        except ConnectionDoesNotExistError as error:
+            # A server that says why it ends a connection is not suspected of having crashed.
+            suspicions.add(error, int(error.sqlstate not in SHUTDOWN))
             raise _NotYet from None
         if not in_order(probe, request):
             # The probe was sent again, behind the read.
@@ -299,6 +308,23 @@ class _NotYet(Exception):
 
 class _OnlyPrimaryError(Exception):
     """The position that a read has to see is not known, so only the primary may answer."""
+
+
+class _Suspicions:
+    """Counts how often a read may itself have ended its connection, so that it does not go on from host to host."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, error: Exception, times: int) -> None:
+        """Count the loss of connections that worked on the read. Raises ConnectionDoesNotExistError at the second."""
+        self._count += times
+        if self._count > 1:
+            raise ConnectionDoesNotExistError(
+                "connection was closed in the middle of operation: two servers in turn have ended it while they worked "
+                "on this query, so it is not sent to another one; it only reads, so nothing is lost",
+                safe_to_retry=True,
+            ) from error
 
 
 class _Answer:

@@ -103,7 +103,7 @@ class Database:
 
     With one host, `primary` and `reads` are the same pool. With several, `primary` is a cluster, whose own methods go
     to the primary, and `reads` has the methods of a pool on its replicas. They see what was committed before the last
-    `catch_up()`. There is no limit in seconds, because without a primary no replica would keep it.
+    `catch_up()`. Without a primary they show what they have, so there is no limit in seconds either.
     """
 
     def __init__(self, pool: headrace.Pool | headrace.Cluster) -> None:
@@ -112,6 +112,7 @@ class Database:
         self._cluster = pool if isinstance(pool, headrace.Cluster) else None
         self._reads: AnyPool = pool if self._cluster is None else self._cluster.replicas
         self._position: headrace.Position | None = None
+        self._has_caught_up = False
         if self._cluster is not None:
             self._cluster.add_listener(self._on_event)
 
@@ -132,6 +133,7 @@ class Database:
         """
         if self._cluster is None:
             return
+        self._has_caught_up = True
         try:
             position = await self._cluster.position(timeout=CATCH_UP_TIME)
         except (headrace.PostgresError, headrace.InterfaceError, OSError) as error:
@@ -179,12 +181,14 @@ class Database:
         return None if self._cluster is None else self._cluster.stats()
 
     async def _on_event(self, event: headrace.cluster.ClusterEvent) -> None:
-        # Nobody but the new primary knows whether a position of the former one was kept.
-        if (
-            isinstance(event, headrace.cluster.PrimaryChanged)
-            and event.after is not None
-            and self._position is not None
-        ):
+        if not isinstance(event, headrace.cluster.PrimaryChanged) or not self._has_caught_up:
+            return
+        if event.after is None and self._cluster is not None:
+            # The last records may be lost with it, and then no replica ever has the position.
+            self._position = None
+            self._reads = self._cluster.replicas
+        else:
+            # Nobody but the new primary knows whether a position of the former one was kept.
             await self.catch_up()
 
 
