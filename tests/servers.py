@@ -407,7 +407,7 @@ class Cluster:
 
     @property
     def _address(self) -> str:
-        """What a standby connects to."""
+        """The address that a standby connects to."""
         return f"host={self.host()} port={self.port} user={SUPERUSER}"
 
     def _connect(self, database: str = SUPERUSER) -> psycopg.Connection[tuple[Any, ...]]:

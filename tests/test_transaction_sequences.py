@@ -261,7 +261,7 @@ class Server(Database):
 
 
 class Wire(asyncio.Transport):
-    """What the driver writes on: it is the server's at once."""
+    """The driver writes on this, and the server has it at once."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -343,7 +343,7 @@ class Life:
     def block(self) -> str:
         return self.open[0].label if self.open else ""
 
-    # What the program does
+    # The steps of the program
 
     async def ask(self) -> None:
         """Call for something, and have it queued."""
@@ -444,7 +444,7 @@ class Life:
             if self.chance.random() < 0.1:
                 await self.give_up()
 
-    # What the server does
+    # The side of the server
 
     def work(self) -> None:
         for _ in range(self.chance.choice([1, 2, 5, 20])):
@@ -501,7 +501,7 @@ class Life:
         raise AssertionError(f"it never comes to rest: {[*session.sent]}")
 
     async def ask_last(self) -> None:
-        """What comes behind all of it is sent alone."""
+        """A request behind all of it is sent alone."""
         assert not self.connection.is_in_transaction()
         del self.server.inbox[:]
         task = asyncio.create_task(self.connection.execute("SELECT 1"))
@@ -510,7 +510,7 @@ class Life:
         await self.settle()
         assert await task == "SELECT 1"
 
-    # What is checked
+    # The checks
 
     def check(self) -> None:
         plain = self.replay()

@@ -1,4 +1,4 @@
-"""What a pool knows of its hosts: the order of the next attempt, and an even share for each. It does no I/O."""
+"""A pool's knowledge of its hosts: the order of the next attempt, and an even share for each. It does no I/O."""
 
 from __future__ import annotations
 

@@ -1105,7 +1105,7 @@ def test_a_suspected_read_is_sent_behind_no_other() -> None:
     assert pool.serve(one) == [ends_connections]
     assert pool.serve(one) == []
     assert pool.serve(two) == [behind]
-    # What was not suspected may be sent behind it.
+    # A read that was not suspected may be sent behind it.
     assert pool.ask(pool.read()) in (one, two)
 
 

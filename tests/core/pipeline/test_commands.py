@@ -324,7 +324,7 @@ def test_a_script_is_not_sent_if_the_savepoint_is_refused() -> None:
 
 @pytest.mark.parametrize("query", ["COMMIT", "ROLLBACK"])
 def test_the_end_of_a_block_is_sent_if_a_savepoint_ahead_of_it_is_refused(query: str) -> None:
-    """What stood between them was cancelled. The server would keep the block open."""
+    """The requests between them were cancelled. The server would keep the block open."""
     talk, commands = opened()
     commands.put_off("SAVEPOINT a")
     cancelled = talk.fetch(ECHO, 1)

@@ -149,7 +149,7 @@ class ArrowColumns(Target):
             check_place(str(error), number, columns.schema.names)
             raise
         finally:
-            # What was complete before an error holds as well.
+            # The batches that were complete before an error hold as well.
             for batch in batches:
                 check(batch)
         rest = builder.end()

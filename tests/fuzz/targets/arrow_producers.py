@@ -42,7 +42,7 @@ METADATA = (
     struct.pack("=iii", 1, -1, 0),
     struct.pack("=iiii", 2, 0, -(2**31), 0),
 )
-"""What the metadata of a field may be."""
+"""Metadata that a field may have."""
 
 OIDS = (
     16, 17, 20, 21, 23, 25, 26, 30, 114, 142, 600, 700, 701, 790, 869, 1005, 1007, 1009, 1082, 1083, 1114, 1184, 1185,

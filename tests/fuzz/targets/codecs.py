@@ -36,7 +36,7 @@ VALUES: tuple[Any, ...] = (
     {"a": "1", "b": None}, (), (1, "two"), (1,), (0, 0), (1, 2, ()), (1, 2, 3), (1, None),
     ("int4", 1, [decimal.Decimal(1)]), (1, "sad", (1, "two"), [(1, "two")]),
 )  # fmt: skip
-"""What the seeds are made of: every type takes some of these, alone, in a list or in a list of lists.
+"""The values of the seeds: every type takes some of these, alone, in a list or in a list of lists.
 
 A codec may iterate over a value, so each has few elements; a network has all its addresses.
 """
