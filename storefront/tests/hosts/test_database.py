@@ -73,7 +73,10 @@ async def test_writes_go_to_the_primary_and_reads_to_the_replicas(shared_shop: A
     async with open_connection(shared_shop.dsn) as connection:
         assert await connection.fetchval(PORT) == shared_shop.trio.primary.port
     async with open_reader(shared_shop.dsn) as reader:
-        assert await reader.fetchval(PORT) in shared_shop.ports_of_replicas
+        # The primary answers until a replica has replayed what was written before.
+        async with asyncio.timeout(30):
+            while await reader.fetchval(PORT) not in shared_shop.ports_of_replicas:
+                await asyncio.sleep(0.01)
         async with leased(reader) as connection:
             assert await connection.fetchval(PORT) in shared_shop.ports_of_replicas
 
