@@ -298,6 +298,33 @@ async def test_the_jobs_of_a_revoked_partner_end(shop: str, pool: headrace.Pool,
     await check_complete(pool, kept, "1\n")
 
 
+@pytest.mark.parametrize("end", [cancel_job, delete_job, revoke_partner])
+async def test_a_worker_that_begins_to_listen_finds_what_ended_before(
+    shop: str, pool: headrace.Pool, submit: Submit, monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    may_listen = asyncio.Event()
+    listen = Worker._listen
+
+    async def listen_late(worker: Worker) -> None:
+        await may_listen.wait()
+        await listen(worker)
+
+    monkeypatch.setattr(Worker, "_listen", listen_late)
+    job = await submit("1\n")
+    async with working(pool) as worker, look_ups_held(shop):
+        await until_looking_up(pool)
+        if end is revoke_partner:
+            await revoke_partner(pool, "Aurora")
+        else:
+            await end(pool, job.partner_id, job.job_id)
+        may_listen.set()
+
+        async def dropped() -> bool:
+            return job.job_id not in worker._running
+
+        await until(dropped, "the worker stops")
+
+
 async def test_a_revocation_whose_notification_was_lost_is_found(pool: headrace.Pool, submit: Submit) -> None:
     job = await submit("1\n")
     await pool.execute("UPDATE job SET claimed_until = 'infinity'")

@@ -95,7 +95,7 @@ class Worker:
         self._settings = settings
         self._wake = asyncio.Condition()
         self._signals = 0
-        self._running: dict[UUID, asyncio.Task[None]] = {}
+        self._running: dict[UUID, tuple[Claim, asyncio.Task[None]]] = {}
         self.parts_stored = 0
 
     @property
@@ -163,7 +163,7 @@ class Worker:
         while True:
             with _logged_errors("notifications of jobs are not heard"):
                 async with self._pool.listen(WORKER_CHANNEL, REVOKED_CHANNEL) as events:
-                    await self._wake_all()
+                    await self._catch_up()
                     async for event in events:
                         await self._hear(event)
             await asyncio.sleep(self._settings.poll)
@@ -174,8 +174,16 @@ class Worker:
                 await self._end_revoked()
             case headrace.Notification(_, payload) if payload.startswith("ended "):
                 self._drop(payload.removeprefix("ended "))
+            case headrace.Gap():
+                await self._catch_up()
             case _:
                 await self._wake_all()
+
+    async def _catch_up(self) -> None:
+        """Look for all that may have been notified while this worker did not listen."""
+        await self._end_revoked()
+        await asyncio.gather(*(self._renew(claim, task) for claim, task in self._running.values()))
+        await self._wake_all()
 
     async def _end_revoked(self) -> None:
         with _logged_errors("the jobs of revoked partners are not ended"):
@@ -197,8 +205,8 @@ class Worker:
     def _drop(self, job_id: str) -> None:
         """Stop working at a job that has ended in another way."""
         with suppress(ValueError):
-            if task := self._running.get(UUID(job_id)):
-                task.cancel()
+            if found := self._running.get(UUID(job_id)):
+                found[1].cancel()
 
     # One job
 
@@ -224,7 +232,8 @@ class Worker:
 
     async def _carry(self, claim: Claim) -> None:
         """Work at a claimed job until it is done or the claim is lost. If cancelled, give the claim back."""
-        task = self._running[claim.job_id] = asyncio.create_task(self._persist(claim))
+        task = asyncio.create_task(self._persist(claim))
+        self._running[claim.job_id] = (claim, task)
         beat = asyncio.create_task(self._keep(claim, task))
         try:
             await asyncio.wait([task])
@@ -261,16 +270,19 @@ class Worker:
                 await put_off(self._pool, claim, message, pause=settings.retry_pause)
 
     async def _keep(self, claim: Claim, task: asyncio.Task[None]) -> None:
-        """Renew the claim until it is lost. Then cancel the task that works at the job."""
+        """Renew the claim again and again, until this is cancelled because the work has ended."""
         while True:
             await asyncio.sleep(self._settings.heartbeat)
-            try:
-                await renew_claim(self._pool, claim, lease=self._settings.lease)
-            except ClaimLostError:
-                task.cancel()
-                return
-            except (headrace.PostgresError, headrace.InterfaceError, OSError) as error:
-                logger.warning("the claim of job %s was not renewed: %s", claim.job_id, error)
+            await self._renew(claim, task)
+
+    async def _renew(self, claim: Claim, task: asyncio.Task[None]) -> None:
+        """Renew a claim. If it is lost, cancel the task that works at the job."""
+        try:
+            await renew_claim(self._pool, claim, lease=self._settings.lease)
+        except ClaimLostError:
+            task.cancel()
+        except (headrace.PostgresError, headrace.InterfaceError, OSError) as error:
+            logger.warning("the claim of job %s was not renewed: %s", claim.job_id, error)
 
     async def _persist(self, claim: Claim) -> None:
         """Answer the lines of a job. If the server goes away, keep the claim and go on when it is back."""
