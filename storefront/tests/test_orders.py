@@ -199,6 +199,17 @@ def test_a_record_of_csv_has_the_number_of_its_first_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("more", [0, 50_000])
+def test_a_quotation_mark_that_is_never_closed_loses_no_line(more: int) -> None:
+    content = b'product_id,name\n1,a\n2,"b\n3,c\n' + b"4,d\n" * more
+    lines = read(content, InputFormat.CSV)
+    assert [(line.number, line.product_id) for line in lines[:3]] == [(2, 1), (3, 2), (4, 3)]
+    assert values(lines[3:]) == [4] * more
+    # A batch can be resumed behind each of them.
+    assert [line.end for line in lines[:3]] == [20, 25, 29]
+    assert lines[1].digest == hashlib.sha256(content[:25]).hexdigest()
+
+
 def test_a_record_of_csv_that_is_too_short_is_malformed() -> None:
     (line,) = read(b"name,product_id\nred\n", InputFormat.CSV)
     assert line.malformed == "the line has no field product_id"

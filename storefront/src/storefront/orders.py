@@ -18,12 +18,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
 from storefront.errors import StorefrontError, UsageError
 from storefront.formats import Compression, DamagedFileError, FileType, compression_of, decompressed
 from storefront.signals import raised_at_once
+
+T = TypeVar("T")
 
 BLOCK = 65_536
 """The number of bytes that are read at once."""
@@ -33,6 +35,9 @@ MAX_LINE = 1_000
 
 MAX_RECORD = 1_000_000
 """The number of bytes that are read of a line of CSV or NDJSON, which may have other fields."""
+
+MAX_OPEN = 100_000
+"""The number of bytes after which a quotation mark of CSV counts as one that is never closed."""
 
 COLUMN = "product_id"
 
@@ -271,35 +276,19 @@ class Order:
         return self._read_csv(found)
 
     def _read_csv(self, found: CsvIds) -> Iterator[OrderLine]:
-        seen, reached = SeenIds(), 0
-        column = found.column
-
-        def texts() -> Iterator[str]:
-            nonlocal reached
-            for raw in self._raw:
-                reached += 1
-                yield raw.decode(errors="surrogateescape") + "\n"
-
-        records = csv.reader(texts(), delimiter=found.delimiter)
+        seen, parse = SeenIds(), CsvRecord(found.column, found.delimiter)
+        marked = ((raw, (self._end, self._block)) for raw in self._raw)
+        records = csv_records(marked, found.delimiter)
         if found.has_header:
             next(records, None)
-        while True:
-            number = reached + 1
+        for number, raw, (end, block) in records:
             product_id = malformed = None
             try:
-                record = next(records, None)
-                if record is None:
-                    return
-                if column >= len(record):
-                    malformed = f"the line has no field {COLUMN}" if record else "the line is empty"
-                else:
-                    product_id = parse_product_id(record[column])
+                product_id = parse(raw)
             except UsageError as error:
                 malformed = str(error).encode(errors="backslashreplace").decode()
-            except csv.Error as error:
-                malformed = f"the line is not CSV: {error}"
             repeated = product_id is not None and product_id <= MAX_ID and not seen.add(product_id)
-            yield OrderLine(number, product_id, malformed, repeated, self._end, self._block)
+            yield OrderLine(number, product_id, malformed, repeated, end, block)
 
 
 class CsvIds(NamedTuple):
@@ -308,6 +297,71 @@ class CsvIds(NamedTuple):
     column: int
     delimiter: str
     has_header: bool
+
+
+class CsvRecord:
+    """Reads the id in a record of CSV."""
+
+    def __init__(self, column: int, delimiter: str) -> None:
+        self._column = column
+        self._delimiter = delimiter
+
+    def is_open(self, raw: bytes) -> bool:
+        """Return whether a record goes on after its first line, because a quotation mark is not closed."""
+        return _is_open(raw, self._delimiter)
+
+    def __call__(self, raw: bytes) -> int:
+        """Return the id. Raises UsageError that says what is wrong with the record."""
+        try:
+            record = fields_of(raw, self._delimiter)
+        except csv.Error as error:
+            raise UsageError(f"the line is not CSV: {error}") from None
+        if self._column >= len(record):
+            raise UsageError(f"the line has no field {COLUMN}" if record else "the line is empty")
+        return parse_product_id(record[self._column])
+
+
+def fields_of(raw: bytes, delimiter: str) -> list[str]:
+    """Return the fields of a record of CSV; none of an empty line. Raises csv.Error if the record is not CSV."""
+    text = raw.decode(errors="surrogateescape").rstrip("\r")
+    if '"' not in text:
+        return text.split(delimiter) if text else []
+    return next(csv.reader((f"{line}\n" for line in text.split("\n")), delimiter=delimiter), [])
+
+
+def csv_records(lines: Iterable[tuple[bytes, T]], delimiter: str) -> Iterator[tuple[int, bytes, T]]:
+    """Yield the records of CSV: the number of the first line, the text, and what came with the last line.
+
+    A field in quotation marks may have line feeds in it. If a quotation mark is never closed, or not within MAX_OPEN
+    bytes, each of its lines is a record, so that no line is lost.
+    """
+    opened: list[tuple[int, bytes, T]] = []
+    size = 0
+    for number, (raw, mark) in enumerate(lines, start=1):
+        if not opened:
+            if b'"' in raw and _is_open(raw, delimiter):
+                opened, size = [(number, raw, mark)], len(raw)
+            else:
+                yield number, raw, mark
+            continue
+        opened.append((number, raw, mark))
+        size += len(raw) + 1
+        if raw.count(b'"') % 2:
+            # A quotation mark inside of the field is doubled.
+            yield opened[0][0], b"\n".join(text for _, text, _ in opened), mark
+            opened = []
+        elif size >= MAX_OPEN:
+            yield from opened
+            opened = []
+    yield from opened
+
+
+def _is_open(raw: bytes, delimiter: str) -> bool:
+    try:
+        list(csv.reader([raw.decode(errors="replace")], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False
 
 
 def ids_in_csv(head: str) -> CsvIds | None:

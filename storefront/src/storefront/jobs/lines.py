@@ -8,17 +8,17 @@ any part can be answered without the parts before it.
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
-from storefront.catalogue import MAX_ID, parse_product_id
+from storefront.catalogue import MAX_ID
 from storefront.errors import UsageError
 from storefront.orders import (
     BYTE_ORDER_MARK,
-    COLUMN,
     MAX_LINE,
+    MAX_OPEN,
+    CsvRecord,
     OrderLine,
     SeenIds,
     ids_in_csv,
@@ -62,7 +62,7 @@ class LineReader:
         self._longest = MAX_LINE if job_input is JobInput.IDS else MAX_RECORD
         self._seen = SeenIds()
         self._rest = b""
-        self._csv = _CsvRecord(0, ",")
+        self._csv = CsvRecord(0, ",")
         self._open_record: list[bytes] = []
         self._open_bytes = 0
         self._begun = False
@@ -128,7 +128,7 @@ class LineReader:
         if found.has_header:
             del lines[0]
             self.skipped = 1
-        self._parse = self._csv = _CsvRecord(found.column, found.delimiter)
+        self._parse = self._csv = CsvRecord(found.column, found.delimiter)
 
     def _read_csv(self, line: bytes) -> None:
         """Read a record when all of its lines are there. A field in quotation marks may have line feeds in it."""
@@ -146,7 +146,7 @@ class LineReader:
             # A quotation mark inside of the field is doubled.
             self._open_record = []
             self._read_record(b"\n".join(opened))
-        elif self._open_bytes >= self._longest:
+        elif self._open_bytes >= MAX_OPEN:
             self._close_record()
 
     def _close_record(self) -> None:
@@ -154,37 +154,6 @@ class LineReader:
         lines, self._open_record = self._open_record, []
         for line in lines:
             self._read_record(line)
-
-
-class _CsvRecord:
-    """Reads the id in a record of CSV."""
-
-    def __init__(self, column: int, delimiter: str) -> None:
-        self._column = column
-        self._delimiter = delimiter
-
-    def is_open(self, raw: bytes) -> bool:
-        """Return whether a record goes on after its first line, because a quotation mark is not closed."""
-        text = raw.decode(errors="replace")
-        try:
-            list(csv.reader([text], delimiter=self._delimiter, strict=True))
-        except csv.Error as error:
-            return "unexpected end of data" in str(error)
-        return False
-
-    def __call__(self, raw: bytes) -> int:
-        """Return the id. Raises UsageError that says what is wrong with the record."""
-        text = raw.decode(errors="replace").rstrip("\r")
-        try:
-            if '"' in text:
-                record = next(csv.reader(text.splitlines(keepends=True), delimiter=self._delimiter), [])
-            else:
-                record = text.split(self._delimiter) if text else []
-        except csv.Error as error:
-            raise UsageError(f"the line is not CSV: {error}") from None
-        if self._column >= len(record):
-            raise UsageError(f"the line has no field {COLUMN}" if record else "the line is empty")
-        return parse_product_id(record[self._column])
 
 
 def pack_lines(stored: list[str]) -> bytes:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Final
 
 from storefront.catalogue import MAX_WHOLE_NUMBER
-from storefront.orders import BLOCK, ids_in_csv, load_json, no_column
+from storefront.orders import BLOCK, csv_records, fields_of, ids_in_csv, load_json, no_column
 from storefront.service.problems import ProblemError, RefusedBodyError
 from storefront.wording import counted
 
@@ -143,27 +143,27 @@ def _ndjson(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]
 
 
 def _csv(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
-    text = io.TextIOWrapper(io.BytesIO(body), "utf-8", errors="replace", newline="")
     head = body[:BLOCK].split(b"\n", 1)[0].decode(errors="replace")
+    if not body:
+        return
     found = ids_in_csv(head.rstrip("\r"))
-    rows = csv.reader(text, delimiter=found.delimiter if found else ",")
-    try:
-        if (first := next(rows, None)) is None:
-            return
-        if found is None:
-            raise ProblemError(422, "Invalid request", f"the CSV {no_column(head)}")
-        if found.has_header:
-            batch.first_line = 2
-        else:
-            yield _cell(first, found.column)
-        for row in rows:
-            yield _cell(row, found.column)
-    except csv.Error as error:
-        raise ProblemError(400, "Malformed body", f"the body is not CSV: line {rows.line_num}: {error}") from None
+    if found is None:
+        raise ProblemError(422, "Invalid request", f"the CSV {no_column(head)}")
+    records = csv_records(((line.removesuffix(b"\n"), None) for line in io.BytesIO(body)), found.delimiter)
+    if found.has_header:
+        batch.first_line = 2
+        next(records)
+    for number, raw, _ in records:
+        try:
+            yield _cell(fields_of(raw, found.delimiter), found.column)
+        except csv.Error as error:
+            raise ProblemError(400, "Malformed body", f"the body is not CSV: line {number}: {error}") from None
 
 
 def _cell(row: list[str], column: int) -> int | str:
-    return _id_of(row[column].encode(errors="replace")) if column < len(row) else ",".join(row)
+    if column >= len(row):
+        return ",".join(row).encode(errors="surrogateescape").decode(errors="replace")
+    return _id_of(row[column].encode(errors="surrogateescape"))
 
 
 def _json(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
