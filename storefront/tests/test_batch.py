@@ -47,6 +47,7 @@ from storefront import (
 )
 from storefront.batch import MANY_SKUS, TABLE_LINES, WINDOW, choose_strategy
 from storefront.catalogue import COLUMNS, PAGE
+from storefront.rows import PartedFile, PartedParquet
 
 ORDER = "7\n3\nabc\n999\n7\n50\n1\n"
 """An order with a malformed, an unknown and a repeated line."""
@@ -852,5 +853,30 @@ async def test_a_full_disk_loses_nothing(
         with pytest.raises(StorefrontError, match=rf"cannot write .*{name}.*: No space left on device"):
             await complete(dsn, ProductBatch(order, output, window=1, checkpoint_lines=10))
     assert lines_done(output) in (10, 20)
+    tally = await complete(dsn, ProductBatch(order, output, resume=True))
+    assert (content(output), tally) == await whole(dsn, order, tmp_path, name)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("skus.csv", PartedFile), ("skus.parquet", PartedParquet)])
+async def test_a_part_that_does_not_fit_on_the_disk_is_not_ended_a_second_time(
+    dsn: str, order: Path, tmp_path: Path, name: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows may be lost in part, so nothing after it may be a checkpoint."""
+    order.write_text("".join(f"{number}\n" for number in range(1, 51)))
+    output, calls = tmp_path / name, 0
+    real = kind.end_part
+
+    def end_part(self: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(28, "No space left on device")
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "end_part", end_part)
+        with pytest.raises(StorefrontError, match=rf"cannot write .*{name}: No space left on device"):
+            await complete(dsn, ProductBatch(order, output, window=1, checkpoint_lines=10))
+    assert calls == 3
     tally = await complete(dsn, ProductBatch(order, output, resume=True))
     assert (content(output), tally) == await whole(dsn, order, tmp_path, name)

@@ -658,7 +658,11 @@ class _Writer:
                     self._report_file(problem)
 
     def save(self) -> None:
-        """Pass the output and the report to the disk, then save a checkpoint of the last line."""
+        """Pass the output and the report to the disk, then save a checkpoint of the last line.
+
+        If that fails, the files are not written any more: the batch is resumed from the checkpoint before.
+        """
+        self._between_lines = False
         report_offset = 0
         with naming(self._batch.output_path):
             self._output.end_part()
@@ -680,3 +684,4 @@ class _Writer:
         with naming(self._batch.checkpoint_path):
             state.save(self._batch.checkpoint_path)
         self._last, self._bytes, self._lines = None, 0, self.tally.lines
+        self._between_lines = True
