@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable
@@ -49,6 +50,18 @@ def test_refused_lines_are_written_to_a_file(run: Callable[..., Result], empty: 
             ["3", "product_name is missing", BAD],
             ["4", "it has 2 fields, and the first line has 4", "Aurora,Chair"],
         ]
+
+
+def test_nothing_is_imported_if_the_refused_lines_cannot_be_written(run: Callable[..., Result], empty: str) -> None:
+    write(GOOD, BAD)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        failed = run("import", "shop.csv", "--refused", "refused.csv", dsn=empty)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (failed.exit_code, failed.stderr) == (1, "storefront: cannot write refused.csv: File too large\n")
+    assert "added: 1 brand, " in run("import", "shop.csv", dsn=empty).stdout
 
 
 def test_without_a_file_the_first_refused_lines_are_shown(run: Callable[..., Result], empty: str) -> None:

@@ -27,6 +27,7 @@ from storefront.options import (
     run_on_server,
 )
 from storefront.progress import progress_bar
+from storefront.rows import naming
 from storefront.wording import counted
 
 app = typer.Typer()
@@ -117,10 +118,11 @@ def _refusals(name: str, path: Path | None, *, quiet: bool) -> Iterator[Callable
             print(f"{name}: {count - SHOWN:,} more lines were refused; --refused FILE lists all", file=sys.stderr)
         return
     try:
-        file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        # Each line is written at once, so that an error comes before the import is committed.
+        file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="", buffering=1)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    with file:
+    with naming(path), file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("line", "reason", "text"))
         yield writer.writerow
