@@ -97,7 +97,8 @@ def output_file(
             output.close()
     except BaseException:
         if whole:
-            target.unlink(missing_ok=True)
+            with suppress(OSError):
+                target.unlink()
         raise
     if whole:
         os.replace(target, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -33,6 +34,26 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
     assert run("export", "--output", "all.csv", dsn=bare).exit_code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
     assert (tmp_path / "all.csv").read_text() == before
+
+
+def test_a_directory_that_cannot_be_written_is_named(
+    fails: Callable[..., None], dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.unlink
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        # A file system that is mounted read-only refuses also if the file does not exist.
+        if self.parent == Path("/proc"):
+            raise OSError(errno.EROFS, "Read-only file system", str(self))
+        real(self)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    fails("export", "--output", "/proc/all.csv", status=2, message="cannot write /proc/all.csv: ", dsn=dsn)
+
+
+@pytest.mark.parametrize("option", ["--skip", "--take"])
+def test_a_count_beyond_int8_is_refused(fails: Callable[..., None], option: str) -> None:
+    fails("export", option, str(2**63), status=2, message=option)
 
 
 def test_a_prefetch_below_one_is_refused(fails: Callable[..., None]) -> None:

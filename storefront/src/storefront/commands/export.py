@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from storefront import formats, stream
-from storefront.catalogue import MAX_ID
+from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER
 from storefront.console import exit_on_broken_pipe, log_to, stderr
 from storefront.database import leased, open_reader
 from storefront.formats import Format
@@ -38,8 +38,12 @@ def export(
             metavar="SKU_ID", min=0, max=MAX_ID, help="Only SKUs with a greater id, such as those added later."
         ),
     ] = 0,
-    skip: Annotated[int, typer.Option(min=0, help="The number of rows to leave out at the beginning.")] = 0,
-    take: Annotated[int | None, typer.Option(min=0, help="Stop after this number of rows.")] = None,
+    skip: Annotated[
+        int, typer.Option(min=0, max=MAX_WHOLE_NUMBER, help="The number of rows to leave out at the beginning.")
+    ] = 0,
+    take: Annotated[
+        int | None, typer.Option(min=0, max=MAX_WHOLE_NUMBER, help="Stop after this number of rows.")
+    ] = None,
     quiet: QuietOption = False,
     dsn: DsnOption = None,
     data_dir: DataDirOption = DATA_DIR,
