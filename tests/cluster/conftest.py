@@ -120,6 +120,17 @@ def delayed(shared_trio: Trio) -> Iterator[Trio]:
 
 
 @pytest.fixture
+def paused(shared_trio: Trio) -> Iterator[Trio]:
+    """The shared servers, whose standbys replay nothing meanwhile."""
+    for standby in shared_trio.standbys:
+        standby.sql("SELECT pg_wal_replay_pause()")
+    yield shared_trio
+    for standby in shared_trio.standbys:
+        standby.sql("SELECT pg_wal_replay_resume()")
+    shared_trio.wait_for_replay()
+
+
+@pytest.fixture
 async def make_cluster() -> AsyncIterator[MakeCluster]:
     """`await make_cluster(dsn, **kwargs)`: a cluster that checks often, closed after the test."""
     opened: list[headrace.Cluster] = []

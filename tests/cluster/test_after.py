@@ -131,6 +131,32 @@ async def test_a_session_reads_its_own_writes(delayed: Trio, make_cluster: MakeC
     assert await later.position() == position
 
 
+async def test_reads_of_a_session_at_once_all_see_its_write(paused: Trio, make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(paused.dsn())
+    await cluster.ready(replicas=2)
+    session = cluster.session(wait=0.01)
+    await session.execute(WRITE, 510)
+    assert await asyncio.gather(*(session.replicas.fetchval(READ, 510) for _ in range(4))) == [1] * 4
+
+
+async def test_a_write_by_a_stream_of_a_session_is_seen(paused: Trio, make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(paused.dsn())
+    await cluster.ready(replicas=2)
+    insert = "INSERT INTO written VALUES ($1) RETURNING token"
+    session = cluster.session(wait=0.01)
+    assert [row async for row in session.stream(insert, 511)] == [(511,)]
+    assert await session.replicas.fetchval(READ, 511) == 1
+    session = cluster.session(wait=0.01)
+    async with session.stream_arrow(insert, 512) as batches:
+        async for _ in batches:
+            assert await session.position() is not None
+    assert await session.replicas.fetchval(READ, 512) == 1
+    # A stream that only reads asks for no position.
+    session = cluster.session()
+    assert [row async for row in session.stream("SELECT 5")] == [(5,)]
+    assert await session.position() is None
+
+
 async def test_a_session_that_has_read_only_asks_for_no_position(shared_trio: Trio, make_cluster: MakeCluster) -> None:
     cluster = await make_cluster(shared_trio.dsn())
     session = cluster.session()

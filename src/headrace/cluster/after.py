@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from headrace._client.queries import EachOptions, QueryMethod, ResultIterator
 from headrace._client.timeouts import checked_timeout
 from headrace._sql.named_parameters import bound
-from headrace.cluster.view import Hosts, View
+from headrace.cluster.view import Hosts, View, ViewStreamLease
 from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace.pool.dispatcher import in_order
 from headrace.pool.proxy import CallSite, PoolConnectionProxy
@@ -23,6 +23,7 @@ from headrace.rows.type_vars import RecordT_co
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from headrace._client.interface import ConnectionInterface
     from headrace._core.pipeline.requests import Request
     from headrace._core.rows.record import Record
     from headrace._core.rows.row_plan import RowShape
@@ -374,8 +375,10 @@ class Session(View[RecordT_co]):
     def __init__(self, cluster: PositionedHosts, position: Position | None, wait: float) -> None:
         super().__init__(cluster)
         self._position = position
-        self._has_written = False
-        """It has written behind its position, as far as that is known."""
+        self._writes = 0
+        """Requests and leases that may have written and have ended."""
+        self._noted = 0
+        """Those of them that its position is behind."""
         self._leases = 0
         """Leases that may be writing now."""
         if position is not None:
@@ -401,19 +404,17 @@ class Session(View[RecordT_co]):
     async def position(self) -> Position | None:
         """Return the position behind the last write of the session; None if it has not written and began with none.
 
-        It is asked of the primary, once after each write. Its text is for a cookie or a header, for
+        It is asked of the primary after each write, once if reads come one after another. Its text is for a cookie or a header, for
         `cluster.session(after=...)` at the user's next request.
         """
-        if self._has_written or self._leases:
-            self._has_written = False
-            try:
-                found = await self._cluster.position()
-            except BaseException:
-                self._has_written = True
-                raise
+        if self._noted != self._writes or self._leases:
+            # Other tasks may read meanwhile. Until there is an answer, they have to ask as well.
+            writes = self._writes
+            found = await self._cluster.position()
             # A primary that has lost a position of an older timeline counts on from its own.
             if self._position is None or self._position < found:
                 self._position = found
+            self._noted = max(self._noted, writes)
         return self._position
 
     def _choose(self) -> Pool[RecordT_co] | None:
@@ -443,7 +444,7 @@ class Session(View[RecordT_co]):
             return await request
         finally:
             # Also after an error: the outcome of a request may be unknown.
-            self._has_written = True
+            self._writes += 1
 
     def _each(
         self,
@@ -456,6 +457,12 @@ class Session(View[RecordT_co]):
     ) -> ResultIterator[Any]:
         return _NotingIterator(super()._each(method, query, args, column, rows, options), self)
 
+    def _for_stream(self, query: str) -> ViewStreamLease:
+        pool = self._choose()
+        if pool is not None and pool._is_plain_read(query):
+            return super()._for_stream(query)
+        return _NotingStreamLease(self, query)
+
     async def _acquire(
         self, timeout: float | None, call_site: CallSite, may_be_lazy: bool
     ) -> PoolConnectionProxy[RecordT_co]:
@@ -467,7 +474,7 @@ class Session(View[RecordT_co]):
         """Give a leased connection back. See `Pool.release()`."""
         is_leased = isinstance(connection, PoolConnectionProxy) and connection._connection is not None
         await super().release(connection, timeout=timeout)
-        self._has_written = True
+        self._writes += 1
         if is_leased:
             self._leases = max(self._leases - 1, 0)
 
@@ -483,10 +490,44 @@ class _NotingIterator:
         return self
 
     def __anext__(self) -> Awaitable[Any]:
-        self._session._has_written = True
+        self._session._writes += 1
         return self._results.__anext__()
 
     async def aclose(self) -> None:
         """End the iteration."""
         await self._results.aclose()
-        self._session._has_written = True
+        self._session._writes += 1
+
+
+class _NotingStreamLease(ViewStreamLease):
+    """The lease of a stream of a session, whose statement may write."""
+
+    def __init__(self, session: Session[Any], query: str) -> None:
+        super().__init__(session._find, query)
+        self._session = session
+        self._is_taken = False
+
+    async def take(self, timeout: float | None) -> ConnectionInterface:
+        """See `ViewStreamLease`."""
+        connection = await super().take(timeout)
+        self._is_taken = True
+        self._session._leases += 1
+        return connection
+
+    async def give_back(self) -> None:
+        """See `ViewStreamLease`."""
+        try:
+            await super().give_back()
+        finally:
+            self._end()
+
+    def abandon(self) -> None:
+        """See `ViewStreamLease`."""
+        super().abandon()
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_taken:
+            self._is_taken = False
+            self._session._leases -= 1
+            self._session._writes += 1
