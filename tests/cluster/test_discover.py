@@ -143,6 +143,13 @@ async def returns_nonsense(cluster: object) -> Any:
     return 5
 
 
+async def is_cancelled(cluster: object) -> Any:
+    """It awaits something that another task has cancelled."""
+    awaited = asyncio.get_running_loop().create_future()
+    awaited.cancel()
+    await awaited
+
+
 def returns_at_once(cluster: object) -> Any:
     return ["a"]
 
@@ -154,6 +161,7 @@ def returns_at_once(cluster: object) -> Any:
         (raises, "no such service"),
         (hangs, "the last call of discover has not ended yet"),
         (returns_nonsense, "discover is expected to return hosts, got int 5"),
+        (is_cancelled, "discover is expected to return hosts, but it raised CancelledError"),
         (returns_at_once, "discover is expected to be a coroutine function"),
     ],
 )

@@ -223,6 +223,51 @@ async def test_terminate_ends_calls_at_once(shared_trio: Trio) -> None:
         await task
 
 
+@pytest.mark.parametrize("how", ["close", "terminate"])
+async def test_a_cluster_may_be_closed_while_it_is_opened(shared_trio: Trio, how: str) -> None:
+    connecting, may_connect = asyncio.Event(), asyncio.Event()
+    made: list[headrace.Connection] = []
+
+    async def connect(*args: Any, **kwargs: Any) -> headrace.Connection:
+        connecting.set()
+        await may_connect.wait()
+        made.append(await headrace.connect(*args, **kwargs))
+        return made[-1]
+
+    cluster = headrace.create_cluster(shared_trio.dsn(), min_size=1, connect=connect, check_timeout=30.0)
+
+    async def open_it() -> None:
+        await cluster
+
+    opening = asyncio.create_task(open_it())
+    await connecting.wait()
+    if how == "close":
+        await cluster.close()
+    else:
+        cluster.terminate()
+    may_connect.set()
+    with pytest.raises(InterfaceError, match="cluster is closed"):
+        await opening
+    assert cluster.is_closing()
+    assert all(connection.is_closed() for connection in made)
+
+
+async def test_a_listener_may_close_the_cluster(trio: Trio, make_cluster: MakeCluster) -> None:
+    cluster = await make_cluster(trio.dsn())
+    await cluster.ready(replicas=2)
+    closed = asyncio.Event()
+
+    async def close(event: object) -> None:
+        cluster.remove_listener(close)
+        await cluster.close()
+        closed.set()
+
+    cluster.add_listener(close)
+    trio.standbys[0].stop("fast")
+    async with asyncio.timeout(60):
+        await closed.wait()
+
+
 async def test_a_listener_may_be_a_coroutine_function_and_may_fail(
     shared_trio: Trio, make_cluster: MakeCluster
 ) -> None:

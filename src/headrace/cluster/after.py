@@ -404,8 +404,8 @@ class Session(View[RecordT_co]):
     async def position(self) -> Position | None:
         """Return the position behind the last write of the session; None if it has not written and began with none.
 
-        It is asked of the primary after each write, once if reads come one after another. Its text is for a cookie or a header, for
-        `cluster.session(after=...)` at the user's next request.
+        It is asked of the primary after each write, once if reads come one after another. Its text is for a cookie or a
+        header, for `cluster.session(after=...)` at the user's next request.
         """
         if self._noted != self._writes or self._leases:
             # Other tasks may read meanwhile. Until there is an answer, they have to ask as well.

@@ -287,9 +287,14 @@ class Cluster(PrimaryView[RecordT_co]):
             if self._discover is not None:
                 await self._discover_once()
                 await self._first_look([host for host in self._topology.records if host not in self._members])
+            if self._state != "opening":
+                raise InterfaceError(f"cluster is {self._state}")
             self._raise_if_nothing_answers()
         except BaseException:
             self.terminate()
+            for member in self._members.values():
+                # It may have connected after the cluster was closed.
+                member.checker.drop()
             raise
         self._state = "open"
         for member in self._members.values():
@@ -704,6 +709,8 @@ class Cluster(PrimaryView[RecordT_co]):
                 task.cancel()
         if not task.done():
             raise TimeoutError(f"discover did not return within {self._discover_timeout:g} seconds")
+        if task.cancelled():
+            raise InterfaceError("discover is expected to return hosts, but it raised CancelledError")
         return task.result()
 
     def _discovered(self, task: asyncio.Future[Any]) -> None:
@@ -753,7 +760,8 @@ class Cluster(PrimaryView[RecordT_co]):
     async def expire_connections(self) -> None:
         """Replace all connections of all hosts. See `Pool.expire_connections()`."""
         self._check()
-        for member in self._members.values():
+        # Hosts may be discovered meanwhile.
+        for member in list(self._members.values()):
             if member.pool is not None:
                 await member.pool.expire_connections()
 
@@ -834,8 +842,9 @@ class Cluster(PrimaryView[RecordT_co]):
                     *(member.pool.close() for member in members if member.pool is not None),
                     *(member.checker.close() for member in members),
                 )
-                while self._tasks:
-                    await asyncio.wait(self._tasks)
+                # A listener may close the cluster.
+                while others := self._tasks - {asyncio.current_task()}:
+                    await asyncio.wait(others)
         except BaseException:
             self.terminate()
             raise
