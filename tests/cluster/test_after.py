@@ -211,6 +211,34 @@ async def test_a_position_of_an_older_timeline_is_answered_by_the_primary(
     assert await cluster.replicas.after(older).fetchval(PORT) == shared_trio.primary.port
 
 
+async def test_a_position_of_a_newer_timeline_waits_for_the_next_primary(trio: Trio, make_cluster: MakeCluster) -> None:
+    """Another process has noticed a promotion first. The former primary does not have what was written since."""
+    behind = await make_cluster(trio.dsn(), check_interval=3600.0, command_timeout=60.0)
+    promoted = trio.standbys[0]
+    promoted.promote()
+    ahead = await make_cluster(trio.dsn())
+    await ahead.execute(WRITE, 1)
+    position = await ahead.position()
+    assert position.timeline == 2
+    assert await behind.fetchval(PORT) == trio.primary.port
+    assert await behind.replicas.after(position).fetchval(READ, 1) == 1
+    async with behind.session(after=position).replicas.acquire() as connection:
+        assert await connection.fetchval(READ, 1) == 1
+
+
+async def test_a_position_of_a_timeline_that_nobody_is_on_has_no_primary(
+    shared_trio: Trio, make_cluster: MakeCluster
+) -> None:
+    cluster = await make_cluster(shared_trio.dsn())
+    position = await cluster.position()
+    newer = cluster.replicas.after(Position(position.system_identifier, position.timeline + 1, 1))
+    with pytest.raises(headrace.NoPrimaryError, match="on the timeline 2 of the position") as caught:
+        await newer.fetchval(PORT, timeout=0.1)
+    assert headrace.is_safe_to_retry(caught.value)
+    with pytest.raises(headrace.NoPrimaryError):
+        await newer.acquire(timeout=0.1)
+
+
 async def test_errors_of_a_read_are_its_own(shared_trio: Trio, make_cluster: MakeCluster) -> None:
     cluster = await make_cluster(shared_trio.dsn())
     await cluster.ready(replicas=2)

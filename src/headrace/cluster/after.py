@@ -68,6 +68,9 @@ class PositionedHosts(Hosts, Protocol):
     def _no_replica(self) -> InterfaceError:
         """Return the error of a call for which there is no replica."""
 
+    async def _wait_for_timeline(self, position: Position, timeout: float | None) -> None:
+        """Wait for a primary that is not on an older timeline than a position."""
+
     async def position(self) -> Position:
         """Return the position of the primary."""
 
@@ -102,6 +105,7 @@ class AfterView(View[RecordT_co]):
             position = await self._target()
             if position is None:
                 return await self._cluster.replicas._find(timeout)
+            await self._cluster._wait_for_timeline(position, timeout)
             pool: Pool[RecordT_co] | None = await self._find_replica(position, timeout, None)
             if pool is not None:
                 return pool
@@ -203,6 +207,7 @@ class AfterView(View[RecordT_co]):
                 return await cluster.replicas._request(method, query, args, column, rows, left())
         suspicions = _Suspicions()
         while position is not None:
+            await cluster._wait_for_timeline(position, left())
             read = None
             if not method.many:
                 if not isinstance(query, str):

@@ -432,6 +432,28 @@ class Cluster(PrimaryView[RecordT_co]):
         reason = decision.reason or f"{decision.primary} is the primary, but there is no connection to it yet"
         return NoPrimaryError(f"no primary was found: {reason}\n{self._describe()}")
 
+    async def _wait_for_timeline(self, position: Position, timeout: float | None) -> None:
+        """Wait for a primary on the timeline of a position, if the known one is on an older timeline.
+
+        Another process has noticed a promotion first: the known primary does not have what was written since.
+        """
+        if not self._topology.is_behind(position):
+            return
+        if timeout is None:
+            timeout = self._failover_timeout if self._command_timeout is None else self._command_timeout
+        deadline = self._now() + timeout
+        for member in self._members.values():
+            member.checker.wake()
+        while self._topology.is_behind(position):
+            try:
+                await self._wait_for_change(deadline)
+            except TimeoutError:
+                raise NoPrimaryError(
+                    f"no primary was found on the timeline {position.timeline} of the position, which is newer than "
+                    f"that of {self._topology.decision.primary}\n{self._describe()}"
+                ) from None
+            self._check()
+
     def _no_replica(self) -> NoReplicaError:
         other = ", nor a primary" if self._fallback else ", and fallback is False"
         return NoReplicaError(f"no replica was found that may answer{other}\n{self._describe()}")

@@ -450,6 +450,11 @@ class Topology:
             (known if record.replayed >= position.lsn else possible).append(host)
         return Routes(tuple(known), tuple(possible))
 
+    def is_behind(self, position: Position) -> bool:
+        """Return whether a newer primary than the known one must have been promoted, because it wrote the position."""
+        leader = self._seen(self.decision.primary)
+        return leader is not None and leader.timeline < position.timeline
+
     # -- texts -----------------------------------------------------------------------------------------------------
 
     def describe(self) -> str:
