@@ -10,6 +10,7 @@ import pytest
 import headrace
 from headrace.cluster import Position
 from headrace.exceptions import ForeignPositionError, NoReplicaError
+from tests.cluster.conftest import until_true
 
 if TYPE_CHECKING:
     from tests.cluster.conftest import MakeCluster, Trio
@@ -100,9 +101,14 @@ async def test_a_position_that_a_replica_is_known_to_have_costs_no_question(
     await cluster.execute(WRITE, 2)
     position = await cluster.position()
     shared_trio.wait_for_replay()
-    before = cluster.stats().checks
-    while cluster.stats().checks < before + 6:
-        await asyncio.sleep(0.01)
+    await until_true(
+        lambda: all(
+            info.position is not None and info.position >= position
+            for info in cluster.hosts()
+            if info.role == "replica"
+        ),
+        "checks have seen that the replicas have the position",
+    )
     view = cluster.replicas.after(position)
     assert await view.fetchval(READ, 2) == 1
     assert await view.fetchval(PORT) in {standby.port for standby in shared_trio.standbys}

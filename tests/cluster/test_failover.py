@@ -156,6 +156,10 @@ async def test_a_primary_that_does_not_answer_is_left(trio: Trio, make_cluster: 
     # The former primary wakes up, and says that it is the primary still.
     trio.thaw()
     await until_true(lambda: any(isinstance(event, HostUp) for event in events), "the former primary answers")
+    # It completes what it had received before it was frozen.
+    await until_true(
+        lambda: not any(each.query.startswith("INSERT") for each in trio.primary.backends()), "it has no writer left"
+    )
     before = trio.primary.sql("SELECT count(*) FROM written")
     await writers.until_more(10)
     await writers.stop()

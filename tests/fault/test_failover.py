@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -115,10 +116,12 @@ async def test_a_killed_primary(written: Replicas) -> None:
         assert await write(pool, 1) == former.port
         written.catch_up()
         former.crash()
-        with pytest.raises(TimeoutError, match=f"no primary among 127.0.0.1:{former.port} .refused.*standby") as caught:
-            while True:
-                with suppress(headrace.ConnectionDoesNotExistError):
-                    await pool.execute("INSERT INTO written VALUES (0)", timeout=1)
+        told = None
+        while told is None:
+            with pytest.raises((TimeoutError, headrace.ConnectionDoesNotExistError)) as caught:
+                await pool.execute("INSERT INTO written VALUES (0)", timeout=1)
+            # A busy machine may not have asked the standbys within the limit.
+            told = re.search(f"no primary among 127.0.0.1:{former.port} .refused.*standby", str(caught.value))
         assert headrace.is_safe_to_retry(caught.value)
         written.promote(heir)
         assert await write(pool, 2) == heir.port

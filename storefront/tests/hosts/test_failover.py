@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -250,9 +251,15 @@ async def test_a_job_is_seen_at_once_by_the_partner_who_posted_it(shop: Any) -> 
             assert (await client.get(f"{address}/result", headers=key)).content
 
 
+def wait_briefly(service: Any) -> None:
+    """From now on, calls wait briefly for a primary if there is none. Reads of pages keep their time limit."""
+    service.settings = dataclasses.replace(service.settings, query_timeout=0.5)
+    service.database.primary._command_timeout = 0.5
+
+
 async def test_the_service_without_a_primary_says_so_and_shows_its_catalogue(shop: Any) -> None:
     key = await new_key(shop)
-    async with service_on(shop.dsn, query_timeout=1.0) as (service, client):
+    async with service_on(shop.dsn) as (service, client):
         assert (await client.get("/v1/products/1/skus", headers=key)).status_code == 200
         # A kill may take what was acknowledged but not replicated, such as the key.
         shop.trio.wait_for_replay()
@@ -261,6 +268,7 @@ async def test_the_service_without_a_primary_says_so_and_shows_its_catalogue(sho
             while any(info.role == "primary" for info in service.database.hosts()):
                 await asyncio.sleep(0.01)
         service.partners.forget()
+        wait_briefly(service)
         refused = await client.get("/v1/products/1/skus", headers=key)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
         assert "no primary" in refused.json()["detail"]
@@ -279,8 +287,9 @@ async def test_the_service_without_a_primary_says_so_and_shows_its_catalogue(sho
 
 
 async def test_pages_are_shown_although_the_replicas_miss_the_last_write_of_a_lost_primary(shop: Any) -> None:
-    async with service_on(shop.dsn, query_timeout=1.0) as (service, client):
+    async with service_on(shop.dsn) as (service, client):
         assert (await client.get("/products/1")).status_code == 200
+        wait_briefly(service)
         for standby in shop.trio.standbys:
             standby.sql("SELECT pg_wal_replay_pause()")
         await service.database.primary.execute("UPDATE brand SET brand_name = brand_name")
