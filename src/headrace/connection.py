@@ -67,7 +67,6 @@ from headrace.arrow import BATCH_ROWS, ArrowStream, batches
 from headrace.arrow import OutOfRange as ArrowOutOfRange
 from headrace.copy import CopyReader, CopyWriter
 from headrace.copy import command as copy_command
-from headrace.copy.arrow import ArrowData
 from headrace.copy.methods import copy_columns, copy_query, copy_rows, copy_source, copy_table
 from headrace.copy.sink import Sink
 from headrace.copy.source import Source
@@ -75,7 +74,6 @@ from headrace.cursor import CursorFactory
 from headrace.exceptions import FeatureNotSupportedError, InterfaceError, InterfaceWarning
 from headrace.exceptions._values import shown
 from headrace.insert.conflict import Conflict, OnConflict, OnDuplicate, Update
-from headrace.insert.methods import insert_records
 from headrace.insert.turn import Turn
 from headrace.prepared_stmt import PreparedStatement
 from headrace.rows import checked_record_class, rows_as
@@ -93,6 +91,7 @@ if TYPE_CHECKING:
     from headrace._core.rows.row_plan import RowShape
     from headrace._io.driver import Driver
     from headrace._sql.named_parameters import AnyQuery
+    from headrace.copy.arrow import ArrowData
     from headrace.exceptions import PostgresLogMessage
 
 T = TypeVar("T")
@@ -1285,6 +1284,9 @@ class Connection(Generic[RecordT_co]):
         nothing behind. Raises ArgumentError for a record that does not fit; it names the record by its number from 1,
         the column and its type. On a pool it takes a lease. Source: PostgreSQL documentation, INSERT (sql-insert).
         """
+        # Imported by the first call, because few programs call it.
+        from headrace.insert.methods import insert_records
+
         conflict = Conflict(on_conflict, update, constraint, where, on_duplicate)
         rows = record_class if row is None else rows_as(row, record_class)
         return await insert_records(  # type: ignore[no-any-return]

@@ -14,7 +14,6 @@ from headrace._client.timeouts import time_limit
 from headrace._sql.named_parameters import bound
 from headrace.copy import command
 from headrace.copy.arguments import standard_strings, with_constants
-from headrace.copy.arrow import check_data, copy_arrow
 from headrace.copy.columns import prepared
 from headrace.copy.records import copy_records
 from headrace.copy.sink import Sink, writer
@@ -116,6 +115,9 @@ async def copy_columns(
     lease: Lease, table_name: str, schema_name: str | None, columns: command.Names, data: Any, timeout: float | None
 ) -> str:
     """Copy Arrow data into a table; returns the command tag. See `Connection.copy_arrow_to_table()`."""
+    # Few programs have Arrow data, and its encoders are a tenth of the modules.
+    from headrace.copy.arrow import check_data, copy_arrow
+
     table = command.table(table_name, schema_name)
     check_data(data)
     async with lease as connection:
