@@ -1,4 +1,7 @@
-"""Standard output, standard error, and the log on either of them."""
+"""Standard output, standard error, and the log on either of them.
+
+rich is imported when something is printed with it: a command that prints nothing, or JSON, starts sooner.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,27 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from storefront.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def stdout() -> Console:
     """Return a console on standard output."""
+    from rich.console import Console
+
     return Console(highlight=False)
 
 
 def stderr() -> Console:
     """Return a console on standard error."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
@@ -33,21 +42,19 @@ def print_json(document: object) -> None:
     sys.stdout.buffer.flush()
 
 
-class ConsoleHandler(logging.Handler):
-    """Prints log records as dim lines on a console, in order with everything else that the console shows."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self.console = console
+class _StderrHandler(logging.Handler):
+    """Prints log records as dim lines on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        self.console.print(Text(record.getMessage(), "dim"), soft_wrap=True)
+        from rich.text import Text
+
+        stderr().print(Text(record.getMessage(), "dim"), soft_wrap=True)
 
 
-def log_to(console: Console, *, verbose: bool) -> None:
-    """Send the storefront's log to `console`: warnings, and with `verbose` the start and end of each step."""
-    log_by(ConsoleHandler(console), logging.INFO if verbose else logging.WARNING)
+def log_to_stderr(*, verbose: bool) -> None:
+    """Print the storefront's log on standard error: warnings, and with `verbose` the start and end of each step."""
+    log_by(_StderrHandler(), logging.INFO if verbose else logging.WARNING)
 
 
 def log_by(handler: logging.Handler, level: int) -> None:
@@ -60,6 +67,8 @@ def log_by(handler: logging.Handler, level: int) -> None:
 
 def print_indented(console: Console, text: str, style: str = "", indent: int = 3) -> None:
     """Print a text, wrapped and indented, without spaces at the end of its lines."""
+    from rich.text import Text
+
     for line in Text(text, style).wrap(console, max(console.width - indent, 20)):
         line.rstrip()
         console.print(Text(" " * indent) + line, soft_wrap=True)

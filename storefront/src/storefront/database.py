@@ -42,11 +42,14 @@ REPLICATION_PAUSE = 0.05
 CATALOGUE_CHANNEL = "storefront_catalogue"
 """The channel on which a command tells that it may have changed the catalogue, if there are replicas."""
 
-AnyPool: TypeAlias = headrace.Pool | headrace.cluster.View[headrace.Record]
+AnyPool: TypeAlias = "headrace.Pool | headrace.cluster.View[headrace.Record]"
 """A pool, or the same methods on the hosts of a cluster."""
 
-Executor: TypeAlias = headrace.Connection | AnyPool
-"""An object that can run a single statement."""
+Executor: TypeAlias = "headrace.Connection | AnyPool"
+"""An object that can run a single statement.
+
+The names are in quotes, because a command that uses one connection does not import pools and clusters.
+"""
 
 _DATABASE_PARAMETERS = ("dbname", "database")
 
@@ -220,11 +223,11 @@ async def open_database(
 @asynccontextmanager
 async def leased(executor: Executor) -> AsyncIterator[headrace.Connection]:
     """Lease a connection of a pool for the time of a `with` block. A connection is passed on as it is."""
-    if isinstance(executor, headrace.Pool | headrace.cluster.View):
+    if isinstance(executor, headrace.Connection):
+        yield executor
+    else:
         async with executor.acquire() as connection:
             yield connection
-    else:
-        yield executor
 
 
 @asynccontextmanager

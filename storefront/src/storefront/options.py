@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-import platformdirs
 import typer
 
 from storefront import hints, signals
@@ -64,6 +63,9 @@ VerboseOption = Annotated[
 
 def default_data_dir() -> Path:
     """Return the embedded server's directory if no option names one. It does not depend on the working directory."""
+    # Not needed with --dsn or --data-dir.
+    import platformdirs
+
     return platformdirs.user_data_path("storefront", appauthor=False)
 
 

@@ -18,7 +18,7 @@ import headrace
 from storefront import catalogue, formats, hints
 from storefront.batch import WINDOW, ProductBatch, Strategy, answer, run_on_hosts
 from storefront.checkpoint import Tally
-from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr
+from storefront.console import exit_on_broken_pipe, log_to_stderr, print_json, stderr
 from storefront.database import POOL_SIZE, open_database
 from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
 from storefront.formats import Compression, FileType, Format
@@ -84,7 +84,7 @@ def batch(
     Exit status 3: the batch is complete, but some products were not found.
     Exit status 1: the batch was interrupted; continue it with --resume.
     """
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     source = None if file == Path("-") else file
     target = None if output is None or output == Path("-") else output
     chosen, compression = formats.output_type(target, output_format)

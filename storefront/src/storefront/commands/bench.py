@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from storefront import benchmark, figures
-from storefront.console import log_to, print_json, stderr, stdout
+from storefront.console import log_to_stderr, print_json, stderr, stdout
 from storefront.database import POOL_SIZE, open_connection
 from storefront.errors import UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
@@ -66,7 +66,7 @@ def bench(
 
     If --dsn names several hosts, the ways are measured at the primary, and then the look-ups of one server, two, more.
     """
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     is_document = json is not None and str(json) == "-"
     for path in (None if is_document else json, picture):
         if path is not None and not path.absolute().parent.is_dir():

@@ -12,7 +12,7 @@ import headrace
 from storefront import brands
 from storefront.catalogue import MAX_ID
 from storefront.catalogue_file import mistake_in_name
-from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
+from storefront.console import exit_on_broken_pipe, log_to_stderr, print_json, stdout
 from storefront.database import open_connection, open_reader
 from storefront.errors import StorefrontError, UsageError, reason
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
@@ -29,7 +29,7 @@ def list_(
     verbose: VerboseOption = False,
 ) -> None:
     """List all brands by name, with the number of their products."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
 
     async def work(target: str) -> list[headrace.Record]:
         async with open_reader(target) as executor:
@@ -61,7 +61,7 @@ def add(
     verbose: VerboseOption = False,
 ) -> None:
     """Add brands in one transaction. A name that already exists rolls all of them back."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     if roll_back and not by_hand:
         raise UsageError("--roll-back requires --by-hand")
     names = [_checked(name) for name in names]
@@ -91,7 +91,7 @@ def add_with_color(
     verbose: VerboseOption = False,
 ) -> None:
     """Add a brand, and a colour inside a savepoint. If the colour's id is taken, the brand is added without it."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     name, color_name = _checked(name), _checked(color_name, "a colour's")
 
     async def work(target: str) -> brands.BrandWithColor:
@@ -116,7 +116,7 @@ def rename(
     verbose: VerboseOption = False,
 ) -> None:
     """Rename a brand. Its products stay with it."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     new_name = _checked(new_name)
 
     async def work(target: str) -> int:
@@ -138,7 +138,7 @@ def remove(
     verbose: VerboseOption = False,
 ) -> None:
     """Remove a brand. A brand that has products is refused, unless they are given to another one."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     if name == move_products_to:
         raise UsageError("--move-products-to names the brand that is to be removed")
 

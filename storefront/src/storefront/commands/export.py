@@ -9,7 +9,7 @@ import typer
 
 from storefront import formats, stream
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER
-from storefront.console import exit_on_broken_pipe, log_to, stderr
+from storefront.console import exit_on_broken_pipe, log_to_stderr
 from storefront.database import leased, open_reader
 from storefront.formats import Format
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, QuietOption, VerboseOption, run_on_server
@@ -53,7 +53,7 @@ def export(
 
     The output is CSV, NDJSON or Parquet, compressed if its name ends in .gz or .zst.
     """
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     path = None if output is None or output == Path("-") else output
     chosen, compression = formats.output_type(path, output_format)
 

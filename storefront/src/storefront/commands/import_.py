@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from storefront.catalogue_file import CatalogueFile, RefusedLine, parse_file_type
-from storefront.console import log_to, print_json, stderr
+from storefront.console import log_to_stderr, print_json, stderr
 from storefront.database import open_connection
 from storefront.errors import ExitStatus, UsageError
 from storefront.importing import ImportReport, import_catalogue
@@ -65,7 +65,7 @@ def import_(
     Exit status 0: every line was imported.
     Exit status 3: the import is complete, but some lines were refused.
     """
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     path = None if str(file) == "-" else file
     file_type = None if file_format is None else parse_file_type(file_format)
     if refused == Path("-"):

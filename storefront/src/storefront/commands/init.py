@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from storefront.console import log_to, print_json, stderr
+from storefront.console import log_to_stderr, print_json
 from storefront.database import create_database, open_connection
 from storefront.options import (
     DATA_DIR,
@@ -35,7 +35,7 @@ def init(
     verbose: VerboseOption = False,
 ) -> None:
     """Create the database and its tables. Running it twice is harmless."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
 
     created = False
     statements: list[dict[str, str]] = []

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from storefront import loading
-from storefront.console import log_to, print_json, stderr
+from storefront.console import log_to_stderr, print_json, stderr
 from storefront.database import open_connection
 from storefront.options import (
     DATA_DIR,
@@ -45,7 +45,7 @@ def load(
     verbose: VerboseOption = False,
 ) -> None:
     """Load random sample data in one transaction: all of it or nothing."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     sample = Sample(brand_count, product_count, sku_count, seed, read_words(words))
 
     async def work(target: str) -> loading.Loaded:

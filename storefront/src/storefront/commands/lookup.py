@@ -11,7 +11,7 @@ from rich.table import Table
 
 import headrace
 from storefront import catalogue
-from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
+from storefront.console import exit_on_broken_pipe, log_to_stderr, print_json, stdout
 from storefront.database import open_reader
 from storefront.errors import StorefrontError, UnknownProductError, UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
@@ -38,7 +38,7 @@ def lookup(
     verbose: VerboseOption = False,
 ) -> None:
     """Show the SKUs of products, with size and colour by name. All look-ups run at once on one connection."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     if csv and json:
         raise UsageError("--csv and --json contradict each other")
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from storefront import partners
-from storefront.console import log_to, print_json, stderr, stdout
+from storefront.console import log_to_stderr, print_json, stdout
 from storefront.database import open_connection
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
 from storefront.service_schema import create_service_tables
@@ -35,7 +35,7 @@ def add(
     verbose: VerboseOption = False,
 ) -> None:
     """Add a partner and show its key, once. A partner whose key was revoked gets a new one."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
 
     async def work(target: str) -> partners.NewPartner:
         async with open_connection(target) as connection:
@@ -65,7 +65,7 @@ def list_all(
     verbose: VerboseOption = False,
 ) -> None:
     """List all partners with their limits. The keys themselves are stored nowhere."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
 
     async def work(target: str) -> list[partners.PartnerEntry]:
         async with open_connection(target) as connection:
@@ -114,7 +114,7 @@ def revoke(
     verbose: VerboseOption = False,
 ) -> None:
     """Revoke a partner's key. Its requests are refused and its running batches end within 5 seconds."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
 
     async def work(target: str) -> None:
         async with open_connection(target) as connection:

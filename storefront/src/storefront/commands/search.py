@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 import headrace
-from storefront.console import exit_on_broken_pipe, log_to, print_json, stderr, stdout
+from storefront.console import exit_on_broken_pipe, log_to_stderr, print_json, stdout
 from storefront.database import open_reader
 from storefront.errors import ExitStatus
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, JsonOption, VerboseOption, run_on_server
@@ -35,7 +35,7 @@ def search(
     Exit status 0: something was found.
     Exit status 1: nothing was found.
     """
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     text = " ".join(words)
     parse_words(text)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from storefront.console import log_to, stderr
+from storefront.console import log_to_stderr
 from storefront.database import POOL_SIZE
 from storefront.errors import StorefrontError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
@@ -49,7 +49,7 @@ def serve(
     verbose: VerboseOption = False,
 ) -> None:
     """Serve the catalogue over HTTP until Ctrl-C or SIGTERM. Running answers are finished within the grace time."""
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
     try:
         from storefront.service import server
         from storefront.service.settings import ServiceSettings

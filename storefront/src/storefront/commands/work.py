@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from storefront.console import log_to, stderr
+from storefront.console import log_to_stderr
 from storefront.database import POOL_SIZE, open_database
 from storefront.jobs import JobLimits, Worker, WorkerSettings
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
@@ -33,7 +33,7 @@ def work(
     At the end, unfinished jobs are given back at once, and other workers continue them. If this is killed, they do so
     when its claims are over, after half a minute. No line is answered twice or left out.
     """
-    log_to(stderr(), verbose=verbose)
+    log_to_stderr(verbose=verbose)
 
     async def run(target: str) -> None:
         async with open_database(target, size=pool_size) as database:
