@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,43 @@ def test_a_killed_server_starts_again(cluster: Path) -> None:
     assert (cluster / "data" / "postmaster.pid").exists()
     with EmbeddedServer(cluster) as again:
         assert ask(again, "SELECT 1") == 1
+
+
+@linux
+def test_a_killed_server_has_all_that_was_committed(cluster: Path) -> None:
+    with EmbeddedServer(cluster) as server:
+        assert server.pid is not None
+        for number in range(20):
+            ask(server, f"CREATE TABLE committed_{number} ()")
+        os.kill(server.pid, signal.SIGKILL)
+    with EmbeddedServer(cluster) as again:
+        assert ask(again, "SELECT count(*) FROM pg_class WHERE relname LIKE 'committed%'") == 20
+
+
+@linux
+def test_a_server_starts_once_all_processes_of_a_killed_one_have_ended(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, pid = command(cluster)
+    left = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    os.kill(left, signal.SIGSTOP)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
+    end(process)
+    server, pause = EmbeddedServer(cluster), time.sleep
+
+    def continue_before_the_launch(seconds: float) -> None:
+        if server._launcher is None:
+            os.kill(left, signal.SIGCONT)
+        pause(seconds)
+
+    monkeypatch.setattr("time.sleep", continue_before_the_launch)
+    try:
+        with server:
+            assert ask(server, "SELECT 1") == 1
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(left, signal.SIGCONT)
 
 
 @linux

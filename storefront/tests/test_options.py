@@ -71,10 +71,12 @@ def test_an_ephemeral_server_leaves_nothing(
 def test_suggested_command_lines_use_the_same_embedded_server(run: Callable[..., Result], where: list[str]) -> None:
     for expected in ("init", "load"):
         refused = run("bench", "-n", "5", *where)
-        assert refused.exit_code == 1
+        assert refused.exit_code == 1, refused.output
         assert suggested(refused.stderr)[0] == expected
-        assert run(*suggested(refused.stderr)).exit_code == 0
-    assert run("lookup", "5", *where).exit_code == 0
+        done = run(*suggested(refused.stderr))
+        assert done.exit_code == 0, done.output
+    found = run("lookup", "5", *where)
+    assert found.exit_code == 0, found.output
 
 
 def test_suggested_command_lines_about_partners_work(run: Callable[..., Result], dsn: str) -> None:

@@ -59,10 +59,9 @@ _running_launchers: list[subprocess.Popen[bytes] | None] = []
 SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
-    # The sample data can be loaded again, so commits do not wait for an fsync. A crash of the machine may destroy the
-    # cluster.
+    # The sample data can be loaded again, so nothing waits for a disk. A crash of the machine may destroy the cluster.
+    # A server that is killed loses nothing: synchronous_commit is on, so the log of a commit is in the system's cache.
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     # With the default, posix, a killed server leaves files in /dev/shm. With mmap they are in the data directory.
     "dynamic_shared_memory_type": "mmap",
@@ -360,6 +359,8 @@ class EmbeddedServer:
         if (left := self._postmaster()) is not None:
             # Its launcher was killed, so it is shutting down.
             self._end(left)
+        elif (self.data / "postmaster.pid").exists():
+            self._wait_for_processes()
         # PostgreSQL might take a process whose number is in an old file for a server, and refuse to start: that of a
         # killed server, or of the one that runs in a directory of which this is a copy.
         for left_behind in (self.data / "postmaster.pid", *self._socket.glob(f".s.PGSQL.{PORT}*")):
@@ -400,6 +401,25 @@ class EmbeddedServer:
                     return
                 time.sleep(0.02)
         raise EmbeddedServerError(f"the embedded server, process {pid}, does not stop: kill it by hand")
+
+    def _wait_for_processes(self) -> None:
+        """Wait for the processes of a server whose postmaster was killed. They end by themselves.
+
+        PostgreSQL refuses to start as long as one of them has the shared memory. It says so if that takes too long.
+        """
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while self._has_processes() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _has_processes(self) -> bool:
+        """Return whether a process runs in the directory of the cluster, as all of a server do. Known on Linux only."""
+        data = os.path.realpath(self.data)
+        for process in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
+            # It may have ended meanwhile, or belong to another user.
+            with suppress(OSError):
+                if os.readlink(process / "cwd") == data:
+                    return True
+        return False
 
     def _socket_directory_setting(self) -> str:
         """Return the directory of the socket as a setting. A long path is given relative to the data directory."""

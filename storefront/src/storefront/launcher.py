@@ -30,8 +30,9 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
-from types import FrameType
+from contextlib import suppress
 
 # From <linux/prctl.h>, <linux/capability.h> and <linux/securebits.h>.
 PR_SET_PDEATHSIG = 1
@@ -124,36 +125,27 @@ def execute(command: list[str], *, parent: int) -> None:
     os.execv(command[0], command)
 
 
-class _ProgramEndedError(Exception):
-    """The program has ended by itself."""
-
-
 def supervise(command: list[str], users: int) -> int:
     """Run a program until it ends or nobody uses it any more. Return its exit status."""
-
-    def raise_ended(signum: int, frame: FrameType | None) -> None:
-        raise _ProgramEndedError
-
+    # If it was ignored, which is inherited, the program's exit status would not be kept.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     launcher = os.getpid()
-    signal.signal(signal.SIGCHLD, raise_ended)
-    # The program may end before its process id is known.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     program = os.fork()
     if program == 0:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         # The lock would be held for as long as the program has the file open.
         os.set_inheritable(users, False)
         _execute_or_exit(command, launcher)
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+
+    def end_without_users() -> None:
         fcntl.flock(users, fcntl.LOCK_EX)
-        for request in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            os.kill(program, request)
-            time.sleep(STOP_TIMEOUT)
-    except _ProgramEndedError:
-        pass
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with suppress(ProcessLookupError):
+            for request in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                os.kill(program, request)
+                time.sleep(STOP_TIMEOUT)
+
+    # Two threads, because a signal that tells of the program's end is lost if it comes right before the wait for the
+    # lock. The thread that has forked lives as long as this process: the program ends with it (PR_SET_PDEATHSIG).
+    threading.Thread(target=end_without_users, daemon=True).start()
     return os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
 
 
