@@ -49,10 +49,10 @@ TYPED := src/headrace storefront/src/storefront tools bench conftest.py $(wildca
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test cluster-tests check coverage fuzz soak asan bench docs dist build format clean distclean $(CHECKS)
+.PHONY: help demo test cluster-tests sqlalchemy-tests check coverage fuzz soak asan bench docs dist build format clean distclean $(CHECKS)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready-demo $(BUILT) ## Build headrace and run the storefront on a PostgreSQL of its own
 	@TMPDIR=$(CURDIR)/build $(BIN)/storefront demo --ephemeral $(DEMO_ARGS)
@@ -65,6 +65,11 @@ cluster-tests: $(VENV)/ready-test $(BUILT) ## Test failovers by pg_auto_failover
 
 check: $(VENV)/ready-check $(BUILT) ## Check format, lint, language, types, layers, stubs and generated code
 	@$(MAKE) --no-print-directory --keep-going $(CHECKS)
+
+sqlalchemy-tests: $(VENV)/ready-test $(BUILT) ## Test the dialect with the oldest SQLAlchemy that it works with
+	@version=$$($(BIN)/python -c 'import headrace.sqlalchemy as s; print(*s.OLDEST, sep=".")') && \
+	$(INSTALL) --no-deps --upgrade --target build/sqlalchemy "sqlalchemy==$$version" && \
+	PYTHONPATH=$(CURDIR)/build/sqlalchemy $(BIN)/python -m pytest $(PARALLEL) tests/sqlalchemy $(SQLALCHEMY_ARGS)
 
 coverage: $(VENV)/ready-coverage ## Measure line coverage of Python and Cython, in build/coverage (some 20 minutes)
 	@$(BIN)/python tools/measure_coverage.py $(COVERAGE_ARGS)

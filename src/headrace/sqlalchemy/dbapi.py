@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from sqlalchemy.connectors.asyncio import AsyncAdapt_terminate
 from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -282,16 +281,13 @@ class ServerSideCursor(Cursor):
         self._cursor = None
 
 
-class Connection(AsyncAdapt_terminate, AdaptedConnection):
+class Connection(AdaptedConnection):
     """A connection of headrace as SQLAlchemy's pool keeps it.
 
     The first statement begins a transaction, as PEP 249 says, unless the isolation level is autocommit.
     """
 
     __slots__ = ("_transaction", "deferrable", "is_returning", "isolation_level", "readonly", "schema_version")
-
-    await_ = staticmethod(await_)
-    """AsyncAdapt_terminate of SQLAlchemy 2.0 calls it."""
 
     def __init__(self, connection: DriverConnection) -> None:
         self._connection: Any = connection
@@ -411,16 +407,19 @@ class Connection(AsyncAdapt_terminate, AdaptedConnection):
         self._transaction = None
         await_(self.guarded(self._connection.close()))
 
-    def _terminate_handled_exceptions(self) -> tuple[type[BaseException], ...]:
-        return (asyncio.CancelledError, OSError, PostgresError, InterfaceError)
-
-    async def _terminate_graceful_close(self) -> None:
+    def terminate(self) -> None:
+        """Close the connection within GRACE seconds, or drop it. Outside of a greenlet nothing can wait: drop it."""
         self._transaction = None
-        await self._connection.close(timeout=GRACE)
-
-    def _terminate_force_close(self) -> None:
-        self._transaction = None
-        self._connection.terminate()
+        if not in_greenlet():
+            self._connection.terminate()
+            return
+        try:
+            await_(asyncio.shield(self._connection.close(timeout=GRACE)))
+        except asyncio.CancelledError:
+            self._connection.terminate()
+            raise
+        except (OSError, PostgresError, InterfaceError):
+            self._connection.terminate()
 
 
 class Module:
