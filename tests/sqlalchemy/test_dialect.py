@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import exc, text
+from sqlalchemy import event, exc, text
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -94,7 +94,11 @@ async def test_options_of_libpq_and_of_headrace_may_stand_in_the_url(make_engine
         ("statement_cache_size=many", exc.ArgumentError, "option statement_cache_size in the URL: .*'many'"),
         ("single_server=perhaps", exc.ArgumentError, "expected true or false, got 'perhaps'"),
         ("colour=blue", exc.InterfaceError, 'unknown connection option "colour"'),
+        ("colour=blue", exc.InterfaceError, "server_settings"),
         ("sslmode=perhaps", exc.InterfaceError, "sslmode"),
+        ("ssl=require", exc.InterfaceError, 'Write "sslmode"'),
+        ("prepared_statement_cache_size=0", exc.ArgumentError, "give statement_cache_size"),
+        ("async_fallback=true", exc.ArgumentError, "leave it out"),
     ],
 )
 async def test_a_wrong_option_in_the_url_says_which(
@@ -103,6 +107,82 @@ async def test_a_wrong_option_in_the_url_says_which(
     with pytest.raises(error, match=message):
         async with make_engine(query).connect():
             pass
+
+
+async def test_options_of_the_asyncpg_dialect_in_connect_args_are_refused_with_the_remedy(
+    make_engine: MakeEngine,
+) -> None:
+    engine = make_engine(connect_args={"prepared_statement_name_func": lambda: "name"})
+    with pytest.raises(exc.ArgumentError, match="no option prepared_statement_name_func: leave it out"):
+        await engine.connect()
+
+
+def arguments(url: str) -> tuple[list[Any], dict[str, Any]]:
+    """What headrace.connect() is called with for a URL, but for what the dialect adds to each."""
+    positional, keywords = create_async_engine(url).dialect.create_connect_args(sa.make_url(url))
+    for name in ("json", "max_cacheable_statement_size"):
+        del keywords[name]
+    return list(positional), dict(keywords)
+
+
+@pytest.mark.parametrize(
+    ("url", "keywords"),
+    [
+        ("ann:p%40ss%2F+ %25@db.example:5433/shop", {
+            "user": "ann", "password": "p@ss/+ %", "host": "db.example", "port": 5433, "database": "shop",
+        }),
+        ("/shop?host=one:5432&host=two:5433", {"host": ["one", "two"], "port": ["5432", "5433"], "database": "shop"}),
+        ("/shop?host=one:5433,two", {"host": ["one", "two"], "port": ["5433", ""], "database": "shop"}),
+        ("db.example:5432/shop?host=one:5433", {"host": ["one"], "port": ["5433"], "database": "shop"}),
+        ("/shop?direct_tls=true&timeout=2.5", {"direct_tls": True, "timeout": 2.5, "database": "shop"}),
+        ("/shop?host=[fe80::1]:5433&host=[::1]:5434", {
+            "host": ["fe80::1", "::1"], "port": ["5433", "5434"], "database": "shop",
+        }),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_url_are_the_arguments_of_connect(url: str, keywords: dict[str, Any]) -> None:
+    assert arguments(f"postgresql+headrace://{url}") == ([], keywords)
+
+
+@pytest.mark.parametrize(
+    ("url", "dsn", "keywords"),
+    [
+        ("/shop?options=-c%20work_mem%3D3MB", "postgresql://?options=-c%20work_mem%3D3MB", {"database": "shop"}),
+        ("/shop?application_name=a%26b%2Bc", "postgresql://?application_name=a%26b%2Bc", {"database": "shop"}),
+        ("ann@/shop?user=bob&dbname=other", "postgresql://?user=bob&dbname=other", {}),
+        ("one:5432/shop?host=/run/pg&port=5433", "postgresql://?host=%2Frun%2Fpg&port=5433", {"database": "shop"}),
+        ("/shop?host=one&host=two", "postgresql://?host=one%2Ctwo", {"database": "shop"}),
+    ],
+)
+def test_options_of_libpq_in_a_url_keep_their_values(url: str, dsn: str, keywords: dict[str, Any]) -> None:
+    assert arguments(f"postgresql+headrace://{url}") == ([dsn], keywords)
+
+
+def test_ports_are_given_in_one_way_only() -> None:
+    with pytest.raises(exc.ArgumentError, match="leave out one of them"):
+        create_async_engine("postgresql+headrace:///shop?host=one:5432&port=5433")
+
+
+async def test_hosts_with_ports_in_the_url_are_connected_to(make_engine: MakeEngine, server: Cluster) -> None:
+    engine = make_engine()
+    url = engine.url.set(host=None, port=None).update_query_dict(
+        {"host": ("127.0.0.1:1", f"127.0.0.1:{server.port}"), "options": "-c work_mem=3MB"}
+    )
+    other = create_async_engine(url.difference_update_query(["port"]))
+    async with other.connect() as connection:
+        assert await connection.scalar(text("SHOW work_mem")) == "3MB"
+    await other.dispose()
+
+
+async def test_a_listener_sees_and_changes_the_parts_of_the_url(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def name(dialect: Any, record: Any, arguments: list[Any], keywords: dict[str, Any]) -> None:
+        keywords["server_settings"] = {"application_name": f"for {keywords['database']}"}
+
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SHOW application_name")) == f"for {engine.url.database}"
 
 
 async def test_a_database_that_does_not_exist_is_an_operational_error(engine: AsyncEngine) -> None:
@@ -181,6 +261,37 @@ async def test_many_inserts_are_one_request(engine: AsyncEngine) -> None:
         statement = sa.insert(Item).returning(Item.id)
         await connection.execute(statement, [{"name": f"item {number}"} for number in range(1000)])
         assert raw._driver.request_count - before == 1
+
+
+async def test_inserts_of_many_rows_of_values_if_the_engine_says_so(
+    make_engine: MakeEngine, engine: AsyncEngine
+) -> None:
+    special = make_engine(use_insertmanyvalues=True)
+    rows = [{"name": f"item {number}"} for number in range(1000)]
+    async with special.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        statement = sa.insert(Item).returning(Item.name, sort_by_parameter_order=True)
+        for _ in range(2):
+            before = raw._driver.request_count
+            made = await connection.execute(statement, rows)
+            assert [row.name for row in made] == [row["name"] for row in rows]
+            requests = raw._driver.request_count - before
+            await connection.rollback()
+        assert requests == 1
+
+
+async def test_a_long_statement_is_prepared_once(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        query = sa.select(Item.id).where(Item.id.in_(range(5000)))
+        await connection.execute(query)
+        before = raw._driver.request_count
+        await connection.execute(query)
+        assert raw._driver.request_count - before == 1
+        prepared = await connection.scalar(
+            text("SELECT count(*) FROM pg_prepared_statements WHERE length(statement) > 50000")
+        )
+        assert prepared == 1
 
 
 async def test_objects_are_flushed_with_their_ids(engine: AsyncEngine) -> None:
@@ -333,6 +444,32 @@ async def test_a_connection_that_goes_back_does_not_wait_for_the_rollback(engine
         raw = (await connection.get_raw_connection()).driver_connection
         await connection.execute(text("SELECT 1"))
     assert raw._driver.pending == 1
+
+
+async def test_a_session_that_is_closed_does_not_wait_for_the_rollback(engine: AsyncEngine) -> None:
+    async with AsyncSession(engine) as session:
+        raw = (await (await session.connection()).get_raw_connection()).driver_connection
+        await session.execute(text("SELECT 1"))
+    assert raw._driver.pending == 1
+    async with AsyncSession(engine) as session:
+        await session.execute(text("SELECT 1"))
+        await session.rollback()
+        assert raw._driver.pending == 0
+
+
+async def test_a_closed_session_is_rolled_back_ahead_of_the_connection_s_next_user(make_engine: MakeEngine) -> None:
+    engine = make_engine(pool_size=1, max_overflow=0)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(Base.metadata.create_all)
+    for _ in range(3):
+        async with AsyncSession(engine) as session:
+            session.add(Item(name="lost"))
+            await session.flush()
+            async with session.begin_nested():
+                session.add(Item(name="lost too"))
+        async with AsyncSession(engine) as session:
+            assert (await session.scalars(sa.select(Item.name))).all() == []
 
 
 async def test_a_program_that_blocks_its_loop_finds_the_locks_gone(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import event, exc
 from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
 from sqlalchemy.engine import Connection as EngineConnection
+from sqlalchemy.engine import RootTransaction
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from headrace import exceptions
@@ -39,6 +43,7 @@ def _flag(text: str) -> bool:
 
 OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "command_timeout": float,
+    "direct_tls": _flag,
     "max_cacheable_statement_size": int,
     "max_cached_statement_lifetime": int,
     "max_pipeline": int,
@@ -48,10 +53,42 @@ OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
 }
 """The options of `headrace.connect()` that may stand in a URL, beside those of libpq."""
 
+ALIASES: Final[Mapping[str, str]] = {"dbname": "database"}
+"""The libpq option of a URL -> the part of a URL that it replaces, if that has another name."""
+
+FOREIGN: Final[Mapping[str, str]] = {
+    "async_fallback": "leave it out; the dialect is for create_async_engine()",
+    "prepared_statement_cache_size": "give statement_cache_size, the size of the only cache",
+    "prepared_statement_name_func": 'leave it out; behind PgBouncer give connect_args={"statement_cache_size": 0}',
+}
+"""The options of SQLAlchemy's asyncpg dialect that this one does not have -> the remedy."""
+
+HOST_AND_PORT: Final = re.compile(r"\[?(?P<host>(?<=\[)[^\]]+(?=\])|[^\[\]:/]+)\]?:(?P<port>\d+)")
+"""A host and its port, in the form that SQLAlchemy's dialects take in a URL: `?host=one:5432&host=two:5433`."""
+
 
 def as_is(value: Any) -> Any:
     """Return the value: SQLAlchemy makes the text of a JSON value itself."""
     return value
+
+
+def refuse_foreign(names: Iterable[str]) -> None:
+    """Raise ArgumentError for an option of SQLAlchemy's asyncpg dialect that this one does not have."""
+    for name in names:
+        if name in FOREIGN:
+            raise exc.ArgumentError(f"the dialect postgresql+headrace has no option {name}: {FOREIGN[name]}")
+
+
+def hosts_and_ports(values: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """Return the hosts and ports of `?host=one:5432&host=two:5433`; None if no host has a port."""
+    hosts = [host for value in values for host in value.split(",")]
+    found = [HOST_AND_PORT.fullmatch(host) for host in hosts]
+    if not any(found):
+        return None
+    return (
+        [match["host"] if match else host for host, match in zip(hosts, found, strict=True)],
+        [match["port"] if match else "" for match in found],
+    )
 
 
 class ExecutionContext(PGExecutionContext):
@@ -123,23 +160,37 @@ class HeadraceDialect(PGDialect):
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments of `headrace.connect()` for a URL.
 
-        A URL may have the options of libpq, and those in OPTIONS. Raises ArgumentError for a malformed value;
-        connecting raises ClientConfigurationError for an option that does not exist.
+        A URL may have the options of libpq, and those in OPTIONS. Raises ArgumentError for a malformed value, and for
+        an option of the asyncpg dialect; connecting raises InterfaceError for an option that does not exist.
         """
-        options: dict[str, Any] = {}
-        rest: dict[str, Any] = {}
+        refuse_foreign(url.query)
+        options: dict[str, Any] = url.translate_connect_args(username="user")
+        rest: dict[str, str] = {}
         for name, value in url.query.items():
-            text = value if isinstance(value, str) else ",".join(value)
-            if name not in OPTIONS:
-                rest[name] = text
-                continue
-            try:
-                options[name] = OPTIONS[name](text)
-            except ValueError as error:
-                raise exc.ArgumentError(f"option {name} in the URL: {error}, got {text!r}") from error
+            texts = [value] if isinstance(value, str) else list(value)
+            if name == "host" and (found := hosts_and_ports(texts)) is not None:
+                if "port" in url.query:
+                    raise exc.ArgumentError("the URL gives ports by port= and beside the hosts: leave out one of them")
+                options["host"], options["port"] = found
+            elif name not in OPTIONS:
+                rest[name] = ",".join(texts)
+                options.pop(ALIASES.get(name, name), None)
+            else:
+                try:
+                    options[name] = OPTIONS[name](texts[-1])
+                except ValueError as error:
+                    raise exc.ArgumentError(f"option {name} in the URL: {error}, got {texts[-1]!r}") from error
+        # A long list of IN is many kilobytes, and the same text each time: prepare it once, as every dialect does.
+        options.setdefault("max_cacheable_statement_size", 0)
         options["json"] = (self._json_deserializer or json.loads, as_is)
-        plain = url.set(drivername="postgresql", query=rest)
-        return [plain.render_as_string(hide_password=False)], options
+        # Keywords would do, but for a name that does not exist the reader of DSNs says what may be meant.
+        dsn = "postgresql://?" + "&".join(f"{quote(name, '')}={quote(text, '')}" for name, text in rest.items())
+        return [dsn] if rest else [], options
+
+    def connect(self, *cargs: Any, **cparams: Any) -> Any:
+        """Open a connection. Raises ArgumentError for an option of the asyncpg dialect in `connect_args`."""
+        refuse_foreign(cparams)
+        return super().connect(*cargs, **cparams)
 
     def on_connect(self) -> Callable[[Any], Any] | None:
         """Return the function for new connections: `native_inet_types=False` turns inet and cidr into texts."""
@@ -240,6 +291,17 @@ def replace_lost(dbapi_connection: Any, record: Any, proxy: Any) -> None:
         raise exc.DisconnectionError("the connection was lost while it was in the pool")
 
 
+class ReturningTransaction(RootTransaction):
+    """SQLAlchemy's transaction, whose close() does not wait for the ROLLBACK. A session that is closed calls it."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Roll back, unless the transaction has ended."""
+        with returning(self.connection):
+            super().close()
+
+
 class ReturningConnection(EngineConnection):
     """SQLAlchemy's connection, whose close() does not wait for the ROLLBACK of the transaction that is left open.
 
@@ -248,16 +310,26 @@ class ReturningConnection(EngineConnection):
 
     def close(self) -> None:
         """Give the connection back to the pool."""
-        fairy = self._dbapi_connection
-        adapter = getattr(fairy, "dbapi_connection", None)
-        if not isinstance(adapter, Connection):
+        with returning(self):
             super().close()
-            return
-        adapter.is_returning = True
-        try:
-            super().close()
-        finally:
-            adapter.is_returning = False
+
+    def begin(self) -> RootTransaction:
+        """Begin a transaction. Raises InvalidRequestError if there is one."""
+        return ReturningTransaction(self) if self.get_transaction() is None else super().begin()
+
+
+@contextmanager
+def returning(connection: EngineConnection) -> Iterator[None]:
+    """Have nobody wait for a ROLLBACK within the block."""
+    adapter = getattr(connection._dbapi_connection, "dbapi_connection", None)
+    if not isinstance(adapter, Connection):  # the connection is closed or lost
+        yield
+        return
+    before, adapter.is_returning = adapter.is_returning, True
+    try:
+        yield
+    finally:
+        adapter.is_returning = before
 
 
 def _end_prepared(connection: Any, command: str, xid: str) -> None:
