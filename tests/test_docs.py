@@ -237,6 +237,18 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
+@pytest.mark.parametrize("page", [page for page in documents() if page.startswith(("docs/howto/", "docs/tutorial"))])
+def test_a_page_to_follow_imports_what_it_uses(page: str) -> None:
+    """A reader copies its pieces into a file, from the first on."""
+    imported = set()
+    for piece in PYTHON.findall((ROOT / page).read_text(encoding="utf-8")):
+        flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        nodes = list(ast.walk(compile(piece, page, "exec", flags)))
+        imported |= {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
+        used = {node.id for node in nodes if isinstance(node, ast.Name)} & {"asyncio", "headrace"}
+        assert used <= imported, piece
+
+
 @pytest.mark.parametrize("page", documents())
 async def test_page(
     page: str, shop: Secure, opened: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
