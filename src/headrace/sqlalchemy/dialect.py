@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -298,8 +297,7 @@ class ReturningTransaction(RootTransaction):
 
     def close(self) -> None:
         """Roll back, unless the transaction has ended."""
-        with returning(self.connection):
-            super().close()
+        returning(self.connection, super().close)
 
 
 class ReturningConnection(EngineConnection):
@@ -310,24 +308,22 @@ class ReturningConnection(EngineConnection):
 
     def close(self) -> None:
         """Give the connection back to the pool."""
-        with returning(self):
-            super().close()
+        returning(self, super().close)
 
     def begin(self) -> RootTransaction:
         """Begin a transaction. Raises InvalidRequestError if there is one."""
         return ReturningTransaction(self) if self.get_transaction() is None else super().begin()
 
 
-@contextmanager
-def returning(connection: EngineConnection) -> Iterator[None]:
-    """Have nobody wait for a ROLLBACK within the block."""
+def returning(connection: EngineConnection, close: Callable[[], None]) -> None:
+    """Call a method that closes, and have nobody wait for the ROLLBACK in it."""
     adapter = getattr(connection._dbapi_connection, "dbapi_connection", None)
     if not isinstance(adapter, Connection):  # the connection is closed or lost
-        yield
+        close()
         return
     before, adapter.is_returning = adapter.is_returning, True
     try:
-        yield
+        close()
     finally:
         adapter.is_returning = before
 
