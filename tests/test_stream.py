@@ -315,7 +315,7 @@ async def test_in_a_transaction_other_queries_run_between_its_rows(conn: headrac
 async def test_it_takes_along_a_begin_that_was_put_off(conn: headrace.Connection) -> None:
     async with conn.transaction():
         assert [row[0] async for row in conn.stream("SELECT pg_current_xact_id()::text = pg_current_xact_id()::text")]
-        assert conn._driver.session.status == "T"
+        assert conn._driver.session.commands.status == "T"
 
 
 async def test_behind_the_end_of_its_transaction_it_cannot_go_on(conn: headrace.Connection) -> None:

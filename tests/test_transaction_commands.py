@@ -332,7 +332,7 @@ async def test_whatever_comes_first_is_inside_the_transaction(
     await transaction.start()
     assert conn.is_in_transaction()
     await FIRST[first](conn)
-    assert conn._driver.session.status == "T"
+    assert conn._driver.session.commands.status == "T"
     assert await conn.fetchval("SHOW transaction_isolation") == "serializable"
     await transaction.rollback()
     assert not conn.is_in_transaction()
@@ -552,14 +552,14 @@ async def test_a_first_statement_that_is_cancelled_before_it_is_sent(connect: Co
     await running
     await transaction.commit()
     assert not conn.is_in_transaction()
-    assert conn._driver.session.status == "I"
+    assert conn._driver.session.commands.status == "I"
     assert conn._driver.request_count == asked
     await conn._driver.drain()
 
 
 async def test_begin_by_text_is_as_ever(conn: headrace.Connection, table: str) -> None:
     await conn.execute("BEGIN")
-    assert conn._driver.session.status == "T"
+    assert conn._driver.session.commands.status == "T"
     with pytest.raises(headrace.InterfaceError, match="manually started transaction"):
         await conn.transaction().start()
     await conn.execute("INSERT INTO t VALUES (1)")
@@ -573,7 +573,7 @@ async def test_a_reset_forgets_a_begin_that_was_not_sent(conn: headrace.Connecti
     await transaction.start()
     await conn.reset()
     assert not conn.is_in_transaction()
-    assert conn._driver.session.status == "I"
+    assert conn._driver.session.commands.status == "I"
     with pytest.raises(headrace.InterfaceError, match="no longer open"):
         await transaction.commit()
     async with conn.transaction():
@@ -588,7 +588,7 @@ async def test_a_reset_while_the_first_statement_is_under_way(conn: headrace.Con
     reset = asyncio.create_task(conn.reset())
     await insert
     await reset
-    assert conn._driver.session.status == "I"
+    assert conn._driver.session.commands.status == "I"
 
 
 @pytest.mark.parametrize("used", [True, False])

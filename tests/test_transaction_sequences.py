@@ -370,7 +370,7 @@ class Life:
         elif kind == "prepare":
             # It is described, and then executed.
             call = connection.execute(f"INSERT INTO t VALUES ($1) /* {token} */", token)
-        elif kind == "chain" and session.status == "T" and not session.pending and self.has_just_asked:
+        elif kind == "chain" and session.commands.status == "T" and not session.pending and self.has_just_asked:
             sqls, tokens = (f"{self.chance.choice(['COMMIT', 'ROLLBACK'])} AND CHAIN /* {token} */",), ()
             call = connection.execute(sqls[0])
         else:

@@ -914,7 +914,7 @@ class Connection(Generic[RecordT_co]):
             return True
         if driver.request_count - driver.pending < self._reset_at:
             return False  # the last reply belongs to the lease before
-        return driver.session.status in ("T", "E")
+        return driver.session.commands.status in ("T", "E")
 
     # -- COPY: Pool has the same methods ---------------------------------------------------------------------------
 
@@ -1659,9 +1659,10 @@ class Connection(Generic[RecordT_co]):
         if driver.request_count == self._rollback_sent:
             # It closes the connection if the server refuses it.
             return "I"
-        if driver.pending and (driver.session.status != "I" or driver.session.commands.is_open):
+        commands = driver.session.commands
+        if driver.pending and (commands.status != "I" or commands.is_open):
             await driver.reply(driver.simple_query(""), self._command_timeout)
-        return driver.session.status
+        return commands.status
 
     # -- events: the driver calls these ----------------------------------------------------------------------------
 

@@ -303,11 +303,12 @@ class Transaction:
         if session.unnamed_statements or session.types.pooled:
             # A pooler may give the next request to another backend.
             return False
+        commands = session.commands
         if releases:
             # It cannot fail then, unless a statement such as COMMIT AND CHAIN has ended the block of the savepoint.
-            return session.status == "T" and not session.pending and session.commands.block is self._block
+            return commands.status == "T" and not session.pending and commands.block is self._block
         # In a failed transaction the server's error is raised at once.
-        return session.status != "E"
+        return commands.status != "E"
 
     async def _start_at_once(self, begin: str, end: str) -> None:
         """Send the command that begins it, and wait for the reply. `end` is the command that undoes it."""

@@ -88,9 +88,9 @@ async def is_in_transaction(connection: ConnectionInterface) -> bool:
     The server is asked only if that is unclear.
     """
     driver = connection._driver
-    session = driver.session
-    while not session.is_idle_behind():
-        if session.commands.is_open or session.commands.is_over or not driver.pending:
+    commands = driver.session.commands
+    while not commands.is_idle_behind():
+        if commands.is_open or commands.is_over or not driver.pending:
             return True
         await driver.reply(driver.simple_query(""), connection._timeout(None))
     return False

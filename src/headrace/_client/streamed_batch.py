@@ -149,7 +149,7 @@ class _Batch:
         self._is_queued = True
 
     async def _is_in_transaction(self, connection: ConnectionInterface) -> bool:
-        while not self._driver.session.is_idle_behind():
+        while not self._driver.session.commands.is_idle_behind():
             if await asyncio.create_task(is_in_transaction(connection), context=self._context):
                 return True
         return False

@@ -782,7 +782,7 @@ cdef class Driver(TransportCallbacks):
     @property
     def is_idle(self) -> bool:
         """Return whether no transaction block is open, as the server said last."""
-        return self.session.status_byte == b'I'
+        return self.session.commands.status_byte == b'I'
 
     @property
     def is_closed(self) -> bool:

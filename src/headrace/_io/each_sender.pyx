@@ -92,4 +92,4 @@ cdef class ConnectionSender(EachSender):
         return request
 
     cdef bint in_block(self) except -1:
-        return self.driver.session.in_block() or self.driver.session.commands.is_open
+        return self.driver.session.commands.in_block()

@@ -476,7 +476,7 @@ cdef class Dispatcher(PoolCallbacks):
                 # The read was sent before the replacement of this connection was decided.
                 self.loop.call_soon(self.serve)
             return 0
-        if driver.session.status_byte != b'I' and driver.session.status_byte != 0 and pooled.is_reset:
+        if driver.session.commands.on_server() and pooled.is_reset:
             self.maintenance.quarantine(pooled)
             return 0
         held_back = self.scheduler.holds_back

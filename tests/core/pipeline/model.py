@@ -535,7 +535,7 @@ class Model:
         if session.ended:
             assert session.idle
         else:
-            assert session.status == reference.status
+            assert session.commands.status == reference.status
             assert session.sent.count == reference.in_flight
         for each in list(self._open):
             if not each.given_up:

@@ -85,7 +85,7 @@ def failed_transaction(talk: Conversation) -> Generator[None, None, list[Any]]:
         talk.script("BEGIN; SAVEPOINT s; SELECT 1 / 0"), talk.script("ROLLBACK TO s"), talk.script("COMMIT"),
     ]  # fmt: skip
     yield
-    return [outcome(warm), *map(outcome, calls), talk.session.status]
+    return [outcome(warm), *map(outcome, calls), talk.session.commands.status]
 
 
 def batches(talk: Conversation) -> Generator[None, None, list[Any]]:

@@ -265,7 +265,7 @@ class Conversation:
         """Feed one reply for each request last flushed, but for closes of statements, which are answered of itself."""
         left = iter(replies)
         for word in spelled(self.messages).split():
-            closed = backend.close_complete() + backend.ready_for_query(self.session.status)
+            closed = backend.close_complete() + backend.ready_for_query(self.session.commands.status)
             self.reply(closed if word == "CS" else next(left))
         assert next(left, None) is None, "more replies than requests"
 

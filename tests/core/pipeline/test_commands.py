@@ -97,7 +97,7 @@ def test_a_begin_travels_with_the_first_request_under_one_sync() -> None:
     talk.reply(completed("BEGIN"), rows(7, status="T"))
     assert call.value == [(7,)]
     assert commands.is_open
-    assert talk.session.status == "T"
+    assert talk.session.commands.status == "T"
     assert talk.session.idle
 
 
@@ -171,7 +171,7 @@ def test_a_block_of_one_request_travels_with_its_commit_and_holds_nothing_back()
     talk = echoing()
     batch, commit = alone(talk, [(1,), (2,)])
     assert not talk.session.commands.is_open
-    assert talk.session.is_idle_behind()
+    assert talk.session.commands.is_idle_behind()
     behind = talk.fetch(ECHO, 3)
     assert talk.flush() == "PBEBEBES Q BES"
     execution = rows(0)[: -len(backend.ready_for_query())]
@@ -188,7 +188,7 @@ def test_a_block_of_one_request_that_fails_is_rolled_back_by_its_commit() -> Non
     assert batch.error.sqlstate == "23514"
     assert commit.error.__cause__ is batch.error
     assert behind.value == [(3,)]
-    assert talk.session.is_idle_behind()
+    assert talk.session.commands.is_idle_behind()
 
 
 def test_if_the_begin_of_a_block_of_one_request_is_refused_nothing_of_it_runs() -> None:
@@ -200,7 +200,7 @@ def test_if_the_begin_of_a_block_of_one_request_is_refused_nothing_of_it_runs() 
     assert batch.error.sqlstate == "0A000"
     assert commit.settled
     assert behind.value == [(3,)]
-    assert talk.session.is_idle_behind()
+    assert talk.session.commands.is_idle_behind()
 
 
 def test_a_block_of_one_request_that_is_cancelled_is_signalled_once_its_commit_is_given_up_too() -> None:
@@ -214,26 +214,26 @@ def test_a_block_of_one_request_that_is_cancelled_is_signalled_once_its_commit_i
 def test_whether_a_transaction_is_open_behind_all_that_was_asked() -> None:
     talk = echoing()
     session = talk.session
-    assert session.is_idle_behind()
+    assert session.commands.is_idle_behind()
     talk.fetch(ECHO, 1)
-    assert session.is_idle_behind()
+    assert session.commands.is_idle_behind()
     talk.script("BEGIN")
-    assert not session.is_idle_behind()
+    assert not session.commands.is_idle_behind()
     talk.script("COMMIT")
     # It would have to be known that BEGIN succeeds.
-    assert not session.is_idle_behind()
+    assert not session.commands.is_idle_behind()
     talk.flush()
     talk.reply(rows(1), simple("BEGIN", status="T"))
-    assert session.is_idle_behind()
+    assert session.commands.is_idle_behind()
     talk.script("RESET ALL; UNLISTEN *")
-    assert session.is_idle_behind()
+    assert session.commands.is_idle_behind()
     talk.script("SELECT 1; COMMIT")
-    assert not session.is_idle_behind()
+    assert not session.commands.is_idle_behind()
     talk.flush()
     talk.reply(simple("COMMIT"), simple("UNLISTEN"), simple("COMMIT"))
-    assert session.is_idle_behind()
+    assert session.commands.is_idle_behind()
     session.commands.begin("BEGIN")
-    assert not session.is_idle_behind()
+    assert not session.commands.is_idle_behind()
 
 
 def test_a_savepoint_holds_nothing_back() -> None:
@@ -661,7 +661,7 @@ def test_a_request_with_commands_ahead_is_cancelled_as_one() -> None:
     talk.session.cancellation.delivered()
     talk.reply(completed("BEGIN"), failed("57014", status="E"))
     assert commands.is_open
-    assert talk.session.status == "E"
+    assert talk.session.commands.status == "E"
 
 
 def test_no_signal_is_sent_if_it_could_hit_a_begin_behind_its_target() -> None:

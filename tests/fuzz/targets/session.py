@@ -316,7 +316,7 @@ class SessionStates(Target):
             assert call.settled, f"{call.request} waits for ever"
             failure = call.waiter.error
             assert failure is None or isinstance(failure, EXPECTED), repr(failure)
-        return said, session.status, tuple(type(call.waiter.error).__name__ for call in calls)
+        return said, session.commands.status, tuple(type(call.waiter.error).__name__ for call in calls)
 
     def mutate(self, mutation: Mutation, data: bytes) -> bytes:
         if mutation.below(8) == 0:

@@ -1,4 +1,4 @@
-# The commands of transactions that are put off, and the note of the open block.
+# The commands of transactions that are put off, the note of the open block, and the transaction status.
 
 from headrace._core.pipeline.requests cimport Command, Request
 from headrace._core.pipeline.send_queue cimport SendQueue
@@ -24,7 +24,10 @@ cdef class Commands:
         Statements statements
         readonly Block block      # the open one; None if there is none
         long blocks               # how many there were
+        int status_byte           # the transaction status of the last ReadyForQuery: I, T or E; 0 before
 
+    cdef bint on_server(self) noexcept
+    cdef bint in_block(self) noexcept
     cdef Block begin_block(self)
     cdef int check(self) except -1
     cdef bint is_last(self, Command command) except -1

@@ -1,4 +1,4 @@
-"""The commands of transactions that are put off, and the note of the block that they belong to.
+"""The commands of transactions that are put off, the note of the block that they belong to, and the transaction status.
 
 BEGIN, SAVEPOINT and RELEASE wait in the send queue until a request is queued behind them, and travel with that one
 (send_queue, Ahead). A command whose counterpart comes before that is dropped.
@@ -12,6 +12,7 @@ Source: PostgreSQL documentation, "Pipelining" (protocol-flow-pipelining).
 cimport cython
 
 from headrace._core.pipeline.connection_lost cimport text_of
+from headrace._core.pipeline.queue cimport Queue
 from headrace._core.pipeline.requests cimport ABANDONED, DONE, OWN, PUT_OFF, QUEUED, WAITING, ExtendedQuery, Request, SimpleQuery
 
 from headrace._core.pipeline.connection_lost import transaction_control
@@ -54,7 +55,7 @@ cdef class Block:
 
 @cython.final
 cdef class Commands:
-    """The commands of one session that are put off, and the note of its open block."""
+    """The commands of one session that are put off, the note of its open block, and what the server says of that."""
 
     def __cinit__(self, SendQueue send_queue not None, Statements statements not None):
         self.send_queue = send_queue
@@ -137,7 +138,41 @@ cdef class Commands:
         """Return whether a block was begun that the server does not have (any more)."""
         return self.block is not None and self.block.failure is not None
 
+    @property
+    def status(self) -> str:
+        """The transaction status of the last ReadyForQuery: I idle, T in a transaction, E in a failed one; '' before."""
+        return chr(self.status_byte) if self.status_byte else ''
+
+    def is_idle_behind(self) -> bool:
+        """Return whether no transaction will be open behind all that is queued, as far as the texts of it tell."""
+        cdef:
+            bint idle = self.send_queue.idle
+            Queue queue
+            Request request
+        if self.block is not None:
+            return False
+        for queue in (self.send_queue.sent, self.send_queue.unsent):
+            request = queue.first
+            while request is not None:
+                # A BEGIN that was put off has its COMMIT behind it, or the block would be open.
+                if request.state != DONE and not request.traits & PUT_OFF:
+                    is_open = transaction_control(request.query)[3]
+                    if is_open or is_open is not None and classify(request.query).statements != 1:
+                        # If one of several statements fails, those behind it are not executed.
+                        return False
+                    idle = idle or is_open is not None
+                request = request.next
+        return idle
+
     # -- what the session and the driver ask --------------------------------------------------------------------------
+
+    cdef bint on_server(self) noexcept:
+        """Return whether a transaction block was open at the last ReadyForQuery."""
+        return self.status_byte == b'T' or self.status_byte == b'E'
+
+    cdef bint in_block(self) noexcept:
+        """Return whether a transaction block is open: at the last ReadyForQuery, or by the note."""
+        return self.on_server() or self.block is not None and self.block.failure is None
 
     cdef Block begin_block(self):
         """Note that what is queued from here on belongs to a new block."""

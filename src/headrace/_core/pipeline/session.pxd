@@ -29,7 +29,6 @@ cdef class Session:
         ReadBuffer read_buffer
         bint feeding
         bint flowing                      # more of a reply is to be expected at once: it has ended within rows
-        int status_byte
         readonly Workload work            # of its pool's callers; the transport tells it the time
         double round_trip                 # the shortest seen, in seconds
         int replies                       # in what is being read
@@ -56,7 +55,6 @@ cdef class Session:
     cdef int parse(self) except -1
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int on_notice(self, dict fields) except -1
-    cdef bint in_block(self) noexcept
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1
     cdef int ran_first(self, Query request) except -1
     cdef bint hand_over(self, Request request) except -1

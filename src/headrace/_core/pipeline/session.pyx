@@ -34,7 +34,7 @@ Interface. The transport and the driver use these members and no others, and the
     submit(request)                          queues a request; an extended query without a statement gets that of its text
     release(statement)                       a prepared statement object is gone
     cancellation                             cancels requests (Cancellation)
-    commands                                 the commands put off, and the open block (Commands)
+    commands                                 the commands put off, and the transaction that is open (Commands)
     wants_output(), take_output()            the bytes to be written
     send_now(data)                           the answers of authentication
     read_buffer, received(size)              the bytes that were read; feed(data) does both
@@ -44,8 +44,7 @@ Interface. The transport and the driver use these members and no others, and the
     events                                   is told of what belongs to no request (Events)
     sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
     work                                     how far the server is; the transport tells it the time
-    status_byte, failure, fatal              the transaction status; why no more is taken; the server's last words
-    check_open(), in_block()                 raises if no more is taken; whether a transaction block is open
+    failure, fatal, check_open()             why no more is taken; the server's last words; raises if no more is taken
     max_pipeline                             the most requests in flight
 
 There is no event loop and no socket here.
@@ -61,7 +60,7 @@ from headrace._core.pipeline.prepare cimport Introspection
 from headrace._core.pipeline.cancel cimport Cancellation
 from headrace._core.pipeline.commands cimport Block, Commands
 from headrace._core.pipeline.requests cimport (
-    ABANDONED, DONE, PUT_OFF, QUEUED, WAITING, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery,
+    ABANDONED, DONE, QUEUED, WAITING, ExtendedQuery, UnpreparedQuery, Query, SimpleQuery,
 )
 from headrace._core.pipeline.startup cimport Startup
 from headrace._core.pipeline.statement_cache cimport READY, StatementCache
@@ -69,7 +68,6 @@ from headrace._core.pipeline.workload cimport Cost
 
 from libc.math cimport INFINITY
 
-from headrace._core.pipeline.connection_lost import transaction_control
 from headrace._core.pipeline.events import Events
 from headrace._sql.hints.server import server_error
 from headrace.exceptions import (
@@ -389,8 +387,8 @@ cdef class Session:
         if head.error is None:
             head.finished()
             if head.status == 'ROLLBACK' or head.first_tag() == 'ROLLBACK':
-                head.error = commit_refused(head, self.root_cause, self.in_block() or head.ahead is not None)
-        self.status_byte = data[0]
+                head.error = commit_refused(head, self.root_cause, self.commands.on_server() or head.ahead is not None)
+        self.commands.status_byte = data[0]
         self.send_queue.idle = data[0] == b'I'
         if head.ahead is not None or self.commands.block is not None:
             missing = self.commands.answered(head, data[0] == b'I')
@@ -409,7 +407,7 @@ cdef class Session:
         if head.prepares is not None and isinstance(head, Query) and (<Query>head).first is not None:
             self.ran_first(<Query>head)
         elif head.error is None or head.ahead is not None and head.ahead.error is not None \
-                or not self.retry.queue_again(head, self.status_byte == b'I', self.told):
+                or not self.retry.queue_again(head, self.send_queue.idle, self.told):
             if isinstance(head, Query) and (<Query>head).late is not None and head.error is None and head.state != ABANDONED:
                 self.statements.read_late(<Query>head)
             else:
@@ -420,7 +418,7 @@ cdef class Session:
             if isinstance(head, Introspection) and (<Introspection>head).decodes is not None:
                 self.statements.read_late((<Introspection>head).decodes)
             if head.prepares is not None:
-                self.statements.prepared_with(head, self.status_byte == b'I', cancelled, self.looked_up)
+                self.statements.prepared_with(head, self.send_queue.idle, cancelled, self.looked_up)
         if missing is not None:
             self.commands.fail_block(missing)
         if self.search_path.line:
@@ -527,7 +525,7 @@ cdef class Session:
             Ending ending
         self.take_no_more(reason)
         self.closing = True
-        ending = Ending(self.failure, self.sent, self.unsent, self.in_block())
+        ending = Ending(self.failure, self.sent, self.unsent, self.commands.on_server())
         if self.send_queue.streaming is not None:
             self.send_queue.end_stream(ending.error_for(self.send_queue.streaming, UNKNOWN))
         for request in self.sent:
@@ -559,7 +557,7 @@ cdef class Session:
         cause = self.fatal if self.fatal is not None else reason
         self.take_no_more(cause)
         ending = Ending(
-            cause, self.sent, self.unsent, self.in_block(), proof,
+            cause, self.sent, self.unsent, self.commands.on_server(), proof,
             self.fatal if self.fatal is not None else reason if isinstance(reason, ProtocolError) else None,
             None if self.closing else self.told)
         self.undone = ending.of_blocks()
@@ -576,7 +574,7 @@ cdef class Session:
                 # Preparing changes nothing: those that wait for it were never sent.
                 self.statements.fail_waiting(statement, ending)
             if request.error is not None and (request.error is FORMATS_DIFFER
-                                              or self.retry.can_retry(request, self.status_byte == b'I')):
+                                              or self.retry.can_retry(request, self.send_queue.idle)):
                 request.error = None
             if request.ahead is not None:
                 request.ahead.settle(cause)
@@ -588,31 +586,6 @@ cdef class Session:
         self.statements.fail_elsewhere(ending)
         self.fail_unsent(ending)
         self.statements.cache.clear()
-
-    def is_idle_behind(self) -> bool:
-        """Return whether no transaction will be open behind all that is queued, as far as the texts of it tell."""
-        cdef:
-            bint idle = self.status_byte == b'I'
-            Queue queue
-            Request request
-        if self.commands.block is not None:
-            return False
-        for queue in (self.sent, self.unsent):
-            request = queue.first
-            while request is not None:
-                # A BEGIN that was put off has its COMMIT behind it, or the block would be open.
-                if request.state != DONE and not request.traits & PUT_OFF:
-                    is_open = transaction_control(request.query)[3]
-                    if is_open or is_open is not None and classify(request.query).statements != 1:
-                        # If one of several statements fails, those behind it are not executed.
-                        return False
-                    idle = idle or is_open is not None
-                request = request.next
-        return idle
-
-    cdef bint in_block(self) noexcept:
-        """Return whether a transaction block was open at the last ReadyForQuery."""
-        return self.status_byte == b'T' or self.status_byte == b'E'
 
     cdef int fail_unsent(self, Ending ending) except -1:
         """Settle everything that was not sent with an error that says so."""
@@ -636,16 +609,6 @@ cdef class Session:
     @events.setter
     def events(self, events):
         self.told = self.cancellation.events = events
-
-    @property
-    def status(self) -> str:
-        """The transaction status of the last ReadyForQuery: I idle, T in a transaction, E in a failed one; '' before."""
-        return chr(self.status_byte) if self.status_byte else ''
-
-    @property
-    def failed_by(self):
-        """The error that failed the open transaction, or None."""
-        return self.root_cause
 
     @property
     def pending(self) -> int:
