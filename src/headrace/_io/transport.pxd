@@ -4,6 +4,7 @@ from headrace._core.pipeline.session cimport Session
 from headrace._io.busy_poll cimport BusyPoll
 from headrace._io.socket_state cimport SocketState
 from headrace._core.pipeline.future cimport WakeupBatch
+from headrace._core.wire.read_buffer cimport ReadBuffer
 
 
 cdef class TransportCallbacks:
@@ -21,6 +22,7 @@ cdef class Transport:
         readonly bint connected
         Session session
         TransportCallbacks driver
+        ReadBuffer read_buffer
         BusyPoll busy_poll               # None if the bytes are encrypted, or the socket cannot be got at
         SocketState socket_state         # None if there is no socket to look at
         WakeupBatch ticks                # of the pool; None outside of one

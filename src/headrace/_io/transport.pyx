@@ -1,6 +1,6 @@
 """The transport: the bytes of one connection, between the socket and the session.
 
-It writes what the session has, in one go and at most once a tick of the event loop; it reads into the session's buffer.
+It writes what the session has, in one go and at most once a tick of the event loop; it reads into a buffer for the session.
 Reading goes on while writing is paused: a backend that cannot get rid of its replies stops reading, and both sides
 would wait for ever. There is one exception. The reader of a COPY TO STDOUT or of a stream may be slower than the server, so
 the socket is left unread while it has enough to do; nothing is in flight behind these.
@@ -53,6 +53,7 @@ cdef class Transport:
         self.loop = loop
         self.session = session
         self.driver = driver
+        self.read_buffer = ReadBuffer()
         self.flush_later = self._flush_now
         self.room = []
 
@@ -69,12 +70,13 @@ cdef class Transport:
         self.session.work.replied_at = boot_seconds()
 
     def get_buffer(self, sizehint):
-        return self.session.read_buffer.writable()
+        return self.read_buffer.writable()
 
     def buffer_updated(self, Py_ssize_t size):
         cdef:
             Workload work = self.session.work
             double now = boot_seconds()
+            bint flowing
         try:
             work.now = work.arrived = now
             if self.ticks is not None and self.ticks.in_tick:
@@ -82,18 +84,15 @@ cdef class Transport:
                 work.arrived = max(self.ticks.tick_before, work.head_since)
             elif now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
                 work.arrived = max(now - self.socket_state.lateness(), work.head_since)
-            self.session.received(size)
+            flowing = self.session.receive(self.read_buffer, size)
             self._hold_back()
-            if self.session.flowing and self.busy_poll is not None:
+            if flowing and self.busy_poll is not None:
                 self._follow()
-            if self.session.fatal is not None:
-                # The server's last words: nothing can follow but the end, which something in between may keep back.
-                self.driver.fail(self.session.fatal)
-                return
             self.driver.replied()
             if self.session.wants_output():
                 self.flush()
         except BaseException as error:
+            # After the server's last words nothing can follow but the end, which something in between may keep back.
             self.driver.fail(error)
             if not isinstance(error, Exception):
                 raise
@@ -104,10 +103,11 @@ cdef class Transport:
     cdef int _follow(self) except -1:
         """Take in what comes at once of a reply that is under way."""
         cdef:
-            ReadBuffer read_buffer = self.session.read_buffer
+            ReadBuffer read_buffer = self.read_buffer
+            bint flowing = True
             Py_ssize_t size
             Py_ssize_t taken = 0
-        while self.session.flowing and self.session.fatal is None and self.connected and not self.unread and taken < FOLLOWED_BYTES:
+        while flowing and self.connected and not self.unread and taken < FOLLOWED_BYTES:
             size = self.busy_poll.receive(read_buffer.data + read_buffer.end, read_buffer.capacity - read_buffer.end)
             if size <= 0:
                 break
@@ -115,7 +115,7 @@ cdef class Transport:
             self.session.work.now = boot_seconds()
             if self.ticks is None or not self.ticks.in_tick:
                 self.session.work.arrived = self.session.work.now
-            self.session.received(size)
+            flowing = self.session.receive(read_buffer, size)
             self._hold_back()
         return 0
 
@@ -146,16 +146,16 @@ cdef class Transport:
         The socket is still open at this point, with asyncio and uvloop alike. Under TLS it is not, and nothing is read.
         """
         cdef:
-            ReadBuffer read_buffer = self.session.read_buffer
+            ReadBuffer read_buffer = self.read_buffer
             Py_ssize_t size
-        if self.busy_poll is None or self.session.feeding or not self.busy_poll.is_of(self.transport):
+        if self.busy_poll is None or read_buffer.in_use or not self.busy_poll.is_of(self.transport):
             return 0
-        while self.connected and self.session.fatal is None:
+        while self.connected:
             read_buffer.writable()
             size = self.busy_poll.rest(read_buffer.data + read_buffer.end, read_buffer.capacity - read_buffer.end)
             if size <= 0:
                 break
-            self.session.received(size)
+            self.session.receive(read_buffer, size)
         return 0
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ cdef class Transport:
 
         If the server has nothing to do it is written at once, and what else is queued in this tick at its end.
         """
-        if self.session.sent.count == 0 and not self.session.feeding:
+        if self.session.sent.count == 0 and not self.read_buffer.in_use:
             if self.session.wants_output() and not self.is_gone():
                 self._try_to_flush()
         elif not self.flush_scheduled and self.session.wants_output():
@@ -242,8 +242,8 @@ cdef class Transport:
                 # It is encrypted: the event loop reads it, and what is to be sent waits for that.
                 self.flush_after_reading()
                 return True
-            size = self.busy_poll.receive(self.session.read_buffer.data + self.session.read_buffer.end,
-                                         self.session.read_buffer.capacity - self.session.read_buffer.end)
+            size = self.busy_poll.receive(self.read_buffer.data + self.read_buffer.end,
+                                          self.read_buffer.capacity - self.read_buffer.end)
             if size <= 0:
                 self.driver.fail('the server closed the connection')
             else:

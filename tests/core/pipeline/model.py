@@ -468,7 +468,7 @@ class Model:
         del self.server.outbox[:size]
         # The reference first: a decoder of ours may fail half way.
         self.reference.read(data)
-        self.session.feed(data)
+        self.talk.feed(data)
         if self.session.fatal is not None:
             self.session.connection_lost(self.session.fatal)
 

@@ -31,8 +31,9 @@ from headrace._core.pipeline.startup import Startup
 from headrace._core.pipeline.statement_cache import Statement
 from headrace._core.rows.record import Record
 from headrace._core.wire.frontend import startup_message
+from headrace._core.wire.read_buffer import ReadBuffer
 from headrace._io.driver import KIND_FIRST_ROW, KIND_ROWS, KIND_STATUS, KIND_VALUE
-from headrace.exceptions import PostgresLogMessage
+from headrace.exceptions import PostgresError, PostgresLogMessage
 from tests.peers import backend, frontend
 from tests.peers.backend import Field
 
@@ -135,6 +136,28 @@ def _greeting(secret: bytes) -> bytes:
     return backend.greeting(pid=PID, secret=secret)
 
 
+class Reader:
+    """Reads bytes for a session, as its transport does."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._buffer = ReadBuffer()
+
+    def feed(self, data: bytes) -> None:
+        """Take what the server says, in pieces of any size. After its last words, call connection_lost() as well."""
+        source = memoryview(data)
+        while source:
+            room = self._buffer.writable()
+            size = min(len(room), len(source))
+            room[:size] = source[:size]
+            try:
+                self._session.receive(self._buffer, size)
+            except PostgresError as error:
+                if error is not self._session.fatal:
+                    raise
+            source = source[size:]
+
+
 class Conversation:
     """A session, by default past authentication and idle, and what both sides say."""
 
@@ -145,6 +168,7 @@ class Conversation:
         self.log = Log()
         self.calls: list[Call] | None = None
         self.session = Session(types if types is not None else TypeMap(), events=self.log, **limits)
+        self.feed = Reader(self.session).feed
         self.messages: list[frontend.Message] = []
         if greeted:
             self.startup()
@@ -259,7 +283,7 @@ class Conversation:
     def reply(self, *messages: bytes) -> None:
         """Feed what the server says."""
         for message in messages:
-            self.session.feed(message)
+            self.feed(message)
 
     def answer(self, *replies: bytes) -> None:
         """Feed one reply for each request last flushed, but for closes of statements, which are answered of itself."""

@@ -13,6 +13,7 @@ from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.copy import CopyIn, CopyOut, RowEncoder
 from headrace._core.pipeline.prepare import PrepareWaiter
 from headrace._core.pipeline.session import Session
+from tests.core.pipeline.script import Reader
 from tests.peers import backend
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -46,13 +47,14 @@ class Asked:
 
     def __init__(self, kind: Callable[..., Any], *args: Any) -> None:
         self.session = Session(TypeMap())
+        self._reader = Reader(self.session)
         self.waiter, self.began = Waiter(), Waiter()
         self.request = kind(self.waiter, self.began, "COPY t", None, *args)
         self.session.submit(self.request)
         assert self.session.take_output() == b"Q\0\0\0\x0bCOPY t\0"
 
     def feed(self, *messages: bytes) -> None:
-        self.session.feed(b"".join(messages))
+        self._reader.feed(b"".join(messages))
 
 
 def copy_in() -> Asked:
@@ -71,7 +73,7 @@ async def rows_out() -> Asked:
     session.take_output()
     field = backend.Field("n", oid=INT4, size=4)
     answer = (backend.parse_complete(), backend.parameter_description(), backend.row_description(field))
-    session.feed(b"".join((*answer, backend.ready_for_query())))
+    Reader(session).feed(b"".join((*answer, backend.ready_for_query())))
     return Asked(CopyOut, statement, headrace.Record)
 
 
@@ -338,7 +340,7 @@ def test_a_future_will_do_for_a_waiter() -> None:
         session.submit(CopyOut(waiter, loop.create_future(), "COPY t", None))
         session.take_output()
         done = (backend.copy_done(), backend.command_complete("COPY 0"), backend.ready_for_query())
-        session.feed(b"".join((backend.copy_out_response(0), *done)))
+        Reader(session).feed(b"".join((backend.copy_out_response(0), *done)))
         return await waiter
 
     assert asyncio.run(ask()) == "COPY 0"

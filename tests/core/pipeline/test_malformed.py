@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from collections.abc import Callable
 
 import pytest
 
@@ -411,13 +410,6 @@ def test_pieces_of_any_size(feed: int) -> None:
     for i in range(0, len(data), feed):
         talk.reply(data[i : i + feed])
     assert [call.value for call in calls] == [[(i,)] for i in range(3)]
-
-
-@pytest.mark.parametrize("make", [bytes, bytearray, memoryview])
-def test_anything_with_a_buffer_can_be_fed(make: Callable[[bytes], bytes]) -> None:
-    talk, call = asked()
-    talk.session.feed(make(rows(1)))
-    assert call.value == [(1,)]
 
 
 def test_a_reply_many_times_larger_than_the_buffer() -> None:

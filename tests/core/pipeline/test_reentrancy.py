@@ -13,6 +13,7 @@ import pytest
 from headrace import exceptions
 from headrace._core.pipeline.requests import Query, SimpleQuery
 from headrace._core.rows.record import Record
+from headrace._core.wire.read_buffer import ReadBuffer
 from headrace._io.driver import KIND_ROWS
 from tests.core.pipeline.script import (
     DROPPED,
@@ -104,7 +105,7 @@ def test_a_decoder_that_feeds_fails_its_query() -> None:
     talk: Conversation
 
     def decoder(text: str) -> str:
-        talk.session.feed(rows(7))
+        talk.feed(rows(7))
         return text
 
     talk = decoding(decoder)
@@ -144,7 +145,7 @@ def test_a_decoder_that_loses_the_connection() -> None:
     talk = decoding(decoder)
     call, after = talk.fetch("SELECT t"), talk.fetch(ECHO, 1)
     talk.flush()
-    talk.session.feed(TWO_TEXTS + rows(1))
+    talk.feed(TWO_TEXTS + rows(1))
     assert "pulled the plug" in str(call.error)
     assert "pulled the plug" in str(after.error)
     assert talk.session.idle
@@ -349,7 +350,7 @@ def test_a_waiter_that_loses_the_connection() -> None:
     reacting(talk, lambda: talk.session.connection_lost("a waiter had enough"))
     after = talk.fetch(ECHO, 1)
     talk.flush()
-    talk.session.feed(simple("SELECT 1") + rows(1))
+    talk.feed(simple("SELECT 1") + rows(1))
     assert "a waiter had enough" in str(after.error)
     assert talk.session.idle
 
@@ -369,7 +370,7 @@ def test_a_listener_that_loses_the_connection() -> None:
     talk.log.notice = lambda message: talk.session.connection_lost("the listener had enough")  # type: ignore[method-assign]
     call = talk.fetch(ECHO, 1)
     talk.flush()
-    talk.session.feed(backend.notice_response() + rows(1))
+    talk.feed(backend.notice_response() + rows(1))
     assert "the listener had enough" in str(call.error)
 
 
@@ -408,7 +409,11 @@ def test_types_of_arguments_of_the_session_itself() -> None:
     with pytest.raises(TypeError):
         talk.session.submit("SELECT 1")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        talk.session.feed("text")  # type: ignore[arg-type]
+        talk.session.receive(b"text", 4)  # type: ignore[arg-type]
+    buffer = ReadBuffer()
+    for size in (-1, len(buffer.writable()) + 1):
+        with pytest.raises(ValueError, match=f"{size} bytes do not fit in the buffer"):
+            talk.session.receive(buffer, size)
     with pytest.raises(exceptions.InterfaceError, match="must not contain a NUL"):
         talk.session.statement("SELECT\0")
     with pytest.raises(exceptions.InterfaceError, match="must not contain a NUL"):

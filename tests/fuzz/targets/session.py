@@ -300,9 +300,9 @@ class SessionStates(Target):
         try:
             # Small pieces for the first bytes, and then all that is left.
             for at in range(2, min(2 + 8 * size, len(data)), size or 1):
-                session.feed(data[at : at + size])
+                talk.feed(data[at : at + size])
                 session.take_output()
-            session.feed(data[2 + 8 * size :])
+            talk.feed(data[2 + 8 * size :])
             session.take_output()
             for call in calls:
                 if isinstance(call.request, CopyIn) and call.request.flowing:

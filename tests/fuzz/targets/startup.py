@@ -102,7 +102,7 @@ class StartOfSession(Target):
         call = talk.submit(request, waiter)
         talk.session.take_output()
         try:
-            talk.session.feed(data[1:])
+            talk.feed(data[1:])
         except exceptions.ProtocolError as error:
             talk.session.connection_lost(error)
         began = call.settled and call.waiter.error is None

@@ -26,9 +26,6 @@ cdef class Session:
         Statements statements
         Retry retry
         SearchPath search_path
-        ReadBuffer read_buffer
-        bint feeding
-        bint flowing                      # more of a reply is to be expected at once: it has ended within rows
         readonly Workload work            # of its pool's callers; the transport tells it the time
         double round_trip                 # the shortest seen, in seconds
         int replies                       # in what is being read
@@ -50,9 +47,7 @@ cdef class Session:
     cpdef object submit(self, Request request)
     cpdef bint wants_output(self) except -1
     cpdef bytes take_output(self, bint urgent_only=*)
-    cdef int received(self, Py_ssize_t size) except -1
-    cdef int check_not_feeding(self) except -1
-    cdef int parse(self) except -1
+    cpdef bint receive(self, ReadBuffer buffer, Py_ssize_t size) except -1
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1
     cdef int on_notice(self, dict fields) except -1
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1

@@ -37,8 +37,7 @@ Interface. The transport and the driver use these members and no others, and the
     commands                                 the commands put off, and the transaction that is open (Commands)
     wants_output(), take_output()            the bytes to be written
     send_now(data)                           the answers of authentication
-    read_buffer, received(size)              the bytes that were read; feed(data) does both
-    feeding, flowing                         whether received() is running; whether more of a reply is expected at once
+    receive(buffer, size)                    the bytes that were read into a ReadBuffer; raises what ends the session
     close(reason), take_no_more(reason)      refuse more requests; close() settles those that were not sent
     connection_lost(reason)                  settles everything
     events                                   is told of what belongs to no request (Events)
@@ -53,7 +52,7 @@ There is no event loop and no socket here.
 from headrace._core.wire.backend cimport error_fields, notification, parameter_status
 from headrace._core.wire.buffer cimport load_i32
 from headrace._core.wire.frontend cimport TERMINATE
-from headrace._core.wire.read_buffer cimport Message
+from headrace._core.wire.read_buffer cimport Message, ReadBuffer
 from headrace._core.pipeline.connection_lost cimport UNKNOWN, Ending, is_parting, fail_lost, proof_of, text_of
 from headrace._core.pipeline.first_run cimport FORMATS_DIFFER
 from headrace._core.pipeline.prepare cimport Introspection
@@ -157,7 +156,6 @@ cdef class Session:
         self.cancellation = Cancellation(self.send_queue, self.statements)
         self.commands = Commands(self.send_queue, self.statements)
         self.events = events if events is not None else Events()
-        self.read_buffer = ReadBuffer()
         self.parameters = {}
 
     # -- what callers ask for ------------------------------------------------------------------------------------
@@ -257,51 +255,36 @@ cdef class Session:
 
     # -- input ---------------------------------------------------------------------------------------------------
 
-    def feed(self, data) -> None:
-        """Take bytes from the server, in pieces of any size.
+    cpdef bint receive(self, ReadBuffer buffer, Py_ssize_t size) except -1:
+        """Take the messages out of a buffer: `size` bytes were written to what its writable() gave out.
 
-        Raises ProtocolError if they are not what a server may send; the session is then of no further use and its
-        owner calls connection_lost().
+        Returns whether more of a reply is to be expected at once. Raises what ends the session: ProtocolError for bytes
+        that no server may send, and the server's last words (FATAL and PANIC), behind which nothing counts. The owner of the
+        session calls connection_lost() then.
         """
-        cdef:
-            const unsigned char[:] source = data
-            Py_ssize_t place = 0
-            Py_ssize_t size
-        self.check_not_feeding()
-        while place < source.shape[0] and not self.ended and self.fatal is None:
-            size = self.read_buffer.fill(&source[place], source.shape[0] - place)
-            place += size
-            self.received(size)
-
-    cdef int received(self, Py_ssize_t size) except -1:
-        """`size` bytes were written to the buffer that read_buffer.writable() gave out."""
-        self.check_not_feeding()
-        self.read_buffer.end += size
-        self.feeding = True
+        cdef Message message
+        buffer.check_not_in_use()
+        if not 0 <= size <= buffer.capacity - buffer.end:
+            raise ValueError(f'{size} bytes do not fit in the buffer')
+        buffer.end += size
+        message.kind = 0
+        buffer.in_use = True
         try:
-            self.parse()
+            while not self.ended and self.fatal is None and buffer.next_message(&message):
+                self.dispatch(message.kind, message.body, message.size)
             if self.replies:
                 self.learn()
-            return 0
+            if self.fatal is not None:
+                raise self.fatal
+            if self.ended:
+                buffer.clear()
+                return False
+            return buffer.end > 0 or message.kind == b'D' or message.kind == b'd'
         except BaseException:
-            self.read_buffer.clear()
+            buffer.clear()
             raise
         finally:
-            self.feeding = False
-
-    cdef int check_not_feeding(self) except -1:
-        if self.feeding:
-            # The bytes that the decoder reads would move.
-            raise RuntimeError('a session cannot be fed from within a decoder')
-        return 0
-
-    cdef int parse(self) except -1:
-        cdef Message message
-        message.kind = 0
-        while not self.ended and self.fatal is None and self.read_buffer.next_message(&message):
-            self.dispatch(message.kind, message.body, message.size)
-        self.flowing = self.read_buffer.end > 0 or message.kind == b'D' or message.kind == b'd'
-        return 0
+            buffer.in_use = False
 
     cdef int dispatch(self, char kind, const char *data, Py_ssize_t size) except -1:
         cdef Request head
@@ -349,7 +332,7 @@ cdef class Session:
         return 0
 
     cdef int on_error(self, const char *data, Py_ssize_t size) except -1:
-        """FATAL and PANIC are the server's last words: nothing that follows counts, and the owner is to call connection_lost()."""
+        """FATAL and PANIC are the server's last words: receive() raises them, and nothing that follows counts."""
         cdef Request head = self.sent.first
         error = server_error(error_fields(data, size), head.text_in_question() if head is not None else None)
         if error.severity_en in ('FATAL', 'PANIC') or error.severity_en is None and error.severity in ('FATAL', 'PANIC'):
@@ -565,7 +548,6 @@ cdef class Session:
         self.send_queue.urgent.clear()
         self.search_path.line.clear()
         self.cancellation.connection_lost()
-        self.read_buffer.clear()
         while self.sent.first is not None:
             request = self.send_queue.answered()
             statement = request.prepares

@@ -14,9 +14,10 @@ cdef class ReadBuffer:
         Py_ssize_t start       # of the bytes not read yet
         Py_ssize_t end         # of the bytes received
         Py_ssize_t capacity
+        bint in_use            # values are decoded from it: its bytes must not move
 
-    cdef object writable(self)
-    cdef Py_ssize_t fill(self, const unsigned char *data, Py_ssize_t size) except -1
+    cpdef object writable(self)
+    cdef int check_not_in_use(self) except -1
     cdef bint next_message(self, Message *message) except -1
     cdef int clear(self) except -1
     cdef int _make_room(self, Py_ssize_t wanted) except -1

@@ -37,15 +37,16 @@ cdef class ReadBuffer:
     def __len__(self) -> int:
         return self.end - self.start
 
-    cdef object writable(self):
+    cpdef object writable(self):
         """Return the memory for the next bytes from the socket; it is never empty."""
+        self.check_not_in_use()
         return self.view if self.end == 0 else self.view[self.end:]
 
-    cdef Py_ssize_t fill(self, const unsigned char *data, Py_ssize_t size) except -1:
-        """Copy bytes into the buffer as the socket would; return how many fitted."""
-        size = min(size, self.capacity - self.end)
-        memcpy(self.data + self.end, data, <size_t>size)
-        return size
+    cdef int check_not_in_use(self) except -1:
+        """Raise RuntimeError if a decoder that reads from the buffer asks for what would move its bytes."""
+        if self.in_use:
+            raise RuntimeError('a session cannot be fed from within a decoder')
+        return 0
 
     cdef bint next_message(self, Message *message) except -1:
         """Take the next message out of the buffer; if it is incomplete, make room for the rest.
