@@ -20,6 +20,7 @@ import pytest
 import headrace
 from headrace._connect.params.address import Address
 from headrace._core.pipeline import cancel
+from headrace._core.pipeline.session import Session
 from headrace._io.driver import Driver
 from headrace.transaction import Transaction
 from tests.core.pipeline.script import INT4, NUMBER, Conversation, split
@@ -472,8 +473,10 @@ class Life:
     # All of it
 
     async def live(self, moves: int = 40) -> None:
-        session = Conversation(max_pipeline=self.max_pipeline).session
-        driver = Driver(asyncio.get_running_loop(), session, self.cancel_request)
+        def greeted(events: Any) -> Session:
+            return Conversation(log=events, max_pipeline=self.max_pipeline).session
+
+        driver = Driver(asyncio.get_running_loop(), greeted, self.cancel_request)
         driver.transport.connection_made(Wire(self.server))
         self.connection = headrace.Connection(driver, None, address=Address("memory", None, 5432))  # type: ignore[arg-type]
         try:

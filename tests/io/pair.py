@@ -43,7 +43,7 @@ class Pair:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
             end.setblocking(False)
         loop = asyncio.get_running_loop()
-        driver = Driver(loop, Session(TypeMap(), **limits))
+        driver = Driver(loop, lambda events: Session(TypeMap(), events=events, **limits))
         pair = cls(driver, theirs)
         protocol = Hidden(driver) if hidden else driver.transport
         await loop.create_unix_connection(lambda: protocol, sock=ours)

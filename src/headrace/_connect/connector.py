@@ -66,7 +66,7 @@ class Opened:
 
 
 async def open_driver(
-    params: ConnectParams, make_session: Callable[[], Session], timeout: float | None = None
+    params: ConnectParams, make_session: Callable[[Any], Session], timeout: float | None = None
 ) -> Opened:
     """Connect to the first address that answers and matches `target_session_attrs`.
 
@@ -104,7 +104,7 @@ async def open_driver(
 class _Search:
     """One search through the addresses."""
 
-    def __init__(self, params: ConnectParams, make_session: Callable[[], Session], deadline: float | None) -> None:
+    def __init__(self, params: ConnectParams, make_session: Callable[[Any], Session], deadline: float | None) -> None:
         self.trying = "nothing yet"
         self._choice = current_choice()
         self._book = self._choice.book
@@ -309,7 +309,7 @@ class _Search:
     ) -> Opened:
         """Make one attempt."""
         loop = asyncio.get_running_loop()
-        driver = Driver(loop, self._make_session(), CancelSender(endpoint))
+        driver = Driver(loop, self._make_session, CancelSender(endpoint))
         transport, _ = await endpoint.open(lambda: driver.transport, sock)
         try:
             if turn is not None and endpoint.attempt.tls:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headrace._core.codecs.json_functions import JsonFunctions, JsonOption, checked_json
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.session import Session
 from headrace.exceptions._values import shown
+
+if TYPE_CHECKING:
+    from headrace._core.pipeline.events import Events
 
 StatementMode = Literal["named", "unnamed", "describe"]
 """named: the server keeps statements under names. unnamed: only descriptions are cached, here. describe: no cache."""
@@ -52,8 +55,8 @@ class SessionLimits:
             if isinstance(value, bool) or not isinstance(value, number) or value < minimum:
                 raise ValueError(f"{name} is expected to be greater or equal to {minimum}, got {shown(value)}")
 
-    def session(self) -> Session:
-        """Return a new session."""
+    def session(self, events: Events | Any) -> Session:
+        """Return a new session, which tells `events` of what belongs to no request."""
         return Session(
             TypeMap(
                 lenient=self.out_of_range == "text",
@@ -62,6 +65,7 @@ class SessionLimits:
                 single_server=self.single_server,
                 json=self.json_functions,
             ),
+            events=events,
             statement_cache_size=0 if self.statement_mode == "describe" else self.statement_cache_size,
             max_cached_statement_lifetime=self.max_cached_statement_lifetime,
             max_cacheable_statement_size=self.max_cacheable_statement_size,

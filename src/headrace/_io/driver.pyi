@@ -42,7 +42,7 @@ class Driver(TransportCallbacks):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        session: Session,
+        make_session: Callable[[Any], Session],
         cancel_sender: Callable[[int, bytes], Awaitable[None]] | None = None,
     ) -> None: ...
     @property

@@ -94,11 +94,11 @@ cdef class PoolCallbacks:
 cdef class Driver(TransportCallbacks):
     """One connection: its session and its transport, which is the protocol to give to asyncio."""
 
-    def __init__(self, loop, Session session not None, cancel_sender=None):
+    def __init__(self, loop, make_session, cancel_sender=None):
+        """`make_session(events)` returns a Session that tells the driver of what belongs to no request."""
         self.loop = loop
-        self.session = session
-        self.transport = Protocol(loop, session, self)
-        session.events = self
+        self.session = make_session(self)
+        self.transport = Protocol(loop, self.session, self)
         self.wakeup_batch = WakeupBatch(loop, asyncio.CancelledError)
         self.cancel_sender = cancel_sender
         self.idle_waiters = []

@@ -327,10 +327,10 @@ class Model:
     """A session, its server and the reference between them; every method is a thing that may happen."""
 
     def __init__(self, *, max_pipeline: int = 100, cache: int = 100) -> None:
-        self.talk = Conversation(max_pipeline=max_pipeline, statement_cache_size=cache)
-        self.session = self.talk.session
         self.listener = Listener()
-        self.session.events = self.listener
+        self.talk = Conversation(log=self.listener, max_pipeline=max_pipeline, statement_cache_size=cache)
+        self.listener.told.clear()
+        self.session = self.talk.session
         self.server = Server()
         self.reference = Reference()
         self.asked: list[Asked] = []

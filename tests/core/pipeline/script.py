@@ -162,10 +162,16 @@ class Conversation:
     """A session, by default past authentication and idle, and what both sides say."""
 
     def __init__(
-        self, *, greeted: bool = True, secret: bytes = SECRET, types: TypeMap | None = None, **limits: Any
+        self,
+        *,
+        greeted: bool = True,
+        secret: bytes = SECRET,
+        types: TypeMap | None = None,
+        log: Any = None,
+        **limits: Any,
     ) -> None:
         self._limits = limits
-        self.log = Log()
+        self.log = log if log is not None else Log()
         self.calls: list[Call] | None = None
         self.session = Session(types if types is not None else TypeMap(), events=self.log, **limits)
         self.feed = Reader(self.session).feed
@@ -174,7 +180,8 @@ class Conversation:
             self.startup()
             self.session.take_output()
             self.reply(_greeting(secret))
-            self.log.parameters.clear()
+            if log is None:
+                self.log.parameters.clear()
 
     # What callers ask for
 

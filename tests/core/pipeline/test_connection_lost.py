@@ -532,8 +532,8 @@ class Taker(Log):
 
 
 def test_what_never_started_is_offered_in_order_with_plain_reads() -> None:
-    talk = writing(max_pipeline=4)
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk = writing(log=taker, max_pipeline=4)
     head = talk.execute(WRITE, 1, shared=True)
     sent = [talk.fetch(ECHO, 2, shared=True), talk.execute(WRITE, 3), talk.execute(WRITE, 4, shared=True)]
     talk.flush()
@@ -546,8 +546,8 @@ def test_what_never_started_is_offered_in_order_with_plain_reads() -> None:
 
 
 def test_a_plain_read_that_may_have_started_is_offered_as_such() -> None:
-    talk = writing()
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk = writing(log=taker)
     own = "SELECT pg_backend_pid()"
     talk.know(own, [], [NUMBER])
     read, write, session = (
@@ -562,8 +562,7 @@ def test_a_plain_read_that_may_have_started_is_offered_as_such() -> None:
 
 
 def test_what_is_taken_can_be_run_on_another_connection_from_the_start() -> None:
-    talk, other = writing(), writing()
-    talk.session.events = Taker()
+    talk, other = writing(log=Taker()), writing()
     read, batch = talk.fetch(ECHO, 1, shared=True), talk.batch(ECHO, [(2,), (3,)], collects=True, shared=True)
     talk.flush()
     name = talk.statement_names()[0]
@@ -582,8 +581,8 @@ def test_what_is_taken_can_be_run_on_another_connection_from_the_start() -> None
 
 
 def test_what_is_not_taken_gets_its_error() -> None:
-    talk, _ = three_writes()
-    talk.session.events = taker = Taker(takes=False)
+    taker = Taker(takes=False)
+    talk, _ = three_writes(log=taker)
     shared = talk.execute(WRITE, 4, shared=True)
     end(talk, ending())
     assert taker.offered == [(shared.request, False)]
@@ -591,8 +590,8 @@ def test_what_is_not_taken_gets_its_error() -> None:
 
 
 def test_a_taker_that_fails_keeps_nobody_from_an_error() -> None:
-    talk, _ = three_writes()
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk, _ = three_writes(log=taker)
 
     def fail(request: Any, started: bool) -> bool:
         raise ZeroDivisionError
@@ -604,8 +603,8 @@ def test_a_taker_that_fails_keeps_nobody_from_an_error() -> None:
 
 
 def test_those_who_wait_for_a_statement_are_offered_too() -> None:
-    talk = Conversation()
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk = Conversation(log=taker)
     calls = [talk.execute(WRITE, i, shared=True) for i in range(2)]
     talk.flush()
     end(talk, SHUTDOWN)
@@ -613,8 +612,8 @@ def test_those_who_wait_for_a_statement_are_offered_too() -> None:
 
 
 def test_nothing_is_offered_after_a_close_by_the_user_nor_what_was_given_up() -> None:
-    talk = writing(max_pipeline=2)
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk = writing(log=taker, max_pipeline=2)
     sent, unsent = [talk.fetch(ECHO, i, shared=True) for i in range(2)], talk.fetch(ECHO, 3, shared=True)
     talk.flush()
     talk.session.close("connection is closed")
@@ -622,8 +621,8 @@ def test_nothing_is_offered_after_a_close_by_the_user_nor_what_was_given_up() ->
     assert not taker.offered
     assert all(call.settled for call in (*sent, unsent))
 
-    talk = writing()
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk = writing(log=taker)
     talk.execute(WRITE, 1)
     given_up = talk.fetch(ECHO, 2, shared=True)
     talk.flush()
@@ -634,8 +633,8 @@ def test_nothing_is_offered_after_a_close_by_the_user_nor_what_was_given_up() ->
 
 
 def test_nothing_inside_a_transaction_is_offered() -> None:
-    talk = writing(max_pipeline=1)
-    talk.session.events = taker = Taker()
+    taker = Taker()
+    talk = writing(log=taker, max_pipeline=1)
     talk.script("BEGIN")
     talk.flush()
     inside = talk.execute(WRITE, 1, shared=True)

@@ -386,8 +386,9 @@ from headrace._core.pipeline.requests import SimpleQuery
 from headrace._core.pipeline.session import Session
 
 def drop():
-    session = Session(TypeMap())
-    session.events = [session]  # as a driver is: the two refer to each other
+    events = []
+    session = Session(TypeMap(), events=events)
+    events.append(session)  # as a driver is: the two refer to each other
     for _ in range(20_000):
         session.submit(SimpleQuery(None, "SELECT 1"))
 

@@ -17,7 +17,7 @@ cdef class Cancellation:
         SendQueue send_queue
         Queue sent                       # the send queue's
         Statements statements
-        public object events             # writable(), set_cancel_timer(seconds)
+        object events                    # writable(), set_cancel_timer(seconds)
         readonly object key              # (backend PID, secret); None if the server gave none
         readonly bint is_open            # a CancelRequest is under way
         readonly Request target          # the request that it was aimed at, until its ReadyForQuery

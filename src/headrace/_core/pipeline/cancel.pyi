@@ -1,5 +1,5 @@
 from enum import IntEnum
-from typing import Any, final
+from typing import final
 
 from headrace._core.pipeline.requests import Request
 
@@ -19,7 +19,6 @@ class CancelAction(IntEnum):
 class Cancellation:
     """The cancellations on one session."""
 
-    events: Any
     @property
     def key(self) -> tuple[int, bytes] | None: ...
     @property

@@ -19,7 +19,7 @@ cdef class Session:
     cdef:
         readonly Cancellation cancellation
         readonly Commands commands
-        object told                       # `events`
+        object told                       # events that belong to no request (Events)
         SendQueue send_queue
         readonly Queue sent               # the send_queue's
         readonly Queue unsent

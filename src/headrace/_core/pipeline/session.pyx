@@ -40,7 +40,6 @@ Interface. The transport and the driver use these members and no others, and the
     receive(buffer, size)                    the bytes that were read into a ReadBuffer; raises what ends the session
     close(reason), take_no_more(reason)      refuse more requests; close() settles those that were not sent
     connection_lost(reason)                  settles everything
-    events                                   is told of what belongs to no request (Events)
     sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
     work                                     how far the server is; the transport tells it the time
     failure, fatal, check_open()             why no more is taken; the server's last words; raises if no more is taken
@@ -136,7 +135,7 @@ cdef int explain_cancellation(Request request) except -1:
 cdef class Session:
     """One conversation with a backend: requests in, replies out, in order.
 
-    `max_pipeline` bounds the requests in flight (1: one at a time). `events` is told of what belongs to no request.
+    `max_pipeline` bounds the requests in flight (1: one at a time). `events` (Events) is told of what belongs to no request.
     With `unnamed_statements` what is cached of a statement is its description: it is parsed with each execution.
     """
 
@@ -155,7 +154,7 @@ cdef class Session:
         self.retry = Retry(self.statements, self.send_queue)
         self.cancellation = Cancellation(self.send_queue, self.statements)
         self.commands = Commands(self.send_queue, self.statements)
-        self.events = events if events is not None else Events()
+        self.told = self.cancellation.events = events if events is not None else Events()
         self.parameters = {}
 
     # -- what callers ask for ------------------------------------------------------------------------------------
@@ -582,15 +581,6 @@ cdef class Session:
         return 0
 
     # -- what can be asked ---------------------------------------------------------------------------------------
-
-    @property
-    def events(self):
-        """The object that is told of everything that belongs to no request (Events)."""
-        return self.told
-
-    @events.setter
-    def events(self, events):
-        self.told = self.cancellation.events = events
 
     @property
     def pending(self) -> int:
