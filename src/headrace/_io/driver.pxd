@@ -46,6 +46,7 @@ cdef class Driver(TransportCallbacks):
     cdef int _check_loop(self, str hint) except -1
     cdef int _undelivered(self, error) except -1
     cdef int _drop_without_loop(self) except -1
+    cdef bint closed(self) except -1
     cdef object _waiter(self)
     cdef int accept(self, Request request) except -1
     cdef bint is_head(self, Request request) except -1

@@ -149,7 +149,7 @@ cdef class Driver(TransportCallbacks):
         try:
             self.session.submit(request)
         except Exception as error:
-            if self.session.failure is None:
+            if not self.closed():
                 self._refused(query, args, error)
             raise
         self.transport.flush_soon()
@@ -205,7 +205,7 @@ cdef class Driver(TransportCallbacks):
         that the query fails. If it is not to be flushed here, the caller calls `flush_next_tick()` later.
         """
         cdef Request request
-        if self.session.failure is None:
+        if not self.closed():
             request = self._script(Continuation(partial(self._after_vital, refused)) if vital else None, query, True)
             request.error = error
             self.session.submit(request)
@@ -238,7 +238,8 @@ cdef class Driver(TransportCallbacks):
 
     def _after_vital(self, refused, tag, error):
         if error is not None:
-            if refused is not None and isinstance(error, PostgresError) and self.session.fatal is None:
+            if refused is not None and isinstance(error, PostgresError) \
+                    and not isinstance(error, ConnectionDoesNotExistError):
                 refused()
             self.fail(error)
 
@@ -280,7 +281,7 @@ cdef class Driver(TransportCallbacks):
         try:
             self.session.submit(request)
         except Exception as error:
-            if self.session.failure is None:
+            if not self.closed():
                 self._refused(request.query, elements, error)
             raise
         self.transport.flush_soon()
@@ -325,7 +326,7 @@ cdef class Driver(TransportCallbacks):
 
     def close_portal(self, bytes portal not None):
         """Queue the close of a named portal, without a waiter."""
-        if self.session.failure is None:
+        if not self.closed():
             self.session.submit(Closing(None, 'P', [portal]))
             self.transport.flush_soon()
 
@@ -338,7 +339,7 @@ cdef class Driver(TransportCallbacks):
 
     def release(self, Statement statement not None):
         """A prepared statement object is gone."""
-        if self.session.failure is None:
+        if not self.closed():
             self.session.release(statement)
             if get_running() is self.loop:
                 self.transport.flush_soon()
@@ -354,9 +355,9 @@ cdef class Driver(TransportCallbacks):
         return request
 
     def answer(self, bytes data not None):
-        """Write the answer to an authentication message."""
-        self.session.send_now(data)
-        self.transport.flush()
+        """Write the answer to an authentication message. Only the startup message was sent before."""
+        if self.transport.connected:
+            self.transport.write(data)
 
     def reply(self, Request request not None, timeout, bint observed=True):
         """The awaitable for the request's result.
@@ -428,7 +429,7 @@ cdef class Driver(TransportCallbacks):
         try:
             self.session.submit(request)
         except Exception as error:
-            if self.session.failure is None:
+            if not self.closed():
                 self._refused(request.query, args, error)
             raise
         self.row_streams.add(request)
@@ -745,7 +746,6 @@ cdef class Driver(TransportCallbacks):
     cdef int _drop_without_loop(self) except -1:
         if self.transport.connected:
             self.transport.connected = False
-            self.session.take_no_more('connection is closed')
             close_without_loop(self.transport.transport)
         return 0
 
@@ -786,6 +786,10 @@ cdef class Driver(TransportCallbacks):
 
     @property
     def is_closed(self) -> bool:
+        return self.closed()
+
+    cdef bint closed(self) except -1:
+        """Return whether the connection is gone, or takes no more requests because it is ending."""
         return not self.transport.connected or self.session.failure is not None
 
 

@@ -10,7 +10,20 @@ import pytest
 
 import headrace
 from headrace import exceptions
-from tests.core.pipeline.script import ECHO, INT4, NUMBER, Call, Conversation, Log, described, echoing, int4, rows
+from headrace._core.pipeline.copy import CopyIn
+from tests.core.pipeline.script import (
+    ECHO,
+    INT4,
+    NUMBER,
+    Call,
+    Conversation,
+    Log,
+    Waiter,
+    described,
+    echoing,
+    int4,
+    rows,
+)  # fmt: skip
 from tests.peers import backend
 from tests.peers.backend import Field
 
@@ -648,9 +661,12 @@ def test_nothing_inside_a_transaction_is_offered() -> None:
 
 def test_after_a_loss_nothing_is_taken_and_nothing_given() -> None:
     talk = echoing()
-    talk.session.send_now(b"p\0\0\0\4")
+    given_up = talk.submit(CopyIn(Waiter(), Waiter(), "COPY t FROM STDIN", None))
+    talk.flush()
+    talk.reply(backend.copy_in_response(0))
+    talk.cancel(given_up)
+    assert talk.session.wants_output()
     talk.session.connection_lost("cut by the test")
-    assert talk.session.ended
     assert talk.flush() == ""
     talk.reply(rows(1), b"\xff" * 100)
     for ask in (lambda: talk.script("SELECT 1"), lambda: talk.fetch(ECHO, 1), lambda: talk.session.statement(ECHO)):

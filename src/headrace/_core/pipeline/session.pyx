@@ -36,13 +36,12 @@ Interface. The transport and the driver use these members and no others, and the
     cancellation                             cancels requests (Cancellation)
     commands                                 the commands put off, and the transaction that is open (Commands)
     wants_output(), take_output()            the bytes to be written
-    send_now(data)                           the answers of authentication
     receive(buffer, size)                    the bytes that were read into a ReadBuffer; raises what ends the session
-    close(reason), take_no_more(reason)      refuse more requests; close() settles those that were not sent
+    close(reason)                            refuses more requests, and settles those that were not sent
     connection_lost(reason)                  settles everything
     sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
     work                                     how far the server is; the transport tells it the time
-    failure, fatal, check_open()             why no more is taken; the server's last words; raises if no more is taken
+    failure, check_open()                    why no more is taken; raises if no more is taken
     max_pipeline                             the most requests in flight
 
 There is no event loop and no socket here.
@@ -247,10 +246,6 @@ cdef class Session:
         With `urgent_only` no request is sent: the bytes are those that the server needs in order to go on.
         """
         return self.send_queue.take(urgent_only)
-
-    def send_now(self, bytes data not None) -> None:
-        """Bytes to be written ahead of everything queued: the answers of authentication."""
-        self.send_queue.urgent.append(data)
 
     # -- input ---------------------------------------------------------------------------------------------------
 
@@ -496,6 +491,7 @@ cdef class Session:
     # -- the end -------------------------------------------------------------------------------------------------
 
     cdef int take_no_more(self, object reason) except -1:
+        """Refuse requests from now on."""
         if self.failure is None:
             self.failure = self.statements.failure = reason
         return 0
