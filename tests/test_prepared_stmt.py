@@ -100,7 +100,7 @@ async def test_the_cache_keeps_the_most_recently_used(connect: Any) -> None:
     conn = await connect(statement_cache_size=3)
     for query in ("SELECT 1", "SELECT 2", "SELECT 3", "SELECT 1", "SELECT 4"):
         await conn.fetch(query)
-    assert conn._driver.session.cached_queries() == ["SELECT 4", "SELECT 1", "SELECT 3"]
+    assert conn._driver.session.statements.cached_queries() == ["SELECT 4", "SELECT 1", "SELECT 3"]
     names = await conn.fetch("SELECT statement FROM pg_prepared_statements")
     assert {row[0] for row in names} == {"SELECT 4", "SELECT 1", "SELECT statement FROM pg_prepared_statements"}
 
@@ -119,7 +119,7 @@ async def test_texts_too_long_for_the_cache(connect: Any) -> None:
     conn = await connect(max_cacheable_statement_size=20)
     assert await conn.fetchval("SELECT 1") == 1
     assert await conn.fetchval("SELECT 'a text longer than that'") == "a text longer than that"
-    assert conn._driver.session.cached_queries() == ["SELECT 1"]
+    assert conn._driver.session.statements.cached_queries() == ["SELECT 1"]
 
 
 async def test_execute_returns_the_command_tag(conn: headrace.Connection) -> None:

@@ -495,7 +495,7 @@ class Life:
         session = self.connection._driver.session
         for _ in range(2000):
             if (
-                session.idle
+                not session.pending
                 and not session.cancellation.is_open
                 and all(op.task.done() for op in self.ops if op.task is not None)
             ):

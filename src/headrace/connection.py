@@ -176,7 +176,7 @@ class Connection(Generic[RecordT_co]):
         driver.attach(self)
 
     def __repr__(self) -> str:
-        state = "closed" if self.is_closed() else f"pid:{self._driver.session.backend_pid}"
+        state = "closed" if self.is_closed() else f"pid:{self._driver.session.types.backend_pid}"
         return f"<{type(self).__module__}.{type(self).__qualname__} {state} {id(self):#x}>"
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
@@ -874,7 +874,7 @@ class Connection(Generic[RecordT_co]):
         seconds = self._timeout(timeout)
         driver = self._driver
         text = unbound_text(query, "prepare()")
-        statement = driver.session.statement(text, named=name is None or bool(name), name=name or None)
+        statement = driver.hold(text, named=name is None or bool(name), name=name or None)
         watched = driver.observer.start("prepare", text, (), seconds) if driver.observer is not None else None
         failure: BaseException | None = None
         try:
@@ -1413,14 +1413,14 @@ class Connection(Generic[RecordT_co]):
                 raise InterfaceError(f"{name} is expected to be a function, got {shown(function)}")
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.set_codec(oid, format, encoder, decoder)
-        self._driver.session.forget_statements()
+        self._driver.session.statements.forget_all()
 
     async def reset_type_codec(self, typename: str, *, schema: str = "public") -> None:
         """Return to headrace's own codec of a type; raises ValueError for an unknown type."""
         self._check_open()
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.reset_codec(oid)
-        self._driver.session.forget_statements()
+        self._driver.session.statements.forget_all()
 
     async def set_builtin_type_codec(
         self,
@@ -1438,7 +1438,7 @@ class Connection(Generic[RecordT_co]):
         self._check_open()
         oid = await type_oid(self._driver, typename, schema, self._command_timeout)
         self._driver.session.types.set_builtin(oid, codec_name, format)
-        self._driver.session.forget_statements()
+        self._driver.session.statements.forget_all()
 
     async def reload_schema_state(self) -> None:
         """Forget the types and statements of the database; each is read again when it is next needed.
@@ -1448,16 +1448,16 @@ class Connection(Generic[RecordT_co]):
         """
         session = self._driver.session
         session.types.catalogue.forget()
-        session.forget_statements()
+        session.statements.forget_all()
 
     # -- the server ------------------------------------------------------------------------------------------------
 
     def get_server_pid(self) -> int:
         """Return the process id of the backend, as reported at the start. A pooler makes one up."""
-        session = self._driver.session
-        if session.backend_secret is None:
+        key = self._driver.session.cancellation.key
+        if key is None:
             raise FeatureNotSupportedError("the server has not told the process id of the backend (BackendKeyData)")
-        return session.backend_pid
+        return key[0]
 
     def get_server_version(self) -> ServerVersion:
         """Return the server's version."""
@@ -1738,7 +1738,7 @@ class Connection(Generic[RecordT_co]):
         """
         self._proxy = weakref.ref(proxy)
         self._left_managed = False
-        self._driver.session.barrier()
+        self._driver.session.statements.barrier()
 
     def _lease_over(self) -> list[InterfaceWarning]:
         """End a lease, and with it the statements, cursors and transactions that were made during it.

@@ -198,7 +198,7 @@ class Portal:
         driver = connection._driver
         timeout = connection._timeout(timeout)
         if self._statement is None:
-            self._statement = driver.session.statement(self.query)
+            self._statement = driver.hold(self.query)
             self._held = True
         if not self.opened:
             await driver.reply(driver.prepare(self._statement), timeout)

@@ -300,7 +300,7 @@ class Transaction:
     def _can_put_off(self, *, releases: bool = False) -> bool:
         """Return whether BEGIN or SAVEPOINT, or RELEASE, may travel with the next request."""
         session = self._connection._driver.session
-        if session.unnamed_statements or session.types.pooled:
+        if session.statements.unnamed or session.types.pooled:
             # A pooler may give the next request to another backend.
             return False
         commands = session.commands

@@ -180,7 +180,9 @@ async def test_a_tls_connection_is_cancelled_over_tls(tls: Secure) -> None:
                 await connection.execute("SELECT pg_sleep(600)", timeout=0.1)
             assert await connection.fetchval("SELECT 1") == 1
         assert len(proxy.links) == 2
-        secret = connection._driver.session.backend_secret
+        key = connection._driver.session.cancellation.key
+        assert key is not None
+        secret = key[1]
         assert secret
         for link in proxy.links:
             assert secret not in link.recorded("server")

@@ -56,9 +56,9 @@ async def test_calls_run_in_order_although_some_are_prepared_first(conn: headrac
 
 
 async def test_a_new_statement_is_prepared_once_for_all_who_wait(conn: headrace.Connection) -> None:
-    before = conn._driver.session.prepared
+    before = conn._driver.session.statements.prepared
     assert await asyncio.gather(*(conn.fetchval("SELECT 'single flight'") for _ in range(50))) == ["single flight"] * 50
-    assert conn._driver.session.prepared == before + 1
+    assert conn._driver.session.statements.prepared == before + 1
 
 
 async def test_a_statement_that_fails_to_parse_fails_each_caller_by_itself(conn: headrace.Connection) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
-from headrace._connect.connector import open_driver
+from headrace._connect.connector import Opened, open_driver
 from headrace._connect.limits import SessionLimits
 from headrace._connect.params.resolve import resolve
 from tests.peers import backend
@@ -148,6 +148,13 @@ async def test_a_cancel_request_has_all_of_the_key(fake: Fake, secret: bytes) ->
     await connection.close()
 
 
+def secret_of(opened: Opened) -> bytes:
+    """The key that CancelRequests carry."""
+    key = opened.driver.session.cancellation.key
+    assert key is not None
+    return key[1]
+
+
 # Real servers: 18 speaks 3.2 and has a key of 32 bytes then, those before it negotiate.
 
 
@@ -163,14 +170,14 @@ async def test_a_real_server_agrees_on_what_both_speak(
     opened = await open_driver(params, SessionLimits(100, 300, 15360, 100).session)
     new = server.version >= 18
     assert opened.protocol == (V3_2 if new else V3_0)
-    assert len(opened.driver.session.backend_secret or b"") == (32 if new else 4)
+    assert len(secret_of(opened)) == (32 if new else 4)
     await opened.driver.close()
 
 
 async def test_the_default_is_what_every_server_and_pooler_speaks(connect_kwargs: dict[str, Any]) -> None:
     opened = await open_driver(resolve(**connect_kwargs), SessionLimits(100, 300, 15360, 100).session)
     assert opened.protocol == V3_0
-    assert len(opened.driver.session.backend_secret or b"") == 4
+    assert len(secret_of(opened)) == 4
     await opened.driver.close()
 
 

@@ -36,7 +36,7 @@ async def other(connect: Connect) -> AsyncIterator[headrace.Connection]:
 
 
 def prepared(connection: headrace.Connection) -> int:
-    return connection._driver.session.prepared
+    return connection._driver.session.statements.prepared
 
 
 async def test_alter_outside_of_a_transaction(conn: headrace.Connection, other: headrace.Connection) -> None:

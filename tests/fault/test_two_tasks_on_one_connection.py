@@ -322,7 +322,7 @@ async def test_a_release_with_a_later_savepoint_of_another_task_inside(
         async with conn.transaction():
             await put(conn, 1)
             first = asyncio.create_task(earlier())
-            while not conn._driver.session.idle or len(conn._transactions) < 2:
+            while conn._driver.pending or len(conn._transactions) < 2:
                 await asyncio.sleep(0)
             second = asyncio.create_task(later())
             failure = await ended(first)

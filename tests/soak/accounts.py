@@ -58,7 +58,7 @@ def forget_statements() -> None:
     """Have all connections close their cached statements: how many these are is up to chance."""
     for each in gc.get_objects():
         if type(each) is Driver and not each.is_closed:
-            each.session.forget_statements()
+            each.session.statements.forget_all()
             each.transport.flush_soon()
 
 

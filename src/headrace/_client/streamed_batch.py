@@ -49,7 +49,7 @@ async def run_batch(
     """
     own = None
     if statement is None:
-        statement = own = driver.session.statement(query)
+        statement = own = driver.hold(query)
     batch = _Batch(driver, source, rows, collects, begins_on)
     observer = driver.observer
     watched = observer.start("batch", query, source, timeout) if observer is not None else None
@@ -122,7 +122,7 @@ class _Batch:
         try:
             request.add(args)
         except ArgumentError:
-            self._driver.session.argument_refused(statement)
+            self._driver.session.statements.doubt_refused(statement)
             raise
         if request.is_full:
             await self._send(request)

@@ -120,7 +120,7 @@ class Extension:
         found = await extension_types(driver, self.extension, self.typenames, connection._command_timeout)
         for name, oid in found.items():
             self._set(driver.session.types, name, oid)
-        driver.session.forget_statements()
+        driver.session.statements.forget_all()
 
     set_on = register
 

@@ -41,11 +41,11 @@ async def check_own_backend(driver: Driver, what: str, timeout: float | None) ->
     the session was told at its start.
     """
     session = driver.session
-    if not session.unnamed_statements:
+    if not session.statements.unnamed:
         return
     question = own_statement("SELECT pg_catalog.pg_backend_pid()", (), [("pg_backend_pid", INT4)])
     pid = await driver.reply(driver.execute_statement(question, (), KIND_VALUE, 1, 0, Record), timeout)
-    if pid != session.backend_pid:
+    if pid != session.types.backend_pid:
         raise FeatureNotSupportedError(
             f"{what} needs a backend of its own, but a pooler in front of the server switches this session's",
             hint="Connect to the server directly, or use a pooler in session mode with statement_mode='named'.",

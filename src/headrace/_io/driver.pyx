@@ -337,10 +337,15 @@ cdef class Driver(TransportCallbacks):
         self.transport.flush_soon()
         return request
 
+    def hold(self, str query not None, *, bint named=True, name=None):
+        """Return a statement that is kept until release(). Raises InterfaceError if the connection takes no requests."""
+        self.session.check_open()
+        return self.session.statements.hold(query, named=named, name=name)
+
     def release(self, Statement statement not None):
         """A prepared statement object is gone."""
         if not self.closed():
-            self.session.release(statement)
+            self.session.statements.release(statement)
             if get_running() is self.loop:
                 self.transport.flush_soon()
 

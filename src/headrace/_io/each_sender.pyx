@@ -60,7 +60,7 @@ cdef class ConnectionSender(EachSender):
         self.cost = Cost()
         self.reads = classify(query).plain_read
         self.width = 1
-        self.max_pipeline = driver.session.max_pipeline if self.reads or pipeline_writes else 1
+        self.max_pipeline = driver.session.sent.limit if self.reads or pipeline_writes else 1
         self.budget = BUDGET
 
     cdef Py_ssize_t depth(self) noexcept:

@@ -104,7 +104,7 @@ async def begin_at_once(
     session = driver.session
     if connection._transactions or connection.is_in_transaction():
         return None
-    if session.unnamed_statements or session.types.pooled:
+    if session.statements.unnamed or session.types.pooled:
         return None
     strings = standard_strings(connection)
     text = command.from_stdin(table, columns, BINARY, where, strings)
@@ -181,6 +181,6 @@ def _types(attributes: list[Any], columns: list[str] | None) -> dict[str, int]:
 async def prepared(driver: Driver, query: str, timeout: float | None) -> Statement:
     """Return a statement for the query, described by the server and not shared."""
     # It is unnamed, so it takes no place in the cache, and nothing has to be closed.
-    statement = driver.session.statement(query, named=False)
+    statement = driver.hold(query, named=False)
     await driver.reply(driver.prepare(statement), timeout)
     return statement

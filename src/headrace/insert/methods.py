@@ -310,7 +310,7 @@ class Insertion:
         be prepared again. All its uses are in one transaction, so that a pooler does not switch backends between them.
         """
         driver = self._driver
-        statement = driver.session.statement(text, name=f"headrace_records_{token_hex(8)}")
+        statement = driver.hold(text, name=f"headrace_records_{token_hex(8)}")
         self._statements.append(statement)
         await driver.reply(driver.prepare(statement), None)
         return statement

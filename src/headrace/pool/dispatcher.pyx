@@ -626,7 +626,7 @@ cdef class Dispatcher(PoolCallbacks):
             request = original = <Query>claim
             driver = <Driver>request.work.pooled.driver
             if request.state != SENT or not driver.is_head(request) or not request.is_wanted() \
-                    or driver.session.backend_secret is None:
+                    or driver.session.cancellation.key is None:
                 continue
             if request.is_repetition:
                 original, request.original = request.original, None
@@ -655,7 +655,7 @@ cdef class Dispatcher(PoolCallbacks):
                         and not driver.is_head(request) and request.is_wanted():
                     self.scheduler.put_back(repetition_of(<Query>request), now)
             elif request.state <= QUEUED and request.shared and not driver.is_head(request) \
-                    and request.can_encode_again() and driver.session.withdraw(request):
+                    and request.can_encode_again() and driver.session.cancellation.take_back(request):
                 request.renew()
                 self.scheduler.put_back(request, now)
         return 0

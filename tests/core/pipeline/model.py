@@ -387,13 +387,13 @@ class Model:
 
     def hold(self, text: str) -> None:
         """Prepare a statement that is kept."""
-        statement = self.session.statement(text)
+        statement = self.session.statements.hold(text)
         self.held.append(statement)
         self.note(self.talk.prepare(statement), "statement", [], text)
 
     def let_go(self) -> None:
         """Let go of a statement that was kept."""
-        self.session.release(self.held.pop(0))
+        self.session.statements.release(self.held.pop(0))
 
     def copy_in(self) -> None:
         """Begin a COPY FROM STDIN."""
@@ -455,6 +455,11 @@ class Model:
         """Carry what the session wants written."""
         self.carry(self.session.take_output())
         assert self.reference.in_flight <= self._max_pipeline, "more in flight than allowed"
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the connection is gone; the model never closes it."""
+        return self.session.failure is not None
 
     def work(self, messages: int) -> None:
         """Let the server read so many messages."""
@@ -532,8 +537,8 @@ class Model:
         """Compare with the reference; raises AssertionError for any difference."""
         reference, session = self.reference, self.session
         assert self.listener.told == reference.told
-        if session.ended:
-            assert session.idle
+        if self.is_lost:
+            assert self.talk.idle
         else:
             assert session.commands.status == reference.status
             assert session.sent.count == reference.in_flight
@@ -556,7 +561,7 @@ class Model:
     def _compare(self, each: Asked, units: list[Unit]) -> None:
         last = units[-1] if units else None
         if not each.call.settled:
-            assert not self.session.ended, f"{each} waits for ever"
+            assert not self.is_lost, f"{each} waits for ever"
             if last is not None and last.status is not None:
                 assert last.error in UNSEEN, f"{each} was answered, and waits on"
                 assert last.status == "I", f"{each} was answered, and waits on"
@@ -567,7 +572,7 @@ class Model:
         elif isinstance(error, exceptions.ArgumentError):
             assert each.kind == "bad batch", f"{each} is refused"
         elif isinstance(error, exceptions.ConnectionDoesNotExistError):
-            assert self.session.ended, f"{each} is lost, the connection is not"
+            assert self.is_lost, f"{each} is lost, the connection is not"
             self._compare_safety(each, last, error)
         else:
             assert isinstance(error, exceptions.PostgresError), f"{each}: {error!r}"
@@ -619,7 +624,7 @@ class Model:
 
     def _compare_error(self, each: Asked, last: Unit | None, code: str, runs: int) -> None:
         reference = self.reference
-        if self.session.ended and code == reference.fatal:
+        if self.is_lost and code == reference.fatal:
             head = reference.head
             assert head is not None
             assert head is last or each.text in head.parsed or not head.tokens, f"{each} is no head, but got {code}"
@@ -631,7 +636,7 @@ class Model:
             return
         assert last is not None, f"{each} failed with {code}, and was not sent"
         assert last.error == code, f"{each} failed with {code}, the server said {last.error}"
-        assert last.status is not None or self.session.ended, f"{each} failed before its answer has ended"
+        assert last.status is not None or self.is_lost, f"{each} failed before its answer has ended"
         assert code != "57014" or each.kind == "copy", f"{each} was cancelled by somebody else"
         if code in STALE:
             # In a transaction, the second time, with no elements left to run a batch again, or where it would have run
@@ -716,7 +721,7 @@ def live(seed: int, moves: int = 100) -> Model:
         model.session.connection_lost(ConnectionResetError("gone"))
     else:
         model.settle_down()
-        assert model.session.idle, "something waits for ever"
+        assert model.talk.idle, "something waits for ever"
         model.check()
         model.session.connection_lost("the end")
     model.check_all()

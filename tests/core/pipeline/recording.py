@@ -90,7 +90,7 @@ def play(talk: Conversation, scene: Scene, exchange: Callable[[list[str]], None]
             while talk.session.wants_output():
                 talk.flush()
                 exchange([names.line(message) for message in talk.messages])
-            assert talk.session.idle, "the scene goes on although not all is answered"
+            assert talk.idle, "the scene goes on although not all is answered"
     except StopIteration as end:
         return repr(end.value)
 
@@ -126,7 +126,7 @@ def replay_until(recording: Recording, scene: Scene, number: int | None, at: int
         if current == number:
             talk.reply(recorded.received[:at])
             talk.session.connection_lost("cut")
-            assert talk.session.idle, "something waits for ever"
+            assert talk.idle, "something waits for ever"
             raise EOFError
         talk.reply(recorded.received)
 

@@ -106,7 +106,7 @@ def batches(talk: Conversation) -> Generator[None, None, list[Any]]:
 def portal(talk: Conversation) -> Generator[None, None, list[Any]]:
     """A portal that is fetched from in portions, with other queries in between."""
     begin = talk.script("BEGIN")
-    statement = talk.session.statement("SELECT i FROM generate_series(1, $1::int4) AS i")
+    statement = talk.session.statements.hold("SELECT i FROM generate_series(1, $1::int4) AS i")
     prepared = talk.prepare(statement)
     yield
     first = talk.execute_statement(statement, 5, limit=2, portal=b"p")

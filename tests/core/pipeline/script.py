@@ -183,6 +183,11 @@ class Conversation:
             if log is None:
                 self.log.parameters.clear()
 
+    @property
+    def idle(self) -> bool:
+        """True if nothing is in flight or waiting."""
+        return self.session.pending == 0
+
     # What callers ask for
 
     def startup(self, on_authentication: Any = lambda code, payload: None) -> Call:
@@ -264,11 +269,11 @@ class Conversation:
     @contextmanager
     def cached(self, query: str) -> Iterator[Statement]:
         """The statement for a text, from the cache where it is kept there: as a driver finds it for a query."""
-        statement = self.session.statement(query, named=self._caches(query))
+        statement = self.session.statements.hold(query, named=self._caches(query))
         try:
             yield statement
         finally:
-            self.session.release(statement)
+            self.session.statements.release(statement)
 
     def _caches(self, query: str) -> bool:
         size: int = self._limits.get("statement_cache_size", 100)
@@ -304,13 +309,13 @@ class Conversation:
 
     def know(self, query: str, parameters: Sequence[int] = (), fields: Sequence[Field] | None = None) -> None:
         """Have a statement prepared and cached; `fields` is None for one that returns no rows."""
-        statement = self.session.statement(query)
+        statement = self.session.statements.hold(query)
         call = self.prepare(statement)
         assert self.flush() == "PDS"
         self.reply(described(parameters, fields))
         assert call.value is statement
-        self.session.release(statement)
-        assert query in self.session.cached_queries()
+        self.session.statements.release(statement)
+        assert query in self.session.statements.cached_queries()
         assert self.flush() == ""
 
     def statement_names(self) -> list[str]:

@@ -268,7 +268,7 @@ class Life:
 
     def transact(self) -> None:
         """As on a lease: nobody shares the session meanwhile."""
-        self.talk.session.barrier()
+        self.talk.session.statements.barrier()
         self.inside = True
         self.note(self.talk.script("BEGIN"), [], "begin")
         for _ in range(self.random.randrange(4)):
@@ -373,7 +373,7 @@ class Life:
             self.deliver()
         else:
             raise AssertionError("it never comes to rest")
-        assert session.idle, f"{session.pending} requests wait for ever: {[*session.sent, *session.unsent]}"
+        assert self.talk.idle, f"{session.pending} requests wait for ever, in flight: {[*session.sent]}"
         assert not session.cancellation.is_open
 
     def check(self) -> None:

@@ -63,7 +63,7 @@ def test_while_nothing_is_asked() -> None:
     talk = Conversation()
     talk.reply(*ASYNCHRONOUS)
     check(talk, 1)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_during_start_up() -> None:

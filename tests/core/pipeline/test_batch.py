@@ -126,7 +126,7 @@ def test_a_bad_element_in_the_first_portion_fails_before_a_byte_of_the_batch_is_
         talk.batch(INSERT, [(0,), "1"])
     with pytest.raises(ZeroDivisionError):
         talk.batch(INSERT, ((1 // (1 - i),) for i in range(3)))
-    assert talk.session.idle
+    assert talk.idle
     call = talk.fetch(ECHO, 7)
     assert talk.flush() == "BES"
     talk.reply(rows(7))

@@ -423,7 +423,7 @@ def test_without_a_key_nothing_can_be_signalled() -> None:
     talk.startup()
     talk.session.take_output()
     talk.reply(backend.authentication_ok(), backend.ready_for_query())
-    assert talk.session.backend_secret is None
+    assert talk.session.cancellation.key is None
     gone = talk.script("SELECT pg_sleep(100)")
     talk.flush()
     assert talk.cancel(gone) == DRAINED
@@ -501,7 +501,7 @@ def test_rows_of_an_abandoned_request_are_not_decoded() -> None:
     talk.reply(rows(0), backend.bind_complete())
     talk.reply(backend.data_row(int4(1), int4(2)), simple("SELECT 1"))
     assert head.value == [(0,)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_parked_requests_are_dropped_too() -> None:
@@ -514,4 +514,4 @@ def test_parked_requests_are_dropped_too() -> None:
     assert talk.values() == [2]
     talk.reply(rows(2))
     assert stays.value == [(2,)]
-    assert talk.session.idle
+    assert talk.idle

@@ -85,7 +85,7 @@ def test_a_begin_alone_is_not_sent_and_does_not_count_as_pending() -> None:
     asked = talk.session.request_count
     assert talk.flush() == ""
     assert commands.is_open
-    assert talk.session.idle
+    assert talk.idle
     assert talk.session.request_count == asked
 
 
@@ -98,7 +98,7 @@ def test_a_begin_travels_with_the_first_request_under_one_sync() -> None:
     assert call.value == [(7,)]
     assert commands.is_open
     assert talk.session.commands.status == "T"
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_new_statement_has_its_preparation_carry_the_begin() -> None:
@@ -255,11 +255,11 @@ def test_it_travels_if_only_one_request_may_be_in_flight() -> None:
 
 def test_the_close_of_a_statement_does_not_cause_it_to_be_sent() -> None:
     talk, commands = begun()
-    talk.session.forget_statements()
+    talk.session.statements.forget_all()
     assert talk.flush() == "CS"
     talk.reply(backend.close_complete(), backend.ready_for_query())
     assert commands.is_open
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_the_close_of_a_portal_carries_it() -> None:
@@ -267,7 +267,7 @@ def test_the_close_of_a_portal_carries_it() -> None:
     talk.session.submit(Closing(None, "P", [b"p"]))
     assert talk.flush() == "PBECS"
     talk.reply(completed("BEGIN"), backend.close_complete(), backend.ready_for_query("T"))
-    assert talk.session.idle
+    assert talk.idle
 
 
 # -- what cannot take it along -----------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def test_the_end_of_a_block_is_sent_if_a_savepoint_ahead_of_it_is_refused(query:
     else:
         assert isinstance(end.error, headrace.InFailedSQLTransactionError)
         assert end.error.__cause__.sqlstate == "53200"
-    assert talk.session.idle
+    assert talk.idle
 
 
 @pytest.mark.parametrize("query", ["COMMIT", "ROLLBACK"])
@@ -392,7 +392,7 @@ def test_a_refused_begin_is_the_error_of_the_first_that_waits_for_a_new_statemen
     assert isinstance(calls[0].error, headrace.FeatureNotSupportedError)
     for call in calls[1:]:
         check_could_not_begin(call.error, calls[0].error)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_the_next_request_gets_the_error_of_a_begin_that_nobody_waited_for() -> None:
@@ -458,7 +458,7 @@ def test_nothing_of_a_block_that_could_not_begin_is_left_behind_a_request_that_w
     assert talk.flush() == "BES"
     talk.reply(rows(3))
     assert behind.value == [(3,)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_the_rollback_of_a_block_that_could_not_begin_succeeds() -> None:
@@ -480,7 +480,7 @@ def test_a_refused_begin_does_not_make_the_statement_look_stale() -> None:
     talk.reply(refused("prepared statement does not exist", "26000"))
     assert call.error.sqlstate == "26000"
     assert talk.flush() == ""
-    assert ECHO in talk.session.cached_queries()
+    assert ECHO in talk.session.statements.cached_queries()
     talk.session.commands.end_block()
     talk.fetch(ECHO, 1)
     assert talk.flush() == "BES"
@@ -621,7 +621,7 @@ def test_a_request_that_was_dropped_does_not_count_as_queued_behind_it() -> None
     call = talk.fetch(ECHO, 1)
     assert talk.cancel(call) == DROPPED
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
     assert commands.is_unsent
     assert commands.forget_block()
     talk.fetch(ECHO, 2)
@@ -633,7 +633,7 @@ def test_the_preparation_for_a_dropped_request_does_not_send_the_begin() -> None
     assert talk.cancel(talk.fetch("SELECT 2")) == DROPPED
     assert talk.flush() == ""
     assert commands.is_unsent
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_what_is_forgotten_with_a_request_behind_it_is_sent() -> None:
@@ -712,13 +712,13 @@ def test_nothing_inside_a_block_is_safe_to_retry(sent: bool, words: bool) -> Non
     with pytest.raises(headrace.InterfaceError) as caught:
         talk.fetch(ECHO, 3)
     assert not headrace.is_safe_to_retry(caught.value)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_begin_that_was_not_sent_makes_the_first_request_unsafe_to_retry() -> None:
     talk, commands = begun()
     talk.session.connection_lost("gone")
-    assert talk.session.idle
+    assert talk.idle
     with pytest.raises(headrace.InterfaceError, match="repeat all of it") as caught:
         talk.fetch(ECHO, 1)
     assert not headrace.is_safe_to_retry(caught.value)

@@ -88,7 +88,7 @@ def test_fatal_gives_the_head_the_servers_error_and_the_others_say_whether_they_
     assert calls[2].error.__cause__ is calls[1].error
     check_lost(calls[3], sent=False)
     check_lost(calls[4], sent=False)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_without_last_words_the_head_had_been_sent_as_well() -> None:
@@ -158,7 +158,7 @@ def test_whoever_waits_for_a_statement_had_not_been_sent(shared: bool, fatal: bo
     else:
         check_lost(first, sent=False)
     check_lost(second, sent=False)
-    assert talk.session.idle
+    assert talk.idle
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -171,7 +171,7 @@ def test_whoever_waits_for_types_to_be_learnt_had_not_been_sent(shared: bool) ->
     talk.session.connection_lost("cut")
     for call in calls:
         check_lost(call, sent=False)
-    assert talk.session.idle
+    assert talk.idle
 
 
 @pytest.mark.parametrize("cacheable", [True, False])
@@ -184,7 +184,7 @@ def test_whoever_waits_for_a_preparation_that_was_not_sent(cacheable: bool) -> N
     check_lost(running, sent=True)
     for call in calls:
         check_lost(call, sent=False)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_what_is_to_be_run_again_is_not_run_again_after_a_loss() -> None:
@@ -582,10 +582,10 @@ def test_what_is_taken_can_be_run_on_another_connection_from_the_start() -> None
     talk.reply(backend.bind_complete(), backend.data_row(int4(9)))
     end(talk)
     assert read.request.error is None
-    before = other.session.unsent.total
+    before = other.session.request_count
     other.session.submit(read.request)
     other.session.submit(batch.request)
-    assert other.session.unsent.total == before + 2
+    assert other.session.request_count == before + 2
     assert other.flush() == "BES BEBES"
     assert other.statement_names()[0] == other.statement_names()[1] != name
     other.reply(rows(1), rows(2)[:-6], rows(3))
@@ -669,7 +669,7 @@ def test_after_a_loss_nothing_is_taken_and_nothing_given() -> None:
     talk.session.connection_lost("cut by the test")
     assert talk.flush() == ""
     talk.reply(rows(1), b"\xff" * 100)
-    for ask in (lambda: talk.script("SELECT 1"), lambda: talk.fetch(ECHO, 1), lambda: talk.session.statement(ECHO)):
+    for ask in (lambda: talk.script("SELECT 1"), lambda: talk.fetch(ECHO, 1)):
         with pytest.raises(exceptions.InterfaceError, match="connection is closed: cut by the test"):
             ask()
 
@@ -738,7 +738,7 @@ def test_closing_fails_those_who_wait_for_a_statement(shared: bool, learning: bo
     else:
         talk.reply(described([INT4], [NUMBER]))
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 # Cut at every byte (fault 7)
@@ -779,4 +779,4 @@ def test_the_socket_closed_at_every_byte_offset() -> None:
             else:
                 check_lost(calls[i], sent=True)
         check_lost(calls[3], sent=False)
-        assert talk.session.idle
+        assert talk.idle

@@ -79,12 +79,12 @@ def test_a_plain_read_without_arguments_is_prepared_and_executed_in_one_request(
     assert bind(talk).result_formats == (1,)
     talk.reply(first(NUMBER), rows(1, 2))
     assert call.value == [(1,), (2,)]
-    assert talk.session.cached_queries() == [COLD]
+    assert talk.session.statements.cached_queries() == [COLD]
     again = ask(talk, COLD)
     assert talk.flush() == "BES"
     talk.reply(rows(3))
     assert again.value == [(3,)]
-    assert talk.session.prepared == 1
+    assert talk.session.statements.prepared == 1
 
 
 def test_parameters_whose_casts_show_their_types() -> None:
@@ -312,7 +312,7 @@ def test_rows_of_a_type_that_is_looked_up_first_are_not_asked_for_again(shared: 
     talk.reply(learnt(MOOD, "mood"))
     assert call.value == [("sad",), ("sad",)]
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_rows_of_a_type_that_turns_out_to_travel_as_text_are_asked_for_once_more() -> None:
@@ -362,8 +362,8 @@ def test_an_error_of_parse_is_the_callers_and_costs_one_request() -> None:
     assert call.error.sqlstate == "42P01"
     assert call.error.position == "15"
     assert talk.flush() == ""
-    assert talk.session.cached_queries() == []
-    assert talk.session.idle
+    assert talk.session.statements.cached_queries() == []
+    assert talk.idle
 
 
 @pytest.mark.parametrize("code", ["42846", "42883", "42804", "42725"])
@@ -453,7 +453,7 @@ def test_others_of_the_same_text_wait_for_the_first_run() -> None:
     talk = Conversation()
     one, two, three = ask(talk, CAST, 1), ask(talk, CAST, 2), ask(talk, CAST, 3, shared=True)
     assert talk.flush() == "PDBES"
-    assert talk.session.parked == 1
+    assert talk.session.statements.parked == 1
     talk.reply(first(NUMBER, parameters=(INT4,)), rows(1))
     assert talk.flush() == "BES BES"
     talk.reply(rows(2), rows(3))
@@ -476,12 +476,12 @@ def test_others_have_the_text_prepared_if_the_first_run_fails_in_parse() -> None
 def test_a_statement_that_is_held_meanwhile_is_known_with_the_first_run() -> None:
     talk = Conversation()
     call = ask(talk, COLD)
-    statement = talk.session.statement(COLD)
+    statement = talk.session.statements.hold(COLD)
     prepared = talk.prepare(statement)
     assert talk.flush() == "PDBES"
     talk.reply(first(NUMBER), rows(1))
     assert (call.value, prepared.value) == ([(1,)], statement)
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
 
 
 # Cancelled
@@ -534,7 +534,7 @@ def test_an_abandoned_first_run_of_unreadable_rows_is_not_repeated() -> None:
     talk.session.cancellation.delivered()
     talk.reply(first(Field("m", MONEY)), backend.bind_complete(), simple("SELECT 0"))
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_repetition_can_be_cancelled_at_each_moment() -> None:
@@ -546,7 +546,7 @@ def test_a_repetition_can_be_cancelled_at_each_moment() -> None:
     assert talk.flush() == "PBES", "the types are looked up all the same"
     talk.reply(learnt(MOOD, "mood"))
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_first_run_that_a_stray_cancel_has_hit_goes_on() -> None:
@@ -686,7 +686,7 @@ class Life:
             self.answer()
         for call, expected in self.calls:
             assert call.value == expected
-        assert self.talk.session.idle
+        assert self.talk.idle
 
     def read(self) -> None:
         column = self.random.choice("nmp")

@@ -63,7 +63,7 @@ def test_the_executions_share_one_sync_and_each_has_its_own_result() -> None:
     assert not call.settled, "the server has not confirmed the group"
     talk.reply(READY)
     assert call.value == [1, 2, 3]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_each_kind_of_result() -> None:
@@ -168,7 +168,7 @@ def test_an_argument_of_the_first_element_fails_it_before_a_byte_of_the_group_is
     assert "$1: 'one'" in str(error_of(result))
     assert talk.flush() == "CS"
     talk.reply(backend.close_complete(), READY)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_bad_argument_of_a_group_that_waits_for_its_statement_settles_it() -> None:

@@ -70,7 +70,7 @@ def check_executed(talk: Conversation) -> None:
     talk.reply(backend.bind_complete(), backend.data_row("sad"), simple("SELECT 1"))
     assert talk.calls is not None
     assert talk.calls[-1].value == [("sad",)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def introduced(catalogues: Catalogues, *, pid: int = PID) -> Conversation:
@@ -206,7 +206,7 @@ def test_where_the_question_is_cancelled_the_next_caller_asks_it_again() -> None
     talk.reply(backend.bind_complete(), backend.data_row("sad"), simple("SELECT 1"))
     talk.reply(backend.close_complete(), backend.ready_for_query())
     assert second.value == [("sad",)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_whoever_waits_when_the_connection_is_lost_learns_of_it() -> None:
@@ -321,7 +321,7 @@ def test_where_another_backend_answers_types_are_looked_up_for_each_use() -> Non
             talk.reply(backend.close_complete(), backend.ready_for_query())
         assert talk.calls is not None
         assert talk.calls[-1].value == [("sad",)]
-        assert talk.session.idle
+        assert talk.idle
         describe(talk)
         assert asked_after(talk) == ["which types"]
         talk.reply(learnt())
@@ -348,7 +348,7 @@ def test_columns_of_a_type_that_was_not_looked_up_on_the_backend_are_not_read() 
     assert talk.flush() == "PBDES"
     talk.reply(backend.parse_complete(), executed(SIZE))
     assert isinstance(talk.calls[-1].error, exceptions.OutdatedSchemaCacheError)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_built_in_types_are_not_looked_up_there_either() -> None:
@@ -360,7 +360,7 @@ def test_built_in_types_are_not_looked_up_there_either() -> None:
             assert talk.flush() == "PBDES"
         talk.reply(backend.parse_complete(), executed(25))
         assert call.value == [("sad",)]
-    assert talk.session.prepared == 1
+    assert talk.session.statements.prepared == 1
 
 
 def test_where_there_is_one_server_types_are_looked_up_once_behind_a_pooler_too() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 HEADRACE = Path(__file__).parents[3] / "src" / "headrace"
 PIPELINE = HEADRACE / "_core" / "pipeline"
-LOOKED_INTO = {"cancellation", "commands", "read_buffer", "sent", "work"}
+LOOKED_INTO = {"cancellation", "commands", "sent", "statements", "work"}
 """Members that are objects with interfaces of their own."""
 
 

@@ -138,11 +138,11 @@ def insert_a_bad_one(talk: Conversation) -> None:
 
 
 def prepare(talk: Conversation) -> None:
-    statement = talk.session.statement("SELECT 1", name="mine")
+    statement = talk.session.statements.hold("SELECT 1", name="mine")
     talk.prepare(statement)
     talk.flush()
     talk.reply(described([], [NUMBER]))
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
     assert talk.flush() == "CS"
     talk.reply(backend.close_complete(), backend.ready_for_query())
 
@@ -163,7 +163,7 @@ def evict(talk: Conversation) -> None:
         talk.answer(rows(1))
     talk.flush()
     talk.answer()
-    talk.session.forget_statements()
+    talk.session.statements.forget_all()
     talk.flush()
     talk.answer()
     talk.know(ECHO, [INT4], [NUMBER])
@@ -218,7 +218,7 @@ def test_a_query_leaves_no_object(scene: Callable[[Conversation], None]) -> None
         scene(talk)
     assert talk.flush() == ""
     assert census() - before == Counter()
-    assert talk.session.idle
+    assert talk.idle
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -253,7 +253,7 @@ def test_a_lost_session_leaves_no_cycle() -> None:
 
 
 def read_a_portal(talk: Conversation) -> None:
-    statement = talk.session.statement(ECHO)
+    statement = talk.session.statements.hold(ECHO)
     first = talk.execute_statement(statement, 1, limit=1, portal=b"p")
     second = talk.execute_statement(statement, limit=1, portal=b"p", opener=first.request)
     close = talk.submit(Closing(None, "P", [b"p"]))
@@ -264,9 +264,9 @@ def read_a_portal(talk: Conversation) -> None:
         backend.close_complete(), backend.ready_for_query(),
     )  # fmt: skip
     assert (first.value, second.value) == ([(1,)], [(2,)])
-    assert talk.session.idle
+    assert talk.idle
     assert close.request.error is None
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
 
 
 def read_streams(talk: Conversation) -> None:
@@ -341,7 +341,7 @@ def copy_out(talk: Conversation) -> None:
 
 
 def copy_rows(talk: Conversation, row: bytes = int4(1)) -> None:
-    statement = talk.session.statement(ECHO)
+    statement = talk.session.statements.hold(ECHO)
     waiter = Waiter()
     request = CopyOut(waiter, Waiter(), "COPY t TO STDOUT (FORMAT binary)", None, statement, Record)
     talk.submit(request, waiter)
@@ -350,7 +350,7 @@ def copy_rows(talk: Conversation, row: bytes = int4(1)) -> None:
     talk.reply(backend.copy_out_response(1), backend.copy_data(header + backend.data_row(row)[5:]))
     talk.reply(backend.copy_data(b"\xff\xff"), backend.copy_done(), simple("COPY 1"))
     assert request.take_rows() == [(1,)]
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
 
 
 def read_what_cannot_be_read(talk: Conversation) -> None:
@@ -359,7 +359,7 @@ def read_what_cannot_be_read(talk: Conversation) -> None:
     talk.flush()
     talk.reply(backend.bind_complete(), backend.data_row("good"), backend.data_row(b"\xff"), simple("SELECT 2"))
     assert call.waiter.error is not None
-    talk.session.forget_statements()
+    talk.session.statements.forget_all()
     talk.flush()
     talk.answer()
 
@@ -418,7 +418,7 @@ counted = pytest.mark.skipif(
 @pytest.mark.parametrize("scene", [*SCENES, *MORE_SCENES])
 def test_a_query_leaves_no_memory(scene: Callable[[Conversation], None]) -> None:
     talk = echoing()
-    statement = talk.session.statement(ECHO)
+    statement = talk.session.statements.hold(ECHO)
     shared = {**SHARED, "the statement": statement, "Record": Record, "the types": talk.session.types}
     repeats = 5 if scene is evict else REPEATS
     assert growth(lambda: scene(talk), shared, repeats=repeats) == {}

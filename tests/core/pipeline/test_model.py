@@ -36,7 +36,7 @@ class Life(RuleBasedStateMachine):
 
     def lives(self) -> bool:
         """True if the connection is there."""
-        return not self.model.session.ended
+        return not self.model.is_lost
 
     # Calls
 
@@ -70,7 +70,7 @@ class Life(RuleBasedStateMachine):
     def prepare(self, text: str) -> None:
         self.model.hold(text)
 
-    @precondition(lambda self: self.model.held and not self.model.session.ended)
+    @precondition(lambda self: self.model.held and not self.model.is_lost)
     @rule()
     def let_go(self) -> None:
         self.model.let_go()
@@ -140,7 +140,7 @@ class Life(RuleBasedStateMachine):
     def arrive(self) -> None:
         self.model.arrive()
 
-    @precondition(lambda self: self.model.arrived and not self.model.session.ended)
+    @precondition(lambda self: self.model.arrived and not self.model.is_lost)
     @rule(again=st.booleans())
     def deliver(self, again: bool) -> None:
         self.model.deliver(again=again)
@@ -159,7 +159,7 @@ class Life(RuleBasedStateMachine):
         if luck == 9 or self.model.dead:
             self.model.lose()
 
-    @precondition(lambda self: self.model.session.ended)
+    @precondition(lambda self: self.model.is_lost)
     @rule(max_pipeline=LIMITS, cache=SIZES)
     def begin_again(self, max_pipeline: int, cache: int) -> None:
         self.model.check_all()
@@ -173,7 +173,7 @@ class Life(RuleBasedStateMachine):
         model = self.model
         if not model.dead:
             model.settle_down()
-            assert model.session.idle, "something waits for ever"
+            assert model.talk.idle, "something waits for ever"
             assert not model.session.cancellation.is_open
             model.check()
         model.read(len(model.server.outbox))

@@ -56,7 +56,7 @@ def test_a_known_statement_is_not_described_again() -> None:
         assert talk.flush() == "BES"
         talk.reply(rows(i))
         assert call.value == [(i,)]
-    assert talk.session.prepared == 1
+    assert talk.session.statements.prepared == 1
 
 
 def test_a_cold_statement_holds_back_what_was_asked_after_it() -> None:
@@ -74,11 +74,11 @@ def test_a_shared_cold_statement_holds_back_its_own_callers_alone() -> None:
     talk = echoing()
     cold, other, same = talk.fetch(COLD, shared=True), talk.fetch(ECHO, 2, shared=True), talk.fetch(COLD, shared=True)
     assert talk.flush() == "PDS BES"
-    assert talk.session.parked == 2
+    assert talk.session.statements.parked == 2
     assert talk.session.pending == 4
     talk.reply(described([], [NUMBER]), rows(2))
     assert other.value == [(2,)]
-    assert talk.session.parked == 0
+    assert talk.session.statements.parked == 0
     assert talk.flush() == "BES BES"
     talk.reply(rows(1), rows(1))
     assert cold.value == same.value == [(1,)]
@@ -118,7 +118,7 @@ def test_preparing_is_single_flight(shared: bool) -> None:
     assert talk.flush() == " ".join(["BES"] * 20)
     talk.reply(*[rows(i) for i in range(20)])
     assert [call.value for call in calls] == [[(i,)] for i in range(20)]
-    assert talk.session.prepared == 1
+    assert talk.session.statements.prepared == 1
 
 
 def test_strict_and_shared_callers_of_one_cold_statement() -> None:
@@ -145,7 +145,7 @@ def test_a_failing_parse_is_answered_to_each_caller_by_an_error_of_his_own(share
         assert isinstance(call.error, exceptions.UndefinedTableError)
     assert len({id(call.error) for call in calls}) == 3
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_later_caller_may_find_the_table_that_the_first_one_missed() -> None:
@@ -200,7 +200,7 @@ def test_a_statement_that_failed_to_parse_is_not_kept() -> None:
     talk.fetch("SELEC")
     talk.flush()
     talk.reply(failed("42601"))
-    assert talk.session.cached_queries() == []
+    assert talk.session.statements.cached_queries() == []
 
 
 def test_an_error_after_parse_complete_closes_what_the_server_has_kept() -> None:
@@ -213,7 +213,7 @@ def test_an_error_after_parse_complete_closes_what_the_server_has_kept() -> None
     assert talk.flush() == "CS"
     assert talk.statement_names() == [name]
     talk.reply(backend.close_complete(), backend.ready_for_query())
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_names_are_never_reused() -> None:
@@ -333,7 +333,7 @@ def test_in_a_failed_transaction_the_argument_is_the_error() -> None:
 
 def test_a_prepared_statement_that_refuses_an_argument_is_described_again_too() -> None:
     talk = Conversation()
-    statement = talk.session.statement(ECHO, name="mine")
+    statement = talk.session.statements.hold(ECHO, name="mine")
     talk.prepare(statement)
     talk.flush()
     talk.reply(described([INT4], [NUMBER]))
@@ -398,7 +398,7 @@ def test_a_wrong_number_of_arguments_of_a_known_statement_raises_before_a_byte_i
     with pytest.raises(exceptions.InterfaceError, match="expects 1 argument for this query, 2 were passed"):
         talk.fetch(ECHO, 1, 2)
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
     call = talk.fetch(ECHO, 1)
     assert talk.flush() == "BES"
     talk.reply(rows(1))
@@ -437,7 +437,7 @@ def test_a_preparation_that_was_not_sent_goes_with_the_last_who_waits_for_it() -
     for call in calls:
         assert talk.cancel(call) == DROPPED
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
     again = talk.fetch(COLD)
     assert talk.flush() == "PDS"
     talk.reply(described([], [NUMBER]))
@@ -483,7 +483,7 @@ def test_whoever_comes_after_an_abandoned_preparation_was_cancelled_never_sees_t
 
 def test_preparing_gives_the_statement() -> None:
     talk = Conversation()
-    statement = talk.session.statement("SELECT $1::int4 AS n, 'x' AS t")
+    statement = talk.session.statements.hold("SELECT $1::int4 AS n, 'x' AS t")
     call = talk.prepare(statement)
     assert talk.flush() == "PDS"
     talk.reply(described([INT4], [NUMBER, Field("t", TEXT)]))
@@ -497,7 +497,7 @@ def test_preparing_gives_the_statement() -> None:
 
 def test_a_name_of_the_users_choice_is_what_the_server_gets() -> None:
     talk = Conversation()
-    statement = talk.session.statement(COLD, name="mine")
+    statement = talk.session.statements.hold(COLD, name="mine")
     talk.prepare(statement)
     talk.flush()
     assert talk.statement_names() == ["mine"]
@@ -505,26 +505,26 @@ def test_a_name_of_the_users_choice_is_what_the_server_gets() -> None:
 
 def test_a_prepared_statement_object_that_is_gone_is_closed_behind_what_was_asked_of_it() -> None:
     talk = Conversation()
-    statement = talk.session.statement(COLD, name="mine")
+    statement = talk.session.statements.hold(COLD, name="mine")
     talk.prepare(statement)
     talk.flush()
     talk.reply(described([], [NUMBER]))
     call = talk.execute_statement(statement)
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
     assert talk.flush() == "BES CS"
     assert talk.statement_names() == ["mine", "mine"]
     talk.reply(rows(1), backend.close_complete(), backend.ready_for_query())
     assert call.value == [(1,)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_prepared_statement_object_that_is_gone_before_it_was_prepared_is_closed_once_it_is() -> None:
     talk = Conversation()
-    statement = talk.session.statement(COLD, name="mine")
+    statement = talk.session.statements.hold(COLD, name="mine")
     call = talk.prepare(statement)
     talk.flush()
     assert talk.cancel(call) == DROPPED
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
     assert talk.flush() == ""
     talk.reply(described([], [NUMBER]))
     assert talk.flush() == "CS"
@@ -541,7 +541,7 @@ def test_the_least_recently_used_statement_is_evicted_and_closed_behind_what_was
     talk.flush()
     (name,) = talk.statement_names()
     second, third = talk.fetch("SELECT 2"), talk.fetch("SELECT 3")
-    assert talk.session.cached_queries() == ["SELECT 3", "SELECT 2"]
+    assert talk.session.statements.cached_queries() == ["SELECT 3", "SELECT 2"]
     assert talk.flush() == "BES CS PDS"
     assert talk.statement_names()[1] == name
     talk.reply(rows(1), rows(2), backend.close_complete(), backend.ready_for_query(), described([], [NUMBER]))
@@ -554,7 +554,7 @@ def test_a_statement_evicted_while_it_is_prepared_serves_those_who_wait_and_is_c
     talk = Conversation(statement_cache_size=1)
     evicted = talk.fetch("SELECT 1", shared=True)
     other = talk.fetch("SELECT 2", shared=True)
-    assert talk.session.cached_queries() == ["SELECT 2"]
+    assert talk.session.statements.cached_queries() == ["SELECT 2"]
     assert talk.flush() == "PDS PDS"
     names = talk.statement_names()
     talk.reply(described([], [NUMBER]), described([], [NUMBER]))
@@ -566,7 +566,7 @@ def test_a_statement_evicted_while_it_is_prepared_serves_those_who_wait_and_is_c
 
 def test_an_evicted_statement_that_is_in_use_as_a_prepared_statement_is_not_closed() -> None:
     talk = Conversation(statement_cache_size=1)
-    statement = talk.session.statement("SELECT 1")
+    statement = talk.session.statements.hold("SELECT 1")
     talk.prepare(statement)
     talk.flush()
     talk.reply(described([], [NUMBER]))
@@ -575,7 +575,7 @@ def test_an_evicted_statement_that_is_in_use_as_a_prepared_statement_is_not_clos
     assert talk.flush() == "BES"
     talk.reply(rows(1))
     assert call.value == [(1,)]
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
     assert talk.flush() == "CS"
 
 
@@ -595,7 +595,7 @@ def test_without_a_cache_every_execution_parses_in_its_own_breath() -> None:
 def test_a_text_too_long_for_the_cache_is_not_kept() -> None:
     talk = Conversation(max_cacheable_statement_size=20)
     talk.fetch("SELECT 1 /* quite a long comment */")
-    assert talk.session.cached_queries() == []
+    assert talk.session.statements.cached_queries() == []
     talk.flush()
     assert talk.statement_names() == [""]
 
@@ -615,11 +615,11 @@ def test_forgetting_statements_closes_those_that_nobody_uses() -> None:
     talk = Conversation()
     talk.know("SELECT 1", [], [NUMBER])
     talk.know("SELECT 2", [], [NUMBER])
-    used = talk.session.statement("SELECT 2")
-    talk.session.forget_statements()
-    assert talk.session.cached_queries() == []
+    used = talk.session.statements.hold("SELECT 2")
+    talk.session.statements.forget_all()
+    assert talk.session.statements.cached_queries() == []
     assert talk.flush() == "CS"
-    talk.session.release(used)
+    talk.session.statements.release(used)
     assert talk.flush() == "CS"
 
 
@@ -676,7 +676,7 @@ def test_a_failed_introspection_fails_the_first_caller_and_the_next_one_tries_ag
     talk.reply(backend.bind_complete(), backend.data_row("sad"), simple("SELECT 1"))
     talk.reply(backend.close_complete(), backend.ready_for_query())
     assert second.value == [("sad",)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 # Types asked for by another session of the same pool
@@ -700,7 +700,7 @@ def check_executed(talk: Conversation) -> None:
     talk.reply(backend.bind_complete(), backend.data_row("sad"), simple("SELECT 1"))
     assert talk.calls is not None
     assert talk.calls[0].value == [("sad",)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_one_session_asks_for_all() -> None:
@@ -790,7 +790,7 @@ def test_a_codec_set_while_a_reply_is_under_way_does_not_change_how_it_is_read()
 
 def test_a_portal_is_read_in_the_formats_it_was_bound_with() -> None:
     talk = echoing()
-    statement = talk.session.statement(ECHO)
+    statement = talk.session.statements.hold(ECHO)
     opening = talk.execute_statement(statement, 1, limit=1, portal=b"p")
     talk.flush()
     talk.reply(

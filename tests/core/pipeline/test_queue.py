@@ -32,22 +32,22 @@ from tests.peers import backend
 def test_what_was_parked_is_ahead_of_a_lease() -> None:
     talk = Conversation()
     shared = talk.fetch(ECHO, 1, shared=True)
-    talk.session.barrier()
+    talk.session.statements.barrier()
     begin = talk.script("BEGIN")
-    assert talk.session.parked == 0
+    assert talk.session.statements.parked == 0
     assert talk.flush() == "PDS"
     talk.answer(described([INT4], [NUMBER]))
     assert talk.flush() == "BES Q"
     talk.answer(rows(1), simple("BEGIN", status="T"))
     assert (shared.value, begin.value) == ([(1,)], "BEGIN")
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_what_is_parked_while_it_is_being_prepared_is_ahead_too() -> None:
     talk = Conversation()
     shared = [talk.fetch(ECHO, i, shared=True) for i in range(3)]
     assert talk.flush() == "PDS"
-    talk.session.barrier()
+    talk.session.statements.barrier()
     talk.script("BEGIN")
     assert talk.flush() == ""
     talk.reply(described([INT4], [NUMBER]))
@@ -59,7 +59,7 @@ def test_what_is_parked_while_it_is_being_prepared_is_ahead_too() -> None:
 def test_a_parked_request_whose_statement_cannot_be_prepared_lets_the_lease_go_on() -> None:
     talk = Conversation()
     shared = talk.fetch("SELEKT", shared=True)
-    talk.session.barrier()
+    talk.session.statements.barrier()
     begin = talk.script("BEGIN")
     talk.flush()
     talk.reply(failed("42601", "syntax error"))
@@ -67,7 +67,7 @@ def test_a_parked_request_whose_statement_cannot_be_prepared_lets_the_lease_go_o
     assert talk.flush() == "Q"
     talk.reply(simple("BEGIN", status="T"))
     assert begin.value == "BEGIN"
-    assert talk.session.idle
+    assert talk.idle
 
 
 @STALE
@@ -75,7 +75,7 @@ def test_what_is_run_again_is_ahead_of_a_lease_that_has_not_sent_anything(stale:
     talk = echoing()
     shared = talk.fetch(ECHO, 1, shared=True)
     talk.flush()
-    talk.session.barrier()
+    talk.session.statements.barrier()
     begin = talk.script("BEGIN")
     talk.reply(stale())
     assert talk.flush() == "PDS"
@@ -163,7 +163,7 @@ def test_no_transaction_begins_before_a_neighbour_that_a_signal_may_have_hit_has
     assert talk.values() == [2]
     talk.reply(rows(3), rows(2), simple("BEGIN", status="T"))
     assert (plain.value, neighbour.value, begin.value) == ([(3,)], [(2,)], "BEGIN")
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_neighbour_that_was_spared_holds_nobody_back() -> None:

@@ -148,7 +148,7 @@ def test_a_decoder_that_loses_the_connection() -> None:
     talk.feed(TWO_TEXTS + rows(1))
     assert "pulled the plug" in str(call.error)
     assert "pulled the plug" in str(after.error)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_decoder_that_sets_codecs_and_asks_the_same_query_again() -> None:
@@ -212,11 +212,11 @@ def test_a_finaliser_that_releases_a_statement_while_another_request_is_encoded(
 
     def encoder(value: str) -> str:
         while statements:
-            talk.session.release(statements.pop())
+            talk.session.statements.release(statements.pop())
         return value
 
     talk = encoding(encoder)
-    statement = talk.session.statement("SELECT 'mine'", name="mine")
+    statement = talk.session.statements.hold("SELECT 'mine'", name="mine")
     statements = [statement]
     talk.prepare(statement)
     talk.flush()
@@ -268,7 +268,7 @@ def test_an_encoder_that_loses_the_connection_fails_its_own_request_too(known: b
         talk.reply(described([TEXT], [NUMBER]))
     assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
     assert call.error.safe_to_retry
-    assert talk.session.idle
+    assert talk.idle
 
 
 # Waiters
@@ -352,7 +352,7 @@ def test_a_waiter_that_loses_the_connection() -> None:
     talk.flush()
     talk.feed(simple("SELECT 1") + rows(1))
     assert "a waiter had enough" in str(after.error)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_waiters_that_ask_again_when_the_connection_is_lost() -> None:
@@ -416,7 +416,7 @@ def test_types_of_arguments_of_the_session_itself() -> None:
         with pytest.raises(ValueError, match=f"{size} bytes do not fit in the buffer"):
             talk.session.receive(buffer, size)
     with pytest.raises(exceptions.InterfaceError, match="must not contain a NUL"):
-        talk.session.statement("SELECT\0")
+        talk.session.statements.hold("SELECT\0")
     with pytest.raises(exceptions.InterfaceError, match="must not contain a NUL"):
         talk.script("SELECT\0")
     assert talk.fetch(ECHO, INT4).request.query == ECHO

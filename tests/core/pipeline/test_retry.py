@@ -56,7 +56,7 @@ def test_outside_of_a_transaction_it_is_prepared_again_unseen(stale: Stale) -> N
     assert talk.flush() == ("BES CS" if stale is changed else "BES")
     talk.answer(backend.bind_complete() + backend.data_row(int4(1), "new") + simple("SELECT 1"))
     assert call.value == [(1, "new")]
-    assert talk.session.idle
+    assert talk.idle
 
 
 @STALE
@@ -73,8 +73,8 @@ def test_all_that_were_in_flight_are_run_again_in_their_order(stale: Stale) -> N
     assert talk.values() == [0, 1, 2, 3, 4, 5]
     talk.answer(*[rows(i) for i in range(6)])
     assert [call.value for call in calls] == [[(i,)] for i in range(6)]
-    assert talk.session.prepared == 2
-    assert talk.session.idle
+    assert talk.session.statements.prepared == 2
+    assert talk.idle
 
 
 @STALE
@@ -250,19 +250,19 @@ def test_an_argument_that_can_no_longer_be_encoded_fails_its_own_call() -> None:
     talk.reply(described([1007], [NUMBER]))
     assert isinstance(call.error, exceptions.ArgumentError)
     talk.flush()
-    assert talk.session.unsent.count == 0
+    assert not talk.session.wants_output()
 
 
 def test_a_stale_statement_of_a_released_prepared_statement_object() -> None:
     """Its close stands behind the request; what is prepared again has another name."""
     talk = Conversation()
-    statement = talk.session.statement(ECHO, name="mine")
+    statement = talk.session.statements.hold(ECHO, name="mine")
     talk.prepare(statement)
     talk.flush()
     talk.reply(described([INT4], [NUMBER]))
     call = talk.execute_statement(statement, 1)
     talk.flush()
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
     talk.reply(changed())
     assert talk.flush() == "PDS"
     (name,) = talk.statement_names()
@@ -289,7 +289,7 @@ def test_what_the_session_has_the_server_forget_is_prepared_anew_before_it_is_us
     assert talk.flush() == "BES"
     talk.reply(rows(1, status="T"))
     assert call.value == [(1,)]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_other_statements_stay_prepared_whatever_is_deallocated_or_discarded() -> None:

@@ -216,7 +216,7 @@ def test_an_error_in_the_middle_comes_behind_the_rows_before_it() -> None:
     assert taken(request) == [1, 2]
     with pytest.raises(headrace.DivisionByZeroError):
         request.is_over()
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_row_that_cannot_be_read_comes_behind_those_before_it() -> None:
@@ -231,7 +231,7 @@ def test_a_row_that_cannot_be_read_comes_behind_those_before_it() -> None:
     assert request.take_rows() == []
     talk.reply(failed("57014"))
     talk.session.cancellation.delivered()
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_a_row_with_too_few_columns_ends_the_session() -> None:
@@ -303,7 +303,7 @@ def test_given_up_before_it_is_sent_it_never_is() -> None:
     request = ask(talk)
     assert talk.session.cancellation.give_up(request) is DROPPED
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_given_up_at_the_server_it_is_cancelled_at_once() -> None:

@@ -96,7 +96,7 @@ def test_the_statements_of_all_search_paths_share_the_size_of_the_cache() -> Non
     move(talk, "one")
     ask(talk, query="SELECT 2 AS n FROM f()")
     assert talk.flush() == "CS PDS", "the least recently used of all is evicted"
-    assert talk.session.cached_queries() == ["SELECT 2 AS n FROM f()", QUERY]
+    assert talk.session.statements.cached_queries() == ["SELECT 2 AS n FROM f()", QUERY]
     assert call.value == [(1,)]
 
 
@@ -285,12 +285,12 @@ def test_a_statement_that_is_prepared_behind_a_change_is_described_behind_it() -
     talk = talking()
     learn(talk)
     talk.script("SET search_path TO one")
-    statement = talk.session.statement(QUERY)
+    statement = talk.session.statements.hold(QUERY)
     talk.prepare(statement)
     assert talk.flush() == "Q PDS"
     talk.reply(moved("one"), described((), [NUMBER]))
-    assert talk.session.cached_queries() == [QUERY]
-    talk.session.release(statement)
+    assert talk.session.statements.cached_queries() == [QUERY]
+    talk.session.statements.release(statement)
     assert talk.flush() == "CS", "it was not cached: nobody knew the value that it was described under"
 
 
@@ -312,7 +312,7 @@ def test_closing_settles_what_waits_for_the_value() -> None:
     assert isinstance(call.error, exceptions.ConnectionDoesNotExistError)
     talk.reply(moved("one"))
     assert change.value == "SET"
-    assert talk.session.idle
+    assert talk.idle
 
 
 ARGUMENT = "SELECT n FROM t WHERE n = $1"
@@ -341,7 +341,7 @@ class Life:
                 break
             self.answer()
         assert all(call.settled or call.request.abandoned or call in self.given_up for call in self.calls)
-        assert self.talk.session.idle
+        assert self.talk.idle
 
     def call(self) -> None:
         query = self.random.choice([QUERY, "SELECT 2 AS n FROM f()", ARGUMENT])
@@ -355,7 +355,7 @@ class Life:
 
     def change(self) -> None:
         # A change comes from a lease, which keeps itself behind all that the pool has shared.
-        self.talk.session.barrier()
+        self.talk.session.statements.barrier()
         self.calls.append(self.talk.script(f"SET search_path TO {self.random.choice(['public', 'one', 'two'])}"))
 
     def cancel(self) -> None:

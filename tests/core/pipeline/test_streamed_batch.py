@@ -24,7 +24,7 @@ class Room(Waiter):
 def inserting(**limits: Any) -> tuple[Conversation, Statement]:
     talk = echoing(**limits)
     talk.know(INSERT, [INT4], None)
-    return talk, talk.session.statement(INSERT)
+    return talk, talk.session.statements.hold(INSERT)
 
 
 def opened(statement: Statement, *, collects: bool = False) -> tuple[StreamedBatch, Call]:
@@ -133,7 +133,7 @@ def test_a_row_that_a_decoder_refuses_ends_it_too() -> None:
 
     talk = echoing()
     talk.session.types.set_codec(INT4, "text", str, refuse)
-    request, call = opened(talk.session.statement(ECHO), collects=True)
+    request, call = opened(talk.session.statements.hold(ECHO), collects=True)
     fill(request)
     talk.session.submit(request)
     talk.flush()
@@ -208,8 +208,8 @@ def test_an_element_that_does_not_fit_is_left_out() -> None:
 
 def test_an_unnamed_statement_is_parsed_once() -> None:
     talk = echoing(unnamed_statements=True)
-    talk.session.statement(INSERT)
-    statement = talk.session.statement(INSERT, named=False)
+    talk.session.statements.hold(INSERT)
+    statement = talk.session.statements.hold(INSERT, named=False)
     talk.prepare(statement)
     talk.flush()
     talk.reply(

@@ -62,7 +62,7 @@ def test_a_statement_met_before_takes_one_round_trip_and_no_name() -> None:
     assert talk.statement_names() == ["", ""]
     talk.reply(backend.parse_complete(), checked_rows(7))
     assert call.value == [(7,)]
-    assert talk.session.cached_queries() == [ECHO]
+    assert talk.session.statements.cached_queries() == [ECHO]
 
 
 def test_parse_names_the_types_that_the_arguments_are_encoded_as() -> None:
@@ -103,7 +103,7 @@ def test_a_batch_parses_once() -> None:
 
 def test_a_portal_is_described_as_it_is_bound_and_fetched_from_by_its_name() -> None:
     talk = unnamed()
-    statement = talk.session.statement(ECHO)
+    statement = talk.session.statements.hold(ECHO)
     opening = talk.execute_statement(statement, 1, limit=-1, portal=b"p")
     assert talk.flush() == "PBDS"
     talk.reply(
@@ -114,7 +114,7 @@ def test_a_portal_is_described_as_it_is_bound_and_fetched_from_by_its_name() -> 
     assert talk.flush() == "ES"
     talk.reply(backend.data_row(int4(1)), backend.portal_suspended(), backend.ready_for_query("T"))
     assert fetching.value == [(1,)]
-    talk.session.release(statement)
+    talk.session.statements.release(statement)
     assert talk.flush() == "", "there is nothing on the server to be closed"
 
 
@@ -133,8 +133,8 @@ def test_a_command_without_rows() -> None:
 
 def test_prepared_statements_have_no_name_either_unless_the_caller_gives_one() -> None:
     talk = Conversation(unnamed_statements=True)
-    assert talk.session.statement(ECHO).name == b""
-    assert talk.session.statement(ECHO, name="mine").name == b"mine"
+    assert talk.session.statements.hold(ECHO).name == b""
+    assert talk.session.statements.hold(ECHO, name="mine").name == b"mine"
 
 
 # What has changed since
@@ -322,13 +322,13 @@ def test_no_two_processes_give_the_same_name() -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        os.write(write, Conversation().session.statement("SELECT 1").name)
+        os.write(write, Conversation().session.statements.hold("SELECT 1").name)
         os._exit(0)
     os.waitpid(child, 0)
     theirs = os.read(read, 100).decode()
     os.close(read)
     os.close(write)
-    ours = Conversation().session.statement("SELECT 1").name.decode()
+    ours = Conversation().session.statements.hold("SELECT 1").name.decode()
     assert ours.startswith("headrace_")
     assert theirs.startswith("headrace_")
     assert ours.rpartition("_")[0] != theirs.rpartition("_")[0]

@@ -124,7 +124,7 @@ def transaction() -> Asked:
 def portal() -> Asked:
     """A portal is open, and fetched from."""
     talk = echoing()
-    statement = talk.session.statement(ECHO)
+    statement = talk.session.statements.hold(ECHO)
     first = talk.execute_statement(statement, 5, limit=2, portal=b"p")
     second = talk.execute_statement(statement, limit=2, portal=b"p", opener=first.request)
     return talk, [first, talk.fetch(ECHO, 1), second]
@@ -191,7 +191,7 @@ def copy_rows() -> Asked:
     """COPY TO STDOUT in binary, read as rows."""
     talk = Conversation()
     talk.know("SELECT *", [], WIDE)
-    statement = talk.session.statement("SELECT *")
+    statement = talk.session.statements.hold("SELECT *")
     waiter, began = Waiter(), Waiter()
     request = CopyOut(waiter, began, "COPY t TO STDOUT (FORMAT binary)", None, statement, Record)
     return talk, [talk.submit(request, waiter)]
@@ -311,7 +311,7 @@ class SessionStates(Target):
             said = str(error)[:40]
             session.connection_lost(error)
         session.connection_lost("the end")
-        assert session.idle
+        assert talk.idle
         for call in calls:
             assert call.settled, f"{call.request} waits for ever"
             failure = call.waiter.error

@@ -27,6 +27,7 @@ cdef class Cancellation:
         readonly object overdue          # the error to close the connection with
 
     cpdef CancelAction give_up(self, Request request) except *
+    cdef bint take_back(self, Request request) except -1
     cdef int drop(self, Request request) except -1
     cdef int head_abandoned(self) except -1
     cdef CancelAction aim(self, Request head) except *

@@ -30,7 +30,7 @@ src/backend/tcop/postgres.c, ProcessInterrupts and DoingCommandRead.
 
 cimport cython
 
-from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, UNCANCELLABLE, ExtendedQuery
+from headrace._core.pipeline.requests cimport ABANDONED, DONE, QUEUED, UNCANCELLABLE, ExtendedQuery, Query
 from headrace._core.pipeline.statement_cache cimport Statement
 
 from headrace.exceptions import ConnectionDoesNotExistError, FeatureNotSupportedError, InterfaceError
@@ -79,6 +79,23 @@ cdef class Cancellation:
             return DRAINED
         # The head may have been abandoned before. Then this may have been the last request that stood in the way.
         return self.aim(head) if request is head or head.state == ABANDONED else DRAINED
+
+    cdef bint take_back(self, Request request) except -1:
+        """Take back a request that was not sent, for another connection to do; returns whether it was here."""
+        cdef list waiting
+        if request.state > QUEUED:
+            return False
+        self.statements.search_path.withdrawn(request)
+        if request.prepares is not None and isinstance(request, Query) and (<Query>request).first is not None:
+            self.statements.take_off(<Query>request)
+        if isinstance(request, ExtendedQuery) and (<ExtendedQuery>request).statement is not None:
+            waiting = (<ExtendedQuery>request).statement.waiting
+            if request in waiting:
+                waiting.remove(request)
+                if (<ExtendedQuery>request).shared:
+                    self.statements.parked -= 1
+        self.send_queue.unsent.remove(request)
+        return True
 
     def interrupt(self) -> CancelAction:
         """Cancel the request that the server works on, for a connection that is being closed.

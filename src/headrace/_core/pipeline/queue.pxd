@@ -9,6 +9,7 @@ cdef class Queue:
         Request last
         Request again                        # the last of those put back
         readonly Py_ssize_t count
+        Py_ssize_t limit                     # of the queue in flight: the most requests that it may have
         readonly Py_ssize_t total            # entered for the first time, ever
 
     cdef int append(self, Request request) except -1

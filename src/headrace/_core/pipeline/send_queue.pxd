@@ -14,7 +14,6 @@ cdef class SendQueue:
         Request streaming                 # the last of those sent, while it has more to send
         bint held                         # a CancelRequest is under way: nothing else is written (cancel)
         Request last_may_be_cancelled     # in flight: the last that the signal may hit beside its target (cancel)
-        Py_ssize_t max_pipeline
         Py_ssize_t bytes_in_flight
         Workload work                     # how far the server is with what is in flight
         WriteBuffer out                   # scratch space; None while a request is being encoded

@@ -20,9 +20,9 @@ cdef class SendQueue:
     """The queues on either side of the wire, and the bytes between them."""
 
     def __cinit__(self, Py_ssize_t max_pipeline):
-        self.max_pipeline = max_pipeline
         self.unsent = Queue()
         self.sent = Queue()
+        self.sent.limit = max_pipeline
         self.urgent = []
         self.work = Workload()
         self.out = WriteBuffer()
@@ -65,7 +65,7 @@ cdef class SendQueue:
     cdef bint has_room(self) except -1:
         """Return whether the first unsent request may be in flight together with those that are."""
         return self.sent.count == 0 or (
-            self.sent.count < self.max_pipeline and self.bytes_in_flight < MAX_BYTES_IN_FLIGHT
+            self.sent.count < self.sent.limit and self.bytes_in_flight < MAX_BYTES_IN_FLIGHT
             and not self.sent.last.traits & BARRIER)
 
     cdef bint must_wait(self, Request request) except -1:

@@ -22,8 +22,8 @@ cdef class Session:
         object told                       # events that belong to no request (Events)
         SendQueue send_queue
         readonly Queue sent               # the send_queue's
-        readonly Queue unsent
-        Statements statements
+        Queue unsent
+        readonly Statements statements
         Retry retry
         SearchPath search_path
         readonly Workload work            # of its pool's callers; the transport tells it the time
@@ -34,14 +34,12 @@ cdef class Session:
         list costs                        # of their texts
         object root_cause                 # the error that failed the open transaction
         readonly dict parameters
-        readonly int backend_pid
-        readonly bytes backend_secret
         readonly object fatal             # the server's last words
         dict parting                      # the fields of a notice that a backend gives when it ends; None
         bint closing                      # its owner takes no more requests
         str undone                        # the connection ended with a transaction block: what has become of that
         readonly object failure           # why nothing can be submitted any more, or None
-        readonly bint ended               # everything has been settled: connection_lost() was called
+        bint ended                        # everything has been settled: connection_lost() was called
 
     cdef int check_open(self) except -1
     cpdef object submit(self, Request request)
@@ -57,7 +55,6 @@ cdef class Session:
     cdef int learn(self) except -1
     cdef int on_ready(self, const char *data, Py_ssize_t size) except -1
     cdef int learn_of(self, ExtendedQuery request) except -1
-    cdef bint withdraw(self, Request request) except -1
     cdef int take_no_more(self, object reason) except -1
     cdef int fail_unsent(self, Ending ending) except -1
     cdef Py_ssize_t count_pending(self) noexcept

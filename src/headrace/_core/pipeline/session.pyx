@@ -32,8 +32,8 @@ calls at any allocation. It may submit requests, cancel them and even end the se
 Interface. The transport and the driver use these members and no others, and the tests drive the same:
 
     submit(request)                          queues a request; an extended query without a statement gets that of its text
-    release(statement)                       a prepared statement object is gone
-    cancellation                             cancels requests (Cancellation)
+    statements                               holds and releases statements, and forgets those in the cache (Statements)
+    cancellation                             cancels requests, and takes back those that were not sent (Cancellation)
     commands                                 the commands put off, and the transaction that is open (Commands)
     wants_output(), take_output()            the bytes to be written
     receive(buffer, size)                    the bytes that were read into a ReadBuffer; raises what ends the session
@@ -42,7 +42,6 @@ Interface. The transport and the driver use these members and no others, and the
     sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
     work                                     how far the server is; the transport tells it the time
     failure, check_open()                    why no more is taken; raises if no more is taken
-    max_pipeline                             the most requests in flight
 
 There is no event loop and no socket here.
 """
@@ -203,36 +202,7 @@ cdef class Session:
                 or isinstance(request, UnpreparedQuery) and (<UnpreparedQuery>request).renames:
             # Nothing in the values tells of a name: what is prepared from here on asks again.
             self.types.catalogue.forget()
-            self.forget_statements()
-
-    def statement(self, str query not None, *, bint named=True, name=None):
-        """A statement of its own for a prepared statement object: shared with the cache unless it is named by the user."""
-        self.check_open()
-        return self.statements.held(query, named, name)
-
-    def barrier(self) -> None:
-        """Keep what is asked from now on behind all that was asked so far, what was shared among it.
-
-        For a lease: a shared request that has overtaken nothing yet could still run behind what the lease asks.
-        """
-        self.statements.barrier()
-
-    def release(self, Statement statement not None):
-        """A prepared statement object is gone."""
-        statement.users -= 1
-        self.statements.let_go(statement)
-
-    def argument_refused(self, Statement statement not None):
-        """An argument did not fit the statement, and cannot be encoded again: perhaps a table was altered."""
-        self.statements.doubt_refused(statement)
-
-    def forget_statements(self):
-        """Empty the statement cache; statements in use stay until they are done with."""
-        self.statements.let_go_of_all()
-
-    def cached_queries(self) -> list:
-        """The texts of the cached statements, most recently used first."""
-        return self.statements.cache.queries()
+            self.statements.forget_all()
 
     # -- output --------------------------------------------------------------------------------------------------
 
@@ -305,10 +275,8 @@ cdef class Session:
             raise ProtocolError(f'unexpected message {chr(<unsigned char>kind)!r} from the server: nothing was asked')
         if kind == b'K' and isinstance(head, Startup):
             (<Startup>head).check_key(size)
-            self.backend_pid = load_i32(data)
-            self.types.backend_pid = self.backend_pid
-            self.backend_secret = data[4:size]
-            self.cancellation.key = (self.backend_pid, self.backend_secret)
+            self.types.backend_pid = load_i32(data)
+            self.cancellation.key = (self.types.backend_pid, data[4:size])
             return 0
         if head.ahead is not None and head.ahead.answered < head.ahead.count:
             return head.ahead.receive(kind, data, size)
@@ -471,23 +439,6 @@ cdef class Session:
         self.statements.find_waiting()
         self.told.queued()
 
-    cdef bint withdraw(self, Request request) except -1:
-        """Take back a request that was not sent, for another connection to do; returns whether it was here."""
-        cdef list waiting
-        if request.state > QUEUED:
-            return False
-        self.search_path.withdrawn(request)
-        if request.prepares is not None and isinstance(request, Query) and (<Query>request).first is not None:
-            self.statements.take_off(<Query>request)
-        if isinstance(request, ExtendedQuery) and (<ExtendedQuery>request).statement is not None:
-            waiting = (<ExtendedQuery>request).statement.waiting
-            if request in waiting:
-                waiting.remove(request)
-                if (<ExtendedQuery>request).shared:
-                    self.statements.parked -= 1
-        self.unsent.remove(request)
-        return True
-
     # -- the end -------------------------------------------------------------------------------------------------
 
     cdef int take_no_more(self, object reason) except -1:
@@ -584,42 +535,12 @@ cdef class Session:
         return self.count_pending()
 
     @property
-    def max_pipeline(self) -> int:
-        """The most requests that are in flight at the same time."""
-        return self.send_queue.max_pipeline
-
-    @property
     def request_count(self) -> int:
         """Requests ever queued; one that is run again counts once."""
         return self.unsent.total
 
     cdef Py_ssize_t count_pending(self) noexcept:
         return self.sent.count + self.unsent.count + self.statements.parked - self.send_queue.put_off
-
-    @property
-    def idle(self) -> bool:
-        """Return whether nothing is in flight or waiting."""
-        return self.count_pending() == 0
-
-    @property
-    def parked(self) -> int:
-        """Shared requests that wait for their statements, outside the queues."""
-        return self.statements.parked
-
-    @property
-    def bytes_in_flight(self) -> int:
-        """Bytes of the requests in flight; of those that have more to send, of their first portions."""
-        return self.send_queue.bytes_in_flight
-
-    @property
-    def prepared(self) -> int:
-        """How many statements were prepared."""
-        return self.statements.prepared
-
-    @property
-    def unnamed_statements(self) -> bool:
-        """Return whether the server is asked to keep no statements, because the user asked for that, or a pooler switches backends."""
-        return self.statements.unnamed
 
     @property
     def types(self):

@@ -15,15 +15,14 @@ cdef class Statements:
         StatementCache cache
         SearchPath search_path
         SendQueue send_queue
-        Py_ssize_t parked                 # shared requests that wait for their statements, outside the queues
-        long long prepared                # how many were prepared, for statistics
-        bint unnamed                      # the server is asked to keep none: a pooler may switch backends
+        readonly Py_ssize_t parked        # shared requests that wait for their statements, outside the queues
+        readonly long long prepared       # how many were prepared, for statistics
+        readonly bint unnamed             # the server is asked to keep none: a pooler may switch backends
         set described_first               # texts whose first run had to be executed once more
         list elsewhere                    # statements that wait for types another connection asks for
         object failure                    # why nothing is prepared or closed any more, or None
 
     cdef Statement find(self, str query)
-    cdef Statement held(self, str query, bint named, object name)
     cdef int find_later(self, ExtendedQuery request) except -1
     cdef int find_waiting(self) except -1
     cdef int find_in_place(self, ExtendedQuery request) except -1
@@ -42,11 +41,9 @@ cdef class Statements:
     cdef bint describe_again(self, ExtendedQuery request, object error, Request before) except -1
     cdef int compare(self, Statement probe, bint same, bint accepted) except -1
     cdef int park(self, ExtendedQuery request) except -1
-    cdef int barrier(self) except -1
     cdef list no_longer_waiting(self, Statement statement)
     cdef Request first_waiting(self, Statement statement)
     cdef int let_go(self, Statement statement) except -1
-    cdef int let_go_of_all(self) except -1
     cdef int use_no_names(self) except -1
     cdef int renew(self) except -1
     cdef int close_name(self, Statement statement) except -1
@@ -60,7 +57,6 @@ cdef class Statements:
     cdef int looked_up(self, Statement statement, object resume) except -1
     cdef int fail_elsewhere(self, object reason) except -1
     cdef int doubt(self, Statement statement) except -1
-    cdef int doubt_refused(self, Statement statement) except -1
     cdef int read_late(self, Query request) except -1
     cdef int ask(self, list oids, Query decodes) except -1
     cdef int is_ready(self, Statement statement, Plan plan=*) except -1

@@ -54,6 +54,10 @@ cdef class Statements:
         self.elsewhere = []
         self.described_first = set()
 
+    def cached_queries(self) -> list:
+        """Return the texts of the cached statements, most recently used first."""
+        return self.cache.queries()
+
     # -- found ---------------------------------------------------------------------------------------------------
 
     cdef Statement find(self, str query):
@@ -70,7 +74,7 @@ cdef class Statements:
                 statement = Statement(query, self.types, False)
         return statement
 
-    cdef Statement held(self, str query, bint named, object name):
+    def hold(self, str query not None, *, bint named=True, name=None) -> Statement:
         """Return a statement that is kept until it is released; it is shared with the cache unless the user names it.
 
         If the cache is turned off, there may be a pooler in front of the server. Then the server keeps no statement
@@ -438,18 +442,18 @@ cdef class Statements:
         self.park(request)
         return True
 
-    cdef int doubt_refused(self, Statement statement) except -1:
+    def doubt_refused(self, Statement statement not None) -> None:
         """An argument was refused that cannot be encoded again: have the statement prepared again for the next use.
 
         As in describe_again() this is done no more than once in CONFIRMED_SECONDS, unless a type may have been altered.
         """
         if statement.state != READY or statement.results is not self.types or self.failure is not None:
-            return 0
+            return
         if not self.types.catalogue.made_of(statement.parameter_oids):
             if statement.confirmed > 0 and monotonic_seconds() - statement.confirmed < CONFIRMED_SECONDS:
-                return 0
+                return
             statement.confirmed = monotonic_seconds()
-        return self.doubt(statement)
+        self.doubt(statement)
 
     cdef int compare(self, Statement probe, bint same, bint accepted) except -1:
         """A statement was described once more: take the new description in its place if anything has changed.
@@ -476,7 +480,7 @@ cdef class Statements:
             request.unprepared = True
         return 0
 
-    cdef int barrier(self) except -1:
+    def barrier(self) -> None:
         """Give those that are parked a place in the queue, and those in flight none behind it should they run again."""
         cdef:
             Request request
@@ -495,7 +499,6 @@ cdef class Statements:
                         bound.shared = False
                         self.parked -= 1
                         self.send_queue.unsent.append(bound)
-        return 0
 
     cdef list no_longer_waiting(self, Statement statement):
         """Those that waited for the statement."""
@@ -766,18 +769,22 @@ cdef class Statements:
 
     # -- let go --------------------------------------------------------------------------------------------------------
 
+    def release(self, Statement statement not None) -> None:
+        """A statement that was held is not needed any more: its prepared statement object is gone."""
+        statement.users -= 1
+        self.let_go(statement)
+
     cdef int let_go(self, Statement statement) except -1:
         """Close a statement on the server once neither the cache nor any user needs it."""
         if not statement.cached and statement.users == 0 and not statement.waiting and statement.state == READY:
             self.close_name(statement)
         return 0
 
-    cdef int let_go_of_all(self) except -1:
+    def forget_all(self) -> None:
         """Empty the cache; statements in use stay until they are done with."""
         cdef Statement statement
         for statement in self.cache.clear():
             self.let_go(statement)
-        return 0
 
     cdef int use_no_names(self) except -1:
         """Have no more statements kept by the server: what is prepared on one backend is missing on the next.
