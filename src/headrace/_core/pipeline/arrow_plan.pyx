@@ -8,7 +8,7 @@ more, a large result would cost twice as much.
 
 from headrace._core.arrow.result cimport ArrowShape, RowBuilder, Schema
 from headrace._core.codecs.typemap cimport TypeMap
-from headrace._core.pipeline.plan cimport make_plan
+from headrace._core.pipeline.plan cimport bind_alike, make_plan
 from headrace._core.rows.row_plan cimport RowPlan
 from headrace._core.wire.buffer cimport WriteBuffer, put_i16
 
@@ -51,16 +51,8 @@ cdef ArrowPlan arrow_plan(Plan plan, ArrowShape shape, TypeMap results):
     if made is not None:
         return made
     made = ArrowPlan.__new__(ArrowPlan)
-    made.name = plan.name
-    made.version = plan.version
-    made.parameter_oids = plan.parameter_oids
+    bind_alike(made, plan)
     made.description = plan.description
-    made.parameter_codecs = plan.parameter_codecs
-    made.column_codecs = plan.column_codecs
-    made.columns = plan.columns
-    made.record_rows = plan.record_rows
-    made.row_plans = plan.row_plans
-    made.bind_head = plan.bind_head
     made.shape = shape
     made.schema = Schema(
         columns_of([(column[0], column[3], column[5]) for column in plan.description], results.catalogue.find, shape.decimal),

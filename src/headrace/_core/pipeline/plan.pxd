@@ -28,5 +28,6 @@ cdef class Plan:
     cdef int check_count(self, object args, Py_ssize_t element, str query) except -1
 
 
+cdef int bind_alike(Plan plan, Plan other) except -1
 cdef RowPlan plan_again(Plan former, TypeMap types, object row_class)
 cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap types, TypeMap results)

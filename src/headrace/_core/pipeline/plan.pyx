@@ -151,6 +151,16 @@ cdef Plan make_plan(bytes name, tuple parameter_oids, list columns, TypeMap type
     return plan
 
 
+cdef int bind_alike(Plan plan, Plan other) except -1:
+    """Have a new plan bind the same statement as another, with the same parameters. How its rows are read is its own."""
+    plan.name = other.name
+    plan.version = other.version
+    plan.parameter_oids = other.parameter_oids
+    plan.parameter_codecs = other.parameter_codecs
+    plan.bind_head = other.bind_head
+    return 0
+
+
 cdef RowPlan plan_again(Plan former, TypeMap types, object row_class):
     """How rows become `row_class` that were asked for by an earlier plan: in its formats, by the codecs of now.
 
