@@ -997,13 +997,21 @@ cdef int put_array(Writer self, WriteBuffer out, int64_t i) except -1:
     return end_length(out, mark)
 
 
+cdef inline bint put_present(Writer writer, WriteBuffer out, int64_t i) except -1:
+    """Write the length and the value at a position, or -1 for NULL; returns whether there is a value."""
+    cdef Py_ssize_t begin = out.length
+    put_slot(writer, out, i)
+    # A value may turn out to be NULL only when it is written, such as that of a dictionary.
+    return load_i32(out.data + begin) != -1
+
+
 cdef int put_level(ListWriter writer, WriteBuffer out, int64_t i, shape *dims, int level) except -1:
     """Write the elements of one list of the dimension `level`."""
     cdef:
         int64_t start = 0
         int64_t count = 0
         int64_t k
-        Py_ssize_t begin
+        bint present
         Writer child = writer.child
     writer.span(i, &start, &count)
     if count != dims.length[level]:
@@ -1012,12 +1020,11 @@ cdef int put_level(ListWriter writer, WriteBuffer out, int64_t i, shape *dims, i
             f'got {dims.length[level]} and {count}')
     if not writer.nests:
         for k in range(start, start + count):
-            begin = out.length
             dims.at[level] = k - start
             dims.in_element = True
-            put_slot(child, out, k)
+            present = put_present(child, out, k)
             dims.in_element = False
-            if load_i32(out.data + begin) == -1:
+            if not present:
                 dims.nulls = True
         return 0
     for k in range(start, start + count):
@@ -1041,16 +1048,14 @@ cdef object nested(object error, str where):
 cdef int put_multirange(Writer self, WriteBuffer out, int64_t i) except -1:
     cdef:
         ListWriter writer = <ListWriter>self
-        Py_ssize_t begin, mark = begin_length(out)
+        Py_ssize_t mark = begin_length(out)
         int64_t start = 0
         int64_t count = 0
         int64_t k
     writer.span(i, &start, &count)
     put_i32(out, <int32_t>count)
     for k in range(start, start + count):
-        begin = out.length
-        put_slot(writer.child, out, k)
-        if load_i32(out.data + begin) == -1:
+        if not put_present(writer.child, out, k):
             raise ValueError(f'range {k - start} of a multirange is NULL')
     return end_length(out, mark)
 
@@ -1205,13 +1210,11 @@ cdef int put_range(Writer self, WriteBuffer out, int64_t i) except -1:
     flags = LOWER_INCLUSIVE if flag(writer, 2, i, True) else 0
     flags |= UPPER_INCLUSIVE if flag(writer, 3, i, False) else 0
     begin = out.length
-    put_slot(writer.child(0), out, writer.offset + i)
-    if load_i32(out.data + begin) == -1:
+    if not put_present(writer.child(0), out, writer.offset + i):
         out.length = begin
         flags = flags & ~LOWER_INCLUSIVE | LOWER_INFINITE
     begin = out.length
-    put_slot(writer.child(1), out, writer.offset + i)
-    if load_i32(out.data + begin) == -1:
+    if not put_present(writer.child(1), out, writer.offset + i):
         out.length = begin
         flags = flags & ~UPPER_INCLUSIVE | UPPER_INFINITE
     out.data[mark] = <char>flags
@@ -1250,16 +1253,14 @@ cdef int put_hstore(Writer self, WriteBuffer out, int64_t i) except -1:
     cdef:
         ListWriter writer = <ListWriter>self
         StructWriter pairs = <StructWriter>writer.child
-        Py_ssize_t begin, mark = begin_length(out)
+        Py_ssize_t mark = begin_length(out)
         int64_t start = 0
         int64_t count = 0
         int64_t k
     writer.span(i, &start, &count)
     put_i32(out, <int32_t>count)
     for k in range(start, start + count):
-        begin = out.length
-        put_slot(pairs.child(0), out, pairs.offset + k)
-        if load_i32(out.data + begin) == -1:
+        if not put_present(pairs.child(0), out, pairs.offset + k):
             raise ValueError(f'key {k - start} of a map is NULL')
         put_slot(pairs.child(1), out, pairs.offset + k)
     return end_length(out, mark)
