@@ -351,7 +351,7 @@ async def test_the_cause_of_a_refused_commit_after_a_preparation_has_timed_out(
                     await conn.fetch("SELECT * FROM waited", timeout=0.01)
                 session: Any = conn._driver.session
                 async with asyncio.timeout(PATIENCE):
-                    while session.pending:
+                    while session.count_pending():
                         await asyncio.sleep(0.01)
     await other.execute("DROP TABLE waited")
     assert isinstance(caught.value.__cause__, headrace.QueryCanceledError)

@@ -371,7 +371,7 @@ class Life:
         elif kind == "prepare":
             # It is described, and then executed.
             call = connection.execute(f"INSERT INTO t VALUES ($1) /* {token} */", token)
-        elif kind == "chain" and session.commands.status == "T" and not session.pending and self.has_just_asked:
+        elif kind == "chain" and session.commands.status == "T" and not session.count_pending() and self.has_just_asked:
             sqls, tokens = (f"{self.chance.choice(['COMMIT', 'ROLLBACK'])} AND CHAIN /* {token} */",), ()
             call = connection.execute(sqls[0])
         else:
@@ -495,7 +495,7 @@ class Life:
         session = self.connection._driver.session
         for _ in range(2000):
             if (
-                not session.pending
+                not session.count_pending()
                 and not session.cancellation.is_open
                 and all(op.task.done() for op in self.ops if op.task is not None)
             ):

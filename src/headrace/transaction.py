@@ -306,7 +306,7 @@ class Transaction:
         commands = session.commands
         if releases:
             # It cannot fail then, unless a statement such as COMMIT AND CHAIN has ended the block of the savepoint.
-            return commands.status == "T" and not session.pending and commands.block is self._block
+            return commands.status == "T" and not session.count_pending() and commands.block is self._block
         # In a failed transaction the server's error is raised at once.
         return commands.status != "E"
 

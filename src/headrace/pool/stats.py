@@ -93,7 +93,7 @@ class Counts:
             min_size=scheduler.limits.min_size,
             max_size=scheduler.limits.max_size,
             in_flight=in_flight,
-            queued=sum(session.pending for session in sessions) - in_flight,
+            queued=sum(session.count_pending() for session in sessions) - in_flight,
             waiting=scheduler.waiting,
             wait_time=Histogram(BOUNDS, dispatcher.wait_counts(), dispatcher.seconds_waited),
             acquire_count=self.acquire_count,

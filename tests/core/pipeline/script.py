@@ -186,7 +186,7 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """True if nothing is in flight or waiting."""
-        return self.session.pending == 0
+        return self.session.count_pending() == 0
 
     # What callers ask for
 

@@ -373,7 +373,7 @@ class Life:
             self.deliver()
         else:
             raise AssertionError("it never comes to rest")
-        assert self.talk.idle, f"{session.pending} requests wait for ever, in flight: {[*session.sent]}"
+        assert self.talk.idle, f"{session.count_pending()} requests wait for ever, in flight: {[*session.sent]}"
         assert not session.cancellation.is_open
 
     def check(self) -> None:

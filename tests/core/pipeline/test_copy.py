@@ -131,7 +131,7 @@ def test_given_up_in_the_middle_the_server_is_sent_copy_fail() -> None:
     asked.session.cancellation.give_up(asked.request)
     assert asked.session.take_output().startswith(b"f\0\0\0")
     asked.feed(backend.error_response("COPY from stdin failed", code="57014"), backend.ready_for_query())
-    assert asked.session.pending == 0
+    assert asked.session.count_pending() == 0
 
 
 def test_given_up_before_the_servers_answer_it_is_ended_at_that() -> None:

@@ -75,14 +75,14 @@ def test_a_shared_cold_statement_holds_back_its_own_callers_alone() -> None:
     cold, other, same = talk.fetch(COLD, shared=True), talk.fetch(ECHO, 2, shared=True), talk.fetch(COLD, shared=True)
     assert talk.flush() == "PDS BES"
     assert talk.session.statements.parked == 2
-    assert talk.session.pending == 4
+    assert talk.session.count_pending() == 4
     talk.reply(described([], [NUMBER]), rows(2))
     assert other.value == [(2,)]
     assert talk.session.statements.parked == 0
     assert talk.flush() == "BES BES"
     talk.reply(rows(1), rows(1))
     assert cold.value == same.value == [(1,)]
-    assert talk.session.pending == 0
+    assert talk.session.count_pending() == 0
 
 
 def test_two_cold_statements_on_the_shared_path_are_prepared_together() -> None:

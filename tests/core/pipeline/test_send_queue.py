@@ -83,7 +83,7 @@ def test_an_idle_session_wants_nothing_written() -> None:
     talk = echoing()
     assert not talk.session.wants_output()
     assert talk.session.take_output() == b""
-    assert talk.session.pending == 0
+    assert talk.session.count_pending() == 0
 
 
 def test_dropped_requests_do_not_count_as_load_once_they_are_passed() -> None:
@@ -97,7 +97,7 @@ def test_dropped_requests_do_not_count_as_load_once_they_are_passed() -> None:
     talk.reply(rows(0))
     assert running.value == [(0,)]
     assert not talk.session.wants_output()
-    assert talk.session.pending == 0
+    assert talk.session.count_pending() == 0
 
 
 def test_the_load_counts_what_waits_outside_the_queue() -> None:
@@ -105,7 +105,7 @@ def test_the_load_counts_what_waits_outside_the_queue() -> None:
     talk = Conversation()
     for i in range(10):
         talk.fetch(ECHO, i, shared=True)
-    assert talk.session.pending == 11
+    assert talk.session.count_pending() == 11
 
 
 def test_what_is_counted_for_statistics() -> None:
@@ -122,7 +122,7 @@ def test_a_request_that_is_run_again_is_counted_once() -> None:
     """A pool tells by that what is done of what it had asked: all that was ever asked, less what is under way."""
 
     def done() -> int:
-        count: int = talk.session.request_count - talk.session.pending
+        count: int = talk.session.request_count - talk.session.count_pending()
         return count
 
     talk = echoing()

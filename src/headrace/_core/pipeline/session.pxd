@@ -57,4 +57,4 @@ cdef class Session:
     cdef int learn_of(self, ExtendedQuery request) except -1
     cdef int take_no_more(self, object reason) except -1
     cdef int fail_unsent(self, Ending ending) except -1
-    cdef Py_ssize_t count_pending(self) noexcept
+    cpdef Py_ssize_t count_pending(self) noexcept

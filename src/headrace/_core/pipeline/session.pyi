@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, final
 
 from headrace._core.codecs.typemap import TypeMap
 from headrace._core.pipeline.cancel import Cancellation
@@ -11,6 +11,7 @@ from headrace._core.pipeline.statements import Statements
 from headrace._core.pipeline.workload import Workload
 from headrace._core.wire.read_buffer import ReadBuffer
 
+@final
 class Session:
     """One conversation with a backend: requests in, replies out, in order."""
 
@@ -46,8 +47,7 @@ class Session:
     def failure(self) -> object: ...
     @property
     def fatal(self) -> BaseException | None: ...
-    @property
-    def pending(self) -> int: ...
+    def count_pending(self) -> int: ...
     def submit(self, request: Request) -> None: ...
     def wants_output(self) -> bool: ...
     def take_output(self, urgent_only: bool = False) -> bytes: ...

@@ -31,20 +31,27 @@ calls at any allocation. It may submit requests, cancel them and even end the se
 
 Interface. The transport and the driver use these members and no others, and the tests drive the same:
 
-    submit(request)                          queues a request; an extended query without a statement gets that of its text
-    statements                               holds and releases statements, and forgets those in the cache (Statements)
-    cancellation                             cancels requests, and takes back those that were not sent (Cancellation)
-    commands                                 the commands put off, and the transaction that is open (Commands)
-    wants_output(), take_output()            the bytes to be written
-    receive(buffer, size)                    the bytes that were read into a ReadBuffer; raises what ends the session
-    close(reason)                            refuses more requests, and settles those that were not sent
-    connection_lost(reason)                  settles everything
-    sent, count_pending(), request_count     the queue in flight, to be looked at; requests not done, and ever queued
-    work                                     how far the server is; the transport tells it the time
-    failure, check_open()                    why no more is taken; raises if no more is taken
+    submit(request)                   queues a request; an extended query without a statement gets that of its text
+    statements                        holds and releases statements, and forgets those in the cache (Statements)
+    cancellation                      cancels requests, and takes back those that were not sent (Cancellation)
+    commands                          the commands put off, and the transaction that is open (Commands)
+    wants_output(), take_output()     the bytes to be written; the first is asked for each request, so it is cheap
+    receive(buffer, size)             the bytes that were read into a ReadBuffer; raises what ends the session
+    close(reason)                     refuses more requests, and settles those that were not sent
+    connection_lost(reason)           settles everything
+    failure, check_open()             why no more requests are taken, or None; raises for it before arguments are read
+    sent                              the queue in flight, to be looked at (Queue)
+    count_pending(), request_count    requests that are not done, and all that were ever queued
+    work                              how far the server is; the transport tells it the time (Workload)
+
+A connection and its pool use the pieces among these, and three facts besides: `parameters`, the settings that the server
+has reported; `types`, the TypeMap; and `fatal`, the server's last words. `events` (Events), which is given when a session is
+made, is told of what belongs to no request.
 
 There is no event loop and no socket here.
 """
+
+cimport cython
 
 from headrace._core.wire.backend cimport error_fields, notification, parameter_status
 from headrace._core.wire.buffer cimport load_i32
@@ -130,6 +137,7 @@ cdef int explain_cancellation(Request request) except -1:
     return 0
 
 
+@cython.final
 cdef class Session:
     """One conversation with a backend: requests in, replies out, in order.
 
@@ -530,16 +538,12 @@ cdef class Session:
     # -- what can be asked ---------------------------------------------------------------------------------------
 
     @property
-    def pending(self) -> int:
-        """Requests in flight and waiting."""
-        return self.count_pending()
-
-    @property
     def request_count(self) -> int:
         """Requests ever queued; one that is run again counts once."""
         return self.unsent.total
 
-    cdef Py_ssize_t count_pending(self) noexcept:
+    cpdef Py_ssize_t count_pending(self) noexcept:
+        """Return how many requests are in flight or waiting."""
         return self.sent.count + self.unsent.count + self.statements.parked - self.send_queue.put_off
 
     @property
