@@ -159,3 +159,28 @@ async def test_a_long_result_that_is_dropped_is_freed_after_the_next_query_was_s
     assert sent_when_freed[0]
     pair.say(reply("y"))
     assert await call == [("y",)]
+
+
+@pytest.mark.parametrize("ended", ["cut", "said"])
+async def test_a_lost_connection_has_not_refused_what_was_vital(pair: Pair, ended: str) -> None:
+    """Once the server has refused a reset, the pool awaits each one. A connection may be lost at any time."""
+    refused: list[bool] = []
+    pair.driver.background("RESET ALL", vital=True, refused=lambda: refused.append(True))
+    await pair.hear()
+    if ended == "said":
+        pair.say(backend.error_response("terminating connection", severity="FATAL", code="57P01"))
+    else:
+        pair.driver.transport.connection_lost(ConnectionResetError("cut"))
+    while not pair.driver.is_closed:
+        await asyncio.sleep(0)
+    assert not refused
+
+
+async def test_what_was_vital_and_is_refused_ends_the_connection(pair: Pair) -> None:
+    refused: list[bool] = []
+    pair.driver.background("RESET ALL", vital=True, refused=lambda: refused.append(True))
+    await pair.hear()
+    pair.say(backend.error_response("permission denied", code="42501"), backend.ready_for_query())
+    while not pair.driver.is_closed:
+        await asyncio.sleep(0)
+    assert refused == [True]
