@@ -100,6 +100,7 @@ cdef class Driver(TransportCallbacks):
         self.session = make_session(self)
         self.transport = Protocol(loop, self.session, self)
         self.wakeup_batch = WakeupBatch(loop, asyncio.CancelledError)
+        self.transport.wakeup_batch = self.wakeup_batch
         self.cancel_sender = cancel_sender
         self.idle_waiters = []
         self.tasks = set()

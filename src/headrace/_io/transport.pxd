@@ -25,6 +25,7 @@ cdef class Transport:
         ReadBuffer read_buffer
         BusyPoll busy_poll               # None if the bytes are encrypted, or the socket cannot be got at
         SocketState socket_state         # None if there is no socket to look at
+        WakeupBatch wakeup_batch         # of the driver
         WakeupBatch ticks                # of the pool; None outside of one
         bint paused
         bint unread                      # the socket is left unread until the reader of a COPY or a stream has caught up
@@ -32,6 +33,8 @@ cdef class Transport:
         object flush_later
         list room                        # futures of those who wait until more can be written
 
+    cdef int _take_in(self, Py_ssize_t size) except -1
+    cdef int _wake(self) except -1
     cdef int flush(self) except -1
     cdef int flush_urgent(self) except -1
     cdef int flush_after_reading(self) except -1

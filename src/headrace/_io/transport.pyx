@@ -9,6 +9,7 @@ Its driver is told when replies were read, when reading or writing has failed, a
 """
 
 import asyncio
+from asyncio import current_task
 
 from headrace._core.pipeline.copy cimport CopyIn
 from headrace._core.wire.read_buffer cimport ReadBuffer
@@ -24,6 +25,8 @@ cdef Py_ssize_t FOLLOWED_BYTES = 1 << 18
 cdef double LOOK_AFTER = 1
 # Seconds of work at a head beyond which it is found out whether the reply was only read late.
 cdef double SUSPICIOUS = 0.001
+# Seconds in tasks that were woken beyond which other connections' replies count as read late.
+cdef double LONG = 50e-6
 
 
 cdef class TransportCallbacks:
@@ -73,6 +76,42 @@ cdef class Transport:
         return self.read_buffer.writable()
 
     def buffer_updated(self, Py_ssize_t size):
+        self.wakeup_batch.reading = True
+        if self.ticks is not None:
+            self.ticks.reading = True
+        try:
+            self._take_in(size)
+        finally:
+            self._wake()
+
+    cdef int _wake(self) except -1:
+        """Wake the tasks whose replies were read.
+
+        A callback of the loop would do so in the next tick. That tick costs more than the driver spends on a small query.
+        """
+        cdef:
+            WakeupBatch own = self.wakeup_batch, shared = self.ticks
+            double began
+            bint now
+        if not own.replies and (shared is None or not shared.replies):
+            own.reading = False
+            if shared is not None:
+                shared.reading = False
+            return 0
+        # asyncio's loop reads outside of any task; other loops, and a flush of TLS, may do so inside of one.
+        now = current_task(self.loop) is None
+        if shared is None:
+            return own.wake_or_schedule(now)
+        began = boot_seconds()
+        own.wake_or_schedule(now)
+        shared.wake_or_schedule(now)
+        if now and not shared.in_tick and boot_seconds() - began > LONG:
+            # What other connections are found to have in this tick may have come meanwhile.
+            shared.begin_tick(began)
+        return 0
+
+    cdef int _take_in(self, Py_ssize_t size) except -1:
+        """Take in what was read."""
         cdef:
             Workload work = self.session.work
             double now = boot_seconds()
@@ -80,7 +119,7 @@ cdef class Transport:
         try:
             work.now = work.arrived = now
             if self.ticks is not None and self.ticks.in_tick:
-                # The loop is busy: the reply may have come long ago, but it had not when the tick before began.
+                # The loop is busy: the reply may have come long ago, but it had not at that time.
                 work.arrived = max(self.ticks.tick_before, work.head_since)
             elif now - work.head_since > SUSPICIOUS and self.session.sent.count and self.socket_state is not None:
                 work.arrived = max(now - self.socket_state.lateness(), work.head_since)
@@ -96,9 +135,10 @@ cdef class Transport:
             self.driver.fail(error)
             if not isinstance(error, Exception):
                 raise
-            return
+            return 0
         if self.session.sent.count == 0:
             self.driver.answered_all()
+        return 0
 
     cdef int _follow(self) except -1:
         """Take in what comes at once of a reply that is under way."""
@@ -247,7 +287,7 @@ cdef class Transport:
             if size <= 0:
                 self.driver.fail('the server closed the connection')
             else:
-                self.buffer_updated(size)
+                self._take_in(size)
         return not self.connected
 
     # -- COPY --------------------------------------------------------------------------------------------------------

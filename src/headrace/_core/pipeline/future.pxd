@@ -21,13 +21,18 @@ cdef class WakeupBatch:
     cdef:
         readonly object loop
         object cancellation
-        bint in_tick                 # run() has been called in this tick of the loop
-        double scheduled_at          # when it was asked for
-        double tick_before           # when that was, in the tick before this one
+        bint in_tick                 # what is read in this tick of the loop may have come since `tick_before`
+        double scheduled_at          # when run() was asked for
+        double tick_before
         bint marks_ticks
-        list replies                 # whose tasks are to be woken in the loop's next tick
+        bint reading                 # the loop is reading a socket: its reader wakes the tasks
+        list replies                 # whose tasks are to be woken
 
     cdef int add(self, Future reply) except -1
+    cdef int schedule(self) except -1
+    cdef int wake(self) except -1
+    cdef int wake_or_schedule(self, bint now) except -1
+    cdef int begin_tick(self, double before) except -1
 
 
 cdef class Future(Claim):

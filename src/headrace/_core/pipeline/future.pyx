@@ -6,8 +6,9 @@ Instead, a waiter can be told: then the reply, if it is awaited, passes the wait
 
 When the waiting task is cancelled, or its coroutine closed, the owner learns of it.
 
-The tasks whose replies come in one tick of the event loop are woken by one callback in the next, in the order of the
-replies: what the loop spends on a callback would be a large part of what a small query costs.
+The tasks whose replies come in one read are woken right behind it, in the order of the replies. A callback of the event
+loop for each, and the tick that it would take, would be a large part of what a small query costs. If a task is running, as
+when a call is cancelled, one callback wakes all of them in the next tick.
 """
 
 cimport cython
@@ -26,8 +27,11 @@ cdef Py_ssize_t MANY_ROWS = 64
 cdef class WakeupBatch:
     """Wakes the tasks of one event loop, which are cancelled by the exception `cancellation`.
 
+    A transport that reads sets `reading`, and calls wake_or_schedule() when it has read.
+
     With `marks_ticks` it knows whether the loop is in a tick that began with tasks to wake. Then the loop had not slept:
-    a reply that it reads in this tick came at some point since the tick before.
+    a reply that it reads in this tick came at some point since the tick before. The same holds in the rest of a tick in
+    which tasks were woken that took long.
     """
 
     def __cinit__(self, loop, cancellation not None, bint marks_ticks=False):
@@ -37,11 +41,39 @@ cdef class WakeupBatch:
         self.replies = []
 
     cdef int add(self, Future reply) except -1:
-        if not self.replies:
-            self.loop.call_soon(self.run)
-            if self.marks_ticks:
-                self.scheduled_at = boot_seconds()
+        if not self.replies and not self.reading:
+            self.schedule()
         self.replies.append(reply)
+        return 0
+
+    cdef int schedule(self) except -1:
+        """Have the tasks woken by a callback of the loop, in its next tick."""
+        self.loop.call_soon(self.run)
+        if self.marks_ticks:
+            self.scheduled_at = boot_seconds()
+        return 0
+
+    cdef int wake_or_schedule(self, bint now) except -1:
+        """Wake the tasks whose replies were read, either now or by a callback."""
+        self.reading = False
+        if not self.replies:
+            return 0
+        if not now:
+            return self.schedule()
+        try:
+            self.wake()
+        except BaseException as error:
+            # It stops the loop. The caller is a transport, which may take it for an error of its own.
+            self.loop.call_soon(raise_again, error)
+            if self.replies:
+                self.schedule()
+        return 0
+
+    cdef int begin_tick(self, double before) except -1:
+        """Note that what is read in this tick of the loop may have come at any point since a time."""
+        self.in_tick = True
+        self.tick_before = before
+        self.loop.call_soon(self.end_tick)
         return 0
 
     def end_tick(self):
@@ -49,16 +81,26 @@ cdef class WakeupBatch:
         self.in_tick = False
 
     def run(self):
-        """Do for each reply what the loop would do for a callback of its own."""
+        """Wake the tasks: the callback of the loop."""
+        if self.marks_ticks and len(self.replies) > 1:
+            self.begin_tick(self.scheduled_at)
+        try:
+            self.wake()
+        except BaseException:
+            if self.replies:
+                self.schedule()
+            raise
+
+    cdef int wake(self) except -1:
+        """Do for each reply what the loop would do for a callback of its own.
+
+        If the exception of a task is to stop the loop, it is raised, and the other replies are left for when it goes on.
+        """
         cdef:
             list replies = self.replies
             Py_ssize_t woken = 0
             Future reply
             object rows = None
-        if self.marks_ticks and len(replies) > 1:
-            self.in_tick = True
-            self.tick_before = self.scheduled_at
-            self.loop.call_soon(self.end_tick)
         self.replies = []
         try:
             for reply in replies:
@@ -75,9 +117,13 @@ cdef class WakeupBatch:
                         'message': f'Exception in callback of {reply!r}', 'exception': error})
         finally:
             if woken < len(replies):
-                # The loop is stopped by an exception of one task: the others are for when it goes on.
                 self.replies[:0] = replies[woken:]
-                self.loop.call_soon(self.run)
+        return 0
+
+
+def raise_again(error):
+    """Raise an exception that stops the event loop, as its callback."""
+    raise error
 
 
 cdef class Future(Claim):
