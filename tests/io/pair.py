@@ -92,6 +92,10 @@ class Pair:
             await asyncio.sleep(0)
         return data
 
+    def hang_up(self) -> None:
+        """Drop the server's end."""
+        self._server.close()
+
     def close(self) -> None:
         """Drop both ends."""
         self.driver.terminate()

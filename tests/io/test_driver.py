@@ -212,3 +212,22 @@ async def test_what_was_vital_and_is_refused_ends_the_connection(pair: Pair) -> 
     while not pair.driver.is_closed:
         await asyncio.sleep(0)
     assert refused == [True]
+
+
+async def test_the_socket_takes_what_it_can_and_the_loop_writes_the_rest_in_order(pair: Pair) -> None:
+    parts = [b"a" * (4 << 20), b"b" * 10, b"c" * 100_000]
+    for part in parts:
+        pair.driver.answer(part)
+    heard = b""
+    while len(heard) < sum(map(len, parts)):
+        heard += await pair.hear()
+    assert heard == b"".join(parts)
+    pair.driver.answer(b"d")
+    assert pair.heard() == b"d"
+
+
+async def test_an_error_in_writing_is_told_as_the_loop_finds_it(pair: Pair) -> None:
+    pair.hang_up()
+    call = pair.ask(QUERY)
+    with pytest.raises(headrace.ConnectionDoesNotExistError, match="Broken pipe"):
+        await call

@@ -9,3 +9,4 @@ cdef class BusyPoll:
     cdef bint is_of(self, transport) except -1
     cdef Py_ssize_t rest(self, char *place, Py_ssize_t room) noexcept
     cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept
+    cdef Py_ssize_t send(self, const char *data, Py_ssize_t size) noexcept

@@ -12,6 +12,7 @@ cimport cython
 cdef extern from "platform.h":
     double monotonic_seconds() noexcept
     Py_ssize_t receive_now(int descriptor, char *place, Py_ssize_t room) noexcept
+    Py_ssize_t send_now(int descriptor, const char *data, Py_ssize_t size) noexcept
 
 # Seconds.
 cdef double PATIENCE = 20e-6
@@ -33,6 +34,10 @@ cdef class BusyPoll:
     cdef Py_ssize_t rest(self, char *place, Py_ssize_t room) noexcept:
         """Receive what is there; returns the number of bytes, and 0 or less if there are none, or no more."""
         return receive_now(self.descriptor, place, room)
+
+    cdef Py_ssize_t send(self, const char *data, Py_ssize_t size) noexcept:
+        """Send what the socket takes at once; returns the number of bytes, and less than 0 for none or an error."""
+        return send_now(self.descriptor, data, size)
 
     cdef Py_ssize_t receive(self, char *place, Py_ssize_t room) noexcept:
         """Receive what is there, or arrives in a moment; returns the number of bytes, and 0 if there are none.

@@ -28,6 +28,8 @@ cdef class Transport:
         WakeupBatch wakeup_batch         # of the driver
         WakeupBatch ticks                # of the pool; None outside of one
         bint paused
+        bint direct                      # the socket may be written to
+        bint buffered                    # asyncio's transport may have bytes that are not written yet
         bint unread                      # the socket is left unread until the reader of a COPY or a stream has caught up
         bint flush_scheduled
         object flush_later
@@ -35,6 +37,7 @@ cdef class Transport:
 
     cdef int _take_in(self, Py_ssize_t size) except -1
     cdef int _wake(self) except -1
+    cdef int _write(self, bytes data) except -1
     cdef int flush(self) except -1
     cdef int flush_urgent(self) except -1
     cdef int flush_after_reading(self) except -1

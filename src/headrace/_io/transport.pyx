@@ -70,6 +70,7 @@ cdef class Transport:
             self.socket_state = SocketState(sock.fileno())
             if transport.get_extra_info('sslcontext') is None:
                 self.busy_poll = BusyPoll(sock.fileno())
+                self.direct = True
         self.session.work.replied_at = boot_seconds()
 
     def get_buffer(self, sizehint):
@@ -160,6 +161,7 @@ cdef class Transport:
         return 0
 
     def eof_received(self):
+        self.direct = False
         return False
 
     def pause_writing(self):
@@ -172,6 +174,7 @@ cdef class Transport:
             self._make_room()
 
     def connection_lost(self, exc):
+        self.direct = False
         reason = exc if exc is not None else 'the server closed the connection'
         if exc is not None and self.connected:
             try:
@@ -208,9 +211,24 @@ cdef class Transport:
         self.session.work.now = boot_seconds()
         data = self.session.take_output(self.paused)
         if data:
-            self.transport.write(data)
+            self._write(data)
             if not self.paused and self.session.wants_output():
                 self._schedule()
+        return 0
+
+    cdef int _write(self, bytes data) except -1:
+        """Write to the socket itself if nothing is in the way, otherwise to asyncio's transport."""
+        cdef Py_ssize_t sent = 0
+        if self.direct:
+            if self.buffered:
+                self.buffered = self.transport.get_write_buffer_size() > 0
+            if not self.buffered:
+                sent = self.busy_poll.send(data, len(data))
+                if sent == len(data):
+                    return 0
+                self.buffered = True
+        # What is left, and errors, are asyncio's.
+        self.transport.write(data[sent:] if sent > 0 else data)
         return 0
 
     cdef int flush_urgent(self) except -1:
@@ -219,7 +237,7 @@ cdef class Transport:
         if self.connected:
             data = self.session.take_output(True)
             if data:
-                self.transport.write(data)
+                self._write(data)
         return 0
 
     cpdef int flush_soon(self) except -1:
@@ -244,8 +262,7 @@ cdef class Transport:
 
     cdef int write(self, bytes data) except -1:
         """Write bytes that are not the session's."""
-        self.transport.write(data)
-        return 0
+        return self._write(data)
 
     cdef int _schedule(self) except -1:
         if not self.flush_scheduled:
@@ -298,7 +315,7 @@ cdef class Transport:
         Does nothing if the server has ended the COPY: the request's waiter says why.
         """
         if request.state != DONE and self.connected:
-            self.transport.write(messages)
+            self._write(messages)
         return not self.paused
 
     async def wait_for_room(self):
@@ -331,7 +348,7 @@ cdef class Transport:
 
     cdef int disconnect(self) except -1:
         """Write nothing more, and wake those who wait for that."""
-        self.connected = False
+        self.connected = self.direct = False
         return self._make_room()
 
     cdef int abort(self) except -1:

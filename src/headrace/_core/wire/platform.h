@@ -39,6 +39,12 @@ static inline ptrdiff_t receive_now(int descriptor, char *place, ptrdiff_t room)
     return -1;
 }
 
+static inline ptrdiff_t send_now(int descriptor, const char *data, ptrdiff_t size)
+{
+    (void)descriptor, (void)data, (void)size;
+    return -1;
+}
+
 static inline int has_unread(int descriptor)
 {
     (void)descriptor;
@@ -80,6 +86,16 @@ static inline double monotonic_seconds(void)
 static inline ptrdiff_t receive_now(int descriptor, char *place, ptrdiff_t room)
 {
     return recv(descriptor, place, (size_t)room, MSG_DONTWAIT);
+}
+
+/* Send what the socket takes at once; returns the number of bytes, -1 if it takes nothing or in case of an error. */
+static inline ptrdiff_t send_now(int descriptor, const char *data, ptrdiff_t size)
+{
+#ifdef MSG_NOSIGNAL
+    return send(descriptor, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+#else
+    return send(descriptor, data, (size_t)size, MSG_DONTWAIT);
+#endif
 }
 
 /* Whether there is something to read: data, or the end of the stream. */
