@@ -107,7 +107,7 @@ cdef class Transport:
         own.wake_or_schedule(now)
         shared.wake_or_schedule(now)
         if now and not shared.in_tick and boot_seconds() - began > LONG:
-            # What other connections are found to have in this tick may have come meanwhile.
+            # The replies that are read from other connections in this tick may have come meanwhile.
             shared.begin_tick(began)
         return 0
 
@@ -227,7 +227,7 @@ cdef class Transport:
                 if sent == len(data):
                     return 0
                 self.buffered = True
-        # What is left, and errors, are asyncio's.
+        # asyncio's transport has the rest, and comes upon errors by itself.
         self.transport.write(data[sent:] if sent > 0 else data)
         return 0
 
