@@ -612,11 +612,13 @@ cdef class Driver(TransportCallbacks):
             log.warning('a commit is not known to be on a synchronous standby: %s', message.message)
         owner = self.owner
         if owner is not None:
+            self.transport.told = True
             owner._on_notice(message)
 
     def notification(self, pid, channel, payload):
         owner = self.owner
         if owner is not None:
+            self.transport.told = True
             owner._on_notification(pid, channel, payload)
 
     def parameter(self, name, value):

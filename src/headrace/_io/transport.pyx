@@ -88,19 +88,21 @@ cdef class Transport:
     cdef int _wake(self) except -1:
         """Wake the tasks whose replies were read.
 
-        A callback of the loop would do so in the next tick. That tick costs more than the driver spends on a small query.
+        A callback of the loop would do so in the next tick. That tick costs more than the driver spends on a small query. It is
+        used if listeners are to be called first, which are callbacks of the loop.
         """
         cdef:
             WakeupBatch own = self.wakeup_batch, shared = self.ticks
             double began
-            bint now
+            bint now = self.connected and not self.told
+        self.told = False
         if not own.replies and (shared is None or not shared.replies):
             own.reading = False
             if shared is not None:
                 shared.reading = False
             return 0
         # asyncio's loop reads outside of any task; other loops, and a flush of TLS, may do so inside of one.
-        now = current_task(self.loop) is None
+        now = now and current_task(self.loop) is None
         if shared is None:
             return own.wake_or_schedule(now)
         began = boot_seconds()
