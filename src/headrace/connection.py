@@ -1748,7 +1748,7 @@ class Connection(Generic[RecordT_co]):
         self._term = object()
         self._left_managed = self._is_managed()
         self._left_unsent = self._forget_transactions()
-        self._driver.end_row_streams(released(self))
+        self._driver.end_row_streams(released, self)
         self._proxy = None
         return self._listeners.end_lease(self)
 

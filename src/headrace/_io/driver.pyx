@@ -457,10 +457,12 @@ cdef class Driver(TransportCallbacks):
         request.drop(error)
         self.give_up(request)
 
-    def end_row_streams(self, error):
-        """End all streams that are open."""
-        for request in list(self.row_streams):
-            self.end_row_stream(request, error)
+    def end_row_streams(self, error_of, owner):
+        """End all streams that are open, if there are any: by the error that `error_of(owner)` returns."""
+        if self.row_streams:
+            error = error_of(owner)
+            for request in list(self.row_streams):
+                self.end_row_stream(request, error)
 
     cdef int _check_row_streams(self) except -1:
         """Refuse what the task that reads a stream asks meanwhile: it would wait for itself."""
