@@ -59,7 +59,7 @@ async def test_the_members_that_patroni_lists() -> None:
 async def test_another_member_is_asked_if_one_does_not_answer() -> None:
     body = json.dumps(MEMBERS).encode()
     async with answering(b"HTTP/1.0 200 OK\r\n\r\n", body) as url, answering(b"HTTP/1.0 503 No\r\n\r\n{}") as ill:
-        assert len(await discover.patroni("http://127.0.0.1:1", ill, url)(ASKING)) == 2
+        assert len(await discover.patroni("http://127.0.0.1:1", "http://a..b:8008", ill, url)(ASKING)) == 2
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,11 @@ async def test_another_member_is_asked_if_one_does_not_answer() -> None:
         (b"nonsense", "expected to answer 200"),
         (b"HTTP/1.0 200 OK\r\n\r\n<html>", "Patroni is expected to list members, got b'<html>'"),
         (b'HTTP/1.0 200 OK\r\n\r\n{"members": [{"host": 5}]}', "Patroni is expected to list members"),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000, "Patroni is expected to list members"),
+        (
+            b'HTTP/1.0 200 OK\r\n\r\n{"members": [{"host": "a", "role": "x", "port": 1e999}]}',
+            "Patroni is expected to list members",
+        ),
         (b"HTTP/1.0 200 OK\r\n\r\n[]", "Patroni is expected to list members"),
         (b"x" * ((1 << 20) + 1), "at most 1048576 bytes"),
     ],
@@ -82,6 +87,9 @@ async def test_an_answer_that_is_not_patronis_is_refused(answer: bytes, message:
 def test_urls_are_checked() -> None:
     with pytest.raises(InterfaceError, match="got 'a.example.com:8008'"):
         discover.patroni("a.example.com:8008")
+    for url in ("http://a.example.com:80080", "http://[::1", "http://a.example.com:x"):
+        with pytest.raises(InterfaceError, match="expected to get URLs such as"):
+            discover.patroni(url)
     with pytest.raises(InterfaceError, match="expected to get a URL"):
         discover.patroni()
     with pytest.raises(InterfaceError, match="expected to get a name, got ''"):

@@ -42,6 +42,13 @@ def test_the_hosts_that_discover_returns() -> None:
         Host("c"),
     )
     assert checked_hosts([named])[0].role == "primary"
+    others = (
+        Host("/run/my sockets"),
+        Host("b\u00fccher.example"),
+        Host("fe80::1%eth0"),
+        Host("a", 5432, "fe80::1%eth0"),
+    )
+    assert checked_hosts(["/run/my sockets", "b\u00fccher.example", *others[2:]]) == others
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,14 @@ def test_the_hosts_that_discover_returns() -> None:
         (["a:x"], "ports from 1 to 65535, got 'a:x'"),
         ([("a", 70000)], "ports from 1 to 65535"),
         ([("a", True)], "discover is expected to return hosts"),
+        (["a\0"], "discover is expected to return hosts"),
+        (["a\n"], "discover is expected to return hosts"),
+        (["a b"], "discover is expected to return hosts"),
+        (["a,b"], "discover is expected to return hosts"),
+        (["[::1"], "discover is expected to return hosts"),
+        (["\ud800"], "discover is expected to return hosts"),
+        ([Host("a", hostaddr="b")], "a hostaddr that is an IP address, got 'b'"),
+        ([Host("a", hostaddr=5)], "a hostaddr that is an IP address, got 5"),  # type: ignore[arg-type]
         (["a", "a:5432"], "a:5432 appears twice among the hosts that discover has returned"),
         ([Host("a", role="primary"), Host("b", role="primary")], "one primary at most"),
         ([Host("a", role="leader")], "the role 'primary', 'replica' or None, got 'leader'"),  # type: ignore[arg-type]

@@ -99,8 +99,7 @@ def patroni(*urls: str, ssl: ssl_module.SSLContext | None = None) -> Discover:
     if not urls:
         raise InterfaceError("patroni() is expected to get a URL, such as http://a.example.com:8008")
     for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_url(url):
             raise InterfaceError(
                 f"patroni() is expected to get URLs such as http://a.example.com:8008, got {shown(url)}"
             )
@@ -112,12 +111,21 @@ def patroni(*urls: str, ssl: ssl_module.SSLContext | None = None) -> Discover:
             try:
                 async with asyncio.timeout(share):
                     return members(await _get(url.rstrip("/") + "/cluster", ssl))
-            except (OSError, InterfaceError) as failure:
+            except (OSError, InterfaceError, UnicodeError) as failure:
                 error = failure
         assert error is not None
         raise error
 
     return discover
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # A port out of range is found when it is read.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def members(answer: bytes) -> list[Host]:
@@ -133,7 +141,7 @@ def members(answer: bytes) -> list[Host]:
             # A member that has not started has no address yet.
             if "host" in each
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InterfaceError(f"Patroni is expected to list members, got {shown(answer[:200])}") from error
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -92,12 +94,30 @@ def _host(value: object) -> Host:
         host, port = value
     elif isinstance(value, str) and (value.count(":") == 1 or value.startswith("[")):
         host, _, text = value.rpartition(":") if not value.endswith("]") else (value, "", "")
-        host = host.strip("[]")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
         port = int(text) if text.isascii() and text.isdigit() else DEFAULT_PORT if not text else 0
-    if not isinstance(host, str) or not host or isinstance(port, bool) or not isinstance(port, int):
+    if not isinstance(host, str) or not _may_be_host(host) or isinstance(port, bool) or not isinstance(port, int):
         raise InterfaceError(f"discover is expected to return hosts, such as 'a.example.com:5432', got {shown(value)}")
     if not 0 < port <= 65535:
         raise InterfaceError(f"discover is expected to return ports from 1 to 65535, got {shown(value)}")
     if role not in (None, "primary", "replica"):
         raise InterfaceError(f"discover is expected to return the role 'primary', 'replica' or None, got {shown(role)}")
+    if hostaddr is not None and not (isinstance(hostaddr, str) and _is_address(hostaddr)):
+        raise InterfaceError(f"discover is expected to return a hostaddr that is an IP address, got {shown(hostaddr)}")
     return Host(host, port, hostaddr, role)
+
+
+def _may_be_host(text: str) -> bool:
+    """Return whether a text may name a host: a name, an IP address or the directory of a Unix socket."""
+    if "," in text or not text.isprintable():
+        return False
+    return text.startswith(("/", "@")) or re.fullmatch(r"[^\s\[\]/@]+", text) is not None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
