@@ -46,6 +46,27 @@ def test_a_missing_schema_says_what_to_do(
     fails(*needs_catalogue, status=1, message="run `storefront init` first", dsn=template)
 
 
+@pytest.mark.parametrize(
+    ("closed", "args", "message"),
+    [
+        (1, ["export"], "storefront: cannot write standard output: Bad file descriptor\n"),
+        (1, ["lookup", "1"], "storefront: [Errno 9] Bad file descriptor\n"),
+        (0, ["batch", "-"], "storefront: [Errno 9] Bad file descriptor\n"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_is_an_error(dsn: str, closed: int, args: list[str], message: str) -> None:
+    """As by `storefront export >&-`."""
+    result = subprocess.run(
+        [sys.executable, "-m", "storefront", *args],
+        env={**os.environ, "STOREFRONT_DSN": dsn},
+        preexec_fn=lambda: os.close(closed),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (1, message)
+
+
 def test_the_text_of_an_error_becomes_one_line() -> None:
     assert cli.explain(UsageError("two\nlines")) == ("two lines", 2)
 

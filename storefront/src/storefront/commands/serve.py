@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -70,6 +71,12 @@ def serve(
             operator_token=operator_token or None,
             cookie_secret=cookie_secret or secrets.token_urlsafe(32),
         )
-        await server.serve(settings, lambda address, _server: typer.echo(f"serving on {address}"))
+        await server.serve(settings, lambda address, _server: _announce(address))
 
     run_on_server(dsn, data_dir, work)
+
+
+def _announce(address: str) -> None:
+    # It serves also if nobody can read that.
+    with suppress(OSError):
+        typer.echo(f"serving on {address}")
