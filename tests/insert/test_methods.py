@@ -343,6 +343,42 @@ async def test_a_domain_that_refuses_null_in_a_column_with_a_default(conn: headr
     assert await conn.insert_records("t", [(1,), (2,)], columns=["a"], returning="*") == [(1, "x"), (2, "x")]
 
 
+async def test_a_domain_that_refuses_null_in_a_column_without_a_value(conn: headrace.Connection) -> None:
+    """COPY leaves out the check of the domain if the column is not among its own."""
+    await conn.execute("""CREATE DOMAIN pg_temp.code AS text CHECK (VALUE <> '');
+        CREATE DOMAIN pg_temp.number AS int NOT NULL;
+        CREATE TEMP TABLE t (n number, a int, c code)""")
+    for columns in (["a"], ["a", "c"]):
+        records = [(1, "x")[: len(columns)]]
+        for arguments in ({}, {"returning": "a"}, {"on_conflict": "ignore"}):
+            with pytest.raises(headrace.NotNullViolationError, match="domain number does not allow null values"):
+                await conn.insert_records("t", records, columns=columns, **arguments)
+        assert await conn.insert_records("t", [], columns=columns) == 0
+    await conn.execute("ALTER DOMAIN number SET DEFAULT 5")
+    assert await conn.insert_records("t", [{"a": 1}, [2]]) == 2
+    await conn.execute("ALTER DOMAIN number DROP DEFAULT")
+    assert await conn.insert_records("t", [(3, 6), [4, 7]], columns=["a", "n"]) == 2
+    with pytest.raises(headrace.ArgumentError, match="row 2: 1 value for 2 columns") as raised:
+        await conn.insert_records("t", [(3, 6), [4]], columns=["a", "n"])
+    assert raised.value.hint == "Pass one value for each of (a, n), or name the columns meant by columns=."
+    assert await rows_of(conn) == [(5, 1, None), (5, 2, None), (6, 3, None), (7, 4, None)]
+
+
+async def test_a_column_without_a_value_into_which_a_role_may_not_insert(conn: headrace.Connection) -> None:
+    await conn.execute("""CREATE DOMAIN pg_temp.code AS text CHECK (VALUE <> '');
+        CREATE TEMP TABLE t (a int, c code);
+        CREATE ROLE narrow;
+        GRANT INSERT (a), SELECT ON t TO narrow;
+        SET ROLE narrow""")
+    try:
+        assert await conn.insert_records("t", [(1,), (2,)], columns=["a"]) == 2
+        with pytest.raises(headrace.InsufficientPrivilegeError):
+            await conn.insert_records("t", [(1, "x")])
+        assert await rows_of(conn) == [(1, None), (2, None)]
+    finally:
+        await conn.execute("RESET ROLE; DROP OWNED BY narrow; DROP ROLE narrow")
+
+
 async def test_triggers(conn: headrace.Connection) -> None:
     await conn.execute("""CREATE TEMP TABLE t (a int, b text);
         CREATE FUNCTION pg_temp.odd() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -165,10 +165,11 @@ class Insertion:
             if table is None or not columns or any(name not in table.columns for name in columns):
                 await self._refused(quoted, columns, table)
                 raise InterfaceError(f"{quoted} has no columns that records could be inserted into")
-            await learn_types(driver, table.types_of(columns), None)
+            unchecked = table.unchecked_by_copy(columns)
+            await learn_types(driver, table.types_of([*columns, *unchecked]), None)
             self._records.into(table, columns, driver.session.types)
-            if self._takes_copy(table, columns):
-                self._count = await self._by_copy(table.quoted, columns)
+            if self._takes_copy(table, columns, unchecked):
+                self._count = await self._by_copy(table.quoted, columns, unchecked)
             else:
                 if not in_transaction:
                     await block.enter_async_context(await _all_or_nothing(connection))
@@ -186,21 +187,23 @@ class Insertion:
 
     # -- by COPY ---------------------------------------------------------------------------------------------------
 
-    def _takes_copy(self, table: Table, columns: list[str]) -> bool:
+    def _takes_copy(self, table: Table, columns: list[str], unchecked: list[str]) -> bool:
         if self._returning is not None or self._conflict.is_possible or not table.takes_copy(columns):
             return False
+        given = columns + unchecked
         try:
-            RowEncoder(self._driver.session.types, columns, table.types_of(columns), table.quoted)
+            RowEncoder(self._driver.session.types, given, table.types_of(given), table.quoted)
         except InterfaceError:
             return False  # values of one column travel as text alone, those of another one in binary
         return True
 
-    async def _by_copy(self, quoted: str, columns: Sequence[str]) -> int:
-        records = self._records.one_by_one()
+    async def _by_copy(self, quoted: str, columns: list[str], unchecked: list[str]) -> int:
+        given = columns + unchecked
+        records = self._records.one_by_one(len(unchecked))
         if isinstance(records, AsyncGenerator):
             async with aclosing(records):
-                return _number(await copy_records(self._connection, quoted, records, columns, None, None))
-        return _number(await copy_records(self._connection, quoted, records, columns, None, None))
+                return _number(await copy_records(self._connection, quoted, records, given, None, None))
+        return _number(await copy_records(self._connection, quoted, records, given, None, None))
 
     # -- by INSERT -------------------------------------------------------------------------------------------------
 

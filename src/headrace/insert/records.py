@@ -57,6 +57,7 @@ class Records:
         self._first: Any = _NOTHING
         self._progress = progress
         self._reported = 0
+        self._nulls: tuple[None, ...] = ()
         self.taken = 0
         """The number of records taken so far."""
 
@@ -89,8 +90,12 @@ class Records:
 
     # -- one by one: for COPY --------------------------------------------------------------------------------------
 
-    def one_by_one(self) -> Iterator[Any] | AsyncGenerator[Any, None]:
-        """Return an iterator over sequences of values, asynchronous if the records are. Their width is not checked."""
+    def one_by_one(self, nulls: int = 0) -> Iterator[Any] | AsyncGenerator[Any, None]:
+        """Return an iterator over sequences of values, asynchronous if the records are.
+
+        Each has `nulls` times None behind its own values. Without any, the width is not checked.
+        """
+        self._nulls = (None,) * nulls
         return self._each_later() if self.is_asynchronous else self._each()
 
     def _each(self) -> Iterator[Any]:
@@ -111,6 +116,8 @@ class Records:
         if self._progress is not None and self.taken % PROGRESS_ROWS == 0:
             self.report(self.taken)
         self.taken += 1
+        if self._nulls:
+            return self._checked(record) + self._nulls
         return self._values(record) if isinstance(record, Mapping) else record
 
     # -- in chunks: for INSERT -------------------------------------------------------------------------------------
@@ -154,16 +161,22 @@ class Records:
     def _add(self, chunk: list[tuple[Any, ...]], record: Any) -> int:
         """Add a record to a chunk; returns about how many bytes its values have."""
         self.taken += 1
-        if type(record) is not tuple:
-            record = self._tuple(record)
-        if len(record) != self._width:
-            raise self.error_of([record], self.taken - 1) or ArgumentError(f"record {self.taken} has another width")
+        if type(record) is not tuple or len(record) != self._width:
+            record = self._checked(record)
         chunk.append(record)
         size = 0
         for i in self._measured:
             value = record[i]
             size += len(value) if type(value) is str or type(value) is bytes else _size(value)
         return size
+
+    def _checked(self, record: Any) -> tuple[Any, ...]:
+        """Return a record as a tuple; raises ArgumentError if it has not one value for each column."""
+        if type(record) is not tuple:
+            record = self._tuple(record)
+        if len(record) != self._width:
+            raise self.error_of([record], self.taken - 1) or ArgumentError(f"record {self.taken} has another width")
+        return record  # type: ignore[no-any-return]
 
     def _tuple(self, record: Any) -> tuple[Any, ...]:
         if isinstance(record, Mapping):

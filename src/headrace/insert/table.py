@@ -26,7 +26,9 @@ SELECT
     (SELECT d.typtype = 'd' AND (d.typnotnull
         OR (SELECT b.typtype = 'd' FROM pg_catalog.pg_type AS b WHERE b.oid = d.typbasetype)
         OR EXISTS (SELECT FROM pg_catalog.pg_constraint AS k WHERE k.contypid = d.oid))
-     FROM pg_catalog.pg_type AS d WHERE d.oid = a.atttypid)
+     FROM pg_catalog.pg_type AS d WHERE d.oid = a.atttypid),
+    NOT a.atthasdef AND (SELECT d.typdefault IS NULL FROM pg_catalog.pg_type AS d WHERE d.oid = a.atttypid),
+    pg_catalog.has_column_privilege(c.oid, a.attnum, 'INSERT')
 FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -40,6 +42,7 @@ ANSWER = list(
         "schema": TEXT, "name": TEXT, "kind": TEXT, "row_type": OID, "array_type": OID, "has_rules": BOOL,
         "row_security": BOOL, "citus": BOOL, "column": TEXT, "type": OID, "type_name": TEXT, "is_generated": BOOL,
         "is_always_identity": BOOL, "is_strict": BOOL,
+        "is_null_by_default": BOOL, "may_be_given": BOOL,
     }.items()
 )  # fmt: skip
 
@@ -60,6 +63,12 @@ class Column(NamedTuple):
 
     is_strict: bool
     """True if the type is a domain that may refuse NULL."""
+
+    is_null_by_default: bool
+    """True if neither the column nor its type has a default."""
+
+    may_be_given: bool
+    """True if this role may insert values into it."""
 
 
 class Table(NamedTuple):
@@ -100,7 +109,19 @@ class Table(NamedTuple):
             and not self.has_rules
             and not self.row_security
             and not any(name not in self.writable for name in columns)
+            and all(self.columns[name].may_be_given for name in self.unchecked_by_copy(columns))
         )
+
+    def unchecked_by_copy(self, columns: Sequence[str]) -> list[str]:
+        """Return the other columns that have to be NULL if the records have values for `columns`.
+
+        They are of domains that may refuse NULL. INSERT asks the domain. COPY only does that if it is given the NULL.
+        """
+        return [
+            each.name
+            for each in self.columns.values()
+            if each.is_strict and each.is_null_by_default and each.name not in columns
+        ]
 
     def may_return_in_any_order(self) -> bool:
         """Return whether rows of one INSERT may come back in another order than they were inserted."""
