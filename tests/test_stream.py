@@ -252,6 +252,22 @@ async def test_two_tasks_do_not_wait_for_the_same_row(conn: headrace.Connection)
     assert await conn.fetchval("SELECT 1") == 1
 
 
+async def test_rows_asked_for_together_are_not_the_same_row(conn: headrace.Connection) -> None:
+    async with conn.stream(SERIES, 10) as rows:
+        first, *others = await asyncio.gather(*(anext(rows) for _ in range(3)), return_exceptions=True)
+        assert first == (1,)
+        assert [str(error).splitlines()[0] for error in others] == [
+            "another task is waiting for the next row of this stream"
+        ] * 2
+        # These rows have come already.
+        assert await asyncio.gather(anext(rows), anext(rows, None), anext(rows)) == [(2,), (3,), (4,)]
+        later = anext(rows), anext(rows, None), rows.__anext__()
+        assert [await each for each in later] == [(5,), (6,), (7,)]
+        assert [row async for row in rows] == [(8,), (9,), (10,)]
+        later = anext(rows, "end"), anext(rows, "end")
+        assert [await each for each in later] == ["end", "end"]
+
+
 async def test_the_task_that_reads_gets_an_error_for_other_calls(conn: headrace.Connection) -> None:
     calls: list[Callable[[], Awaitable[Any]]] = [
         lambda: conn.fetchval("SELECT 1"),

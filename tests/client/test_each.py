@@ -525,6 +525,20 @@ async def test_a_result_that_has_come_in_time_is_not_lost(conn: headrace.Connect
     assert await waiting == 0
 
 
+async def test_results_asked_for_together_are_not_the_same_result(queries: Queries) -> None:
+    results = queries.fetchval_each(ECHO, numbers(10))
+    first, *others = await asyncio.gather(*(anext(results) for _ in range(3)), return_exceptions=True)
+    assert first == 0
+    assert [str(error).splitlines()[0] for error in others] == [
+        "another task is waiting for the next result of this iterator"
+    ] * 2
+    later = anext(results), anext(results, None), results.__anext__()
+    assert [await each for each in later] == [1, 2, 3]
+    assert [value async for value in results] == [4, 5, 6, 7, 8, 9]
+    later = anext(results, "end"), anext(results, "end")
+    assert [await each for each in later] == ["end", "end"]
+
+
 async def test_two_tasks_cannot_wait_for_one_iterator(queries: Queries) -> None:
     results = queries.fetchval_each(STUCK, numbers(10))
     assert await anext(results) == 0

@@ -44,6 +44,7 @@ cdef class Each:
         object context               # of the task that has begun the iteration
         bint timed_out
         bint ends                    # `turn` ends the iteration by an error
+        bint asked                   # __anext__() was called, and its result has not been awaited yet
         bint waits                   # a task waits for the next result
         object waiting_task          # that task
         bint closed

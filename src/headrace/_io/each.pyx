@@ -34,6 +34,7 @@ from itertools import islice
 from operator import length_hint
 from weakref import ref
 
+from headrace._io.stream import Further
 from headrace._sql.classify import reads_transaction
 from headrace.exceptions import ArgumentError, InterfaceError, PostgresError
 
@@ -170,7 +171,14 @@ cdef class Each:
         return self
 
     def __anext__(self):
+        if self.asked:
+            return Further(self)
+        self.asked = True
         return self
+
+    def await_further(self):
+        """Return the iterator for the await of a `Further`."""
+        return self.__await__()
 
     def __await__(self):
         # anext() with a default asks for this whenever it goes on.
@@ -277,7 +285,7 @@ cdef class Each:
 
     cdef object resume(self, bint *suspended):
         cdef object value
-        self.waits = False
+        self.waits = self.asked = False
         try:
             value = self.step(suspended)
         except BaseException as error:

@@ -28,6 +28,21 @@ cdef extern from "Python.h":
     void list_set "PyList_SET_ITEM" (PyObject *list, Py_ssize_t i, PyObject *item) noexcept
 
 
+class Further:
+    """The awaitable of a result that is asked for before the result asked for last was awaited.
+
+    The iterator itself is the awaitable of the one before. gather() would take the same object for the same result.
+    """
+
+    __slots__ = ('iterator',)
+
+    def __init__(self, iterator):
+        self.iterator = iterator
+
+    def __await__(self):
+        return self.iterator.await_further()
+
+
 cdef class Stream:
     """The rows of a query, one after the other.
 
@@ -44,6 +59,13 @@ cdef class Stream:
         return self
 
     def __anext__(self):
+        if self.asked:
+            return Further(self)
+        self.asked = True
+        return self
+
+    def await_further(self):
+        """Return the iterator for the await of a `Further`."""
         self.asked = True
         return self
 
