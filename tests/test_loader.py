@@ -494,6 +494,14 @@ async def test_text_that_is_no_value_of_the_type_fails_alone(shared: headrace.Po
     assert isinstance(bad, headrace.InvalidTextRepresentationError)
 
 
+async def test_a_key_that_its_domain_refuses_fails_alone(shared: headrace.Pool) -> None:
+    domain = "information_schema.cardinal_number"
+    loader = loader_of(shared, f"SELECT k::int AS id FROM unnest($1::{domain}[]) AS k", key="id")
+    one, bad, three = await asyncio.gather(*map(loader.load, (1, -2, 3)), return_exceptions=True)
+    assert (one, three) == ((1,), (3,))
+    assert isinstance(bad, headrace.CheckViolationError)
+
+
 async def test_a_row_that_python_cannot_hold_is_an_error_of_its_key_alone(shared: headrace.Pool) -> None:
     loader = loader_of(shared, "SELECT k AS id, make_date(k, 1, 1) AS day FROM unnest($1::int[]) AS k", key="id")
     rows = await loader.load_many([2000, 20000, 2001], return_errors=True)

@@ -52,8 +52,8 @@ class Loader(Generic[K, V]):
     row belongs to the keys that its key column is equal to.
 
     Every future of a statement raises the statement's error. If the statement is a plain read of a pool with
-    `repeat_reads`, and a value makes it fail (a SQLSTATE of class 22), the keys are divided and asked again, so that
-    only the keys that cause the error raise it.
+    `repeat_reads`, and a value makes it fail (a SQLSTATE of class 22, or the check of a domain), the keys are
+    divided and asked again, so that only the keys that cause the error raise it.
     """
 
     # -- making one: the overloads say what load() gives ------------------------------------------------------------
@@ -447,10 +447,14 @@ def _checked_cache(cache: object) -> MutableMapping[Any, Any] | None:
 
 
 def _is_data_error(error: Exception) -> bool:
-    """Return whether a value does not suit the query, such as a zero in a division (22012), or the type of its row."""
+    """Return whether a value does not suit the query, such as a zero in a division (22012), or the type of its row.
+
+    In a plain read it is a domain whose check a value does not pass (23514).
+    """
     if not isinstance(error, PostgresError) or isinstance(error, ArgumentError):
         return False
-    return (error.sqlstate or "")[:2] == "22"
+    sqlstate = error.sqlstate or ""
+    return sqlstate[:2] == "22" or sqlstate == "23514"
 
 
 def _explained(error: Exception, batch: KeyBatch) -> Exception:
