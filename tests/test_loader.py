@@ -8,7 +8,7 @@ import json
 import uuid
 import weakref
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, NamedTuple, TypedDict
 
@@ -500,6 +500,21 @@ async def test_a_key_that_its_domain_refuses_fails_alone(shared: headrace.Pool) 
     one, bad, three = await asyncio.gather(*map(loader.load, (1, -2, 3)), return_exceptions=True)
     assert (one, three) == ((1,), (3,))
     assert isinstance(bad, headrace.CheckViolationError)
+
+
+async def test_times_of_two_zones_are_two_keys_although_they_are_equal_in_python(shared: headrace.Pool) -> None:
+    noon = time(12, tzinfo=UTC)
+    east = time(13, tzinfo=timezone(timedelta(hours=1)))
+    assert noon == east
+    values = "(VALUES ('12:00+00'::timetz, 'noon'), ('13:00+01', 'east')) AS v (id, name)"
+    loader = loader_of(shared, f"SELECT id, name FROM {values} WHERE id = ANY($1)", key="id", many=True)
+    first, second = await asyncio.gather(loader.load(noon), loader.load(east), return_exceptions=True)
+    assert first == [(noon, "noon")]
+    assert isinstance(second, ArgumentError)
+    assert "in Python, but not in PostgreSQL; with position= both can be asked for" in str(second)
+    query = f"SELECT ord, name FROM unnest($1::timetz[]) WITH ORDINALITY AS u (id, ord) JOIN {values} USING (id)"
+    loader = loader_of(shared, query, position="ord")
+    assert await asyncio.gather(loader.load(east), loader.load(noon)) == [(1, "east"), (2, "noon")]
 
 
 async def test_a_row_that_python_cannot_hold_is_an_error_of_its_key_alone(shared: headrace.Pool) -> None:

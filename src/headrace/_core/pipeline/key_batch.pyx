@@ -30,6 +30,7 @@ from headrace._core.pipeline.key_future cimport PENDING, KeyFuture, KeysFuture, 
 from headrace._core.rows.keyed_rows cimport KeyedShape
 
 import copy
+from datetime import time
 
 from headrace.exceptions import ArgumentError, InterfaceError, LoaderKeyError
 from headrace.exceptions._values import shown
@@ -282,8 +283,10 @@ cdef class KeyBatch(ArrayWriter):
                 if alias is None:
                     break
                 group = alias
-            if type(element.decode(element, out.data + spans[group].start + 4, spans[group].size - 4)) is not type(value):
-                # 1 and true, as a codec for jsonb may read them.
+            if has_zone(value) \
+                    or type(element.decode(element, out.data + spans[group].start + 4, spans[group].size - 4)) \
+                    is not type(value):
+                # 12:00+00 and 13:00+01, or 1 and true, as a codec for jsonb may read them.
                 raise ValueError(f'it equals {shown(self.distinct[group])} in Python, but not in PostgreSQL; '
                                  'with position= both can be asked for')
             if self.aliases is None:
@@ -429,6 +432,11 @@ cdef class KeyBatch(ArrayWriter):
         self.task = None
         self.waiters = []
         return 0
+
+
+cdef bint has_zone(object value):
+    """Return whether it is a timetz: Python compares the points in time, PostgreSQL the zones as well."""
+    return type(value) is time and value.tzinfo is not None
 
 
 cdef object folding(Codec column, Codec element):
