@@ -196,7 +196,7 @@ class Order:
         self._marked = first.startswith(BYTE_ORDER_MARK)
         head = first.removeprefix(BYTE_ORDER_MARK).split(b"\n", 1)[0]
         if input_format is InputFormat.AUTO:
-            input_format = _recognise(head)
+            input_format = recognise(head)
         self.format = input_format
         """The format in which the order is read."""
         self._raw = self._read_raw(first)
@@ -396,7 +396,7 @@ def _fields(line: str, delimiter: str) -> list[str]:
         return [""]
 
 
-def _recognise(head: bytes) -> InputFormat:
+def recognise(head: bytes) -> InputFormat:
     """Return the format of a file by its first line."""
     if head.lstrip().startswith(b"{"):
         return InputFormat.NDJSON

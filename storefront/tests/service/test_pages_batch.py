@@ -80,6 +80,17 @@ async def test_a_product_without_skus_is_told(partner_browser: AsyncClient, dsn:
     assert "0 SKUs of 1 product" in page.text
 
 
+@pytest.mark.parametrize(
+    "file", [b'name,product_id\r\n"a, b",2\r\nc,3\r\n', b'\xef\xbb\xbf{"product_id": 2}\n{"product_id": "3"}\n']
+)
+async def test_a_file_may_be_csv_or_ndjson(partner_browser: AsyncClient, file: bytes) -> None:
+    page = shown(await send(partner_browser, file=file))
+    assert [link for link in page.links() if link.startswith("/products/")] == ["/products/2", "/products/3"]
+    assert "Malformed 0" in page.text
+    job = await send(partner_browser, file=file, answer="job")
+    assert "Lines answered: 0 of 2" in check_page((await partner_browser.get(job.headers["location"])).text).text
+
+
 async def test_a_file_is_used_if_nothing_was_typed(partner_browser: AsyncClient) -> None:
     page = shown(await send(partner_browser, file=b"\xef\xbb\xbf2\r\n3\r\n"))
     assert "of 2 products" in page.text

@@ -11,7 +11,8 @@ from starlette.responses import RedirectResponse, Response
 
 from storefront.checkpoint import Tally
 from storefront.formats import Format
-from storefront.jobs import JobRefusedError, create_job
+from storefront.jobs import JobInput, JobRefusedError, create_job
+from storefront.orders import BYTE_ORDER_MARK, InputFormat, recognise
 from storefront.partners import Partner
 from storefront.service.batch_ids import BatchIds, BodyFormat, read_ids
 from storefront.service.batches import AnswerEncoder, BatchOutcome, CsvAnswer, Write, answer_batch
@@ -32,6 +33,13 @@ MOST_ROWS: Final = 2_000
 """The number of SKUs that are shown on a page."""
 
 ANSWERS: Final = ("auto", "page", "csv", "job")
+
+_FORMATS: Final = {
+    InputFormat.IDS: (BodyFormat.PLAIN, JobInput.IDS),
+    InputFormat.CSV: (BodyFormat.CSV, JobInput.CSV),
+    InputFormat.NDJSON: (BodyFormat.NDJSON, JobInput.NDJSON),
+}
+"""How the ids are read. The first line says which, as for the command `batch`."""
 
 
 @router.get("")
@@ -55,6 +63,7 @@ async def send_batch(
     if not body.strip():
         return _form(request, service, partner, chosen=chosen, problem="Type some ids, or choose a file with them.")
     count = body.count(b"\n") + 1
+    body_format, job_input = _FORMATS[recognise(body.removeprefix(BYTE_ORDER_MARK).split(b"\n", 1)[0])]
     if chosen not in ANSWERS or chosen == "auto":
         chosen = "page" if count <= MOST_SHOWN else "csv" if count <= partner.batch_ids else "job"
     limit = {"page": MOST_SHOWN, "csv": partner.batch_ids}.get(chosen)
@@ -67,6 +76,7 @@ async def send_batch(
                 service.pool,
                 partner.partner_id,
                 _pieces(body),
+                job_input=job_input,
                 result_format=Format.CSV,
                 limits=service.settings.job_limits,
             )
@@ -74,7 +84,7 @@ async def send_batch(
             problem = f"The job was not accepted: {error}."
             return _form(request, service, partner, chosen=chosen, ids=typed, problem=problem, status=429)
         return RedirectResponse(f"/jobs/{created.job.job_id}", 303)
-    ids = await read_ids(bytearray(body), BodyFormat.PLAIN, limit or MOST_SHOWN)
+    ids = await read_ids(bytearray(body), body_format, limit or MOST_SHOWN)
     if chosen == "csv":
         return _download(service, partner, ids)
     return await _page(request, service, partner, ids, body.decode(errors="replace"))
