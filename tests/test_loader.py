@@ -502,6 +502,21 @@ async def test_a_key_that_its_domain_refuses_fails_alone(shared: headrace.Pool) 
     assert isinstance(bad, headrace.CheckViolationError)
 
 
+async def test_two_texts_of_one_jsonb_are_never_answered_by_no_row(shared: headrace.Pool) -> None:
+    loader = loader_of(
+        shared,
+        """SELECT id FROM (VALUES ('{"a": 1, "b": [true]}'::jsonb)) AS v (id)
+        WHERE id = ANY($1)""",
+        key="id",
+    )
+    keys = ['{"a": 1, "b": [true]}', '{"b":[true], "a":1}', '{"a": 1.0, "b": [true]}', '{"a": "1", "b": [true]}']
+    plain, spaced, decimal, other = await asyncio.gather(*map(loader.load, keys), return_exceptions=True)
+    assert (plain, other) == ((keys[0],), None)
+    for key, error in ((keys[1], spaced), (keys[2], decimal)):
+        assert isinstance(error, LoaderKeyError)
+        assert (error.key, error.returned) == (key, keys[0])
+
+
 async def test_times_of_two_zones_are_two_keys_although_they_are_equal_in_python(shared: headrace.Pool) -> None:
     noon = time(12, tzinfo=UTC)
     east = time(13, tzinfo=timezone(timedelta(hours=1)))

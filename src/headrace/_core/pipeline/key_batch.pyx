@@ -30,8 +30,12 @@ from headrace._core.pipeline.key_future cimport PENDING, KeyFuture, KeysFuture, 
 from headrace._core.rows.keyed_rows cimport KeyedShape
 
 import copy
+import json
 from datetime import time
+from decimal import Decimal
 
+from headrace._core.codecs import builtin as _registered  # noqa: F401  registers the codecs
+from headrace._core.codecs.base import builtin_codecs
 from headrace.exceptions import ArgumentError, InterfaceError, LoaderKeyError
 from headrace.exceptions._values import shown
 
@@ -42,6 +46,9 @@ cdef object SEVERAL = object()
 cdef enum:
     NOT_SENT = -1                    # nobody waits for it any more
     FAILED = -2                      # it has an error of its own
+
+# The codec of jsonb unless the program has set another one: its values are texts.
+cdef object JSONB = builtin_codecs()[3802]
 
 cdef str POSITION_HINT = ('If the server compares the keys in another way than Python does, as for citext, char(n) and '
                           'collations, pass position= and join unnest($1::text[]) WITH ORDINALITY.')
@@ -447,12 +454,27 @@ cdef object folding(Codec column, Codec element):
         return without_padding
     if column.name == 'citext' and element.name == 'citext':
         return str.lower
+    if column is JSONB and element is JSONB:
+        return normal_json
     return None
 
 
 def without_padding(str text):
     """Return the value of a char(n) that is compared."""
     return text.rstrip(' ')
+
+
+def normal_json(str text):
+    """Return a jsonb in one form for all texts that are equal for the server."""
+    try:
+        return json.dumps(json.loads(text, parse_int=normal_number, parse_float=normal_number), sort_keys=True)
+    except RecursionError:
+        return text
+
+
+def normal_number(str digits):
+    """Return a number as a list, which is in one form for all equal ones, and equal to no text."""
+    return [0, str(Decimal(digits).normalize())]
 
 
 cdef object confused_error(KeyedShape shape, object key, object returned):
