@@ -49,7 +49,7 @@ class ArrowStream(Stream[RecordBatch]):
         super().__init__(rows)
         self._rows = rows
 
-    async def __anext__(self) -> RecordBatch:  # type: ignore[override]
+    async def __anext__(self) -> RecordBatch:
         # A coroutine costs little beside a batch, and may be made a task.
         return await super().__anext__()
 
