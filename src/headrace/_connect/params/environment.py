@@ -12,7 +12,6 @@ from headrace._connect import platform
 from headrace._connect.params.options import OPTIONS, STARTUP_VARIABLES
 from headrace.exceptions import ClientConfigurationError
 
-
 _OPTIONS: Final = {option.variable: option.name for option in OPTIONS.values() if option.variable}
 """Environment variables -> the names of their options."""
 
