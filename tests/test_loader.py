@@ -523,13 +523,15 @@ async def test_times_of_two_zones_are_two_keys_although_they_are_equal_in_python
     assert noon == east
     values = "(VALUES ('12:00+00'::timetz, 'noon'), ('13:00+01', 'east')) AS v (id, name)"
     loader = loader_of(shared, f"SELECT id, name FROM {values} WHERE id = ANY($1)", key="id", many=True)
-    first, second = await asyncio.gather(loader.load(noon), loader.load(east), return_exceptions=True)
-    assert first == [(noon, "noon")]
-    assert isinstance(second, ArgumentError)
-    assert "in Python, but not in PostgreSQL; with position= both can be asked for" in str(second)
+    first, second = loader.load(noon), loader.load(east)
+    assert await first == [(noon, "noon")]
+    with pytest.raises(ArgumentError) as caught:
+        await second
+    assert "in Python, but not in PostgreSQL; with position= both can be asked for" in str(caught.value)
     query = f"SELECT ord, name FROM unnest($1::timetz[]) WITH ORDINALITY AS u (id, ord) JOIN {values} USING (id)"
     loader = loader_of(shared, query, position="ord")
-    assert await asyncio.gather(loader.load(east), loader.load(noon)) == [(1, "east"), (2, "noon")]
+    asked = loader.load(east), loader.load(noon)
+    assert [await each for each in asked] == [(1, "east"), (2, "noon")]
 
 
 async def test_a_row_that_python_cannot_hold_is_an_error_of_its_key_alone(shared: headrace.Pool) -> None:

@@ -260,11 +260,14 @@ async def test_rows_asked_for_together_are_not_the_same_row(conn: headrace.Conne
             "another task is waiting for the next row of this stream"
         ] * 2
         # These rows have come already.
-        assert await asyncio.gather(anext(rows), anext(rows, None), anext(rows)) == [(2,), (3,), (4,)]
-        later = anext(rows), anext(rows, None), rows.__anext__()
+        together: list[Any] = await asyncio.gather(anext(rows), anext(rows, None), anext(rows))
+        assert together == [(2,), (3,), (4,)]
+        later: list[Awaitable[Any]] = [anext(rows), anext(rows, None), rows.__anext__()]
         assert [await each for each in later] == [(5,), (6,), (7,)]
-        assert [row async for row in rows] == [(8,), (9,), (10,)]
-        later = anext(rows, "end"), anext(rows, "end")
+        tasks = [asyncio.create_task(rows.__anext__()) for _ in range(2)]
+        assert [await each for each in tasks] == [(8,), (9,)]
+        assert [row async for row in rows] == [(10,)]
+        later = [anext(rows, "end"), anext(rows, "end")]
         assert [await each for each in later] == ["end", "end"]
 
 

@@ -847,7 +847,7 @@ async def transactions_of(queries: Queries, query: str = STARTED) -> int:
 
 
 async def test_plain_reads_share_transactions(conn: headrace.Connection) -> None:
-    # The size of a group follows what the elements before it have cost. On a busy machine that may seem much for a while.
+    # The size of a group follows what the elements before it have cost. A busy machine may make that much for a while.
     async with asyncio.timeout(60):
         while await transactions_of(conn) >= 200:
             pass

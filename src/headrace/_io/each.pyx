@@ -34,7 +34,7 @@ from itertools import islice
 from operator import length_hint
 from weakref import ref
 
-from headrace._io.stream import Further
+from headrace._io.stream import further
 from headrace._sql.classify import reads_transaction
 from headrace.exceptions import ArgumentError, InterfaceError, PostgresError
 
@@ -172,7 +172,7 @@ cdef class Each:
 
     def __anext__(self):
         if self.asked:
-            return Further(self)
+            return further(self)
         self.asked = True
         return self
 

@@ -1,11 +1,14 @@
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from types import GenericAlias, TracebackType
 from typing import Any, Generic, Self
 
 from headrace.rows.type_vars import RowT_co
 
+async def further(iterator: Any) -> Any:
+    """Wait for a result that is asked for before the result asked for last was awaited."""
+
 class Further:
-    """The awaitable of a result that is asked for before the result asked for last was awaited."""
+    """The awaitable of a further result."""
 
     iterator: Any
 
@@ -21,7 +24,7 @@ class Stream(Generic[RowT_co]):
     def __init__(self, source: Any) -> None: ...
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __aiter__(self) -> Self: ...
-    def __anext__(self) -> Awaitable[RowT_co]: ...
+    def __anext__(self) -> Coroutine[Any, Any, RowT_co]: ...
     def await_further(self) -> Self: ...
     async def __aenter__(self) -> Self: ...
     async def __aexit__(

@@ -28,11 +28,16 @@ cdef extern from "Python.h":
     void list_set "PyList_SET_ITEM" (PyObject *list, Py_ssize_t i, PyObject *item) noexcept
 
 
-class Further:
-    """The awaitable of a result that is asked for before the result asked for last was awaited.
+async def further(iterator):
+    """Wait for a result that is asked for before the result asked for last was awaited.
 
     The iterator itself is the awaitable of the one before. gather() would take the same object for the same result.
     """
+    return await Further(iterator)
+
+
+class Further:
+    """The awaitable of a further result."""
 
     __slots__ = ('iterator',)
 
@@ -60,7 +65,7 @@ cdef class Stream:
 
     def __anext__(self):
         if self.asked:
-            return Further(self)
+            return further(self)
         self.asked = True
         return self
 
