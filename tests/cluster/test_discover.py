@@ -113,6 +113,18 @@ async def test_the_standbys_that_the_primary_knows(shared_trio: Trio, make_clust
 
 
 @pytest.mark.any_server
+async def test_hosts_of_one_name_are_told_apart_by_their_addresses(
+    shared_trio: Trio, make_cluster: MakeCluster
+) -> None:
+    async def find(cluster: object) -> list[Host]:
+        return [Host("localhost", each.port, "127.0.0.1") for each in shared_trio.all]
+
+    cluster = await make_cluster(shared_trio.dsn(shared_trio.primary), discover=find)
+    await cluster.ready(replicas=2)
+    assert {(info.host, info.hostaddr) for info in cluster.hosts()} == {("localhost", "127.0.0.1")}
+
+
+@pytest.mark.any_server
 async def test_hosts_come_and_go(shared_trio: Trio, make_cluster: MakeCluster) -> None:
     listed = [f"{each.host()}:{each.port}" for each in shared_trio.all]
 

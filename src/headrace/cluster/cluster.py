@@ -759,6 +759,7 @@ class Cluster(PrimaryView[RecordT_co]):
                 HostInfo(
                     host=host.host,
                     port=host.port,
+                    hostaddr=host.hostaddr,
                     role=role,
                     state=record.state,
                     reason=record.why or (member.open_error if member is not None else ""),

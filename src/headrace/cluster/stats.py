@@ -18,6 +18,8 @@ class HostInfo:
 
     host: str
     port: int
+    hostaddr: str | None
+    """The IP address that is connected to, if it was given or discovered beside the name."""
     role: Role | None
     """The role that it has in the cluster; None if it has none, or was never seen."""
     state: State

@@ -196,8 +196,9 @@ class Database:
 
 
 def host_address(info: headrace.cluster.HostInfo) -> str:
-    """Return the name and port of a host, as a DSN has them."""
-    return f"[{info.host}]:{info.port}" if ":" in info.host else f"{info.host}:{info.port}"
+    """Return the name and port of a host, as a DSN has them, and its IP address if that was given as well."""
+    host = f"[{info.host}]:{info.port}" if ":" in info.host else f"{info.host}:{info.port}"
+    return f"{host} ({info.hostaddr})" if info.hostaddr and info.hostaddr != info.host else host
 
 
 @asynccontextmanager

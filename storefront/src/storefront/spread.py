@@ -60,7 +60,7 @@ async def spread(dsn: str, plan: Plan) -> list[Spread]:
 
 
 async def _started_at(dsn: str, info: headrace.cluster.HostInfo) -> Any:
-    connection = await headrace.connect(dsn, host=info.host, port=info.port)
+    connection = await headrace.connect(dsn, host=info.host, hostaddr=info.hostaddr or "", port=info.port)
     try:
         return await connection.fetchval(f"SELECT {STARTED_AT}")
     finally:
@@ -79,6 +79,7 @@ async def _measure(
     async with headrace.create_cluster(
         dsn,
         host=[info.host for info in hosts],
+        hostaddr=",".join(info.hostaddr or "" for info in hosts),
         port=[info.port for info in hosts],
         min_size=size,
         max_size=size,

@@ -193,8 +193,14 @@ def test_a_database_with_one_host_has_no_counters_of_a_cluster() -> None:
     assert Database(pool).cluster_stats() is None
 
 
-def test_bench_counts_the_look_ups_of_each_server(shared_shop: Any, run: Callable[..., Result]) -> None:
-    result = run("bench", "-n", "300", "--query", "key", "--rounds", "1", "--json", "-", dsn=shared_shop.dsn)
+@pytest.mark.parametrize("with_addresses", [False, True])
+def test_bench_counts_the_look_ups_of_each_server(
+    shared_shop: Any, run: Callable[..., Result], with_addresses: bool
+) -> None:
+    dsn = shared_shop.dsn
+    if with_addresses:
+        dsn = f"{dsn.replace('127.0.0.1', 'localhost')}?hostaddr=127.0.0.1,127.0.0.1,127.0.0.1"
+    result = run("bench", "-n", "300", "--query", "key", "--rounds", "1", "--json", "-", dsn=dsn)
     assert result.exit_code == 0, result.output
     one, two, three = json.loads(result.stdout)["servers"]
     primary, *replicas = shared_shop.trio.all
@@ -206,4 +212,4 @@ def test_bench_counts_the_look_ups_of_each_server(shared_shop: Any, run: Callabl
 
 
 def ports(measured: dict[str, Any]) -> list[int]:
-    return [int(host.rpartition(":")[2]) for host in measured["counts"]]
+    return [int(host.removesuffix(" (127.0.0.1)").rpartition(":")[2]) for host in measured["counts"]]
