@@ -68,7 +68,7 @@ LIBRARIES = {"fastapi", "jinja2", "matplotlib", "prometheus_client", "pyarrow", 
         (["export", "--help"], {"storefront.batch", "platformdirs", "headrace.pool", "headrace.cluster"}),
         (["--help"], set()),
     ],
-    ids=" ".join,
+    ids=["version", "lookup", "batch", "export", "help of export", "help"],
 )
 def test_a_command_imports_what_it_needs(arguments: list[str], left_out: set[str]) -> None:
     assert modules_after(*arguments) & (left_out | LIBRARIES) == set()
