@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import headrace
+from headrace._io import transport
 from tests.watching import until_in_flight
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Cancelled:
 def cancel_once_done(task: asyncio.Task[Any], waited_for: Any) -> None:
     """Cancel a task once what it waits for has come, ahead of its being woken: this looks in every turn of the loop.
 
-    A callback would not do, for what headrace gives to a task takes only one, the task's own.
+    A callback of what it waits for would not do, because a reply of headrace takes only one, the task's own.
     """
     if waited_for.done():
         task.cancel()
@@ -85,7 +86,11 @@ async def cancelled_at(step: int, moment: str, work: Coroutine[Any, Any, Any]) -
         await cancelled
 
     async with asyncio.timeout(PATIENCE):
-        outcome = (await asyncio.gather(asyncio.create_task(run()), return_exceptions=True))[0]
+        with pytest.MonkeyPatch.context() as patch:
+            if moment == "as it is woken":
+                # As if a task were running whenever something is read. Then the loop wakes tasks, in its next turn.
+                patch.setattr(transport, "current_task", lambda loop: True)
+            outcome = (await asyncio.gather(asyncio.create_task(run()), return_exceptions=True))[0]
     assert outcome is None or (cancelled.reached and isinstance(outcome, asyncio.CancelledError)), repr(outcome)
     return cancelled.reached
 

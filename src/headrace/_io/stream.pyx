@@ -45,7 +45,7 @@ class Further:
         self.iterator = iterator
 
     def __await__(self):
-        return self.iterator.await_further()
+        return (yield from self.iterator.await_further())
 
 
 cdef class Stream:
