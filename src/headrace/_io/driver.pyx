@@ -625,6 +625,7 @@ cdef class Driver(TransportCallbacks):
 
     def parameter(self, name, value):
         if self.pool is not None:
+            self.transport.told = True
             self.pool.reported(self, name)
 
     def requeue(self, request, started):
@@ -633,6 +634,7 @@ cdef class Driver(TransportCallbacks):
 
     def read_only(self, error):
         if self.watcher is not None:
+            self.transport.told = True
             self.watcher(self, error)
 
     def watch(self, watcher):

@@ -28,7 +28,7 @@ cdef class Transport:
         WakeupBatch wakeup_batch         # of the driver
         WakeupBatch ticks                # of the pool; None outside of one
         bint paused
-        bint told                        # listeners are told of something that came in this read
+        bint told                        # listeners, or the pool, are told of something that came in this read
         bint direct                      # the socket may be written to
         bint buffered                    # asyncio's transport may have bytes that are not written yet
         bint unread                      # the socket is left unread until the reader of a COPY or a stream has caught up

@@ -89,7 +89,7 @@ cdef class Transport:
         """Wake the tasks whose replies were read.
 
         A callback of the loop would do so in the next tick. That tick costs more than the driver spends on a small query. It is
-        used if listeners are to be called first, which are callbacks of the loop.
+        used if listeners, or what the pool does about a changed server, come first, which are callbacks of the loop.
         """
         cdef:
             WakeupBatch own = self.wakeup_batch, shared = self.ticks
