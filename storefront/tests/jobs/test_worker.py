@@ -263,7 +263,7 @@ async def test_a_worker_stops_at_a_job_that_is_ended(
 ) -> None:
     job = await submit("1\n", result_format=CSV)
     next_job = await submit("2\n", result_format=CSV)
-    async with working(pool, heartbeat=NEVER if told else 0.01) as worker, look_ups_held(shop):
+    async with look_ups_held(shop), working(pool, heartbeat=NEVER if told else 0.01) as worker:
         await until_looking_up(pool)
         if not told:
             worker._drop = lambda job_id: None  # type: ignore[method-assign]  # a notification that is lost
@@ -283,7 +283,7 @@ async def test_the_jobs_of_a_revoked_partner_end(shop: str, pool: headrace.Pool,
     other = (await add_partner(pool, "Boreas")).partner.partner_id
     running, waiting = await submit("1\n"), await submit("1\n")
     kept = await submit("1\n", of=other, result_format=CSV)
-    async with working(pool) as worker, look_ups_held(shop):
+    async with look_ups_held(shop), working(pool) as worker:
         await until_looking_up(pool)
         await revoke_partner(pool, "Aurora")
         for job in (running, waiting):
@@ -311,7 +311,7 @@ async def test_a_worker_that_begins_to_listen_finds_what_ended_before(
 
     monkeypatch.setattr(Worker, "_listen", listen_late)
     job = await submit("1\n")
-    async with working(pool) as worker, look_ups_held(shop):
+    async with look_ups_held(shop), working(pool) as worker:
         await until_looking_up(pool)
         if end is revoke_partner:
             await revoke_partner(pool, "Aurora")
