@@ -84,7 +84,8 @@ async def test_whatever_runs_gets_an_error_that_is_both(
     await asyncio.sleep(0)
     pid = connection.get_server_pid()
     running_query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND query !~ 'CREATE|BEGIN'"
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
+        " AND (wait_event = 'PgSleep' OR query LIKE 'COPY%%')"
     )
     async with asyncio.timeout(PATIENCE):
         while server.sql(running_query, pid) != [(1,)]:
