@@ -122,6 +122,11 @@ class PgBouncer:
         """Return keyword arguments for `headrace.connect()`."""
         return {"host": HOST, "port": self.port, "user": SUPERUSER, "database": database}
 
+    @property
+    def is_running(self) -> bool:
+        """True if the process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start, and return when connections are accepted."""
         for attempt in range(5):
