@@ -38,7 +38,6 @@ cdef class Transport:
 
     cdef int _take_in(self, Py_ssize_t size) except -1
     cdef int _wake(self) except -1
-    cdef int _write(self, bytes data) except -1
     cdef int flush(self) except -1
     cdef int flush_urgent(self) except -1
     cdef int flush_after_reading(self) except -1

@@ -213,12 +213,12 @@ cdef class Transport:
         self.session.work.now = boot_seconds()
         data = self.session.take_output(self.paused)
         if data:
-            self._write(data)
+            self.write(data)
             if not self.paused and self.session.wants_output():
                 self._schedule()
         return 0
 
-    cdef int _write(self, bytes data) except -1:
+    cdef int write(self, bytes data) except -1:
         """Write to the socket itself if nothing is in the way, otherwise to asyncio's transport."""
         cdef Py_ssize_t sent = 0
         if self.direct:
@@ -239,7 +239,7 @@ cdef class Transport:
         if self.connected:
             data = self.session.take_output(True)
             if data:
-                self._write(data)
+                self.write(data)
         return 0
 
     cpdef int flush_soon(self) except -1:
@@ -261,10 +261,6 @@ cdef class Transport:
             self.flush_scheduled = True
             self.loop.call_soon(self.loop.call_soon, self.flush_later)
         return 0
-
-    cdef int write(self, bytes data) except -1:
-        """Write bytes that are not the session's."""
-        return self._write(data)
 
     cdef int _schedule(self) except -1:
         if not self.flush_scheduled:
@@ -317,7 +313,7 @@ cdef class Transport:
         Does nothing if the server has ended the COPY: the request's waiter says why.
         """
         if request.state != DONE and self.connected:
-            self._write(messages)
+            self.write(messages)
         return not self.paused
 
     async def wait_for_room(self):
