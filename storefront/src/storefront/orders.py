@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
 from storefront.errors import StorefrontError, UsageError
@@ -26,6 +26,9 @@ from storefront.formats import Compression, DamagedFileError, FileType, compress
 from storefront.signals import raised_at_once
 
 T = TypeVar("T")
+
+Marked: TypeAlias = tuple[int, bytes, T]
+"""A line or record of CSV: its number, its text, and something that belongs to its end."""
 
 BLOCK = 65_536
 """The number of bytes that are read at once."""
@@ -306,10 +309,6 @@ class CsvRecord:
         self._column = column
         self._delimiter = delimiter
 
-    def is_open(self, raw: bytes) -> bool:
-        """Return whether a record goes on after its first line, because a quotation mark is not closed."""
-        return _is_open(raw, self._delimiter)
-
     def __call__(self, raw: bytes) -> int:
         """Return the id. Raises UsageError that says what is wrong with the record."""
         try:
@@ -329,39 +328,58 @@ def fields_of(raw: bytes, delimiter: str) -> list[str]:
     return next(csv.reader((f"{line}\n" for line in text.split("\n")), delimiter=delimiter), [])
 
 
-def csv_records(lines: Iterable[tuple[bytes, T]], delimiter: str) -> Iterator[tuple[int, bytes, T]]:
-    """Yield the records of CSV: the number of the first line, the text, and what came with the last line.
+class CsvRecords(Generic[T]):
+    """Puts lines of CSV together to records: a field in quotation marks may have line feeds in it.
 
-    A field in quotation marks may have line feeds in it. If a quotation mark is never closed, or not within MAX_OPEN
-    bytes, each of its lines is a record, so that no line is lost.
+    If a quotation mark is never closed, or not within MAX_OPEN bytes, each of its lines is a record, so that no line is
+    lost.
     """
-    opened: list[tuple[int, bytes, T]] = []
-    size = 0
-    for number, (raw, mark) in enumerate(lines, start=1):
-        if not opened:
-            if b'"' in raw and _is_open(raw, delimiter):
-                opened, size = [(number, raw, mark)], len(raw)
-            else:
-                yield number, raw, mark
-            continue
-        opened.append((number, raw, mark))
-        size += len(raw) + 1
+
+    def __init__(self, delimiter: str) -> None:
+        self.opened: list[Marked[T]] = []
+        """The lines of a record that goes on."""
+        self._size = 0
+        self._delimiter = delimiter
+
+    def add(self, number: int, raw: bytes, mark: T) -> list[Marked[T]]:
+        """Return the records that end with the next line: the number of the first line, the text, the last mark."""
+        line = (number, raw, mark)
+        if not self.opened:
+            if b'"' not in raw or not self._begins(raw):
+                return [line]
+            self.opened, self._size = [line], len(raw)
+            return []
+        self.opened.append(line)
+        self._size += len(raw) + 1
         if raw.count(b'"') % 2:
             # A quotation mark inside of the field is doubled.
-            yield opened[0][0], b"\n".join(text for _, text, _ in opened), mark
-            opened = []
-        elif size >= MAX_OPEN:
-            yield from opened
-            opened = []
-    yield from opened
+            lines = self.end()
+            return [(lines[0][0], b"\n".join(text for _, text, _ in lines), mark)]
+        return self.end() if self._size >= MAX_OPEN else []
+
+    def end(self) -> list[Marked[T]]:
+        """Return the lines of a record that goes on, each as a record."""
+        lines, self.opened = self.opened, []
+        return lines
+
+    def _begins(self, raw: bytes) -> bool:
+        """Return whether a record goes on after its first line, because a quotation mark is not closed."""
+        try:
+            list(csv.reader([raw.decode(errors="replace")], delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            return "unexpected end of data" in str(error)
+        return False
 
 
-def _is_open(raw: bytes, delimiter: str) -> bool:
-    try:
-        list(csv.reader([raw.decode(errors="replace")], delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        return "unexpected end of data" in str(error)
-    return False
+def csv_records(lines: Iterable[tuple[bytes, T]], delimiter: str) -> Iterator[Marked[T]]:
+    """Yield the records of CSV, as `CsvRecords` puts them together."""
+    records: CsvRecords[T] = CsvRecords(delimiter)
+    for number, (raw, mark) in enumerate(lines, start=1):
+        if b'"' not in raw and not records.opened:
+            yield number, raw, mark
+        else:
+            yield from records.add(number, raw, mark)
+    yield from records.end()
 
 
 def ids_in_csv(head: str) -> CsvIds | None:

@@ -17,8 +17,8 @@ from storefront.errors import UsageError
 from storefront.orders import (
     BYTE_ORDER_MARK,
     MAX_LINE,
-    MAX_OPEN,
     CsvRecord,
+    CsvRecords,
     OrderLine,
     SeenIds,
     ids_in_csv,
@@ -62,9 +62,7 @@ class LineReader:
         self._longest = MAX_LINE if job_input is JobInput.IDS else MAX_RECORD
         self._seen = SeenIds()
         self._rest = b""
-        self._csv = CsvRecord(0, ",")
-        self._open_record: list[bytes] = []
-        self._open_bytes = 0
+        self._records: CsvRecords[None] = CsvRecords(",")
         self._begun = False
 
     def feed(self, piece: bytes) -> None:
@@ -86,7 +84,8 @@ class LineReader:
         if self._rest:
             self._read([self._rest])
             self._rest = b""
-        self._close_record()
+        for _, raw, _ in self._records.end():
+            self._read_record(raw)
 
     def take(self, count: int) -> list[str]:
         """Take the first `count` lines out of `stored`."""
@@ -103,7 +102,8 @@ class LineReader:
                 self._begin_csv(lines)
         if self._input is JobInput.CSV:
             for line in lines:
-                self._read_csv(line)
+                for _, raw, _ in self._records.add(0, line, None):
+                    self._read_record(raw)
         else:
             for line in lines:
                 self._read_record(line)
@@ -128,32 +128,8 @@ class LineReader:
         if found.has_header:
             del lines[0]
             self.skipped = 1
-        self._parse = self._csv = CsvRecord(found.column, found.delimiter)
-
-    def _read_csv(self, line: bytes) -> None:
-        """Read a record when all of its lines are there. A field in quotation marks may have line feeds in it."""
-        opened = self._open_record
-        if not opened:
-            if b'"' in line and self._csv.is_open(line):
-                opened.append(line)
-                self._open_bytes = len(line)
-            else:
-                self._read_record(line)
-            return
-        opened.append(line)
-        self._open_bytes += len(line) + 1
-        if line.count(b'"') % 2:
-            # A quotation mark inside of the field is doubled.
-            self._open_record = []
-            self._read_record(b"\n".join(opened))
-        elif self._open_bytes >= MAX_OPEN:
-            self._close_record()
-
-    def _close_record(self) -> None:
-        """Read a record whose quotation mark is never closed as a record on each line, so that no line is lost."""
-        lines, self._open_record = self._open_record, []
-        for line in lines:
-            self._read_record(line)
+        self._parse = CsvRecord(found.column, found.delimiter)
+        self._records = CsvRecords(found.delimiter)
 
 
 def pack_lines(stored: list[str]) -> bytes:
