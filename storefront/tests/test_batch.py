@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -832,24 +832,32 @@ async def test_a_pipe_cannot_be_resumed(dsn: str, order: Path, tmp_path: Path) -
         await complete(dsn, ProductBatch(order, tmp_path / "pipe"))
 
 
+@contextmanager
+def failing(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, fails: Callable[[int], bool]
+) -> Iterator[list[Any]]:
+    """Let the calls of a function find the disk full whose numbers `fails` chooses. The block gets all calls."""
+    real, calls = getattr(owner, name), []
+
+    def function(argument: Any) -> None:
+        calls.append(argument)
+        if fails(len(calls)):
+            raise OSError(28, "No space left on device")
+        real(argument)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, function)
+        yield calls
+
+
 @pytest.mark.parametrize("name", ["skus.csv", "skus.csv.gz", "skus.parquet"])
 async def test_a_full_disk_loses_nothing(
     dsn: str, order: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The third time that something is passed to the disk, it is full, and stays so."""
     order.write_text("".join(f"{number}\n" for number in range(1, 51)))
-    output, calls = tmp_path / name, 0
-    real = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 6:
-            raise OSError(28, "No space left on device")
-        real(descriptor)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fsync)
+    output = tmp_path / name
+    with failing(monkeypatch, os, "fsync", lambda call: call > 6):
         with pytest.raises(StorefrontError, match=rf"cannot write .*{name}.*: No space left on device"):
             await complete(dsn, ProductBatch(order, output, window=1, checkpoint_lines=10))
     assert lines_done(output) in (10, 20)
@@ -863,20 +871,10 @@ async def test_a_part_that_does_not_fit_on_the_disk_is_not_ended_a_second_time(
 ) -> None:
     """Its rows may be lost in part, so nothing after it may be a checkpoint."""
     order.write_text("".join(f"{number}\n" for number in range(1, 51)))
-    output, calls = tmp_path / name, 0
-    real = kind.end_part
-
-    def end_part(self: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise OSError(28, "No space left on device")
-        real(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kind, "end_part", end_part)
+    output = tmp_path / name
+    with failing(monkeypatch, kind, "end_part", lambda call: call == 3) as calls:
         with pytest.raises(StorefrontError, match=rf"cannot write .*{name}: No space left on device"):
             await complete(dsn, ProductBatch(order, output, window=1, checkpoint_lines=10))
-    assert calls == 3
+    assert len(calls) == 3
     tally = await complete(dsn, ProductBatch(order, output, resume=True))
     assert (content(output), tally) == await whole(dsn, order, tmp_path, name)

@@ -59,10 +59,15 @@ async def make_engine(server: Cluster, database: str) -> AsyncIterator[MakeEngin
 @pytest.fixture
 async def engine(make_engine: MakeEngine) -> AsyncEngine:
     made = make_engine(pool_size=2)
-    async with made.begin() as connection:
+    await make_tables(made)
+    return made
+
+
+async def make_tables(engine: AsyncEngine) -> None:
+    """Make the tables, without rows."""
+    async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.drop_all)
         await connection.run_sync(Base.metadata.create_all)
-    return made
 
 
 # -- connecting -----------------------------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ async def test_options_of_the_asyncpg_dialect_in_connect_args_are_refused_with_t
 
 
 def arguments(url: str) -> tuple[list[Any], dict[str, Any]]:
-    """What headrace.connect() is called with for a URL, but for what the dialect adds to each."""
+    """Return the arguments of headrace.connect() for a URL, without those that the dialect adds to every call."""
     positional, keywords = create_async_engine(url).dialect.create_connect_args(sa.make_url(url))
     for name in ("json", "max_cacheable_statement_size"):
         del keywords[name]
@@ -429,9 +434,7 @@ async def test_savepoints_are_not_prepared(engine: AsyncEngine) -> None:
 
 async def test_a_connection_that_goes_back_is_rolled_back_ahead_of_its_next_user(make_engine: MakeEngine) -> None:
     engine = make_engine(pool_size=1, max_overflow=0)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
+    await make_tables(engine)
     for _ in range(3):
         async with engine.connect() as connection:
             await connection.execute(sa.insert(Item), {"name": "lost"})
@@ -459,9 +462,7 @@ async def test_a_session_that_is_closed_does_not_wait_for_the_rollback(engine: A
 
 async def test_a_closed_session_is_rolled_back_ahead_of_the_connection_s_next_user(make_engine: MakeEngine) -> None:
     engine = make_engine(pool_size=1, max_overflow=0)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
+    await make_tables(engine)
     for _ in range(3):
         async with AsyncSession(engine) as session:
             session.add(Item(name="lost"))
@@ -500,9 +501,7 @@ async def test_a_transaction_behind_a_rollback_that_nobody_waits_for_begins_at_o
 
 async def test_a_transaction_left_open_on_the_driver_s_connection_is_rolled_back_too(make_engine: MakeEngine) -> None:
     engine = make_engine(pool_size=1, max_overflow=0)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.drop_all)
-        await connection.run_sync(Base.metadata.create_all)
+    await make_tables(engine)
     for query in ("", "SELECT 1"):
         async with engine.connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
