@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,7 +87,7 @@ class Browser:
         self._call("POST", f"/element/{self.find(selector)}/value", {"text": text})
 
     def click(self, selector: str) -> None:
-        """Click an element, and wait until a page that this opens is loaded."""
+        """Click an element. A page that this opens may still be on its way: wait for one of its elements."""
         self._call("POST", f"/element/{self.find(selector)}/click", {})
 
     def press(self, *keys: str) -> None:
@@ -104,11 +104,11 @@ class Browser:
 
     def wait_for(self, condition: str) -> None:
         """Wait until an expression of JavaScript is true. Raises RuntimeError if it is not within two minutes."""
-        deadline = time.monotonic() + 120
-        while not self.run(f"return Boolean({condition})"):
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{condition} has not become true")
-            time.sleep(0.05)
+        wait_until(lambda: self.run(f"return Boolean({condition})"), f"{condition} has not become true")
+
+    def wait_for_element(self, selector: str) -> None:
+        """Wait until an element matches, without JavaScript. Raises RuntimeError if none does within two minutes."""
+        wait_until(lambda: self.has(selector), f"no element matches {selector}")
 
     def messages(self) -> list[str]:
         """Return what the browser has complained about since the last call, such as a refused script."""
@@ -122,6 +122,15 @@ class Browser:
         size = self.cdp("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         return base64.b64decode(self.cdp("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"])
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str) -> None:
+    """Wait until a condition holds. Raises RuntimeError with a message if it does not within two minutes."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(otherwise)
+        time.sleep(0.05)
 
 
 def call(method: str, url: str, body: dict[str, Any] | None = None) -> Any:

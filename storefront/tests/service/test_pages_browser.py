@@ -144,6 +144,7 @@ def signed_in_browser(browser: Browser, site: str, key: str) -> Browser:
     browser.open(f"{site}/login")
     browser.type("#key", key)
     browser.click("main button")
+    browser.wait_for_element("#ids")
     return browser
 
 
@@ -200,13 +201,13 @@ def test_everything_works_without_javascript(window: Browser, site: str, key: st
         window.open(f"{site}/login")
         window.type("#key", key)
         window.click("main button")
+        window.wait_for_element("#ids")
         assert "Look up a batch" in window.text("h1")
         window.type("#ids", "1\n2\n")
         window.click("#answer-job")
         window.click("main button[type=submit]")
         # The page reloads itself until the job has ended.
-        while not window.has("a[href$='/result']"):
-            pass
+        window.wait_for_element("a[href$='/result']")
         assert "2 of 2" in window.text(".panel")
     finally:
         window.scripts(allowed=True)
