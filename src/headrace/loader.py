@@ -48,8 +48,9 @@ class Loader(Generic[K, V]):
     its statement is under way joins the next one, because the caller may have changed its row in the meantime.
 
     Keys are encoded one by one, as the array's elements, when their statement is sent. A key that does not fit raises
-    ArgumentError for itself alone. Keys with equal bytes are the same key: 1, True and Decimal(1) for an int column. A
-    row belongs to the keys that its key column is equal to.
+    ArgumentError for itself alone. Keys with equal bytes are the same key, such as 1, True and Decimal(1) for an int
+    column, and so are those that are one value of the type, such as 1.0 and 1.00 for numeric. A row belongs to the keys
+    that its key column is equal to.
 
     Every future of a statement raises the statement's error. If the statement is a plain read of a pool with
     `repeat_reads`, and a value makes it fail (a SQLSTATE of class 22, or the check of a domain), the keys are
@@ -179,7 +180,7 @@ class Loader(Generic[K, V]):
 
         `source` is a pool, a view of a cluster, or a connection inside of a transaction. `key` is the column of the
         result that has the key of each row. `position` is used instead if only the server can compare keys, as for
-        citext, char(n), collations and floats: the column that has the position of the key in $1, from
+        citext, jsonb and collations: the column that has the position of the key in $1, from
         `unnest($1::citext[]) WITH ORDINALITY`. A class for rows needs no field for that column. `args` are the values
         of $2, $3, ... in every statement.
 

@@ -326,13 +326,14 @@ class UnsupportedServerFeatureError(InterfaceError):
 class LoaderKeyError(InterfaceError):
     """The query of a `Loader` returned a row for a key that nobody asked for, and no row for this key.
 
-    They may be the same key in the eyes of the server, which compares some types in another way than Python does.
+    They may be the same key in the eyes of the server, which compares some types in another way than Python does. With
+    `many=True` it is also raised if two keys of one statement are known to be the same one for the server.
     """
 
     key: object = None
     """The key that was asked for."""
     returned: object = None
-    """The value in the key column of the row that belongs to no key."""
+    """The value in the key column of the row that belongs to no key, or to another one."""
 
 
 class NoPrimaryError(InterfaceError, ConnectionError):

@@ -1,14 +1,16 @@
 """The keys that a loader sends in one statement, and who waits for which of them.
 
 A batch is the argument of the statement's array parameter. It is encoded by the codecs of the connection that the
-statement is sent on, key by key: a key that cannot be encoded fails alone. Keys are equal if they have the same bytes.
-A row belongs to the keys whose bytes decode to the value in its key column, or, if the column has positions, to the key
-at that position.
+statement is sent on, key by key: a key that cannot be encoded fails alone. Keys are equal if they have the same bytes,
+or if the driver knows that they are one value of the type for the server, such as 1, 1.0 and 1.00 for numeric: a join
+to unnest() would return a row for each of them. A row belongs to the keys whose bytes decode to the value in its key
+column, or, if the column has positions, to the key at that position.
 
 Errors: a key that cannot be encoded, or decoded again, gets an ArgumentError. A key without a row gets a LoaderKeyError
 if there is a row whose key nobody has asked for: these may be the same key in the eyes of the server. If each key has a
-list of rows, such a row may be missing in any list, so all keys get that error. For citext and char(n) the driver knows
-which keys the server finds equal. A key whose rows may have gone to another key gets the error too.
+list of rows, such a row may be missing in any list, so all keys get that error. For citext, for char(n) beside text,
+and for jsonb the driver knows which keys the server finds equal. A key whose rows may have gone to another key gets the
+error too. Lists get it for all such keys, because a join returns a row for each of them.
 """
 
 cimport cython
@@ -22,9 +24,11 @@ from headrace._core.wire.buffer cimport (
     WriteBuffer, begin_length, end_length, load_i32, put_byte, reserve, store_u32,
 )
 from headrace._core.codecs.array cimport ArrayCodec
-from headrace._core.codecs.base cimport Codec
-from headrace._core.codecs.composite cimport accepted
+from headrace._core.codecs.base cimport Codec, builtin
+from headrace._core.codecs.composite cimport CompositeCodec, accepted
 from headrace._core.codecs.container_text cimport put_quoted
+from headrace._core.codecs.domain cimport AliasCodec
+from headrace._core.codecs.range cimport MultirangeCodec, RangeCodec
 from headrace._core.codecs.text cimport argument_error
 from headrace._core.pipeline.key_future cimport PENDING, KeyFuture, KeysFuture, Wakeups
 from headrace._core.rows.keyed_rows cimport KeyedShape
@@ -46,6 +50,13 @@ cdef object SEVERAL = object()
 cdef enum:
     NOT_SENT = -1                    # nobody waits for it any more
     FAILED = -2                      # it has an error of its own
+
+cdef enum:
+    BPCHAR = 1042
+    TIMETZ = 1266
+
+# Stands for every NaN of a float, as they are equal for the server.
+cdef object NAN = float('nan')
 
 # The codec of jsonb unless the program has set another one: its values are texts.
 cdef object JSONB = builtin_codecs()[3802]
@@ -274,7 +285,7 @@ cdef class KeyBatch(ArrayWriter):
         if self.shape.positions:
             value = PyBytes_FromStringAndSize(out.data + start, size)
         else:
-            value = element.decode(element, out.data + start + 4, size - 4)
+            value = comparable(is_char(element), element.decode(element, out.data + start + 4, size - 4))
         try:
             found = self.groups.get(value)
         except TypeError as error:
@@ -290,6 +301,9 @@ cdef class KeyBatch(ArrayWriter):
                 if alias is None:
                     break
                 group = alias
+            if equal_as_in_python(element):
+                self.entries[entry].group = group
+                return 0
             if has_zone(value) \
                     or type(element.decode(element, out.data + spans[group].start + 4, spans[group].size - 4)) \
                     is not type(value):
@@ -320,11 +334,12 @@ cdef class KeyBatch(ArrayWriter):
             Py_ssize_t i, group, count = len(self.distinct)
             list found = [NONE] * count
             bytearray given = bytearray(count)
-            object key, row, index, result, stranger = NONE
+            object key, row, index, result, other, returned, stranger = NONE
             object fold = None if self.shape.positions else folding(self.shape.key_codec, self.element)
             dict confused = None
             KeyFuture waiter
             list waiters = self.waiters
+            bint padded = is_char(self.shape.key_codec) and is_char(self.element)
         for key, row in rows:
             if self.shape.positions:
                 if type(key) is int and 0 < key <= count:
@@ -332,6 +347,7 @@ cdef class KeyBatch(ArrayWriter):
                 elif stranger is NONE:
                     stranger = key
                 continue
+            key = comparable(padded, key)
             try:
                 index = self.groups.get(key)
             except TypeError as error:
@@ -361,7 +377,8 @@ cdef class KeyBatch(ArrayWriter):
                 waiter.answer(self.entries[i].at, None, stranger_error(self.shape, count, self.key_at(i), stranger))
                 continue
             if confused and group in confused:
-                waiter.answer(self.entries[i].at, None, confused_error(self.shape, self.key_at(i), confused[group]))
+                other, returned = confused[group]
+                waiter.answer(self.entries[i].at, None, confused_error(self.shape, self.key_at(i), other, returned))
                 continue
             if result is NONE:
                 result = [] if self.many else None
@@ -379,20 +396,32 @@ cdef class KeyBatch(ArrayWriter):
         self.end()
 
     cdef dict confused_keys(self, object fold, list rows, list found):
-        """Return the distinct keys whose rows may have gone to another key that was asked for, with that key."""
+        """Return the distinct keys whose rows may have gone to another key, or may have come for another one as well.
+
+        With each is the other key, and whether that was returned.
+        """
         cdef:
             dict returned = {}
+            dict asked = {}
             dict confused = {}
-            object key, other, row, group
+            object key, other, row, group, folded
         for key, row in rows:
             if isinstance(key, str):
                 returned.setdefault(fold(key), {})[key] = None
         for key, group in self.groups.items():
             if isinstance(key, str) and (self.many or found[group] is NONE):
-                for other in returned.get(fold(key), ()):
+                folded = fold(key)
+                if folded not in returned:
+                    continue
+                for other in returned[folded]:
                     if other != key:
-                        confused[group] = other
+                        confused[group] = other, True
                         break
+                if self.many and folded in asked:
+                    other = asked[folded]
+                    confused.setdefault(group, (other, False))
+                    confused.setdefault(self.groups[other], (key, False))
+                asked[folded] = key
         return confused
 
     cdef int keep(self, list found, Py_ssize_t group, object row) except -1:
@@ -446,11 +475,51 @@ cdef bint has_zone(object value):
     return type(value) is time and value.tzinfo is not None
 
 
+cdef object comparable(bint padded, object value):
+    """Return a value that is equal to those of keys that are equal for the server, if Python tells these apart.
+
+    The server ignores the blanks at the end of a `padded` text.
+    """
+    if type(value) is float:
+        return value if value == value else NAN
+    return value.rstrip(' ') if padded and type(value) is str else value
+
+
+cdef bint is_char(Codec codec):
+    """Return whether it is char(n), read as it is."""
+    return codec is not None and base_of(codec) is builtin(BPCHAR)
+
+
+cdef bint equal_as_in_python(Codec codec) except -1:
+    """Return whether values that are equal in Python are equal for the server too, although their bytes differ."""
+    codec = base_of(codec)
+    if isinstance(codec, RangeCodec):
+        return equal_as_in_python((<RangeCodec>codec).subtype)
+    if isinstance(codec, MultirangeCodec):
+        return equal_as_in_python((<MultirangeCodec>codec).range)
+    if isinstance(codec, CompositeCodec):
+        for attribute in (<CompositeCodec>codec).attributes:
+            if not equal_as_in_python(attribute):
+                return False
+        return True
+    # Nothing is known of the values that a codec of a program returns.
+    return codec.oid != TIMETZ and codec is builtin(codec.oid) and codec.kind == 'scalar'
+
+
+cdef Codec base_of(Codec codec):
+    """Return the codec of the base type of a domain, and any other as it is."""
+    while isinstance(codec, AliasCodec):
+        codec = (<AliasCodec>codec).base
+    return codec
+
+
 cdef object folding(Codec column, Codec element):
     """Return a function that gives equal texts for keys that are equal for the server, if Python tells them apart."""
     if column is None or element is None:
         return None
-    if column.oid == 1042 or element.oid == 1042:
+    if is_char(column) and is_char(element):
+        return None
+    if column.oid == BPCHAR or element.oid == BPCHAR:
         return without_padding
     if column.name == 'citext' and element.name == 'citext':
         return str.lower
@@ -477,12 +546,18 @@ def normal_number(str digits):
     return [0, str(Decimal(digits).normalize())]
 
 
-cdef object confused_error(KeyedShape shape, object key, object returned):
-    """Return the error of a key that is equal for the server to another one, which has got its rows."""
-    error = LoaderKeyError(f'the loader asked for the key {shown(key)}, and got a row with {shape.column} = '
-                           f'{shown(returned)}, which is the same key for the server', hint=POSITION_HINT)
+cdef object confused_error(KeyedShape shape, object key, object other, bint returned):
+    """Return the error of a key that is equal for the server to another one, which has or shares its rows."""
+    cdef str text
+    if returned:
+        text = f'the loader asked for the key {shown(key)}, and got a row with {shape.column} = {shown(other)}, ' \
+               'which is the same key for the server'
+    else:
+        text = f'the loader asked for the keys {shown(key)} and {shown(other)}, which are the same key for the ' \
+               'server: it may have returned each row twice'
+    error = LoaderKeyError(text, hint=POSITION_HINT)
     error.key = key
-    error.returned = returned
+    error.returned = other if returned else key
     return error
 
 
