@@ -313,14 +313,76 @@ async def test_the_two_ways_out_that_the_error_names(conn: headrace.Connection, 
 
 
 async def test_calls_of_other_tasks_wait_for_its_end(conn: headrace.Connection) -> None:
+    opened = asyncio.Event()
+
+    async def call() -> Any:
+        await opened.wait()
+        return await conn.fetchval("SELECT 7")
+
+    other = asyncio.create_task(call())
     rows = conn.stream(SERIES, 100_000)
     assert await anext(rows) == (1,)
-    other = asyncio.create_task(conn.fetchval("SELECT 7"))
+    opened.set()
     for _ in range(20):
         await asyncio.sleep(0)
     assert not other.done()
     assert len([row async for row in rows]) == 99_999
     assert await other == 7
+
+
+IN_A_TASK_OF_ITS_OWN = [
+    asyncio.create_task,
+    asyncio.gather,
+    lambda call: asyncio.wait_for(asyncio.create_task(call), PATIENCE),  # wait_for() alone does that on Python 3.11
+]
+
+
+@pytest.mark.parametrize("awaited", IN_A_TASK_OF_ITS_OWN)
+async def test_a_call_of_a_task_that_its_reader_makes_meanwhile_is_refused_at_once(
+    conn: headrace.Connection, awaited: Callable[[Any], Awaitable[Any]]
+) -> None:
+    """The reader waits for the task, the task for the end of the stream, and that for the reader."""
+    async for row in conn.stream(SERIES, 3):
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(headrace.InterfaceError, match="task that has made this one has a stream") as caught:
+                await awaited(conn.fetchval("SELECT 1"))
+        assert "pool.stream()" in str(caught.value)
+        assert row["n"] <= 3
+    assert await awaited(conn.fetchval("SELECT 1")) in (1, [1])
+
+
+async def test_a_call_is_refused_too_if_each_row_is_read_in_a_task_of_its_own(conn: headrace.Connection) -> None:
+    """As wait_for(anext(rows)) does on Python 3.11."""
+    rows = conn.stream(SERIES, 100_000)
+    for number in (1, 2):
+        assert await asyncio.gather(anext(rows)) == [(number,)]
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(headrace.InterfaceError, match="this task has a stream of rows open"):
+                await conn.fetchval("SELECT 1")
+    await rows.aclose()
+    assert await conn.fetchval("SELECT 1") == 1
+
+
+async def test_a_call_waits_for_a_stream_that_another_task_reads(conn: headrace.Connection) -> None:
+    """Also if it is of the task that has made the stream and the other task."""
+
+    async def read(rows: Any) -> int:
+        return len([row async for row in rows])
+
+    reader = asyncio.create_task(read(conn.stream(SERIES, 100_000)))
+    await until_in_flight(conn)
+    assert await conn.fetchval("SELECT 7") == 7
+    assert await reader == 100_000
+
+
+@pytest.mark.parametrize("awaited", IN_A_TASK_OF_ITS_OWN)
+async def test_in_a_transaction_tasks_that_its_reader_makes_run_between_its_rows(
+    conn: headrace.Connection, awaited: Callable[[Any], Awaitable[Any]]
+) -> None:
+    for read in (conn.stream, conn.cursor):
+        async with asyncio.timeout(PATIENCE), conn.transaction():
+            found = [await awaited(conn.fetchval("SELECT 1")) async for _ in read(SERIES, 20, prefetch=3)]
+        assert len(found) == 20
 
 
 async def test_in_a_transaction_other_queries_run_between_its_rows(conn: headrace.Connection) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace._client.timeouts import time_limit
 from headrace._core.arrow.result import ArrowShape
+from headrace._io.holder import Mark
 from headrace._io.stream import Stream
 from headrace.cursor import Portal, Prefetch, checked_prefetch
 from headrace.exceptions import InterfaceError, NoActiveSQLTransactionError
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
 
 class StreamLease(Protocol):
-    """Provides the connection of one stream."""
+    """Provides the connection of one stream.
+
+    `origin` marks the context in which the stream was made, if that context has the connection too.
+    """
+
+    @property
+    def origin(self) -> Mark | None:
+        """See above."""
 
     async def take(self, timeout: float | None) -> ConnectionInterface:
         """Return the connection; waits `timeout` seconds at most."""
@@ -43,9 +51,10 @@ class StreamLease(Protocol):
 class Unleased:
     """A connection that the caller of stream() has, and keeps."""
 
-    __slots__ = ("_connection", "_lease")
+    __slots__ = ("_connection", "_lease", "origin")
 
     def __init__(self, connection: ConnectionInterface) -> None:
+        self.origin = Mark()
         self._connection = connection
         self._lease = connection._lease
 
@@ -173,6 +182,7 @@ class _Owning:
             rows._args,
             connection._rows_as(rows._rows),
             rows._prefetch or 0,
+            rows._lease.origin,
         )
 
     @property

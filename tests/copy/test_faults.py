@@ -370,6 +370,24 @@ async def test_what_would_wait_for_itself_is_refused(conn: headrace.Connection) 
     await conn.execute("TRUNCATE t")
 
 
+async def test_what_a_task_would_ask_that_the_copy_waits_for_is_refused(conn: headrace.Connection) -> None:
+    async def ask() -> None:
+        with pytest.raises(headrace.InterfaceError, match="the task that has made this one is in the middle of a COPY"):
+            await asyncio.wait_for(asyncio.create_task(conn.fetchval("SELECT 1")), PATIENCE)
+
+    async def asking_source() -> AsyncIterator[bytes]:
+        yield ROW
+        await ask()
+
+    assert await conn.copy_to_table("t", source=asking_source()) == "COPY 1"
+    async with conn.copy_in("t"):
+        await ask()
+    async for _ in conn.copy_out(ENDLESS):
+        await ask()
+        break
+    await conn.execute("TRUNCATE t")
+
+
 @pytest.mark.parametrize("command", ["COPY t FROM STDIN", "COPY t TO STDOUT", "SELECT 1; COPY t TO STDOUT; SELECT 2"])
 async def test_a_copy_typed_by_the_user_is_refused_before_it_blocks_the_wire(
     conn: headrace.Connection, command: str

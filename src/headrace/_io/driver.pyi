@@ -12,6 +12,7 @@ from headrace._core.pipeline.row_stream import RowStream
 from headrace._core.pipeline.session import Session
 from headrace._core.pipeline.startup import Startup
 from headrace._core.pipeline.statement_cache import Statement
+from headrace._io.holder import Mark
 from headrace._io.transport import Protocol, TransportCallbacks
 from headrace._sql.named_parameters import AnyQuery
 from headrace.exceptions import PostgresError
@@ -138,7 +139,12 @@ class Driver(TransportCallbacks):
     def copy_in(self, query: str) -> CopyIn: ...
     def copy_out(self, query: str, statement: Statement | None = None, record_class: Any = None) -> CopyOut: ...
     def row_stream(
-        self, query: str | Statement, args: tuple[object, ...], record_class: Any, most_rows: int = 0
+        self,
+        query: str | Statement,
+        args: tuple[object, ...],
+        record_class: Any,
+        most_rows: int = 0,
+        origin: Mark | None = None,
     ) -> RowStream: ...
     def reads_row_stream(self, request: RowStream) -> None: ...
     def end_row_stream(self, request: RowStream, error: BaseException | None = None) -> None: ...

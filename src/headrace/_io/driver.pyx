@@ -32,6 +32,7 @@ from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._io.transport cimport Transport, TransportCallbacks, wake
 
 from headrace._core.pipeline import cancel
+from headrace._io.holder import Holder
 from headrace._io.transport import Protocol
 from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace._sql.named_parameters import bound, bound_each
@@ -393,17 +394,18 @@ cdef class Driver(TransportCallbacks):
     # -- COPY --------------------------------------------------------------------------------------------------------
 
     cdef int _check_copy(self, Request last) except -1:
-        """Refuse what the task that runs a COPY asks meanwhile: it would wait for itself."""
-        if isinstance(last, Copy) and last.state != ABANDONED and (<Copy>last).flowing \
-                and (<Copy>last).task is asyncio.current_task():
-            raise InterfaceError(
-                'cannot perform operation: this task is in the middle of a COPY on the connection',
-                hint='End the COPY first, or use another connection inside it.')
+        """Refuse what the task that runs a COPY asks meanwhile, or a task that it has made: it would wait for itself."""
+        if isinstance(last, Copy) and last.state != ABANDONED and (<Copy>last).flowing:
+            caller = (<Copy>last).holder.caller()
+            if caller is not None:
+                raise InterfaceError(
+                    f'cannot perform operation: {caller} is in the middle of a COPY on the connection',
+                    hint='End the COPY first, or use another connection inside it.')
         return 0
 
     def copy_in(self, str query not None):
         """Queue a COPY FROM STDIN; returns the request, to be sent data once `began` has a result."""
-        cdef CopyIn request = CopyIn(self._waiter(), self.loop.create_future(), query, asyncio.current_task())
+        cdef CopyIn request = CopyIn(self._waiter(), self.loop.create_future(), query, Holder())
         self.session.submit(request)
         self.transport.flush_soon()
         return request
@@ -413,7 +415,7 @@ cdef class Driver(TransportCallbacks):
 
         While it holds much the socket is left unread; the reader then calls read_on().
         """
-        cdef CopyOut request = CopyOut(self._waiter(), self.loop.create_future(), query, asyncio.current_task(),
+        cdef CopyOut request = CopyOut(self._waiter(), self.loop.create_future(), query, Holder(),
                                        statement, record_class)
         self.session.submit(request)
         self.transport.flush_soon()
@@ -421,16 +423,17 @@ cdef class Driver(TransportCallbacks):
 
     # -- streams of rows ---------------------------------------------------------------------------------------------
 
-    def row_stream(self, query, tuple args not None, record_class, Py_ssize_t most_rows=0):
+    def row_stream(self, query, tuple args not None, record_class, Py_ssize_t most_rows=0, origin=None):
         """Queue one execution of a text or a Statement whose rows are taken while they come; returns the request.
 
         While it holds many rows, or `most_rows` of them if that is not 0, the socket is left unread; the reader then calls
-        read_on(). Until end_row_stream() the task that reads may ask for nothing else here: it would wait for itself.
+        read_on(). Until end_row_stream() its holder may ask for nothing else here: it would wait for itself. `origin` is
+        the mark of the context in which the stream was made, or None.
         """
         cdef RowStream request
         self._check()
         request = RowStream(query, args, record_class, most_rows)
-        self.reads_row_stream(request)
+        request.holder = Holder(origin)
         request.context = PyContext_CopyCurrent()
         try:
             self.session.submit(request)
@@ -444,9 +447,8 @@ cdef class Driver(TransportCallbacks):
 
     def reads_row_stream(self, RowStream request not None):
         """Note that the current task is the one that reads a stream."""
-        task = current_task()
-        # A task that is forgotten must not be kept alive by the stream that would end with it.
-        request.task = ref(task) if task is not None else None
+        if not request.holder.is_current_task():
+            request.holder = request.holder.passed_on()
 
     def end_row_stream(self, RowStream request not None, error=None):
         """The reader has come to an end, early or not: let go of the rows that are left, and of the connection.
@@ -465,13 +467,13 @@ cdef class Driver(TransportCallbacks):
                 self.end_row_stream(request, error)
 
     cdef int _check_row_streams(self) except -1:
-        """Refuse what the task that reads a stream asks meanwhile: it would wait for itself."""
+        """Refuse what the task that reads a stream asks meanwhile, or a task that it has made: it would wait for itself."""
         cdef RowStream request
-        cdef object task = current_task()
         for request in self.row_streams:
-            if task is not None and request.task is not None and request.task() is task:
+            caller = request.holder.caller()
+            if caller is not None:
                 raise InterfaceError(
-                    'cannot perform operation: this task has a stream of rows open on the connection, which nothing else can '
+                    f'cannot perform operation: {caller} has a stream of rows open on the connection, which nothing else can '
                     'use until the stream has ended',
                     hint='Take the rows from pool.stream(), which has a connection of its own, or open the stream inside '
                          '`async with connection.transaction():`, where other queries run between its rows. To end a '

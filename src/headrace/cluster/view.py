@@ -315,6 +315,9 @@ class View(Generic[RecordT_co]):
 class ViewStreamLease:
     """Leases the connection of one stream, from the pool of the host that is chosen when the stream begins."""
 
+    origin = None
+    """Nobody else has the connection."""
+
     def __init__(self, find: Callable[[float | None], Awaitable[Pool[Any]]], query: str) -> None:
         self._find = find
         self._query = query

@@ -143,6 +143,9 @@ class OpenStreams:
 class PoolStreamLease:
     """Leases the connection of one stream; `spawn` runs a coroutine in the background."""
 
+    origin = None
+    """Nobody else has the connection."""
+
     def __init__(
         self, acquire: Acquire, query: str, streams: OpenStreams, spawn: Callable[[Coroutine[Any, Any, Any]], object]
     ) -> None:

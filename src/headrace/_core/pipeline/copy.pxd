@@ -10,7 +10,7 @@ from headrace._core.pipeline.statement_cache cimport Statement
 cdef class Copy(Request):
     cdef:
         readonly object began            # its result is set when data may flow, or when it is certain that none will
-        readonly object task             # who asked: what it asks of the connection meanwhile could never be answered
+        readonly object holder           # who asked: what it asks of the connection meanwhile could never be answered
         readonly bint binary
         readonly int columns
         readonly bint flowing            # data may flow

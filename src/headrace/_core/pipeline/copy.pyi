@@ -1,4 +1,4 @@
-from asyncio import Future, Task
+from asyncio import Future
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -10,11 +10,11 @@ from headrace._core.pipeline.statement_cache import Statement
 class Copy(Request):
     """The base of both directions."""
 
-    def __new__(cls, waiter: Any, began: Any, query: str, task: Task[Any] | None, *rest: Any) -> Self: ...
+    def __new__(cls, waiter: Any, began: Any, query: str, holder: Any, *rest: Any) -> Self: ...
     @property
     def began(self) -> Future[bool]: ...
     @property
-    def task(self) -> Task[Any] | None: ...
+    def holder(self) -> Any: ...
     @property
     def binary(self) -> bool: ...
     @property
@@ -38,7 +38,7 @@ class CopyOut(Copy):
         waiter: Any,
         began: Any,
         query: str,
-        task: Task[Any] | None,
+        holder: Any,
         statement: Statement | None = None,
         record_class: type[Any] | None = None,
     ) -> Self: ...

@@ -45,11 +45,11 @@ cdef int WITH_OIDS = 1 << 16
 cdef class Copy(Request):
     """The base of both directions."""
 
-    def __cinit__(self, object waiter, object began, str query not None, object task, *rest):
+    def __cinit__(self, object waiter, object began, str query not None, object holder, *rest):
         self.waiter = waiter
         self.began = began
         self.query = query
-        self.task = task
+        self.holder = holder
         self.traits = BARRIER | SIMPLE
 
     cdef int encode(self, WriteBuffer out) except -1:
@@ -140,7 +140,7 @@ cdef class CopyIn(Copy):
 cdef class CopyOut(Copy):
     """COPY TO STDOUT: what comes is held until it is taken, as bytes or decoded as rows of `statement`."""
 
-    def __cinit__(self, object waiter, object began, str query not None, object task, Statement statement=None,
+    def __cinit__(self, object waiter, object began, str query not None, object holder, Statement statement=None,
                   object record_class=None):
         self.statement = statement
         if statement is not None:

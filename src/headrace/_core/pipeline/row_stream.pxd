@@ -8,7 +8,7 @@ cdef class RowStream(ExtendedQuery):
         object args
         Py_ssize_t least                 # rows or record batches held before the socket may be left unread
         Py_ssize_t most_rows             # rows held beyond which the socket is left unread; 0: bytes alone decide
-        public object task               # a weak reference to who reads: what it asks meanwhile could never be answered
+        public object holder             # who reads: what it asks meanwhile could never be answered
         public object arrival            # a future: its result is set when there is something to take, or the end
         readonly long long received      # bytes of rows that have come
         readonly Py_ssize_t backlog      # bytes of the rows held

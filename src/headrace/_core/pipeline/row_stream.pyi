@@ -1,5 +1,3 @@
-import asyncio
-from collections.abc import Callable
 from typing import Any, Self
 
 from headrace._core.pipeline.requests import ExtendedQuery
@@ -8,7 +6,7 @@ from headrace._core.pipeline.statement_cache import Statement
 class RowStream(ExtendedQuery):
     """One execution of a statement, whose rows are held until they are taken."""
 
-    task: Callable[[], asyncio.Task[Any] | None] | None
+    holder: Any
     arrival: Any
     def __new__(
         cls,
