@@ -115,12 +115,21 @@ class Hidden(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Show the driver a transport that does not tell its socket."""
-        transport.get_extra_info = lambda name, default=None: default  # type: ignore[method-assign]
-        self._inner.connection_made(transport)
+        self._inner.connection_made(Silent(transport))
 
     def buffer_updated(self, size: int) -> None:
         """Pass it on."""
         self._inner.buffer_updated(size)
+
+
+class Silent(asyncio.Transport):
+    """A transport that tells nothing of itself. That of uvloop cannot be changed, and the loop logs the error only."""
+
+    def __init__(self, transport: Any) -> None:
+        super().__init__()
+        self.write = transport.write  # type: ignore[method-assign]
+        self.abort = transport.abort  # type: ignore[method-assign]
+        self.close = transport.close  # type: ignore[method-assign]
 
 
 def reply(*texts: str) -> bytes:
