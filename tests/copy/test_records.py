@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import decimal
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import headrace
+from tests.servers import Cluster, until
+
+if TYPE_CHECKING:
+    from tests.fixtures import Connect
 
 
 @pytest.fixture
@@ -189,6 +194,30 @@ async def test_a_table_altered_between_two_copies(conn: headrace.Connection) -> 
     await conn.execute("ALTER TABLE t ALTER a TYPE float4")
     assert await conn.copy_records_to_table("t", records=[(2.5, "y")]) == "COPY 1"
     assert await rows_in(conn) == [(1.0, "x"), (2.5, "y")]
+
+
+async def test_with_a_lock_of_its_transaction_a_copy_knows_the_types_whatever_it_had_to_wait_for(
+    connect: Connect, server: Cluster
+) -> None:
+    """Without one it would ask for the types, wait behind the ALTER, and send eight bytes of a float8 for an int8."""
+    conn, other = await connect(), await connect()
+    await conn.execute("CREATE TABLE moved (a float8)")
+    altering = other.transaction()
+    await altering.start()
+    await other.execute("ALTER TABLE moved ALTER a TYPE int8")
+
+    async def copy() -> None:
+        async with conn.transaction():
+            await conn.execute("LOCK TABLE ONLY moved IN ROW EXCLUSIVE MODE")
+            await conn.copy_records_to_table("moved", records=[(2,)])
+
+    copying = asyncio.create_task(copy())
+    pid = conn.get_server_pid()
+    await asyncio.to_thread(until, lambda: server.waits_for(pid) == "relation", "it waits for the lock")
+    await altering.commit()
+    await copying
+    assert await conn.fetch("TABLE moved") == [(2,)]
+    await conn.execute("DROP TABLE moved")
 
 
 async def test_a_view_with_a_trigger(conn: headrace.Connection) -> None:
