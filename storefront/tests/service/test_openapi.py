@@ -119,6 +119,20 @@ async def test_unknown_addresses_and_methods_are_problems(client: AsyncClient) -
         assert answer.json()["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/batches", "POST"),
+        ("/v1/jobs", "GET, HEAD, POST"),
+        ("/v1/jobs/0d9902b5-4a38-46d8-8af9-26589cfc69b7", "GET, HEAD, DELETE"),
+        ("/login", "GET, HEAD, POST"),
+    ],
+)
+async def test_an_address_tells_every_method_that_it_supports(client: AsyncClient, path: str, allowed: str) -> None:
+    answer = await client.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 async def test_a_mistake_of_the_service_is_a_problem_without_details(
     client: AsyncClient, application: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:

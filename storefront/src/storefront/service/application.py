@@ -15,6 +15,7 @@ from storefront.service import api, health, jobs_api, operator_pages, pages
 from storefront.service.activity import report_activity
 from storefront.service.authentication import keep_leases, poll_partners, watch_partners
 from storefront.service.events import listen_for_pages
+from storefront.service.head import HeadRequests
 from storefront.service.headers import SecurityHeaders
 from storefront.service.metrics import RequestMetrics
 from storefront.service.problems import install_handlers
@@ -80,6 +81,7 @@ def create_application(settings: ServiceSettings) -> FastAPI:
     application.state.problem_page = pages.problem_page
     install_handlers(application)
     application.add_middleware(RequestMetrics)
+    application.add_middleware(HeadRequests)
     for router in ROUTERS:
         application.include_router(router)
     describe(application)

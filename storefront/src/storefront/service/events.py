@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 import headrace
 from storefront.jobs import PROGRESS_CHANNEL
+from storefront.service.head import send_headers_only, wants_headers_only
 from storefront.service.problems import unavailable
 
 ACTIVITY_CHANNEL: Final = "storefront_activity"
@@ -229,6 +230,9 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until the generator ends or the browser goes away."""
+        if wants_headers_only(scope):
+            await send_headers_only(send, self.status_code, self.raw_headers)
+            return
         try:
             subscription = self._hub.subscribe(self._topic)
         except TooManyStreamsError:

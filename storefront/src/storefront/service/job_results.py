@@ -17,11 +17,12 @@ from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from storefront.jobs import Job, PartInfo, read_part
 from storefront.jobs.members import ADDED, HEADER, data_of, end_of
 from storefront.partners import Partner
+from storefront.service.head import send_headers_only, wants_headers_only
 from storefront.service.problems import ProblemError, unavailable
 from storefront.service.service import Service
 from storefront.service.streaming import accepts_gzip
@@ -48,6 +49,13 @@ class PartsResponse(StreamingResponse):
         super().__init__(pieces, status, headers, media_type)
         self._service = service
         self._partner = partner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        if wants_headers_only(scope):
+            await send_headers_only(send, self.status_code, self.raw_headers)
+        else:
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """Send the pieces. If they end early, the connection is closed, and the client sees that bytes are missing."""
@@ -101,8 +109,8 @@ def parts_response(
     if etag in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
         return Response(None, 304, headers)
     wanted = None
-    # A range of another representation, or of one that has changed, is not a part of this one.
-    if request.headers.get("if-range", etag) == etag:
+    # A range of another representation, or of one that has changed, is not a part of this one. HEAD has no ranges.
+    if request.headers.get("if-range", etag) == etag and not wants_headers_only(request.scope):
         wanted = _range(request.headers.get("range", ""), size)
     status = 200
     if wanted is not None:
@@ -111,8 +119,6 @@ def parts_response(
     first, end = (wanted.first, wanted.last + 1) if wanted else (0, size)
     headers["Content-Length"] = str(end - first)
     media_type = job.result_format.media_type
-    if request.method == "HEAD":
-        return Response(None, status, headers, media_type)
     pieces = _pieces(service, job.job_id, blocks, first, end, compressed=compressed)
     return PartsResponse(service, partner, pieces, status=status, headers=headers, media_type=media_type)
 

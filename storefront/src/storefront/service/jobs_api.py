@@ -319,7 +319,6 @@ async def parts(job_id: UUID, service: ServiceDependency, partner: PartnerDepend
     )
 
 
-@router.head("/{job_id}/parts/{part}", include_in_schema=False)
 @router.get("/{job_id}/parts/{part}", response_class=Response, responses=_BYTES)
 async def one_part(
     request: Request,
@@ -338,7 +337,6 @@ async def one_part(
     return parts_response(request, service, partner, job, infos, name=f"part-{part}")
 
 
-@router.head("/{job_id}/result", include_in_schema=False)
 @router.get("/{job_id}/result", response_class=Response, responses={**_BYTES, 409: _problem("The job is not done.")})
 async def result(request: Request, job_id: UUID, service: ServiceDependency, partner: PartnerDependency) -> Response:
     """Send the whole result of a job that is done. A download that was broken off is continued by a range of bytes."""

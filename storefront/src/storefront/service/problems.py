@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 import headrace
@@ -157,6 +158,8 @@ def install_handlers(application: FastAPI) -> None:
 
     async def answer(request: Request, error: Exception) -> Response:
         problem = _problem_of_request(error)
+        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            problem.headers["Allow"] = ", ".join(_allowed_methods(request))
         page = getattr(request.app.state, "problem_page", None)
         if page is not None and not request.url.path.startswith("/v1/"):
             response: Response = page(request, problem)
@@ -174,6 +177,17 @@ def install_handlers(application: FastAPI) -> None:
     ):
         application.add_exception_handler(kind, answer)
     application.add_exception_handler(Exception, answer)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods that an address supports (RFC 9110, section 10.2.1). There may be a route for each."""
+    routes = request.app.router.routes
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
 
 
 def _problem_of_request(error: Exception) -> ProblemError:

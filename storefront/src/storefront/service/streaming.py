@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from storefront.partners import Partner
+from storefront.service.head import send_headers_only, wants_headers_only
 from storefront.service.problems import ProblemError, problem_of
 from storefront.service.service import Service
 
@@ -71,6 +72,9 @@ class StreamedAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
+        if wants_headers_only(scope):
+            await send_headers_only(send, 200, self.raw_headers)
+            return
         self._receive, self._send = receive, send
         farewell = self._service.settings.farewell
         hang_up = (scope.get("extensions") or {}).get(HANG_UP)

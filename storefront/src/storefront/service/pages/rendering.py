@@ -157,6 +157,6 @@ def problem_page(request: Request, problem: ProblemError) -> Response:
 def _way_back(request: Request) -> str:
     """Return the page of a request, or the one with the form that it came from."""
     url = request.url
-    if request.method not in ("GET", "HEAD"):
+    if request.method != "GET":
         return "/" + url.path.split("/")[1]
     return f"{url.path}?{url.query}" if url.query else url.path
