@@ -26,11 +26,11 @@ import headrace
 from storefront.catalogue import COLUMNS, LOOK_UP_PAGE, LOOK_UP_PAGES, MAX_ID, PAGE, Executor, further_pages
 from storefront.checkpoint import Checkpoint, Tally
 from storefront.database import Database, leased
-from storefront.errors import StorefrontError, UsageError
+from storefront.errors import CannotResumeError, StorefrontError, UsageError
 from storefront.formats import Encoder, Format, output_type
 from storefront.orders import InputFormat, Order, OrderLine, open_order
 from storefront.reports import Problem, ProblemKind, Report, ReportFile
-from storefront.rows import PartedFile, PartedOutput, PartedParquet, naming
+from storefront.rows import PartedFile, PartedOutput, PartedParquet, naming, same_file
 from storefront.timing import timed
 
 logger = logging.getLogger(__name__)
@@ -468,9 +468,9 @@ class ProductBatch:
         """Answer the batch from its beginning or, if it is resumed, from its checkpoint. Return the tally of all runs.
 
         `report` is called with each problem, from the checkpoint on. Raises UsageError if a file cannot be opened or
-        the input is empty, or if a batch into this output was interrupted and `resume` is not set. Raises
-        StorefrontError if a file no longer matches the checkpoint, the input is damaged, or the disk is full. After an
-        error or a cancellation the batch can be resumed.
+        the input is empty, or if a batch into this output was interrupted and `resume` is not set; CannotResumeError if
+        a file no longer matches the checkpoint; DamagedInputError if the input is damaged; and StorefrontError if the
+        disk is full. After an error or a cancellation the batch can be resumed.
         """
         self._check()
         chosen, compression = output_type(self.output_path, self.output_format)
@@ -513,11 +513,10 @@ class ProductBatch:
 
     def _check(self) -> None:
         """Raise UsageError if the batch would destroy a file, or cannot be resumed."""
-        with suppress(FileNotFoundError):
-            if self.input_path.samefile(self.output_path):
-                raise UsageError(f"the output would overwrite the input, {self.input_path}")
-        overwritten = (self.input_path.resolve(), self.output_path.resolve())
-        if self.report_path is not None and self.report_path.resolve() in overwritten:
+        if same_file(self.output_path, self.input_path):
+            raise UsageError(f"the output would overwrite the input, {self.input_path}")
+        report = self.report_path
+        if report is not None and (same_file(report, self.input_path) or same_file(report, self.output_path)):
             raise UsageError(f"the report would overwrite {self.report_path}, which is the input or the output")
         for path, what in ((self.input_path, "read"), (self.output_path, "written")):
             if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
@@ -544,10 +543,8 @@ class ProductBatch:
         """Add to an error how to start again."""
         try:
             yield
-        except UsageError:
-            raise
-        except StorefrontError as error:
-            raise StorefrontError(f"{error}: remove {self.checkpoint_path} to start again") from error
+        except CannotResumeError as error:
+            raise CannotResumeError(f"{error}: remove {self.checkpoint_path} to start again") from error
 
     def _skip(self, order: Order, checkpoint: Checkpoint) -> None:
         """Read the completed lines again, to collect their ids and to check that they have not changed."""
@@ -559,7 +556,7 @@ class ProductBatch:
                 break
             reached = last.end
         if reached != checkpoint.input_offset or (last is not None and last.digest != checkpoint.input_digest):
-            raise StorefrontError(
+            raise CannotResumeError(
                 f"{self.input_path} has changed since the batch was interrupted: "
                 f"remove {self.checkpoint_path} to start again"
             )

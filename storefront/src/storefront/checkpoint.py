@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from storefront.errors import StorefrontError
+from storefront.errors import CannotResumeError
 
 
 @dataclass
@@ -80,14 +80,16 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint | None:
-        """Read a checkpoint. Return None if there is none. Raises StorefrontError if the file is not a checkpoint."""
+        """Read a checkpoint. Return None if there is none. Raises CannotResumeError if it is not a checkpoint."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{**fields, "tally": Tally(**fields["tally"])})
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise StorefrontError(f"{path} is not a checkpoint of the storefront: remove it to start again") from error
+            raise CannotResumeError(
+                f"{path} is not a checkpoint of the storefront: remove it to start again"
+            ) from error
 
 
 def sync_directory(path: Path) -> None:

@@ -16,7 +16,7 @@ import headrace
 import storefront
 from storefront import hints, signals
 from storefront.commands import COMMANDS, find_command
-from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
+from storefront.errors import ExitStatus, LastingError, StorefrontError, UsageError, reason
 
 
 class _InterruptedError(Exception):
@@ -101,6 +101,8 @@ def explain(error: Exception) -> tuple[str, int]:
     """
     status: int = ExitStatus.FAILED
     match error:
+        case LastingError() if isinstance(error.__cause__, Exception):
+            text, status = explain(error.__cause__)[0], ExitStatus.BAD_USAGE
         case UsageError():
             text, status = str(error), ExitStatus.BAD_USAGE
         case StorefrontError():

@@ -7,6 +7,7 @@ fix the problem.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 import headrace
@@ -20,7 +21,7 @@ class ExitStatus(IntEnum):
     FAILED = 1
     """The request could not be carried out."""
     BAD_USAGE = 2
-    """The request makes no sense."""
+    """The request makes no sense. `batch` also ends so if a repetition of the command cannot help; see `is_lasting`."""
     NOT_ALL_FOUND = 3
     """A batch is complete, but not every product was found. An import is complete, but some lines were refused."""
     INTERRUPTED = 130
@@ -35,6 +36,22 @@ class StorefrontError(Exception):
 
 class UsageError(StorefrontError):
     """A request makes no sense: a bad id, a missing file, contradictory options (exit status 2)."""
+
+
+class DamagedInputError(UsageError):
+    """A file that is read is damaged or cut off."""
+
+
+class CannotResumeError(UsageError):
+    """A batch cannot be continued from its checkpoint, because a file is not as it was."""
+
+
+class LastingError(Exception):
+    """Carries an error that a repetition of the command cannot mend to the command line (exit status 2)."""
+
+
+class NoCatalogueError(StorefrontError):
+    """There is no embedded server yet."""
 
 
 class UnknownProductError(StorefrontError):
@@ -73,6 +90,35 @@ class CatalogueNotEmptyError(StorefrontError):
 
 class EmbeddedServerError(StorefrontError):
     """The embedded server could not be created, started or stopped."""
+
+
+_LASTING_CLASSES = ("0A", "22", "28", "3D", "3F", "42")
+"""Classes of SQLSTATE: a feature, a value, a password, a database, a schema, and a table or a right that is missing.
+
+Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+"""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN)
+
+
+def is_lasting(error: Exception) -> bool:
+    """Return whether the same command fails in the same way until somebody changes something.
+
+    A server that cannot be reached, and a disk that is full, are not lasting.
+    """
+    match error:
+        case UsageError() | NoCatalogueError() | EmbeddedServerError():
+            return True
+        case headrace.PostgresError():
+            return (error.sqlstate or "")[:2] in _LASTING_CLASSES
+        case headrace.InterfaceError():
+            # The DSN has a mistake.
+            return isinstance(error, ValueError)
+        case OSError():
+            # The file has the wrong rights, its directory is missing, or its name is too long.
+            return error.filename is not None and error.errno not in _FULL
+        case _:
+            return False
 
 
 def reason(error: headrace.PostgresError) -> str:

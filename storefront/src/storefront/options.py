@@ -16,7 +16,7 @@ import typer
 from storefront import hints, signals
 from storefront.database import DATABASE, complete, named_database, parameters
 from storefront.embedded import EmbeddedServer
-from storefront.errors import StorefrontError
+from storefront.errors import NoCatalogueError
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ def run_on_server(
 
     The database is on the server of `dsn` or, if `dsn` is None, on an embedded server that runs until `work` is done.
     Its directory is `data_dir`, or the user's data directory. With `ephemeral` it is a temporary one, which is removed
-    at the end. A new embedded server is created only if `create` or `ephemeral` is set. Otherwise StorefrontError is
+    at the end. A new embedded server is created only if `create` or `ephemeral` is set. Otherwise NoCatalogueError is
     raised if there is none yet.
 
     SIGINT and SIGTERM cancel `work`. They are raised as KeyboardInterrupt and signals.Terminated when the server has
@@ -112,14 +112,14 @@ def _server(dsn: str | None, data_dir: Path | None, *, create: bool, ephemeral: 
 
 
 def _data_dir(given: Path | None, *, create: bool) -> Path:
-    """Return the directory of the embedded server. Raises StorefrontError if it has no cluster and must not get one."""
+    """Return the directory of the embedded server. Raises NoCatalogueError if there is none and none may be created."""
     hints.on_server(*_options_for("STOREFRONT_DATA_DIR", "--data-dir", given))
     directory = default_data_dir() if given is None else given
     is_new = EmbeddedServer(directory).is_new
     old = given is None and not EmbeddedServer(OLD_DATA_DIR).is_new
     if is_new and not create:
         there = f", but there is one in {OLD_DATA_DIR}, which --data-dir {OLD_DATA_DIR} uses" if old else " yet"
-        raise StorefrontError(
+        raise NoCatalogueError(
             f"there is no catalogue in {directory}{there}: run {hints.suggest('init')} first, or name a server by --dsn"
         )
     if old:

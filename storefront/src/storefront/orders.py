@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from storefront.catalogue import MAX_ID, MAX_WHOLE_NUMBER, parse_product_id
-from storefront.errors import StorefrontError, UsageError
+from storefront.errors import DamagedInputError, UsageError
 from storefront.formats import Compression, DamagedFileError, FileType, compression_of, decompressed
 from storefront.signals import raised_at_once
 
@@ -223,7 +223,7 @@ class Order:
         try:
             data: bytes = self._file.read1(BLOCK)  # type: ignore[attr-defined]
         except DamagedFileError as error:
-            raise StorefrontError(f"{self._name} is damaged or cut off: {error}") from error
+            raise DamagedInputError(f"{self._name} is damaged or cut off: {error}") from error
         self._block = _Block(self._block, data)
         return data
 
@@ -502,7 +502,7 @@ def open_order(path: Path | None, input_format: InputFormat = InputFormat.AUTO) 
     """Open the order in a file, or on standard input if `path` is None.
 
     It is decompressed if it begins as a file of gzip or zstd does, or is named as one. Raises UsageError if the file
-    cannot be read or is not an order, and StorefrontError from the iteration if a compressed file is damaged.
+    cannot be read or is not an order, and DamagedInputError from the iteration if a compressed file is damaged.
     """
     if path is None:
         raw = cast(io.RawIOBase, getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
-from storefront.errors import StorefrontError, UsageError
+from storefront.errors import CannotResumeError, StorefrontError, UsageError
 from storefront.formats import (
     Compression,
     Compressor,
@@ -58,6 +58,14 @@ def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"], *, name: Path | No
         return open(path, mode)
     except OSError as error:
         raise UsageError(f"cannot {'read' if mode == 'rb' else 'write'} {name or path}: {error.strerror}") from error
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Return whether two paths name the same file, which need not exist."""
+    try:
+        return path.samefile(other)
+    except OSError:
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 class Output(Protocol):
@@ -177,7 +185,7 @@ class PartedFile:
     """Writes CSV or NDJSON in parts. Each part is a gzip member or a zstd frame, if the file is compressed.
 
     A new file begins with the header. An existing one is cut back to `offset`. Raises UsageError if the file cannot be
-    opened, and StorefrontError if it is shorter than `offset`.
+    opened, and CannotResumeError if it is shorter than `offset`.
     """
 
     parts = 0
@@ -194,7 +202,7 @@ class PartedFile:
             return
         if self._file.seek(0, os.SEEK_END) < offset:
             self._file.close()
-            raise StorefrontError(f"{path} is shorter than when the batch was interrupted")
+            raise CannotResumeError(f"{path} is shorter than when the batch was interrupted")
         self._file.truncate(offset)
         self._file.seek(offset)
 
@@ -223,7 +231,7 @@ class PartedParquet:
     """Writes Parquet in parts, which are files in a directory beside the output until they are joined.
 
     The footer of a Parquet file is at its end, so a file that was cut off cannot be read. Files after the first `parts`
-    are removed. Raises UsageError if the directory cannot be made, and StorefrontError if one of the files is missing.
+    are removed. Raises UsageError if the directory cannot be made, and CannotResumeError if a file is missing.
     """
 
     offset = 0
@@ -251,7 +259,7 @@ class PartedParquet:
             raise UsageError(f"cannot write {self.directory}: {error.strerror}") from error
         missing = [file for file in kept if not file.exists()]
         if missing:
-            raise StorefrontError(f"{missing[0]} is missing, which was there when the batch was interrupted")
+            raise CannotResumeError(f"{missing[0]} is missing, which was there when the batch was interrupted")
 
     @staticmethod
     def directory_for(path: Path) -> Path:

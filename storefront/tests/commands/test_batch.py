@@ -23,6 +23,21 @@ import zstandard
 from typer.testing import Result
 
 from storefront import Checkpoint, batch, look_up, open_connection
+from storefront.database import with_database
+
+
+def with_parameter(dsn: str, parameter: str) -> str:
+    return f"{dsn}{'&' if '?' in dsn else '?'}{parameter}"
+
+
+def execute(dsn: str, statement: str) -> None:
+    """Run a statement."""
+
+    async def run() -> None:
+        async with open_connection(dsn) as connection:
+            await connection.execute(statement)
+
+    asyncio.run(run())
 
 
 def number_of_skus(dsn: str, *ids: int) -> int:
@@ -325,14 +340,110 @@ def test_a_damaged_order_is_an_error_and_the_batch_goes_on_when_it_is_mended(
     for name, compressed in (("order.gz", gzip.compress(whole, mtime=0)), ("order.zst", zstandard.compress(whole))):
         (tmp_path / name).write_bytes(compressed[:-50_000])
         result = run("batch", name, "-o", "skus.csv", "--quiet", dsn=dsn)
-        assert result.exit_code == 1, result.stderr
+        assert result.exit_code == 2, result.stderr
         (line,) = result.stderr.splitlines()
         assert f"the batch was interrupted: {name} is damaged or cut off: " in line
+        assert ": mend that, then continue it with `" in line
         (tmp_path / name).write_bytes(compressed)
         assert "40,050 lines, 50 products with 1,000 SKUs, 40,000 unknown" in run(*suggested(line), dsn=dsn).stderr
         assert len((tmp_path / "skus.csv").read_text().splitlines()) == 1_001
         (tmp_path / name).write_bytes(b"not compressed")
         assert "is damaged or cut off" in run("batch", name, dsn=dsn).stderr
+
+
+@pytest.mark.parametrize("args", [["order.txt", "-o", "skus.csv", "--resume"], ["order.txt"]])
+@pytest.mark.parametrize(
+    ("lasts", "change"),
+    [
+        (True, lambda dsn: with_database(dsn, "no_such_database")),
+        (True, lambda dsn: with_database(dsn, "template1")),
+        (True, lambda dsn: with_parameter(dsn, "user=nobody_of_this_name")),
+        (True, lambda dsn: with_parameter(dsn, "sslmode=nonsense")),
+        (True, lambda dsn: None),
+        (False, lambda dsn: "postgresql://someone:secret@127.0.0.1:1/products"),
+    ],
+    ids=["database", "schema", "user", "option", "catalogue", "server"],
+)
+def test_a_fault_that_a_repetition_does_not_mend_has_a_status_of_its_own(
+    run: Callable[..., Result], dsn: str, tmp_path: Path, lasts: bool, change: Callable[[str], str], args: list[str]
+) -> None:
+    (tmp_path / "order.txt").write_text("1\n")
+    result = run("batch", *args, dsn=change(dsn))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2 if lasts else 1, 1), result.stderr
+
+
+@pytest.mark.parametrize("output", ["missing/skus.csv", "directory", "x" * 300, "missing/skus.parquet"])
+def test_an_output_that_cannot_be_made_is_bad_usage(
+    fails: Callable[..., None], dsn: str, tmp_path: Path, output: str
+) -> None:
+    (tmp_path / "order.txt").write_text("1\n")
+    (tmp_path / "directory").mkdir()
+    fails("batch", "order.txt", "-o", output, "--resume", status=2, message="", dsn=dsn)
+
+
+def test_a_table_that_is_lost_in_the_middle_is_mended_before_the_batch_goes_on(
+    run: Callable[..., Result], dsn: str, tmp_path: Path
+) -> None:
+    (tmp_path / "order.txt").write_text("1\n2\n")
+    execute(dsn, "ALTER TABLE sku RENAME TO gone")
+    result = run("batch", "order.txt", "-o", "skus.csv", dsn=dsn)
+    (line,) = result.stderr.splitlines()
+    assert (result.exit_code, ": mend that, then continue it with `" in line) == (2, True)
+    execute(dsn, "ALTER TABLE gone RENAME TO sku")
+    assert run(*suggested(line), dsn=dsn).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda: Path("order.txt").write_text("2\n1\n"), "order.txt has changed since the batch was interrupted"),
+        (lambda: Path("skus.csv").write_bytes(b""), "skus.csv is shorter than when the batch was interrupted"),
+        (lambda: Path("skus.csv.checkpoint").write_text("{}"), "is not a checkpoint of the storefront"),
+    ],
+    ids=["order", "output", "checkpoint"],
+)
+def test_a_batch_that_cannot_be_resumed_is_bad_usage(
+    run: Callable[..., Result],
+    fails: Callable[..., None],
+    dsn: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[], object],
+    message: str,
+) -> None:
+    take = batch._Writer._take
+
+    def disk_full(self: batch._Writer, part: batch.Answered) -> None:
+        if self.tally.lines:
+            raise OSError(28, "No space left on device")
+        take(self, part)
+
+    (tmp_path / "order.txt").write_text("1\n3\n2\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(batch._Writer, "_take", disk_full)
+        run("batch", "order.txt", "-o", "skus.csv", "--window", "1", "--strategy", "each", dsn=dsn)
+    spoil()
+    fails("batch", "order.txt", "-o", "skus.csv", "--resume", status=2, message=message, dsn=dsn)
+
+
+@pytest.mark.parametrize("mended", [False, True], ids=["damaged", "whole"])
+def test_the_loop_of_the_readme_ends(dsn: str, tmp_path: Path, mended: bool) -> None:
+    """It would sleep before it repeats the command."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (loop,) = [line.strip() for line in readme.splitlines() if line.startswith("    until storefront batch ")]
+    whole = gzip.compress(b"".join(b"%d\n" % number for number in range(1, 51)))
+    (tmp_path / "order.txt").write_bytes(whole if mended else whole[:-20])
+    program = f'storefront() {{ {shlex.quote(sys.executable)} -m storefront "$@"; }}; sleep() {{ echo again; exit; }}\n'
+    ended = subprocess.run(
+        ["sh", "-c", program + loop],
+        cwd=tmp_path,
+        env={**os.environ, "STOREFRONT_DSN": dsn},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == ""
+    assert ("damaged or cut off" in ended.stderr) is not mended
 
 
 @pytest.mark.parametrize(
@@ -369,8 +480,13 @@ def test_a_file_that_is_not_an_order_is_refused(
         (["batch", "order", "--report", "-"], "--report requires the name of a file, got -"),
         (["batch", "order", "--report", "./order"], "the report would overwrite"),
         (["batch", "order", "-o", "out", "--report", "out"], "the report would overwrite"),
+        (["batch", "order", "-o", "out", "--report", "link"], "the report would overwrite"),
+        (["batch", "loop"], "cannot read loop: Too many levels of symbolic links"),
+        (["batch", "order", "-o", "loop", "--report", "loop"], "the report would overwrite"),
     ],
 )
 def test_bad_usage_is_refused(fails: Callable[..., None], tmp_path: Path, args: list[str], message: str) -> None:
     (tmp_path / "order").write_text("1\n")
+    os.link(tmp_path / "order", tmp_path / "link")
+    (tmp_path / "loop").symlink_to("loop")
     fails(*args, status=2, message=message)

@@ -20,7 +20,15 @@ from storefront.batch import WINDOW, ProductBatch, Strategy, answer, run_on_host
 from storefront.checkpoint import Tally
 from storefront.console import exit_on_broken_pipe, log_to_stderr, print_json, stderr
 from storefront.database import POOL_SIZE, open_database
-from storefront.errors import ExitStatus, StorefrontError, UsageError, reason
+from storefront.errors import (
+    DamagedInputError,
+    ExitStatus,
+    LastingError,
+    StorefrontError,
+    UsageError,
+    is_lasting,
+    reason,
+)
 from storefront.formats import Compression, FileType, Format
 from storefront.options import (
     DATA_DIR,
@@ -35,7 +43,7 @@ from storefront.orders import InputFormat, open_order
 from storefront.progress import Report as Progress
 from storefront.progress import progress_bar
 from storefront.reports import Problem, ProblemKind, Report, ReportFile
-from storefront.rows import output_file
+from storefront.rows import output_file, same_file
 from storefront.wording import counted
 
 app = typer.Typer()
@@ -83,6 +91,7 @@ def batch(
     Exit status 0: every product was found.
     Exit status 3: the batch is complete, but some products were not found.
     Exit status 1: the batch was interrupted; continue it with --resume.
+    Exit status 2: a repetition would fail in the same way until something is mended, as a damaged FILE.
     """
     log_to_stderr(verbose=verbose)
     source = None if file == Path("-") else file
@@ -94,12 +103,16 @@ def batch(
         raise UsageError("--resume requires a FILE: standard input cannot be read again from the middle")
     if json and target is None:
         raise UsageError("--json requires --output: standard output has the SKUs")
-    if source is not None and (not source.exists() or source.is_dir()):
-        problem = os.strerror(errno.EISDIR if source.is_dir() else errno.ENOENT)
-        raise UsageError(f"cannot read {source}: {problem}")
+    if source is not None:
+        try:
+            is_directory = stat.S_ISDIR(source.stat().st_mode)
+        except OSError as error:
+            raise UsageError(f"cannot read {source}: {error.strerror}") from error
+        if is_directory:
+            raise UsageError(f"cannot read {source}: {os.strerror(errno.EISDIR)}")
     if report == Path("-"):
         raise UsageError("--report requires the name of a file, got -")
-    if report is not None and report.resolve() in (source and source.resolve(), target and target.resolve()):
+    if report is not None and any(path is not None and same_file(report, path) for path in (source, target)):
         raise UsageError(f"the report would overwrite {report}, which is the input or the output")
     name = "standard input" if source is None else str(file)
     problems = _Problems(name, None if report or quiet else SHOWN)
@@ -143,17 +156,22 @@ def batch(
             tally = run_on_server(dsn, data_dir, work)
         except KeyboardInterrupt as interrupt:
             problems.close()
-            if job is not None and job.checkpoint_path.exists():
+            if job is not None and os.path.exists(job.checkpoint_path):
                 raise type(interrupt)(f"continue it with {_resuming(job, pool_size)}") from interrupt
             raise
         except (headrace.PostgresError, headrace.InterfaceError, StorefrontError, OSError) as error:
             problems.close()
-            if job is None or not job.checkpoint_path.exists() or isinstance(error, (UsageError, BrokenPipeError)):
+            begun = job is not None and os.path.exists(job.checkpoint_path)
+            in_vain = isinstance(error, (UsageError, BrokenPipeError)) and not isinstance(error, DamagedInputError)
+            if job is None or not begun or in_vain:
+                if is_lasting(error):
+                    raise LastingError from error
                 raise
             why = reason(error) if isinstance(error, headrace.PostgresError) else str(error)
-            raise StorefrontError(
-                f"the batch was interrupted: {why}: continue it with {_resuming(job, pool_size)}"
-            ) from error
+            how = f"continue it with {_resuming(job, pool_size)}"
+            if is_lasting(error):
+                raise UsageError(f"the batch was interrupted: {why}: mend that, then {how}") from error
+            raise StorefrontError(f"the batch was interrupted: {why}: {how}") from error
     problems.close()
     if json:
         print_json({"file": str(file), "output": str(output), **asdict(tally)})
@@ -164,7 +182,7 @@ def batch(
 
 
 def _is_regular(path: Path) -> bool:
-    return not path.exists() or stat.S_ISREG(path.stat().st_mode)
+    return not os.path.exists(path) or stat.S_ISREG(path.stat().st_mode)
 
 
 def _resuming(job: ProductBatch, pool_size: int) -> str:

@@ -27,7 +27,7 @@ from storefront.options import (
     run_on_server,
 )
 from storefront.progress import progress_bar
-from storefront.rows import naming
+from storefront.rows import naming, same_file
 from storefront.wording import counted
 
 app = typer.Typer()
@@ -70,7 +70,7 @@ def import_(
     file_type = None if file_format is None else parse_file_type(file_format)
     if refused == Path("-"):
         raise UsageError("--refused requires the name of a file, got -")
-    if refused is not None and path is not None and refused.resolve() == path.resolve():
+    if refused is not None and path is not None and same_file(refused, path):
         raise UsageError(f"the refused lines would overwrite {refused}, which is the input")
 
     with CatalogueFile(path, file_type, encoding=encoding) as lines:
