@@ -171,12 +171,18 @@ def test_a_line_that_spans_blocks_is_one_line() -> None:
         b"id;product_id\n1;5\n2;6\n",
         b"5;a\n6;b\n",
         b'"5"\n"6"\n',
+        b'5\n"6",b\n',
+        b"5\n6,b\n",
     ],
 )
 def test_the_column_of_csv_is_found_by_the_header(content: bytes) -> None:
     lines = read(content, InputFormat.CSV)
     assert values(lines) == [5, 6]
     assert lines[-1].end == len(content)
+
+
+def test_csv_may_begin_with_an_empty_line() -> None:
+    assert values(read(b'\n5,a\n"6",b\n', InputFormat.CSV)) == [None, 5, 6]
 
 
 def test_a_record_of_csv_has_the_number_of_its_first_line() -> None:
@@ -208,6 +214,22 @@ def test_a_quotation_mark_that_is_never_closed_loses_no_line(more: int) -> None:
     # A batch can be resumed behind each of them.
     assert [line.end for line in lines[:3]] == [20, 25, 29]
     assert lines[1].digest == hashlib.sha256(content[:25]).hexdigest()
+
+
+@pytest.mark.parametrize("chosen", [InputFormat.AUTO, InputFormat.CSV])
+def test_a_header_that_comes_in_pieces_is_read_whole(chosen: InputFormat) -> None:
+    """As out of a pipe whose writer is slow."""
+
+    class Pieces(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            return super().read1(3)
+
+    order = Order(Pieces(b"name,product_id\nchair,7\ntable,8\n"), chosen)
+    lines = list(order)
+    assert (order.format, values(lines)) == (InputFormat.CSV, [7, 8])
+    assert [line.digest for line in lines] == [
+        line.digest for line in read(b"name,product_id\nchair,7\ntable,8\n", InputFormat.CSV)
+    ]
 
 
 def test_a_record_of_csv_that_is_too_short_is_malformed() -> None:

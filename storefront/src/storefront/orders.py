@@ -192,7 +192,7 @@ class Order:
         self._longest = MAX_LINE
         self._block: _Block | None = None
         self._end = 0
-        first = self._read_block()
+        first = self._read_head()
         self.is_empty = not first
         """True if the file has no bytes."""
         _refuse_encodings(first, name)
@@ -218,13 +218,26 @@ class Order:
     def __next__(self) -> OrderLine:
         return next(self._lines)
 
+    def _read_head(self) -> bytes:
+        """Read the first block, with the whole first line, which tells the format. A pipe may give less at once."""
+        head = data = self._read_piece()
+        while data and b"\n" not in head and len(head) < BLOCK:
+            data = self._read_piece()
+            head += data
+        self._block = _Block(None, head)
+        return head
+
     def _read_block(self) -> bytes:
+        data = self._read_piece()
+        self._block = _Block(self._block, data)
+        return data
+
+    def _read_piece(self) -> bytes:
         # A pipe gives what it has. Waiting for a whole block would delay the answers.
         try:
             data: bytes = self._file.read1(BLOCK)  # type: ignore[attr-defined]
         except DamagedFileError as error:
             raise DamagedInputError(f"{self._name} is damaged or cut off: {error}") from error
-        self._block = _Block(self._block, data)
         return data
 
     def _read_raw(self, data: bytes) -> Iterator[bytes]:
@@ -273,9 +286,9 @@ class Order:
         found = ids_in_csv(text)
         if found is None:
             raise UsageError(f"{self._name} {no_column(text)}")
-        if not text or text.strip().isdigit():
-            # A single column without a header is read as plain ids, which is faster.
-            return self._read(read_product_id)
+        if text.strip().isdigit():
+            # A single column without a header is read line by line, which is faster.
+            return self._read(CsvRecord(found.column, found.delimiter))
         return self._read_csv(found)
 
     def _read_csv(self, found: CsvIds) -> Iterator[OrderLine]:

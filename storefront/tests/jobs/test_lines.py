@@ -15,6 +15,7 @@ BODIES = [
     b"7\n3\n",
     b"7\r\n3\r\n7",
     b"\xef\xbb\xbf7\n7\n",
+    b"\xef\xbb\xbf",
     b"\n\n5\n",
     b"abc\n\xff\xfe\n999999\n2147483648\n2147483648\n9223372036854775807\n9223372036854775808\n",
     b"1" * 5_000 + b"\n7\n",
@@ -57,6 +58,7 @@ def read(body: bytes, job_input: JobInput, size: int = 5) -> tuple[LineReader, l
         (b"name,id\nchair,7\ntable,3\nchair,7\n", 1),
         (b"id;product_id\n1;7\n2;3\n3;7\n", 1),
         (b'"7";chair\n3;table\n7;chair\n', 0),
+        (b'"product_id","name,\nin German"\n7,a\n3,b\n7,c\n', 1),
     ],
 )
 def test_the_ids_of_csv_are_in_a_column(body: bytes, skipped: int) -> None:

@@ -22,6 +22,8 @@ async def read(body: bytes, chosen: BodyFormat, limit: int = 1_000) -> BatchIds:
         (PLAIN, b"1\n22\n333\n"),
         (PLAIN, b"1\r\n22\r\n333"),
         (PLAIN, b"\xef\xbb\xbf1\n 22\n333\t\n"),
+        (PLAIN, "1\n\xa022\n333\xa0\n".encode()),
+        (CSV, b"1\n22,a\n333\n"),
         (CSV, b"1\n22\n333\n"),
         (CSV, b"product_id\r\n1\r\n22\r\n333\r\n"),
         (CSV, b"name;id\na;1\nb;22\nc;333\n"),

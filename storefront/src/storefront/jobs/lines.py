@@ -19,6 +19,7 @@ from storefront.orders import (
     MAX_LINE,
     CsvRecord,
     CsvRecords,
+    Marked,
     OrderLine,
     SeenIds,
     ids_in_csv,
@@ -63,6 +64,7 @@ class LineReader:
         self._seen = SeenIds()
         self._rest = b""
         self._records: CsvRecords[None] = CsvRecords(",")
+        self._before_header = False
         self._begun = False
 
     def feed(self, piece: bytes) -> None:
@@ -81,11 +83,10 @@ class LineReader:
 
     def end(self) -> None:
         """Read the last line, if it has no line feed."""
-        if self._rest:
+        if self._rest and (self._begun or self._rest != BYTE_ORDER_MARK):
             self._read([self._rest])
-            self._rest = b""
-        for _, raw, _ in self._records.end():
-            self._read_record(raw)
+        self._rest = b""
+        self._read_csv(self._records.end())
 
     def take(self, count: int) -> list[str]:
         """Take the first `count` lines out of `stored`."""
@@ -99,11 +100,10 @@ class LineReader:
                 raise UsageError("the lines are in UTF-16, expected UTF-8")
             lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
             if self._input is JobInput.CSV:
-                self._begin_csv(lines)
+                self._begin_csv(lines[0])
         if self._input is JobInput.CSV:
             for line in lines:
-                for _, raw, _ in self._records.add(0, line, None):
-                    self._read_record(raw)
+                self._read_csv(self._records.add(0, line, None))
         else:
             for line in lines:
                 self._read_record(line)
@@ -119,14 +119,22 @@ class LineReader:
         repeated = product_id <= MAX_ID and not self._seen.add(product_id)
         self.stored.append(f"{REPEATED}{product_id}" if repeated else str(product_id))
 
-    def _begin_csv(self, lines: list[bytes]) -> None:
-        """Find the column of the ids in the header, and take the header out of the lines."""
-        head = lines[0].decode(errors="replace").rstrip("\r")
+    def _read_csv(self, records: list[Marked[None]]) -> None:
+        if self._before_header and records:
+            # It may have several lines.
+            self._before_header = False
+            records = records[1:]
+        for _, raw, _ in records:
+            self._read_record(raw)
+
+    def _begin_csv(self, line: bytes) -> None:
+        """Find the column of the ids in the header."""
+        head = line.decode(errors="replace").rstrip("\r")
         found = ids_in_csv(head)
         if found is None:
             raise UsageError(f"the CSV {no_column(head)}")
         if found.has_header:
-            del lines[0]
+            self._before_header = True
             self.skipped = 1
         self._parse = CsvRecord(found.column, found.delimiter)
         self._records = CsvRecords(found.delimiter)

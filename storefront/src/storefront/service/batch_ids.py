@@ -18,7 +18,8 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final
 
-from storefront.catalogue import MAX_WHOLE_NUMBER
+from storefront.catalogue import MAX_WHOLE_NUMBER, parse_product_id
+from storefront.errors import UsageError
 from storefront.orders import BLOCK, csv_records, fields_of, ids_in_csv, load_json, no_column
 from storefront.service.problems import ProblemError, RefusedBodyError
 from storefront.wording import counted
@@ -114,6 +115,15 @@ async def read_ids(body: bytearray, chosen: BodyFormat, limit: int) -> BatchIds:
 
 def _id_of(raw: bytes) -> int | str:
     """Return the id that a text is, or the text if it is none."""
+    if not raw.isascii():
+        # There may be blanks around it that only Unicode knows, as those of a spreadsheet.
+        with suppress(UsageError):
+            return parse_product_id(raw.decode(errors="replace"))
+    return _digits_of(raw)
+
+
+def _digits_of(raw: bytes) -> int | str:
+    """Return the id that a text in ASCII is, or the text if it is none."""
     digits = raw.strip()
     if digits.isdigit() and len(digits) <= 19 and 1 <= (product_id := int(digits)) <= MAX_WHOLE_NUMBER:
         return product_id
@@ -135,7 +145,7 @@ def _plain(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
 
 def _ndjson(body: bytearray, limit: int, batch: BatchIds) -> Iterator[int | str]:
     for line in _lines(body, limit):
-        found = _id_of(line)
+        found = _digits_of(line)
         if isinstance(found, str):
             with suppress(ValueError, RecursionError):
                 found = _id_in(load_json(line))
