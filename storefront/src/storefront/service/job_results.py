@@ -30,7 +30,7 @@ from storefront.service.streaming import accepts_gzip
 PIECE: Final = 2**18
 """The number of bytes that are sent at once."""
 
-_RANGE: Final = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$", re.ASCII)
+_RANGE: Final = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*$", re.ASCII | re.IGNORECASE)
 
 
 class PartsResponse(StreamingResponse):
@@ -106,7 +106,9 @@ def parts_response(
     }
     if compressed:
         headers["Content-Encoding"] = "gzip"
-    if etag in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
+    # Tags are compared weakly here, and strongly for If-Range (RFC 9110, sections 13.1.2 and 13.1.5).
+    known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+    if etag in known or known == ["*"]:
         return Response(None, 304, headers)
     wanted = None
     # A range of another representation, or of one that has changed, is not a part of this one. HEAD has no ranges.
