@@ -169,12 +169,17 @@ def write_json(
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def require_matplotlib() -> None:
-    """Raise StorefrontError if matplotlib is not installed, before anything is measured for a picture."""
+def check_picture(path: Path) -> None:
+    """Raise UsageError if there is no format of this name, and StorefrontError if matplotlib is not installed.
+
+    This is found before anything is measured for a picture.
+    """
     try:
-        import matplotlib  # noqa: F401
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise StorefrontError("a picture needs matplotlib: pip install 'storefront[picture]'") from error
+    if path.suffix and path.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+        raise UsageError(f"cannot write {path}: expected a name that ends in .png, .svg or .pdf")
 
 
 def draw(measurements: Sequence[Measurement], path: Path, facts: Environment) -> None:
@@ -183,7 +188,7 @@ def draw(measurements: Sequence[Measurement], path: Path, facts: Environment) ->
     The facts that the figures depend on are below the charts.
     Raises StorefrontError if matplotlib is not installed, and UsageError if the file cannot be written.
     """
-    require_matplotlib()
+    check_picture(path)
     from matplotlib.figure import Figure
 
     charts = [list(group) for _, group in groupby(measurements, key=lambda measurement: measurement.query)]
@@ -207,9 +212,6 @@ def draw(measurements: Sequence[Measurement], path: Path, facts: Environment) ->
         figure.savefig(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    except ValueError as error:
-        # matplotlib has no format for this suffix.
-        raise UsageError(f"cannot write {path}: {error}") from error
 
 
 def _label(measurement: Measurement) -> str:

@@ -67,6 +67,8 @@ def test_a_peer_that_is_not_installed_is_named_with_its_pip_command(
         (["bench", "--pool-sizes", "1,x"], "'1,x': expected whole numbers and commas"),
         (["bench", "--pool-sizes", "0"], "pool sizes must be whole numbers of at least 1"),
         (["bench", "--json", "missing/figures.json"], "its directory does not exist"),
+        (["bench", "--json", "."], "cannot write .: it is a directory"),
+        (["bench", "--picture", "figures.bmp"], "cannot write figures.bmp: expected a name that ends in .png, .svg"),
     ],
 )
 def test_bad_usage_is_refused(fails: Callable[..., None], args: list[str], message: str) -> None:

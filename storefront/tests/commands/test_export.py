@@ -56,8 +56,9 @@ def test_a_count_beyond_int8_is_refused(fails: Callable[..., None], option: str)
     fails("export", option, str(2**63), status=2, message=option)
 
 
-def test_a_prefetch_below_one_is_refused(fails: Callable[..., None]) -> None:
-    fails("export", "--prefetch", "0", status=2, message="prefetch")
+@pytest.mark.parametrize("number", ["0", "2147483648"])
+def test_a_prefetch_that_no_cursor_takes_is_refused(fails: Callable[..., None], dsn: str, number: str) -> None:
+    fails("export", "--prefetch", number, status=2, message="prefetch", dsn=dsn)
 
 
 def test_an_export_is_written_as_its_name_says(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ def bench(
     for path in (None if is_document else json, picture):
         if path is not None and not path.absolute().parent.is_dir():
             raise UsageError(f"cannot write {path}: its directory does not exist")
+        if path is not None and path.is_dir():
+            raise UsageError(f"cannot write {path}: it is a directory")
     if picture is not None:
-        figures.require_matplotlib()
+        figures.check_picture(picture)
     sizes = _sizes(pool_sizes)
     found, left_out = find_peers() if peers else ([], [])
     plans = [

@@ -30,7 +30,9 @@ def export(
     ] = None,
     prefetch: Annotated[
         int | None,
-        typer.Option(min=1, help="Read records through a cursor, this number at a time; by default COPY is used."),
+        typer.Option(
+            min=1, max=MAX_ID, help="Read records through a cursor, this number at a time; by default COPY is used."
+        ),
     ] = None,
     since: Annotated[
         int,
