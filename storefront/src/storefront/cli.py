@@ -174,9 +174,17 @@ def open_standard_streams() -> None:
             setattr(sys, name, io.TextIOWrapper(cast(BinaryIO, raw), "utf-8", write_through=True))
 
 
+def show_any_text() -> None:
+    """Have standard output show characters that its encoding does not have as escapes, as standard error does."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and (stream.errors == "strict" or stream.encoding.lower() != "utf-8"):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the program `storefront`."""
     open_standard_streams()
+    show_any_text()
     # pyarrow's own allocator keeps memory that was freed: a batch to Parquet takes 20 MB more with it.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     app()

@@ -38,7 +38,9 @@ def stderr() -> Console:
 def print_json(document: object) -> None:
     """Print a JSON document on standard output, in UTF-8 whatever the locale is (RFC 8259, section 8.1)."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # The name of a file may have bytes that are no text, which are halves of surrogate pairs here. JSON escapes them.
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace") + b"\n")
     sys.stdout.buffer.flush()
 
 
