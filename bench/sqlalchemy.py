@@ -226,6 +226,53 @@ async def measure(urls: dict[str, str], rounds: int, told: Callable[[float], int
     return found
 
 
+# -- where the time of an insert goes -------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """The processor time below SQLAlchemy's events: of a statement in the engine, and of it in the cursor alone."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.began: dict[str, float] = {}
+        self.spent = {"execute": 0.0, "cursor_execute": 0.0}
+        for name in self.spent:
+            sa.event.listen(engine.sync_engine, f"before_{name}", self._starting(name))
+            sa.event.listen(engine.sync_engine, f"after_{name}", self._stopping(name))
+
+    def _starting(self, name: str) -> Callable[..., None]:
+        def start(*given: Any) -> None:
+            self.began[name] = process_time()
+
+        return start
+
+    def _stopping(self, name: str) -> Callable[..., None]:
+        def stop(*given: Any) -> None:
+            self.spent[name] += process_time() - self.began[name]
+
+        return stop
+
+
+async def parts_of_an_insert(urls: dict[str, str], rounds: int) -> dict[str, list[list[float]]]:
+    """Return the milliseconds of `insert_objects()` by dialect: of the ORM, of the engine, and of cursor and driver."""
+    engines = {name: create_async_engine(url, pool_size=1) for name, url in urls.items()}
+    many = "headrace, use_insertmanyvalues"
+    engines[many] = create_async_engine(urls["headrace"], pool_size=1, use_insertmanyvalues=True)
+    watches = {name: Stopwatch(engine) for name, engine in engines.items()}
+    found: dict[str, list[list[float]]] = {name: [] for name in engines}
+    for _ in range(rounds + 1):
+        for name, engine in engines.items():
+            spent = watches[name].spent
+            spent.update(execute=0, cursor_execute=0)
+            gc.collect()
+            began = process_time()
+            await insert_objects(engine, 3)
+            total, execute, cursor = process_time() - began, spent["execute"], spent["cursor_execute"]
+            found[name].append([each / 3 * 1e3 for each in (total - execute, execute - cursor, cursor)])
+    for engine in engines.values():
+        await engine.dispose()
+    return {name: samples[1:] for name, samples in found.items()}  # statements were prepared in the first round
+
+
 def ratio(samples: list[dict[str, float]]) -> str:
     """Return the median of headrace's part of asyncpg's time."""
     return f"{median(each['headrace'] / each['asyncpg'] for each in samples):.2f}" if samples else ""
@@ -241,13 +288,21 @@ def main(rounds: Annotated[int, typer.Option(min=1, help="Samples of each dialec
             name, user = parts.path.removeprefix("/"), parts.username or "postgres"
             urls = {each: f"postgresql+{each}://{user}@127.0.0.1:{relay_port}/{name}" for each in DIALECTS}
             found = asyncio.run(measure(urls, rounds, told))
+            spent = asyncio.run(parts_of_an_insert(urls, rounds))
     table = Table(title=f"SQLAlchemy {sa.__version__}: headrace's dialect, of its asyncpg dialect")
     for title in ("program", "processor time", f"time at {DELAY * 1000:g} ms", "round trips", "asyncpg's"):
         table.add_column(title, justify="left" if title == "program" else "right")
     for each in found:
         trips: Any = (f"{each.trips[name]:.2f}" for name in ("headrace", "asyncpg"))
         table.add_row(each.name, ratio(each.cpu), ratio(each.wall), *trips)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    table = Table(
+        "dialect", "ORM", "engine", "cursor and driver", title="Insert of 1,000 objects, milliseconds of them"
+    )
+    for name, samples in spent.items():
+        table.add_row(name, *(f"{median(part):.1f}" for part in zip(*samples, strict=True)))
+    console.print(table)
 
 
 if __name__ == "__main__":

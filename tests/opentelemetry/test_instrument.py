@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 import headrace
 from headrace.opentelemetry import instrument, uninstrument
@@ -333,6 +334,58 @@ async def test_a_sampler_that_drops_spans(pool: Any, telemetry: Telemetry) -> No
 
     await shared.fetchval("SELECT $1::text", Unprintable("a"))
     assert telemetry.take() == []
+    (point,) = telemetry.points("db.client.operation.duration")
+    assert point.count == 1
+
+
+async def test_a_required_parent(conn: headrace.Connection, telemetry: Telemetry) -> None:
+    telemetry.instrument(conn, parent_required=True)
+    dropping = TracerProvider(sampler=ALWAYS_OFF).get_tracer("test")
+    await conn.execute("SELECT 1")
+    with dropping.start_as_current_span("request that is not sampled"):
+        await conn.execute("SELECT 2")
+    assert telemetry.take() == []
+    with telemetry.tracer.start_as_current_span("request"):
+        await conn.execute("SELECT 3")
+    query, request = telemetry.take()
+    assert (query.name, request.name) == ("SELECT", "request")
+    assert query.parent is not None
+    assert query.parent.span_id == request.context.span_id
+    (point,) = telemetry.points("db.client.operation.duration")
+    assert point.count == 3  # metrics are of all calls
+
+
+async def test_a_required_parent_holds_for_spans_of_connections(
+    telemetry: Telemetry, connect_kwargs: dict[str, Any]
+) -> None:
+    telemetry.instrument(connection_spans=True, parent_required=True)
+    await (await headrace.connect(**connect_kwargs)).close()
+    assert telemetry.take() == []
+    with telemetry.tracer.start_as_current_span("request"):
+        await (await headrace.connect(**connect_kwargs)).close()
+    assert [span.name for span in telemetry.take()] == ["connect", "request"]
+
+
+async def test_providers_that_do_nothing_cost_nothing(conn: headrace.Connection, telemetry: Telemetry) -> None:
+    instrument(conn, tracer_provider=NoOpTracerProvider(), meter_provider=NoOpMeterProvider())
+    assert conn._driver.observer is None
+    with pytest.raises(headrace.InterfaceError, match="instrumented already"):
+        telemetry.instrument(conn)
+    uninstrument(conn)
+    telemetry.instrument(conn)
+    await conn.execute("SELECT 1")
+    assert telemetry.names == ["SELECT"]
+
+
+async def test_metrics_without_spans_and_spans_without_metrics(conn: headrace.Connection, telemetry: Telemetry) -> None:
+    instrument(conn, tracer_provider=NoOpTracerProvider(), meter_provider=telemetry.meter_provider)
+    await conn.execute("SELECT 1")
+    uninstrument(conn)
+    instrument(conn, tracer_provider=telemetry.tracer_provider, meter_provider=NoOpMeterProvider())
+    await conn.execute("SELECT 2")
+    with pytest.raises(headrace.DivisionByZeroError):
+        await conn.execute("SELECT 1 / 0")
+    assert [span.status.status_code for span in telemetry.take()] == [StatusCode.UNSET, StatusCode.ERROR]
     (point,) = telemetry.points("db.client.operation.duration")
     assert point.count == 1
 

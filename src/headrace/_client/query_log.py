@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace._client.listeners import report
-from headrace._client.query_hooks import Hook, Hooks, Operation, OperationKind, ServerInfo, Watched
+from headrace._client.query_hooks import Hook, Hooks, Operation, OperationKind, ServerInfo, Watched, new_tuple
 from headrace._core.pipeline.batch import Batch
 from headrace.exceptions import InterfaceError
 from headrace.exceptions._values import shown
@@ -129,7 +129,7 @@ class QueryLog:
             return None
         level = self.level
         pool = level.pool if level is not None else None
-        return Watched(hooks, Operation(kind, query, args, timeout, self.server, pool), self)
+        return Watched(hooks, new_tuple(Operation, (kind, query, args, timeout, self.server, pool)), self)
 
     def start(self, kind: OperationKind, query: str, args: Any, timeout: float | None) -> Watched | None:
         """Tell the hooks of the start of an operation; returns None if there are none."""

@@ -42,12 +42,13 @@ class Description:
 class ServerDescriptions:
     """The attributes of one server, and the descriptions of texts that are run there."""
 
-    __slots__ = ("_known", "_query_text", "metric_attributes", "server", "span_attributes")
+    __slots__ = ("_query_text", "known", "metric_attributes", "server", "span_attributes")
 
     def __init__(self, server: ServerInfo | None, query_text: QueryText) -> None:
         self.server = server
         self._query_text = query_text
-        self._known: dict[tuple[str, str, bool], Description] = {}
+        self.known: dict[tuple[str, str, bool], Description] = {}
+        """The descriptions by kind ("BATCH" if a text is executed more than once), text, and if there are arguments."""
         self.metric_attributes: dict[str, Any] = {**SYSTEM, **server_attributes(server)}
         self.span_attributes = {**self.metric_attributes, **peer_attributes(server)}
 
@@ -56,13 +57,13 @@ class ServerDescriptions:
         kind = operation.kind
         query = operation.query
         key = ("BATCH" if many else kind, query, kind in BATCHES or bool(operation.args))
-        found = self._known.get(key)
+        found = self.known.get(key)
         if found is None:
             found = self._described(kind, query, many=many, has_parameters=key[2])
             if len(query) <= LONGEST_CACHED:
-                if len(self._known) >= MOST_CACHED:
-                    self._known.clear()
-                self._known[key] = found
+                if len(self.known) >= MOST_CACHED:
+                    self.known.clear()
+                self.known[key] = found
         return found
 
     def _described(self, kind: str, query: str, *, many: bool, has_parameters: bool) -> Description:

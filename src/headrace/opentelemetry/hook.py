@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.context import get_current
+from opentelemetry.metrics import NoOpHistogram
+from opentelemetry.trace import NoOpTracer, SpanKind, Status, StatusCode, Tracer, get_current_span
 
 from headrace._client.query_hooks import QueryHook
 from headrace.opentelemetry.describing import (
@@ -20,6 +22,7 @@ from headrace.opentelemetry.describing import (
 )
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from headrace._client.query_hooks import Operation, Outcome, ServerInfo
@@ -45,14 +48,22 @@ class OpenTelemetryHook(QueryHook):
         capture_query_text: QueryText,
         capture_parameters: bool,
         connection_spans: bool,
+        parent_required: bool,
     ) -> None:
-        self._start_span = tracer.start_span
-        self._record = instruments.duration.record
+        # Those of a provider that does nothing are not called at all.
+        self._start_span = None if isinstance(tracer, NoOpTracer) else tracer.start_span
+        self._record = None if isinstance(instruments.duration, NoOpHistogram) else instruments.duration.record
         self._pool_metrics = pool_metrics
         self._query_text: QueryText = capture_query_text
         self._captures_parameters = capture_parameters
         self._connection_spans = connection_spans
+        self._parent_required = parent_required
         self._servers: dict[int, ServerDescriptions] = {}
+
+    @property
+    def does_nothing(self) -> bool:
+        """True if both providers do nothing, so that there is no need for the hook."""
+        return self._start_span is None and self._record is None
 
     def _of_server(self, server: ServerInfo | None) -> ServerDescriptions:
         # The record of a connection's server is the same object for all its operations, which is kept here.
@@ -65,32 +76,44 @@ class OpenTelemetryHook(QueryHook):
 
     def start(self, operation: Operation) -> Token | None:
         """Start a span in the context of the caller."""
-        if context.get_value(SUPPRESSED):
+        current = get_current()
+        if current.get(SUPPRESSED):
             return None
-        kind = operation.kind
-        if not operation.query:
-            return self._start_of_pool(operation)
-        size = batch_size(operation.args) if kind in BATCHES else 1
-        described = self._of_server(operation.server).describe(operation, many=size != 1)
-        span = self._start_span(described.name, kind=SpanKind.CLIENT, attributes=described.attributes)
-        if not span.is_recording():
+        kind, query, args, _, server, _ = operation
+        if not query:
+            return self._start_of_pool(operation, current)
+        size = batch_size(args) if kind in BATCHES else 1
+        of_server = self._servers.get(id(server)) or self._of_server(server)
+        described = of_server.known.get((kind, query, bool(args))) if kind == "query" else None
+        if described is None:
+            described = of_server.describe(operation, many=size != 1)
+        start_span = self._start_span
+        if start_span is None or (self._parent_required and not get_current_span(current).is_recording()):
             return None, described
-        if kind in BATCHES:
+        span = start_span(described.name, current, SpanKind.CLIENT, described.attributes)
+        if not span.is_recording():
+            return None if self._record is None else (None, described)
+        if size != 1:
             if size is not None and size > 1:
                 span.set_attribute("db.operation.batch.size", size)
-        elif self._captures_parameters and operation.args:
-            span.set_attributes(parameters(operation.args))
+        elif self._captures_parameters and args and kind not in BATCHES:
+            span.set_attributes(parameters(args))
         return span, described
 
-    def _start_of_pool(self, operation: Operation) -> Token | None:
+    def _start_of_pool(self, operation: Operation, current: Context) -> Token | None:
         kind = operation.kind
-        if not self._connection_spans or kind == "lease":
-            return None, None
+        if (
+            not self._connection_spans
+            or kind == "lease"
+            or self._start_span is None
+            or (self._parent_required and not get_current_span(current).is_recording())
+        ):
+            return None if self._record is None else (None, None)
         attributes = self._of_server(operation.server).span_attributes
         if kind == "connect":
-            span = self._start_span("connect", kind=SpanKind.CLIENT, attributes=attributes)
+            span = self._start_span("connect", current, SpanKind.CLIENT, attributes)
         else:
-            span = self._start_span("pool.acquire", attributes=attributes)
+            span = self._start_span("pool.acquire", current, SpanKind.INTERNAL, attributes)
         return (span if span.is_recording() else None), None
 
     def end(self, token: Token | None, outcome: Outcome) -> None:
@@ -98,27 +121,29 @@ class OpenTelemetryHook(QueryHook):
         if token is None:
             return
         span, described = token
-        error = outcome.error
-        operation = outcome.operation
+        operation, elapsed, error, _, executions, server = outcome
         if span is not None:
             try:
-                if outcome.server is not operation.server and outcome.server is not None:
-                    span.set_attributes(self._of_server(outcome.server).span_attributes)
-                if outcome.executions is not None and outcome.executions > 1:
-                    span.set_attribute("db.operation.batch.size", outcome.executions)
+                if server is not operation.server and server is not None:
+                    span.set_attributes(self._of_server(server).span_attributes)
+                if executions is not None and executions > 1:
+                    span.set_attribute("db.operation.batch.size", executions)
                 if error is not None:
                     self._fail(span, error)
             finally:
                 span.end()
+        record = self._record
+        if record is None:
+            return
         if described is None:
             self._pool_metrics.record(operation, outcome)
             return
         attributes = described.metric_attributes
-        if operation.server is None and outcome.server is not None:
-            attributes = {**self._of_server(outcome.server).metric_attributes, **attributes}
+        if operation.server is None and server is not None:
+            attributes = {**self._of_server(server).metric_attributes, **attributes}
         if error is not None:
             attributes = {**attributes, **error_attributes(error)}
-        self._record(outcome.elapsed, attributes)
+        record(elapsed, attributes)
 
     def _fail(self, span: Span, error: BaseException) -> None:
         span.set_attributes(error_attributes(error))

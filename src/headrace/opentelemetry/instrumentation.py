@@ -50,6 +50,7 @@ class _Instrumentation:
         capture_query_text: QueryText,
         capture_parameters: bool,
         connection_spans: bool,
+        parent_required: bool,
     ) -> None:
         self._pools = pools
         tracer = trace.get_tracer("headrace", __version__, tracer_provider, SCHEMA)
@@ -63,6 +64,7 @@ class _Instrumentation:
             capture_query_text=capture_query_text,
             capture_parameters=capture_parameters,
             connection_spans=connection_spans,
+            parent_required=parent_required,
         )
 
     def _open_pools(self) -> Iterable[Pool[Any]]:
@@ -81,6 +83,7 @@ def instrument(
     capture_query_text: QueryText = True,
     capture_parameters: bool = False,
     connection_spans: bool = False,
+    parent_required: bool = False,
     pool_name: str | None = None,
 ) -> None:
     """Make spans and record metrics for a pool or a connection; for all of the process if `target` is None.
@@ -91,8 +94,9 @@ def instrument(
     `capture_query_text`: True for the text of queries with parameters as it is, and for others with "?" in place of
     each constant; "raw" for every text as it is; False for none. With `capture_parameters` spans have the arguments of
     queries as `db.query.parameter.<number from 0>`, and the texts of errors, which may contain values.
-    `connection_spans` makes spans for connections that are opened and for waits for a lease. `pool_name` is the pool's
-    name in metrics, by default `address:port/database`.
+    `connection_spans` makes spans for connections that are opened and for waits for a lease. With `parent_required`
+    there are spans only below one that is recorded, so a query costs little if the request that makes it was not
+    sampled. `pool_name` is the pool's name in metrics, by default `address:port/database`.
 
     Raises InterfaceError for another target, and if the target, or everything, is instrumented already. Source:
     OpenTelemetry, "Semantic conventions for database calls and systems".
@@ -128,13 +132,14 @@ def instrument(
         capture_query_text=capture_query_text,
         capture_parameters=capture_parameters,
         connection_spans=connection_spans,
+        parent_required=parent_required,
     )
     if target is None:
         _everywhere = made
-        EVERYWHERE.add(made.hook)
     else:
         _instrumented[target] = made
-        target.add_query_hook(made.hook)
+    if not made.hook.does_nothing:
+        (EVERYWHERE.add if target is None else target.add_query_hook)(made.hook)
 
 
 def uninstrument(target: Target | None = None) -> None:
