@@ -110,18 +110,10 @@ def typed_names() -> Namespace:
     }
 
 
-def tracing_names() -> Namespace:
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    return {"exporter": InMemorySpanExporter()}
-
-
-SHOP = """
-CREATE TABLE brand (brand_id int PRIMARY KEY, brand_name text NOT NULL);
-INSERT INTO brand SELECT n, 'brand ' || n FROM generate_series(1, 10) AS n;
-CREATE TABLE product (product_id int PRIMARY KEY, product_name text NOT NULL, brand_id int REFERENCES brand);
-INSERT INTO product SELECT n, 'product ' || n, 1 + n % 10 FROM generate_series(1, 100) AS n;
-"""
+SHOP = re.findall(
+    r"psql shop <<'SQL'\n(.*?)^SQL$", (ROOT / "docs/howto/index.md").read_text(encoding="utf-8"), re.M | re.S
+)[0]
+"""The tables that the how-to guides tell their readers to make."""
 
 ACCOUNT_NUMBER = """
 CREATE TYPE account_number;
@@ -182,7 +174,7 @@ PAGES = {
             "web",
         )
     },
-    "docs/howto/tracing.md": Page(SHOP, tracing_names),
+    "docs/howto/tracing.md": Page(SHOP),
     "docs/howto/pgvector.md": Page(extension="vector"),
     "docs/howto/postgis.md": Page(extension="postgis"),
     "docs/performance.md": Page(SHOP),
@@ -237,16 +229,29 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-@pytest.mark.parametrize("page", [page for page in documents() if page.startswith(("docs/howto/", "docs/tutorial"))])
-def test_a_page_to_follow_imports_what_it_uses(page: str) -> None:
-    """A reader copies its pieces into a file, from the first on."""
-    imported = set()
+TO_FOLLOW = [page for page in documents() if page.startswith(("docs/howto/", "docs/tutorial", "docs/poolers"))]
+"""The pages whose pieces a reader copies into a file, from the first on."""
+
+
+@pytest.mark.parametrize("page", TO_FOLLOW)
+def test_a_page_to_follow_makes_what_it_uses(page: str) -> None:
+    made = set()
     for piece in PYTHON.findall((ROOT / page).read_text(encoding="utf-8")):
         flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
         nodes = list(ast.walk(compile(piece, page, "exec", flags)))
-        imported |= {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
-        used = {node.id for node in nodes if isinstance(node, ast.Name)} & {"asyncio", "headrace"}
-        assert used <= imported, piece
+        made |= {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
+        made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        made |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        used = {node.id for node in names} & {"asyncio", "headrace", "connection", "pool", "exporter"}
+        assert used <= made, piece
+
+
+@pytest.mark.parametrize("page", [page for page in TO_FOLLOW if page.startswith("docs/howto/")])
+def test_a_how_to_guide_names_its_tables(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    uses = any(re.search(r"(FROM|UPDATE) (brand|product)\b", piece) for piece in PYTHON.findall(text))
+    assert uses == ("index.md#before-you-begin" in text)
 
 
 @pytest.mark.parametrize("page", documents())
@@ -261,6 +266,7 @@ async def test_page(
     if world.extension and not available:
         pytest.skip(f"{cluster.name} comes without {world.extension}")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     variables = {"PGHOST": "127.0.0.1", "PGPORT": str(cluster.port), "PGUSER": "shop", "PGDATABASE": "shop"}
     for name, value in {**variables, "PGSSLROOTCERT": str(shop.pki.root), "HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
@@ -272,8 +278,10 @@ async def test_page(
                 if statements:
                     cluster.sql(statements, database=database)
         with asyncpg_hidden():
-            await run_all(page, world)
+            await run_all(page, world, tmp_path)
     finally:
+        for name in tmp_path.glob("*.py"):
+            sys.modules.pop(name.stem, None)
         for each in opened:
             # A pool that nobody has awaited or entered has nothing to drop, and says so.
             with suppress(headrace.InterfaceError):
@@ -310,18 +318,22 @@ def look_up(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", known)
 
 
-async def run_all(page: str, world: Page) -> None:
-    """Run the pieces of a page one after the other, in one namespace."""
+async def run_all(page: str, world: Page, directory: Path) -> None:
+    """Run the pieces of a page one after the other, in one namespace. Those to be saved are saved in a directory."""
     connection, other = await headrace.connect(), await headrace.connect()
     pool = await headrace.create_pool(min_size=0)
     given: Namespace = {"asyncio": asyncio, "datetime": datetime, "headrace": headrace, "json": json, "sys": sys}
     given |= {"connection": connection, "pool": pool, **world.names()}
     names: Namespace = {}
+    read = 0
     text = (ROOT / page).read_text(encoding="utf-8")
     meanwhile = asyncio.ensure_future(world.meanwhile(other)) if world.meanwhile else None
     try:
         for found in PYTHON.finditer(text):
             source = found[1]
+            if save := re.search(r"Save this as `(\w+\.py)`", text[read : found.start()]):
+                (directory / save[1]).write_text(source, encoding="utf-8")
+            read = found.end()
             if sys.version_info < (3, 14) and re.search(r'\bt"', source):
                 continue
             # A piece may have closed what it has put in the place of one of these.
