@@ -1,4 +1,4 @@
-"""``python -m bench.opentelemetry``: the cost of OpenTelemetry's spans and metrics, beside the same program without them.
+"""``python -m bench.opentelemetry``: the cost of spans and metrics, beside the same program without OpenTelemetry.
 
 All configurations run the same programs in one process, by turns. The figures are the processor time of the client,
 with that of the thread that exports. Medians over the rounds are shown.

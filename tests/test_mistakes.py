@@ -173,6 +173,10 @@ QUERIES = [
     ),
     # Types.
     Wrong("SELECT $1", (5,), "expected str, got int", "$1::int8", gives=5),
+    Wrong("SELECT $1::text", ("a\0b",), "NUL character", value=r'value.replace("\0", "")', gives="ab"),
+    Wrong(
+        "SELECT $1::text", ("a\ud800b",), "surrogate", value='value.encode("utf-8", "replace").decode()', gives="a?b"
+    ),
     Wrong("SELECT $1 IS NULL", ("a",), "could not determine", "$1::text", gives=False),
     Wrong("SELECT jsonb_build_object('a', $1)", (5,), "could not determine", "$1::int8", gives='{"a": 5}'),
     Wrong("INSERT INTO item (id, big) VALUES ($1, $1)", (5,), "inconsistent types", "$1::bigint"),

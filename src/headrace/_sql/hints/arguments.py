@@ -109,6 +109,10 @@ def column_hint(parameter: Parameter, value: object) -> str:
         return "Pass bytes: value.encode()."
     if isinstance(value, (bytes, bytearray)) and kind in _TEXTS:
         return "Pass str: value.decode()."
+    if isinstance(value, str) and kind in _TEXTS:
+        # It has a character that PostgreSQL's texts cannot hold: a NUL, or one half of a surrogate pair.
+        half = 'value.encode("utf-8", "replace").decode()'
+        return f"Pass str: {half}." if "\0" not in value else r'Pass str: value.replace("\0", "").'
     if isinstance(value, str) and kind in _INTEGERS and _WHOLE.fullmatch(value):
         return "Pass int: int(value)."
     if isinstance(value, str) and kind in ("date", "time", "timestamp", "timestamptz"):
