@@ -538,3 +538,14 @@ async def test_without_an_sdk_spans_go_nowhere_and_the_log_says_so(
         uninstrument(conn)
     (record,) = caplog.records
     assert "pip install opentelemetry-sdk" in record.getMessage()
+
+
+def test_no_warning_if_another_provider_than_the_sdks_is_set(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: telemetry.tracer_provider)
+    instrument()
+    assert caplog.records == []

@@ -119,7 +119,12 @@ def instrument(
             f"{target!r} is instrumented already, by its pool or by an earlier lease of it",
             hint="Instrument either the pool or connections of it, so that a query has one span.",
         )
-    if tracer_provider is None and meter_provider is None and importlib.util.find_spec("opentelemetry.sdk") is None:
+    if (
+        tracer_provider is None
+        and meter_provider is None
+        and importlib.util.find_spec("opentelemetry.sdk") is None
+        and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)  # other tools have providers too
+    ):
         log.warning(
             "the SDK of OpenTelemetry is not installed, so spans and metrics go nowhere unless another provider is "
             "set: pip install opentelemetry-sdk"
