@@ -280,8 +280,8 @@ async def test_page(
         with asyncpg_hidden():
             await run_all(page, world, tmp_path)
     finally:
-        for name in tmp_path.glob("*.py"):
-            sys.modules.pop(name.stem, None)
+        for saved in tmp_path.glob("*.py"):
+            sys.modules.pop(saved.stem, None)
         for each in opened:
             # A pool that nobody has awaited or entered has nothing to drop, and says so.
             with suppress(headrace.InterfaceError):

@@ -716,9 +716,9 @@ class Connection(Generic[RecordT_co]):
         Outside of a transaction the query is executed once, and the stream has the connection to itself until its end.
         The server waits while the reader is slow: some 256 kB of rows are read ahead, or `prefetch` rows. Calls of
         other tasks on the connection wait for the end. A call of the task that reads would wait for itself; it raises
-        InterfaceError, and so does one of a task that was made between two rows. A pool takes a lease for the stream. Inside a transaction the rows are those of a cursor, which
-        fetches `prefetch` rows at a time, by default as many as take 128 kB, between 50 and 1,000. Other queries run
-        between these batches.
+        InterfaceError, and so does one of a task that was made between two rows. A pool takes a lease for the stream.
+        Inside a transaction the rows are those of a cursor, which fetches `prefetch` rows at a time, by default as many
+        as take 128 kB, between 50 and 1,000. Other queries run between these batches.
 
         Ending early, by a `break`, an exception, a cancellation or `aclose()`, frees the connection: the query is
         cancelled on the server, and the connection is closed if that is not confirmed within five seconds. A statement
