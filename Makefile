@@ -86,6 +86,7 @@ asan: $(VENV)/ready-test ## Build under AddressSanitizer and UBSan, in build/asa
 bench: $(VENV)/ready-bench $(BUILT) ## Measure headrace against other drivers; results in bench/results
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 	@$(BIN)/python -m bench.latency $(LATENCY_ARGS)
+	@$(BIN)/python -m bench.kills $(KILLS_ARGS)
 
 docs: $(VENV)/ready-docs ## Build the documentation into build/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/docs

@@ -197,6 +197,7 @@ class FastpgPool:
 
     def __init__(self, pool: Any) -> None:
         self.fetchrow = pool.select_one
+        self.execute = pool.execute
 
     async def fetchval(self, sql: str, *args: object) -> object:
         return (await self.fetchrow(sql, *args))[0]
@@ -287,6 +288,15 @@ def as_markdown(results: list[Result], rounds: int, calls: int) -> str:
     return "\n".join([method, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
+def check_other(other: str, update_docs: bool) -> None:
+    """Raise BadParameter if the other driver is not installed, or is not that of the documentation's table."""
+    if other not in OTHERS or find_spec(other) is None:
+        installed = ", ".join(filter(find_spec, OTHERS))
+        raise typer.BadParameter(f"--other: expected one of those that are installed ({installed}), got {other!r}")
+    if update_docs and other != OTHERS[0]:
+        raise typer.BadParameter(f"--update-docs: the table in the documentation compares with {OTHERS[0]}")
+
+
 app = typer.Typer(add_completion=False)
 
 
@@ -304,11 +314,7 @@ def main(
     chosen = [each for each in scenarios() if fnmatchcase(each.name, only) or only in each.name]
     if not chosen:
         raise typer.BadParameter(f"--only: expected a pattern that matches one of the scenarios, got {only!r}")
-    if other not in OTHERS or find_spec(other) is None:
-        installed = ", ".join(filter(find_spec, OTHERS))
-        raise typer.BadParameter(f"--other: expected one of those that are installed ({installed}), got {other!r}")
-    if update_docs and other != OTHERS[0]:
-        raise typer.BadParameter(f"--update-docs: the table in the documentation compares with {OTHERS[0]}")
+    check_other(other, update_docs)
     with embedded_server(tcp=False, bin_directory=None) as server:
         data.create_data(server.dsn, families.tables())
         results = list(measure(server.dsn, chosen, other, rounds, calls, lambda name: stderr.print(name, style="dim")))
