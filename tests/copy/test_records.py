@@ -7,9 +7,10 @@ import datetime
 import decimal
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 import headrace
@@ -196,28 +197,113 @@ async def test_a_table_altered_between_two_copies(conn: headrace.Connection) -> 
     assert await rows_in(conn) == [(1.0, "x"), (2.5, "y")]
 
 
-async def test_with_a_lock_of_its_transaction_a_copy_knows_the_types_whatever_it_had_to_wait_for(
-    connect: Connect, server: Cluster
-) -> None:
-    """Without one it would ask for the types, wait behind the ALTER, and send eight bytes of a float8 for an int8."""
-    conn, other = await connect(), await connect()
+@pytest.fixture
+async def moved(connect: Connect) -> AsyncIterator[headrace.Connection]:
+    """A connection, with a table whose column is a float8."""
+    conn = await connect()
     await conn.execute("CREATE TABLE moved (a float8)")
+    yield conn
+    await conn.execute("DROP TABLE moved")
+
+
+async def copy_alone(conn: headrace.Connection) -> None:
+    await conn.copy_records_to_table("moved", records=[(2,)])
+
+
+async def copy_in_a_transaction(conn: headrace.Connection) -> None:
+    async with conn.transaction():
+        await conn.copy_records_to_table("moved", records=[(2,)])
+
+
+async def copy_behind_a_query(conn: headrace.Connection) -> None:
+    async with conn.transaction():
+        await conn.fetchval("SELECT 1")
+        await conn.copy_records_to_table("moved", records=[(2,)], columns=["a"])
+
+
+async def copy_row_by_row(conn: headrace.Connection) -> None:
+    async with conn.copy_in("moved") as copy:
+        await copy.write_row((2,))
+
+
+async def insert(conn: headrace.Connection) -> None:
+    await conn.insert_records("moved", [(2,)])
+
+
+async def copy_behind_a_lock(conn: headrace.Connection) -> None:
+    async with conn.transaction(isolation="repeatable_read"):
+        await conn.execute("LOCK TABLE ONLY moved IN ROW EXCLUSIVE MODE")
+        await conn.copy_records_to_table("moved", records=[(2,)])
+
+
+@pytest.mark.parametrize(
+    "copy", [copy_alone, copy_in_a_transaction, copy_behind_a_query, copy_row_by_row, insert, copy_behind_a_lock]
+)
+async def test_a_copy_that_waits_for_an_alter_table_knows_the_new_types(
+    moved: headrace.Connection,
+    connect: Connect,
+    server: Cluster,
+    copy: Callable[[headrace.Connection], Coroutine[Any, Any, None]],
+) -> None:
+    """If it asked for the types before the wait, it would send eight bytes of a float8 for an int8."""
+    other = await connect()
     altering = other.transaction()
     await altering.start()
     await other.execute("ALTER TABLE moved ALTER a TYPE int8")
-
-    async def copy() -> None:
-        async with conn.transaction():
-            await conn.execute("LOCK TABLE ONLY moved IN ROW EXCLUSIVE MODE")
-            await conn.copy_records_to_table("moved", records=[(2,)])
-
-    copying = asyncio.create_task(copy())
-    pid = conn.get_server_pid()
+    copying = asyncio.create_task(copy(moved))
+    pid = moved.get_server_pid()
     await asyncio.to_thread(until, lambda: server.waits_for(pid) == "relation", "it waits for the lock")
     await altering.commit()
     await copying
-    assert await conn.fetch("TABLE moved") == [(2,)]
-    await conn.execute("DROP TABLE moved")
+    assert await moved.fetch("TABLE moved") == [(2,)]
+
+
+async def test_in_a_transaction_nobody_alters_the_table_between_the_question_and_the_copy(
+    moved: headrace.Connection, server: Cluster, database: str
+) -> None:
+    def records() -> Iterator[tuple[float]]:
+        # It is asked for its first rows once the types are known.
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            server.sql(
+                "LOCK TABLE moved IN ACCESS EXCLUSIVE MODE NOWAIT; ALTER TABLE moved ALTER a TYPE int8",
+                database=database,
+            )
+        yield (2.0,)
+
+    async with moved.transaction():
+        await moved.copy_records_to_table("moved", records=records())
+    assert await moved.fetch("TABLE moved") == [(2.0,)]
+
+
+@pytest.mark.parametrize("table", ["whole", "partly", "secured", "apart", "seen"])
+async def test_a_role_that_may_only_insert_copies_into_everything_that_copy_takes(connect: Connect, table: str) -> None:
+    conn = await connect()
+    await conn.execute("""
+        CREATE ROLE inserting;
+        CREATE TABLE whole (a int); GRANT INSERT ON whole TO inserting;
+        CREATE TABLE partly (a int, b int); GRANT INSERT (a) ON partly TO inserting;
+        CREATE TABLE apart (a int) PARTITION BY RANGE (a); GRANT INSERT ON apart TO inserting;
+        CREATE TABLE apart_1 PARTITION OF apart DEFAULT;
+        CREATE TABLE secured (a int); GRANT INSERT ON secured TO inserting;
+        ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+        CREATE VIEW seen AS SELECT a FROM whole; GRANT INSERT ON seen TO inserting;
+        CREATE FUNCTION redirect() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+            'BEGIN INSERT INTO whole VALUES (NEW.a); RETURN NEW; END';
+        CREATE TRIGGER redirect INSTEAD OF INSERT ON seen FOR EACH ROW EXECUTE FUNCTION redirect()""")
+    try:
+        await conn.execute("SET ROLE inserting")
+        copy = conn.copy_records_to_table(table, records=[(1,)], columns=["a"])
+        if table == "secured":
+            with pytest.raises(headrace.FeatureNotSupportedError, match="row-level security"):
+                await copy
+        else:
+            assert await copy == "COPY 1"
+            async with conn.transaction():
+                assert await conn.copy_records_to_table(table, records=[(1,)], columns=["a"]) == "COPY 1"
+    finally:
+        await conn.execute("""
+            RESET ROLE; DROP VIEW seen; DROP TABLE whole, partly, secured, apart; DROP FUNCTION redirect;
+            DROP ROLE inserting""")
 
 
 async def test_a_view_with_a_trigger(conn: headrace.Connection) -> None:

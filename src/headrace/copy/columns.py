@@ -2,6 +2,9 @@
 
 The server is asked for each COPY: if a table was altered, binary values of one type could pass for another's. The
 question costs no round trip if the COPY can be sent along with it, see `begin_at_once()`.
+
+The question locks the table, so it waits for an ALTER TABLE that another session has under way, and in a transaction
+block nobody can alter the table before the COPY.
 """
 
 from __future__ import annotations
@@ -28,6 +31,12 @@ if TYPE_CHECKING:
     from headrace._core.pipeline.requests import Query
     from headrace._core.pipeline.statement_cache import Statement
     from headrace._io.driver import Driver
+
+LOCKED = "WITH locked AS (SELECT 1 FROM {})\n"
+"""A part of the question: it locks the table (ACCESS SHARE) when it is parsed.
+
+Nothing refers to it, so it is not planned, and no right to read the table is needed.
+"""
 
 ATTRIBUTES = """\
 SELECT a.attname::pg_catalog.text, a.atttypid, a.attgenerated <> '' FROM pg_catalog.pg_attribute AS a
@@ -66,7 +75,13 @@ async def encoder(
     If `columns` is None, these are all columns except the generated ones, which nothing can be copied into. `make` is
     called with the types of the connection, the names and types of the columns, and the table.
     """
-    attributes = await driver.reply(_question(driver, table), timeout)
+    try:
+        with explaining_names(table, []):
+            attributes = await driver.reply(_question(driver, table), timeout, False)
+    except PostgresError as error:
+        if driver.observer is not None:
+            driver.observer.refused(command.from_stdin(table, columns, {}, None, True), (), error, "copy")
+        raise
     types = _types(attributes, columns)
     wanted = "" if columns is None else command.column_list(columns)
     if columns is None:
@@ -117,7 +132,12 @@ async def begin_at_once(
         raise
     transfer = Upload(driver, request, None)
     try:
-        types = _types(await driver.reply(question, None), columns)
+        try:
+            types = _types(await driver.reply(question, None, False), columns)
+        except PostgresError as error:
+            if not _is_about_names(error):
+                raise
+            types = {}
         names = list(types) if columns is None else columns
         oids = [types[name] for name in names if name in types]
         if oids and len(oids) == len(names) and not session.types.missing(oids):
@@ -169,8 +189,14 @@ def encoded_as(encoder: Encoder) -> dict[str, object]:
 
 def _question(driver: Driver, table: str) -> Query:
     """Queue the question about the columns of a table."""
-    question = own_statement(ATTRIBUTES, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
+    text = LOCKED.format(table) + ATTRIBUTES
+    question = own_statement(text, (TEXT,), [("name", TEXT), ("type", OID), ("computed", BOOL)])
     return driver.execute_statement(question, (table,), KIND_ROWS, 0, 0, Record)
+
+
+def _is_about_names(error: PostgresError) -> bool:
+    """Return whether the server refuses the name of the table: it is unknown, or the name of something else."""
+    return (error.sqlstate or "")[:2] in ("42", "3F")
 
 
 def _types(attributes: list[Any], columns: list[str] | None) -> dict[str, int]:
