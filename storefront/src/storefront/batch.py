@@ -501,14 +501,14 @@ class ProductBatch:
                 await writer.write(executor, order)
                 with naming(self.output_path):
                     output.finish()
+                self.checkpoint_path.unlink(missing_ok=True)
+                if isinstance(output, PartedParquet):
+                    shutil.rmtree(output.directory, ignore_errors=True)
             finally:
                 output.close()
                 if report_file is not None:
                     with suppress(OSError):
                         report_file.close()
-        self.checkpoint_path.unlink(missing_ok=True)
-        if isinstance(output, PartedParquet):
-            shutil.rmtree(output.directory, ignore_errors=True)
         return writer.tally
 
     def _check(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -52,7 +52,41 @@ class RowWriter:
         self._file.flush()
 
 
-def open_binary(path: Path, mode: Literal["rb", "wb", "r+b"], *, name: Path | None = None) -> BinaryIO:
+def open_alone(path: Path, *, name: Path | None = None) -> BinaryIO:
+    """Open a file to write that no other command is writing, with what is in it. It is created if it is not there.
+
+    Raises UsageError if that fails or if another command has it open by this function. `name` is the file in messages.
+    """
+    while True:
+        try:
+            file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
+        except OSError as error:
+            raise UsageError(f"cannot write {name or path}: {error.strerror}") from error
+        try:
+            _lock(file.fileno(), name or path)
+            # The other command may have given the file another name meanwhile.
+            if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _lock(descriptor: int, name: Path) -> None:
+    """Lock a file or a directory until its descriptor is closed. Raises UsageError if another command has done so."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another command is writing {name}: wait for its end, or choose another file") from None
+    except OSError:
+        # Some file systems have no locks.
+        return
+
+
+def open_binary(path: Path, mode: Literal["rb", "wb"], *, name: Path | None = None) -> BinaryIO:
     """Open a file in binary mode. Raises UsageError with the reason if that fails, and with `name` if it is given."""
     try:
         return open(path, mode)
@@ -94,8 +128,12 @@ def output_file(
         return
     whole = not path.exists() or path.is_file()
     target = path.with_name(path.name + ".new") if whole else path
+    # If another command writes it, it is not removed.
+    opened = open_alone(target, name=path) if whole else open_binary(target, "wb")
     try:
-        with naming(path), open_binary(target, "wb", name=path) as file:
+        with naming(path), opened as file:
+            if whole:
+                file.truncate()
             output: _Stream | ParquetOutput
             if chosen is Format.PARQUET:
                 output = ParquetOutput(file, columns)
@@ -103,13 +141,14 @@ def output_file(
                 output = _Stream(file, chosen, compression, columns)
             yield output
             output.close()
+            file.flush()
+            if whole:
+                os.replace(target, path)
     except BaseException:
         if whole:
             with suppress(OSError):
                 target.unlink()
         raise
-    if whole:
-        os.replace(target, path)
 
 
 @contextmanager
@@ -195,9 +234,12 @@ class PartedFile:
     ) -> None:
         self.encoder = encoder(chosen, columns)
         self._compressor: Compressor = compressor(compression)
-        self._file = open_binary(path, "wb" if offset is None else "r+b")
+        if offset is not None and not os.path.exists(path):
+            raise UsageError(f"cannot write {path}: {os.strerror(errno.ENOENT)}")
+        self._file = open_alone(path)
         self.offset = offset or 0
         if offset is None:
+            self._file.truncate()
             self.write(self.encoder.header())
             return
         if self._file.seek(0, os.SEEK_END) < offset:
@@ -248,18 +290,25 @@ class PartedParquet:
         if path.is_dir():
             raise UsageError(f"cannot write {path}: Is a directory")
         try:
-            if parts is None:
-                shutil.rmtree(self.directory, ignore_errors=True)
             self.directory.mkdir(exist_ok=True)
+            self._descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise UsageError(f"cannot write {self.directory}: {error.strerror}") from error
+        try:
+            _lock(self._descriptor, path)
             kept = self._files()
             for file in self.directory.iterdir():
                 if file not in kept:
                     file.unlink()
+            missing = [file for file in kept if not file.exists()]
+            if missing:
+                raise CannotResumeError(f"{missing[0]} is missing, which was there when the batch was interrupted")
         except OSError as error:
+            os.close(self._descriptor)
             raise UsageError(f"cannot write {self.directory}: {error.strerror}") from error
-        missing = [file for file in kept if not file.exists()]
-        if missing:
-            raise CannotResumeError(f"{missing[0]} is missing, which was there when the batch was interrupted")
+        except UsageError:
+            os.close(self._descriptor)
+            raise
 
     @staticmethod
     def directory_for(path: Path) -> Path:
@@ -309,3 +358,4 @@ class PartedParquet:
                 rows.abandon()
             with suppress(OSError):
                 file.close()
+        os.close(self._descriptor)

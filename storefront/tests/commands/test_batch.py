@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -320,6 +321,36 @@ def test_a_batch_goes_on_when_there_is_space_again(
     else:
         read = gzip.decompress if name.endswith(".gz") else bytes
         assert read(output.read_bytes()) == read((tmp_path / f"whole-{name}").read_bytes())
+
+
+@pytest.mark.parametrize("name", ["skus.csv", "skus.parquet"])
+def test_two_batches_do_not_write_one_output(
+    run: Callable[..., Result], dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As if one was stopped by Ctrl-Z, and is resumed by another before it goes on."""
+    (tmp_path / "order.txt").write_text("1\n3\n2\n")
+    take = batch._Writer._take
+    others: list[Any] = []
+
+    def take_beside_another(self: batch._Writer, part: batch.Answered) -> None:
+        if not others:
+            others.append(None)
+            command = [sys.executable, "-m", "storefront", "batch", "order.txt", "-o", name, "--resume"]
+            environment = {**os.environ, "STOREFRONT_DSN": dsn}
+            others[0] = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        take(self, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch._Writer, "_take", take_beside_another)
+        assert run("batch", "order.txt", "-o", name, dsn=dsn).exit_code == 0
+    assert others[0].returncode == 2
+    assert f"another command is writing {name}" in others[0].stderr
+    run("batch", "order.txt", "-o", f"whole-{name}", dsn=dsn)
+    if name == "skus.parquet":
+        tables = [pyarrow.parquet.read_table(tmp_path / each) for each in (name, f"whole-{name}")]
+        assert tables[0] == tables[1]
+    else:
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
 
 
 def test_a_full_device_is_an_error(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:

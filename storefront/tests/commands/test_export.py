@@ -15,6 +15,9 @@ import pyarrow.parquet
 import pytest
 from typer.testing import Result
 
+from storefront.formats import Compression, Format
+from storefront.rows import output_file
+
 
 def test_export_writes_csv_to_standard_output_or_a_file(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
     printed = run("export", dsn=dsn)
@@ -54,6 +57,19 @@ def test_a_directory_that_cannot_be_written_is_named(
 @pytest.mark.parametrize("option", ["--skip", "--take"])
 def test_a_count_beyond_int8_is_refused(fails: Callable[..., None], option: str) -> None:
     fails("export", option, str(2**63), status=2, message=option)
+
+
+def test_two_exports_do_not_write_one_file(run: Callable[..., Result], dsn: str, tmp_path: Path) -> None:
+    with output_file(tmp_path / "all.csv", Format.CSV, Compression.NONE, ("a",)) as one:
+        one.write(b"1\n")
+        refused = run("export", "-o", "all.csv", dsn=dsn)
+        assert (refused.exit_code, refused.stderr) == (
+            2,
+            "storefront: another command is writing all.csv: wait for its end, or choose another file\n",
+        )
+    assert (tmp_path / "all.csv").read_bytes() == b"a\n1\n"
+    assert run("export", "-o", "all.csv", dsn=dsn).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all.csv"]
 
 
 @pytest.mark.parametrize("number", ["0", "2147483648"])
