@@ -35,6 +35,15 @@ def test_a_missing_server_is_reported_without_the_password(
     assert "secret" not in run(*needs_catalogue, dsn=dsn).stderr
 
 
+@pytest.mark.parametrize("command", [["lookup", "1"], ["batch", "order.txt"]])
+def test_a_server_of_another_kind_is_an_error_in_one_line(
+    fails: Callable[..., None], dsn: str, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "order.txt").write_text("1\n")
+    standby = f"{dsn}{'&' if '?' in dsn else '?'}target_session_attrs=standby"
+    fails(*command, status=1, message="does not match target_session_attrs=standby", dsn=standby)
+
+
 def test_a_missing_database_says_what_to_do(fails: Callable[..., None], needs_catalogue: list[str], bare: str) -> None:
     fails(*needs_catalogue, status=1, message="does not exist: run `storefront init` first", dsn=bare)
 

@@ -111,7 +111,8 @@ def explain(error: Exception) -> tuple[str, int]:
             text = f"{reason(error)}: run {hints.suggest('init')} first"
         case headrace.PostgresError():
             text = reason(error)
-        case headrace.InterfaceError():
+        case headrace.InterfaceError() | headrace.InternalClientError():
+            # The server is of another kind than target_session_attrs says, or is no PostgreSQL.
             text = str(error)
         case TimeoutError():
             text = f"timed out: {error}" if str(error) else "timed out waiting for the server"

@@ -196,6 +196,13 @@ def test_no_database_at_the_start_is_a_clear_error(fails: Callable[..., None], b
     fails("serve", "--port", "0", "--dsn", nobody, status=1, message="cannot reach the server")
 
 
+@pytest.mark.parametrize("proxy", ["*", "proxy.example", "10.0.0.1/8", ""])
+def test_a_proxy_is_an_address(fails: Callable[..., None], dsn: str, proxy: str) -> None:
+    """Headers of another name would not be believed, without a word, and those of `*` from anybody."""
+    message = f"--proxy expects an address or a network, such as 10.0.0.1 or 10.0.0.0/8, got {proxy!r}"
+    fails("serve", "--port", "0", "--proxy", proxy, status=2, message=message, dsn=dsn)
+
+
 def test_a_port_in_use_is_a_clear_error(fails: Callable[..., None], dsn: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

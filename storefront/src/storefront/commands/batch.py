@@ -159,7 +159,13 @@ def batch(
             if job is not None and os.path.exists(job.checkpoint_path):
                 raise type(interrupt)(f"continue it with {_resuming(job, pool_size)}") from interrupt
             raise
-        except (headrace.PostgresError, headrace.InterfaceError, StorefrontError, OSError) as error:
+        except (
+            headrace.PostgresError,
+            headrace.InterfaceError,
+            headrace.InternalClientError,
+            StorefrontError,
+            OSError,
+        ) as error:
             problems.close()
             begun = job is not None and os.path.exists(job.checkpoint_path)
             in_vain = isinstance(error, (UsageError, BrokenPipeError)) and not isinstance(error, DamagedInputError)

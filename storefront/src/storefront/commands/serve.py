@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from contextlib import suppress
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 
 from storefront.console import log_to_stderr
 from storefront.database import POOL_SIZE
-from storefront.errors import StorefrontError
+from storefront.errors import StorefrontError, UsageError
 from storefront.options import DATA_DIR, DataDirOption, DsnOption, VerboseOption, run_on_server
 
 app = typer.Typer()
@@ -51,6 +52,8 @@ def serve(
 ) -> None:
     """Serve the catalogue over HTTP until Ctrl-C or SIGTERM. Running answers are finished within the grace time."""
     log_to_stderr(verbose=verbose)
+    for each in proxy or ():
+        _check_proxy(each)
     try:
         from storefront.service import server
         from storefront.service.settings import ServiceSettings
@@ -74,6 +77,16 @@ def serve(
         await server.serve(settings, lambda address, _server: _announce(address))
 
     run_on_server(dsn, data_dir, work)
+
+
+def _check_proxy(address: str) -> None:
+    """Raise UsageError if a proxy is not an address or a network: uvicorn takes any other text for a name."""
+    try:
+        ipaddress.ip_network(address)
+    except ValueError as error:
+        raise UsageError(
+            f"--proxy expects an address or a network, such as 10.0.0.1 or 10.0.0.0/8, got {address!r}"
+        ) from error
 
 
 def _announce(address: str) -> None:
