@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import sys
 import warnings
+from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +21,10 @@ UNCLOSED = "unclosed connection <headrace.connection.Connection"
 
 def backends(server: Cluster, name: str) -> int:
     return sum(backend.application == name for backend in server.backends())
+
+
+async def awaited(pool: Awaitable[Any]) -> Any:
+    return await pool
 
 
 async def gone(server: Cluster, name: str) -> None:
@@ -126,3 +134,32 @@ async def test_closed_ones_are_not_reported(connect_kwargs: dict[str, Any]) -> N
         await held[0].close()
         held[1].terminate()
         forget(held)
+
+
+@pytest.mark.leaves_tasks
+def test_a_loop_that_is_closed_while_a_pool_opens_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for a host is thrown away in another context than the one that it began in."""
+    noted: list[Any] = []
+    opening: list[Any] = []
+    accepted: list[socket.socket] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: noted.append(unraisable.exc_value))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        dsn = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres?sslmode=disable"
+        loop = asyncio.new_event_loop()
+
+        async def begin() -> None:
+            pool = headrace.create_pool(dsn, min_size=1)
+            opening.append(asyncio.ensure_future(awaited(pool)))
+            while True:
+                with suppress(BlockingIOError):
+                    accepted.append(silent.accept()[0])
+                    return
+                await asyncio.sleep(0.001)
+
+        loop.run_until_complete(begin())
+        loop.close()
+        forget(opening)
+        accepted.pop().close()
+    # asyncio.timeout() raises RuntimeError then.
+    assert [error for error in noted if isinstance(error, ValueError)] == []

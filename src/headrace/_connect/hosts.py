@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -156,7 +156,9 @@ class HostBook:
         try:
             yield choice
         finally:
-            _choice.reset(token)
+            # The coroutine of a closed event loop may be thrown away in another context.
+            with suppress(ValueError):
+                _choice.reset(token)
             self._choices.remove(choice)
 
 

@@ -11,6 +11,7 @@ import logging
 import warnings
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple
 
@@ -222,7 +223,9 @@ class Pool(Generic[RecordT_co]):
                 record_class=self._record_class,
             )
         finally:
-            OPENING.reset(outer)
+            # The coroutine of a closed event loop may be thrown away in another context.
+            with suppress(ValueError):
+                OPENING.reset(outer)
         if not isinstance(connection, Connection):
             raise InterfaceError(
                 "expected pool connect callback to return an instance of 'headrace.connection.Connection', "
