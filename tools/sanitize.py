@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from tools import copied_tree  # noqa: E402
 
 COPY = ROOT / "build" / "asan"
-COPIED = ("src", "tests", "tools", "setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
+COPIED = ("src", "tests", "tools", "docs", "setup.py", "pyproject.toml", "conftest.py", "README.md", "LICENSE")
 
 DEFAULT = [
     "tests/core",
