@@ -34,8 +34,9 @@ DEFAULT = [
     "-m",
     "not server and not slow",
     "--hypothesis-profile=sanitized",
-    # It starts an interpreter of its own, which has no sanitizer loaded.
+    # These start an interpreter of their own, which has no sanitizer loaded.
     "--deselect=tests/core/pipeline/test_reentrancy.py::test_a_long_queue_that_is_dropped_whole",
+    "--deselect=tests/core/rows/test_record.py::test_another_process_needs_no_connection",
 ]
 
 ARROW = [
