@@ -200,13 +200,23 @@ async def test_a_stream_does_not_outlive_its_transaction(conn: headrace.Connecti
 
 @pytest.mark.any_server
 async def test_outside_of_a_transaction_it_owns_its_connection(conn: headrace.Connection) -> None:
+    opened = asyncio.Event()
+
+    async def call() -> Any:
+        await opened.wait()
+        return await conn.fetchval("SELECT 1")
+
+    other = asyncio.create_task(call())
     async with conn.stream_arrow(ENDLESS, batch_rows=10) as stream:
         await anext(stream)
         with pytest.raises(InterfaceError, match="this task has a stream of rows open on the connection"):
             await conn.fetchval("SELECT 1")
-        other = asyncio.create_task(conn.fetchval("SELECT 1"))
-        await anext(stream)
+        opened.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
         assert not other.done()
+        with pytest.raises(InterfaceError, match="the task that has made this one has a stream of rows open"):
+            await asyncio.gather(conn.fetchval("SELECT 1"))
     assert await other == 1
 
 
