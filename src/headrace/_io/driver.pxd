@@ -38,7 +38,7 @@ cdef class Driver(TransportCallbacks):
         object cancel_timer
         list idle_waiters                # futures of those who wait until nothing is in flight
         set tasks
-        set streams                      # the asynchronous sources of batches that are being read
+        set streams                      # marks of the asynchronous sources of batches that are being read
         set row_streams                  # RowStreams whose readers have not come to an end
         object __weakref__
 

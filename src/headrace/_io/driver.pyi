@@ -1,7 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from typing import Any, final
 
 from headrace._core.pipeline.batch import StreamedBatch
@@ -18,7 +17,6 @@ from headrace._sql.named_parameters import AnyQuery
 from headrace.exceptions import PostgresError
 
 CLOSE_TIMEOUT: float
-READING: ContextVar[tuple[object, ...]]
 KIND_ROWS: int
 KIND_FIRST_ROW: int
 KIND_VALUE: int

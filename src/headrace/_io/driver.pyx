@@ -13,7 +13,6 @@ import logging
 import socket
 from asyncio import current_task, get_running_loop
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from functools import partial
 from weakref import ref
 
@@ -32,7 +31,7 @@ from headrace._core.pipeline.statement_cache cimport Statement
 from headrace._io.transport cimport Transport, TransportCallbacks, wake
 
 from headrace._core.pipeline import cancel
-from headrace._io.holder import Holder
+from headrace._io.holder import Holder, Mark
 from headrace._io.transport import Protocol
 from headrace.exceptions import ConnectionDoesNotExistError, InterfaceError, PostgresError
 from headrace._sql.named_parameters import bound, bound_each
@@ -43,10 +42,6 @@ log = logging.getLogger('headrace')
 cdef tuple NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 # Seconds that closing waits if the caller set no limit.
 CLOSE_TIMEOUT = 10.0
-
-
-# The sources of batches that are being read in this context, of all drivers.
-READING = ContextVar('READING', default=())
 
 
 class Continuation:
@@ -307,23 +302,20 @@ cdef class Driver(TransportCallbacks):
 
         Its requests are those of the code in the block, and of the tasks that are made there.
         """
-        stream = object()
-        self.streams.add(stream)
-        token = READING.set((*READING.get(), stream))
+        mark = Mark()
+        self.streams.add(mark)
         try:
             yield
         finally:
-            self.streams.discard(stream)
-            # The coroutine of a closed event loop may be thrown away in another context.
-            with suppress(ValueError):
-                READING.reset(token)
+            self.streams.discard(mark)
 
     cdef int _check_streams(self) except -1:
-        if not self.streams.isdisjoint(READING.get()):
-            raise InterfaceError(
-                'cannot perform operation: executemany() or fetchmany() on this connection is reading its arguments from '
-                'the code that asks for it',
-                hint='Use another connection inside the asynchronous generator, or make a list of its elements first.')
+        for mark in self.streams:
+            if mark.is_here():
+                raise InterfaceError(
+                    'cannot perform operation: executemany() or fetchmany() on this connection is reading its arguments '
+                    'from the code that asks for it',
+                    hint='Use another connection inside the asynchronous generator, or make a list of its elements first.')
         return 0
 
     def close_portal(self, bytes portal not None):

@@ -1,4 +1,4 @@
-"""The code that has a connection to itself, for a stream or a COPY: another request of it would wait for itself.
+"""The code that has a connection to itself, by a stream, a COPY or a batch: its requests would wait for themselves.
 
 This is a task, and the tasks that were made in its context since. `asyncio.gather()` and, on Python 3.11,
 `asyncio.wait_for()` run what they are given in such a task, and the code around waits for it.
