@@ -72,7 +72,7 @@ WHO: ContextVar[int] = ContextVar("WHO")
 
 @dataclass
 class Outcome:
-    """What a program came to with a driver."""
+    """The outcome of a program with one driver."""
 
     ended: bool = False
     noted: dict[int, list[object]] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Outcome:
     acknowledged: Counter[int] = field(default_factory=Counter)
     unknown: set[int] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
-    """What must not be, with any driver."""
+    """Faults that neither driver may have."""
     stacks: str = ""
 
 
@@ -107,7 +107,7 @@ def is_closed(driver: Any, connection: Any) -> bool:
 
 
 def where(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the lines of its coroutines, the innermost last."""
+    """Return the lines of the coroutines in which a task waits, the innermost last."""
     lines = []
     awaited: Any = task.get_coro()
     while awaited is not None:
@@ -195,7 +195,7 @@ class Run:
             self.outcome.faults.extend(f"a task is left over: {task!r}" for task in left if not task.done())
 
     async def _activity(self) -> str:
-        """What the server does."""
+        """Return the activity of the server."""
         connection = await asyncpg.connect(self.dsn)
         try:
             rows = await connection.fetch(
@@ -654,7 +654,7 @@ class Actor:
         await self._note(connection.prepare("SELECT nothing"))
 
     async def listen(self, chance: random.Random, connection: Any) -> None:
-        """What was notified is heard, though a listener raises, and asks the pool."""
+        """Listen: notifications arrive even if the listener raises or asks the pool."""
         heard: asyncio.Queue[str] = asyncio.Queue()
         raises = chance.random() < 0.3
         asks = chance.random() < 0.3 and self._run.program.size > 1
@@ -769,7 +769,7 @@ def differences(reference: Outcome, outcome: Outcome) -> list[str]:
 
 
 def alike(one: object, other: object) -> bool:
-    """Whether two outcomes of a call are equal; an error must be caught by whoever catches asyncpg's."""
+    """Return whether two outcomes of a call are equal. Code that catches asyncpg's error must catch this one too."""
     if isinstance(one, BaseException):
         return type(one).__name__ in [each.__name__ for each in type(other).__mro__]
     return not isinstance(other, BaseException) and one == other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -345,6 +345,23 @@ async def test_many_copies_and_queries_at_once(conn: headrace.Connection) -> Non
     await conn.execute("TRUNCATE t")
 
 
+async def asked_within(conn: headrace.Connection, ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask from within a source, a copy_in() and a copy_out()."""
+
+    async def asking_source() -> AsyncIterator[bytes]:
+        yield b""
+        yield ROW
+        await ask()
+
+    assert await conn.copy_to_table("t", source=asking_source()) == "COPY 1"
+    async with conn.copy_in("t"):
+        await ask()
+    async for _ in conn.copy_out(ENDLESS):
+        await ask()
+        break
+    await conn.execute("TRUNCATE t")
+
+
 async def test_what_would_wait_for_itself_is_refused(conn: headrace.Connection) -> None:
     async def ask() -> None:
         with pytest.raises(headrace.InterfaceError, match="this task is in the middle of a COPY"):
@@ -354,20 +371,9 @@ async def test_what_would_wait_for_itself_is_refused(conn: headrace.Connection) 
         await ask()
         raise LookupError("seen")
 
-    async def asking_source() -> AsyncIterator[bytes]:
-        yield b""
-        yield ROW
-        await ask()
-
     with pytest.raises(LookupError, match="seen"):
         await conn.copy_from_query(ENDLESS, output=asking_sink)
-    assert await conn.copy_to_table("t", source=asking_source()) == "COPY 1"
-    async with conn.copy_in("t"):
-        await ask()
-    async for _ in conn.copy_out(ENDLESS):
-        await ask()
-        break
-    await conn.execute("TRUNCATE t")
+    await asked_within(conn, ask)
 
 
 async def test_what_a_task_would_ask_that_the_copy_waits_for_is_refused(conn: headrace.Connection) -> None:
@@ -375,17 +381,7 @@ async def test_what_a_task_would_ask_that_the_copy_waits_for_is_refused(conn: he
         with pytest.raises(headrace.InterfaceError, match="the task that has made this one is in the middle of a COPY"):
             await asyncio.wait_for(asyncio.create_task(conn.fetchval("SELECT 1")), PATIENCE)
 
-    async def asking_source() -> AsyncIterator[bytes]:
-        yield ROW
-        await ask()
-
-    assert await conn.copy_to_table("t", source=asking_source()) == "COPY 1"
-    async with conn.copy_in("t"):
-        await ask()
-    async for _ in conn.copy_out(ENDLESS):
-        await ask()
-        break
-    await conn.execute("TRUNCATE t")
+    await asked_within(conn, ask)
 
 
 @pytest.mark.parametrize("command", ["COPY t FROM STDIN", "COPY t TO STDOUT", "SELECT 1; COPY t TO STDOUT; SELECT 2"])
