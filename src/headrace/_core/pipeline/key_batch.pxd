@@ -38,7 +38,8 @@ cdef class KeyBatch(ArrayWriter):
     cdef object key_at(self, Py_ssize_t i)
     cdef int write_keys(self, Codec element, WriteBuffer out, bint binary) except -1
     cdef int join_group(
-        self, Codec element, Py_ssize_t entry, object key, WriteBuffer out, Span *spans, Py_ssize_t start) except -1
+        self, Codec element, bint padded, Py_ssize_t entry, object key, WriteBuffer out, Span *spans,
+        Py_ssize_t start) except -1
     cdef int keep(self, list found, Py_ssize_t group, object row) except -1
     cdef dict confused_keys(self, object fold, list rows, list found)
     cdef int end(self) except -1

@@ -242,6 +242,7 @@ cdef class KeyBatch(ArrayWriter):
             list waiters = self.waiters
             Py_ssize_t i, start, count = len(waiters)
             Span *spans = NULL
+            bint padded = is_char(element)
             object key
         self.distinct = []
         self.groups = {}
@@ -263,7 +264,7 @@ cdef class KeyBatch(ArrayWriter):
                     element.encode(element, out, key)
                     if load_i32(out.data + start) < 0:
                         raise ValueError('its encoder turns it into NULL')
-                    self.join_group(element, i, key, out, spans, start)
+                    self.join_group(element, padded, i, key, out, spans, start)
                     if self.entries[i].group != len(self.distinct) - 1 or spans[self.entries[i].group].start != start:
                         out.length = start
                 except MemoryError:
@@ -277,7 +278,8 @@ cdef class KeyBatch(ArrayWriter):
         return 0
 
     cdef int join_group(
-        self, Codec element, Py_ssize_t entry, object key, WriteBuffer out, Span *spans, Py_ssize_t start) except -1:
+        self, Codec element, bint padded, Py_ssize_t entry, object key, WriteBuffer out, Span *spans,
+        Py_ssize_t start) except -1:
         """Find the group of an entry whose bytes, with a length word, are at the end of `out`; or begin a new one."""
         cdef:
             object value, found, alias
@@ -285,7 +287,7 @@ cdef class KeyBatch(ArrayWriter):
         if self.shape.positions:
             value = PyBytes_FromStringAndSize(out.data + start, size)
         else:
-            value = comparable(is_char(element), element.decode(element, out.data + start + 4, size - 4))
+            value = comparable(padded, element.decode(element, out.data + start + 4, size - 4))
         try:
             found = self.groups.get(value)
         except TypeError as error:
